@@ -1,0 +1,46 @@
+"""The IDX format of the MNIST family: big-endian shape, then bytes (LeCun's page; Xiao et al. 2017)."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.errors import DamagedFile, MissingData
+
+_UNSIGNED_BYTES = 0x08
+
+
+def find(directory: Path, stem: str) -> Path:
+    """``stem`` or ``stem.gz`` in a directory.
+
+    Raises:
+        MissingData: when neither is there.
+    """
+    for path in (directory / stem, directory / f"{stem}.gz"):
+        if path.is_file():
+            return path
+    raise MissingData(f"neither {stem} nor {stem}.gz is in {directory}")
+
+
+def read(path: Path) -> npt.NDArray[np.uint8]:
+    """Read one IDX file of unsigned bytes, gzipped or not, into an array of the shape it declares.
+
+    Raises:
+        DamagedFile: when the header, the length or the compression is not what the format says.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamagedFile(f"{path} cannot be unpacked ({error}); remove it and install the dataset again") from error
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTES:
+        raise DamagedFile(f"{path} is not an IDX file of unsigned bytes (it starts with {data[:4].hex() or 'nothing'})")
+    header = 4 + 4 * data[3]
+    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
+    if len(data) - header != int(np.prod(shape)):
+        raise DamagedFile(
+            f"{path} declares {'x'.join(map(str, shape))} values and holds {len(data) - header}; "
+            "it was cut off or changed: remove it and install the dataset again"
+        )
+    return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)

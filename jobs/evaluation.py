@@ -1,0 +1,46 @@
+"""Accuracy and loss of a network on a whole set of images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Tally:
+    """Running sums of a pass over images; they outlive a restart as three numbers."""
+
+    images: int = 0
+    correct: int = 0
+    loss: float = 0.0
+
+    def add(self, logits_NK: Tensor, labels_N: Tensor, mean_loss: Tensor) -> None:
+        """Count one batch, given its mean cross-entropy."""
+        count = len(labels_N)
+        self.images += count
+        self.correct += int((logits_NK.argmax(1) == labels_N).sum())
+        self.loss += float(mean_loss) * count
+
+    @property
+    def accuracy_percent(self) -> float:
+        return 100 * self.correct / self.images
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss / self.images
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tally:
+    """Accuracy and loss of ``model`` in evaluation mode; every module's mode is put back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    tally = Tally()
+    for images_NCHW, labels_N in batches:
+        logits_NK = model(images_NCHW)
+        tally.add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
+    for module, training in modes.items():
+        module.training = training
+    return tally

@@ -1,0 +1,20 @@
+"""Where a machine keeps what trials read: ``$DELTASWEEP_HOME``, by default ``~/.cache/deltasweep``."""
+
+import os
+from pathlib import Path
+
+VARIABLE = "DELTASWEEP_HOME"
+
+
+def data_directory() -> Path:
+    """One subdirectory a dataset."""
+    return _home() / "data"
+
+
+def weights_directory() -> Path:
+    """Source models that are not part of the package, ``NAME.safetensors``."""
+    return _home() / "weights"
+
+
+def _home() -> Path:
+    return Path(os.environ.get(VARIABLE, "~/.cache/deltasweep")).expanduser()

@@ -1,0 +1,103 @@
+"""Residual networks as one list of blocks, so that "the last k blocks" means one thing everywhere.
+
+Shape suffixes: N images, C channels, H height, W width, K labels.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+from torchvision.models.resnet import Bottleneck, ResNet
+
+
+class SmallResNet(ResNet):  # type: ignore[misc]  # torchvision ships no types
+    """A bottleneck ResNet for 32 x 32 images: 11 blocks (1-1-6-3), base width 8, 0.36 M parameters.
+
+    The same four layers as ResNet-50 with the same counting of blocks from the end; the stem is a
+    3 x 3 convolution of stride 2 without max-pooling, because the images are small.
+    """
+
+    def __init__(self, labels: int, base_width: int = 8) -> None:
+        # ResNet's own constructor fixes the widths at 64 to 512; its parts are used instead.
+        nn.Module.__init__(self)
+        self._norm_layer = nn.BatchNorm2d
+        self.inplanes = base_width
+        self.dilation = 1
+        self.groups = 1
+        self.base_width = 64
+        self.conv1 = nn.Conv2d(3, base_width, kernel_size=3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(base_width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity()
+        self.layer1 = self._make_layer(Bottleneck, base_width, 1)
+        self.layer2 = self._make_layer(Bottleneck, base_width * 2, 1, stride=2)
+        self.layer3 = self._make_layer(Bottleneck, base_width * 4, 6, stride=2)
+        self.layer4 = self._make_layer(Bottleneck, base_width * 8, 3, stride=2)
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.fc = nn.Linear(base_width * 8 * Bottleneck.expansion, labels)
+
+
+BUILDERS: dict[str, Callable[[int], ResNet]] = {
+    "resnet50": lambda labels: resnet50(weights=None, num_classes=labels),
+    "resnet35-w8": SmallResNet,
+}
+"""The registry's architectures: number of labels to a network with fresh weights."""
+
+
+class Network(nn.Module):
+    """A ResNet with its normaliser in front: images in [0, 1] in, logits out.
+
+    The trunk is the frozen part: stem and all but the last ``blocks`` blocks. The head is the rest,
+    the fully-connected layer always included.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, resnet: ResNet, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.resnet = resnet
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    @property
+    def blocks(self) -> list[Bottleneck]:
+        """All residual blocks, first to last (16 in ResNet-50)."""
+        net = self.resnet
+        layers = (net.layer1, net.layer2, net.layer3, net.layer4)
+        return [block for layer in layers for block in layer.children() if isinstance(block, Bottleneck)]
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return self.head(self.trunk(images_NCHW, 0), 0)
+
+    def trunk(self, images_NCHW: Tensor, cut: int) -> Tensor:
+        """Stem and the first ``cut`` blocks: activations, N x C x H x W."""
+        net = self.resnet
+        x: Tensor = net.conv1((images_NCHW - self.mean) / self.std)
+        x = net.maxpool(net.relu(net.bn1(x)))
+        for block in self.blocks[:cut]:
+            x = block(x)
+        return x
+
+    def head(self, activations_NCHW: Tensor, cut: int) -> Tensor:
+        """The blocks from ``cut`` on, pooling and the fully-connected layer: logits, N x K."""
+        x = activations_NCHW
+        for block in self.blocks[cut:]:
+            x = block(x)
+        logits_NK: Tensor = self.resnet.fc(torch.flatten(self.resnet.avgpool(x), 1))
+        return logits_NK
+
+
+def initialise(resnet: ResNet, generator: torch.Generator) -> None:
+    """Fill every weight as torchvision's ResNet does, drawing from ``generator`` instead of global state."""
+    for module in resnet.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5  # torch's default for Linear: U(-1/sqrt(in), 1/sqrt(in))
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)

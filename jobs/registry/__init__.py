@@ -1,0 +1,140 @@
+"""The cards of source models and datasets, read from the YAML files beside this module. No torch.
+
+A card says what a name stands for; it holds enough for a study to be checked and planned on a machine
+that has neither the weights nor the images.
+"""
+
+from fractions import Fraction
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
+
+from jobs.errors import InvalidRequest
+from jobs.specs import Constraint, PretrainSpec, Sgd, ThreatModel
+
+T = TypeVar("T")
+
+
+def _fraction(value: object) -> object:
+    """Radii are written the way the papers write them: ``4/255``."""
+    return float(Fraction(value)) if isinstance(value, str) else value
+
+
+class Card(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(Card):
+    """A network's shape as far as a plan needs it."""
+
+    blocks: int
+    image_size: int
+
+
+class Pretraining(Card):
+    """How ``deltasweep models train`` makes a source, beyond what its card says already."""
+
+    seed: int
+    epochs: int
+    steps: int
+    step_scale: float = 2.5
+
+
+class SourceCard(Card):
+    """One source model. ``sha256`` is that of the tensors in order of name, see ``jobs.weights``."""
+
+    name: str
+    architecture: str
+    trained_on: str
+    constraint: Constraint
+    epsilon: Annotated[float, BeforeValidator(_fraction)]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pretrain: Pretraining | None = None
+    bundled: bool = False
+
+    def pretrain_spec(self) -> PretrainSpec:
+        """The spec of the job that makes this source.
+
+        Raises:
+            InvalidRequest: when the source is not one that DeltaSweep trains.
+        """
+        if self.pretrain is None:
+            trainable = ", ".join(name for name, card in sources().items() if card.pretrain)
+            raise InvalidRequest(f"source {self.name!r} is not trained by DeltaSweep; these are: {trainable}")
+        threat = ThreatModel(
+            constraint=self.constraint,
+            epsilon=self.epsilon,
+            steps=self.pretrain.steps,
+            step_scale=self.pretrain.step_scale,
+        )
+        return PretrainSpec(
+            architecture=self.architecture,
+            dataset=self.trained_on,
+            threat=threat,
+            seed=self.pretrain.seed,
+            epochs=self.pretrain.epochs,
+            recipe=Sgd(),
+        )
+
+
+class DatasetCard(Card):
+    """One dataset: Table 6's columns and the statistics of its training images."""
+
+    name: str
+    train: int
+    test: int
+    labels: int
+    colour: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sha256: str | None = None
+
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and std for three channels; a grey image is repeated to three."""
+        repeat = 3 // len(self.mean)
+        return self.mean * repeat, self.std * repeat
+
+
+def _read(file: str) -> dict[str, Any]:
+    text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+@cache
+def architectures() -> dict[str, Architecture]:
+    return TypeAdapter(dict[str, Architecture]).validate_python(_read("sources.yaml")["architectures"])
+
+
+@cache
+def sources() -> dict[str, SourceCard]:
+    return {name: SourceCard(name=name, **card) for name, card in _read("sources.yaml")["sources"].items()}
+
+
+@cache
+def datasets() -> dict[str, DatasetCard]:
+    return {name: DatasetCard(name=name, **card) for name, card in _read("datasets.yaml").items()}
+
+
+def source(name: str) -> SourceCard:
+    """The card of a source. Raises InvalidRequest with the known names."""
+    return _lookup(sources(), "source", name)
+
+
+def dataset(name: str) -> DatasetCard:
+    """The card of a dataset. Raises InvalidRequest with the known names."""
+    return _lookup(datasets(), "dataset", name)
+
+
+def architecture(name: str) -> Architecture:
+    """An architecture. Raises InvalidRequest with the known names."""
+    return _lookup(architectures(), "architecture", name)
+
+
+def _lookup(cards: dict[str, T], what: str, name: str) -> T:
+    if name not in cards:
+        raise InvalidRequest(f"unknown {what} {name!r}; known {what}s: {', '.join(sorted(cards))}")
+    return cards[name]

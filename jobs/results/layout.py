@@ -1,0 +1,46 @@
+"""Where things lie under a results root (design, section 4): one function a kind of key."""
+
+from pathlib import PurePosixPath
+
+
+def trial_key(kind: str, trial_id: str) -> str:
+    """The result of a finished trial. Two hexadecimal digits spread the files over 256 folders."""
+    return f"trials/{kind}/{_hash(trial_id)[:2]}/{trial_id}.parquet"
+
+
+def trials_prefix(kind: str) -> str:
+    return f"trials/{kind}"
+
+
+def trial_id_of(key: str) -> str:
+    return PurePosixPath(key).stem
+
+
+def conflict_key(kind: str, trial_id: str, digest: str) -> str:
+    """Other numbers under the id of a finished trial: kept aside, never in place of the first."""
+    return f"conflicts/{kind}/{trial_id}/{digest}.parquet"
+
+
+def pin_key(what: str, name: str) -> str:
+    """The digest that a name (``what``: sources or datasets) stands for in this root."""
+    return f"{what}/{name}.json"
+
+
+def study_key(name: str, digest: str) -> str:
+    return f"studies/{name}/{digest}.yaml"
+
+
+def launch_key(launch: str) -> str:
+    return f"launches/{launch}.json"
+
+
+def failure_key(trial_id: str, attempt: int) -> str:
+    return f"failures/{trial_id}/{attempt}.json"
+
+
+def log_key(trial_id: str, attempt: int) -> str:
+    return f"logs/{trial_id}/{attempt}.log"
+
+
+def _hash(trial_id: str) -> str:
+    return trial_id.rsplit("-", 1)[1]

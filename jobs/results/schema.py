@@ -1,0 +1,97 @@
+"""What a finished trial leaves behind: one explicit Arrow schema a kind, every column with a role.
+
+Units and roles stand in the field metadata, so a Parquet file explains itself.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import pyarrow as pa
+
+
+class Role(StrEnum):
+    """What a column says about its trial."""
+
+    IDENTITY = "identity"
+    """Follows from the spec."""
+    NUMBER = "number"
+    """Follows from running the spec: equal in every run on one kind of device (design, promise 1)."""
+    MEASURED = "measured"
+    """Differs from run to run: time, place, versions. Ignored when two runs are compared."""
+
+
+class Column(NamedTuple):
+    name: str
+    type: pa.DataType
+    role: Role
+    description: str
+    unit: str = ""
+    nullable: bool = False
+
+
+_I, _N, _M = Role.IDENTITY, Role.NUMBER, Role.MEASURED
+_TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+
+FINETUNE_COLUMNS: tuple[Column, ...] = (
+    Column("trial_id", _TEXT, _I, "readable prefix and hash of the spec"),
+    Column("source", _TEXT, _I, "source model"),
+    Column("dataset", _TEXT, _I, "target dataset"),
+    Column("blocks", _INT, _I, "fine-tuned residual blocks besides the FC layer; -1: all", "blocks"),
+    Column("images", _INT, _I, "size of the training subset; -1: the whole set", "images"),
+    Column("seed", _INT, _I, "seed of every random choice of the trial"),
+    Column("epochs", _INT, _I, "length of the trial", "epochs"),
+    Column("evaluate_every", _INT, _I, "distance between evaluations", "epochs", nullable=True),
+    Column("recipe", _TEXT, _I, "digest of the recipe; 'imported' when it is not known"),
+    Column("recipe_json", _TEXT, _I, "the recipe as canonical JSON", nullable=True),
+    Column("numerics", _INT, _I, "version of the kind's numbers", nullable=True),
+    Column("origin", _TEXT, _I, "run: by DeltaSweep; imported: from elsewhere"),
+    Column("epoch", _INT, _I, "the evaluation was made after this epoch, from 1", "epochs"),
+    Column("constraint", _TEXT, _N, "how the source was trained: none, l2, linf, gaussian", nullable=True),
+    Column("epsilon", _FLOAT, _N, "radius of that constraint, images in [0, 1]", nullable=True),
+    Column("images_used", _INT, _N, "training images drawn", "images"),
+    Column("test_images", _INT, _N, "images in the test set", "images", nullable=True),
+    Column("test_accuracy", _FLOAT, _N, "accuracy on the whole test set", "percent"),
+    Column("test_loss", _FLOAT, _N, "mean cross-entropy on the whole test set", "nats", nullable=True),
+    Column("train_accuracy", _FLOAT, _N, "running accuracy over the epoch's batches", "percent", nullable=True),
+    Column("train_loss", _FLOAT, _N, "running mean cross-entropy over the epoch's batches", "nats", nullable=True),
+    Column("learning_rate", _FLOAT, _N, "during this epoch", nullable=True),
+    Column("weights_sha256", _TEXT, _N, "of the source's weights file", nullable=True),
+    Column("dataset_sha256", _TEXT, _N, "of the dataset's images and labels", nullable=True),
+    Column("subset_sha256", _TEXT, _N, "of the subset's indices", nullable=True),
+    Column("seconds", _FLOAT, _M, "spent on the trial up to this evaluation, all attempts", "seconds", nullable=True),
+    Column("device_kind", _TEXT, _M, "kind of device the numbers are reproducible on", nullable=True),
+    Column("host", _TEXT, _M, "name of the machine", nullable=True),
+    Column("attempt", _INT, _M, "which attempt finished, from 1", nullable=True),
+    Column("launch", _TEXT, _M, "id of the launch, empty outside of one", nullable=True),
+    Column("finished_at", _TEXT, _M, "UTC, ISO 8601", nullable=True),
+    Column("code_version", _TEXT, _M, "of DeltaSweep", nullable=True),
+    Column("packages", _TEXT, _M, "versions of packages, JSON", nullable=True),
+)
+
+_COLUMNS: dict[str, tuple[Column, ...]] = {"finetune": FINETUNE_COLUMNS}
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds of trials that have a schema."""
+    return tuple(_COLUMNS)
+
+
+def schema(kind: str) -> pa.Schema:
+    """The Arrow schema of a kind, with ``role``, ``unit`` and ``description`` in each field's metadata."""
+    return pa.schema(
+        [
+            pa.field(
+                column.name,
+                column.type,
+                nullable=column.nullable,
+                metadata={"role": column.role.value, "unit": column.unit, "description": column.description},
+            )
+            for column in _COLUMNS[kind]
+        ],
+        metadata={"deltasweep_kind": kind},
+    )
+
+
+def comparable_columns(kind: str) -> list[str]:
+    """The columns that two runs of a trial must agree on: everything but what is measured."""
+    return [column.name for column in _COLUMNS[kind] if column.role is not Role.MEASURED]

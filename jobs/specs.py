@@ -1,0 +1,211 @@
+"""What a trial is: frozen specifications, one class a kind, and the id that follows from each.
+
+A spec holds every choice that changes numbers and nothing else. Where a trial runs, what the study is
+called, where files lie: none of it is here, so none of it can change an id (design, promises 1 and 4).
+"""
+
+from enum import StrEnum
+from typing import ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from jobs.canonical import digest
+
+ALL = -1
+"""``images: -1`` is the whole training set, ``blocks: -1`` the whole network."""
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
+"""Names of sources, datasets and studies: they become parts of file names on every kind of storage."""
+
+
+class Constraint(StrEnum):
+    """The set that a source model's training perturbed its images in (paper, Sections 4 and 7)."""
+
+    NONE = "none"
+    L2 = "l2"
+    LINF = "linf"
+    GAUSSIAN = "gaussian"
+
+
+class Spec(BaseModel):
+    """Base of everything that takes part in an identity: frozen, keyword-only, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class ThreatModel(Spec):
+    """How images are perturbed: the constraint, its radius, and the search inside it."""
+
+    constraint: Constraint
+    epsilon: float = Field(ge=0, description="radius, images in [0, 1]; linf 4/255 is 0.01568...")
+    steps: int = Field(default=0, ge=0, description="k of PGD(k), equation (4)")
+    step_scale: float = Field(default=2.5, gt=1.5, lt=4, description="c in alpha = c * epsilon / k (A.2)")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        searches = self.constraint in (Constraint.L2, Constraint.LINF)
+        if searches != (self.steps > 0):
+            raise ValueError(
+                f"l2 and linf need steps of at least 1, none and gaussian need 0; "
+                f"constraint is {self.constraint} and steps is {self.steps}"
+            )
+        if (self.constraint is Constraint.NONE) != (self.epsilon == 0):
+            raise ValueError(
+                f"epsilon is 0 for the constraint none and above 0 for every other; "
+                f"constraint is {self.constraint} and epsilon is {self.epsilon}"
+            )
+        return self
+
+    @property
+    def step_size(self) -> float:
+        """alpha of A.2, in the units of epsilon; equation (5) prints epsilon where alpha is meant."""
+        return self.step_scale * self.epsilon / self.steps
+
+
+class Execution(Spec):
+    """Choices about arithmetic. They change sums in the last bits, so they are part of the recipe."""
+
+    precision: Literal["float32"] = "float32"
+    threads: int = Field(default=1, ge=1, description="threads of torch on the CPU, whatever the actor's share")
+    memory_format: Literal["contiguous", "channels_last"] = "channels_last"
+    compile: Literal[False] = Field(default=False, description="torch.compile; only False so far")
+    tf32: bool = Field(default=False, description="TF32 in matrix products and convolutions on CUDA")
+
+
+class Sgd(Execution):
+    """Stochastic gradient descent with momentum and step decay (Tables 3 and 4)."""
+
+    optimizer: Literal["sgd"] = "sgd"
+    learning_rate: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    batch_size: int = Field(default=128, ge=1, description="images; the last, smaller batch of an epoch is kept")
+    lr_decay: float = Field(default=0.1, gt=0, le=1, description="factor at each milestone")
+    lr_milestones: Literal["paper", "as-released"] = Field(
+        default="paper",
+        description="paper: after 1/3 and 2/3 of the epochs; as-released: every epochs // 3, so also after 99 of 100",
+    )
+    evaluation_batch_size: int = Field(default=256, ge=1, description="images; the split changes sums in the last bits")
+
+    def learning_rate_at(self, epoch: int, epochs: int) -> float:
+        """The learning rate during ``epoch`` (from 1) of ``epochs``. Fewer than 3 epochs never decay."""
+        period = epochs // 3
+        if period == 0:
+            return self.learning_rate
+        decays = (epoch - 1) // period
+        if self.lr_milestones == "paper":
+            decays = min(decays, 2)
+        return self.learning_rate * self.lr_decay**decays
+
+
+class Recipe(Sgd):
+    """Every choice of fine-tuning that changes the numbers. The defaults are Tables 3 and 4."""
+
+    image_size: int = Field(default=224, ge=8, description="side in pixels that images are resized to, bilinearly")
+    transforms: Literal["as-released"] = Field(
+        default="as-released", description="grey datasets: resize only; colour: crop, flip, jitter, rotation"
+    )
+    normalization: Literal["as-released", "source", "target"] = Field(
+        default="source",
+        description="whose mean and std: the source's, the target's, or as-released: target's for the natural "
+        "source and the source's for robust ones",
+    )
+    frozen_batchnorm: Literal["batch", "source"] = Field(
+        default="batch",
+        description="batch: frozen blocks normalise with batch statistics and drift (released code); "
+        "source: they keep the source's statistics",
+    )
+    fc_init: Literal["normal", "default"] = Field(
+        default="normal", description="normal: weights N(0, 1), bias 0 (released code); default: torch's"
+    )
+
+
+class TrialSpec(Spec):
+    """Base of the kinds. ``numerics`` rises whenever a golden number of the kind changes on purpose."""
+
+    kind: ClassVar[str]
+    numerics: ClassVar[int]
+
+    @property
+    def prefix(self) -> str:
+        """The readable part of the trial id."""
+        raise NotImplementedError
+
+    @property
+    def trial_id(self) -> str:
+        """Readable prefix + the first 16 hexadecimal digits of the identity's sha256 (design, section 1)."""
+        identity = {"kind": self.kind, "numerics": self.numerics, "spec": self.model_dump(mode="json")}
+        return f"{self.prefix}-{digest(identity)[:16]}"
+
+
+class FinetuneSpec(TrialSpec):
+    """One fine-tuning trial: the last ``blocks`` blocks of ``source`` on ``images`` images of ``dataset``."""
+
+    kind: ClassVar[str] = "finetune"
+    numerics: ClassVar[int] = 1
+
+    source: str = Field(pattern=NAME_PATTERN)
+    dataset: str = Field(pattern=NAME_PATTERN)
+    blocks: int = Field(ge=ALL, description="fine-tuned residual blocks besides the FC layer; -1: everything")
+    images: int = Field(ge=ALL, description="size of the random training subset; -1: the whole set")
+    seed: int = Field(ge=0)
+    epochs: int = Field(ge=1)
+    evaluate_every: int = Field(ge=1, description="f: test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last")
+    recipe: Recipe
+
+    @model_validator(mode="after")
+    def _some_images(self) -> Self:
+        if self.images == 0:
+            raise ValueError("images is the size of the training subset: at least 1, or -1 for the whole set; it is 0")
+        return self
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.kind}-{self.dataset}-{self.source}-k{self.blocks}-n{self.images}-s{self.seed}"
+
+    @property
+    def evaluated_epochs(self) -> list[int]:
+        """Epochs (from 1) after which the whole test set is evaluated (Section A.4)."""
+        return sorted({*range(1, self.epochs + 1, self.evaluate_every), self.epochs})
+
+
+class PretrainSpec(TrialSpec):
+    """One source model trained from random initialisation, naturally or adversarially (A.2, A.10)."""
+
+    kind: ClassVar[str] = "pretrain"
+    numerics: ClassVar[int] = 1
+
+    architecture: str = Field(pattern=NAME_PATTERN)
+    dataset: str = Field(pattern=NAME_PATTERN)
+    threat: ThreatModel
+    seed: int = Field(ge=0)
+    epochs: int = Field(ge=1)
+    recipe: Sgd
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.kind}-{self.dataset}-{self.architecture}-{self.threat.constraint}-s{self.seed}"
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """A short name for a recipe, equal exactly when every choice is: 12 hexadecimal digits."""
+    return digest(recipe.model_dump(mode="json"))[:12]
+
+
+class Contrast(Spec):
+    """A comparison that a study declares beforehand: ``source`` minus ``baseline``.
+
+    Its cells are the (dataset, images) of the study at the given blocks and epoch; all cells of all
+    contrasts of a study are one family for Holm's correction (design, section 10).
+    """
+
+    source: str = Field(pattern=NAME_PATTERN)
+    baseline: str = Field(pattern=NAME_PATTERN)
+    blocks: tuple[int, ...] = Field(min_length=1)
+    epoch: int | Literal["last"] = "last"
+
+    @model_validator(mode="after")
+    def _two_sources(self) -> Self:
+        if self.source == self.baseline:
+            raise ValueError(f"a contrast compares two sources; both are {self.source}")
+        return self

@@ -1,0 +1,76 @@
+"""Source models at rest: ``NAME.safetensors`` with torchvision's tensor names, beside it a card ``NAME.json``."""
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from jobs import registry
+from jobs.errors import DamagedFile, MissingData
+from jobs.home import weights_directory
+
+
+class SourceWeights(NamedTuple):
+    """The tensors of a source's ResNet, the normaliser not among them, and the sha256 of their file."""
+
+    tensors: dict[str, Tensor]
+    sha256: str
+
+
+@lru_cache(maxsize=8)
+def load_source(name: str) -> SourceWeights:
+    """Load a source's weights from the package or from this machine's weights directory.
+
+    Raises:
+        MissingData: when the file is not on this machine.
+        DamagedFile: when it is not a safetensors file, or not the one that its card describes.
+    """
+    path = weights_path(name)
+    if not path.is_file():
+        raise MissingData(f"the weights of source {name!r} are not on this machine; expected: {path}")
+    data = path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    card_path = path.with_suffix(".json")
+    if card_path.is_file():
+        expected = json.loads(card_path.read_text(encoding="utf-8"))["sha256"]
+        if sha256 != expected:
+            raise DamagedFile(f"{path} has the sha256 {sha256}, its card says {expected}; fetch or train it again")
+    try:
+        return SourceWeights(load(data), sha256)
+    except SafetensorError as error:
+        raise DamagedFile(f"{path} is not a safetensors file ({error}); fetch or train it again") from error
+
+
+def weights_path(name: str) -> Path:
+    """Where a source's weights lie or would lie; the source must be in the registry."""
+    directory = bundled_directory() if registry.source(name).bundled else weights_directory()
+    return directory / f"{name}.safetensors"
+
+
+def bundled_directory() -> Path:
+    """The folder of the package with the miniature's weights."""
+    return Path(str(resources.files("jobs").joinpath("bundled")))
+
+
+def write_source(directory: Path, name: str, tensors: dict[str, Tensor], card: dict[str, Any]) -> Path:
+    """Write weights and card; each file appears whole or not at all. Returns the path of the weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    data = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+    card = {"name": name, "sha256": hashlib.sha256(data).hexdigest(), **card}
+    path = directory / f"{name}.safetensors"
+    _publish(path, data)
+    _publish(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    return path
+
+
+def _publish(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
