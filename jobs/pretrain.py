@@ -16,6 +16,7 @@ from jobs.data.datasets import Dataset, ImageSet
 from jobs.evaluation import Tally, evaluate
 from jobs.networks import BUILDERS, Network, initialise
 from jobs.numerics import memory_format, numerics
+from jobs.optimizers import sgd
 from jobs.randomness import Purpose, generator
 from jobs.specs import PretrainSpec, Sgd, ThreatModel
 
@@ -59,14 +60,6 @@ def pretrain(
             tally = _train_epoch(spec, network, optimizer, data.train, device, epoch)
             on_epoch(EpochReport(epoch, learning_rate, tally.accuracy_percent, tally.mean_loss))
     return network.eval()
-
-
-def sgd(network: nn.Module, recipe: Sgd) -> torch.optim.SGD:
-    """The recipe's optimiser over the parameters that require a gradient."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    return torch.optim.SGD(
-        parameters, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
 
 
 def adversarial_accuracy(

@@ -49,7 +49,7 @@ def train_source(
 
     network = pretrain(spec, data, device, remember)
     facts = {
-        "command": f"deltasweep models train {name} --data DIRECTORY_WITH_{spec.dataset.upper()}",
+        "command": f"deltasweep models train {name}",
         "trial_id": spec.trial_id,
         "spec": spec.model_dump(mode="json"),
         "dataset_sha256": data.sha256,

@@ -101,7 +101,6 @@ class Sgd(Execution):
 class Recipe(Sgd):
     """Every choice of fine-tuning that changes the numbers. The defaults are Tables 3 and 4."""
 
-    image_size: int = Field(default=224, ge=8, description="side in pixels that images are resized to, bilinearly")
     transforms: Literal["as-released"] = Field(
         default="as-released", description="grey datasets: resize only; colour: crop, flip, jitter, rotation"
     )

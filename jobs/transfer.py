@@ -1,0 +1,87 @@
+"""Turning a source model into a network to fine-tune: freeze, re-initialise the last layer, normalise."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from jobs import registry
+from jobs.errors import DamagedFile
+from jobs.networks import BUILDERS, Network
+from jobs.randomness import Purpose, generator
+from jobs.registry import DatasetCard, SourceCard
+from jobs.specs import ALL, Constraint, FinetuneSpec, Recipe
+from jobs.weights import SourceWeights
+
+
+def transfer(spec: FinetuneSpec, weights: SourceWeights) -> Network:
+    """The network at the start of a trial (paper, A.3): the source's weights, a fresh FC layer, the rest frozen.
+
+    Raises:
+        DamagedFile: when the weights do not fit the source's architecture.
+    """
+    source, target = registry.source(spec.source), registry.dataset(spec.dataset)
+    resnet = BUILDERS[source.architecture](weights.tensors["fc.bias"].shape[0])
+    try:
+        resnet.load_state_dict(weights.tensors)
+    except RuntimeError as error:
+        raise DamagedFile(
+            f"the weights of {spec.source!r} are not those of a {source.architecture}: {error}"
+        ) from error
+    resnet.fc = _fresh_fc(resnet.fc.in_features, target.labels, spec.recipe.fc_init, spec.seed)
+    network = Network(resnet, *_normaliser(spec.recipe, source, target))
+    freeze(network, spec.blocks)
+    return network
+
+
+def freeze(network: Network, blocks: int) -> None:
+    """Let only the last ``blocks`` blocks and the FC layer require gradients; -1 lets everything.
+
+    Frozen means ``requires_grad=False`` and no more: what frozen BatchNorm layers do is the recipe's.
+    """
+    for parameter in network.parameters():
+        parameter.requires_grad_(blocks == ALL)
+    for module in head_modules(network, blocks):
+        module.requires_grad_(True)
+
+
+def head_modules(network: Network, blocks: int) -> list[nn.Module]:
+    """The fine-tuned modules: the last ``blocks`` blocks (Figure 9) and the FC layer; all of it for -1."""
+    if blocks == ALL:
+        return [network.resnet]
+    return [*network.blocks[len(network.blocks) - blocks :], network.resnet.fc]
+
+
+def set_training_modes(network: Network, spec: FinetuneSpec) -> None:
+    """Training mode as the recipe's ``frozen_batchnorm`` says; the head is always in training mode."""
+    network.train(spec.recipe.frozen_batchnorm == "batch")
+    for module in head_modules(network, spec.blocks):
+        module.train()
+
+
+def _fresh_fc(inputs: int, labels: int, init: Literal["normal", "default"], seed: int) -> nn.Linear:
+    """An FC layer drawn from the seed alone, so that it is the same for every source and every ``blocks``."""
+    layer = nn.Linear(inputs, labels)
+    rng = generator(seed, Purpose.FC_INIT)
+    bound = inputs**-0.5
+    with torch.no_grad():
+        if init == "normal":
+            layer.weight.normal_(generator=rng)
+            layer.bias.zero_()
+        else:
+            layer.weight.uniform_(-bound, bound, generator=rng)
+            layer.bias.uniform_(-bound, bound, generator=rng)
+    return layer
+
+
+def _normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std by the recipe; as released, only the natural source gets the target's (design, section 9)."""
+    natural = source.constraint is Constraint.NONE
+    if recipe.normalization == "target" or (recipe.normalization == "as-released" and natural):
+        return target.channel_statistics()
+    return source.mean, source.std
+
+
+def trained_parameters(network: Network) -> dict[str, Tensor]:
+    """The parameters that a trial changes, by name."""
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}

@@ -1,0 +1,57 @@
+"""``deltasweep models`` and ``deltasweep data``: what can be named in a study, and making sources."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+models = typer.Typer(help="Source models.", no_args_is_help=True)
+data = typer.Typer(help="Target datasets.", no_args_is_help=True)
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the source models that a study can name."""
+    from jobs import registry
+
+    table = Table(
+        Column("source", no_wrap=True), "architecture", "trained on", "constraint", "epsilon", "weights", box=box.SIMPLE
+    )
+    for name, card in registry.sources().items():
+        epsilon = f"{card.epsilon:.4g}" if card.epsilon else "-"
+        where = "bundled" if card.bundled else "elsewhere"
+        table.add_row(name, card.architecture, card.trained_on, card.constraint, epsilon, where)
+    out.print(table)
+
+
+@models.command()
+def train(
+    name: Annotated[str, typer.Argument(help="A source that DeltaSweep trains.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where weights and card go.")] = Path("weights"),
+    data: Annotated[Path | None, typer.Option(help="The folder with the source dataset's files.")] = None,
+) -> None:
+    """Train a source model from random initialisation, and write weights and card."""
+    from jobs.source_training import train_source
+
+    def show(report: object) -> None:
+        out.print(report)
+
+    out.print(f"Weights: {train_source(name, folder, data, on_epoch=show)}")
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """List the target datasets that a study can name."""
+    from jobs import registry
+
+    table = Table(
+        Column("dataset", no_wrap=True), "training images", "test images", "labels", "colour or grey", box=box.SIMPLE
+    )
+    for name, card in registry.datasets().items():
+        table.add_row(name, f"{card.train:,}", f"{card.test:,}", str(card.labels), "colour" if card.colour else "grey")
+    out.print(table)

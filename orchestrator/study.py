@@ -1,0 +1,66 @@
+"""A study: a grid of trials, a schedule, a recipe, contrasts and resources. What a study file may say."""
+
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.canonical import digest
+from jobs.specs import NAME_PATTERN, Contrast, Recipe
+
+
+class Section(BaseModel):
+    """Base of a study file's sections: unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Grid(Section):
+    """Every combination of these is fine-tuned."""
+
+    source: tuple[str, ...] = Field(min_length=1, description="source models, by name (`deltasweep models list`)")
+    dataset: tuple[str, ...] = Field(min_length=1, description="target datasets, by name (`deltasweep data list`)")
+    blocks: tuple[int, ...] = Field(min_length=1, description="fine-tuned residual blocks; -1: the whole network")
+
+
+class ScheduleRow(Section):
+    """How trials of some sizes are run; one row of the paper's Table 4."""
+
+    images: tuple[int, ...] = Field(min_length=1, description="sizes of the training subset; -1: the whole set")
+    epochs: int = Field(ge=1)
+    seeds: int = Field(ge=1, description="k of formula (6): seeds 20000000 + 100000 i for i below k")
+    evaluate_every: int = Field(ge=1, description="test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last")
+
+
+class Resources(Section):
+    """The share of a machine that a trial's actor takes. Placement: no part of any identity."""
+
+    gpu: float = Field(default=0.25, ge=0, description="GPUs; on a cluster without any, the CPU share counts alone")
+    cpu: float = Field(default=1, gt=0, description="CPU cores")
+
+
+class Study(Section):
+    """A study file. Name, description, contrasts and resources do not change the ids of its trials."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    description: str = ""
+    grid: Grid
+    schedule: tuple[ScheduleRow, ...] = Field(min_length=1)
+    recipe: Recipe = Field(default=Recipe(), description="choices other than those of Tables 3 and 4")
+    contrasts: tuple[Contrast, ...] = ()
+    resources: Resources = Resources()
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits: which version of a study's file this is."""
+        return digest(self.model_dump(mode="json"))[:16]
+
+    def resolved(self) -> str:
+        """The study as YAML with every default written out."""
+        data: dict[str, Any] = self.model_dump(mode="json")
+        return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)
+
+
+def seeds(count: int) -> list[int]:
+    """The first ``count`` seeds by formula (6) of the paper (A.4)."""
+    return [20_000_000 + 100_000 * i for i in range(count)]

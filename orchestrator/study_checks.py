@@ -1,0 +1,105 @@
+"""Rules across the keys of a study, checked on the raw values so that they are reported beside other mistakes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from jobs import registry
+from jobs.specs import ALL
+from orchestrator.yaml_lines import Location
+
+Found = Iterator[tuple[Location, str]]
+
+
+def problems(raw: dict[str, Any]) -> Found:
+    """Every broken rule with its place. Values of the wrong type are left to the model's own checks."""
+    yield from _known(raw, "source", registry.sources())
+    yield from _known(raw, "dataset", registry.datasets())
+    for key in ("source", "dataset", "blocks"):
+        yield from _repeated(_items(raw, ("grid", key)))
+    yield from _sizes(raw)
+    yield from _depths(raw)
+    yield from _contrasts(raw)
+
+
+def _items(raw: dict[str, Any], path: tuple[str, ...]) -> list[tuple[Location, Any]]:
+    """The items of the list at ``path`` with their places; nothing when there is no list."""
+    value: Any = raw
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return [((*path, i), item) for i, item in enumerate(value)] if isinstance(value, list) else []
+
+
+def _known(raw: dict[str, Any], key: str, cards: dict[str, Any]) -> Found:
+    for location, name in _items(raw, ("grid", key)):
+        if isinstance(name, str) and name not in cards:
+            yield location, f"unknown {key} {name!r}; known: {', '.join(cards)}"
+
+
+def _repeated(items: list[tuple[Location, Any]]) -> Found:
+    seen: dict[Any, Location] = {}
+    for location, value in items:
+        if not isinstance(value, str | int):
+            continue
+        if value in seen:
+            yield location, f"{value!r} is in the grid twice, which would make every such trial twice"
+        seen.setdefault(value, location)
+
+
+def _sizes(raw: dict[str, Any]) -> Found:
+    """Sizes that some dataset cannot give, and sizes that come twice (as a number, or as the whole set)."""
+    sizes = [
+        (("schedule", row, "images", item), images)
+        for (_, row), fields in _items(raw, ("schedule",))
+        if isinstance(fields, dict)
+        for (_, item), images in _items(fields, ("images",))
+        if isinstance(images, int) and not isinstance(images, bool)
+    ]
+    names = [name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)]
+    for name in names:
+        card = registry.datasets().get(name)
+        if card is None:
+            continue
+        seen: set[int] = set()
+        for place, images in sizes:
+            if images != ALL and not card.labels <= images <= card.train:
+                yield (
+                    place,
+                    f"a subset of {name} has {card.labels} images (one a label) to {card.train}, or {ALL} for all; "
+                    f"it is {images}",
+                )
+            size = ALL if images == card.train else images
+            if size in seen:
+                yield place, f"{images} images of {name} are in the schedule twice; one row has to decide"
+            seen.add(size)
+
+
+def _depths(raw: dict[str, Any]) -> Found:
+    names = [name for _, name in _items(raw, ("grid", "source")) if isinstance(name, str)]
+    for location, blocks in _items(raw, ("grid", "blocks")):
+        if not isinstance(blocks, int) or isinstance(blocks, bool):
+            continue
+        if blocks < ALL:
+            yield location, f"blocks are 0 or more, or {ALL} for the whole network; it is {blocks}"
+        for name in names:
+            card = registry.sources().get(name)
+            if card and blocks > registry.architecture(card.architecture).blocks:
+                most = registry.architecture(card.architecture).blocks
+                yield location, f"{name} ({card.architecture}) has {most} blocks; asked for {blocks}"
+
+
+def _contrasts(raw: dict[str, Any]) -> Found:
+    sources = [name for _, name in _items(raw, ("grid", "source"))]
+    depths = [blocks for _, blocks in _items(raw, ("grid", "blocks"))]
+    for location, contrast in _items(raw, ("contrasts",)):
+        if not isinstance(contrast, dict):
+            continue
+        for key in ("source", "baseline"):
+            name = contrast.get(key)
+            if isinstance(name, str) and name not in sources:
+                yield (
+                    (*location, key),
+                    f"{name!r} is not a source of this study's grid ({', '.join(map(str, sources))})",
+                )
+        for (_, index), blocks in _items(contrast, ("blocks",)):
+            if blocks not in depths:
+                yield (*location, "blocks", index), f"{blocks} is not among this study's blocks ({depths})"

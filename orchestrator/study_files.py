@@ -1,0 +1,119 @@
+"""Reading study files: packaged ones by name, others by path. All mistakes are reported at once."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from jobs.errors import InvalidRequest
+from jobs.specs import Contrast, Recipe
+from orchestrator import yaml_lines
+from orchestrator.study import Grid, Resources, ScheduleRow, Study
+from orchestrator.study_checks import problems
+from orchestrator.yaml_lines import Document, Location
+
+
+class Problem(NamedTuple):
+    """One mistake: where it stands and what would be right."""
+
+    location: Location
+    message: str
+
+
+def load_study(name_or_path: str) -> Study:
+    """Load a packaged study by its name, or a study file by its path.
+
+    Raises:
+        InvalidRequest: with every mistake in the file, each with its line.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or "/" in name_or_path:
+        if not path.is_file():
+            raise InvalidRequest(f"there is no study file {name_or_path}; packaged studies: {_names()}")
+        return parse_study(path.read_text(encoding="utf-8"), name_or_path)
+    packaged = resources.files("orchestrator").joinpath("studies", f"{name_or_path}.yaml")
+    if not packaged.is_file():
+        raise InvalidRequest(
+            f"unknown study {name_or_path!r}; packaged studies: {_names()}; a file of your own is named by its "
+            "path, ending in .yaml"
+        )
+    return parse_study(packaged.read_text(encoding="utf-8"), f"{name_or_path}.yaml")
+
+
+def packaged_studies() -> list[str]:
+    """The names of the studies in the package."""
+    folder = resources.files("orchestrator").joinpath("studies")
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def parse_study(text: str, path: str) -> Study:
+    """A study from the text of its file; ``path`` is for messages only."""
+    document = yaml_lines.parse(text, path)
+    if not isinstance(document.value, dict):
+        raise InvalidRequest(f"{path}: a study is a mapping with the keys {', '.join(Study.model_fields)}")
+    found = [
+        Problem(location, f"the key is there twice (again in line {line})") for location, line in document.duplicates
+    ]
+    study: Study | None = None
+    try:
+        study = Study.model_validate(document.value)
+    except ValidationError as error:
+        found += [Problem(tuple(item["loc"]), _message(dict(item))) for item in error.errors() if not _echo(dict(item))]
+    found += [Problem(location, message) for location, message in problems(document.value)]
+    if found or study is None:
+        raise InvalidRequest(_report(document, found))
+    return study
+
+
+def _report(document: Document, found: list[Problem]) -> str:
+    lines = sorted({(document.line(p.location), _dotted(p.location), p.message) for p in found})
+    head = f"{document.path}: {len(lines)} mistake{'s' if len(lines) > 1 else ''}"
+    return "\n".join([head, *(f"  line {line}: {where}: {message}" for line, where, message in lines)])
+
+
+def _dotted(location: Location) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return text.removeprefix(".") or "study"
+
+
+def _echo(error: dict[str, Any]) -> bool:
+    """A list counted as too short only because its items have mistakes, which are reported themselves."""
+    return bool(error["type"] == "too_short" and error["input"])
+
+
+def _message(error: dict[str, Any]) -> str:
+    location: Location = tuple(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(location)
+    if error["type"] == "missing":
+        return "this key is required"
+    if error["type"] == "string_pattern_mismatch":
+        return f"names are lower-case letters, digits, '.', '_' and '-'; it is {error['input']!r}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}; it is {error['input']!r}"
+
+
+def _unknown_key(location: Location) -> str:
+    section = _section(location[:-1])
+    valid = list(section.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), valid, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown key{hint}; valid keys: {', '.join(valid)}"
+
+
+def _section(location: Location) -> type[BaseModel]:
+    """The model that a place in a study file is checked by."""
+    sections: dict[str, type[BaseModel]] = {
+        "grid": Grid,
+        "schedule": ScheduleRow,
+        "recipe": Recipe,
+        "contrasts": Contrast,
+        "resources": Resources,
+    }
+    return sections[str(location[0])] if location else Study
+
+
+def _names() -> str:
+    return ", ".join(packaged_studies())
