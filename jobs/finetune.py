@@ -5,7 +5,7 @@ depends on its spec alone, not on where it was paused (design, promise 1).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -51,7 +51,7 @@ class Finetuning:
         self.optimizer = sgd(self.network, spec.recipe)
         self.epoch = 1
         self.batch = 0
-        self.batches = self._epoch_batches()
+        self.batches = self._batches_of(self.epoch)
         self.tally = Tally()
         self.evaluations: list[Evaluation] = []
         self.seconds = 0.0
@@ -59,6 +59,11 @@ class Finetuning:
     @property
     def done(self) -> bool:
         return self.epoch > self.spec.epochs
+
+    @property
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that the trial changes, by name."""
+        return {name: p for name, p in self.network.resnet.named_parameters() if p.requires_grad}
 
     @property
     def subset_sha256(self) -> str:
@@ -75,8 +80,42 @@ class Finetuning:
                 else:
                     self.seconds += time.monotonic() - started
 
-    def _epoch_batches(self) -> list[Tensor]:
-        return batch_indices(len(self.subset), self.spec.recipe.batch_size, self.spec.seed, self.epoch)
+    def restore(
+        self,
+        tensors: Mapping[str, Tensor],
+        *,
+        epoch: int,
+        batch: int,
+        tally: Tally,
+        evaluations: list[Evaluation],
+        seconds: float,
+    ) -> None:
+        """Go to where a trial of the same spec was.
+
+        Args:
+            tensors: ``parameter/NAME`` of every trained parameter, ``buffer/NAME`` of every buffer of the
+                network, and ``momentum/NAME`` of the optimiser's state, if it took a step.
+
+        Raises:
+            ValueError: when a tensor is missing or has another shape; the trial is untouched.
+        """
+        parameters = self.trained_parameters
+        wanted: dict[str, Tensor] = {f"parameter/{name}": p for name, p in parameters.items()}
+        wanted |= {f"buffer/{name}": buffer for name, buffer in self.network.resnet.named_buffers()}
+        if unfit := [name for name, t in wanted.items() if name not in tensors or tensors[name].shape != t.shape]:
+            raise ValueError(f"missing or of another shape: {', '.join(unfit)}")
+        with torch.no_grad():
+            for name, tensor in wanted.items():
+                tensor.copy_(tensors[name])
+            for name, parameter in parameters.items():
+                if f"momentum/{name}" in tensors:
+                    momentum = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
+                    self.optimizer.state[parameter]["momentum_buffer"] = momentum
+        self.epoch, self.batch, self.batches = epoch, batch, self._batches_of(epoch)
+        self.tally, self.evaluations, self.seconds = tally, evaluations, seconds
+
+    def _batches_of(self, epoch: int) -> list[Tensor]:
+        return batch_indices(len(self.subset), self.spec.recipe.batch_size, self.spec.seed, epoch)
 
     def _train_batch(self) -> None:
         spec, form = self.spec, memory_format(self.spec.recipe)
@@ -112,7 +151,7 @@ class Finetuning:
         self.tally = Tally()
         self.epoch += 1
         self.batch = 0
-        self.batches = self._epoch_batches()
+        self.batches = self._batches_of(self.epoch)
 
     def _evaluate(self) -> Tally:
         recipe = self.spec.recipe

@@ -11,7 +11,7 @@ from jobs.canonical import canonical_json
 from jobs.finetune import Finetuning
 from jobs.numerics import device_kind
 from jobs.provenance import code_version, packages
-from jobs.results import Committed, Store, commit, pin
+from jobs.results import Committed, Store, commit, pin, require_pin
 from jobs.specs import FinetuneSpec, recipe_digest
 
 
@@ -31,6 +31,16 @@ def commit_finetuning(store: Store, trial: Finetuning, attempt: Attempt) -> Comm
     pin(store, "sources", trial.spec.source, trial.weights.sha256)
     pin(store, "datasets", trial.spec.dataset, trial.data.sha256)
     return commit(store, trial.spec.kind, rows(trial, attempt))
+
+
+def require_pins(store: Store, trial: Finetuning) -> None:
+    """Refuse a trial whose source or dataset is not the one that this root's results are made with.
+
+    Raises:
+        ResultsConflict: naming both digests.
+    """
+    require_pin(store, "sources", trial.spec.source, trial.weights.sha256)
+    require_pin(store, "datasets", trial.spec.dataset, trial.data.sha256)
 
 
 def rows(trial: Finetuning, attempt: Attempt) -> list[dict[str, object]]:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from jobs import registry
 from jobs.errors import DamagedFile
@@ -80,8 +80,3 @@ def _normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tupl
     if recipe.normalization == "target" or (recipe.normalization == "as-released" and natural):
         return target.channel_statistics()
     return source.mean, source.std
-
-
-def trained_parameters(network: Network) -> dict[str, Tensor]:
-    """The parameters that a trial changes, by name."""
-    return {name: p for name, p in network.named_parameters() if p.requires_grad}

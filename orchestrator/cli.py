@@ -5,9 +5,9 @@ Imports stay inside the verbs, so that ``plan``, ``status`` and ``query`` answer
 
 import json
 import sys
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -38,23 +38,6 @@ class ExitCode(IntEnum):
     SOME_FAILED = 1
     WRONG_REQUEST = 2
     INTERRUPTED = 130
-
-
-class TextFormat(StrEnum):
-    """How a table is printed."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-
-
-class Format(StrEnum):
-    """How a table is printed or saved."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
 
 
 StudyName = Annotated[
@@ -122,14 +105,14 @@ def run(
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over evaluations, trials and failures.", metavar="SQL")],
     results: Root,
-    form: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+    form: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option("--format")] = "table",
 ) -> None:
     """Ask the results a question in SQL."""
     import analysis
 
     table = analysis.query(results, sql)
-    if form is not Format.PARQUET:
-        sys.stdout.write(analysis.formats.text(table, form.value))
+    if form != "parquet":
+        sys.stdout.write(analysis.formats.text(table, form))
     elif sys.stdout.isatty():
         raise InvalidRequest("parquet is not for a terminal; send it into a file: ... --format parquet > FILE")
     else:
@@ -140,12 +123,12 @@ def query(
 def deltas(
     results: Root,
     baseline: Annotated[str | None, typer.Option(help="The source to subtract; by default the study's.")] = None,
-    form: Annotated[TextFormat, typer.Option("--format")] = TextFormat.TABLE,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format")] = "table",
 ) -> None:
     """Print accuracy deltas with confidence intervals."""
     import analysis
 
-    sys.stdout.write(analysis.formats.text(analysis.deltas(results, baseline=baseline), form.value))
+    sys.stdout.write(analysis.formats.text(analysis.deltas(results, baseline=baseline), form))
 
 
 @app.command()

@@ -57,9 +57,20 @@ def pin(store: Store, what: str, name: str, sha256: str) -> None:
         ResultsConflict: when the root knows another digest under the name.
     """
     key = pin_key(what, name)
-    if store.create(key, json.dumps({"name": name, "sha256": sha256}).encode()):
+    if not store.create(key, json.dumps({"name": name, "sha256": sha256}).encode()):
+        require_pin(store, what, name, sha256)
+
+
+def require_pin(store: Store, what: str, name: str, sha256: str) -> None:
+    """Hold ``name`` against what this root has pinned, if it has; nothing is written.
+
+    Raises:
+        ResultsConflict: when the root knows another digest under the name.
+    """
+    try:
+        pinned = json.loads(store.read(pin_key(what, name)))["sha256"]
+    except FileNotFoundError:
         return
-    pinned = json.loads(store.read(key))["sha256"]
     if pinned != sha256:
         raise ResultsConflict(
             f"in {store.uri} the name {name!r} among the {what} stands for sha256 {pinned}, here it stands for "

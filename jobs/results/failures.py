@@ -1,6 +1,9 @@
 """What is kept of an attempt that failed: why, where, and its log."""
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable
+from enum import StrEnum
 from typing import NamedTuple
 
 from jobs.errors import DamagedFile
@@ -8,11 +11,23 @@ from jobs.results.layout import failure_key, log_key
 from jobs.results.store import Store
 
 
+class FailureKind(StrEnum):
+    """Whose fault an attempt's end was; it decides what happens next (docs/architecture.md)."""
+
+    INFRASTRUCTURE = "infrastructure"
+    """The machine, the actor or the storage went away: tried again, not held against the trial."""
+    MEMORY = "memory"
+    """Out of memory: tried again with twice the share."""
+    ERROR = "error"
+    """The trial raised: tried once more, then quarantined if it fails in the same way."""
+
+
 class Failure(NamedTuple):
     """One failed attempt at a trial."""
 
     trial_id: str
     attempt: int
+    kind: FailureKind
     error: str
     """The exception's type."""
     reason: str
@@ -21,6 +36,11 @@ class Failure(NamedTuple):
     launch: str
     failed_at: str
     """UTC, ISO 8601."""
+
+    @property
+    def signature(self) -> str:
+        """Two failures with one signature failed in the same way."""
+        return f"{self.error}: {self.reason}"
 
 
 def record_failure(store: Store, failure: Failure, log: str) -> None:
@@ -43,8 +63,18 @@ def read_failures(store: Store) -> list[Failure]:
     return sorted(_read(store, key) for key in store.keys("failures"))
 
 
+def quarantined(failures: Iterable[Failure]) -> set[str]:
+    """The trials whose last two own errors are the same: running them again would fail again."""
+    errors: dict[str, list[str]] = defaultdict(list)
+    for failure in sorted(failures):
+        if failure.kind is FailureKind.ERROR:
+            errors[failure.trial_id].append(failure.signature)
+    return {trial for trial, signatures in errors.items() if len(signatures) > 1 and len(set(signatures[-2:])) == 1}
+
+
 def _read(store: Store, key: str) -> Failure:
     try:
-        return Failure(**json.loads(store.read(key)))
-    except (ValueError, TypeError) as error:
+        record = json.loads(store.read(key))
+        return Failure(**{**record, "kind": FailureKind(record["kind"])})
+    except (ValueError, TypeError, KeyError) as error:
         raise DamagedFile(f"{store.uri}/{key} is not a failure record ({error}); remove it") from error

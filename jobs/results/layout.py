@@ -21,6 +21,15 @@ def conflict_key(kind: str, trial_id: str, digest: str) -> str:
     return f"conflicts/{kind}/{trial_id}/{digest}.parquet"
 
 
+def checkpoints_prefix(trial_id: str) -> str:
+    return f"checkpoints/{trial_id}"
+
+
+def checkpoint_key(trial_id: str, epoch: int, batch: int, digest: str) -> str:
+    """A checkpoint before ``batch`` of ``epoch``; names sort by progress, and say what the bytes must hash to."""
+    return f"{checkpoints_prefix(trial_id)}/e{epoch:06d}-b{batch:06d}-{digest}.safetensors"
+
+
 def pin_key(what: str, name: str) -> str:
     """The digest that a name (``what``: sources or datasets) stands for in this root."""
     return f"{what}/{name}.json"

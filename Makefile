@@ -1,0 +1,34 @@
+# The two commands: `make demo` and `make test`. Each makes the environment once; a second call reuses it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check pytest clean
+
+help:  ## show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
+
+demo: $(READY)  ## run the packaged study `demo` and write its report
+	$(BIN)/deltasweep demo --results demo-results
+
+test: check pytest  ## every check: format, lint, types, import rules, tests
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pytest: $(READY)
+	$(BIN)/python -m pytest
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "DeltaSweep needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+clean:  ## remove the environment and the demo's results
+	rm -rf $(VENV) demo-results build *.egg-info

@@ -1,0 +1,117 @@
+"""Checkpoints of a trial in progress: a saving of time, never a truth (design, promise 3).
+
+One safetensors file a checkpoint, under the trial id: tensors, and in its metadata the rest as JSON. The
+file's name carries a digest of its bytes, so that a damaged one is recognised; the last two are kept.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from jobs.evaluation import Tally
+from jobs.finetune import Evaluation, Finetuning
+from jobs.results import Store
+from jobs.results.layout import checkpoint_key, checkpoints_prefix
+
+KEPT = 2
+_DIGEST_DIGITS = 16
+
+
+def save_checkpoint(store: Store, trial: Finetuning) -> None:
+    """Put the trial's state under its id, whole, then drop all but the last two."""
+    data = save(_tensors(trial), metadata={"state": json.dumps(_state(trial))})
+    digest = hashlib.sha256(data).hexdigest()[:_DIGEST_DIGITS]
+    store.replace(checkpoint_key(trial.spec.trial_id, trial.epoch, trial.batch, digest), data)
+    for key in _newest_first(store, trial.spec.trial_id)[KEPT:]:
+        store.delete(key)
+
+
+def restore_checkpoint(store: Store, trial: Finetuning) -> list[str]:
+    """Bring a trial at its start to its newest good checkpoint; without one it stays at its start.
+
+    Returns:
+        One note a checkpoint that had to be passed over, naming it and saying why.
+    """
+    notes = []
+    for key in _newest_first(store, trial.spec.trial_id):
+        try:
+            _restore(trial, _verified(key, store.read(key)))
+        except (SafetensorError, ValueError, KeyError, FileNotFoundError) as error:
+            notes.append(f"checkpoint {store.uri}/{key} cannot be used ({error}); fell back to the one before it")
+            continue
+        break
+    return notes
+
+
+def _newest_first(store: Store, trial_id: str) -> list[str]:
+    return sorted(store.keys(checkpoints_prefix(trial_id)), reverse=True)
+
+
+def remove_checkpoints(store: Store, trial_id: str) -> None:
+    """Drop all checkpoints of a trial: its result is committed."""
+    for key in store.keys(checkpoints_prefix(trial_id)):
+        store.delete(key)
+
+
+def _tensors(trial: Finetuning) -> dict[str, Tensor]:
+    """What training changes: trained parameters, every BatchNorm buffer (the trunk's too), momentum."""
+    trained = {f"parameter/{name}": p for name, p in trial.trained_parameters.items()}
+    buffers = {f"buffer/{name}": b for name, b in trial.network.resnet.named_buffers()}
+    momentum = {
+        f"momentum/{name}": trial.optimizer.state[p]["momentum_buffer"]
+        for name, p in trial.trained_parameters.items()
+        if "momentum_buffer" in trial.optimizer.state[p]
+    }
+    return {name: t.detach().cpu().contiguous() for name, t in {**trained, **buffers, **momentum}.items()}
+
+
+def _state(trial: Finetuning) -> dict[str, object]:
+    return {
+        "trial_id": trial.spec.trial_id,
+        "weights_sha256": trial.weights.sha256,
+        "dataset_sha256": trial.data.sha256,
+        "epoch": trial.epoch,
+        "batch": trial.batch,
+        "tally": asdict(trial.tally),
+        "evaluations": [evaluation._asdict() for evaluation in trial.evaluations],
+        "seconds": trial.seconds,
+    }
+
+
+def _verified(key: str, data: bytes) -> bytes:
+    digest = key.rsplit("-", 1)[1].removesuffix(".safetensors")
+    found = hashlib.sha256(data).hexdigest()[:_DIGEST_DIGITS]
+    if found != digest:
+        raise ValueError(f"its {len(data)} bytes have the digest {found}, its name says {digest}")
+    return data
+
+
+def _restore(trial: Finetuning, data: bytes) -> None:
+    state = _metadata(data)
+    for what, expected in (
+        ("trial_id", trial.spec.trial_id),
+        ("weights_sha256", trial.weights.sha256),
+        ("dataset_sha256", trial.data.sha256),
+    ):
+        if state[what] != expected:
+            raise ValueError(f"its {what} is {state[what]}, the trial's is {expected}")
+    trial.restore(
+        load(data),
+        epoch=state["epoch"],
+        batch=state["batch"],
+        tally=Tally(**state["tally"]),
+        evaluations=[Evaluation(**evaluation) for evaluation in state["evaluations"]],
+        seconds=state["seconds"],
+    )
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """The JSON beside the tensors; a safetensors file begins with its header's length and the header."""
+    length = int.from_bytes(data[:8], "little")
+    state: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
+    return state

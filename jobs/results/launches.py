@@ -1,0 +1,62 @@
+"""Launches: who runs what, and whether they are still at it."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from jobs.errors import DamagedFile
+from jobs.results.layout import launch_key
+from jobs.results.store import Store
+
+HEARTBEAT_SECONDS = 30.0
+STALE_SECONDS = 90.0
+"""Three heartbeats missed: the driver is gone, or cut off from the root."""
+
+
+class Launch(NamedTuple):
+    """One launch of a study. Times are UTC, ISO 8601."""
+
+    launch: str
+    study: str
+    digest: str
+    user: str
+    host: str
+    started_at: str
+    code_version: str
+    packages: dict[str, str]
+    heartbeat_at: str
+    in_flight: tuple[str, ...] = ()
+    """Ids of the trials that an actor works on."""
+    ended_at: str | None = None
+
+    def alive(self, now: datetime) -> bool:
+        """Whether its driver showed itself within ``STALE_SECONDS`` and has not said that it ended."""
+        silent = (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
+        return self.ended_at is None and silent < STALE_SECONDS
+
+
+def write_launch(store: Store, launch: Launch) -> None:
+    """Write a launch down, or its newest heartbeat over it."""
+    store.replace(launch_key(launch.launch), json.dumps(launch._asdict()).encode())
+
+
+def read_launches(store: Store) -> list[Launch]:
+    """All launches of a root, oldest first.
+
+    Raises:
+        DamagedFile: naming a record that cannot be read.
+    """
+    return sorted((_read(store, key) for key in store.keys("launches")), key=lambda launch: launch.launch)
+
+
+def timestamp() -> str:
+    """Now, as the records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _read(store: Store, key: str) -> Launch:
+    try:
+        record: dict[str, Any] = json.loads(store.read(key))
+        return Launch(**{**record, "in_flight": tuple(record["in_flight"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedFile(f"{store.uri}/{key} is not a launch record ({error}); remove it") from error
