@@ -1,0 +1,36 @@
+"""The columns of the deltas table (design, section 5), with units where they have one."""
+
+import pyarrow as pa
+
+_TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+_POINTS = {"unit": "percentage points"}
+
+DELTAS = pa.schema(
+    [
+        pa.field("source", _TEXT),
+        pa.field("baseline", _TEXT),
+        pa.field("dataset", _TEXT),
+        pa.field("blocks", _INT),
+        pa.field("images", _INT),
+        pa.field("epoch", _INT),
+        pa.field("recipe", _TEXT),
+        pa.field("origin", _TEXT),
+        pa.field("n_pairs", _INT),
+        pa.field("n_unpaired", _INT),
+        pa.field("mean_delta", _FLOAT, metadata=_POINTS),
+        pa.field("ci_low", _FLOAT, metadata=_POINTS),
+        pa.field("ci_high", _FLOAT, metadata=_POINTS),
+        pa.field("ci_low_simultaneous", _FLOAT, metadata=_POINTS),
+        pa.field("ci_high_simultaneous", _FLOAT, metadata=_POINTS),
+        pa.field("p_value", _FLOAT),
+        pa.field("p_holm", _FLOAT),
+        pa.field("method", _TEXT),
+    ],
+    metadata={"deltasweep_table": "deltas"},
+)
+"""The columns of ``deltas`` (design, section 5)."""
+
+
+def is_deltas(schema: pa.Schema) -> bool:
+    """Whether a table came out of ``analysis.deltas``: the terminal then shows it its own way."""
+    return (schema.metadata or {}).get(b"deltasweep_table") == b"deltas"

@@ -1,0 +1,67 @@
+"""The deltas table for the terminal: what differs as columns, what is the same for all rows in the title."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from analysis.grid import grid
+
+_IDENTITY = ("source", "baseline", "dataset", "blocks", "images", "epoch", "recipe", "origin")
+_EMPTY = "-"
+
+
+def deltas_text(table: pa.Table, width: int = 120) -> str:
+    """The table of ``analysis.deltas`` for a terminal of ``width`` characters; 100 are enough.
+
+    Cells without a pair are left out and counted below the table; ``--format csv`` has every row and digit.
+    """
+    rows = [row for row in table.to_pylist() if row["n_pairs"] > 0]
+    varying = [name for name in _IDENTITY if len({row[name] for row in rows}) > 1]
+    fixed = [f"{name} {_identity(name, rows[0][name])}" for name in _IDENTITY if rows and name not in varying]
+    columns = {name: [_identity(name, row[name]) for row in rows] for name in varying}
+    columns["pairs"] = [_pairs(row) for row in rows]
+    columns["delta"] = [_signed(row["mean_delta"]) for row in rows]
+    columns["95 % interval"] = [_interval(row["ci_low"], row["ci_high"]) for row in rows]
+    columns["simultaneous"] = [_interval(row["ci_low_simultaneous"], row["ci_high_simultaneous"]) for row in rows]
+    columns["p (Holm)"] = [p_text(row["p_holm"]) for row in rows]
+    right = set(columns) - {"source", "baseline", "dataset", "recipe", "origin"}
+    title = f"Deltas of test accuracy in percentage points; {', '.join(fixed)}" if fixed else None
+    return grid(columns, right, width, title) + "".join(f"{line}\n" for line in _notes(table.to_pylist()))
+
+
+def p_text(p: float | None) -> str:
+    if p is None or p != p:
+        return _EMPTY
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _identity(name: str, value: object) -> str:
+    return "all" if name in ("images", "blocks") and value == -1 else str(value)
+
+
+def _pairs(row: dict[str, int]) -> str:
+    """Pairs, and in brackets the trials that found no partner."""
+    return f"{row['n_pairs']}" + (f" (+{row['n_unpaired']})" if row["n_unpaired"] else "")
+
+
+def _signed(value: float | None) -> str:
+    return _EMPTY if value is None or value != value else f"{value:+.2f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None or low != low:
+        return _EMPTY
+    return f"[{low:+.2f}, {high:+.2f}]"
+
+
+def _notes(rows: Sequence[dict[str, object]]) -> list[str]:
+    notes = []
+    for method in sorted({str(row["method"]) for row in rows if row["n_pairs"]}):
+        notes.append(f"{sum(row['method'] == method for row in rows)} rows: {method}")
+    unpaired = sum(int(str(row["n_unpaired"])) for row in rows if row["n_pairs"])
+    if unpaired:
+        notes.append(f"(+n): {unpaired} trials of one arm without a partner in the other; they enter no delta")
+    alone = [row for row in rows if not row["n_pairs"]]
+    if alone:
+        notes.append(f"{len(alone)} cells with one arm only are left out; --format csv lists them")
+    return notes

@@ -1,0 +1,88 @@
+"""Points of curves, from evaluations: means of accuracy, and deltas between two arms."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.cells import summarize
+from analysis.figures.model import POINTS
+from analysis.pairing import CELL, pair
+from analysis.statistics.paired_t import bonferroni, half_width, moments
+from jobs.specs import ALL
+
+CONFIDENCE = 0.95
+_VARIANT = ("origin", "recipe", "numerics")
+
+
+def accuracy_points(rows: pd.DataFrame, series: str, against: str) -> pd.DataFrame:
+    """Mean test accuracy in percent, over the seeds, of each (series, source, variant, x).
+
+    Args:
+        rows: evaluations, one a trial and x.
+        series: the column that colours tell apart.
+        against: ``images`` or ``epoch``.
+    """
+    keys = _curve_keys(series, "source")
+    x = "images_used" if against == "images" else "epoch"
+    groups = rows.sort_values([*keys, x, "epochs", "seed", "trial_id"]).groupby([*keys, x, "epochs"], sort=True)
+    cells = groups.agg(whole=("images", lambda images: bool((images == ALL).all()))).reset_index()
+    found = moments(
+        rows.loc[groups.ngroup().index, "test_accuracy"].to_numpy(np.float64),
+        groups.ngroup().to_numpy(),
+        len(cells),
+    )
+    table = cells.assign(mean=found.mean, n=found.n)
+    size = table.assign(has=found.n > 1).groupby(keys)["has"].transform("sum").to_numpy()
+    for suffix, level in (("", CONFIDENCE), ("_simultaneous", bonferroni(CONFIDENCE, size))):
+        half = half_width(found, level)
+        table[f"low{suffix}"], table[f"high{suffix}"] = found.mean - half, found.mean + half
+    return _points(table, series, "source", x)
+
+
+def delta_points(
+    left: pd.DataFrame, right: pd.DataFrame, series: str, against: str, arm: str, keys: Sequence[str] = CELL
+) -> pd.DataFrame:
+    """Deltas of test accuracy, left minus right, in percentage points, of each (series, variant, x).
+
+    Args:
+        left, right: evaluations of the two arms.
+        arm: a name for the comparison.
+        keys: what paired trials share besides the seed; without ``blocks`` for a delta between blocks.
+    """
+    pairing = pair(left, right, keys)
+    curve = [*dict.fromkeys([series, *_VARIANT])]
+    counts = pairing.counts[pairing.counts["n_pairs"] > 0].reset_index(drop=True)
+    table = summarize(pairing.pairs, counts, keys, curve, CONFIDENCE)
+    renamed = table.rename(columns=lambda name: name.removeprefix("ci_")).rename(
+        columns={"mean_delta": "mean", "n_pairs": "n"}
+    )
+    x = "images_used" if against == "images" else "epoch"
+    return _points(renamed.assign(source=arm, whole=renamed["images"] == ALL), series, "source", x)
+
+
+def _curve_keys(*names: str) -> list[str]:
+    return [*dict.fromkeys([*names, *_VARIANT])]
+
+
+def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
+    made = table.assign(
+        series=table[series].astype(str) if len(table) else pd.Series(dtype=str),
+        arm=table[arm],
+        variant=_variants(table),
+        x=table[x].astype("int64"),
+        _order=table[series],
+    )
+    ordered = made.sort_values(["_order", "arm", "variant", "x", "n"], kind="stable", ignore_index=True)
+    return ordered[list(POINTS)]
+
+
+def _variants(table: pd.DataFrame) -> list[str]:
+    """What tells origin, recipe and numerics apart; nothing where all rows are alike."""
+    varying = [name for name in _VARIANT if table[name].nunique() > 1]
+    if "origin" in varying and table.loc[table["origin"] != "imported", "recipe"].nunique() <= 1:
+        varying = [
+            "origin",
+            *(["numerics"] if table.loc[table["origin"] != "imported", "numerics"].nunique() > 1 else []),
+        ]
+    return [" ".join(str(row[name]) for name in varying) for row in table[list(_VARIANT)].to_dict("records")]

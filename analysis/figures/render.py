@@ -1,0 +1,164 @@
+"""Drawing a figure with matplotlib: PNG, SVG and PDF, the same bytes from the same data."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from analysis.cells import FEW_PAIRS
+from analysis.figures.model import Figure, Panel
+from analysis.figures.paper import INTERVALS
+from analysis.figures.style import DASHES, Look, looks
+
+_PANEL_INCHES = (4.6, 3.5)
+_RC: Any = {
+    "svg.hashsalt": "deltasweep",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "figure.dpi": 150,
+}
+_AXIS = {"accuracy": "test accuracy (%)", "delta": "delta (percentage points)"}
+
+
+def save(figure: Figure, directory: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
+    """Draw ``figure`` into ``directory``, one file a format, named after the figure."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"{figure.name}.{fmt}" for fmt in formats]
+    with mpl.rc_context(_RC):
+        canvas = draw(figure)
+        for path in paths:
+            date = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else {}
+            canvas.savefig(path, metadata={**date}, bbox_inches="tight")
+    return paths
+
+
+def draw(figure: Figure) -> Canvas:
+    """A canvas with all panels, one legend, and the caption below."""
+    columns = min(figure.columns, len(figure.panels))
+    rows = math.ceil(len(figure.panels) / columns)
+    canvas = Canvas(figsize=(_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows), layout="constrained")
+    axes = list(canvas.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes[len(figure.panels) :]:
+        ax.set_axis_off()
+    for ax, panel in zip(axes, figure.panels, strict=False):
+        _draw_panel(ax, panel, looks(_series(figure)))
+    canvas.suptitle(figure.title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    canvas.legend(handles=_handles(figure), loc="outside right upper", frameon=False, fontsize=8)
+    _caption(canvas, figure, columns)
+    return canvas
+
+
+def _series(figure: Figure) -> list[str]:
+    return [name for panel in figure.panels for name in panel.points["series"]]
+
+
+def _draw_panel(ax: Axes, panel: Panel, looks_of: dict[str, Look]) -> None:
+    points = panel.points
+    arms, variants = list(dict.fromkeys(points["arm"])), list(dict.fromkeys(points["variant"]))
+    for (series, arm, variant), curve in points.groupby(["series", "arm", "variant"], sort=False):
+        look = looks_of[str(series)]
+        dash = DASHES[(arms.index(arm) + 2 * variants.index(variant)) % len(DASHES)]
+        _draw_curve(ax, curve, look, dash, hollow=variants.index(variant) > 0)
+    ax.set_title(panel.title, fontsize=9, loc="left")
+    ax.set_ylabel(_AXIS[panel.quantity])
+    ax.set_ylim(*y_limits(panel))
+    if panel.quantity == "delta":
+        ax.axhline(0, color="#444444", linewidth=1, zorder=1)
+    if panel.against == "images":
+        _image_axis(ax, points)
+    else:
+        ax.set_xlabel(f"epoch\n{_counts_text(points)}")
+
+
+def y_limits(panel: Panel) -> tuple[float, float]:
+    """From means and from the intervals that rest on enough pairs; a wide one of two trials is cut, not followed."""
+    points = panel.points
+    firm = points[points["n"] >= FEW_PAIRS]
+    values = pd.concat([points["mean"], firm["low"], firm["high"]]).dropna()
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    if panel.quantity == "delta":
+        low, high = min(low, 0.0), max(high, 0.0)
+    margin = 0.06 * max(high - low, 1.0)
+    if panel.quantity == "accuracy":
+        return max(low - margin, 0.0), min(high + margin, 101.0)
+    return low - margin, high + margin
+
+
+def _draw_curve(ax: Axes, curve: pd.DataFrame, look: Look, dash: tuple[float, ...], hollow: bool) -> None:
+    x = curve["x"].to_numpy()
+    for suffix, alpha in (("_simultaneous", 0.10), ("", 0.22)):
+        low, high = curve[f"low{suffix}"].to_numpy(), curve[f"high{suffix}"].to_numpy()
+        ax.fill_between(x, low, high, color=look.colour, alpha=alpha, linewidth=0)
+    line = ax.plot(x, curve["mean"], color=look.colour, marker=look.marker, markersize=4.5, linewidth=1.4)[0]
+    line.set_dashes(dash) if dash else line.set_linestyle("-")
+    if hollow:
+        line.set_markerfacecolor("white")
+
+
+def _image_axis(ax: Axes, points: pd.DataFrame) -> None:
+    """Log-2 axis; a tick a size, with the number of trials or pairs under it; whole sets share the tick 'all'."""
+    ax.set_xscale("log", base=2)
+    sizes = points[~points["whole"].astype(bool)]
+    ticks = [(float(x), _size_text(x), _n_text(sizes.loc[sizes["x"] == x, "n"])) for x in sorted(set(sizes["x"]))]
+    whole = points[points["whole"].astype(bool)]
+    if not whole.empty:
+        centre = math.sqrt(whole["x"].min() * whole["x"].max())
+        ticks.append((centre, "all", _n_text(whole["n"])))
+    ax.xaxis.set_major_locator(FixedLocator([x for x, _, _ in ticks]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticklabels([f"{size}\n{n}" for _, size, n in ticks], fontsize=7)
+    ax.set_xlabel("training images (log 2), and n a point")
+
+
+def _size_text(size: int) -> str:
+    return f"{size / 1000:g}k" if size >= 1000 else str(size)
+
+
+def _n_text(counts: "pd.Series[int]") -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low}-{high}"
+
+
+def _counts_text(points: pd.DataFrame) -> str:
+    return f"n = {_n_text(points['n'])} a point" if len(points) else "no points"
+
+
+def _handles(figure: Figure) -> list[Line2D]:
+    """Colour and marker by series; dash by arm where a panel has several; fill by variant."""
+    found = looks(_series(figure))
+    handles = [Line2D([], [], color=look.colour, marker=look.marker, label=name) for name, look in found.items()]
+    panels = [panel.points for panel in figure.panels if panel.points["arm"].nunique() > 1]
+    arms = list(dict.fromkeys(arm for points in panels for arm in points["arm"]))
+    if arms and not set(arms) <= set(found):
+        for index, arm in enumerate(arms):
+            handles.append(
+                Line2D([], [], color="#555555", label=arm, dashes=DASHES[index % len(DASHES)] or (None, None))
+            )
+    variants = list(dict.fromkeys(variant for panel in figure.panels for variant in panel.points["variant"]))
+    if len(variants) > 1:
+        fills = ["#555555", *["white"] * (len(variants) - 1)]
+        handles += [
+            Line2D([], [], color="#555555", marker="o", linestyle="", markerfacecolor=fill, label=variant)
+            for variant, fill in zip(variants, fills, strict=True)
+        ]
+    return handles
+
+
+def _caption(canvas: Canvas, figure: Figure, columns: int) -> None:
+    words = " ".join([figure.caption, *(f"{note}." for note in figure.notes), INTERVALS])
+    lines = textwrap.wrap(words, 62 * columns)
+    canvas.text(0.01, -0.01, "\n".join(lines), va="top", ha="left", fontsize=7.5, color="#333333")

@@ -1,0 +1,100 @@
+"""A table as text for the terminal, CSV or JSON, or as Parquet bytes."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Literal, TypeAlias, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.delta_schema import is_deltas
+from analysis.grid import UNLIMITED, grid
+from jobs.errors import InvalidRequest
+
+Format: TypeAlias = Literal["table", "csv", "json", "parquet"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def render(table: pa.Table, fmt: Format, width: int = UNLIMITED) -> str | bytes:
+    """``table`` in one of ``FORMATS``: text, except for Parquet.
+
+    Raises:
+        InvalidRequest: for another format.
+    """
+    if fmt == "parquet":
+        return parquet(table)
+    if fmt not in FORMATS:
+        raise InvalidRequest(f"a format is one of {', '.join(FORMATS)}; it is {fmt!r}")
+    return text(table, fmt, width)
+
+
+def text(table: pa.Table, fmt: Literal["table", "csv", "json"], width: int = UNLIMITED) -> str:
+    """``table`` as text that ends with a newline.
+
+    Args:
+        width: characters a line, for ``table`` only; wider cells are folded, never cut.
+    """
+    if fmt == "csv":
+        return _csv(table)
+    if fmt == "json":
+        return _json(table)
+    if is_deltas(table.schema):
+        from analysis.delta_text import deltas_text
+
+        return deltas_text(table, width)
+    columns = {name: [cell(value) for value in table[name].to_pylist()] for name in table.column_names}
+    numeric = {name for name in table.column_names if _is_number(table.schema.field(name).type)}
+    return grid(columns, numeric, width)
+
+
+def parquet(table: pa.Table) -> bytes:
+    """One Parquet file in memory."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def cell(value: object) -> str:
+    """One value for a person: six significant digits, nothing for null."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    tests: Sequence[Callable[[pa.DataType], bool]] = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return any(test(kind) for test in tests)
+
+
+def _csv(table: pa.Table) -> str:
+    """Numbers in full, text quoted only where it must be, nothing for null; lists as JSON."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.column_names)
+    columns = [[_csv_value(value) for value in table[index].to_pylist()] for index in range(table.num_columns)]
+    writer.writerows(zip(*columns, strict=True))
+    return buffer.getvalue()
+
+
+def _csv_value(value: object) -> object:
+    return json.dumps(value, default=str) if isinstance(value, list | dict) else value
+
+
+def _json(table: pa.Table) -> str:
+    """An array with one object a row; NaN, which JSON cannot say, becomes null."""
+    rows = [{name: _json_value(value) for name, value in row.items()} for row in table.to_pylist()]
+    return json.dumps(rows, indent=1, default=str, allow_nan=False) + "\n"
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

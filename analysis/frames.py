@@ -1,0 +1,98 @@
+"""Evaluations as a pandas frame: which rows a question is about."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+
+from jobs.errors import InvalidRequest
+
+Epoch: TypeAlias = int | Literal["last", "all"]
+"""Which evaluations: after one epoch (from 1), after the last of each trial, or all."""
+
+Choice: TypeAlias = str | int | Sequence[str | int] | None
+"""A value, several values, or None for all."""
+
+_COLUMNS = (
+    "trial_id",
+    "source",
+    "constraint",
+    "epsilon",
+    "dataset",
+    "blocks",
+    "images",
+    "images_used",
+    "seed",
+    "epoch",
+    "epochs",
+    "recipe",
+    "numerics",
+    "origin",
+    "test_accuracy",
+    "subset_sha256",
+)
+
+
+def frame(evaluations: pa.Table) -> pd.DataFrame:
+    """The columns that deltas and curves need, in an order that does not depend on that of files or rows.
+
+    Unknown numerics (imported trials) become 0, so that they are an ordinary key.
+    """
+    data: pd.DataFrame = evaluations.select(list(_COLUMNS)).to_pandas()
+    data["numerics"] = data["numerics"].fillna(0).astype("int64")
+    return data.sort_values(["trial_id", "epoch"], kind="stable", ignore_index=True)
+
+
+def at_epoch(data: pd.DataFrame, epoch: Epoch) -> pd.DataFrame:
+    """The evaluations after ``epoch``; ``last`` is each trial's own last, which is always evaluated.
+
+    Raises:
+        InvalidRequest: when nothing was evaluated after that epoch.
+    """
+    if epoch == "all":
+        return data
+    chosen = data[data["epoch"] == (data["epochs"] if epoch == "last" else epoch)]
+    if chosen.empty and not data.empty:
+        raise InvalidRequest(
+            f"nothing was evaluated after epoch {epoch}; evaluated epochs: {_listing(data['epoch'])}. "
+            "Name one of these, or 'last'"
+        )
+    return chosen
+
+
+def where(data: pd.DataFrame, **choices: Choice) -> pd.DataFrame:
+    """The rows whose columns have the chosen values; None chooses all.
+
+    Raises:
+        InvalidRequest: for a value that no row has, with those that there are.
+    """
+    for column, choice in choices.items():
+        if choice is None:
+            continue
+        wanted = [choice] if isinstance(choice, str | int) else list(choice)
+        unknown = [value for value in wanted if value not in set(data[column])]
+        if unknown:
+            raise InvalidRequest(
+                f"no evaluation has the {column} {', '.join(map(str, unknown))}; there are: {_listing(data[column])}"
+            )
+        data = data[data[column].isin(wanted)]
+    return data
+
+
+def main_lengths(data: pd.DataFrame) -> pd.DataFrame:
+    """The trials whose length (epochs) is the most frequent in their cell; of equally frequent ones, the longest.
+
+    A curve has one point a size: a cell that was run again with other lengths cannot show both.
+    """
+    cell = ["dataset", "blocks", "images", "recipe", "numerics", "origin"]
+    trials = data.drop_duplicates("trial_id")
+    counts = trials.groupby([*cell, "epochs"], as_index=False).size()
+    most = counts.sort_values(["size", "epochs"], kind="stable").drop_duplicates(cell, keep="last")
+    return data.merge(most[[*cell, "epochs"]], on=[*cell, "epochs"], how="inner")
+
+
+def _listing(column: "pd.Series[Any]", most: int = 40) -> str:
+    values = sorted(set(column), key=lambda value: (isinstance(value, str), value))
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown + (f", ... ({len(values)} in all)" if len(values) > most else "")

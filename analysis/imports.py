@@ -1,0 +1,190 @@
+"""Importing trials that ran elsewhere: a CSV file becomes results of origin ``imported``.
+
+Two formats are read and told apart by their columns: the tidy one (one column a name of ours) and the
+one in which the paper's authors published their trials (``analysis.authors``). The whole file is checked
+before the first result is written.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis import authors
+from jobs.canonical import digest
+from jobs.errors import InvalidRequest
+from jobs.registry import datasets, sources
+from jobs.results import Committed, commit, open_store, require_writable, schema
+from jobs.specs import ALL, NAME_PATTERN
+
+ORIGIN = "imported"
+KEY = ("source", "dataset", "images", "blocks", "seed")
+REQUIRED = (*KEY, "epoch", "test_accuracy")
+OPTIONAL = ("test_loss", "train_accuracy", "train_loss", "seconds")
+_WRITERS = 16  # threads; a durable write waits for the disk most of its time
+_LOWEST = {"images": ALL, "blocks": ALL, "seed": -1, "epoch": 1}
+_PERCENT = ("test_accuracy", "train_accuracy")
+_UNRECORDED = -1
+"""The authors' mark, also in tidy files, for what was not recorded; it becomes null."""
+
+
+class Imported(NamedTuple):
+    """What became of an import."""
+
+    rows: int
+    trials: int
+    new: int
+    already_there: int
+    conflicts: int
+    """Trials that the root holds with other numbers, from another import: kept under ``conflicts/``."""
+
+
+def import_trials(file: str | Path, root: str | Path) -> Imported:
+    """Put the trials of a CSV file into a results root, marked as imported.
+
+    They have ids of their own (``imported-...``), so they never count as done in any study, and never pair with own
+    trials. Importing a file again changes nothing.
+
+    Raises:
+        InvalidRequest: when the file is not of a known format or a value breaks a rule; nothing is written.
+    """
+    data = read(Path(file))
+    store = open_store(root)
+    require_writable(store)
+    trials = list(as_results(data))
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        outcomes = list(pool.map(lambda rows: commit(store, "finetune", rows), trials))
+    count = {outcome: outcomes.count(outcome) for outcome in Committed}
+    return Imported(
+        len(data),
+        len(outcomes),
+        count[Committed.NEW],
+        count[Committed.ALREADY_THERE],
+        count[Committed.CONFLICT],
+    )
+
+
+def read(file: Path) -> pd.DataFrame:
+    """The evaluations of a CSV file (``.csv``, ``.csv.gz``), tidy and checked, one row per trial and epoch.
+
+    Raises:
+        InvalidRequest: with the file's name and all problems found.
+    """
+    try:
+        data = pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"trials are imported from a CSV file; {file} cannot be read as one ({error})") from error
+    if authors.recognises(data):
+        data = authors.tidy(data)
+    problems = _problems(data)
+    if problems:
+        raise InvalidRequest(f"{file} cannot be imported, nothing was written:\n- " + "\n- ".join(problems))
+    for column in set(OPTIONAL) & set(data.columns):
+        data[column] = data[column].where(data[column] != _UNRECORDED)
+    return _normalized(data)
+
+
+def _problems(data: pd.DataFrame) -> list[str]:
+    missing = [name for name in REQUIRED if name not in data.columns]
+    unknown = [name for name in data.columns if name not in (*REQUIRED, *OPTIONAL)]
+    if missing or unknown:
+        return [
+            f"the columns are {', '.join(REQUIRED)} and any of {', '.join(OPTIONAL)}; missing: "
+            f"{', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}. Rename or remove them"
+        ]
+    if data.empty:
+        return ["there is no row under the header"]
+    return [*_wrong_names(data), *_wrong_numbers(data), *_duplicates(data)]
+
+
+def _wrong_names(data: pd.DataFrame) -> list[str]:
+    problems = []
+    for column in ("source", "dataset"):
+        names = data[column].astype("string").fillna("")
+        wrong = sorted(set(names[~names.str.fullmatch(NAME_PATTERN)]))
+        if wrong:
+            problems.append(f"{column} is a name like l2_eps3 (lower case, digits, _ . -); found {wrong[:5]}")
+    return problems
+
+
+def _wrong_numbers(data: pd.DataFrame) -> list[str]:
+    problems = []
+    for column, lowest in _LOWEST.items():
+        values = pd.to_numeric(data[column], errors="coerce")
+        bad = data[~(values >= lowest) | (values % 1 != 0)]
+        if not bad.empty:
+            problems.append(f"{column} is a whole number of at least {lowest}; {_first(bad, column)}")
+    if bool((data["images"] == 0).any()):
+        problems.append(f"images is at least 1, or -1 for the whole set; {_first(data[data['images'] == 0], 'images')}")
+    for column in ("test_accuracy", *(name for name in OPTIONAL if name in data.columns)):
+        values = pd.to_numeric(data[column], errors="coerce")
+        highest = 100.0 if column in _PERCENT else float("inf")
+        unrecorded = (data[column].isna() | (values == _UNRECORDED)) & (column != "test_accuracy")
+        bad = data[~values.between(0, highest, inclusive="both") & ~unrecorded]
+        if not bad.empty:
+            rule = "a percentage from 0 to 100" if column in _PERCENT else "a number of at least 0"
+            problems.append(f"{column} is {rule}; {_first(bad, column)}")
+    return problems
+
+
+def _duplicates(data: pd.DataFrame) -> list[str]:
+    twice = data[data.duplicated([*KEY, "epoch"], keep=False)]
+    if twice.empty:
+        return []
+    what = ", ".join(f"{name} {twice.iloc[0][name]}" for name in (*KEY, "epoch"))
+    return [f"a trial has one row an epoch; {len(twice)} rows share theirs with another, first: {what}"]
+
+
+def _first(bad: pd.DataFrame, column: str) -> str:
+    """Where the first of ``bad`` stands; line 1 is the header."""
+    return f"{len(bad)} rows break this, first in line {int(bad.index[0]) + 2}: {bad.iloc[0][column]!r}"
+
+
+def _normalized(data: pd.DataFrame) -> pd.DataFrame:
+    """Whole sets become -1 (design, section 1); ``images_used`` keeps the number."""
+    whole = data["dataset"].map({name: card.train for name, card in datasets().items()})
+    all_of_it = (data["images"] == whole) | (data["images"] == ALL)
+    unknown = data[all_of_it & whole.isna()]
+    if not unknown.empty:
+        raise InvalidRequest(
+            f"images -1 means the whole training set, whose size is known for {', '.join(sorted(datasets()))} only; "
+            f"for {unknown.iloc[0]['dataset']} write the number"
+        )
+    return data.assign(
+        images_used=data["images"].where(~all_of_it, whole).astype("int64"),
+        images=data["images"].where(~all_of_it, ALL).astype("int64"),
+        epochs=data.groupby([*KEY])["epoch"].transform("max"),
+    )
+
+
+def as_results(data: pd.DataFrame) -> Iterator[list[dict[str, object]]]:
+    """The rows of each trial in the schema of results, from what ``read`` returns."""
+    varying = ["epoch", "images_used", "test_accuracy", *(name for name in OPTIONAL if name in data.columns)]
+    nothing = dict.fromkeys(schema("finetune").names)
+    marks = {"recipe": ORIGIN, "origin": ORIGIN}
+    for _, trial in data.sort_values("epoch").groupby(list(KEY), sort=True):
+        identity = {name: _plain(trial.iloc[0][name]) for name in (*KEY, "epochs")}
+        constants = {**nothing, **identity, "trial_id": _trial_id(identity), **marks, **_card(str(identity["source"]))}
+        rows = trial[varying].astype(object).to_dict("records")
+        yield [{**constants, **{str(name): _plain(value) for name, value in row.items()}} for row in rows]
+
+
+def _trial_id(identity: dict[str, object]) -> str:
+    """An id that no spec can have: those begin with their kind."""
+    name = "{dataset}-{source}-k{blocks}-n{images}-s{seed}".format(**identity)
+    return f"{ORIGIN}-{name}-{digest({'origin': ORIGIN, **identity})[:16]}"
+
+
+def _card(source: str) -> dict[str, object]:
+    """How a source of a known name was trained; nothing is claimed of others."""
+    card = sources().get(source)
+    return {} if card is None else {"constraint": card.constraint.value, "epsilon": card.epsilon}
+
+
+def _plain(value: object) -> object:
+    """numpy scalars as Python's; NaN as None."""
+    item = getattr(value, "item", None)
+    value = item() if callable(item) else value
+    return None if isinstance(value, float) and value != value else value

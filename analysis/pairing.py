@@ -1,0 +1,93 @@
+"""Pairing the trials of two arms by explicit keys: the ground that every delta stands on.
+
+Two trials pair when everything but the arm is equal: dataset, blocks, images, seed, epoch, length of
+the trial, recipe, numerics and origin. They then trained on the same images in the same order.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from jobs.errors import ResultsConflict
+
+CELL = ("dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin")
+"""What two paired trials share besides the seed. Pairs that share it are one cell: one row of deltas."""
+
+UNRECORDED = -1
+"""The seed of an imported trial whose seed nobody wrote down: it pairs with nothing."""
+
+_ARM = ("trial_id", "test_accuracy", "subset_sha256", "images_used")
+
+
+class Pairing(NamedTuple):
+    """Two arms, matched. Both frames are in order of cell (and seed), whatever the order of the input."""
+
+    pairs: pd.DataFrame
+    """The keys, ``seed`` and ``difference`` in percentage points: left minus right."""
+    counts: pd.DataFrame
+    """One row a cell that either arm has: the keys, ``images_used``, ``n_pairs``, ``n_unpaired``."""
+
+
+def pair(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) -> Pairing:
+    """Match the evaluations of two arms on ``keys`` and the seed.
+
+    Args:
+        left, right: evaluations of one arm each, one row per trial and epoch.
+
+    Raises:
+        ResultsConflict: when an arm holds two trials under one key, or two trials of one seed trained on
+            different subsets.
+    """
+    on = [*keys, "seed"]
+    for arm in (left, right):
+        _require_unique(arm, on)
+    merged = _anonymous(left, on, -1).merge(
+        _anonymous(right, on, -2), on=on, how="outer", suffixes=("_left", "_right"), indicator=True
+    )
+    merged = merged.sort_values(on, kind="stable", ignore_index=True)
+    both = merged["_merge"] == "both"
+    _require_same_subsets(merged[both])
+    merged["difference"] = merged["test_accuracy_left"] - merged["test_accuracy_right"]
+    merged["images_used"] = merged["images_used_left"].fillna(merged["images_used_right"]).astype("int64")
+    counts = (
+        merged.assign(n_pairs=both, n_unpaired=~both)
+        .groupby(list(keys), as_index=False, sort=True)
+        .agg(images_used=("images_used", "first"), n_pairs=("n_pairs", "sum"), n_unpaired=("n_unpaired", "sum"))
+    )
+    return Pairing(merged.loc[both, [*on, "difference"]].reset_index(drop=True), counts)
+
+
+def _anonymous(arm: pd.DataFrame, on: list[str], stand_in: int) -> pd.DataFrame:
+    """The columns that a merge needs; unrecorded seeds differ between the arms, so they never match."""
+    arm = arm[[*on, *_ARM]]
+    return arm.assign(seed=arm["seed"].where(arm["seed"] != UNRECORDED, stand_in))
+
+
+def _require_unique(arm: pd.DataFrame, on: list[str]) -> None:
+    recorded = arm[arm["seed"] != UNRECORDED]
+    twice = recorded[recorded.duplicated(on, keep=False)]
+    if twice.empty:
+        return
+    first = twice.sort_values([*on, "trial_id"]).iloc[:2]
+    what = ", ".join(f"{name} {first.iloc[0][name]}" for name in on)
+    raise ResultsConflict(
+        f"each arm of a comparison has one trial a seed; {len(twice)} evaluations share theirs with another. "
+        f"First: {what}: {' and '.join(first['trial_id'])}. They differ in something that is not a key of "
+        "pairing (evaluate_every, or an import beside an earlier one of the same trials): keep them in separate "
+        "results roots, or move the files of one aside"
+    )
+
+
+def _require_same_subsets(pairs: pd.DataFrame) -> None:
+    left, right = pairs["subset_sha256_left"], pairs["subset_sha256_right"]
+    different = pairs[left.notna() & right.notna() & (left != right)]
+    if different.empty:
+        return
+    first = different.iloc[0]
+    raise ResultsConflict(
+        f"trials of one seed train on one subset in both arms; {len(different)} pairs did not. First: "
+        f"{first['trial_id_left']} used the subset {first['subset_sha256_left'][:12]}, {first['trial_id_right']} "
+        f"used {first['subset_sha256_right'][:12]}. They come from different data under one name: keep them in "
+        "separate results roots"
+    )

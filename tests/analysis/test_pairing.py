@@ -1,0 +1,71 @@
+"""What pairs, what does not, and what stops the command."""
+
+import pytest
+
+from analysis.frames import frame
+from analysis.pairing import pair
+from jobs.errors import ResultsConflict
+
+
+def arms(table):
+    data = frame(table)
+    return data[data["source"] == "robust"], data[data["source"] == "natural"]
+
+
+def test_seeds_pair_and_the_rest_is_counted(build):
+    found = pair(*arms(build.table(build.arms(natural=[50, 51, 52], robust=[55, 57]))))
+    assert found.pairs["difference"].tolist() == [5, 6]
+    assert found.counts[["n_pairs", "n_unpaired"]].to_numpy().tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dataset": "mnist"},
+        {"blocks": 1},
+        {"images": 200},
+        {"recipe": "ba9876543210"},
+        {"numerics": 2},
+        {"origin": "imported"},
+    ],
+)
+def test_nothing_pairs_across_a_key(build, other):
+    trials = [build.trial("natural", 0, 50.0), build.trial("robust", 0, 55.0, **other)]
+    found = pair(*arms(build.table(trials)))
+    assert found.pairs.empty
+    assert found.counts["n_unpaired"].tolist() == [1, 1]
+
+
+def test_trials_of_different_length_do_not_pair(build):
+    trials = [build.trial("natural", 0, {1: 40.0, 3: 50.0}), build.trial("robust", 0, {1: 44.0, 5: 50.0})]
+    assert pair(*arms(build.table(trials))).pairs.empty
+
+
+def test_imported_numerics_are_unknown_and_pair(build):
+    trials = build.arms([50], [55], origin="imported", numerics=None, recipe="imported")
+    assert pair(*arms(build.table(trials))).pairs["difference"].tolist() == [5]
+
+
+def test_unrecorded_seeds_pair_with_nothing(build):
+    trials = [build.trial("natural", -1, 50.0), build.trial("robust", -1, 55.0)]
+    found = pair(*arms(build.table(trials)))
+    assert found.pairs.empty
+    assert found.counts["n_unpaired"].tolist() == [2]
+
+
+def test_two_trials_under_one_key_stop(build):
+    again = build.trial("robust", 1, 56.0, evaluate_every=2, trial_id="finetune-again-00000000000000ff")
+    table = build.table([*build.arms([50, 51], [55, 57]), again])
+    with pytest.raises(ResultsConflict, match=r"2 evaluations share .*seed 1.*finetune-again"):
+        pair(*arms(table))
+
+
+def test_one_seed_with_two_subsets_stops(build):
+    trials = [build.trial("natural", 0, 50.0), build.trial("robust", 0, 55.0, subset_sha256="f" * 64)]
+    with pytest.raises(ResultsConflict, match="one subset in both arms"):
+        pair(*arms(build.table(trials)))
+
+
+def test_a_missing_digest_is_no_other_digest(build):
+    trials = [build.trial("natural", 0, 50.0, subset_sha256=None), build.trial("robust", 0, 55.0)]
+    assert len(pair(*arms(build.table(trials))).pairs) == 1
