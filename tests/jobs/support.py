@@ -1,0 +1,104 @@
+"""What several tests of the jobs need: specs of small trials, made weights, rows of a result."""
+
+import hashlib
+from typing import Any
+
+import torch
+
+from jobs.data.datasets import Dataset
+from jobs.finetune import Evaluation, Finetuning
+from jobs.networks import SmallResNet, initialise
+from jobs.numerics import device_kind
+from jobs.records import Attempt, rows
+from jobs.specs import FinetuneSpec, Recipe
+from jobs.weights import SourceWeights
+
+CPU = torch.device("cpu")
+
+
+def finetune_spec(recipe: dict[str, Any] | None = None, **changes: Any) -> FinetuneSpec:
+    """A small trial: 20 images, three batches an epoch, four epochs, every one evaluated."""
+    values = {
+        "source": "fmnist_l2_eps1",
+        "dataset": "digits",
+        "blocks": 3,
+        "images": 20,
+        "seed": 7,
+        "epochs": 4,
+        "evaluate_every": 1,
+    }
+    return FinetuneSpec(recipe=Recipe(**{"batch_size": 8, **(recipe or {})}), **{**values, **changes})
+
+
+def make_weights(seed: int, labels: int = 10) -> SourceWeights:
+    """The miniature as initialised from a seed, with running statistics that are not the initial ones."""
+    rng = torch.Generator().manual_seed(seed)
+    network = SmallResNet(labels)
+    initialise(network, rng)
+    tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    for name, tensor in tensors.items():
+        if name.endswith(("running_mean", "running_var")):
+            tensor.copy_(torch.rand(tensor.shape, generator=rng) * 0.2 + (0.9 if name.endswith("var") else 0))
+    return SourceWeights(tensors, hashlib.sha256(f"made {seed}".encode()).hexdigest())
+
+
+def finetuned(spec: FinetuneSpec, weights: SourceWeights, data: Dataset) -> Finetuning:
+    """A trial, run to its end without a pause."""
+    trial = Finetuning(spec, weights, data, CPU)
+    trial.advance()
+    assert trial.done
+    return trial
+
+
+def numbers(trial: Finetuning) -> list[Evaluation]:
+    """What a trial computed: all but the seconds."""
+    return [evaluation._replace(seconds=0.0) for evaluation in trial.evaluations]
+
+
+def result_rows(trial_id: str = "finetune-x-0123456789abcdef", **changes: object) -> list[dict[str, object]]:
+    """The rows of an invented result with two evaluated epochs, every column filled."""
+    shared: dict[str, object] = {
+        "trial_id": trial_id,
+        "source": "fmnist_l2_eps1",
+        "dataset": "digits",
+        "blocks": 3,
+        "images": 20,
+        "seed": 7,
+        "epochs": 2,
+        "evaluate_every": 1,
+        "recipe": "0123456789ab",
+        "recipe_json": "{}",
+        "numerics": 1,
+        "origin": "run",
+        "constraint": "l2",
+        "epsilon": 1.0,
+        "images_used": 20,
+        "test_images": 64,
+        "test_accuracy": 50.0,
+        "test_loss": 1.5,
+        "train_accuracy": 40.0,
+        "train_loss": 1.6,
+        "learning_rate": 0.1,
+        "weights_sha256": "w" * 64,
+        "dataset_sha256": "d" * 64,
+        "subset_sha256": "s" * 64,
+        "seconds": 1.0,
+        "device_kind": "cpu-test",
+        "host": "here",
+        "attempt": 1,
+        "launch": "",
+        "finished_at": "2026-01-01T00:00:00+00:00",
+        "code_version": "0.1.0",
+        "packages": "{}",
+    }
+    return [{**shared, "epoch": epoch, **changes} for epoch in (1, 2)]
+
+
+def trial_rows(trial: Finetuning) -> list[dict[str, object]]:
+    """The rows that a finished trial would commit."""
+    return rows(trial, Attempt())
+
+
+def same_kind_of_device(kind: str) -> bool:
+    """Whether golden numbers of a kind of device must be met to the last digit here."""
+    return device_kind(CPU) == kind

@@ -1,0 +1,199 @@
+"""Perturbations: the same as the robustness library's, inside their balls, from the given generator alone."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from robustness.attacker import Attacker
+from torch import Tensor, nn
+
+from jobs.attacks import perturb
+from jobs.data.datasets import Dataset
+from jobs.networks import Network, SmallResNet
+from jobs.specs import Constraint, ThreatModel
+from jobs.weights import load_source
+from tests.jobs.support import make_weights
+
+MEAN, STD = (0.1801,) * 3, (0.3421,) * 3
+L2 = ThreatModel(constraint=Constraint.L2, epsilon=1.0, steps=7)
+LINF = ThreatModel(constraint=Constraint.LINF, epsilon=8 / 255, steps=7)
+GAUSSIAN = ThreatModel(constraint=Constraint.GAUSSIAN, epsilon=1.0)
+BALLS = [
+    L2,
+    LINF,
+    GAUSSIAN,
+    ThreatModel(constraint=Constraint.L2, epsilon=1.0, steps=1, step_scale=2.0),
+    ThreatModel(constraint=Constraint.L2, epsilon=0.05, steps=20),
+    ThreatModel(constraint=Constraint.LINF, epsilon=4 / 255, steps=1),
+    ThreatModel(constraint=Constraint.LINF, epsilon=0.5, steps=3, step_scale=3.9),
+    ThreatModel(constraint=Constraint.GAUSSIAN, epsilon=20.0),
+]
+
+
+def name_of(threat: ThreatModel) -> str:
+    return f"{threat.constraint}-{threat.epsilon:.3g}-{threat.steps}"
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """The bundled natural source: gradients of a trained network, not of noise."""
+    net = SmallResNet(10)
+    net.load_state_dict(load_source("fmnist_natural").tensors)
+    return Network(net, MEAN, STD).eval()
+
+
+@pytest.fixture(scope="module")
+def images(digits: Dataset) -> Tensor:
+    """Real images, many of whose pixels are exactly 0 or 1, so that clipping matters."""
+    x_NCHW = digits.train.images_NCHW[:24].float().div(255).expand(-1, 3, -1, -1).contiguous()
+    assert x_NCHW.min() == 0
+    assert x_NCHW.max() == 1
+    return x_NCHW
+
+
+@pytest.fixture(scope="module")
+def labels(digits: Dataset) -> Tensor:
+    return digits.train.labels_N[:24]
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def loss(network: nn.Module, x_NCHW: Tensor, labels_N: Tensor) -> float:
+    with torch.no_grad():
+        return float(nn.functional.cross_entropy(network(x_NCHW), labels_N))
+
+
+@pytest.mark.parametrize(
+    "threat", [ball for ball in BALLS if ball.steps], ids=name_of
+)
+@pytest.mark.parametrize("made", [False, True], ids=["trained", "untrained"])
+def test_pgd_is_that_of_the_robustness_library(
+    threat: ThreatModel, made: bool, network: Network, images: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if made:
+        net = SmallResNet(10)
+        net.load_state_dict(make_weights(seed=1).tensors)
+        network = Network(net, MEAN, STD).eval()
+    monkeypatch.setattr(Tensor, "cuda", lambda self, *args, **kwargs: self)  # the oracle's loop insists on it
+    oracle = Attacker(network, SimpleNamespace(mean=torch.zeros(3), std=torch.ones(3)))
+    expected = oracle(
+        images,
+        labels,
+        constraint={Constraint.L2: "2", Constraint.LINF: "inf"}[threat.constraint],
+        eps=threat.epsilon,
+        step_size=threat.step_size,
+        iterations=threat.steps,
+        random_start=False,
+        use_best=False,
+        should_normalize=False,  # our network normalises
+    )
+    found = perturb(network, images, labels, threat, rng())
+    assert not torch.equal(found, images)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("threat", BALLS, ids=name_of)
+def test_every_perturbation_stays_in_its_ball_and_in_0_1(
+    threat: ThreatModel, network: Network, images: Tensor, labels: Tensor
+) -> None:
+    moved = perturb(network, images, labels, threat, rng())
+    distance = (moved - images).flatten(1)
+    norm = distance.abs().amax(1) if threat.constraint is Constraint.LINF else distance.norm(dim=1)
+    assert norm.max() <= threat.epsilon * (1 + 1e-5)
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert norm.min() > 0, "every image is moved"
+
+
+def test_a_large_ball_is_filled(network: Network, images: Tensor, labels: Tensor) -> None:
+    """PGD uses its radius: step size and projection are not far too small."""
+    moved = perturb(network, images, labels, LINF, rng())
+    assert float((moved - images).abs().max()) == pytest.approx(LINF.epsilon, rel=1e-5)
+    grey = torch.full_like(images, 0.5)  # nothing is clipped
+    moved = perturb(network, grey, labels, L2, rng())
+    assert float((moved - grey).flatten(1).norm(dim=1).min()) > 0.9 * L2.epsilon
+
+
+@pytest.mark.parametrize("threat", [ball for ball in BALLS if ball.steps], ids=name_of)
+def test_attacks_raise_the_loss(threat: ThreatModel, network: Network, images: Tensor, labels: Tensor) -> None:
+    """On real Fashion-MNIST's network every ball here raises the loss; it must at least not fall."""
+    moved = perturb(network, images, labels, threat, rng())
+    assert loss(network, moved, labels) > loss(network, images, labels)
+
+
+def test_more_steps_find_a_higher_loss(network: Network, images: Tensor, labels: Tensor) -> None:
+    small = [ThreatModel(constraint=Constraint.L2, epsilon=0.3, steps=steps) for steps in (1, 20)]
+    losses = [loss(network, perturb(network, images, labels, threat, rng()), labels) for threat in small]
+    assert losses[1] > losses[0]
+
+
+def test_no_constraint_leaves_images_alone(network: Network, images: Tensor, labels: Tensor) -> None:
+    none = ThreatModel(constraint=Constraint.NONE, epsilon=0)
+    assert torch.equal(perturb(network, images, labels, none, rng()), images)
+
+
+def test_images_themselves_are_not_written_to(network: Network, images: Tensor, labels: Tensor) -> None:
+    before = images.clone()
+    for threat in BALLS:
+        perturb(network, images, labels, threat, rng())
+    assert torch.equal(images, before)
+
+
+def test_gaussian_noise_comes_from_the_generator(network: Network, images: Tensor, labels: Tensor) -> None:
+    torch.manual_seed(1)
+    first = perturb(network, images, labels, GAUSSIAN, rng(4))
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    assert torch.equal(perturb(network, images, labels, GAUSSIAN, rng(4)), first)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(perturb(network, images, labels, GAUSSIAN, rng(5)), first)
+
+
+def test_gaussian_noise_is_standard_normal_before_the_projection(network: Network, labels: Tensor) -> None:
+    """A radius that no noise reaches leaves it as drawn; around 0.5 with std 1, clipping leaves Phi(-0.5) a side."""
+    grey = torch.full((24, 3, 32, 32), 0.5)
+    wide = ThreatModel(constraint=Constraint.GAUSSIAN, epsilon=1e6)
+    moved = perturb(network, grey, labels, wide, rng())
+    assert float((moved == 0).float().mean()) == pytest.approx(0.3085, abs=0.01)
+    assert float((moved == 1).float().mean()) == pytest.approx(0.3085, abs=0.01)
+
+
+def test_gaussian_noise_lies_on_the_sphere(network: Network, labels: Tensor) -> None:
+    """N(0, 1) in 3,072 dimensions has norm 55: the projection puts it on the ball's surface."""
+    grey = torch.full((24, 3, 32, 32), 0.5)
+    moved = perturb(network, grey, labels, GAUSSIAN, rng())
+    assert (moved - grey).flatten(1).norm(dim=1).tolist() == pytest.approx([1.0] * 24, rel=1e-5)
+
+
+def test_attacks_draw_nothing_from_the_generator(network: Network, images: Tensor, labels: Tensor) -> None:
+    """PGD starts at zero."""
+    given = rng()
+    before = given.get_state()
+    for threat in (L2, LINF):
+        perturb(network, images, labels, threat, given)
+    assert torch.equal(given.get_state(), before)
+
+
+@pytest.mark.parametrize("threat", BALLS, ids=name_of)
+def test_the_model_gets_no_gradients_and_keeps_its_state(
+    threat: ThreatModel, network: Network, images: Tensor, labels: Tensor
+) -> None:
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    moved = perturb(network, images, labels, threat, rng())
+    assert all(p.grad is None for p in network.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert not moved.requires_grad
+    assert not network.training
+
+
+@pytest.mark.parametrize("threat", [L2, LINF], ids=name_of)
+def test_channels_last_images_give_the_same_perturbation_up_to_rounding(
+    threat: ThreatModel, network: Network, images: Tensor, labels: Tensor
+) -> None:
+    moved = perturb(network, images.contiguous(memory_format=torch.channels_last), labels, threat, rng())
+    assert (moved - images).abs().max() > 0
+    distance = (moved - images).flatten(1)
+    norm = distance.norm(dim=1) if threat is L2 else distance.abs().amax(1)
+    assert norm.max() <= threat.epsilon * (1 + 1e-5)

@@ -1,0 +1,285 @@
+"""Reading datasets: the digits of scikit-learn, IDX files made here, and the real Fashion-MNIST."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from jobs import registry
+from jobs.data import idx
+from jobs.data.datasets import Dataset, RawPart, content_digest, load_dataset
+from jobs.errors import DamagedFile, InvalidRequest, MissingData
+
+REAL = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.fixture(autouse=True)
+def _no_cache() -> None:
+    load_dataset.cache_clear()
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """IDX written by the format's definition: two zero bytes, type, rank, big-endian sizes, values."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+
+
+# --- IDX ---
+
+
+def test_idx_plain(tmp_path: Path) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(idx_bytes(IMAGES))
+    read = idx.read(path)
+    assert read.dtype == np.uint8
+    assert np.array_equal(read, IMAGES)
+
+
+def test_idx_gzipped(tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx_bytes(IMAGES)))
+    assert np.array_equal(idx.read(path), IMAGES)
+
+
+def test_idx_sizes_are_four_bytes_each(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    labels = np.arange(70_000) % 251
+    path.write_bytes(idx_bytes(labels))
+    assert np.array_equal(idx.read(path), labels)
+
+
+@pytest.mark.parametrize("cut", [1, 30, 59, 60, 70])
+def test_idx_cut_off(tmp_path: Path, cut: int) -> None:
+    """However much is missing, down to the header and into it, the file is named as damaged."""
+    path = tmp_path / "images"
+    path.write_bytes(idx_bytes(IMAGES)[:-cut])
+    with pytest.raises(DamagedFile, match=str(path)):
+        idx.read(path)
+
+
+def test_idx_with_bytes_too_many(tmp_path: Path) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(idx_bytes(IMAGES) + b"x")
+    with pytest.raises(DamagedFile, match="declares 3x4x5 values and holds 61"):
+        idx.read(path)
+
+
+@pytest.mark.parametrize("start", [b"", b"\0\0", b"PK\3\4", b"\0\0\x0d\1", b"\1\0\x08\1", b"<html>"])
+def test_idx_wrong_magic(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(start + b"\0" * 8 * bool(start))
+    with pytest.raises(DamagedFile, match="is not an IDX file of unsigned bytes"):
+        idx.read(path)
+
+
+@pytest.mark.parametrize("keep", [5, 20, -4])
+def test_idx_damaged_gzip(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx_bytes(IMAGES))[:keep])
+    with pytest.raises(DamagedFile, match="cannot be unpacked"):
+        idx.read(path)
+
+
+def test_idx_gzip_with_flipped_bits(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(idx_bytes(IMAGES)))
+    data[len(data) // 2] ^= 0xFF
+    path = tmp_path / "images.gz"
+    path.write_bytes(bytes(data))
+    with pytest.raises(DamagedFile, match="cannot be unpacked"):
+        idx.read(path)
+
+
+def test_idx_not_gzip_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(idx_bytes(IMAGES))
+    with pytest.raises(DamagedFile, match="cannot be unpacked"):
+        idx.read(path)
+
+
+def test_idx_finds_plain_before_gzipped(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").touch()
+    assert idx.find(tmp_path, "x") == tmp_path / "x.gz"
+    (tmp_path / "x").touch()
+    assert idx.find(tmp_path, "x") == tmp_path / "x"
+
+
+def test_idx_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match=r"neither x nor x\.gz is in"):
+        idx.find(tmp_path, "x")
+
+
+# --- digits ---
+
+
+def test_digits_split_is_that_of_the_registry(digits: Dataset) -> None:
+    """The digest is over both parts, so it holds the split fixed."""
+    card = registry.dataset("digits")
+    assert digits.sha256 == card.sha256 == "864a2ed638b7e82ee7269bf9cb67092ccc51ad5791f58cd2256ff1dfa8aac533"
+    assert len(digits.train.labels_N) == card.train == 1000
+    assert len(digits.test.labels_N) == card.test == 797
+
+
+def test_digits_parts_are_disjoint_and_complete() -> None:
+    small = load_dataset("digits", 8)
+    whole = sorted(np.rint(image * (255 / 16)).astype(np.uint8).tobytes() for image in load_digits().images)
+    parts = [image.numpy().tobytes() for part in (small.train, small.test) for image in part.images_NCHW]
+    assert sorted(parts) == whole
+
+
+def test_digits_keep_their_labels() -> None:
+    bunch = load_digits()
+    label_of = {
+        np.rint(image * (255 / 16)).astype(np.uint8).tobytes(): label
+        for image, label in zip(bunch.images, bunch.target, strict=True)
+    }
+    small = load_dataset("digits", 8)
+    for part in (small.train, small.test):
+        assert [label_of[image.numpy().tobytes()] for image in part.images_NCHW] == part.labels_N.tolist()
+
+
+def test_digits_are_resized_bytes(digits: Dataset) -> None:
+    assert digits.train.images_NCHW.shape == (1000, 1, 32, 32)
+    assert digits.test.images_NCHW.shape == (797, 1, 32, 32)
+    assert digits.train.images_NCHW.dtype == torch.uint8
+    assert digits.train.labels_N.dtype == torch.int64
+    # full ink stays full ink: the scale is 0 to 255 and not 0 to 16
+    assert digits.train.images_NCHW.max() == 255
+
+
+def test_digits_are_resized_bilinearly(digits: Dataset) -> None:
+    small = load_dataset("digits", 8).train.images_NCHW[:8].float()
+    expected = torch.nn.functional.interpolate(small, size=(32, 32), mode="bilinear", antialias=True)
+    # bytes are rounded after each of the two directions
+    assert (digits.train.images_NCHW[:8].float() - expected).abs().max() <= 1
+
+
+def test_digits_statistics_of_the_registry_are_those_of_the_training_images() -> None:
+    pixels = load_dataset("digits", 8).train.images_NCHW.float() / 255
+    card = registry.dataset("digits")
+    assert card.mean == (pytest.approx(float(pixels.mean()), abs=5e-4),)
+    assert card.std == (pytest.approx(float(pixels.std()), abs=5e-4),)
+
+
+def test_digits_take_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="take no directory"):
+        load_dataset("digits", 32, tmp_path)
+
+
+def test_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = registry.dataset("digits")
+    monkeypatch.setitem(registry.datasets(), "digits", card.model_copy(update={"sha256": "0" * 64}))
+    with pytest.raises(DamagedFile, match=f"must have the digest {'0' * 64}; the files give {card.sha256}"):
+        load_dataset("digits", 32)
+
+
+# --- what a digest covers ---
+
+
+def part(images: np.ndarray, labels: list[int]) -> RawPart:
+    return RawPart(images, np.array(labels, dtype=np.int64))
+
+
+def test_content_digest_covers_shape_images_labels_and_split() -> None:
+    images = np.arange(16, dtype=np.uint8).reshape(4, 2, 2, 1)
+    changed = images.copy()
+    changed[3, 1, 1] += 1
+    digests = [
+        content_digest(part(images, [0, 1, 2, 3])),
+        content_digest(part(changed, [0, 1, 2, 3])),
+        content_digest(part(images, [0, 1, 3, 2])),
+        content_digest(part(images.reshape(4, 4, 1, 1), [0, 1, 2, 3])),
+        content_digest(part(images[:2], [0, 1]), part(images[2:], [2, 3])),
+        content_digest(part(images[:1], [0]), part(images[1:], [1, 2, 3])),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_content_digest_ignores_memory_layout() -> None:
+    images = np.arange(16, dtype=np.uint8).reshape(4, 2, 2, 1)
+    assert content_digest(part(np.asfortranarray(images), [0] * 4)) == content_digest(part(images, [0] * 4))
+
+
+# --- unknown, not readable yet ---
+
+
+def test_unknown_dataset() -> None:
+    with pytest.raises(InvalidRequest, match="unknown dataset 'imagenet9'; known datasets: .*cifar10, .*mnist"):
+        load_dataset("imagenet9", 32)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
+def test_colour_datasets_cannot_be_read_yet(name: str) -> None:
+    with pytest.raises(MissingData, match=f"'{name}' is known but cannot be read yet; readable: digits, fmnist"):
+        load_dataset(name, 32)
+
+
+# --- Fashion-MNIST ---
+
+
+def write_fashion_mnist(directory: Path, train: int = 6, test: int = 4, test_labels: int | None = None) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name, images, labels in (("train", train, train), ("t10k", test, test if test_labels is None else test_labels)):
+        pixels = rng.integers(0, 256, (images, 28, 28), dtype=np.uint8)
+        (directory / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(pixels))
+        (directory / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(np.arange(labels) % 10)))
+
+
+def test_fashion_mnist_of_another_size_is_refused(tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path / "own")
+    with pytest.raises(DamagedFile, match=r"'fmnist' has 60000 \+ 10000 images; the files hold \(6, 4\)"):
+        load_dataset("fmnist", 32, tmp_path / "own")
+
+
+def test_fashion_mnist_with_fewer_labels_than_images_is_refused(tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path / "own", test_labels=3)
+    with pytest.raises(DamagedFile, match="t10k has 4 images and 3 labels"):
+        load_dataset("fmnist", 32, tmp_path / "own")
+
+
+def test_fashion_mnist_with_other_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fashion_mnist(tmp_path / "own")
+    card = registry.dataset("fmnist").model_copy(update={"train": 6, "test": 4})
+    monkeypatch.setitem(registry.datasets(), "fmnist", card)
+    with pytest.raises(DamagedFile, match="must have the digest 145c7cc693ba"):
+        load_dataset("fmnist", 32, tmp_path / "own")
+
+
+def test_fashion_mnist_comes_from_this_machine_s_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fashion_mnist(tmp_path / "home" / "data" / "fmnist")
+    card = registry.dataset("fmnist").model_copy(update={"train": 6, "test": 4, "sha256": None})
+    monkeypatch.setitem(registry.datasets(), "fmnist", card)
+    data = load_dataset("fmnist", 32)
+    assert data.train.images_NCHW.shape == (6, 1, 32, 32)
+    assert data.test.labels_N.tolist() == [0, 1, 2, 3]
+
+
+def test_fashion_mnist_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match=r"Fashion-MNIST is not on this machine .*dataset-fashion-mnist"):
+        load_dataset("fmnist", 32, tmp_path / "nowhere")
+
+
+def test_fashion_mnist_with_a_file_missing(tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path / "own")
+    (tmp_path / "own" / "t10k-images-idx3-ubyte").unlink()
+    with pytest.raises(MissingData, match="t10k-images-idx3-ubyte"):
+        load_dataset("fmnist", 32, tmp_path / "own")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the real Fashion-MNIST in {REAL}")
+def test_the_real_fashion_mnist() -> None:
+    data = load_dataset("fmnist", 28, REAL)
+    assert data.train.images_NCHW.shape == (60000, 1, 28, 28)
+    assert data.test.images_NCHW.shape == (10000, 1, 28, 28)
+    assert torch.bincount(data.train.labels_N).tolist() == [6000] * 10
+    assert torch.bincount(data.test.labels_N).tolist() == [1000] * 10
+    # the first image of the published training set is an ankle boot (label 9)
+    assert data.train.labels_N[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]

@@ -1,0 +1,282 @@
+"""What a trial is: validation, schedules, and ids that follow from the spec and from nothing else."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.canonical import digest
+from jobs.specs import Constraint, Contrast, FinetuneSpec, PretrainSpec, Recipe, Sgd, ThreatModel, recipe_digest
+from tests.jobs.support import finetune_spec
+
+DEMO: dict[str, Any] = {
+    "source": "fmnist_natural",
+    "dataset": "digits",
+    "blocks": 3,
+    "images": 50,
+    "seed": 20_000_000,
+    "epochs": 30,
+    "evaluate_every": 5,
+}
+
+
+def demo_spec(**changes: Any) -> FinetuneSpec:
+    return FinetuneSpec(**{**DEMO, "recipe": Recipe(), **changes})
+
+
+# --- ids ---
+
+
+def test_golden_id_of_a_finetuning_trial() -> None:
+    assert demo_spec().trial_id == "finetune-digits-fmnist_natural-k3-n50-s20000000-627224c51705f512"
+
+
+def test_golden_id_of_the_whole_set_and_the_whole_network() -> None:
+    spec = demo_spec(blocks=-1, images=-1, recipe=Recipe(normalization="as-released"))
+    assert spec.trial_id == "finetune-digits-fmnist_natural-k-1-n-1-s20000000-0ae55f73498b504c"
+
+
+def test_golden_id_of_a_pretraining_trial() -> None:
+    spec = PretrainSpec(
+        architecture="resnet35-w8",
+        dataset="fmnist",
+        threat=ThreatModel(constraint=Constraint.NONE, epsilon=0),
+        seed=20_000_000,
+        epochs=9,
+        recipe=Sgd(),
+    )
+    assert spec.trial_id == "pretrain-fmnist-resnet35-w8-none-s20000000-e1167570c3d2e70f"
+
+
+def test_id_is_the_hash_of_kind_numerics_and_spec() -> None:
+    spec = demo_spec()
+    identity = {"kind": "finetune", "numerics": 1, "spec": {**DEMO, "recipe": Recipe().model_dump(mode="json")}}
+    assert spec.trial_id.rsplit("-", 1)[1] == digest(identity)[:16]
+
+
+def test_raising_numerics_changes_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = demo_spec().trial_id
+    monkeypatch.setattr(FinetuneSpec, "numerics", 2)
+    assert demo_spec().trial_id != before
+
+
+OTHER_FIELDS = {
+    "source": "fmnist_l2_eps1",
+    "dataset": "fmnist",
+    "blocks": 1,
+    "images": 51,
+    "seed": 20_100_000,
+    "epochs": 31,
+    "evaluate_every": 6,
+}
+
+
+def test_every_field_of_a_trial_changes_its_id() -> None:
+    assert set(OTHER_FIELDS) == set(FinetuneSpec.model_fields) - {"recipe"}
+    ids = {demo_spec(**{field: value}).trial_id for field, value in OTHER_FIELDS.items()}
+    assert len(ids | {demo_spec().trial_id}) == len(OTHER_FIELDS) + 1
+
+
+OTHER_CHOICES: dict[str, object] = {
+    "threads": 2,
+    "memory_format": "contiguous",
+    "tf32": True,
+    "learning_rate": 0.2,
+    "momentum": 0.8,
+    "weight_decay": 1e-4,
+    "batch_size": 64,
+    "lr_decay": 0.5,
+    "lr_milestones": "as-released",
+    "evaluation_batch_size": 128,
+    "normalization": "target",
+    "frozen_batchnorm": "source",
+    "fc_init": "default",
+}
+ONLY_ONE_VALUE = {"precision", "compile", "optimizer", "transforms"}
+
+
+def test_every_choice_of_the_recipe_changes_ids_and_the_recipe_digest() -> None:
+    assert set(OTHER_CHOICES) | ONLY_ONE_VALUE == set(Recipe.model_fields)
+    recipes = [Recipe(), *(Recipe(**{field: value}) for field, value in OTHER_CHOICES.items())]  # type: ignore[arg-type]
+    assert len({demo_spec(recipe=recipe).trial_id for recipe in recipes}) == len(recipes)
+    assert len({recipe_digest(recipe) for recipe in recipes}) == len(recipes)
+
+
+def test_choices_with_one_value_so_far_are_in_the_identity() -> None:
+    assert set(demo_spec().model_dump(mode="json")["recipe"]) >= ONLY_ONE_VALUE
+
+
+def test_an_id_survives_json() -> None:
+    spec = demo_spec(recipe=Recipe(learning_rate=0.1 + 0.2))
+    assert FinetuneSpec.model_validate_json(spec.model_dump_json()).trial_id == spec.trial_id
+
+
+def test_equal_numbers_written_differently_are_one_trial() -> None:
+    assert demo_spec(recipe=Recipe(learning_rate=1)).trial_id == demo_spec(recipe=Recipe(learning_rate=1.0)).trial_id
+
+
+# --- frozen, no unknown keys, values in range ---
+
+
+def test_specs_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        demo_spec().seed = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        demo_spec().recipe.momentum = 0.5
+
+
+def test_unknown_keys_are_refused() -> None:
+    with pytest.raises(ValidationError, match="gpu"):
+        demo_spec(gpu=1)
+    with pytest.raises(ValidationError, match="momentun"):
+        Recipe(momentun=0.5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("field", [*DEMO, "recipe"])
+def test_no_field_of_a_trial_has_a_default(field: str) -> None:
+    values = {**DEMO, "recipe": Recipe()}
+    del values[field]
+    with pytest.raises(ValidationError, match=field):
+        FinetuneSpec(**values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("blocks", -2),
+        ("images", 0),
+        ("images", -2),
+        ("seed", -1),
+        ("epochs", 0),
+        ("evaluate_every", 0),
+        ("source", "../natural"),
+        ("source", "Natural"),
+        ("dataset", ""),
+        ("dataset", "a/b"),
+    ],
+)
+def test_impossible_values_of_a_trial_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        demo_spec(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("momentum", 1),
+        ("weight_decay", -1e-4),
+        ("batch_size", 0),
+        ("lr_decay", 0),
+        ("lr_decay", 1.1),
+        ("threads", 0),
+        ("evaluation_batch_size", 0),
+        ("compile", True),
+        ("frozen_batchnorm", "calibrated"),
+        ("normalization", "imagenet"),
+    ],
+)
+def test_impossible_choices_of_a_recipe_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        Recipe(**{field: value})  # type: ignore[arg-type]
+
+
+# --- schedules ---
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "expected"),
+    [
+        (100, 20, [1, 21, 41, 61, 81, 100]),
+        (150, 10, [*range(1, 142, 10), 150]),
+        (30, 5, [1, 6, 11, 16, 21, 26, 30]),
+        (4, 1, [1, 2, 3, 4]),
+        (1, 20, [1]),
+        (21, 20, [1, 21]),
+        (20, 20, [1, 20]),
+    ],
+)
+def test_evaluated_epochs(epochs: int, every: int, expected: list[int]) -> None:
+    assert demo_spec(epochs=epochs, evaluate_every=every).evaluated_epochs == expected
+
+
+@pytest.mark.parametrize(
+    ("milestones", "epochs", "expected"),
+    [
+        # floor(100 / 3) = 33: after 33 and 66 as in the paper, and once more after 99 as released
+        ("paper", 100, [0.1] * 33 + [0.01] * 33 + [0.001] * 34),
+        ("as-released", 100, [0.1] * 33 + [0.01] * 33 + [0.001] * 33 + [0.0001]),
+        ("paper", 150, [0.1] * 50 + [0.01] * 50 + [0.001] * 50),
+        ("as-released", 150, [0.1] * 50 + [0.01] * 50 + [0.001] * 50),
+        ("paper", 3, [0.1, 0.01, 0.001]),
+        ("paper", 2, [0.1, 0.1]),
+        ("as-released", 2, [0.1, 0.1]),
+        ("paper", 4, [0.1, 0.01, 0.001, 0.001]),
+        ("as-released", 5, [0.1, 0.01, 0.001, 0.0001, 0.00001]),
+    ],
+)
+def test_learning_rate_at_every_epoch(milestones: Any, epochs: int, expected: list[float]) -> None:
+    recipe = Recipe(lr_milestones=milestones)
+    rates = [recipe.learning_rate_at(epoch, epochs) for epoch in range(1, epochs + 1)]
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def test_learning_rate_uses_the_recipe_s_factor() -> None:
+    recipe = Recipe(learning_rate=0.8, lr_decay=0.5)
+    assert [recipe.learning_rate_at(epoch, 6) for epoch in range(1, 7)] == [0.8, 0.8, 0.4, 0.4, 0.2, 0.2]
+
+
+# --- threat models ---
+
+
+def test_step_size_is_c_epsilon_over_k() -> None:
+    assert ThreatModel(constraint=Constraint.L2, epsilon=3, steps=20).step_size == 0.375
+    # Section 7's one-step attack: step 6 = 2 epsilon (A.10)
+    assert ThreatModel(constraint=Constraint.L2, epsilon=3, steps=1, step_scale=2).step_size == 6
+
+
+@pytest.mark.parametrize("scale", [1.5, 4, 1, 5])
+def test_step_scale_is_between_1_5_and_4_exclusive(scale: float) -> None:
+    with pytest.raises(ValidationError, match="step_scale"):
+        ThreatModel(constraint=Constraint.L2, epsilon=3, steps=20, step_scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "epsilon", "steps", "message"),
+    [
+        ("l2", 1, 0, "steps"),
+        ("linf", 0.1, 0, "steps"),
+        ("gaussian", 1, 5, "steps"),
+        ("none", 0, 5, "steps"),
+        ("none", 1, 0, "epsilon"),
+        ("l2", 0, 5, "epsilon"),
+        ("linf", 0, 5, "epsilon"),
+        ("gaussian", 0, 0, "epsilon"),
+        ("l2", -1, 5, "epsilon"),
+        ("l3", 1, 5, "constraint"),
+    ],
+)
+def test_threat_models_that_contradict_themselves_are_refused(
+    constraint: Any, epsilon: float, steps: int, message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ThreatModel(constraint=constraint, epsilon=epsilon, steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "epsilon", "steps"), [("none", 0, 0), ("gaussian", 1, 0), ("l2", 1, 1), ("linf", 0.01, 7)]
+)
+def test_threat_models_that_make_sense_are_taken(constraint: Any, epsilon: float, steps: int) -> None:
+    threat = ThreatModel(constraint=constraint, epsilon=epsilon, steps=steps)
+    assert threat.constraint.value == constraint
+
+
+def test_a_contrast_compares_two_sources() -> None:
+    with pytest.raises(ValidationError, match="both are natural"):
+        Contrast(source="natural", baseline="natural", blocks=(3,))
+
+
+def test_the_support_s_trial_is_small() -> None:
+    assert len(finetune_spec().evaluated_epochs) == 4
