@@ -17,6 +17,7 @@ from orchestrator import cli_catalog
 
 if TYPE_CHECKING:
     from orchestrator.launch import Summary
+    from orchestrator.study import Study
 
 app = typer.Typer(
     help="Run studies of transfer-learning trials and turn them into accuracy-delta curves.",
@@ -53,8 +54,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def demo(results: Root = "demo-results") -> None:
     """Run the packaged study `demo` on bundled models and data, and report on it."""
     import analysis
+    from orchestrator.study_files import load_study
 
-    summary = _launch("demo", results, address=None, max_trials=None)
+    summary = _launch(load_study("demo"), results)
     if summary.done:
         out.print("\nAccuracy of each source minus the natural one's, in percentage points (paired t, 95 %):\n")
         out.print(analysis.formats.text(analysis.deltas(results), "table"))
@@ -84,7 +86,58 @@ def launch(
     max_trials: Annotated[int | None, typer.Option(min=1, help="Run at most so many of the pending trials.")] = None,
 ) -> None:
     """Run what is pending of a study, through Ray Tune."""
-    raise typer.Exit(_exit_code(_launch(study, results, address, max_trials)))
+    from orchestrator.study_files import load_study
+
+    raise typer.Exit(_exit_code(_launch(load_study(study), results, address=address, max_trials=max_trials)))
+
+
+@app.command()
+def resume(
+    results: Root,
+    study: Annotated[str | None, typer.Option("--study", help="A study of this root; by default the last.")] = None,
+    retry_quarantined: Annotated[bool, typer.Option(help="Run quarantined trials again, too.")] = False,
+    address: Address = None,
+) -> None:
+    """Go on with a study of a results root: what is planned, not done and not quarantined."""
+    from jobs.results import open_store
+    from orchestrator.recorded import recorded_study
+
+    found = recorded_study(open_store(results), study)
+    summary = _launch(found, results, address=address, retry_quarantined=retry_quarantined)
+    raise typer.Exit(_exit_code(summary))
+
+
+@app.command()
+def status(
+    results: Root,
+    study: Annotated[str | None, typer.Option("--study", help="A study of this root; by default the last.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every few seconds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how far a study is: every trial is done, running, pending, failed or quarantined."""
+    from jobs.results import open_store
+    from orchestrator.recorded import recorded_study
+    from orchestrator.status import describe, status_of, watch_status
+
+    store = open_store(results)
+    found = recorded_study(store, study)
+    if watch:
+        watch_status(store, found, out)
+        return
+    now = status_of(store, found)
+    out.print_json(json.dumps(now.counts())) if as_json else out.print(describe(now), markup=False)
+
+
+@app.command()
+def logs(
+    trial: Annotated[str, typer.Argument(help="A trial id, or its last 16 digits.", metavar="TRIAL")], results: Root
+) -> None:
+    """Print the logs of a trial's failed attempts."""
+    from jobs.results import open_store
+    from orchestrator.status import failed_attempts
+
+    for text in failed_attempts(open_store(results), trial):
+        out.print(text, markup=False)
 
 
 @app.command()
@@ -154,23 +207,28 @@ def main() -> None:
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def _launch(study: str, results: str, address: str | None, max_trials: int | None) -> "Summary":
+def _launch(
+    study: "Study",
+    results: str,
+    address: str | None = None,
+    max_trials: int | None = None,
+    retry_quarantined: bool = False,
+) -> "Summary":
     from jobs.results import open_store
-    from orchestrator.study_files import load_study
+    from orchestrator.launch import Options, launch
 
-    loaded, store = load_study(study), open_store(results)
-    from orchestrator.launch import launch  # torch and ray: after the study is known to be right
-
-    summary = launch(loaded, store, out, address, max_trials)
+    summary = launch(study, open_store(results), out, Options(address, max_trials, retry_quarantined))
     out.print(f"{summary.done} of {summary.planned} trials are done.")
     for trial, reason in summary.failed.items():
         out.print(f"failed: {trial}: {reason}", markup=False)
+    if summary.stop_reason:
+        out.print(f"Stopped: {summary.stop_reason}.", markup=False)
     if summary.left or summary.failed:
-        out.print(f"To go on: deltasweep launch {study} --results {results}")
+        out.print(f"To go on: deltasweep resume --results {results} --study {study.name}")
     return summary
 
 
 def _exit_code(summary: "Summary") -> ExitCode:
     if summary.interrupted:
         return ExitCode.INTERRUPTED
-    return ExitCode.SOME_FAILED if summary.failed else ExitCode.ALL_DONE
+    return ExitCode.SOME_FAILED if summary.failed or summary.stop_reason else ExitCode.ALL_DONE

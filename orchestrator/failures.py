@@ -1,23 +1,54 @@
-"""From an exception to the failure record of a trial."""
+"""From an exception to a failure record: whose fault it was, and its log."""
 
 import socket
 import traceback
-from datetime import UTC, datetime
+
+import torch
 
 from jobs.records import Attempt
-from jobs.results import Failure, Store, record_failure
-from jobs.specs import TrialSpec
+from jobs.results import Failure, FailureKind, Store, next_attempt, record_failure
+from jobs.results.launches import timestamp
 
 
-def record(store: Store, spec: TrialSpec, attempt: Attempt, error: BaseException) -> None:
-    """Keep why an attempt failed, with its traceback as the log."""
+def classify(error: BaseException) -> FailureKind:
+    """Whose fault an exception inside a trial was.
+
+    Storage and network errors are OSErrors; torch has no class of its own for the CPU's memory.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return FailureKind.MEMORY
+    if isinstance(error, OSError):
+        return FailureKind.INFRASTRUCTURE
+    return FailureKind.ERROR
+
+
+def record_error(store: Store, trial_id: str, attempt: Attempt, error: BaseException) -> Failure:
+    """Keep why an attempt raised, with its traceback as the log."""
+    log = "".join(traceback.format_exception(error))
+    return _record(store, trial_id, attempt, classify(error), type(error).__name__, str(error), log)
+
+
+def record_crash(store: Store, trial_id: str, launch: str, error: BaseException | None) -> Failure:
+    """Keep that an actor ended without an answer. Ray's own message is all that is known of it."""
+    kind = FailureKind.MEMORY if type(error).__name__ == "OutOfMemoryError" else FailureKind.INFRASTRUCTURE
+    name = type(error).__name__ if error else "ActorEnded"
+    reason = str(error).strip().splitlines()[0] if error and str(error).strip() else "the actor ended without an answer"
+    attempt = Attempt(next_attempt(store, trial_id), launch)
+    return _record(store, trial_id, attempt, kind, name, reason, f"{error}\n")
+
+
+def _record(
+    store: Store, trial_id: str, attempt: Attempt, kind: FailureKind, error: str, reason: str, log: str
+) -> Failure:
     failure = Failure(
-        trial_id=spec.trial_id,
+        trial_id=trial_id,
         attempt=attempt.number,
-        error=type(error).__name__,
-        reason=str(error),
+        kind=kind,
+        error=error,
+        reason=reason,
         host=socket.gethostname(),
         launch=attempt.launch,
-        failed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        failed_at=timestamp(),
     )
-    record_failure(store, failure, "".join(traceback.format_exception(error)))
+    record_failure(store, failure, log)
+    return failure

@@ -1,13 +1,8 @@
-"""A launch: run what is pending of a study, see it through, say what became of it."""
+"""A launch: run what is pending of a study, round by round, see it through, say what became of it."""
 
-import getpass
-import json
 import signal
-import socket
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from types import FrameType
 from typing import NamedTuple
 
@@ -16,17 +11,37 @@ from rich.console import Console
 
 from jobs import registry
 from jobs.data.datasets import load_dataset
-from jobs.provenance import code_version, packages
-from jobs.results import Store, done, record_study, require_writable
-from jobs.results.layout import launch_key
+from jobs.results import (
+    FailureKind,
+    Store,
+    done,
+    quarantined,
+    read_failures,
+    record_study,
+    require_pin,
+    require_writable,
+)
 from jobs.specs import FinetuneSpec
 from jobs.weights import load_source
 from orchestrator import tuning
 from orchestrator.expansion import expand
-from orchestrator.outcomes import Outcome
+from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
+from orchestrator.outcomes import Outcome, State
 from orchestrator.plan import trial_flops
 from orchestrator.progress import ProgressView, Tallies
+from orchestrator.retries import Retries
 from orchestrator.study import Study
+from orchestrator.watch import Watch
+
+
+class Options(NamedTuple):
+    """How to launch: none of it changes a result."""
+
+    address: str | None = None
+    """Of a Ray cluster; None starts Ray on this machine and ends it afterwards."""
+    max_trials: int | None = None
+    """Run at most so many of the pending trials."""
+    retry_quarantined: bool = False
 
 
 class Summary(NamedTuple):
@@ -35,7 +50,8 @@ class Summary(NamedTuple):
     planned: int
     done: int
     failed: dict[str, str]
-    """Trial id to reason."""
+    """Trial id to reason: failed in this launch, or quarantined before it."""
+    stop_reason: str | None
     interrupted: bool
 
     @property
@@ -43,84 +59,110 @@ class Summary(NamedTuple):
         return self.planned - self.done - len(self.failed)
 
 
-def launch(
-    study: Study, store: Store, console: Console, address: str | None = None, max_trials: int | None = None
-) -> Summary:
-    """Run the pending trials of a study: planned minus done.
+class Launching(NamedTuple):
+    """A launch under way: what its parts share."""
 
-    Args:
-        address: of a Ray cluster; None starts Ray on this machine and ends it afterwards.
-        max_trials: run at most so many.
+    study: Study
+    store: Store
+    console: Console
+    specs: dict[str, FinetuneSpec]
+    """All trials of the study, by id."""
+    pending: list[str]
+    """What this launch is to run, in order."""
+    watch: Watch
+    tallies: Tallies
+
+
+def launch(study: Study, store: Store, console: Console, options: Options | None = None) -> Summary:
+    """Run the pending trials of a study: planned minus done minus quarantined.
 
     Raises:
-        InvalidRequest, MissingData, DamagedFile: before anything is started or written.
+        InvalidRequest, MissingData, DamagedFile, ResultsConflict: before anything is started or written.
     """
-    specs = expand(study)
-    finished = done(store, FinetuneSpec.kind)
-    pending = [spec for spec in specs if spec.trial_id not in finished]
-    chosen = _in_running_order(pending)[:max_trials]
-    if not chosen:
-        return Summary(len(specs), len(specs) - len(pending), {}, interrupted=False)
-    _require_inputs(chosen)
+    options = options or Options()
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    finished = done(store, FinetuneSpec.kind) & specs.keys()
+    blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - finished
+    pending = [trial for trial in _in_running_order(specs) if trial not in finished | blocked][: options.max_trials]
+    record = new_launch(study)
+    watch = Watch(store, record.launch)
+    tallies = Tallies(planned=len(specs), done_before=len(finished), failed_before=len(blocked))
+    launching = Launching(study, store, console, specs, pending, watch, tallies)
+    if not pending:
+        return _summary(launching, blocked, {})
+    _require_inputs(store, [specs[trial] for trial in pending])
     require_writable(store)
-    watch = tuning.Watch()
-    tuning.connect(address)
-    try:
-        wanted = tuning.share(study.resources)
-        if study.resources.gpu and "GPU" not in wanted:
-            console.print("This cluster has no GPU: trials run on CPU shares.")
-        name = _record_launch(store, study)
-        tallies = Tallies(planned=len(specs), done_before=len(specs) - len(pending))
-        with _signals(watch, console), ProgressView(tallies, console) as view:
-            watch.on_change = lambda: _show(watch, tallies, view)
-            tuning.run_round(chosen, store.uri, name, wanted, watch)
-            _show(watch, tallies, view)
-    finally:
-        ray.shutdown()
-    return _summary(specs, store, watch)
+    for other in others_alive(store):
+        console.print(
+            f"Warning: launch {other.launch} of {other.user} on {other.host} works on this root too; no result is "
+            "lost or doubled, but some trials may be run by both."
+        )
+    record_study(store, study.name, study.digest, study.resolved())
+    with Heartbeat(store, record, lambda: watch.in_flight, console.print):
+        tuning.connect(options.address)
+        try:
+            given_up = _run_rounds(launching)
+        finally:
+            ray.shutdown()
+    return _summary(launching, blocked, given_up)
 
 
-def _in_running_order(specs: list[FinetuneSpec]) -> list[FinetuneSpec]:
+def _run_rounds(launching: Launching) -> dict[str, str]:
+    """Run rounds until nothing is waiting or a stop is asked for; returns what was given up and why."""
+    study, watch, console = launching.study, launching.watch, launching.console
+    share = tuning.share_of(study.resources)
+    if study.resources.gpu and "GPU" not in share:
+        console.print("This cluster has no GPU: trials run on CPU shares.")
+    job = {"root": launching.store.uri, "launch": watch.launch, "checkpoint_every": study.checkpoint_every}
+    retries = Retries(launching.pending, tuning.largest_multiple(share))
+    with _signals(watch, console), ProgressView(launching.tallies, console) as view:
+        watch.on_change = lambda: _show(launching, retries, view)
+        while not watch.stopping and (this := retries.next_round()):
+            watch.begin_round()
+            trials = [launching.specs[trial] for trial in this.trials]
+            tuning.run_round(trials, job, {name: amount * this.share for name, amount in share.items()}, watch)
+            outcomes = watch.round_outcomes if watch.stopping else _with_lost(this.trials, watch.round_outcomes)
+            _print_notes(outcomes, console)
+            retries.record(outcomes, quarantined(read_failures(launching.store)))
+        _show(launching, retries, view)
+    return retries.given_up
+
+
+def _in_running_order(specs: dict[str, FinetuneSpec]) -> list[str]:
     """Longest first, so that no long trial starts last; within equal lengths by dataset and source."""
-    return sorted(specs, key=lambda spec: (-trial_flops(spec), spec.dataset, spec.source, spec.seed))
+    return sorted(specs, key=lambda i: (-trial_flops(specs[i]), specs[i].dataset, specs[i].source, specs[i].seed))
 
 
-def _require_inputs(specs: list[FinetuneSpec]) -> None:
+def _require_inputs(store: Store, specs: list[FinetuneSpec]) -> None:
     """Load every source and dataset once here: a missing file is one message now, not a failure a trial."""
     for source in dict.fromkeys(spec.source for spec in specs):
-        load_source(source)
+        require_pin(store, "sources", source, load_source(source).sha256)
     for source, dataset in dict.fromkeys((spec.source, spec.dataset) for spec in specs):
-        load_dataset(dataset, registry.architecture(registry.source(source).architecture).image_size)
+        image_size = registry.architecture(registry.source(source).architecture).image_size
+        require_pin(store, "datasets", dataset, load_dataset(dataset, image_size).sha256)
 
 
-def _record_launch(store: Store, study: Study) -> str:
-    """Write down who launches what; returns the launch's id, which sorts by time."""
-    record_study(store, study.name, study.digest, study.resolved())
-    started = datetime.now(UTC)
-    name = f"{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    facts = {
-        "launch": name,
-        "study": study.name,
-        "digest": study.digest,
-        "user": getpass.getuser(),
-        "host": socket.gethostname(),
-        "started_at": started.isoformat(timespec="seconds"),
-        "code_version": code_version(),
-        "packages": packages(),
-    }
-    store.replace(launch_key(name), json.dumps(facts).encode())
-    return name
+def _with_lost(trials: list[str], outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    """The outcomes of a round, a trial without any counted as lost, so that no trial waits for ever."""
+    lost = Outcome(State.FAILED, (), FailureKind.INFRASTRUCTURE, "Ray Tune ended without an answer about it")
+    return dict.fromkeys(trials, lost) | outcomes
+
+
+def _print_notes(outcomes: dict[str, Outcome], console: Console) -> None:
+    for outcome in outcomes.values():
+        for note in outcome.notes:
+            console.print(f"Note: {note}", markup=False)
 
 
 @contextmanager
-def _signals(watch: tuning.Watch, console: Console) -> Iterator[None]:
+def _signals(watch: Watch, console: Console) -> Iterator[None]:
     """The first SIGINT or SIGTERM asks running trials to leave; the second ends this process at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         if watch.stopping:
             raise KeyboardInterrupt
-        watch.request_stop()
-        console.print("\nStopping: running trials leave at their next batch. Again to leave at once.")
+        watch.request_stop(signal.Signals(number).name)
+        console.print("\nStopping: running trials save and leave at their next batch. Again to leave at once.")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -130,22 +172,23 @@ def _signals(watch: tuning.Watch, console: Console) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _show(watch: tuning.Watch, tallies: Tallies, view: ProgressView) -> None:
-    outcomes = list(watch.outcomes.values())
-    tallies.done = outcomes.count(Outcome.DONE)
-    tallies.failed = outcomes.count(Outcome.FAILED) + len(watch.crashes)
-    tallies.running = watch.running
+def _show(launching: Launching, retries: Retries, view: ProgressView) -> None:
+    tallies, watch = launching.tallies, launching.watch
+    tallies.done = sum(outcome.state is State.DONE for outcome in watch.outcomes.values())
+    tallies.failed = len(retries.given_up)
+    tallies.running = len(watch.running)
     view.update()
 
 
-def _summary(specs: list[FinetuneSpec], store: Store, watch: tuning.Watch) -> Summary:
-    """What the results root says; only reasons come from the watch."""
-    finished = done(store, FinetuneSpec.kind)
-    failed = {trial: "see its log" for trial, outcome in watch.outcomes.items() if outcome is Outcome.FAILED}
-    failed |= watch.crashes
+def _summary(launching: Launching, blocked: set[str], given_up: dict[str, str]) -> Summary:
+    """What the results root says at the end; only reasons come from the launch."""
+    finished = done(launching.store, FinetuneSpec.kind) & launching.specs.keys()
+    failed = dict.fromkeys(blocked, "quarantined before this launch: --retry-quarantined runs it again") | given_up
+    reason = launching.watch.stop_reason
     return Summary(
-        planned=len(specs),
-        done=sum(spec.trial_id in finished for spec in specs),
-        failed={trial: reason for trial, reason in failed.items() if trial not in finished},
-        interrupted=watch.stopping,
+        planned=len(launching.specs),
+        done=len(finished),
+        failed={trial: why for trial, why in failed.items() if trial not in finished},
+        stop_reason=reason,
+        interrupted=reason in (signal.SIGINT.name, signal.SIGTERM.name),
     )

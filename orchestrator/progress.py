@@ -20,6 +20,7 @@ class Tallies:
 
     planned: int
     done_before: int = 0
+    failed_before: int = 0
     done: int = 0
     failed: int = 0
     running: int = 0
@@ -27,7 +28,7 @@ class Tallies:
 
     @property
     def left(self) -> int:
-        return self.planned - self.done_before - self.done - self.failed
+        return self.planned - self.done_before - self.failed_before - self.done - self.failed
 
     def rate(self, now: float) -> float:
         """Finished trials a second, in this launch."""
@@ -37,10 +38,8 @@ class Tallies:
         """One line for people: ``done 12/80 · failed 0 · running 2 · 31/min · 2m 10s left``."""
         rate = self.rate(now)
         left = f"{duration(self.left / rate)} left" if rate else "time left not known yet"
-        return (
-            f"done {self.done_before + self.done}/{self.planned} · failed {self.failed} · running {self.running} · "
-            f"{rate * 60:.0f}/min · {left}"
-        )
+        done, failed = self.done_before + self.done, self.failed_before + self.failed
+        return f"done {done}/{self.planned} · failed {failed} · running {self.running} · {rate * 60:.0f}/min · {left}"
 
 
 def duration(seconds: float) -> str:

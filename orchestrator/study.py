@@ -40,7 +40,7 @@ class Resources(Section):
 
 
 class Study(Section):
-    """A study file. Name, description, contrasts and resources do not change the ids of its trials."""
+    """A study file. Only grid, schedule and recipe take part in the ids of its trials; the rest is placement."""
 
     name: str = Field(pattern=NAME_PATTERN)
     description: str = ""
@@ -49,6 +49,7 @@ class Study(Section):
     recipe: Recipe = Field(default=Recipe(), description="choices other than those of Tables 3 and 4")
     contrasts: tuple[Contrast, ...] = ()
     resources: Resources = Resources()
+    checkpoint_every: int = Field(default=10, ge=1, description="epochs between two checkpoints of a trial")
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,68 @@
+"""A launch's sign of life in the results root, and the signs of others."""
+
+import getpass
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from jobs.provenance import code_version, packages
+from jobs.results import Launch, Store, read_launches, write_launch
+from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
+from orchestrator.study import Study
+
+
+def new_launch(study: Study) -> Launch:
+    """The record of a launch that starts now; its id sorts by time."""
+    now = timestamp()
+    return Launch(
+        launch=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}",
+        study=study.name,
+        digest=study.digest,
+        user=getpass.getuser(),
+        host=socket.gethostname(),
+        started_at=now,
+        code_version=code_version(),
+        packages=packages(),
+        heartbeat_at=now,
+    )
+
+
+def others_alive(store: Store) -> list[Launch]:
+    """Launches on this root whose drivers are at work."""
+    now = datetime.now(UTC)
+    return [launch for launch in read_launches(store) if launch.alive(now)]
+
+
+class Heartbeat:
+    """Writes the launch's record every ``HEARTBEAT_SECONDS`` from a thread; a context manager."""
+
+    def __init__(
+        self, store: Store, launch: Launch, in_flight: Callable[[], tuple[str, ...]], warn: Callable[[str], None]
+    ) -> None:
+        self._store = store
+        self._launch = launch
+        self._in_flight = in_flight
+        self._warn = warn
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        write_launch(self._store, self._launch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), ended_at=timestamp()))
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_SECONDS):
+            try:
+                write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), in_flight=self._in_flight()))
+            except Exception as error:  # noqa: BLE001  # trials go on without it; status will call this launch stale
+                self._warn(f"the heartbeat of this launch could not be written: {error}")

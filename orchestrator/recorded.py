@@ -1,0 +1,32 @@
+"""The studies that a results root knows from its launches. No torch."""
+
+from jobs.errors import InvalidRequest
+from jobs.results import Launch, Store, read_launches, recorded_studies
+from orchestrator.study import Study
+from orchestrator.study_files import parse_study
+
+
+def recorded_study(store: Store, name: str | None) -> Study:
+    """The study of the latest launch, or of the latest launch of ``name``, as it was resolved then.
+
+    Raises:
+        InvalidRequest: when the root has no such launch.
+    """
+    launches = read_launches(store)
+    if not launches:
+        raise InvalidRequest(f"{store.uri} has no launches; begin with: deltasweep launch STUDY --results {store.uri}")
+    matching = [launch for launch in launches if name in (None, launch.study)]
+    if not matching:
+        known = ", ".join(sorted({launch.study for launch in launches}))
+        raise InvalidRequest(f"{store.uri} has no launch of a study {name!r}; it has: {known}")
+    return _study_of(store, matching[-1])
+
+
+def _study_of(store: Store, launch: Launch) -> Study:
+    for record in recorded_studies(store):
+        if (record.name, record.digest) == (launch.study, launch.digest):
+            return parse_study(record.text, f"{store.uri}/studies/{record.name}/{record.digest}.yaml")
+    raise InvalidRequest(
+        f"{store.uri}: launch {launch.launch} ran study {launch.study} in version {launch.digest}, which is not in "
+        "studies/ any more; launch the study's file again"
+    )

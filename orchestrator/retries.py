@@ -1,0 +1,93 @@
+"""What to run next in a launch: the rules for trials that did not end well. Pure bookkeeping, no Ray.
+
+- infrastructure: tried again, at most ``MOST_CRASHES`` times a launch; the trial is not charged.
+- out of memory: tried again with twice the share, as long as some machine has that much.
+- the trial's own error: tried once more; failing twice in the same way is quarantine (``jobs.results``).
+- stopped because its node drains: tried again.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from jobs.results import FailureKind
+from orchestrator.outcomes import Outcome, State
+
+MOST_CRASHES = 10
+MOST_ERRORS = 3
+"""Own errors that differ from each other: not quarantine, but enough for one launch."""
+
+
+class Round(NamedTuple):
+    """Trials for one Tuner: all get the same share."""
+
+    share: int
+    """Multiple of the study's share, a power of two."""
+    trials: list[str]
+
+
+class Retries:
+    """Which trials of a launch are still to run, and with what share."""
+
+    def __init__(self, trials: Iterable[str], most_share: int) -> None:
+        """
+        Args:
+            trials: ids in the order they should run.
+            most_share: the largest multiple of the study's share that some machine can give.
+        """
+        self._waiting: dict[str, int] = dict.fromkeys(trials, 1)
+        self._most_share = most_share
+        self._crashes: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self.given_up: dict[str, str] = {}
+        """Trial id to reason: failed as far as this launch goes."""
+
+    def next_round(self) -> Round | None:
+        """The waiting trials with the smallest share, or None when nothing is waiting."""
+        if not self._waiting:
+            return None
+        share = min(self._waiting.values())
+        return Round(share, [trial for trial, wanted in self._waiting.items() if wanted == share])
+
+    def record(self, outcomes: Mapping[str, Outcome], quarantined: set[str]) -> None:
+        """Take in how a round's trials ended.
+
+        Args:
+            quarantined: ids that the results root's failures quarantine by now.
+        """
+        for trial, outcome in outcomes.items():
+            if outcome.state is State.DONE:
+                del self._waiting[trial]
+            elif outcome.state is State.FAILED and (reason := self._give_up(trial, outcome, quarantined)):
+                del self._waiting[trial]
+                self.given_up[trial] = f"{reason}: {outcome.signature}"
+
+    def _give_up(self, trial: str, outcome: Outcome, quarantined: set[str]) -> str | None:
+        """Why a failed trial is not tried again in this launch; None when it is."""
+        if outcome.kind is FailureKind.MEMORY:
+            if self._waiting[trial] * 2 > self._most_share:
+                return "out of memory with the largest share that a machine has"
+            self._waiting[trial] *= 2
+            return None
+        if outcome.kind is FailureKind.INFRASTRUCTURE:
+            self._crashes[trial] += 1
+            return f"its machine failed {MOST_CRASHES} times" if self._crashes[trial] >= MOST_CRASHES else None
+        self._errors[trial] += 1
+        if trial in quarantined:
+            return "failed twice in the same way, quarantined"
+        return f"failed {MOST_ERRORS} times" if self._errors[trial] >= MOST_ERRORS else None
+
+
+FIRST_FAILURES = 5
+
+
+def all_fail_alike(outcomes: Iterable[Outcome]) -> str | None:
+    """The signature, when the first ``FIRST_FAILURES`` outcomes of a launch are all the same own error.
+
+    Then the study, the data or the machine is wrong rather than a trial, and going on wastes money.
+    """
+    seen = [outcome for outcome in outcomes if outcome.state is not State.STOPPED]
+    signatures = {outcome.signature if outcome.kind is FailureKind.ERROR else "" for outcome in seen}
+    if len(seen) < FIRST_FAILURES or len(signatures) != 1:
+        return None
+    return signatures.pop() or None

@@ -1,0 +1,124 @@
+"""How far a study is, from its results root alone. No torch."""
+
+import time
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.live import Live
+
+from jobs.errors import InvalidRequest
+from jobs.results import Failure, Launch, Store, done, quarantined, read_failures, read_launches
+from jobs.results.layout import log_key
+from jobs.specs import FinetuneSpec
+from orchestrator.expansion import expand
+from orchestrator.study import Study
+
+_WATCH_SECONDS = 5.0
+
+
+class Status(NamedTuple):
+    """The trials of a study, each in exactly one of five states; they add up to ``planned``."""
+
+    study: str
+    planned: int
+    done: set[str]
+    quarantined: set[str]
+    running: set[str]
+    """In flight in a launch that shows signs of life."""
+    failed: dict[str, Failure]
+    """The last attempt failed and no other has succeeded: the next launch tries again."""
+    pending: int
+    live: list[Launch]
+    stale: list[Launch]
+    """Launches that ended without saying so."""
+
+    def counts(self) -> dict[str, object]:
+        """For machines: names as in ``status --json``."""
+        return {
+            "study": self.study,
+            "planned": self.planned,
+            "done": len(self.done),
+            "running": len(self.running),
+            "pending": self.pending,
+            "failed": len(self.failed),
+            "quarantined": len(self.quarantined),
+            "live_launches": [launch.launch for launch in self.live],
+            "stale_launches": [launch.launch for launch in self.stale],
+        }
+
+
+def status_of(store: Store, study: Study, now: datetime | None = None) -> Status:
+    """Sort a study's trials into done, quarantined, running, failed and pending, in this order."""
+    now = now or datetime.now(UTC)
+    planned = {spec.trial_id for spec in expand(study)}
+    launches = read_launches(store)
+    live = [launch for launch in launches if launch.alive(now)]
+    failures = read_failures(store)
+    finished = done(store, FinetuneSpec.kind) & planned
+    blocked = (quarantined(failures) & planned) - finished
+    running = {trial for launch in live for trial in launch.in_flight} & planned - finished - blocked
+    last = {failure.trial_id: failure for failure in failures}
+    failed = {trial: last[trial] for trial in sorted(last.keys() & planned - finished - blocked - running)}
+    return Status(
+        study=study.name,
+        planned=len(planned),
+        done=finished,
+        quarantined=blocked,
+        running=running,
+        failed=failed,
+        pending=len(planned) - len(finished) - len(blocked) - len(running) - len(failed),
+        live=live,
+        stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
+    )
+
+
+def describe(status: Status) -> str:
+    """The status in words, for a terminal."""
+    counts = status.counts()
+    states = ", ".join(
+        f"{counts[state]:,} {state}" for state in ("done", "running", "pending", "failed", "quarantined")
+    )
+    lines = [f"{status.study}: {status.planned:,} trials: {states}"]
+    lines += [f"running: launch {launch.launch} of {launch.user} on {launch.host}" for launch in status.live]
+    lines += [
+        f"stale: launch {launch.launch} on {launch.host} was last heard of at {launch.heartbeat_at}; resume goes on"
+        for launch in status.stale
+    ]
+    lines += [f"failed, runs again with the next launch: {trial}: {f.signature}" for trial, f in status.failed.items()]
+    lines += [f"quarantined: {trial}  (deltasweep logs {trial})" for trial in sorted(status.quarantined)]
+    return "\n".join(lines)
+
+
+def watch_status(store: Store, study: Study, console: Console) -> None:
+    """Show the status again and again until interrupted."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(describe(status_of(store, study)), refresh=True)
+            time.sleep(_WATCH_SECONDS)
+
+
+def failed_attempts(store: Store, trial: str) -> list[str]:
+    """Header and log of each failed attempt at a trial, named by its id or the hash at its end.
+
+    Raises:
+        InvalidRequest: when no attempt at such a trial has failed.
+    """
+    found = [f for f in read_failures(store) if trial in (f.trial_id, f.trial_id.rsplit("-", 1)[1])]
+    if not found:
+        raise InvalidRequest(f"{store.uri} has no failed attempt at a trial {trial!r}")
+    return [_header(failure) + _log(store, failure) for failure in found]
+
+
+def _header(failure: Failure) -> str:
+    return (
+        f"== {failure.trial_id}, attempt {failure.attempt}, {failure.failed_at}, on {failure.host} "
+        f"({failure.kind}): {failure.signature}\n"
+    )
+
+
+def _log(store: Store, failure: Failure) -> str:
+    try:
+        return store.read(log_key(failure.trial_id, failure.attempt)).decode()
+    except FileNotFoundError:
+        return "(its log is not in the root)"
