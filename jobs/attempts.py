@@ -47,14 +47,15 @@ def attempt_trial(
     trial = open_finetuning(spec, device)
     require_pins(store, trial)
     notes = restore_checkpoint(store, trial)
-    shown = len(trial.evaluations)
+    saved, shown = trial.position, len(trial.evaluations)
     while not trial.done:
         stopped = _to_next_pause(trial, checkpoint_every, stop)
         for evaluation in trial.evaluations[shown:]:
             on_evaluation(evaluation)
         shown = len(trial.evaluations)
-        if not trial.done:
+        if not trial.done and trial.position != saved:
             save_checkpoint(store, trial)
+            saved = trial.position
         if stopped:
             return Ended(Ending.STOPPED, notes)
     if commit_finetuning(store, trial, attempt) is Committed.CONFLICT:

@@ -6,7 +6,8 @@
     ├── InvalidRequest (ValueError) what the user asked for cannot be: the rule, the value, the remedy
     ├── MissingData                 a file the request needs is not on this machine
     ├── DamagedFile                 a file is there but is not what its name promises
-    └── ResultsConflict             the results root already holds something that contradicts this
+    ├── ResultsConflict             the results root already holds something that contradicts this
+    └── StorageFailure (OSError)    the results root cannot be read or written now: full, refused, unreachable
 
 Everything else that escapes is a bug and keeps its traceback.
 """
@@ -30,3 +31,10 @@ class DamagedFile(DeltaSweepError):
 
 class ResultsConflict(DeltaSweepError):
     """The results root pins something else under the same name (a digest, a trial id)."""
+
+
+class StorageFailure(DeltaSweepError, OSError):
+    """The storage below a results root refuses or does not answer. What stood there stands; nothing is half written.
+
+    An OSError, because it is the machine's fault and not the trial's: the same call may succeed later.
+    """

@@ -61,6 +61,11 @@ class Finetuning:
         return self.epoch > self.spec.epochs
 
     @property
+    def position(self) -> tuple[int, int]:
+        """The epoch (from 1) and the batch (from 0) that come next."""
+        return self.epoch, self.batch
+
+    @property
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that the trial changes, by name."""
         return {name: p for name, p in self.network.resnet.named_parameters() if p.requires_grad}

@@ -1,32 +1,55 @@
 """Bytes under keys: the few operations of a results root, with what they guarantee.
 
 Keys are relative, with forward slashes. An object is seen whole or not at all, by every reader, at any
-moment, whatever is killed.
+moment, whatever is killed. ``local_store`` and ``object_store`` implement this; one contract suite holds
+both to it.
 """
 
-import os
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import timedelta
 
-from jobs.errors import InvalidRequest
-
-_TEMPORARY = "_tmp"
+from jobs.errors import StorageFailure
 
 
 class Store(ABC):
-    """A results root's storage. Every method may be called from several processes at once."""
+    """A results root's storage.
+
+    Every method may be called from several threads, processes and machines at once. Every method raises
+    ``StorageFailure``, with what to do about it, when the storage refuses or does not answer; then nothing is
+    half written, and repeating the call is always right.
+    """
 
     uri: str
+    """What ``open_store`` takes to open this root again, on this machine or (object stores) another."""
 
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:
-        """Put an object where none is. True: this call put it there, durably. False: one was there; it is untouched."""
+        """Put an object where none is, durably, whichever way this returns.
+
+        Of any number of callers for one key exactly one gets True, also when all bring the same bytes and when
+        the storage's reply was lost on the way. False: another call put an object there; it is untouched. Only
+        a caller that was killed or got ``StorageFailure`` does not know; it finds out by calling again, where
+        False may then stand for its own first call.
+        """
 
     @abstractmethod
-    def replace(self, key: str, data: bytes) -> None:
-        """Put an object whether or not one is there; readers see the old or the new one, never a mixture."""
+    def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        """Put an object whether or not one is there; readers see the old or the new one, never a mixture.
+
+        Args:
+            durable: True: it survives a loss of power once this returns. False: still atomic, but a loss of
+                power may bring back the old object or, on some file systems, an empty one. For what costs
+                time and no result when lost: checkpoints (they carry a digest), heartbeats.
+        """
+
+    @abstractmethod
+    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        """Put an object if the one there has exactly the bytes ``expected`` (None: if none is there), durably.
+
+        Of any number of callers that expect the same bytes exactly one gets True. A key that is swapped must be
+        written by nothing else.
+        """
 
     @abstractmethod
     def read(self, key: str) -> bytes:
@@ -34,97 +57,27 @@ class Store(ABC):
 
     @abstractmethod
     def keys(self, prefix: str) -> Iterator[str]:
-        """All keys below a prefix (a folder, without slash at its end), in no particular order."""
+        """All keys below a prefix (a folder, without slash at its end), in no particular order.
+
+        What was created before the call is listed; what is created during it may be.
+        """
 
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
-
-class LocalStore(Store):
-    """A directory of a POSIX file system; hard links make creation exclusive (design, section 4)."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.uri = str(directory)
-
-    def create(self, key: str, data: bytes) -> bool:
-        target = self.directory / key
-        temporary = self._write_temporary(data)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        _fsync_directory(target.parent)
-        return True
-
-    def replace(self, key: str, data: bytes) -> None:
-        target = self.directory / key
-        temporary = self._write_temporary(data)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(target)
-        _fsync_directory(target.parent)
-
-    def read(self, key: str) -> bytes:
-        return (self.directory / key).read_bytes()
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        for folder, _, files in os.walk(self.directory / prefix):
-            for file in files:
-                yield (Path(folder) / file).relative_to(self.directory).as_posix()
-
-    def delete(self, key: str) -> None:
-        (self.directory / key).unlink(missing_ok=True)
-
-    def _write_temporary(self, data: bytes) -> Path:
-        folder = self.directory / _TEMPORARY
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / uuid.uuid4().hex
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary
+    def stale(self, age: timedelta) -> list[str]:
+        """Keys of temporary files that killed processes left behind at least ``age`` ago; never listed by ``keys``."""
+        return []
 
 
-def open_store(root: str | Path) -> Store:
-    """The store of a results root: a directory, made when the first object is put into it.
+def require_present(store: Store, key: str, why: str) -> bytes:
+    """The bytes of an object that must be there.
 
     Raises:
-        InvalidRequest: for a root that is a file, or a kind of storage that cannot be used.
+        StorageFailure: when it is not, with ``why`` it was expected.
     """
-    text = str(root)
-    if "://" in text:
-        raise InvalidRequest(f"a results root is a directory; object stores are not supported yet; given: {text}")
-    path = Path(text).expanduser().absolute()
-    if path.exists() and not path.is_dir():
-        raise InvalidRequest(f"a results root is a directory; {path} is a file. Name another place")
-    return LocalStore(path)
-
-
-def require_writable(store: Store) -> None:
-    """Fail now rather than after the first hour of training.
-
-    Raises:
-        InvalidRequest: when nothing can be written below the root; nothing is left behind.
-    """
-    key = f"{_TEMPORARY}/write-test-{uuid.uuid4().hex}"
     try:
-        store.create(key, b"")
-        store.delete(key)
-    except OSError as error:
-        raise InvalidRequest(
-            f"the results root must be writable; {store.uri} is not ({error.strerror}). "
-            "Choose another with --results, or mend its permissions"
-        ) from error
-
-
-def _fsync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return store.read(key)
+    except FileNotFoundError as error:
+        raise StorageFailure(f"{store.uri}/{key} vanished while it was used ({why}); repeat the command") from error
