@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from analysis.imports import import_trials
     from analysis.page import report
     from analysis.sql import query
+    from analysis.summaries import aggregate
 
 _HOMES = {
+    "aggregate": "analysis.summaries",
     "deltas": "analysis.delta_table",
     "import_trials": "analysis.imports",
     "load": "analysis.evaluations",
@@ -23,7 +25,7 @@ _HOMES = {
     "report": "analysis.page",
 }
 
-__all__ = ["deltas", "formats", "import_trials", "load", "query", "report"]
+__all__ = ["aggregate", "deltas", "formats", "import_trials", "load", "query", "report"]
 
 
 def __getattr__(name: str) -> Any:

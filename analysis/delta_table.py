@@ -5,13 +5,13 @@ It does not say what another checkpoint, trained the same way from another seed,
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.cells import summarize
+from analysis.cells import Method, summarize
 from analysis.comparisons import Comparison, Declared, comparisons, declared
 from analysis.delta_schema import DELTAS
 from analysis.evaluations import open_results
@@ -38,6 +38,7 @@ def deltas(
     images: Choice = None,
     origin: Choice = None,
     confidence: float = 0.95,
+    method: Method = "paired-t",
 ) -> pa.Table:
     """One row a cell: source minus baseline, paired by seed, with intervals (columns of ``DELTAS``).
 
@@ -48,6 +49,7 @@ def deltas(
         epoch: which evaluation; ``last`` is each trial's own last epoch.
         source, dataset, blocks, images, origin: only these; None: all.
         confidence: of the intervals, between 0 and 1.
+        method: ``paired-t``, or ``paper-compatible``: the seeded percentile bootstrap, kept for comparison.
 
     Raises:
         InvalidRequest: for an empty root, an unknown name, or when no baseline follows from the data.
@@ -62,14 +64,22 @@ def deltas(
     chosen = comparisons(data, baseline, contrasts)
     if source is not None:
         chosen = _only_sources(data, chosen, source)
-    return as_table(delta_cells(data, chosen, contrasts, epoch, confidence))
+    return as_table(delta_cells(data, chosen, contrasts, epoch, confidence, method))
 
 
 def delta_cells(
-    data: pd.DataFrame, chosen: list[Comparison], contrasts: Declared, epoch: Epoch = "last", confidence: float = 0.95
+    data: pd.DataFrame,
+    chosen: list[Comparison],
+    contrasts: Declared,
+    epoch: Epoch = "last",
+    confidence: float = 0.95,
+    method: Method = "paired-t",
 ) -> pd.DataFrame:
     """The deltas of the chosen comparisons, as ``deltas``, with ``epochs``, ``numerics`` and ``images_used``."""
-    _require_confidence(confidence)
+    if not 0 < confidence < 1:
+        raise InvalidRequest(f"the confidence of an interval lies between 0 and 1, such as 0.95; it is {confidence}")
+    if method not in get_args(Method):
+        raise InvalidRequest(f"a method is one of {', '.join(get_args(Method))}; it is {method!r}")
     rows = at_epoch(data, epoch)
     if not chosen:
         raise InvalidRequest(
@@ -83,7 +93,7 @@ def delta_cells(
     counts = pd.concat([found.counts.assign(**name) for found, name in zip(pairings, names, strict=True)])
     counts = counts.sort_values(list(_KEYS), kind="stable", ignore_index=True)
     curve = _CURVE if epoch == "last" else (*_CURVE, "epoch")
-    return _corrected(summarize(pairs, counts, _KEYS, curve, confidence), contrasts)
+    return _corrected(summarize(pairs, counts, _KEYS, curve, confidence, method), contrasts)
 
 
 def as_table(cells: pd.DataFrame) -> pa.Table:
@@ -134,8 +144,3 @@ def _belongs(cell: "pd.Series[Any]", contrast: Contrast) -> bool:
 def _only_sources(data: pd.DataFrame, chosen: list[Comparison], source: Choice) -> list[Comparison]:
     wanted = set(where(data, source=source)["source"])
     return [one for one in chosen if one.source in wanted]
-
-
-def _require_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise InvalidRequest(f"the confidence of an interval lies between 0 and 1, such as 0.95; it is {confidence}")

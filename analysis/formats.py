@@ -1,6 +1,5 @@
 """A table as text for the terminal, CSV or JSON, or as Parquet bytes."""
 
-import csv
 import io
 import json
 import math
@@ -16,6 +15,7 @@ from analysis.grid import UNLIMITED, grid
 from jobs.errors import InvalidRequest
 
 Format: TypeAlias = Literal["table", "csv", "json", "parquet"]
+_MUST_QUOTE = frozenset(',"\r\n')
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -73,17 +73,18 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _csv(table: pa.Table) -> str:
-    """Numbers in full, text quoted only where it must be, nothing for null; lists as JSON."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.column_names)
-    columns = [[_csv_value(value) for value in table[index].to_pylist()] for index in range(table.num_columns)]
-    writer.writerows(zip(*columns, strict=True))
-    return buffer.getvalue()
+    """Numbers in full, text quoted only where it must be (RFC 4180), nothing for null; lists as JSON."""
+    columns = [[_csv_field(value) for value in table[index].to_pylist()] for index in range(table.num_columns)]
+    lines = [",".join(map(_csv_field, table.column_names)), *map(",".join, zip(*columns, strict=True))]
+    return "\n".join(lines) + "\n"
 
 
-def _csv_value(value: object) -> object:
-    return json.dumps(value, default=str) if isinstance(value, list | dict) else value
+def _csv_field(value: object) -> str:
+    # not the csv module: with "\n" between lines it leaves a lone carriage return unquoted, and readers split there
+    if value is None:
+        return ""
+    words = json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
+    return '"' + words.replace('"', '""') + '"' if _MUST_QUOTE.intersection(words) else words
 
 
 def _json(table: pa.Table) -> str:

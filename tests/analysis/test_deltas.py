@@ -154,3 +154,16 @@ def test_a_damaged_file_is_named(build):
     damaged.write_bytes(b"PAR1")
     with pytest.raises(DamagedFile, match=damaged.name):
         analysis.deltas(root)
+
+
+def test_paper_compatible_is_the_seeded_percentile_bootstrap(build):
+    trials = [rows for images in (100, 200) for rows in build.arms(NATURAL, ROBUST, images=images)]
+    both = rows(analysis.deltas(build.root(trials), method="paper-compatible"))
+    alone = rows(analysis.deltas(build.root(trials[:10], "alone"), method="paper-compatible"))
+    assert (both[0]["ci_low"], both[0]["ci_high"]) == (alone[0]["ci_low"], alone[0]["ci_high"])
+    paired_t = rows(analysis.deltas(build.folder / "root"))[0]
+    assert paired_t["ci_low"] < both[0]["ci_low"] < both[0]["mean_delta"] < both[0]["ci_high"] < paired_t["ci_high"]
+    assert both[0]["ci_low_simultaneous"] is None
+    assert "percentile bootstrap" in both[0]["method"]
+    with pytest.raises(InvalidRequest, match="one of paired-t, paper-compatible"):
+        analysis.deltas(build.folder / "root", method="normal")

@@ -1,0 +1,88 @@
+"""Over all datasets at once: how much, and how often, a source transfers better than its baseline."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from analysis.comparisons import Comparison, comparisons, declared
+from analysis.evaluations import open_results
+from analysis.frames import Choice, at_epoch, frame, where
+from analysis.pairing import pair
+from analysis.statistics.aggregate import (
+    Estimate,
+    interquartile_mean,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
+from analysis.statistics.paired_t import Floats
+from jobs.errors import InvalidRequest
+from jobs.results import read_trials, recorded_studies
+
+SUMMARY = pa.schema(
+    [
+        *((name, pa.string()) for name in ("source", "baseline", "origin", "recipe")),
+        *((name, pa.int64()) for name in ("blocks", "images", "n_datasets", "n_pairs")),
+        *(
+            pa.field(name, pa.float64(), metadata={"unit": "percentage points"})
+            for name in ("iqm_delta", "iqm_low", "iqm_high")
+        ),
+        *((name, pa.float64()) for name in ("p_improvement", "p_improvement_low", "p_improvement_high")),
+    ]
+)
+"""One row a (comparison, blocks, images). ``iqm_delta`` is the interquartile mean of the paired differences."""
+
+_KEYS = ["origin", "recipe", "numerics", "blocks", "images"]
+
+
+def aggregate(
+    root: str | Path,
+    baseline: str | None = None,
+    *,
+    dataset: Choice = None,
+    blocks: Choice = None,
+    seed: int = 0,
+) -> pa.Table:
+    """Interquartile mean and probability of improvement over datasets, at the last epoch (columns of ``SUMMARY``).
+
+    Intervals (95 %) are from a paired bootstrap within each dataset. A dataset with fewer than two pairs takes no part;
+    ``n_datasets`` counts those that do.
+
+    Args:
+        seed: of the bootstrap.
+
+    Raises:
+        InvalidRequest: for an empty root, an unknown name, or when no baseline follows from the data.
+    """
+    store = open_results(root)
+    data = where(frame(read_trials(store, "finetune")), dataset=dataset, blocks=blocks)
+    if data.empty:
+        raise InvalidRequest(f"{store.uri} holds no finished trial yet; `deltasweep launch` or `resume` makes some")
+    chosen = comparisons(data, baseline, declared(recorded_studies(store)))
+    last = at_epoch(data, "last")
+    rows = [row for one in chosen for row in _rows(last, one, seed)]
+    return pa.Table.from_pylist(rows, schema=SUMMARY)
+
+
+def _rows(last: pd.DataFrame, one: Comparison, seed: int) -> list[dict[str, object]]:
+    pairs = pair(last[last["source"] == one.source], last[last["source"] == one.baseline]).pairs
+    rows = []
+    for key, group in pairs.groupby(_KEYS, sort=True):
+        found = {str(name): values.to_numpy(np.float64) for name, values in group.groupby("dataset")["difference"]}
+        strata = {name: values for name, values in found.items() if len(values) > 1}
+        if strata:
+            identity = dict(zip(_KEYS, key, strict=True))
+            rows.append({**one._asdict(), **identity, **_estimates(strata, seed)})
+    return rows
+
+
+def _estimates(strata: dict[str, Floats], seed: int) -> dict[str, object]:
+    middle = stratified_bootstrap(interquartile_mean, strata, np.random.default_rng([seed, 0]))
+    better = stratified_bootstrap(probability_of_improvement, strata, np.random.default_rng([seed, 1]))
+    counts = {"n_datasets": len(strata), "n_pairs": sum(map(len, strata.values()))}
+    return {**counts, **_named("iqm", middle, "_delta"), **_named("p_improvement", better)}
+
+
+def _named(name: str, estimate: Estimate, suffix: str = "") -> dict[str, float]:
+    return {f"{name}{suffix}": estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

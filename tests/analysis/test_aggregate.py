@@ -1,0 +1,40 @@
+"""Aggregates over datasets."""
+
+import numpy as np
+import pytest
+
+from analysis.statistics.aggregate import interquartile_mean, probability_of_improvement, stratified_bootstrap
+
+STRATA = {"a": np.array([1.0, 2.0, 3.0, 100.0]), "b": np.array([-50.0, 2.0, 2.0, 3.0])}
+
+
+def test_interquartile_mean_by_hand():
+    assert interquartile_mean(STRATA) == pytest.approx(np.mean([2, 2, 2, 3]))
+
+
+def test_probability_of_improvement_by_hand():
+    assert probability_of_improvement({"a": np.array([1.0, -1.0, 0.0, 2.0]), "b": np.array([1.0])}) == (0.625 + 1) / 2
+
+
+def test_seeded_and_free_of_order():
+    first = stratified_bootstrap(interquartile_mean, STRATA, np.random.default_rng(1), resamples=200)
+    turned = dict(reversed(STRATA.items()))
+    assert stratified_bootstrap(interquartile_mean, turned, np.random.default_rng(1), resamples=200) == first
+    assert stratified_bootstrap(interquartile_mean, STRATA, np.random.default_rng(2), resamples=200) != first
+    assert first.low <= first.value <= first.high
+
+
+def test_strata_are_resampled_apart():
+    constant = {"a": np.full(3, 1.0), "b": np.full(9, 5.0)}
+    found = stratified_bootstrap(lambda s: float(np.mean(s["a"])), constant, np.random.default_rng(1), resamples=50)
+    assert found == (1.0, 1.0, 1.0)
+
+
+def test_coverage_of_the_interquartile_mean():
+    rng = np.random.default_rng(4)
+    hits = 0
+    for _ in range(150):
+        strata = {name: rng.normal(2, 1, 20) for name in "abcd"}
+        found = stratified_bootstrap(interquartile_mean, strata, rng, resamples=200)
+        hits += found.low <= 2 <= found.high
+    assert 0.89 <= hits / 150 <= 0.99

@@ -1,0 +1,121 @@
+"""Tables as text and bytes."""
+
+import csv
+import datetime as dt
+import io
+import json
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import analysis
+from analysis.formats import FORMATS, parquet, render, text
+from jobs.errors import InvalidRequest
+
+TABLE = pa.table(
+    {
+        "name": ["plain", 'with "quotes", and a comma', None],
+        "accuracy": [48.4931234567, float("nan"), None],
+        "sum": pa.array([Decimal(300), Decimal(1), None], pa.decimal128(38, 0)),
+        "seeds": [[1, 2], [], None],
+        "day": [dt.date(2026, 1, 2), None, None],
+    }
+)
+
+
+def test_csv_keeps_every_digit():
+    rows = list(csv.DictReader(io.StringIO(text(TABLE, "csv"))))
+    assert rows[0] == {
+        "name": "plain",
+        "accuracy": "48.4931234567",
+        "sum": "300",
+        "seeds": "[1, 2]",
+        "day": "2026-01-02",
+    }
+    assert rows[1]["name"] == 'with "quotes", and a comma'
+    assert set(rows[2].values()) == {""}
+
+
+@given(st.lists(st.floats(allow_nan=False), max_size=5), st.lists(st.text(max_size=5), min_size=5, max_size=5))
+def test_csv_can_be_read_back(numbers, words):
+    table = pa.table({"number": pa.array(numbers, pa.float64()), "word": words[: len(numbers)]})
+    rows = list(csv.DictReader(io.StringIO(text(table, "csv"), newline="")))
+    assert [float(row["number"]) for row in rows] == numbers
+    assert [row["word"] for row in rows] == words[: len(numbers)]
+
+
+def test_json_is_an_array_of_objects():
+    rows = json.loads(text(TABLE, "json"))
+    assert rows[0] == {"name": "plain", "accuracy": 48.4931234567, "sum": 300, "seeds": [1, 2], "day": "2026-01-02"}
+    assert rows[1]["accuracy"] is None
+
+
+def test_parquet_is_the_table():
+    back = pq.read_table(io.BytesIO(parquet(TABLE)))
+    assert back.drop_columns("accuracy").to_pylist() == TABLE.drop_columns("accuracy").to_pylist()
+    assert back["accuracy"].to_pylist()[0] == 48.4931234567
+
+
+def test_table_is_for_people():
+    lines = text(TABLE, "table").splitlines()
+    assert lines[0].split() == ["name", "accuracy", "sum", "seeds", "day"]
+    assert "48.4931 " in lines[2]
+    assert "48.49312" not in lines[2]
+
+
+def test_table_folds_rather_than_cuts():
+    table = pa.table({"long": ["abcdefgh" * 10]})
+    assert text(table, "table", width=40).replace("\n", "").replace(" ", "").endswith("abcdefgh" * 10)
+
+
+def test_markup_is_text():
+    assert "[bold]x[/bold]" in text(pa.table({"a": ["[bold]x[/bold]"]}), "table")
+
+
+def test_all_formats_render_nothing():
+    empty = TABLE.slice(0, 0)
+    assert all(render(empty, form) for form in FORMATS)
+    with pytest.raises(InvalidRequest, match="one of table, csv, json, parquet; it is 'xml'"):
+        render(TABLE, "xml")
+
+
+class TestDeltas:
+    """The deltas table has its own look on the terminal."""
+
+    @pytest.fixture
+    def table(self, build):
+        trials = [
+            rows
+            for images in (100, -1)
+            for rows in build.arms([50, 51, 52, 49, 50], [70, 71, 75, 69, 71], images=images)
+        ]
+        return analysis.deltas(
+            build.root([*trials, build.trial("robust", 7, 60.0), build.trial("robust", 0, 60.0, blocks=1)])
+        )
+
+    def test_what_is_constant_stands_in_the_title(self, table):
+        lines = text(table, "table", width=100).splitlines()
+        assert "source robust, baseline natural, dataset digits, blocks 3, epoch 1" in " ".join(lines[:2])
+        header = next(line for line in lines if "images" in line)
+        assert header.split("  ")[0].split() == ["images"]
+        assert max(map(len, lines)) <= 100
+
+    def test_rows_and_notes(self, table):
+        words = " ".join(text(table, "table", width=100).split())
+        assert "100 5 (+1) +20.80 [" in words
+        assert "all 5 +20.80 [" in words
+        assert "2 rows: paired t 95%; Holm over 2 cells asked for" in words
+        assert "1 trials of one arm without a partner" in words
+        assert "1 cells with one arm only are left out" in words
+
+    def test_the_other_formats_have_every_row_and_column(self, table):
+        assert len(json.loads(text(table, "json"))) == table.num_rows == 3
+        assert text(table, "csv").splitlines()[0] == ",".join(table.column_names)
+
+    def test_no_pairs_at_all(self, build):
+        trials = [build.trial("natural", 0, 50.0), build.trial("robust", 1, 60.0)]
+        assert "1 cells with one arm only" in text(analysis.deltas(build.root(trials)), "table")

@@ -1,0 +1,159 @@
+"""Importing trials that ran elsewhere."""
+
+import io
+
+import pandas as pd
+import pytest
+
+import analysis
+from analysis.authors import tidy
+from analysis.imports import read
+from jobs.errors import InvalidRequest
+from jobs.results import done, open_store
+from jobs.specs import FinetuneSpec, Recipe
+
+TIDY = """source,dataset,images,blocks,seed,epoch,test_accuracy,test_loss,train_accuracy,train_loss,seconds
+natural,cifar10,100,3,20000000,1,10.5,2.3,11.0,2.4,41.01
+natural,cifar10,100,3,20000000,100,48.5,1.9,99.0,0.1,290.5
+l2_eps3,cifar10,100,3,20000000,1,15.25,2.2,12.0,2.1,40.0
+l2_eps3,cifar10,100,3,20000000,100,51.5,1.8,99.5,0.1,288.0
+random_init,cifar10,50000,-1,-1,150,95.25,-1,-1,-1,-1
+"""
+RAW_HEADER = (
+    ",epoch,nat_prec1,adv_prec1,nat_loss,adv_loss,train_prec1,train_loss,time,"
+    "source_eps,target_ds,num_training_images,unfrozen_blocks,seed\n"
+)
+RAW = (
+    RAW_HEADER
+    + """0,1,10.5,-1.0,2.3,-1.0,11.0,2.4,41.01,0,cifar10,100,3,20000000
+1,100,48.5,-1.0,1.9,-1.0,99.0,0.1,290.5,0,cifar10,100,3,20000000
+2,1,15.25,-1.0,2.2,-1.0,12.0,2.1,40.0,3,cifar10,100,3,20000000
+3,100,51.5,-1.0,1.8,-1.0,99.5,0.1,288.0,3,cifar10,100,3,20000000
+4,150,95.25,-1.0,-1,-1.0,-1,-1,-1,-1,cifar10,50000,-1,-1
+"""
+)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="trials.csv"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_tidy_file_becomes_results(write, tmp_path):
+    counts = analysis.import_trials(write(TIDY), tmp_path / "root")
+    assert (counts.rows, counts.trials, counts.new, counts.already_there, counts.conflicts) == (5, 3, 3, 0, 0)
+    first = analysis.load(tmp_path / "root").to_pylist()
+    natural = next(row for row in first if row["source"] == "natural" and row["epoch"] == 100)
+    expected = {
+        "origin": "imported",
+        "recipe": "imported",
+        "constraint": "none",
+        "epochs": 100,
+        "images_used": 100,
+        "test_accuracy": 48.5,
+        "train_loss": 0.1,
+        "seconds": 290.5,
+        "subset_sha256": None,
+    }
+    assert {name: natural[name] for name in expected} == expected
+
+
+def test_both_formats_are_the_same_trials(write):
+    pd.testing.assert_frame_equal(
+        read(write(TIDY)).sort_index(axis=1), read(write(RAW, "raw.csv")).sort_index(axis=1), check_dtype=False
+    )
+
+
+def test_whole_sets_and_unrecorded_values(write, tmp_path):
+    analysis.import_trials(write(TIDY), tmp_path / "root")
+    row = next(row for row in analysis.load(tmp_path / "root").to_pylist() if row["source"] == "random_init")
+    assert (row["images"], row["images_used"], row["blocks"], row["seed"]) == (-1, 50000, -1, -1)
+    assert (row["test_loss"], row["seconds"], row["constraint"]) == (None, None, None)
+
+
+def test_importing_again_changes_nothing_and_other_numbers_are_kept_aside(write, tmp_path):
+    root = tmp_path / "root"
+    analysis.import_trials(write(TIDY), root)
+    before = analysis.load(root)
+    assert analysis.import_trials(write(TIDY), root).already_there == 3
+    assert analysis.import_trials(write(TIDY.replace("48.5", "48.6")), root).conflicts == 1
+    assert analysis.load(root).equals(before)
+
+
+def test_order_of_rows_changes_nothing(write, tmp_path):
+    analysis.import_trials(write(TIDY), tmp_path / "a")
+    header, *lines = TIDY.splitlines()
+    analysis.import_trials(write("\n".join([header, *reversed(lines)])), tmp_path / "b")
+    assert analysis.load(tmp_path / "a").equals(analysis.load(tmp_path / "b"))
+
+
+def test_imported_trials_never_count_as_done(write, tmp_path):
+    analysis.import_trials(write(TIDY), tmp_path / "root")
+    spec = FinetuneSpec(
+        source="natural",
+        dataset="cifar10",
+        blocks=3,
+        images=100,
+        seed=20000000,
+        epochs=100,
+        evaluate_every=20,
+        recipe=Recipe(),
+    )
+    ids = done(open_store(tmp_path / "root"), "finetune")
+    assert spec.trial_id not in ids
+    assert all(one.startswith("imported-") for one in ids)
+    assert not spec.trial_id.startswith("imported-")
+
+
+def test_they_stand_beside_own_trials_and_do_not_pair_with_them(build, write):
+    root = build.root(build.arms([50, 51], [55, 57], source="l2_eps3"))
+    analysis.import_trials(write(TIDY), root)
+    rows = analysis.deltas(root).to_pylist()
+    pairs = {(row["source"], row["origin"], row["dataset"]): row["n_pairs"] for row in rows if row["n_pairs"]}
+    assert pairs == {("l2_eps3", "run", "digits"): 2, ("l2_eps3", "imported", "cifar10"): 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seconds", "duration", "missing: none, unknown: duration"),
+        ("test_accuracy", "accuracy", "missing: test_accuracy, unknown: accuracy"),
+        ("natural,cifar10,100,3,20000000,1,", "Natural!,cifar10,100,3,20000000,1,", "source is a name like"),
+        ("1,10.5", "1,110.5", "test_accuracy is a percentage from 0 to 100; 1 rows break this, first in line 2"),
+        ("1,10.5", "1,", "test_accuracy is a percentage"),
+        ("1,10.5", "1.5,10.5", "epoch is a whole number of at least 1"),
+        ("natural,cifar10,100,3,20000000,1,", "natural,cifar10,0,3,20000000,1,", "images is at least 1"),
+        ("natural,cifar10,100,3,20000000,1,", "natural,cifar10,100,3,20000000,100,", "first: source natural"),
+        ("random_init,cifar10,50000", "random_init,caltech,-1", "for caltech write the number"),
+        (TIDY, TIDY.splitlines()[0], "no row under the header"),
+        (TIDY, "", "cannot be read as one"),
+    ],
+)
+def test_a_wrong_file_is_refused_whole(write, tmp_path, old, new, words):
+    with pytest.raises(InvalidRequest, match=words):
+        analysis.import_trials(write(TIDY.replace(old, new, 1)), tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+
+
+def test_all_problems_are_told_at_once(write, tmp_path):
+    text = TIDY.replace("1,10.5", "0,110.5")
+    with pytest.raises(InvalidRequest, match=r"(?s)epoch is a whole number.*test_accuracy is a percentage"):
+        analysis.import_trials(write(text), tmp_path / "root")
+
+
+def test_the_authors_format_is_checked_too():
+    raw = pd.read_csv(io.StringIO(RAW))
+    with pytest.raises(InvalidRequest, match=r"missing: \['seed'\]"):
+        tidy(raw.drop(columns="seed"))
+    with pytest.raises(InvalidRequest, match=r"source_eps is one of .* found \[5\]"):
+        tidy(raw.assign(source_eps=5))
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(InvalidRequest, match=r"nowhere\.csv cannot be read"):
+        analysis.import_trials(tmp_path / "nowhere.csv", tmp_path / "root")

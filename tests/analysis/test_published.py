@@ -1,0 +1,75 @@
+"""The paper's own numbers, from the trials that its authors published."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.comparisons import Comparison, Declared
+from analysis.delta_table import delta_cells
+from analysis.frames import at_epoch, frame
+
+ROBUST = ("l2_eps3", "linf_eps4", "linf_eps8")
+
+
+@pytest.fixture(scope="module")
+def data(published):
+    return frame(published)
+
+
+@pytest.fixture(scope="module")
+def cells(data):
+    chosen = [Comparison(source, "natural") for source in ROBUST]
+    return delta_cells(data, chosen, Declared((), ()))
+
+
+def small(rows, images="images"):
+    return (
+        rows[(rows["blocks"] == 3) & rows[images].between(1, 1600)] if "blocks" in rows else rows[rows[images] <= 1600]
+    )
+
+
+def test_cell_means_are_table_7(data, table7):
+    means = small(at_epoch(data, "last")).groupby(["dataset", "images", "source"])["test_accuracy"].mean()
+    printed = small(table7, "training_images").set_index(["dataset", "training_images", "source"])
+    both = means.to_frame("ours").join(printed.rename_axis(["dataset", "images", "source"]), how="inner")
+    assert len(both) == len(means) == 65
+    assert (both["ours"] - both["test_accuracy_percent"]).abs().max() <= 0.01
+
+
+def test_deltas_are_differences_of_table_7(cells, table7):
+    printed = table7.pivot(index=["dataset", "training_images"], columns="source", values="test_accuracy_percent")
+    checked = 0
+    for row in small(cells[cells["n_pairs"] > 0]).itertuples():
+        of = printed.loc[(row.dataset, row.images)]
+        assert row.mean_delta == pytest.approx(of[row.source] - of["natural"], abs=0.02)
+        assert row.n_pairs == 10
+        checked += 1
+    assert checked == 45
+
+
+def test_intervals_are_scipys(cells, data):
+    last = at_epoch(data, "last")
+    for row in small(cells[cells["n_pairs"] > 1]).itertuples():
+        of = last[(last["dataset"] == row.dataset) & (last["blocks"] == 3) & (last["images"] == row.images)]
+        left, right = (of[of["source"] == name].set_index("seed")["test_accuracy"] for name in (row.source, "natural"))
+        seeds = sorted(set(left.index) & set(right.index))
+        oracle = stats.ttest_rel(left[seeds], right[seeds])
+        interval = oracle.confidence_interval(0.95)
+        assert (row.ci_low, row.ci_high) == pytest.approx((interval.low, interval.high), abs=1e-9)
+        assert row.p_value == pytest.approx(oracle.pvalue, rel=1e-7)
+
+
+def test_holm_is_statsmodels_over_all_cells_asked_for(cells):
+    from statsmodels.stats.multitest import multipletests
+
+    tested = cells[cells["p_value"].notna()]
+    np.testing.assert_allclose(tested["p_holm"], multipletests(tested["p_value"], method="holm")[1], rtol=1e-12)
+    assert set(tested["method"].str.extract(r"(Holm.*)")[0]) == {f"Holm over {len(tested)} imported cells asked for"}
+
+
+def test_every_trial_is_paired_or_counted(cells, data):
+    last = at_epoch(data, "last")
+    for source in ROBUST:
+        mine = cells[cells["source"] == source]
+        arms = last[last["source"].isin([source, "natural"])]
+        assert 2 * mine["n_pairs"].sum() + mine["n_unpaired"].sum() == len(arms)

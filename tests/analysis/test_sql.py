@@ -1,0 +1,140 @@
+"""SQL over a results root: it answers, it reads, and it does nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+import analysis
+from jobs.errors import DamagedFile, InvalidRequest
+from jobs.results import Failure, LocalStore, record_failure
+
+
+@pytest.fixture
+def root(build):
+    return build.root(
+        build.trial(source, seed, {1: 20.0, 30: 50.0 + seed}) for source in ("natural", "robust") for seed in range(3)
+    )
+
+
+def test_views(root):
+    assert analysis.query(root, "SELECT count(*) AS n FROM evaluations").to_pylist() == [{"n": 12}]
+    trials = analysis.query(root, "SELECT source, avg(test_accuracy) AS a FROM trials GROUP BY ALL ORDER BY ALL")
+    assert trials.to_pylist() == [{"source": "natural", "a": 51.0}, {"source": "robust", "a": 51.0}]
+    assert analysis.query(root, "SELECT * FROM failures").num_rows == 0
+
+
+def test_failures(root):
+    said = {
+        "trial_id": "finetune-x-00",
+        "attempt": 1,
+        "kind": "error",
+        "error": "RuntimeError",
+        "reason": "out of memory",
+    }
+    failure = Failure(**{**dict.fromkeys(Failure._fields, "words"), **said})
+    record_failure(LocalStore(root), failure, "log")
+    (row,) = analysis.query(root, "SELECT trial_id, attempt, kind, error, reason FROM failures").to_pylist()
+    assert row == said
+
+
+def test_an_empty_root_has_empty_views(build):
+    empty = build.root([])
+    assert analysis.query(empty, "SELECT count(*) AS n FROM trials").to_pylist() == [{"n": 0}]
+
+
+def test_load_is_the_evaluations(root):
+    table = analysis.load(root)
+    assert table.num_rows == 12
+    assert table.schema.field("test_accuracy").metadata[b"unit"] == b"percent"
+
+
+@pytest.mark.parametrize("sql", ["WITH t AS (SELECT 1 AS a) SELECT a FROM t", "FROM trials", "DESCRIBE evaluations"])
+def test_other_ways_to_read(root, sql):
+    assert analysis.query(root, sql).num_rows > 0
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELEC 1", "syntax error"),
+        ("SELECT nothing FROM trials", 'column "nothing" not found'),
+        ("SELECT * FROM nowhere", "The views are: evaluations, trials, failures"),
+        ("SELECT constraint FROM trials", 'write the column as "constraint", with the quotes'),
+        ("", "exactly one SELECT statement; given are 0"),
+        ("SELECT 1; SELECT 2", "exactly one SELECT statement; given are 2"),
+    ],
+)
+def test_wrong_sql_is_explained(root, sql, words):
+    with pytest.raises(InvalidRequest, match=words):
+        analysis.query(root, sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE t AS SELECT 1",
+        "DELETE FROM evaluations",
+        "INSERT INTO evaluations SELECT * FROM evaluations",
+        "COPY (SELECT 1) TO '{path}'",
+        "ATTACH '{path}'",
+        "EXPORT DATABASE '{path}'",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+        "PRAGMA enable_profiling",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "CALL pragma_version()",
+    ],
+)
+def test_only_reading_is_allowed(root, sql, tmp_path):
+    path = tmp_path / "written"
+    before = sorted(root.rglob("*"))
+    with pytest.raises(InvalidRequest, match="a query"):
+        analysis.query(root, sql.format(path=path))
+    assert not path.exists()
+    assert sorted(root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('{path}')",
+        "SELECT * FROM read_text('{path}')",
+        "SELECT * FROM '{path}'",
+        "SELECT * FROM glob('{folder}/*')",
+        "SELECT * FROM read_parquet('https://example.com/x.parquet')",
+        "SELECT * FROM getenv('HOME')",
+    ],
+)
+def test_nothing_outside_the_views_can_be_read(root, sql, tmp_path):
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\n1\n")
+    with pytest.raises(InvalidRequest):
+        analysis.query(root, sql.format(path=secret, folder=tmp_path))
+
+
+def test_python_variables_are_not_views(root):
+    secret = analysis.load(root)
+    with pytest.raises(InvalidRequest, match="does not exist"):
+        analysis.query(root, "SELECT * FROM secret")
+    assert secret.num_rows
+
+
+def test_another_schema_version_is_named(root):
+    import pyarrow.parquet as pq
+
+    path = sorted(root.glob("trials/finetune/*/*.parquet"))[0]
+    table = pq.read_table(path)
+    pq.write_table(table.rename_columns([*table.column_names[:-1], "newer"]), path)
+    with pytest.raises(DamagedFile, match=rf"{path.name}.*unknown \['newer'\].*written by another version"):
+        analysis.query(root, "SELECT 1")
+
+
+def test_queries_load_no_plotting_and_no_torch(root):
+    code = (
+        f"import sys, analysis; analysis.query({str(root)!r}, 'SELECT 1'); "
+        "print([m for m in ('torch', 'ray', 'matplotlib', 'altair', 'statsmodels', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
