@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check pytest clean
+.PHONY: help demo test check pytest pytest-fast clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -22,6 +22,9 @@ check: $(READY)
 
 pytest: $(READY)
 	$(BIN)/python -m pytest
+
+pytest-fast: $(READY)  ## the tests without the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
