@@ -34,13 +34,17 @@ Share = dict[str, float]
 
 
 def connect(address: str | None) -> None:
-    """Start Ray on this machine, or join the cluster at ``address``."""
+    """Join the cluster at ``address`` or ``$RAY_ADDRESS``; without either, start Ray on this machine.
+
+    Never what ``ray.init()`` does by itself: joining whatever cluster was last started on this machine.
+    """
     os.environ.update(_ENVIRONMENT)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         ray.init(
             address=address,
-            include_dashboard=None if address else False,
+            include_dashboard=False if address == "local" else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

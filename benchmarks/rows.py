@@ -1,0 +1,37 @@
+"""What a benchmark reports: ratios with their spread, printed as a table and kept as JSON."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+
+
+class Row(NamedTuple):
+    """One ratio, measured side by side in one run. ``target`` is what it must reach, or None."""
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+    target: float | None
+    holds: bool | None
+
+
+def at_most(name: str, ratios: Sequence[float], target: float) -> Row:
+    """The median of repeated ratios with their quartiles; it holds when the median is at most the target."""
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return Row(name, middle, low, high, target, middle <= target)
+
+
+def report(rows: Sequence[Row]) -> None:
+    """Print the rows and put them into ``results/latest.json``, replacing rows of the same name."""
+    for row in rows:
+        target = "" if row.target is None else f"  target {row.target:g}: {'holds' if row.holds else 'DOES NOT HOLD'}"
+        print(f"{row.name:60} {row.ratio:8.4f}  [{row.low:.4f}, {row.high:.4f}]{target}")
+    RESULTS.parent.mkdir(exist_ok=True)
+    known = {row["name"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.is_file() else {}
+    known |= {row.name: row._asdict() for row in rows}
+    RESULTS.write_text(json.dumps(list(known.values()), indent=2) + "\n")

@@ -1,0 +1,124 @@
+"""Launches through real Ray on this machine: same numbers as in one process, nothing twice, nothing half-made."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+from jobs.errors import InvalidRequest, MissingData, ResultsConflict
+from jobs.results import comparable_columns, done, open_store, pin, read_launches, read_trials
+from jobs.specs import FinetuneSpec
+from orchestrator.expansion import expand
+from orchestrator.launch import Options, launch
+from orchestrator.single import run_single
+from orchestrator.study import Study
+from orchestrator.study_files import parse_study
+from orchestrator.tuning import largest_multiple, share_of
+
+STUDY = """
+name: {name}
+grid:
+  source: [{source}]
+  dataset: [digits]
+  blocks: [0, 3]
+schedule:
+  - {{images: [30], epochs: 4, seeds: 2, evaluate_every: 2}}
+resources: {{gpu: 0.25, cpu: {cpu}}}
+checkpoint_every: 1
+"""
+
+
+def study(name: str = "mini", source: str = "fmnist_natural", cpu: float = 1) -> Study:
+    return parse_study(STUDY.format(name=name, source=source, cpu=cpu), f"{name}.yaml")
+
+
+def numbers(root: Path) -> pa.Table:
+    """Everything of a root's trials that two runs must agree on."""
+    return read_trials(open_store(root), "finetune").select(comparable_columns("finetune"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """The study's trials one after another in this process, without Ray."""
+    root = tmp_path_factory.mktemp("alone")
+    for spec in expand(study()):
+        run_single(study(), spec.trial_id, open_store(root), Console(quiet=True))
+    return numbers(root)
+
+
+@pytest.mark.parametrize("cpu", [0.5, 1, 2])
+def test_numbers_do_not_depend_on_ray_or_the_share(cpu: float, alone: pa.Table, tmp_path: Path) -> None:
+    """Half a core runs four trials beside each other, two cores run one alone."""
+    console = Console(record=True, quiet=True)
+    summary = launch(study(cpu=cpu), open_store(tmp_path), console)
+    assert (summary.planned, summary.done, summary.failed, summary.left) == (4, 4, {}, 0)
+    assert numbers(tmp_path).equals(alone)
+
+
+def test_a_second_launch_runs_only_what_is_missing(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    first = launch(study(), store, Console(quiet=True), Options(max_trials=3))
+    assert (first.done, first.left) == (3, 1)
+    before = {key: (tmp_path / key).stat().st_mtime_ns for key in store.keys("trials")}
+    second = launch(study("other-name", cpu=0.5), store, Console(quiet=True))
+    assert (second.done, second.left) == (4, 0)
+    after = {key: (tmp_path / key).stat().st_mtime_ns for key in store.keys("trials")}
+    assert before.items() < after.items()
+    assert [record.ended_at is not None for record in read_launches(store)] == [True, True]
+
+
+def test_a_launch_without_work_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(tmp_path)
+    for spec in expand(study()):
+        run_single(study(), spec.trial_id, store, Console(quiet=True))
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
+    assert launch(study(), store, Console(quiet=True)).done == 4
+
+
+def test_missing_weights_are_one_message_and_leave_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with pytest.raises(MissingData, match="natural"):
+        launch(study(source="natural"), open_store(root), Console(quiet=True))
+    assert not root.exists()
+
+
+def test_a_root_that_knows_other_weights_refuses(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    pin(store, "sources", "fmnist_natural", "0" * 64)
+    with pytest.raises(ResultsConflict, match="fmnist_natural"):
+        launch(study(), store, Console(quiet=True))
+    assert not list(store.keys("launches"))
+    assert not done(store, FinetuneSpec.kind)
+
+
+def test_an_unwritable_root_is_refused_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidRequest, match="directory"):
+        launch(study(), open_store(tmp_path / "file"), Console(quiet=True))
+    with pytest.raises(InvalidRequest, match="writable"):
+        launch(study(), open_store(tmp_path / "file" / "below"), Console(quiet=True))
+
+
+class TestShares:
+    """What an actor asks for, on a cluster with logical GPUs."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    def cluster(self) -> None:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
+        ray.init(address=cluster.address, logging_level="ERROR")
+        yield
+        ray.shutdown()
+        cluster.shutdown()
+
+    def test_a_gpu_share_where_there_is_a_gpu(self) -> None:
+        share = share_of(study().resources)
+        assert share == {"CPU": 1, "GPU": 0.25}
+        assert largest_multiple(share) == 4
+
+    def test_a_share_that_no_machine_has_is_refused(self) -> None:
+        with pytest.raises(InvalidRequest, match="the most that any has"):
+            share_of(study(cpu=5).resources)

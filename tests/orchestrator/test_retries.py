@@ -1,0 +1,90 @@
+"""What is run again in a launch, and what is given up: the table in docs/architecture.md."""
+
+from jobs.results import FailureKind
+from orchestrator.outcomes import Outcome, State
+from orchestrator.retries import FIRST_FAILURES, MOST_CRASHES, MOST_ERRORS, Retries, all_fail_alike
+
+DONE = Outcome(State.DONE)
+STOPPED = Outcome(State.STOPPED)
+CRASH = Outcome(State.FAILED, (), FailureKind.INFRASTRUCTURE, "ActorDied: gone")
+MEMORY = Outcome(State.FAILED, (), FailureKind.MEMORY, "OutOfMemoryError: full")
+
+
+def error(reason: str = "wrong") -> Outcome:
+    return Outcome(State.FAILED, (), FailureKind.ERROR, f"ValueError: {reason}")
+
+
+def trials_of(retries: Retries) -> tuple[int, list[str]] | None:
+    this = retries.next_round()
+    return (this.share, this.trials) if this else None
+
+
+def test_done_trials_leave_and_order_is_kept() -> None:
+    retries = Retries(["c", "a", "b"], most_share=1)
+    assert trials_of(retries) == (1, ["c", "a", "b"])
+    retries.record({"a": DONE}, set())
+    assert trials_of(retries) == (1, ["c", "b"])
+    retries.record({"b": DONE, "c": DONE}, set())
+    assert retries.next_round() is None
+    assert retries.given_up == {}
+
+
+def test_a_stopped_trial_is_run_again_without_charge() -> None:
+    retries = Retries(["a"], most_share=1)
+    for _ in range(50):
+        retries.record({"a": STOPPED}, set())
+    assert trials_of(retries) == (1, ["a"])
+
+
+def test_crashes_are_tried_again_up_to_the_cap() -> None:
+    retries = Retries(["a"], most_share=1)
+    for _ in range(MOST_CRASHES - 1):
+        retries.record({"a": CRASH}, set())
+    assert trials_of(retries) == (1, ["a"])
+    retries.record({"a": CRASH}, set())
+    assert retries.next_round() is None
+    assert "ActorDied" in retries.given_up["a"]
+
+
+def test_out_of_memory_doubles_the_share_after_the_others_until_nothing_is_larger() -> None:
+    retries = Retries(["a", "b"], most_share=4)
+    retries.record({"a": MEMORY}, set())
+    assert trials_of(retries) == (1, ["b"])
+    retries.record({"b": DONE}, set())
+    assert trials_of(retries) == (2, ["a"])
+    retries.record({"a": MEMORY}, set())
+    assert trials_of(retries) == (4, ["a"])
+    retries.record({"a": MEMORY}, set())
+    assert retries.next_round() is None
+    assert "largest share" in retries.given_up["a"]
+
+
+def test_an_own_error_is_tried_once_more_then_quarantined() -> None:
+    retries = Retries(["a"], most_share=1)
+    retries.record({"a": error()}, set())
+    assert trials_of(retries) == (1, ["a"])
+    retries.record({"a": error()}, {"a"})
+    assert retries.next_round() is None
+    assert "quarantined" in retries.given_up["a"]
+
+
+def test_errors_that_differ_end_after_a_few() -> None:
+    retries = Retries(["a"], most_share=1)
+    for number in range(MOST_ERRORS):
+        assert retries.next_round() is not None
+        retries.record({"a": error(str(number))}, set())
+    assert retries.next_round() is None
+    assert f"failed {MOST_ERRORS} times" in retries.given_up["a"]
+
+
+def test_a_launch_stops_when_the_first_trials_all_fail_alike() -> None:
+    assert all_fail_alike([error()] * (FIRST_FAILURES - 1)) is None
+    assert all_fail_alike([error()] * FIRST_FAILURES) == "ValueError: wrong"
+    assert all_fail_alike([STOPPED] + [error()] * FIRST_FAILURES) == "ValueError: wrong"
+
+
+def test_a_launch_goes_on_when_any_was_done_failed_otherwise_or_crashed() -> None:
+    assert all_fail_alike([*[error()] * FIRST_FAILURES, DONE]) is None
+    assert all_fail_alike([*[error()] * FIRST_FAILURES, error("other")]) is None
+    assert all_fail_alike([CRASH] * FIRST_FAILURES) is None
+    assert all_fail_alike([*[error()] * FIRST_FAILURES, CRASH]) is None

@@ -1,0 +1,119 @@
+"""Status: every trial of a study is in exactly one state, and the states add up to the plan."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobs.errors import InvalidRequest
+from jobs.results import Failure, FailureKind, Launch, Store, record_failure, record_study, write_launch
+from jobs.results.layout import trial_key
+from orchestrator.expansion import expand
+from orchestrator.recorded import recorded_study
+from orchestrator.status import describe, failed_attempts, status_of
+from orchestrator.study import Study
+from orchestrator.study_files import parse_study
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+STUDY = """
+name: {name}
+grid: {{source: [fmnist_natural], dataset: [digits], blocks: [0]}}
+schedule:
+  - {{images: [50], epochs: 3, seeds: 6, evaluate_every: 1}}
+"""
+
+
+@pytest.fixture
+def study() -> Study:
+    return parse_study(STUDY.format(name="states"), "states.yaml")
+
+
+def launched(study: Study, name: str, heartbeat_at: datetime, **changes: object) -> Launch:
+    moment = heartbeat_at.isoformat()
+    return Launch(name, study.name, study.digest, "ada", "node7", moment, "0", {}, moment)._replace(**changes)
+
+
+def failure(trial: str, attempt: int, kind: FailureKind = FailureKind.ERROR, reason: str = "wrong") -> Failure:
+    return Failure(trial, attempt, kind, "ValueError", reason, "node7", "l", NOW.isoformat())
+
+
+def test_states_are_told_apart_and_add_up(study: Study, store: Store) -> None:
+    done, running, once, twice, crashed, pending = (spec.trial_id for spec in expand(study))
+    store.create(trial_key("finetune", done), b"any result")
+    record_failure(store, failure(done, 1), "log")
+    write_launch(store, launched(study, "1", NOW - timedelta(seconds=30), in_flight=(running, done, "foreign")))
+    record_failure(store, failure(once, 1), "log")
+    for attempt in (1, 2):
+        record_failure(store, failure(twice, attempt), "log")
+        record_failure(store, failure(crashed, attempt, FailureKind.INFRASTRUCTURE), "log")
+    status = status_of(store, study, NOW)
+    assert (status.done, status.running, status.quarantined) == ({done}, {running}, {twice})
+    assert set(status.failed) == {once, crashed}
+    assert status.pending == 1
+    counts = status.counts()
+    states = [counts[state] for state in ("done", "running", "pending", "failed", "quarantined")]
+    assert sum(map(int, states)) == counts["planned"] == 6
+    text = describe(status)
+    assert f"deltasweep logs {twice}" in text
+    assert "node7" in text
+    assert pending not in text
+
+
+def test_errors_that_differ_are_no_quarantine(study: Study, store: Store) -> None:
+    trial = expand(study)[0].trial_id
+    for attempt, reason in enumerate(["a", "b", "a"], start=1):
+        record_failure(store, failure(trial, attempt, reason=reason), "log")
+    assert status_of(store, study, NOW).quarantined == set()
+    record_failure(store, failure(trial, 4, reason="a"), "log")
+    assert status_of(store, study, NOW).quarantined == {trial}
+
+
+def test_crashes_between_two_equal_errors_do_not_hide_them(study: Study, store: Store) -> None:
+    trial = expand(study)[0].trial_id
+    record_failure(store, failure(trial, 1), "log")
+    record_failure(store, failure(trial, 2, FailureKind.INFRASTRUCTURE, "gone"), "log")
+    record_failure(store, failure(trial, 3), "log")
+    assert status_of(store, study, NOW).quarantined == {trial}
+
+
+@pytest.mark.parametrize(("silent", "alive"), [(89, True), (91, False)])
+def test_a_launch_is_stale_after_ninety_seconds(silent: int, alive: bool, study: Study, store: Store) -> None:
+    trial = expand(study)[0].trial_id
+    write_launch(store, launched(study, "1", NOW - timedelta(seconds=silent), in_flight=(trial,)))
+    status = status_of(store, study, NOW)
+    assert (status.running == {trial}) is alive
+    assert (len(status.live), len(status.stale)) == ((1, 0) if alive else (0, 1))
+    assert status.pending == (5 if alive else 6)
+
+
+def test_a_launch_that_said_goodbye_is_neither_live_nor_stale(study: Study, store: Store) -> None:
+    write_launch(store, launched(study, "1", NOW, ended_at=NOW.isoformat(), in_flight=("x",)))
+    status = status_of(store, study, NOW)
+    assert (status.live, status.stale, status.running) == ([], [], set())
+
+
+def test_the_latest_launch_decides_which_study(study: Study, store: Store) -> None:
+    other = parse_study(STUDY.format(name="other"), "other.yaml")
+    for number, (which, moment) in enumerate([(other, NOW), (study, NOW), (other, NOW)]):
+        record_study(store, which.name, which.digest, which.resolved())
+        write_launch(store, launched(which, str(number), moment))
+    assert recorded_study(store, None) == other
+    assert recorded_study(store, "states") == study
+    with pytest.raises(InvalidRequest, match=r"'nope'; it has: other, states"):
+        recorded_study(store, "nope")
+
+
+def test_an_empty_root_says_how_to_begin(store: Store) -> None:
+    with pytest.raises(InvalidRequest, match="begin with: deltasweep launch"):
+        recorded_study(store, None)
+
+
+def test_logs_are_found_by_id_or_hash(study: Study, store: Store) -> None:
+    trial = expand(study)[0].trial_id
+    record_failure(store, failure(trial, 1), "Traceback: the log")
+    for name in (trial, trial[-16:]):
+        (text,) = failed_attempts(store, name)
+        assert "attempt 1" in text
+        assert "Traceback: the log" in text
+    with pytest.raises(InvalidRequest, match="no failed attempt"):
+        failed_attempts(store, "nope")
