@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.rows import at_most, report
 from jobs import attempts
-from jobs.attempts import attempt_trial
+from jobs.attempts import Keeping, attempt_trial
 from jobs.checkpoints import save_checkpoint
 from jobs.finetune import Finetuning
 from jobs.records import Attempt
@@ -53,7 +53,7 @@ def _share(spec: FinetuneSpec) -> float:
     try:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            attempt_trial(open_store(Path(folder) / "root"), spec, Attempt(), torch.device("cpu"), EVERY)
+            attempt_trial(open_store(Path(folder) / "root"), spec, Attempt(), torch.device("cpu"), Keeping(EVERY))
             whole = time.perf_counter() - started
     finally:
         attempts.save_checkpoint = save_checkpoint

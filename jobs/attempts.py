@@ -8,7 +8,7 @@ import torch
 
 from jobs.checkpoints import remove_checkpoints, restore_checkpoint, save_checkpoint
 from jobs.finetune import Evaluation, Finetuning, open_finetuning
-from jobs.records import Attempt, commit_finetuning, require_pins
+from jobs.records import Attempt, commit_finetuning, keep_weights, require_pins
 from jobs.results import Committed, Store
 from jobs.specs import FinetuneSpec
 
@@ -19,6 +19,15 @@ class Ending(StrEnum):
     COMMITTED = "committed"
     STOPPED = "stopped"
     """Asked to leave; a checkpoint says how far it came."""
+
+
+class Keeping(NamedTuple):
+    """What an attempt leaves behind besides its result. Placement: it changes no number."""
+
+    checkpoint_every: int
+    """Epochs between two checkpoints."""
+    weights: bool = False
+    """Whether the trained network's weights stay in the root."""
 
 
 class Ended(NamedTuple):
@@ -33,14 +42,13 @@ def attempt_trial(
     spec: FinetuneSpec,
     attempt: Attempt,
     device: torch.device,
-    checkpoint_every: int,
+    keeping: Keeping,
     stop: Callable[[], bool] = lambda: False,
     on_evaluation: Callable[[Evaluation], None] = lambda _: None,
 ) -> Ended:
     """Run a trial from its newest checkpoint until it is committed, or until ``stop()`` says to leave.
 
     Args:
-        checkpoint_every: epochs between two checkpoints.
         stop: asked between any two batches; true makes the trial save and leave.
         on_evaluation: called once for each evaluation made in this attempt.
     """
@@ -49,7 +57,7 @@ def attempt_trial(
     notes = restore_checkpoint(store, trial)
     saved, shown = trial.position, len(trial.evaluations)
     while not trial.done:
-        stopped = _to_next_pause(trial, checkpoint_every, stop)
+        stopped = _to_next_pause(trial, keeping.checkpoint_every, stop)
         for evaluation in trial.evaluations[shown:]:
             on_evaluation(evaluation)
         shown = len(trial.evaluations)
@@ -58,6 +66,8 @@ def attempt_trial(
             saved = trial.position
         if stopped:
             return Ended(Ending.STOPPED, notes)
+    if keeping.weights:
+        keep_weights(store, trial)
     if commit_finetuning(store, trial, attempt) is Committed.CONFLICT:
         notes.append(
             f"{spec.trial_id} was committed with other numbers before; the first stand, these are in conflicts/"

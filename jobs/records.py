@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from safetensors.torch import save
+
 from jobs import registry
 from jobs.canonical import canonical_json
 from jobs.finetune import Finetuning
 from jobs.numerics import device_kind
 from jobs.provenance import code_version, packages
 from jobs.results import Committed, Store, commit, pin, require_pin
+from jobs.results.layout import trained_weights_key
 from jobs.specs import FinetuneSpec, recipe_digest
 
 
@@ -31,6 +34,14 @@ def commit_finetuning(store: Store, trial: Finetuning, attempt: Attempt) -> Comm
     pin(store, "sources", trial.spec.source, trial.weights.sha256)
     pin(store, "datasets", trial.spec.dataset, trial.data.sha256)
     return commit(store, trial.spec.kind, rows(trial, attempt))
+
+
+def keep_weights(store: Store, trial: Finetuning) -> None:
+    """Put the trained network's tensors under the trial id, with torchvision's names; before the commit, so that a
+    trial that is done has them.
+    """
+    tensors = {name: t.detach().cpu().contiguous() for name, t in trial.network.resnet.state_dict().items()}
+    store.replace(trained_weights_key(trial.spec.trial_id), save(tensors))
 
 
 def require_pins(store: Store, trial: Finetuning) -> None:

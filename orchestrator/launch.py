@@ -113,7 +113,12 @@ def _run_rounds(launching: Launching) -> dict[str, str]:
     share = tuning.share_of(study.resources)
     if study.resources.gpu and "GPU" not in share:
         console.print("This cluster has no GPU: trials run on CPU shares.")
-    job = {"root": launching.store.uri, "launch": watch.launch, "checkpoint_every": study.checkpoint_every}
+    job = {
+        "root": launching.store.uri,
+        "launch": watch.launch,
+        "checkpoint_every": study.checkpoint_every,
+        "keep_weights": study.keep_weights,
+    }
     retries = Retries(launching.pending, tuning.largest_multiple(share))
     with _signals(watch, console), ProgressView(launching.tallies, console) as view:
         watch.on_change = lambda: _show(launching, retries, view)

@@ -49,6 +49,7 @@ class Study(Section):
     recipe: Recipe = Field(default=Recipe(), description="choices other than those of Tables 3 and 4")
     contrasts: tuple[Contrast, ...] = ()
     resources: Resources = Resources()
+    keep_weights: bool = Field(default=False, description="keep each trial's trained weights in the results root")
     checkpoint_every: int = Field(default=10, ge=1, description="epochs between two checkpoints of a trial")
 
     @property

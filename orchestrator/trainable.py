@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from jobs.attempts import Ending, attempt_trial
+from jobs.attempts import Ending, Keeping, attempt_trial
 from jobs.records import Attempt
 from jobs.results import next_attempt, open_store
 from jobs.specs import FinetuneSpec
@@ -17,8 +17,8 @@ from orchestrator.stopping import NodeDraining, StopWatcher
 class TrialActor(tune.Trainable):
     """Runs the trials of its configuration; a trial's own error is an outcome, not a crash.
 
-    Configuration: ``job``, with ``trials`` (list of specs as dictionaries), ``root``, ``launch`` and
-    ``checkpoint_every`` (epochs).
+    Configuration: ``job``, with ``trials`` (list of specs as dictionaries), ``root``, ``launch``, ``checkpoint_every``
+    (epochs) and ``keep_weights``.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -37,12 +37,13 @@ class TrialActor(tune.Trainable):
         """
         store = open_store(self._job["root"])
         stop = StopWatcher(self._job["launch"])
+        keeping = Keeping(self._job["checkpoint_every"], self._job["keep_weights"])
         outcomes = {}
         for plain in self._job["trials"]:
             spec = FinetuneSpec.model_validate(plain)
             attempt = Attempt(next_attempt(store, spec.trial_id), self._job["launch"])
             try:
-                ended = attempt_trial(store, spec, attempt, _device(), self._job["checkpoint_every"], stop)
+                ended = attempt_trial(store, spec, attempt, _device(), keeping, stop)
                 state = State.DONE if ended.ending is Ending.COMMITTED else State.STOPPED
                 outcome = Outcome(state, tuple(ended.notes))
             except Exception as error:  # noqa: BLE001  # whatever a trial raises is that trial's failure, not the actor's

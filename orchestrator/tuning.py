@@ -77,7 +77,7 @@ def run_round(trials: Sequence[FinetuneSpec], job: dict[str, Any], share: Share,
     """Run the trials through one Tuner; what became of them is in ``watch`` and in the results root.
 
     Args:
-        job: what every actor is told besides its trials: ``root``, ``launch``, ``checkpoint_every``.
+        job: what every actor is told besides its trials: ``root``, ``launch``, ``checkpoint_every``, ``keep_weights``.
     """
     flag = StopFlag.options(name=flag_name(watch.launch), get_if_exists=True).remote()  # type: ignore[attr-defined]
     watch.on_stop = flag.set.remote

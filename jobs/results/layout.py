@@ -16,6 +16,25 @@ def trial_id_of(key: str) -> str:
     return PurePosixPath(key).stem
 
 
+def trial_id_at(key: str, kind: str) -> str | None:
+    """The trial whose result a key is; None for a key that no trial of the kind has."""
+    trial_id = trial_id_of(key)
+    return trial_id if "-" in trial_id and key == trial_key(kind, trial_id) else None
+
+
+COMPACT = "compact"
+CURRENT = f"{COMPACT}/CURRENT.json"
+"""Names the compacted file of each kind. The whole folder is an index that may be deleted at any time."""
+
+
+def compact_key(generation: str, kind: str) -> str:
+    return f"{COMPACT}/{generation}/{kind}.parquet"
+
+
+def generation_of(key: str) -> str:
+    return key.split("/")[1]
+
+
 def conflict_key(kind: str, trial_id: str, digest: str) -> str:
     """Other numbers under the id of a finished trial: kept aside, never in place of the first."""
     return f"conflicts/{kind}/{trial_id}/{digest}.parquet"
@@ -28,6 +47,11 @@ def checkpoints_prefix(trial_id: str) -> str:
 def checkpoint_key(trial_id: str, epoch: int, batch: int, digest: str) -> str:
     """A checkpoint before ``batch`` of ``epoch``; names sort by progress, and say what the bytes must hash to."""
     return f"{checkpoints_prefix(trial_id)}/e{epoch:06d}-b{batch:06d}-{digest}.safetensors"
+
+
+def trained_weights_key(trial_id: str) -> str:
+    """The trained network of a finished trial, when its study says ``keep_weights``."""
+    return f"weights/{trial_id}.safetensors"
 
 
 def pin_key(what: str, name: str) -> str:
