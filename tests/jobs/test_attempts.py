@@ -1,0 +1,162 @@
+"""One attempt at a trial: checkpoints on the way, kept weights, the commit, and what is left behind."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from jobs import attempts
+from jobs.attempts import Ending, Keeping, attempt_trial
+from jobs.checkpoints import restore_checkpoint
+from jobs.errors import ResultsConflict
+from jobs.finetune import Finetuning, open_finetuning
+from jobs.records import Attempt
+from jobs.results import Store, comparable_columns, done, open_store, pin, read_trials
+from jobs.results.layout import checkpoints_prefix, trained_weights_key
+from jobs.specs import FinetuneSpec, Recipe
+
+CPU = torch.device("cpu")
+NEVER = Keeping(checkpoint_every=10**6)
+
+
+@pytest.fixture
+def spec() -> FinetuneSpec:
+    """40 images are one batch of 16, 16 and 8: three batches an epoch, so that a stop can fall inside one."""
+    return FinetuneSpec(
+        source="fmnist_natural",
+        dataset="digits",
+        blocks=1,
+        images=40,
+        seed=20_000_000,
+        epochs=5,
+        evaluate_every=2,
+        recipe=Recipe(batch_size=16),
+    )
+
+
+def stop_after(calls: int) -> "Stopper":
+    """A stop request that comes at the n-th question."""
+    return Stopper(calls)
+
+
+class Stopper:
+    """Says stop at the n-th time it is asked."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def checkpoints(store: Store, spec: FinetuneSpec) -> list[str]:
+    return sorted(store.keys(checkpoints_prefix(spec.trial_id)))
+
+
+def run(store: Store, spec: FinetuneSpec) -> None:
+    assert attempt_trial(store, spec, Attempt(), CPU, NEVER).ending is Ending.COMMITTED
+
+
+@pytest.mark.parametrize("calls", range(1, 17))
+def test_stopped_at_any_batch_and_gone_on_gives_the_same_numbers(
+    calls: int, spec: FinetuneSpec, tmp_path: Path
+) -> None:
+    undisturbed, stopped = open_store(tmp_path / "a"), open_store(tmp_path / "b")
+    run(undisturbed, spec)
+    first = attempt_trial(stopped, spec, Attempt(1), CPU, NEVER, stop_after(calls))
+    assert first.ending is (Ending.STOPPED if calls <= 15 else Ending.COMMITTED)
+    assert len(checkpoints(stopped, spec)) == (0 if calls in (1, 16) else 1)
+    if first.ending is Ending.STOPPED:
+        assert attempt_trial(stopped, spec, Attempt(2), CPU, NEVER).ending is Ending.COMMITTED
+    columns = comparable_columns("finetune")
+    left, right = (read_trials(store, "finetune").select(columns) for store in (undisturbed, stopped))
+    assert left.equals(right)
+    assert checkpoints(stopped, spec) == []
+
+
+def test_a_checkpoint_holds_everything_that_training_changes(spec: FinetuneSpec, store: Store) -> None:
+    """Parameters, buffers of trunk and head, momentum, position, sums, evaluations, seconds."""
+    kept: list[Finetuning] = []
+    original = attempts.save_checkpoint
+
+    def save(where: Store, trial: Finetuning) -> None:
+        kept.append(trial)
+        original(where, trial)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempts, "save_checkpoint", save)
+        attempt_trial(store, spec, Attempt(), CPU, NEVER, stop_after(9))
+    (before,) = kept
+    after = open_finetuning(spec, CPU)
+    assert restore_checkpoint(store, after) == []
+    for name, tensor in before.network.state_dict().items():
+        assert torch.equal(tensor, after.network.state_dict()[name]), name
+    for name, parameter in before.trained_parameters.items():
+        momentum = before.optimizer.state[parameter]["momentum_buffer"]
+        assert torch.equal(momentum, after.optimizer.state[after.trained_parameters[name]]["momentum_buffer"]), name
+    assert before.position == after.position == (3, 2)
+    assert (before.tally, before.evaluations, before.seconds) == (after.tally, after.evaluations, after.seconds)
+
+
+def test_checkpoints_come_at_the_interval_and_the_last_two_are_kept(
+    spec: FinetuneSpec, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    original = attempts.save_checkpoint
+
+    def save(where: Store, trial: Finetuning) -> None:
+        original(where, trial)
+        seen.append((trial.position, len(checkpoints(where, spec))))
+
+    monkeypatch.setattr(attempts, "save_checkpoint", save)
+    attempt_trial(store, spec, Attempt(), CPU, Keeping(checkpoint_every=1))
+    assert seen == [((2, 0), 1), ((3, 0), 2), ((4, 0), 2), ((5, 0), 2)]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other-trial"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    damage: str, spec: FinetuneSpec, tmp_path: Path
+) -> None:
+    root, reference = tmp_path / "root", open_store(tmp_path / "reference")
+    store = open_store(root)
+    run(reference, spec)
+    attempt_trial(store, spec, Attempt(), CPU, Keeping(checkpoint_every=1), stop_after(14))
+    older, newest = checkpoints(store, spec)
+    data = (root / newest).read_bytes()
+    other = spec.model_copy(update={"seed": 20_100_000})
+    if damage == "other-trial":
+        attempt_trial(store, other, Attempt(), CPU, NEVER, stop_after(14))
+        (foreign,) = checkpoints(store, other)
+        (root / newest).unlink()
+        newest = newest.rsplit("/", 1)[0] + "/" + foreign.rsplit("/", 1)[1]
+        (root / newest).write_bytes((root / foreign).read_bytes())
+    else:
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        (root / newest).write_bytes({"flip": flipped, "cut": data[:middle], "empty": b""}[damage])
+    ended = attempt_trial(store, spec, Attempt(2), CPU, NEVER)
+    assert ended.ending is Ending.COMMITTED
+    (note,) = ended.notes
+    assert newest in note
+    assert older not in note
+    columns = comparable_columns("finetune")
+    assert read_trials(store, "finetune").select(columns).equals(read_trials(reference, "finetune").select(columns))
+
+
+def test_kept_weights_are_the_trained_network(spec: FinetuneSpec, store: Store) -> None:
+    attempt_trial(store, spec, Attempt(), CPU, Keeping(checkpoint_every=10, weights=True))
+    trial = open_finetuning(spec, CPU)
+    trial.advance()
+    kept = load(store.read(trained_weights_key(spec.trial_id)))
+    trained = trial.network.resnet.state_dict()
+    assert kept.keys() == trained.keys()
+    assert all(torch.equal(kept[name], trained[name]) for name in kept)
+
+
+def test_other_weights_under_a_pinned_name_are_refused_before_training(spec: FinetuneSpec, store: Store) -> None:
+    pin(store, "sources", spec.source, "0" * 64)
+    with pytest.raises(ResultsConflict, match="another results root"):
+        attempt_trial(store, spec, Attempt(), CPU, NEVER, lambda: pytest.fail("training began"))
+    assert done(store, "finetune") == set()
