@@ -1,0 +1,44 @@
+"""A process that holds a ``ray.cluster_utils.Cluster`` for a test; run with ``python -m``.
+
+Its lines in and out are JSON: {"add": CPUS} answers {"node", "raylet"} (id and pid), {"remove": NODE} ends what is
+left of a node. The first line out has the address and the head's node. At the end of its input it ends the cluster.
+"""
+
+import json
+import sys
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+
+def _facts(node: Any) -> dict[str, Any]:
+    (raylet,) = node.all_processes["raylet"]
+    return {"node": node.node_id, "raylet": raylet.process.pid}
+
+
+def _say(**facts: Any) -> None:
+    sys.__stdout__.write(json.dumps(facts) + "\n")  # type: ignore[union-attr]
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+def main(head_cpus: int) -> None:
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": head_cpus, "include_dashboard": False, "include_log_monitor": False},
+    )
+    nodes = {cluster.head_node.node_id: cluster.head_node}
+    _say(address=cluster.address, **_facts(cluster.head_node))
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "add" in command:
+            node = cluster.add_node(num_cpus=command["add"])
+            nodes[node.node_id] = node
+            _say(**_facts(node))
+        else:
+            cluster.remove_node(nodes.pop(command["remove"]), allow_graceful=False)
+            _say(removed=command["remove"])
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,92 @@
+"""Fixtures of the kill suite: where its processes live, sweeps, clusters, the undisturbed numbers."""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs.attempts import Keeping, attempt_trial
+from jobs.records import Attempt
+from jobs.results import open_store
+from tests.durability.clusters import TestCluster
+from tests.durability.sweep import CHECKPOINT_EVERY, HOOK, Sweep, rows
+
+Rows = Mapping[str, list[tuple[object, ...]]]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name (Ray's sockets lie in it, and their names are limited)."""
+    path = Path(tempfile.mkdtemp(prefix="ds-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def environment(folder: Path) -> dict[str, str]:
+    """Of all processes of a test: the hook, no GPU, a Ray of its own with a token of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
+    paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "CUDA_VISIBLE_DEVICES": "",
+        "DELTASWEEP_HOME": str(folder / "home"),
+        "RAY_TMPDIR": str(folder / "ray"),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+@pytest.fixture
+def make_sweep(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Sweep]]:
+    """Makes sweeps; whatever their processes are doing at the end of the test, they are ended."""
+    made: list[Sweep] = []
+
+    def make(name: str = "sweep", **grid: tuple[int, ...]) -> Sweep:
+        made.append(Sweep(folder / name, environment, **grid))
+        return made[-1]
+
+    yield make
+    for sweep in made:
+        sweep.end()
+
+
+@pytest.fixture
+def sweep(make_sweep: Callable[..., Sweep]) -> Sweep:
+    """Twelve trials: blocks 0, 3, 9; 150 and 200 images; two seeds."""
+    return make_sweep()
+
+
+@pytest.fixture
+def make_cluster(folder: Path, sweep: Sweep) -> Iterator[Callable[[int], TestCluster]]:
+    """Makes a cluster whose actors write the trace of ``sweep``."""
+    made: list[TestCluster] = []
+
+    def make(head_cpus: int) -> TestCluster:
+        temporary = folder / "cluster"
+        temporary.mkdir()
+        environment = {**sweep.environment, "RAY_TMPDIR": str(temporary)}
+        made.append(TestCluster(environment, folder / "cluster.log", head_cpus))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.end()
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    """The same trials one after another in this process, undisturbed and without Ray: the rows by trial id."""
+    folder = tmp_path_factory.mktemp("reference")
+    sweep = Sweep(folder, {})
+    store = open_store(str(sweep.root))
+    for spec in sweep.specs.values():
+        attempt_trial(store, spec, Attempt(), torch.device("cpu"), Keeping(CHECKPOINT_EVERY))
+    return rows(sweep.root)

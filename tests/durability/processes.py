@@ -1,0 +1,79 @@
+"""Processes by their parentage in /proc: what a test started, and nothing else."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 180.0
+"""How long a condition may take on a machine that is busy with other things."""
+
+
+class Process(NamedTuple):
+    """One process; pid and start time together are never used twice."""
+
+    pid: int
+    started: int
+    parent: int
+    command: str
+
+
+def wait_until(condition: Callable[[], T | None], what: str, patience: float = PATIENCE_SECONDS) -> T:
+    """Ask again and again until the answer is true; returns it."""
+    deadline = time.monotonic() + patience
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"waited {patience:.0f} s in vain: {what}"
+        time.sleep(0.03)
+    return answer
+
+
+def descendants(root: int) -> list[Process]:
+    """All processes below ``root``, children first; zombies left out."""
+    children: dict[int, list[Process]] = {}
+    for process in _all():
+        children.setdefault(process.parent, []).append(process)
+    found = list(children.get(root, []))
+    for process in found:
+        found += children.get(process.pid, [])
+    return found
+
+
+def find(pid: int) -> Process:
+    """The process that has this pid now."""
+    found = _read(pid)
+    assert found is not None, f"there is no process {pid}"
+    return found
+
+
+def alive(process: Process) -> bool:
+    """Whether exactly this process still runs."""
+    now = _read(process.pid)
+    return now is not None and now.started == process.started
+
+
+def kill(process: Process) -> None:
+    """kill -9, if it is still there."""
+    if alive(process):
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def _all() -> list[Process]:
+    found = [_read(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [process for process in found if process is not None]
+
+
+def _read(pid: int) -> Process | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rsplit(")", 1)[1].split()
+    return None if fields[0] in "ZX" else Process(pid, int(fields[19]), int(fields[1]), command)

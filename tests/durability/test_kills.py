@@ -1,0 +1,108 @@
+"""kill -9 at random moments, of everything there is; the results are those of a run that nothing happened to."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.durability.clusters import TestCluster
+from tests.durability.conftest import Rows
+from tests.durability.processes import Process, alive, find, wait_until
+from tests.durability.sweep import Run, Sweep
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+ACTORS, FLAGS, RAYLETS, DRIVERS, EVERYTHING = 9, 1, 3, 4, 4
+"""Kills of each kind; every test asserts its own."""
+
+
+def test_the_suite_kills_at_least_twenty_times() -> None:
+    assert ACTORS + FLAGS + RAYLETS + DRIVERS + EVERYTHING >= 20
+
+
+def test_actors_are_killed(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
+    """In one launch: first trials in their first attempt, then some that were killed before."""
+    rng = random.Random(3)
+    cluster = make_cluster(2)
+    run = sweep.start("launch", "--address", cluster.address)
+    for number in range(ACTORS):
+        saved = number % 4 != 3
+        again = number >= 6
+        actor = run.wait_until(
+            lambda saved=saved, again=again: _target(sweep, cluster.family(), saved, again),
+            f"a trial that runs (with a checkpoint: {saved}, killed before: {again})",
+        )
+        time.sleep(rng.uniform(0, 0.5))
+        sweep.strike("actor", [actor], [actor])
+        if number == 2:  # the actor that a launch tells its trials through to stop
+            (flag,) = [p for p in cluster.family() if p.command.startswith("ray::StopFlag")]
+            sweep.strike("flag", [flag], [])
+    assert run.wait() == 0, run.text
+    assert len(sweep.kills) == ACTORS + FLAGS
+    assert 2 * sum(made.hit_a_checkpoint for made in sweep.kills) >= len(sweep.kills)
+    sweep.require_same_as(reference)
+    sweep.require_little_twice()
+
+
+def test_raylets_of_a_second_node_are_killed(
+    sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
+) -> None:
+    """The launch goes on on the node that is left, and on the one that comes for it."""
+    rng = random.Random(4)
+    cluster = make_cluster(1)
+    node = cluster.add(2)
+    run = sweep.start("launch", "--address", cluster.address)
+    for number in range(RAYLETS):
+        run.wait_until(lambda node=node: _target(sweep, node.family(), saved=True), "trials on the second node")
+        time.sleep(rng.uniform(0, 0.5))
+        actors = sweep.actors(node.family())
+        sweep.strike("raylet", [node.raylet], actors)
+        wait_until(lambda actors=actors: not any(map(alive, actors)), "the dead node's actors ended")
+        cluster.remove(node)
+        if number < RAYLETS - 1:
+            node = cluster.add(2)
+    assert run.wait() == 0, run.text
+    assert len(sweep.kills) == RAYLETS
+    assert 2 * sum(made.hit_a_checkpoint for made in sweep.kills) >= len(sweep.kills)
+    sweep.require_same_as(reference)
+    sweep.require_little_twice()
+
+
+def test_drivers_and_everything_are_killed(sweep: Sweep, folder: Path, reference: Rows) -> None:
+    """Launches with a Ray of their own: the driver alone, or with all its processes; then ``resume``."""
+    rng = random.Random(5)
+    kinds = ["driver"] * DRIVERS + ["everything"] * EVERYTHING
+    rng.shuffle(kinds)
+    for number, kind in enumerate(kinds):
+        run = _start(sweep, folder, number)
+        run.wait_until(lambda run=run: _target(sweep, run.family(), saved=True), "a trial with a checkpoint")
+        time.sleep(rng.uniform(0, 0.5))
+        family = run.family()
+        sweep.strike(kind, [find(run.process.pid), *(family if kind == "everything" else ())], sweep.actors(family))
+        run.wait()
+        wait_until(lambda run=run: not run.survivors(), f"all that a killed {kind} started ends", 60)
+    last = _start(sweep, folder, len(kinds))
+    assert last.wait() == 0, last.text
+    assert len(sweep.kills) == DRIVERS + EVERYTHING
+    assert 2 * sum(made.hit_a_checkpoint for made in sweep.kills) >= len(sweep.kills)
+    assert len(sweep.status()["stale_launches"]) + len(sweep.status()["live_launches"]) == len(sweep.kills)
+    sweep.require_same_as(reference)
+    sweep.require_little_twice()
+
+
+def _start(sweep: Sweep, folder: Path, number: int) -> Run:
+    temporary = folder / f"ray{number}"
+    temporary.mkdir()
+    return sweep.start("resume" if number else "launch", temporary=temporary)
+
+
+def _target(sweep: Sweep, family: list[Process], saved: bool, again: bool = False) -> Process | None:
+    """An actor at work on a trial, as asked for: with a checkpoint; killed before."""
+    actors = {actor.pid: actor for actor in sweep.actors(family)}
+    hits = sweep.hits()
+    for pid, trial in sweep.running_trials(list(actors.values())).items():
+        if (hits[trial] > 0) == again and (not saved or sweep.checkpoints(trial)):
+            return actors[pid]
+    return None
