@@ -80,16 +80,18 @@ def where(data: pd.DataFrame, **choices: Choice) -> pd.DataFrame:
     return data
 
 
-def main_lengths(data: pd.DataFrame) -> pd.DataFrame:
-    """The trials whose length (epochs) is the most frequent in their cell; of equally frequent ones, the longest.
+def main_lengths(table: pd.DataFrame, cell: Sequence[str], count: str) -> pd.DataFrame:
+    """The rows of the length (``epochs``) that most trials of their cell have; of equally frequent ones, the longest.
 
-    A curve has one point a size: a cell that was run again with other lengths cannot show both.
+    A curve has one point a size: a cell that was run again with another length cannot show both.
+
+    Args:
+        table: any rows with the columns ``cell``, ``epochs`` and ``count``.
+        count: the column that says how many trials a row stands for.
     """
-    cell = ["dataset", "blocks", "images", "recipe", "numerics", "origin"]
-    trials = data.drop_duplicates("trial_id")
-    counts = trials.groupby([*cell, "epochs"], as_index=False).size()
-    most = counts.sort_values(["size", "epochs"], kind="stable").drop_duplicates(cell, keep="last")
-    return data.merge(most[[*cell, "epochs"]], on=[*cell, "epochs"], how="inner")
+    sizes = table.groupby([*cell, "epochs"])[[count]].sum().reset_index()
+    most = sizes.sort_values([count, "epochs"], kind="stable").drop_duplicates(list(cell), keep="last")
+    return table.merge(most[[*cell, "epochs"]], on=[*cell, "epochs"], how="inner")
 
 
 def _listing(column: "pd.Series[Any]", most: int = 40) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.figures.model import Figure, Panel
 from analysis.figures.points import accuracy_points, delta_points
 from analysis.figures.roles import Part, cast, need
-from analysis.frames import at_epoch, main_lengths
+from analysis.frames import at_epoch
 from analysis.pairing import CELL
 from jobs.errors import InvalidRequest
 from jobs.specs import ALL
@@ -48,12 +48,11 @@ def figure(name: str, data: pd.DataFrame) -> Figure:
         raise InvalidRequest(f"a figure is one of {', '.join(FIGURES)}; it is {name!r}")
     if data.empty:
         raise InvalidRequest(f"figure {name} needs finished trials; there are none yet")
-    main = main_lengths(data)
     try:
-        made = FIGURES[name](_Scene(main, cast(main), _headline_blocks(main)))
+        made = FIGURES[name](_Scene(data, cast(data), _headline_blocks(data)))
     except InvalidRequest as error:
         raise InvalidRequest(f"figure {name} {error}") from None
-    return replace(made, notes=(*made.notes, *_left_out(data, main)))
+    return replace(made, notes=(*made.notes, *_several_lengths(data)))
 
 
 def _figure2(scene: _Scene) -> Figure:
@@ -150,7 +149,7 @@ def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
         caption=f"(a) Test accuracy while fine-tuning {source} (solid) and {natural} (dashed). (b) Their "
         f"difference after the same epoch, paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
         panels=tuple(panels),
-        notes=(f"the paper shows {', '.join(missing)} images; these results have none, so the nearest size is shown",)
+        notes=(f"The paper shows {', '.join(missing)} images; these results have none, so the nearest size is shown",)
         if missing
         else (),
     )
@@ -201,9 +200,11 @@ def _delta(title: str, left: pd.DataFrame, right: pd.DataFrame, against: str = "
     return Panel(title=title, quantity="delta", against="images" if against == "images" else "epoch", points=points)
 
 
-def _left_out(data: pd.DataFrame, main: pd.DataFrame) -> list[str]:
-    count = data["trial_id"].nunique() - main["trial_id"].nunique()
-    return [f"{count} trials of another length than most of their cell are left out"] if count else []
+def _several_lengths(data: pd.DataFrame) -> list[str]:
+    lengths = data.groupby(["source", "dataset", "blocks", "images", "recipe", "numerics", "origin"])[
+        "epochs"
+    ].nunique()
+    return ["Where trials of a cell differ in length, the most frequent length is shown"] if (lengths > 1).any() else []
 
 
 def _only(data: pd.DataFrame, **values: object) -> pd.DataFrame:

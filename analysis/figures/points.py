@@ -7,8 +7,9 @@ import pandas as pd
 
 from analysis.cells import summarize
 from analysis.figures.model import POINTS
+from analysis.frames import main_lengths
 from analysis.pairing import CELL, pair
-from analysis.statistics.paired_t import bonferroni, half_width, moments
+from analysis.statistics.paired_t import Moments, bonferroni, half_width, moments
 from jobs.specs import ALL
 
 CONFIDENCE = 0.95
@@ -25,15 +26,17 @@ def accuracy_points(rows: pd.DataFrame, series: str, against: str) -> pd.DataFra
     """
     keys = _curve_keys(series, "source")
     x = "images_used" if against == "images" else "epoch"
-    groups = rows.sort_values([*keys, x, "epochs", "seed", "trial_id"]).groupby([*keys, x, "epochs"], sort=True)
-    cells = groups.agg(whole=("images", lambda images: bool((images == ALL).all()))).reset_index()
+    cell = [*dict.fromkeys([*keys, "images", "images_used", x, "epochs"])]
+    groups = rows.sort_values([*cell, "seed", "trial_id"]).groupby(cell, sort=True)
+    cells = groups.size().reset_index(name="n")
     found = moments(
         rows.loc[groups.ngroup().index, "test_accuracy"].to_numpy(np.float64),
         groups.ngroup().to_numpy(),
         len(cells),
     )
-    table = cells.assign(mean=found.mean, n=found.n)
-    size = table.assign(has=found.n > 1).groupby(keys)["has"].transform("sum").to_numpy()
+    table = main_lengths(cells.assign(mean=found.mean, sd=found.sd), [*keys, "images_used"], "n")
+    found = Moments(table["n"].to_numpy(), table["mean"].to_numpy(), table["sd"].to_numpy())
+    size = table.assign(has=table["n"] > 1).groupby(keys)["has"].transform("sum").to_numpy()
     for suffix, level in (("", CONFIDENCE), ("_simultaneous", bonferroni(CONFIDENCE, size))):
         half = half_width(found, level)
         table[f"low{suffix}"], table[f"high{suffix}"] = found.mean - half, found.mean + half
@@ -51,14 +54,14 @@ def delta_points(
         keys: what paired trials share besides the seed; without ``blocks`` for a delta between blocks.
     """
     pairing = pair(left, right, keys)
-    curve = [*dict.fromkeys([series, *_VARIANT])]
-    counts = pairing.counts[pairing.counts["n_pairs"] > 0].reset_index(drop=True)
-    table = summarize(pairing.pairs, counts, keys, curve, CONFIDENCE)
+    counts = main_lengths(pairing.counts[pairing.counts["n_pairs"] > 0], [*_curve_keys(series), "images"], "n_pairs")
+    shown = pairing.pairs.merge(counts[list(keys)], on=list(keys), how="inner")
+    table = summarize(shown, counts, keys, _curve_keys(series), CONFIDENCE)
     renamed = table.rename(columns=lambda name: name.removeprefix("ci_")).rename(
         columns={"mean_delta": "mean", "n_pairs": "n"}
     )
     x = "images_used" if against == "images" else "epoch"
-    return _points(renamed.assign(source=arm, whole=renamed["images"] == ALL), series, "source", x)
+    return _points(renamed.assign(source=arm), series, "source", x)
 
 
 def _curve_keys(*names: str) -> list[str]:
@@ -71,6 +74,7 @@ def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
         arm=table[arm],
         variant=_variants(table),
         x=table[x].astype("int64"),
+        whole=table["images"] == ALL,
         _order=table[series],
     )
     ordered = made.sort_values(["_order", "arm", "variant", "x", "n"], kind="stable", ignore_index=True)

@@ -40,6 +40,8 @@ def save(figure: Figure, directory: Path, formats: Sequence[str] = ("png", "svg"
     paths = [directory / f"{figure.name}.{fmt}" for fmt in formats]
     with mpl.rc_context(_RC):
         canvas = draw(figure)
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine("none")  # laid out once: every format would solve the same layout again
         for path in paths:
             date = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else {}
             canvas.savefig(path, metadata={**date}, bbox_inches="tight")
@@ -88,7 +90,7 @@ def y_limits(panel: Panel) -> tuple[float, float]:
     """From means and from the intervals that rest on enough pairs; a wide one of two trials is cut, not followed."""
     points = panel.points
     firm = points[points["n"] >= FEW_PAIRS]
-    values = pd.concat([points["mean"], firm["low"], firm["high"]]).dropna()
+    values = pd.concat([points["mean"], firm["low_simultaneous"], firm["high_simultaneous"]]).dropna()
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if panel.quantity == "delta":
         low, high = min(low, 0.0), max(high, 0.0)

@@ -1,46 +1,194 @@
-"""Writing the report of a results root."""
+"""Writing the report of a results root: figures, tables and one self-contained page."""
 
-import html
 from pathlib import Path
+from typing import NamedTuple
 
+import altair as alt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import vl_convert
 
-from analysis.delta_table import deltas
-from analysis.delta_text import deltas_text
-from analysis.evaluations import open_results
+from analysis.comparison import comparison_table
+from analysis.comparisons import Comparison, Declared, comparisons, declared
+from analysis.delta_table import delta_cells
+from analysis.evaluations import load_failures, open_results
+from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
-from analysis.figures.render import save
+from analysis.figures.render import save as save_figure
 from analysis.frames import frame
+from analysis.page import html, sections
+from analysis.page.charts import charts
+from analysis.page.payload import payload, too_many, with_variant
+from analysis.page.progress import KEYS, progress
+from analysis.tables.accuracy import BLOCKS, table7
+from analysis.tables.catalogue import table5, table6
+from analysis.tables.markup import save as save_table
+from analysis.tables.model import Table
 from jobs.errors import InvalidRequest
-from jobs.results import LocalStore, Store, read_trials
+from jobs.provenance import code_version
+from jobs.results import LocalStore, Store, StudyRecord, read_trials, recorded_studies
+from jobs.specs import ALL
+
+_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+"""The version that altair writes for."""
+
+
+class Content(NamedTuple):
+    """Everything that the page shows, computed."""
+
+    store: Store
+    evaluations: pa.Table
+    failures: pa.Table
+    studies: list[StudyRecord]
+    data: pd.DataFrame
+    comparisons: list[Comparison]
+    why_no_deltas: str
+    contrasts: Declared
 
 
 def report(root: str | Path, out: str | Path | None = None, compare_paper: bool = False) -> Path:
-    """Write ``index.html`` and the figures (PNG, SVG, PDF) of a results root.
+    """Write ``index.html``, and beside it the figures (PNG, SVG, PDF) and tables (CSV, Markdown, LaTeX) of a root.
 
     Args:
         out: a directory; None: ``report`` in the root, when that is a local directory.
+        compare_paper: put own means beside Table 7 of the paper.
 
     Returns:
         The path of ``index.html``.
 
     Raises:
         InvalidRequest: when there is no such root, or no ``out`` for a root in an object store.
+        DamagedFile: naming a file that is not what its name promises.
     """
-    store = open_results(root)
-    directory = _directory(store, out)
+    content = gather(open_results(root))
+    directory = _directory(content.store, out)
     directory.mkdir(parents=True, exist_ok=True)
-    data = frame(read_trials(store, "finetune"))
-    drawn = _draw(data, directory)
-    body = [f"<h1>DeltaSweep: {html.escape(store.uri)}</h1>"]
-    if data.empty:
-        body.append("<p>No trial has finished yet.</p>")
-    else:
-        body.append(f"<pre>{html.escape(deltas_text(deltas(root)))}</pre>")
-    body += [f"<figure>{(directory / f'{name}.svg').read_text(encoding='utf-8')}</figure>" for name in drawn]
+    drawn, missing = _draw(content.data, directory)
+    tables = _tables(content.data, compare_paper)
+    for table in tables:
+        save_table(table, directory)
     page = directory / "index.html"
-    page.write_text(f"<!doctype html><meta charset='utf-8'><title>DeltaSweep</title>{''.join(body)}", encoding="utf-8")
+    page.write_text(render(content, drawn, missing, tables), encoding="utf-8")
     return page
+
+
+def gather(store: Store) -> Content:
+    """Read a root and decide what is compared with what."""
+    evaluations = read_trials(store, "finetune")
+    studies = recorded_studies(store)
+    data, contrasts = with_variant(frame(evaluations)), declared(studies)
+    chosen: list[Comparison] = []
+    why = ""
+    if not data.empty:
+        try:
+            chosen = comparisons(data, None, contrasts)
+        except InvalidRequest as error:
+            why = str(error)
+    return Content(store, evaluations, load_failures(store), studies, data, chosen, why, contrasts)
+
+
+def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]) -> str:
+    """The page as text."""
+    made = _sections(content, drawn, missing, tables) if not content.data.empty else _empty(content)
+    scripts = _scripts(content) if not content.data.empty else ""
+    return html.page(
+        title=html.escape(content.store.uri),
+        navigation=html.navigation(list(made)),
+        sections="".join(html.section(title, inner) for title, inner in made.items()),
+        scripts=scripts + html.script(html.template("page.js")),
+        version=html.escape(code_version()),
+    )
+
+
+def _empty(content: Content) -> dict[str, str]:
+    return {
+        "Results": sections.nothing_yet(content.store.uri, content.failures.num_rows),
+        "Failures": sections.failures(content.failures),
+    }
+
+
+def _sections(
+    content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]
+) -> dict[str, str]:
+    trials = content.evaluations.filter(pc.field("epoch") == pc.field("epochs"))
+    own = trials.filter(pc.field("origin") == "run").select(KEYS).to_pandas()
+    return {
+        "Headline deltas": _headlines(content),
+        "What was run": sections.what_was_run(trials, [progress(one, own) for one in content.studies]),
+        "Curves": sections.curves(_choices(content), bool(content.comparisons)),
+        "Figures of the paper": sections.figures(drawn, missing),
+        "Tables": "".join(sections.paper_table(table) for table in tables),
+        "Failures": sections.failures(content.failures),
+        "Provenance": sections.where_from(trials),
+    }
+
+
+def _headlines(content: Content) -> str:
+    if not content.comparisons:
+        return html.paragraph(content.why_no_deltas or "Deltas need trials of two sources; these are of one.")
+    cells = delta_cells(content.data, content.comparisons, content.contrasts)
+    variants = content.data[["origin", "recipe", "numerics", "variant"]].drop_duplicates()
+    return sections.headlines(cells.merge(variants, how="left"), _blocks(content.data))
+
+
+def _choices(content: Content) -> str:
+    """The controls: what can be chosen is what there is."""
+    data = content.data
+    sources = sorted(set(data["source"]))
+    first = content.comparisons[0] if content.comparisons else Comparison(sources[0], sources[-1])
+    bases = sorted({one.baseline for one in content.comparisons}) if too_many(data) else sources
+    variants = sorted(set(data["variant"]), reverse=True)
+    made = [
+        html.choice("source", "Source", [(name, name) for name in sources], first.source),
+        html.choice("baseline", "Baseline", [(name, name) for name in bases], first.baseline),
+        html.choice("blocks", "Fine-tuned blocks", _numbers(data["blocks"]), str(_blocks(data))),
+        html.choice(
+            "dataset", "Dataset", [("all", "all"), *((name, name) for name in sorted(set(data["dataset"])))], "all"
+        ),
+        html.choice(
+            "epoch", "Epoch (charts against images)", [("last", "last of each trial"), *_numbers(data["epoch"])], "last"
+        ),
+        html.choice("images", "Images (charts against epoch)", _sizes(data), _middle(data)),
+        html.choice(
+            "variant",
+            "Trials",
+            [("all", "all: first filled, others hollow"), *((name, name) for name in variants)],
+            variants[0],
+            f' data-first="{html.escape(variants[0])}"',
+        ),
+    ]
+    return "".join(made)
+
+
+def _scripts(content: Content) -> str:
+    data = content.data
+    specs = charts(sorted(set(data["dataset"])), sorted(set(data["images_used"])))
+    return html.data("numbers", payload(data, content.comparisons)) + html.data("charts", specs) + html.script(vega())
+
+
+def vega() -> str:
+    """Vega, Vega-Lite and vega-embed in one script that sets ``vegaEmbed``; no network."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE))
+
+
+def _numbers(column: "pd.Series[int]") -> list[tuple[str, str]]:
+    return [(str(value), "all" if value == ALL else str(value)) for value in sorted(set(column))]
+
+
+def _sizes(data: pd.DataFrame) -> list[tuple[str, str]]:
+    sizes = sorted(set(data["images"]) - {ALL}) + ([ALL] if ALL in set(data["images"]) else [])
+    return [(str(size), "all" if size == ALL else f"{size:,}") for size in sizes]
+
+
+def _middle(data: pd.DataFrame) -> str:
+    sizes = _sizes(data)
+    return sizes[(len(sizes) - 1) // 2][0]
+
+
+def _blocks(data: pd.DataFrame) -> int:
+    present = set(data["blocks"])
+    return BLOCKS if BLOCKS in present else int(max(present))
 
 
 def _directory(store: Store, out: str | Path | None) -> Path:
@@ -49,18 +197,26 @@ def _directory(store: Store, out: str | Path | None) -> Path:
     if isinstance(store, LocalStore):
         return store.directory / "report"
     raise InvalidRequest(
-        f"the report of a root in an object store needs a local directory; name one with --out ({store.uri})"
+        f"the report of a root in an object store goes into a local directory; name one with --out ({store.uri})"
     )
 
 
-def _draw(data: pd.DataFrame, directory: Path) -> list[str]:
-    """Draw what the results allow; the names of the figures drawn."""
-    drawn = []
-    for name in FIGURES:
+def _draw(data: pd.DataFrame, directory: Path) -> tuple[list[tuple[Figure, str]], list[str]]:
+    """Draw what the results allow; the figures with their SVG, and why the others are missing."""
+    drawn, missing = [], []
+    for name in FIGURES if not data.empty else ():
         try:
             made = figure(name, data)
-        except InvalidRequest:
+        except InvalidRequest as error:
+            missing.append(str(error))
             continue
-        save(made, directory)
-        drawn.append(made.name)
-    return drawn
+        save_figure(made, directory)
+        made.table().to_csv(directory / f"{made.name}.csv", index=False)
+        drawn.append((made, (directory / f"{made.name}.svg").read_text(encoding="utf-8")))
+    return drawn, missing
+
+
+def _tables(data: pd.DataFrame, compare_paper: bool) -> list[Table]:
+    if data.empty:
+        return []
+    return [table5(data), table6(data), table7(data), *([comparison_table(data)] if compare_paper else [])]

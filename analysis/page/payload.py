@@ -1,0 +1,102 @@
+"""The numbers behind the page's curves, compact enough for 14,400 trials: columns, names by index, few digits."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparisons import Comparison, Declared
+from analysis.delta_table import delta_cells
+from analysis.frames import main_lengths
+from analysis.statistics.paired_t import half_width, moments
+
+MOST_ROWS = 25_000
+"""Rows of deltas that the page carries; with more, only the default baselines can be chosen."""
+
+_CELL = ["dataset", "blocks", "images", "images_used", "epoch", "epochs", "variant"]
+
+
+def with_variant(data: pd.DataFrame) -> pd.DataFrame:
+    """A readable name for what keeps trials apart besides the grid: origin, recipe and numerics."""
+    own = data["origin"] != "imported"
+    several = data.loc[own, ["recipe", "numerics"]].drop_duplicates()
+    names = np.where(own, "own trials", "imported")
+    if len(several) > 1:
+        detail = "recipe " + data["recipe"] + ", numerics " + data["numerics"].astype(str)
+        names = np.where(own, "own trials, " + detail, "imported")
+    return data.assign(variant=names)
+
+
+def payload(data: pd.DataFrame, chosen: Sequence[Comparison]) -> dict[str, Any]:
+    """Everything the page's choices need.
+
+    Args:
+        data: evaluations (``with_variant``), not empty.
+        chosen: the default comparisons; none when there is nothing to compare.
+    """
+    return {
+        "deltas": _columns(_deltas(data, chosen)),
+        "accuracy": _columns(_accuracy(data)),
+    }
+
+
+def _deltas(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
+    """Mean and half widths of intervals by epoch; ``band_last`` is simultaneous over the last epochs' curve."""
+    if not chosen:
+        return pd.DataFrame()
+    names = sorted(set(data["source"]))
+    pairs = list(chosen) if too_many(data) else [Comparison(left, right) for left, right in combinations(names, 2)]
+    nothing = Declared((), ())
+    every = delta_cells(data, pairs, nothing, "all")
+    last = delta_cells(data, pairs, nothing, "last")
+    keys = ["source", "baseline", "dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin"]
+    last = last.assign(band_last=last["ci_high_simultaneous"] - last["mean_delta"])
+    table = every.merge(last[[*keys, "band_last"]], on=keys, how="left")
+    table = table[table["n_pairs"] > 0]
+    variants = data[["origin", "recipe", "numerics", "variant"]].drop_duplicates()
+    table = table.merge(variants, on=["origin", "recipe", "numerics"], how="left")
+    table = main_lengths(table, ["source", "baseline", "dataset", "blocks", "images", "variant"], "n_pairs")
+    return pd.DataFrame(
+        {
+            **{name: table[name] for name in ("source", "baseline", *_CELL)},
+            "n": table["n_pairs"],
+            "unpaired": table["n_unpaired"],
+            "mean": table["mean_delta"].round(4),
+            "half": (table["ci_high"] - table["mean_delta"]).round(4),
+            "band": (table["ci_high_simultaneous"] - table["mean_delta"]).round(4),
+            "band_last": table["band_last"].round(4),
+        }
+    )
+
+
+def _accuracy(data: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy by source and epoch, with the half width of its t interval."""
+    keys = ["source", *_CELL]
+    groups = data.sort_values([*keys, "seed", "trial_id"]).groupby(keys, sort=True)
+    cells = groups.size().reset_index(name="n")
+    index = groups.ngroup()
+    found = moments(data.loc[index.index, "test_accuracy"].to_numpy(np.float64), index.to_numpy(), len(cells))
+    cells = cells.assign(mean=found.mean.round(3), half=half_width(found, 0.95).round(3))
+    return main_lengths(cells, ["source", "dataset", "blocks", "images", "variant"], "n")
+
+
+def too_many(data: pd.DataFrame) -> bool:
+    """Whether all pairs of sources would be more rows than the page carries."""
+    cells = data[["source", *_CELL]].drop_duplicates()
+    return len(cells) * (cells["source"].nunique() - 1) / 2 > MOST_ROWS
+
+
+def _columns(table: pd.DataFrame) -> dict[str, Any]:
+    """Columns of numbers as lists, columns of text as a list of names and one of indices; NaN as null."""
+    made: dict[str, Any] = {}
+    for name in table.columns:
+        column = table[name]
+        if pd.api.types.is_numeric_dtype(column):
+            made[str(name)] = [None if value != value else value for value in column.tolist()]
+        else:
+            names = sorted(set(column))
+            places = {value: index for index, value in enumerate(names)}
+            made[str(name)] = {"names": names, "index": [places[value] for value in column]}
+    return made

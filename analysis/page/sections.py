@@ -1,0 +1,165 @@
+"""The page's sections, each from data that is already computed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from analysis.figures.model import Figure
+from analysis.page import html, words
+from analysis.page.progress import Progress
+from analysis.page.provenance import COLUMNS, provenance
+from analysis.tables.model import Table
+
+_CHARTS = {
+    "delta-images": "Delta against images",
+    "accuracy-images": "Test accuracy against images",
+    "delta-epoch": "Delta against epoch: learning speed",
+    "accuracy-epoch": "Test accuracy against epoch",
+}
+
+_BANDS = (
+    "The lighter shade holds for all sizes of a curve at once (Bonferroni); it is drawn in the charts against images."
+)
+
+
+def nothing_yet(uri: str, failures: int) -> str:
+    """What the page of an empty root says."""
+    failed = f" {failures} attempts failed; they are listed below." if failures else ""
+    return f"""<div class="kind"><p><strong>No trial has finished here yet.</strong>{html.escape(failed)}</p>
+<p>As soon as one has, this page shows accuracy and delta curves, the figures and tables of the paper, and where every
+number comes from.</p>
+<p>To run trials: <code>deltasweep launch STUDY --results {html.escape(uri)}</code>. To go on with a launch that
+stopped: <code>deltasweep resume --results {html.escape(uri)}</code>.</p></div>"""
+
+
+def headlines(cells: pd.DataFrame, blocks: int) -> str:
+    """Headline deltas in words, then as a table."""
+    said = "".join(f"<li>{html.escape(one)}</li>" for one in words.headlines(cells, blocks))
+    shown = "the FC layer" if blocks == 0 else "all blocks" if blocks == -1 else f"the last {blocks} blocks"
+    rows = words.headline_rows(cells, blocks)
+    numbers = frozenset(words.HEADLINE_COLUMNS) - {"source", "baseline", "dataset", "trials"}
+    caption = f"Deltas of test accuracy in percentage points, {shown} fine-tuned, last epoch"
+    return "".join(
+        [
+            html.paragraph(f"Difference in test accuracy, {shown} fine-tuned, after the last epoch, paired by seed."),
+            f"<ul>{said}</ul>",
+            html.paragraph(" ".join(filter(None, [words.unpaired(cells), words.COVERS]))),
+            html.details(
+                "All headline deltas", html.table("headline-deltas", caption, words.HEADLINE_COLUMNS, rows, numbers)
+            ),
+        ]
+    )
+
+
+def what_was_run(trials: pa.Table, studies: Sequence[Progress]) -> str:
+    """Studies with their progress, and the trials that are there."""
+    parts = [_study(one) for one in studies]
+    own = sum(origin != "imported" for origin in trials["origin"].to_pylist())
+    counts = [("finished trials of our own", own), ("imported trials", trials.num_rows - own)]
+    said = ", ".join(f"{count:,} {name}" for name, count in counts if count)
+    seconds = sum(value or 0 for value in trials["seconds"].to_pylist())
+    time = (
+        f", {seconds / 3600:,.1f} hours of trial time" if seconds >= 360 else f", {seconds:,.0f} seconds of trial time"
+    )
+    names = ("source", "dataset", "blocks", "images")
+    grid = "; ".join(f"{name}: {_values(trials[name].to_pylist())}" for name in names)
+    return "".join([*parts, html.paragraph(f"In the results: {said}{time if seconds else ''}. {grid}.")])
+
+
+def _study(one: Progress) -> str:
+    share = one.done / one.planned if one.planned else 0
+    contrasts = f" Contrasts declared beforehand: {'; '.join(one.contrasts)}." if one.contrasts else ""
+    label = f"{one.done:,} of {one.planned:,} trials finished ({share:.0%})"
+    bar = f'<span style="width:{share:.1%}"></span>'
+    return (
+        f"<h3>Study {html.escape(one.study)}</h3>"
+        + (html.paragraph(one.description.strip()) if one.description else "")
+        + f'<div class="meter" role="img" aria-label="{html.escape(label)}">{bar}</div>'
+        + html.paragraph(f"{label}.{contrasts} Version {one.digest}.")
+    )
+
+
+def _values(values: list[Any]) -> str:
+    return ", ".join(
+        "all" if value == -1 else f"{value:,}" if isinstance(value, int) else value for value in sorted(set(values))
+    )
+
+
+def curves(choices: str, any_deltas: bool) -> str:
+    """The controls, the four charts and their numbers."""
+    note = (
+        ""
+        if any_deltas
+        else html.paragraph("There is no pair of sources to compare yet: only accuracies can be shown.")
+    )
+    charts = "".join(
+        f'<div class="chart"><h3>{html.escape(title)}</h3><div class="plot" id="plot-{name}"></div>'
+        + html.details("Numbers of this chart", html.shell(name, title, attributes=f' data-table="{name}"'))
+        + "</div>"
+        for name, title in _CHARTS.items()
+    )
+    return (
+        f'{note}<form id="choices" class="choices" onsubmit="return false">{choices}</form>'
+        f'<p id="said" class="said" role="status"></p><div class="charts">{charts}</div>'
+        + html.paragraph(f"{words.COVERS} {_BANDS}")
+    )
+
+
+def figures(drawn: Sequence[tuple[Figure, str]], missing: Sequence[str]) -> str:
+    """The paper's figures as pictures with their numbers, and why others are not there."""
+    shown = "".join(_figure(figure, svg) for figure, svg in drawn)
+    absent = "".join(f"<li>{html.escape(reason)}</li>" for reason in missing)
+    return shown + (f"<h3>Figures these results cannot show</h3><ul>{absent}</ul>" if absent else "")
+
+
+def _figure(figure: Figure, svg: str) -> str:
+    number = figure.name.removeprefix("figure")
+    numbers = figure.table()
+    payload = {
+        "columns": list(numbers.columns),
+        "rows": [[_short(value) for value in row] for row in numbers.itertuples(index=False)],
+    }
+    inner = html.shell(f"{figure.name}-numbers", f"Numbers of figure {number}")
+    inner += f'<script type="application/json">{html.json_text(payload)}</script>'
+    return (
+        f"<figure><h3>As Figure {number} of the paper: {html.escape(figure.title)}</h3>"
+        f"{html.picture(svg, f'Figure {number}: {figure.title}. {figure.caption}')}"
+        f"<figcaption>{html.paragraph(' '.join([figure.caption, *(f'{note}.' for note in figure.notes)]))}</figcaption>"
+        f"{html.details(f'Numbers of figure {number}', inner, ' data-figure')}</figure>"
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}"
+    return str(value)
+
+
+def paper_table(table: Table) -> str:
+    note = html.paragraph(" ".join(table.notes)) if table.notes else ""
+    return (
+        f"<h3>{html.escape(table.title)}</h3>"
+        + html.table(table.name, table.title, table.columns, table.rows, table.numbers, table.best)
+        + note
+    )
+
+
+def failures(found: pa.Table) -> str:
+    """Failed attempts, newest last; or that there is none."""
+    if found.num_rows == 0:
+        return html.paragraph("No failed attempt is recorded.")
+    columns = [
+        name
+        for name in ("trial_id", "attempt", "kind", "error", "reason", "host", "failed_at")
+        if name in found.column_names
+    ]
+    rows = [tuple(str(row[name] or "") for name in columns) for row in found.to_pylist()]
+    trials = len(set(found["trial_id"].to_pylist()))
+    said = html.paragraph(f"{found.num_rows} failed attempts at {trials} trials. `deltasweep logs TRIAL` shows a log.")
+    return said + html.table("failures", "Failed attempts", columns, rows, frozenset({"attempt"}))
+
+
+def where_from(trials: pa.Table) -> str:
+    return html.table("provenance", "Where the numbers come from", COLUMNS, provenance(trials), frozenset({"trials"}))

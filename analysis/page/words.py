@@ -1,0 +1,105 @@
+"""Headline deltas in words: what the numbers say, and how sure they are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.delta_text import p_text
+from jobs.specs import ALL
+
+COVERS = (
+    "Intervals are 95 % paired t intervals over seeds. They cover the noise of the random subset and of fine-tuning, "
+    "given one checkpoint per source and a fixed test set; they do not say what another checkpoint would do."
+)
+
+
+def headlines(cells: pd.DataFrame, blocks: int) -> list[str]:
+    """One paragraph a comparison and origin, from the deltas of the last epoch at some blocks."""
+    shown = cells[(cells["blocks"] == blocks) & (cells["n_pairs"] > 0)]
+    groups = shown.groupby(["source", "baseline", "variant"], sort=False)
+    several = shown["variant"].nunique() > 1
+    return [
+        _paragraph(str(source), str(base), str(variant) if several else "", group)
+        for (source, base, variant), group in groups
+    ]
+
+
+def _paragraph(source: str, baseline: str, variant: str, group: pd.DataFrame) -> str:
+    whose = f" ({variant})" if variant else ""
+    known = group[group["ci_low"].notna()]
+    if known.empty:
+        return f"{source} minus {baseline}{whose}: one pair a cell, so no interval. {_datasets(group)}"
+    above, below = int((known["ci_low"] > 0).sum()), int((known["ci_high"] < 0).sum())
+    count = f"in {above} of {len(known)} cells the interval lies above zero"
+    count += f", in {below} below" if below else ", in none below"
+    holm = known["p_holm"].dropna()
+    if len(holm):
+        count += f"; after Holm's correction {int((holm < 0.05).sum())} of {len(holm)} differ at the 5 % level"
+    return f"{source} minus {baseline}{whose}: {count}. {_datasets(group)}"
+
+
+def _datasets(group: pd.DataFrame) -> str:
+    """For each dataset its smallest and its largest size."""
+    said = []
+    for dataset, rows in group.sort_values("images_used").groupby("dataset", sort=True):
+        ends = rows.iloc[[0, -1]] if len(rows) > 1 else rows.iloc[[0]]
+        told = " and ".join(_point(row) for row in ends.to_dict("records"))
+        said.append(f"on {dataset} {told}")
+    return _capital("; ".join(said)) + "."
+
+
+def _point(row: dict[Any, Any]) -> str:
+    size = "all images" if row["images"] == ALL else f"{row['images']:,} images"
+    interval = (
+        "one pair" if pd.isna(row["ci_low"]) else f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f}, n = {row['n_pairs']}"
+    )
+    return f"{row['mean_delta']:+.2f} points at {size} ({interval})"
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+HEADLINE_COLUMNS = (
+    "source",
+    "baseline",
+    "dataset",
+    "images",
+    "n",
+    "delta",
+    "95 % interval",
+    "simultaneous",
+    "p (Holm)",
+    "trials",
+)
+
+
+def headline_rows(cells: pd.DataFrame, blocks: int) -> list[tuple[str, ...]]:
+    """The same as a table, one row a cell."""
+    shown = cells[(cells["blocks"] == blocks) & (cells["n_pairs"] > 0)]
+    ordered = shown.sort_values(["source", "baseline", "variant", "dataset", "images_used"], kind="stable")
+    return [_row(row) for row in ordered.to_dict("records")]
+
+
+def _row(row: dict[Any, Any]) -> tuple[str, ...]:
+    size = "all" if row["images"] == ALL else f"{row['images']:,}"
+    intervals = (_interval(row, ""), _interval(row, "_simultaneous"))
+    names = (row["source"], row["baseline"], row["dataset"], size, str(row["n_pairs"]))
+    return (*names, f"{row['mean_delta']:+.2f}", *intervals, p_text(row["p_holm"]), row["variant"])
+
+
+def _interval(row: dict[Any, Any], suffix: str) -> str:
+    low, high = row[f"ci_low{suffix}"], row[f"ci_high{suffix}"]
+    return "" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
+
+
+def unpaired(cells: pd.DataFrame) -> str:
+    """What the deltas leave out, or nothing."""
+    paired = cells[cells["n_pairs"] > 0]
+    alone, lost = len(cells) - len(paired), int(paired["n_unpaired"].sum())
+    told: Sequence[str] = [
+        *([f"{lost} trials have no partner in the other arm of their cell"] if lost else []),
+        *([f"{alone} cells have one arm only"] if alone else []),
+    ]
+    return f"Not in any delta: {'; '.join(told)}." if told else ""

@@ -1,0 +1,76 @@
+"""Tables 5 and 6: the sources and the datasets that take part in the results."""
+
+import json
+from fractions import Fraction
+from importlib import resources
+
+import pandas as pd
+
+from analysis.tables.model import Table
+from jobs.registry import SourceCard, datasets, sources
+from jobs.specs import Constraint
+
+_UNKNOWN = "?"
+_IMAGENET_ACCURACY = {"natural": 76.13, "l2_eps3": 57.90, "linf_eps4": 62.42, "linf_eps8": 47.91}
+"""Percent on ImageNet's test images: Table 5 of the paper."""
+
+
+def table5(data: pd.DataFrame) -> Table:
+    """The source models of the results: how they were trained, and how good they are where they were trained."""
+    names = sorted(set(data["source"]))
+    found = [_source_row(name) for name in names]
+    return Table(
+        name="table5",
+        title="Source models",
+        columns=("source", "architecture", "trained on", "constraint", "epsilon", "accuracy there (%)"),
+        rows=tuple(found),
+        numbers=frozenset({"epsilon", "accuracy there (%)"}),
+        notes=(f"{_UNKNOWN}: not a source that DeltaSweep knows.",) if any(_UNKNOWN in row for row in found) else (),
+    )
+
+
+def table6(data: pd.DataFrame) -> Table:
+    """The target datasets of the results."""
+    names = sorted(set(data["dataset"]))
+    return Table(
+        name="table6",
+        title="Target datasets",
+        columns=("dataset", "training images", "test images", "labels", "color or grayscale"),
+        rows=tuple(_dataset_row(name) for name in names),
+        numbers=frozenset({"training images", "test images", "labels"}),
+    )
+
+
+def _source_row(name: str) -> tuple[str, ...]:
+    card = sources().get(name)
+    if card is None:
+        return (name, *[_UNKNOWN] * 5)
+    epsilon = "" if card.constraint is Constraint.NONE else radius(card)
+    return (name, card.architecture, card.trained_on, card.constraint.value, epsilon, _accuracy(name))
+
+
+def _dataset_row(name: str) -> tuple[str, ...]:
+    card = datasets().get(name)
+    if card is None:
+        return (name, *[_UNKNOWN] * 4)
+    return (name, f"{card.train:,}", f"{card.test:,}", f"{card.labels:,}", "color" if card.colour else "grayscale")
+
+
+def radius(card: SourceCard) -> str:
+    """Epsilon as papers write it: L-infinity's in 255ths."""
+    if card.constraint is Constraint.LINF:
+        return f"{Fraction(card.epsilon * 255).limit_denominator(10)}/255"
+    return f"{card.epsilon:g}"
+
+
+def _accuracy(name: str) -> str:
+    if name in _IMAGENET_ACCURACY:
+        return f"{_IMAGENET_ACCURACY[name]:.2f}"
+    card = resources.files("jobs").joinpath("bundled", f"{name}.json")
+    if not card.is_file():
+        return ""
+    return f"{_clean_accuracy(json.loads(card.read_text(encoding='utf-8'))):.2f}"
+
+
+def _clean_accuracy(card: dict[str, object]) -> float:
+    return float(str(card["clean_accuracy"]))

@@ -1,0 +1,176 @@
+"use strict";
+// The page's choices: filter the numbers that Python computed, and hand them to Vega. Nothing is estimated here.
+const LAST = "last", ALL = "all";
+const NUMBERS = JSON.parse(document.getElementById("numbers").textContent);
+const SPECS = JSON.parse(document.getElementById("charts").textContent);
+const views = {};
+
+function table(columns) {
+  const names = Object.keys(columns);
+  const value = (name, row) => Array.isArray(columns[name]) ? columns[name][row] : columns[name].names[columns[name].index[row]];
+  const first = names.length ? columns[names[0]] : [];
+  const length = (Array.isArray(first) ? first : first.index).length;
+  return Array.from({ length }, (_, row) => Object.fromEntries(names.map(name => [name, value(name, row)])));
+}
+
+const DELTAS = table(NUMBERS.deltas), ACCURACY = table(NUMBERS.accuracy);
+const choices = () => Object.fromEntries([...document.querySelectorAll("#choices select")].map(one => [one.name, one.value]));
+const size = row => row.images === -1 ? `all (${row.images_used.toLocaleString("en")})` : row.images.toLocaleString("en");
+const signed = value => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+const matches = (row, chosen) => row.blocks === Number(chosen.blocks)
+  && (chosen.dataset === ALL || row.dataset === chosen.dataset)
+  && (chosen.variant === ALL || row.variant === chosen.variant);
+const atEpoch = (row, chosen) => chosen.epoch === LAST ? row.epoch === row.epochs : row.epoch === Number(chosen.epoch);
+const first = document.querySelector("#choices select[name=variant]")?.dataset.first;
+
+function point(row, x, mean, band, arm, role, unit) {
+  const known = row.half !== null;
+  const low = known ? mean - row.half : null, high = known ? mean + row.half : null;
+  const told = unit === "delta" ? signed : value => value.toFixed(2);
+  return { dataset: row.dataset, variant: row.variant, hollow: row.variant !== first, arm, role, x, mean, low, high,
+    low_band: known && band !== null ? mean - band : null, high_band: known && band !== null ? mean + band : null,
+    n: row.n, unpaired: row.unpaired, size: size(row), images: row.images, epoch: row.epoch,
+    interval: known ? `${told(low)} to ${told(high)}` : "one only: none" };
+}
+
+// Deltas are kept once for each pair of sources; the other direction is the same with the sign turned.
+function deltas(chosen, x, keep) {
+  const rows = [];
+  for (const row of DELTAS) {
+    const sign = row.source === chosen.source && row.baseline === chosen.baseline ? 1
+      : row.source === chosen.baseline && row.baseline === chosen.source ? -1 : 0;
+    if (!sign || !matches(row, chosen) || !keep(row)) continue;
+    const band = x === "images_used" && chosen.epoch === LAST ? row.band_last : x === "images_used" ? row.band : null;
+    rows.push(point(row, row[x], sign * row.mean, band, `${chosen.source} minus ${chosen.baseline}`, "source", "delta"));
+  }
+  return sorted(rows);
+}
+
+function accuracies(chosen, x, keep) {
+  const rows = [];
+  for (const row of ACCURACY) {
+    const role = row.source === chosen.source ? "source" : row.source === chosen.baseline ? "baseline" : null;
+    if (role && matches(row, chosen) && keep(row)) rows.push(point(row, row[x], row.mean, null, row.source, role, "accuracy"));
+  }
+  return sorted(rows);
+}
+
+const sorted = rows => rows.sort((a, b) => a.dataset.localeCompare(b.dataset) || a.role.localeCompare(b.role) || a.x - b.x);
+
+function update() {
+  const chosen = choices();
+  const ofSize = row => String(row.images) === chosen.images;
+  const points = {
+    "delta-images": deltas(chosen, "images_used", row => atEpoch(row, chosen)),
+    "accuracy-images": accuracies(chosen, "images_used", row => atEpoch(row, chosen)),
+    "delta-epoch": deltas(chosen, "epoch", ofSize),
+    "accuracy-epoch": accuracies(chosen, "epoch", ofSize),
+  };
+  const drawn = Object.entries(points).map(([name, rows]) => show(name, rows));
+  say(chosen, points["delta-images"]);
+  return Promise.all(drawn);
+}
+
+function show(name, rows) {
+  fill(document.querySelector(`[data-table="${name}"]`), rows, name.startsWith("delta"));
+  return views[name]?.data("points", rows).runAsync();
+}
+
+function say(chosen, rows) {
+  const clear = rows.filter(row => row.low > 0).length, below = rows.filter(row => row.high < 0).length;
+  const when = chosen.epoch === LAST ? "after the last epoch" : `after epoch ${chosen.epoch}`;
+  const words = chosen.source === chosen.baseline ? "Choose two different sources to see a delta."
+    : rows.length === 0 ? `No pairs of ${chosen.source} and ${chosen.baseline} for these choices.`
+    : `${chosen.source} minus ${chosen.baseline} ${when}: ${rows.length} points; the 95 % interval lies above zero in ${clear}, below in ${below}.`;
+  document.getElementById("said").textContent = words;
+}
+
+function fill(element, rows, isDelta) {
+  const told = isDelta ? signed : value => value.toFixed(2);
+  const bound = value => value === null ? "" : told(value);
+  const band = rows.some(row => row.low_band !== null);
+  const columns = [["dataset", row => row.dataset], ["arm", row => row.arm], ["images", row => row.size], ["epoch", row => row.epoch],
+    ["n", row => row.n], ["mean", row => told(row.mean)], ["low", row => bound(row.low)], ["high", row => bound(row.high)],
+    ...(band ? [["simultaneous low", row => bound(row.low_band)], ["simultaneous high", row => bound(row.high_band)]] : []),
+    ...(isDelta ? [["unpaired", row => row.unpaired]] : []), ["trials", row => row.variant]];
+  build(element, columns.map(([name]) => name), rows.map(row => columns.map(([, get]) => String(get(row)))));
+}
+
+const NUMERIC = /^[+−-]?[\d.,]+$/;
+
+function build(element, names, rows) {
+  const head = document.createElement("tr"), body = document.createElement("tbody"), top = document.createElement("thead");
+  const numeric = names.map((_, index) => rows.length > 0 && rows.every(row => row[index] === "" || NUMERIC.test(row[index])));
+  names.forEach((name, index) => {
+    const cell = document.createElement("th");
+    cell.scope = "col"; cell.textContent = name; cell.className = numeric[index] ? "number" : "";
+    head.append(cell);
+  });
+  for (const row of rows) {
+    const line = document.createElement("tr");
+    row.forEach((value, index) => {
+      const cell = document.createElement("td");
+      cell.textContent = value; cell.className = numeric[index] ? "number" : "";
+      line.append(cell);
+    });
+    body.append(line);
+  }
+  top.append(head);
+  element.replaceChildren(...element.querySelectorAll("caption"), top, body);
+}
+
+// The numbers of the printed figures are built when they are asked for: the page opens sooner without them.
+for (const details of document.querySelectorAll("details[data-figure]")) {
+  details.addEventListener("toggle", () => {
+    const found = details.querySelector("table");
+    if (!details.open || found.tBodies.length) return;
+    const { columns, rows } = JSON.parse(details.querySelector("script").textContent);
+    build(found, columns, rows);
+  });
+}
+
+function asText(found, between, quote) {
+  const lines = [...found.querySelectorAll("tr")].map(row => [...row.cells].map(cell => quote(cell.textContent)).join(between));
+  return lines.join("\n") + "\n";
+}
+
+const plain = value => NUMERIC.test(value) ? value.replace("−", "-").replaceAll(",", "") : value;
+const quoted = value => /[",\n]/.test(plain(value)) ? `"${plain(value).replaceAll('"', '""')}"` : plain(value);
+
+async function copy(found, status) {
+  const text = asText(found, "\t", plain);
+  try {
+    await navigator.clipboard.writeText(text);
+    status.textContent = "Copied.";
+  } catch {
+    status.textContent = "The browser did not allow copying; download the CSV instead.";
+  }
+}
+
+function download(found, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([asText(found, ",", quoted)], { type: "text/csv" }));
+  link.download = `${name}.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+for (const tools of document.querySelectorAll(".tools")) {
+  const found = document.getElementById(tools.dataset.of), status = tools.querySelector("output");
+  tools.querySelector(".copy").addEventListener("click", () => copy(found, status));
+  tools.querySelector(".download").addEventListener("click", () => download(found, tools.dataset.name));
+}
+
+async function start() {
+  for (const [name, spec] of Object.entries(SPECS)) {
+    const element = document.getElementById(`plot-${name}`);
+    const made = await vegaEmbed(element, spec, { actions: false, renderer: "svg" });
+    views[name] = made.view;
+  }
+  for (const select of document.querySelectorAll("#choices select")) select.addEventListener("change", update);
+  await update();
+  addEventListener("beforeprint", () => dispatchEvent(new Event("resize")));
+  document.body.dataset.ready = "yes";
+}
+
+if (document.getElementById("choices")) start(); else document.body.dataset.ready = "yes";
