@@ -1,0 +1,277 @@
+"""From a source to a network to fine-tune: what is frozen, what is fresh, what drifts, how images are normalised."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jobs.data.datasets import Dataset
+from jobs.errors import DamagedFile
+from jobs.finetune import Finetuning
+from jobs.networks import BUILDERS, Network
+from jobs.transfer import freeze, head_modules, transfer
+from jobs.weights import SourceWeights
+from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights
+
+HEADS = {
+    0: [],
+    1: ["layer4.2"],
+    3: ["layer4.0", "layer4.1", "layer4.2"],
+    9: [*(f"layer3.{i}" for i in range(6)), *(f"layer4.{i}" for i in range(3))],
+    11: ["layer1.0", "layer2.0", *(f"layer3.{i}" for i in range(6)), *(f"layer4.{i}" for i in range(3))],
+}
+"""Figure 9 for the miniature (layers 1-1-6-3), whose last two layers are as long as ResNet-50's."""
+
+
+def in_head(name: str, blocks: int) -> bool:
+    """Whether a tensor of the ResNet belongs to the fine-tuned part."""
+    return blocks == -1 or name.startswith("fc.") or any(name.startswith(f"{block}.") for block in HEADS[blocks])
+
+
+def state(trial: Finetuning) -> dict[str, Tensor]:
+    return dict(trial.network.resnet.state_dict())
+
+
+# --- what is frozen ---
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 3, 9, 11, -1])
+@pytest.mark.parametrize("mode", ["batch", "source"])
+def test_frozen_parameters_stay_and_trained_ones_change(
+    blocks: int, mode: str, weights: SourceWeights, few_digits: Dataset
+) -> None:
+    trial = Finetuning(finetune_spec({"frozen_batchnorm": mode}, blocks=blocks), weights, few_digits, CPU)
+    start = {name: tensor.clone() for name, tensor in state(trial).items()}
+    trial.advance()
+    for name, _ in trial.network.resnet.named_parameters():
+        after = state(trial)[name]
+        if in_head(name, blocks):
+            assert not torch.equal(after, start[name]), f"{name} is fine-tuned and did not change"
+        else:
+            assert torch.equal(after, weights.tensors[name]), f"{name} is frozen and changed"
+
+
+def batchnorm_buffers(tensors: dict[str, Tensor]) -> list[str]:
+    return [name for name in tensors if name.endswith(("running_mean", "running_var"))]
+
+
+@pytest.mark.parametrize("blocks", [0, 3, 9])
+def test_in_batch_mode_all_batchnorm_statistics_drift(blocks: int, weights: SourceWeights, few_digits: Dataset) -> None:
+    after = state(finetuned(finetune_spec({"frozen_batchnorm": "batch"}, blocks=blocks), weights, few_digits))
+    for name in batchnorm_buffers(after):
+        assert not torch.equal(after[name], weights.tensors[name]), name
+    assert after["bn1.num_batches_tracked"] == 12, "once a training batch, never in evaluation"
+
+
+@pytest.mark.parametrize("blocks", [0, 3, 9])
+def test_in_source_mode_only_the_head_s_statistics_drift(
+    blocks: int, weights: SourceWeights, few_digits: Dataset
+) -> None:
+    after = state(finetuned(finetune_spec({"frozen_batchnorm": "source"}, blocks=blocks), weights, few_digits))
+    for name in batchnorm_buffers(after):
+        assert torch.equal(after[name], weights.tensors[name]) != in_head(name, blocks), name
+
+
+def test_in_source_mode_frozen_blocks_normalise_with_the_source_s_statistics(
+    weights: SourceWeights, few_digits: Dataset
+) -> None:
+    """The trunk's activations of a training batch are those of the source in evaluation mode, and only then."""
+    for mode, equal in (("source", True), ("batch", False)):
+        trial = Finetuning(finetune_spec({"frozen_batchnorm": mode}, epochs=1), weights, few_digits, CPU)
+        seen: list[tuple[Tensor, Tensor]] = []
+        trial.network.register_forward_pre_hook(lambda _, args, seen=seen: seen.append((args[0].clone(), args[0])))
+        outputs: list[Tensor] = []
+        trial.network.blocks[7].register_forward_hook(lambda *args, outputs=outputs: outputs.append(args[2].clone()))
+        trial.advance()
+        source = Finetuning(finetune_spec({"frozen_batchnorm": mode}), weights, few_digits, CPU).network.eval()
+        source = source.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            expected = source.trunk(seen[0][0], 8)
+        assert torch.allclose(outputs[0], expected, rtol=1e-5, atol=1e-6) == equal
+
+
+def test_the_optimizer_knows_only_what_is_trained(weights: SourceWeights, few_digits: Dataset) -> None:
+    trial = Finetuning(finetune_spec(blocks=1), weights, few_digits, CPU)
+    optimised = {id(p) for group in trial.optimizer.param_groups for p in group["params"]}
+    expected = {id(p) for name, p in trial.network.resnet.named_parameters() if in_head(name, 1)}
+    assert optimised == expected == {id(p) for p in trial.trained_parameters.values()}
+
+
+def test_the_optimizer_is_the_recipe_s(weights: SourceWeights, few_digits: Dataset) -> None:
+    recipe = {"momentum": 0.7, "weight_decay": 0.01, "learning_rate": 0.3}
+    trial = Finetuning(finetune_spec(recipe, epochs=1), weights, few_digits, CPU)
+    trial.advance()
+    (group,) = trial.optimizer.param_groups
+    assert (group["momentum"], group["weight_decay"], group["lr"], group["nesterov"]) == (0.7, 0.01, 0.3, False)
+
+
+def test_every_epoch_trains_at_its_learning_rate(weights: SourceWeights, few_digits: Dataset) -> None:
+    trial = Finetuning(finetune_spec(epochs=6), weights, few_digits, CPU)
+    rates = []
+    trial.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    trial.advance()
+    assert rates == pytest.approx([0.1] * 6 + [0.01] * 6 + [0.001] * 6)
+
+
+# --- counting blocks (Figure 9) ---
+
+
+def trained_blocks(network: Network) -> list[str]:
+    names = {id(module): name for name, module in network.resnet.named_modules()}
+    return [names[id(block)] for block in network.blocks if all(p.requires_grad for p in block.parameters())]
+
+
+def trained_convolutions(network: Network) -> int:
+    return sum(isinstance(m, nn.Conv2d) and m.weight.requires_grad for m in network.modules())
+
+
+@pytest.mark.parametrize("architecture", ["resnet50", "resnet35-w8"])
+@pytest.mark.parametrize(("blocks", "downsamples"), [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (9, 2)])
+def test_blocks_are_counted_from_the_end(architecture: str, blocks: int, downsamples: int) -> None:
+    """k = 3 is layer4, k = 9 is layer4 and all six of layer3; three convolutions a block, one more where it shrinks."""
+    network = Network(BUILDERS[architecture](10), (0.0,) * 3, (1.0,) * 3)
+    freeze(network, blocks)
+    nine = [*(f"layer3.{i}" for i in range(6)), *(f"layer4.{i}" for i in range(3))]
+    assert trained_blocks(network) == nine[9 - blocks :]
+    assert trained_convolutions(network) == 3 * blocks + downsamples
+    assert network.resnet.fc.weight.requires_grad
+    assert network.resnet.fc.bias.requires_grad
+    assert not network.resnet.conv1.weight.requires_grad
+
+
+def test_all_blocks_and_everything_differ_by_the_stem() -> None:
+    network = Network(BUILDERS["resnet50"](10), (0.0,) * 3, (1.0,) * 3)
+    freeze(network, 16)
+    frozen = {name for name, p in network.resnet.named_parameters() if not p.requires_grad}
+    assert frozen == {"conv1.weight", "bn1.weight", "bn1.bias"}
+    freeze(network, -1)
+    assert all(p.requires_grad for p in network.parameters())
+    assert trained_convolutions(network) == 53
+
+
+def test_freezing_again_replaces_what_was_frozen() -> None:
+    network = Network(BUILDERS["resnet35-w8"](10), (0.0,) * 3, (1.0,) * 3)
+    freeze(network, -1)
+    freeze(network, 1)
+    assert trained_blocks(network) == ["layer4.2"]
+
+
+def test_head_modules_are_in_order() -> None:
+    network = Network(BUILDERS["resnet35-w8"](10), (0.0,) * 3, (1.0,) * 3)
+    assert head_modules(network, 2) == [network.blocks[9], network.blocks[10], network.resnet.fc]
+    assert head_modules(network, 0) == [network.resnet.fc]
+
+
+# --- the fresh FC layer ---
+
+
+def fc(weights: SourceWeights, recipe: dict[str, Any] | None = None, **changes: Any) -> nn.Linear:
+    return transfer(finetune_spec(recipe, **changes), weights).resnet.fc  # type: ignore[no-any-return]
+
+
+def test_the_fc_layer_is_the_same_for_every_source_and_every_k(
+    weights: SourceWeights, other_weights: SourceWeights
+) -> None:
+    expected = fc(weights)
+    for given, changes in (
+        (weights, {"blocks": 0}),
+        (weights, {"blocks": -1}),
+        (other_weights, {"source": "fmnist_natural", "blocks": 9}),
+        (make_weights(seed=3, labels=7), {"images": 40}),
+    ):
+        assert torch.equal(fc(given, **changes).weight, expected.weight)
+
+
+def test_the_fc_layer_comes_from_the_seed(weights: SourceWeights) -> None:
+    torch.manual_seed(1)
+    first = fc(weights, seed=1).weight
+    torch.manual_seed(2)
+    assert torch.equal(fc(weights, seed=1).weight, first)
+    assert not torch.equal(fc(weights, seed=2).weight, first)
+
+
+def test_the_fc_layer_is_standard_normal_with_zero_bias(weights: SourceWeights) -> None:
+    layer = fc(weights)
+    draws = torch.cat([fc(weights, seed=seed).weight.detach().flatten() for seed in range(20)])
+    assert float(draws.mean()) == pytest.approx(0, abs=0.02)
+    assert float(draws.std()) == pytest.approx(1, abs=0.02)
+    assert float((draws.abs() > 1.96).float().mean()) == pytest.approx(0.05, abs=0.005)
+    assert (layer.bias == 0).all()
+
+
+def test_the_default_fc_layer_is_torch_s(weights: SourceWeights) -> None:
+    """U(-1/sqrt(256), 1/sqrt(256)) for weights and bias."""
+    layer = fc(weights, {"fc_init": "default"})
+    assert float(layer.weight.detach().abs().max()) == pytest.approx(1 / 16, rel=0.01)
+    assert float(layer.weight.detach().abs().max()) <= 1 / 16
+    assert float(layer.weight.detach().std()) == pytest.approx(1 / 16 / 3**0.5, rel=0.05)
+    assert 0 < float(layer.bias.detach().abs().max()) <= 1 / 16
+
+
+def test_the_fc_layer_has_the_target_s_labels() -> None:
+    weights = SourceWeights(dict(BUILDERS["resnet50"](1000).state_dict()), "r")
+    layer = transfer(finetune_spec(source="natural", dataset="cifar100"), weights).resnet.fc
+    assert layer.weight.shape == (100, 2048)
+
+
+# --- normalisation ---
+
+FMNIST = (0.1801, 0.3421)
+DIGITS = (0.3050, 0.3753)
+
+
+@pytest.mark.parametrize(
+    ("normalization", "source", "expected"),
+    [
+        ("source", "fmnist_natural", FMNIST),
+        ("source", "fmnist_l2_eps1", FMNIST),
+        ("target", "fmnist_natural", DIGITS),
+        ("target", "fmnist_l2_eps1", DIGITS),
+        ("as-released", "fmnist_natural", DIGITS),
+        ("as-released", "fmnist_l2_eps1", FMNIST),
+        ("as-released", "fmnist_gaussian_l2_eps1", FMNIST),
+    ],
+)
+def test_normalisation(normalization: str, source: str, expected: tuple[float, float], weights: SourceWeights) -> None:
+    network = transfer(finetune_spec({"normalization": normalization}, source=source), weights)
+    assert network.mean.flatten().tolist() == pytest.approx([expected[0]] * 3)
+    assert network.std.flatten().tolist() == pytest.approx([expected[1]] * 3)
+
+
+def test_normalisation_of_colour_datasets() -> None:
+    weights = SourceWeights(dict(BUILDERS["resnet50"](1000).state_dict()), "r")
+    for source, mean in (("natural", [0.4914, 0.4822, 0.4465]), ("l2_eps3", [0.485, 0.456, 0.406])):
+        spec = finetune_spec({"normalization": "as-released"}, source=source, dataset="cifar10")
+        assert transfer(spec, weights).mean.flatten().tolist() == pytest.approx(mean)
+
+
+def test_normalisation_stays_fixed(weights: SourceWeights, few_digits: Dataset) -> None:
+    trial = finetuned(finetune_spec(blocks=-1), weights, few_digits)
+    assert trial.network.mean.flatten().tolist() == pytest.approx([FMNIST[0]] * 3)
+
+
+# --- weights that do not fit ---
+
+
+def without(weights: SourceWeights, name: str) -> SourceWeights:
+    return SourceWeights({key: value for key, value in weights.tensors.items() if key != name}, "x")
+
+
+@pytest.mark.parametrize("name", ["layer3.5.conv2.weight", "bn1.running_mean", "fc.weight", "fc.bias"])
+def test_weights_with_a_tensor_missing_are_refused(name: str, weights: SourceWeights) -> None:
+    with pytest.raises(DamagedFile, match=r"the weights of 'fmnist_l2_eps1' are not those of a resnet35-w8"):
+        transfer(finetune_spec(), without(weights, name))
+
+
+def test_weights_with_a_tensor_too_many_are_refused(weights: SourceWeights) -> None:
+    with pytest.raises(DamagedFile, match=r'(?s)not those of a resnet35-w8.*"extra"'):
+        transfer(finetune_spec(), SourceWeights({**weights.tensors, "extra": torch.zeros(1)}, "x"))
+
+
+def test_weights_of_another_architecture_are_refused(weights: SourceWeights) -> None:
+    resnet50 = SourceWeights(dict(BUILDERS["resnet50"](10).state_dict()), "x")
+    with pytest.raises(DamagedFile, match="not those of a resnet35-w8"):
+        transfer(finetune_spec(), resnet50)
+    with pytest.raises(DamagedFile, match="not those of a resnet50"):
+        transfer(finetune_spec(source="natural"), weights)
