@@ -1,23 +1,34 @@
 """Results at rest: schema, layout, commit, and the one reader. Imports no torch; everybody uses it."""
 
-from jobs.results.commit import Committed, commit, pin, require_pin
+from jobs.results.commit import Committed, commit
+from jobs.results.compaction import Compaction, compact
 from jobs.results.failures import Failure, FailureKind, next_attempt, quarantined, read_failures, record_failure
 from jobs.results.launches import Launch, read_launches, write_launch
-from jobs.results.reader import done, read_trials
+from jobs.results.local_store import LocalStore
+from jobs.results.opening import open_store, require_writable
+from jobs.results.parquet import Problem
+from jobs.results.pins import pin, require_pin
+from jobs.results.reader import DamagedIndexWarning, done, read_trials, uncovered
 from jobs.results.schema import Role, comparable_columns, schema
-from jobs.results.store import LocalStore, Store, open_store, require_writable
+from jobs.results.store import Store
 from jobs.results.studies import StudyRecord, record_study, recorded_studies
+from jobs.results.verify import Finding, verify
 
 __all__ = [
     "Committed",
+    "Compaction",
+    "DamagedIndexWarning",
     "Failure",
     "FailureKind",
+    "Finding",
     "Launch",
     "LocalStore",
+    "Problem",
     "Role",
     "Store",
     "StudyRecord",
     "commit",
+    "compact",
     "comparable_columns",
     "done",
     "next_attempt",
@@ -33,5 +44,7 @@ __all__ = [
     "require_pin",
     "require_writable",
     "schema",
+    "uncovered",
+    "verify",
     "write_launch",
 ]

@@ -1,19 +1,15 @@
 """Putting a finished trial into the results root: once, whole, by the actor that ran it."""
 
 import hashlib
-import io
-import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jobs.errors import ResultsConflict
-from jobs.results.layout import conflict_key, pin_key, trial_key
-from jobs.results.reader import decode
+from jobs.results.layout import conflict_key, trial_key
+from jobs.results.parquet import decode_trial, encode
 from jobs.results.schema import comparable_columns, schema
-from jobs.results.store import Store
+from jobs.results.store import Store, require_present
 
 
 class Committed(StrEnum):
@@ -30,60 +26,30 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
     When the trial is there already, nothing is overwritten. If the numbers there are others, from the
     same kind of device, the new rows go to ``conflicts/``.
 
+    NEW means that this call put the result there, also when the storage's reply was lost and the request sent
+    again (``Store.create``). A process that was killed after its result went there, and starts over, gets
+    ALREADY_THERE: equal numbers are never a conflict, whoever wrote them.
+
     Args:
-        rows: one mapping an evaluation, with all columns of the kind's schema.
+        rows: one mapping an evaluation, with all columns of the kind's schema, no epoch twice.
+
+    Raises:
+        DamagedFile: when a file that is not this trial's result stands in its place.
+        StorageFailure: when the storage fails; the result is there or it is not, and committing again is right.
     """
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema(kind))
     table.validate(full=True)
     (trial_id,) = set(table["trial_id"].to_pylist())
-    key = trial_key(kind, trial_id)
-    data = encode(table)
+    assert len(table["epoch"].unique()) == len(table), f"{trial_id} has two rows for one epoch"
+    key, data = trial_key(kind, trial_id), encode(table)
     if store.create(key, data):
         return Committed.NEW
-    present = decode(store.read(key), kind, f"{store.uri}/{key}")
+    standing = require_present(store, key, "the result of the trial to be committed")
+    present = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
     if _same_numbers(present, table, kind) or _device_kinds(present) != _device_kinds(table):
         return Committed.ALREADY_THERE
     store.create(conflict_key(kind, trial_id, hashlib.sha256(data).hexdigest()[:16]), data)
     return Committed.CONFLICT
-
-
-def pin(store: Store, what: str, name: str, sha256: str) -> None:
-    """Hold that ``name`` stands for one digest in this root; the first commit decides which.
-
-    Args:
-        what: ``sources`` or ``datasets``.
-
-    Raises:
-        ResultsConflict: when the root knows another digest under the name.
-    """
-    key = pin_key(what, name)
-    if not store.create(key, json.dumps({"name": name, "sha256": sha256}).encode()):
-        require_pin(store, what, name, sha256)
-
-
-def require_pin(store: Store, what: str, name: str, sha256: str) -> None:
-    """Hold ``name`` against what this root has pinned, if it has; nothing is written.
-
-    Raises:
-        ResultsConflict: when the root knows another digest under the name.
-    """
-    try:
-        pinned = json.loads(store.read(pin_key(what, name)))["sha256"]
-    except FileNotFoundError:
-        return
-    if pinned != sha256:
-        raise ResultsConflict(
-            f"in {store.uri} the name {name!r} among the {what} stands for sha256 {pinned}, here it stands for "
-            f"{sha256}; results of both under one name could not be told apart. Use the first file again, or "
-            "another results root"
-        )
-
-
-def encode(table: pa.Table) -> bytes:
-    """One Parquet file in memory."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 def _same_numbers(left: pa.Table, right: pa.Table, kind: str) -> bool:

@@ -60,7 +60,7 @@ def read_failures(store: Store) -> list[Failure]:
     Raises:
         DamagedFile: naming a record that cannot be read.
     """
-    return sorted(_read(store, key) for key in store.keys("failures"))
+    return sorted(read_failure(store, key) for key in store.keys("failures"))
 
 
 def quarantined(failures: Iterable[Failure]) -> set[str]:
@@ -72,7 +72,8 @@ def quarantined(failures: Iterable[Failure]) -> set[str]:
     return {trial for trial, signatures in errors.items() if len(signatures) > 1 and len(set(signatures[-2:])) == 1}
 
 
-def _read(store: Store, key: str) -> Failure:
+def read_failure(store: Store, key: str) -> Failure:
+    """One failed attempt. Raises DamagedFile, naming it, when it cannot be read."""
     try:
         record = json.loads(store.read(key))
         return Failure(**{**record, "kind": FailureKind(record["kind"])})

@@ -36,8 +36,8 @@ class Launch(NamedTuple):
 
 
 def write_launch(store: Store, launch: Launch) -> None:
-    """Write a launch down, or its newest heartbeat over it."""
-    store.replace(launch_key(launch.launch), json.dumps(launch._asdict()).encode())
+    """Write a launch down, or its newest heartbeat over it: whole, but not fsynced, for the next comes soon."""
+    store.replace(launch_key(launch.launch), json.dumps(launch._asdict()).encode(), durable=False)
 
 
 def read_launches(store: Store) -> list[Launch]:
@@ -46,7 +46,7 @@ def read_launches(store: Store) -> list[Launch]:
     Raises:
         DamagedFile: naming a record that cannot be read.
     """
-    return sorted((_read(store, key) for key in store.keys("launches")), key=lambda launch: launch.launch)
+    return sorted((read_launch(store, key) for key in store.keys("launches")), key=lambda launch: launch.launch)
 
 
 def timestamp() -> str:
@@ -54,7 +54,8 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _read(store: Store, key: str) -> Launch:
+def read_launch(store: Store, key: str) -> Launch:
+    """One launch. Raises DamagedFile, naming it, when it cannot be read."""
     try:
         record: dict[str, Any] = json.loads(store.read(key))
         return Launch(**{**record, "in_flight": tuple(record["in_flight"])})

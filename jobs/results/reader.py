@@ -1,64 +1,148 @@
-"""The one reader of results: which trials are done, and all their rows. No torch."""
+"""The one reader of results: which trials are done, and all their rows. No torch.
 
-import io
+The trial files are the truth. Compacted rows (``index``) stand in for files that are there, never for more:
+a trial whose file was taken away is not read from the index.
+"""
+
+import warnings
+from bisect import bisect
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, pairwise
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from jobs.errors import DamagedFile
-from jobs.results.layout import trial_id_of, trials_prefix
+from jobs.results.index import read_compacted, read_index
+from jobs.results.layout import trial_id_at, trials_prefix
+from jobs.results.parquet import DamagedResult, Problem, decode_trial
 from jobs.results.schema import schema
-from jobs.results.store import Store
+from jobs.results.store import Store, require_present
 
 _READERS = 16  # threads; reading small files waits more than it computes
 
 
+class DamagedIndexWarning(UserWarning):
+    """The compacted index cannot be used; results were read, slowly, from the trial files instead."""
+
+
 def done(store: Store, kind: str) -> set[str]:
-    """The ids of the finished trials of a kind, by their file names alone."""
-    return {trial_id_of(key) for key in store.keys(trials_prefix(kind))}
+    """The ids of the finished trials of a kind, by their file names alone; files of other names count for nothing."""
+    ids = (trial_id_at(key, kind) for key in store.keys(trials_prefix(kind)))
+    return {trial_id for trial_id in ids if trial_id is not None}
 
 
-def read_trials(store: Store, kind: str) -> pa.Table:
-    """The rows of all finished trials of a kind, in order of trial id and epoch.
+def uncovered(store: Store, kind: str) -> int:
+    """How many finished trials the compacted index lacks: one listing and one small read.
+
+    A damaged index covers nothing. The count is of files, so it is too small by those that were taken away by
+    hand since the last compaction.
+    """
+    try:
+        entry = read_index(store).get(kind)
+    except DamagedFile:
+        entry = None
+    return max(len(done(store, kind)) - (entry.trials if entry else 0), 0)
+
+
+def read_trials(store: Store, kind: str, columns: list[str] | None = None) -> pa.Table:
+    """The rows of all finished trials of a kind, in order of trial id and epoch, each once.
+
+    Every trial that was committed before the call is in, whatever is committed, compacted, deleted from
+    ``compact/`` or killed meanwhile. A damaged index is passed over with a ``DamagedIndexWarning``: nothing is lost,
+    it is only slow until the next ``compact``.
+
+    Args:
+        columns: the columns to return, in this order; None: all. Fewer are read faster.
 
     Raises:
         DamagedFile: naming the first file that is not a result of the kind; none is skipped.
     """
-    keys = sorted(store.keys(trials_prefix(kind)), key=trial_id_of)
-    with ThreadPoolExecutor(_READERS) as pool:
-        tables = list(pool.map(lambda key: _read(store, kind, key), keys))
-    return pa.concat_tables(tables) if tables else schema(kind).empty_table()
+    wanted = schema(kind).names if columns is None else columns
+    needed = list(dict.fromkeys(["trial_id", "epoch", *wanted]))
+    return with_files(store, kind, _compacted(store, kind, needed), needed).select(wanted)
 
 
-def decode(data: bytes, kind: str, path: str) -> pa.Table:
-    """Bytes of a Parquet file to a table with exactly the columns of the kind's schema.
+def with_files(store: Store, kind: str, compacted: pa.Table | None, columns: list[str]) -> pa.Table:
+    """These compacted rows (None: none) as far as their trials' files are there, and the rows of all other files.
+
+    Args:
+        columns: those that ``compacted`` has, ``trial_id`` and ``epoch`` among them.
+    """
+    table = schema(kind).empty_table().select(columns) if compacted is None else compacted
+    files = trial_files(store, kind)
+    covered = set(table["trial_id"].unique().to_pylist())
+    gone = covered - files.keys()
+    if gone:
+        table = table.filter(pc.invert(pc.is_in(table["trial_id"], pa.array(gone, pa.string()))))
+    fresh = read_files(store, kind, {trial: key for trial, key in files.items() if trial not in covered})
+    return _merged(table, fresh.select(columns))
+
+
+def trial_files(store: Store, kind: str) -> dict[str, str]:
+    """Trial id to key of every finished trial of a kind, by one listing.
 
     Raises:
-        DamagedFile: with ``path``, when it is not Parquet or has other columns.
+        DamagedResult: naming the first file that has not the name of a result.
     """
+    files = {}
+    for key in store.keys(trials_prefix(kind)):
+        trial_id = trial_id_at(key, kind)
+        if trial_id is None:
+            raise foreign(store, key)
+        files[trial_id] = key
+    return files
+
+
+def foreign(store: Store, key: str) -> DamagedResult:
+    return DamagedResult(
+        Problem.FOREIGN,
+        f"only results lie under {store.uri}/trials; {store.uri}/{key} has not the name and folder of one. "
+        "Move it away",
+    )
+
+
+def read_files(store: Store, kind: str, files: Mapping[str, str]) -> pa.Table:
+    """The rows of these trial files (id to key), in order of trial id and epoch."""
+
+    def read(trial_id: str) -> pa.Table:
+        key = files[trial_id]
+        data = require_present(store, key, "a result that was listed")
+        return decode_trial(data, kind, trial_id, f"{store.uri}/{key}")
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        tables = list(pool.map(read, sorted(files)))
+    return pa.concat_tables([schema(kind).empty_table(), *tables]).combine_chunks()
+
+
+def _compacted(store: Store, kind: str, columns: list[str]) -> pa.Table | None:
     try:
-        table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedFile(
-            f"{path} is not a readable Parquet file ({error}); move it away and resume: its trial runs again"
-        ) from error
-    expected = schema(kind)
-    missing = [name for name in expected.names if name not in table.column_names]
-    unknown = [name for name in table.column_names if name not in expected.names]
-    if missing or unknown:
-        raise DamagedFile(
-            f"{path} has not the columns of a {kind} result: missing {missing or 'none'}, unknown "
-            f"{unknown or 'none'}; it was written by another version of DeltaSweep or is not a result at all. "
-            "Read it with that version, or move it away and resume: its trial runs again"
-        )
-    return table.select(expected.names).cast(expected)
+        return read_compacted(store, kind, columns)
+    except DamagedFile as error:
+        warnings.warn(str(error), DamagedIndexWarning, stacklevel=3)
+        return None
 
 
-def _read(store: Store, kind: str, key: str) -> pa.Table:
-    path = f"{store.uri}/{key}"
-    table = decode(store.read(key), kind, path)
-    found = set(table["trial_id"].to_pylist())
-    if found != {trial_id_of(key)}:
-        raise DamagedFile(f"{path} holds the trial {sorted(found)}, not the one its name says; move it away and resume")
-    return table.sort_by("epoch")
+def _merged(left: pa.Table, right: pa.Table) -> pa.Table:
+    """Two tables without a trial in common, each in order, as one in order.
+
+    Slices of the first around the trials of the second: nothing is copied, where a sort takes a second for
+    14,400 trials.
+    """
+    trials, starts = _runs(left)
+    fresh, rows = _runs(right)
+    pieces, at = [], 0
+    for trial, (start, end) in zip(fresh, pairwise(rows), strict=True):
+        until = starts[bisect(trials, trial)]
+        pieces += [left.slice(at, until - at), right.slice(start, end - start)]
+        at = until
+    pieces.append(left.slice(at))
+    return pa.concat_tables([piece for piece in pieces if len(piece)] or [left])
+
+
+def _runs(table: pa.Table) -> tuple[list[str], list[int]]:
+    """The trials of a table in order, and the row where each starts, with the table's length at the end."""
+    counts = pc.value_counts(table["trial_id"])
+    lengths = counts.field("counts").to_pylist()
+    return counts.field("values").to_pylist(), [0, *accumulate(lengths)]

@@ -4,6 +4,7 @@ Units and roles stand in the field metadata, so a Parquet file explains itself.
 """
 
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -70,14 +71,20 @@ FINETUNE_COLUMNS: tuple[Column, ...] = (
 
 _COLUMNS: dict[str, tuple[Column, ...]] = {"finetune": FINETUNE_COLUMNS}
 
+VERSIONS: dict[str, int] = {"finetune": 1}
+"""Raised whenever a kind's columns change; every file says which version it was written with."""
+
+KIND_KEY, VERSION_KEY = "deltasweep_kind", "deltasweep_schema"
+
 
 def kinds() -> tuple[str, ...]:
     """The kinds of trials that have a schema."""
     return tuple(_COLUMNS)
 
 
+@cache
 def schema(kind: str) -> pa.Schema:
-    """The Arrow schema of a kind, with ``role``, ``unit`` and ``description`` in each field's metadata."""
+    """The Arrow schema of a kind; its metadata say kind and version, each field's role, unit and description."""
     return pa.schema(
         [
             pa.field(
@@ -88,7 +95,7 @@ def schema(kind: str) -> pa.Schema:
             )
             for column in _COLUMNS[kind]
         ],
-        metadata={"deltasweep_kind": kind},
+        metadata={KIND_KEY: kind, VERSION_KEY: str(VERSIONS[kind])},
     )
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import yaml
 from pydantic import TypeAdapter
 
+from jobs.errors import DamagedFile
 from jobs.results.layout import study_key
 from jobs.results.store import Store
 from jobs.specs import Contrast
@@ -25,14 +26,20 @@ def record_study(store: Store, name: str, digest: str, text: str) -> None:
 
 
 def recorded_studies(store: Store) -> list[StudyRecord]:
-    """All studies of a root, in order of name and digest."""
-    return [_read(store, key) for key in sorted(store.keys("studies"))]
+    """All studies of a root, in order of name and digest.
+
+    Raises:
+        DamagedFile: naming a record that cannot be read.
+    """
+    return [read_study(store, key) for key in sorted(store.keys("studies"))]
 
 
-def _read(store: Store, key: str) -> StudyRecord:
-    _, name, file = key.split("/")
-    text = store.read(key).decode()
-    contrasts = yaml.safe_load(text).get("contrasts", [])
-    return StudyRecord(
-        name, file.removesuffix(".yaml"), text, TypeAdapter(tuple[Contrast, ...]).validate_python(contrasts)
-    )
+def read_study(store: Store, key: str) -> StudyRecord:
+    """One study. Raises DamagedFile, naming it, when it cannot be read."""
+    try:
+        _, name, file = key.split("/")
+        text = store.read(key).decode()
+        contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(yaml.safe_load(text).get("contrasts", []))
+    except (ValueError, AttributeError, yaml.YAMLError) as error:
+        raise DamagedFile(f"{store.uri}/{key} is not a study record ({error}); remove it") from error
+    return StudyRecord(name, file.removesuffix(".yaml"), text, contrasts)

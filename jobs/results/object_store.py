@@ -1,0 +1,164 @@
+"""A results root in a bucket: ``s3://`` (and what speaks its protocol) or ``gs://``, by obstore."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import GCSStore, S3Store
+
+from jobs.errors import InvalidRequest, StorageFailure
+from jobs.results.object_errors import explain, missing_bucket, reply_lost
+from jobs.results.store import Store
+
+_WRITER = "deltasweep-writer"
+"""Attribute of an object: which call put it there. It tells a lost reply from a lost race."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_CONDITIONAL_ATTEMPTS = 5
+
+
+class Patience(NamedTuple):
+    """How long a store that fails is tried again; the pause doubles from ``first_pause`` to ``longest_pause`` (s)."""
+
+    request_seconds: float = 120.0
+    retries: int = 10
+    total_seconds: float = 180.0
+    first_pause: float = 0.1
+    longest_pause: float = 15.0
+
+
+class ObjectStore(Store):
+    """A prefix in a bucket that honours conditional writes: S3 does, so do GCS, R2, MinIO and others.
+
+    Credentials, region and endpoint come from the environment (``AWS_...``, ``GOOGLE_...``) or the machine's role,
+    on each machine its own; nothing of them is kept or written. An object appears whole, by one request, and is durable
+    once that is answered; there are no temporary files. Answers 500 and 503, refused connections and timeouts
+    are tried again with growing pauses (``Patience``) before they become a ``StorageFailure``.
+    """
+
+    def __init__(self, uri: str, patience: Patience = Patience()) -> None:  # noqa: B008  # a tuple, never changed
+        scheme, bucket, prefix = _parts(uri)
+        self.uri = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")
+        self._patience = patience
+        self._bucket = _open(scheme, bucket, prefix, patience)
+
+    def create(self, key: str, data: bytes) -> bool:
+        return self._put_if(key, data, "create")
+
+    def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        with self._explained():
+            obstore.put(self._bucket, key, data)
+
+    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        if expected is None:
+            return self.create(key, data)
+        try:
+            with self._explained():
+                present = obstore.get(self._bucket, key)
+                if bytes(present.bytes()) != expected:
+                    return False
+        except FileNotFoundError:
+            return False
+        version = {name: value for name in ("e_tag", "version") if (value := present.meta[name]) is not None}
+        return self._put_if(key, data, version)
+
+    def read(self, key: str) -> bytes:
+        with self._explained():
+            return obstore.get(self._bucket, key).bytes().to_bytes()
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        with self._explained():
+            for page in obstore.list(self._bucket, prefix):
+                yield from (item["path"] for item in page)
+
+    def delete(self, key: str) -> None:
+        try:
+            with self._explained():
+                obstore.delete(self._bucket, key)
+        except FileNotFoundError:
+            return  # S3 says nothing here, GCS does
+
+    def _put_if(self, key: str, data: bytes, condition: object) -> bool:
+        """One conditional PUT, sent again when its reply was lost: the writer's mark says whose object stands there."""
+        writer, until = uuid.uuid4().hex, time.monotonic() + self._patience.total_seconds
+        failure: Exception
+        for attempt in range(_CONDITIONAL_ATTEMPTS):
+            try:
+                obstore.put(self._bucket, key, data, mode=condition, attributes={_WRITER: writer})  # type: ignore[arg-type]
+                return True
+            except (AlreadyExistsError, PreconditionError) as error:
+                failure = error
+                present = self._writer(key)
+                # S3 also answers so while another conditional write is in flight, and then nothing may be there
+                if present is not None or condition != "create":
+                    return present == writer
+            except (BaseError, FileNotFoundError) as error:
+                failure = error
+                if not reply_lost(error):
+                    break
+            if time.monotonic() > until:
+                break
+            time.sleep(min(self._patience.first_pause * 2**attempt, self._patience.longest_pause))
+        raise explain(failure, self.uri) from failure
+
+    def _writer(self, key: str) -> str | None:
+        """The mark of the object that stands there; None: there is none."""
+        try:
+            with self._explained():
+                return obstore.get(self._bucket, key, options={"head": True}).attributes.get(_WRITER, "")
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """The client's errors as ``StorageFailure``; an absent object stays FileNotFoundError."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if missing_bucket(error):
+                raise explain(error, self.uri) from error
+            raise
+        except (BaseError, OSError) as error:
+            if isinstance(error, StorageFailure):
+                raise
+            raise explain(error, self.uri) from error
+
+
+def _parts(uri: str) -> tuple[str, str, str]:
+    scheme, _, rest = uri.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    prefix = prefix.strip("/")
+    if scheme not in ("s3", "gs") or not bucket or "//" in prefix:
+        raise InvalidRequest(
+            "a results root is a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, without empty parts; "
+            f"given: {uri}. Mend --results"
+        )
+    return scheme, bucket, prefix
+
+
+def _open(scheme: str, bucket: str, prefix: str, patience: Patience) -> S3Store | GCSStore:
+    """The client. Plain HTTP is spoken only to an endpoint that the environment names so."""
+    plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
+    request, total = timedelta(seconds=patience.request_seconds), timedelta(seconds=patience.total_seconds)
+    settings = {
+        "prefix": prefix or None,
+        "client_options": {"timeout": request, **({"allow_http": True} if plain else {})},
+        "retry_config": {
+            "max_retries": patience.retries,
+            "retry_timeout": total,
+            "backoff": {
+                "init_backoff": timedelta(seconds=patience.first_pause),
+                "max_backoff": timedelta(seconds=patience.longest_pause),
+                "base": 2,
+            },
+        },
+    }
+    try:
+        return S3Store(bucket, **settings) if scheme == "s3" else GCSStore(bucket, **settings)  # type: ignore[arg-type]
+    except (BaseError, ValueError) as error:
+        raise explain(error, f"{scheme}://{bucket}") from error

@@ -1,0 +1,43 @@
+"""From the text after ``--results`` to a store."""
+
+import uuid
+from pathlib import Path
+
+from jobs.errors import InvalidRequest, StorageFailure
+from jobs.results.local_store import TEMPORARY, LocalStore
+from jobs.results.store import Store
+
+
+def open_store(root: str | Path) -> Store:
+    """The store of a results root: a directory, or an ``s3://`` or ``gs://`` prefix; made by the first object in it.
+
+    Nothing is contacted yet. ``open_store(store.uri)`` opens the same root.
+
+    Raises:
+        InvalidRequest: for a root that is a file, or a kind of storage that cannot be used.
+    """
+    text = str(root)
+    if "://" in text:
+        from jobs.results.object_store import ObjectStore  # local roots need not load a client for object stores
+
+        return ObjectStore(text)
+    path = Path(text).expanduser().absolute()
+    if path.exists() and not path.is_dir():
+        raise InvalidRequest(f"a results root is a directory; {path} is a file. Name another place")
+    return LocalStore(path)
+
+
+def require_writable(store: Store) -> None:
+    """Fail now rather than after the first hour of training.
+
+    Raises:
+        InvalidRequest: when nothing can be written below the root; nothing is left behind.
+    """
+    key = f"{TEMPORARY}/write-test-{uuid.uuid4().hex}"
+    try:
+        store.create(key, b"")
+        store.delete(key)
+    except StorageFailure as error:
+        raise InvalidRequest(
+            f"the results root must be writable; {store.uri} is not: {error} (or choose another with --results)"
+        ) from error

@@ -1,0 +1,144 @@
+"""Tables of results as Parquet bytes, and back, with everything checked that a reader relies on."""
+
+import io
+from enum import StrEnum
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.errors import DamagedFile
+from jobs.results.schema import KIND_KEY, VERSION_KEY, VERSIONS, schema
+
+_ROW_GROUP = 122_880
+"""DuckDB works through a file in groups of this many rows."""
+
+
+class Problem(StrEnum):
+    """What can be wrong, or worth knowing, about a file of a results root."""
+
+    TORN = "torn"
+    """Not a readable file of its format: cut short, altered, or something else altogether."""
+    WRONG_VERSION = "wrong-version"
+    """Written with another version of the schema."""
+    WRONG_CONTENT = "wrong-content"
+    """Readable, but not the rows of the trial that its name says."""
+    DUPLICATE_ROWS = "duplicate-rows"
+    """Two rows for one trial and epoch."""
+    FOREIGN = "foreign"
+    """A file where only results may lie."""
+    MISNAMED = "misnamed"
+    """A result under a name or in a folder where nobody looks for it."""
+    CONFLICT = "conflict"
+    """Other numbers under the id of a finished trial."""
+    OTHER_DIGEST = "other-digest"
+    """Made with other weights or data than the root has pinned under their name."""
+    UNREADABLE_RECORD = "unreadable-record"
+    """A failure, launch, study or pin that cannot be read."""
+    DAMAGED_INDEX = "damaged-index"
+    """The compacted files, or what names them; they can be made again."""
+    WITHOUT_FILE = "without-file"
+    """In the compacted index, but the trial's own file is gone: the trial is not done, its rows are not read."""
+    UNPLANNED = "unplanned"
+    """A result that no planned trial asks for."""
+    LEFTOVER_CHECKPOINT = "leftover-checkpoint"
+    """Of a trial that is done."""
+    STALE_TEMPORARY = "stale-temporary"
+    """Left by a killed process."""
+
+    @property
+    def harmless(self) -> bool:
+        """Information: nothing is wrong with any result."""
+        return self in (Problem.UNPLANNED, Problem.LEFTOVER_CHECKPOINT, Problem.STALE_TEMPORARY)
+
+
+class DamagedResult(DamagedFile):
+    """A file of results that cannot be used; ``problem`` says in which way."""
+
+    def __init__(self, problem: Problem, message: str) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+def encode(table: pa.Table) -> bytes:
+    """One Parquet file in memory, every page with a checksum."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def decode(data: bytes, kind: str, path: str, columns: list[str] | None = None) -> pa.Table:
+    """Bytes of a Parquet file to a table with exactly the columns of the kind's schema, or those asked for.
+
+    Raises:
+        DamagedResult: with ``path``, when it is not Parquet, or of another version or kind, or has other columns.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        _require_version(file.schema_arrow.metadata or {}, kind, path)
+        _require_columns(file.schema_arrow, kind, path)
+        wanted = pa.schema([schema(kind).field(name) for name in columns or schema(kind).names], schema(kind).metadata)
+        # small files are read many at a time, so by one thread each
+        table = file.read(wanted.names, use_threads=len(data) > 1_000_000)
+        return pa.Table.from_arrays(table.select(wanted.names).columns, schema=wanted)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedResult(
+            Problem.TORN,
+            f"{path} is not a readable Parquet file ({error}); move it away and resume: its trial runs again",
+        ) from error
+
+
+def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> pa.Table:
+    """The rows of one trial's file, in order of epoch.
+
+    Raises:
+        DamagedResult: as ``decode``, and when it holds another trial, or an epoch twice.
+    """
+    table = decode(data, kind, path)
+    found = pc.unique(table["trial_id"]).to_pylist()
+    if found != [trial_id]:
+        raise DamagedResult(
+            Problem.WRONG_CONTENT,
+            f"{path} holds the trial {found}, not the one its name says; move it away and resume",
+        )
+    epochs = table["epoch"].to_pylist()
+    if len(set(epochs)) < len(epochs):
+        raise DamagedResult(
+            Problem.DUPLICATE_ROWS,
+            f"a result has one row an epoch; {path} has the epochs {epochs}; move it away and resume",
+        )
+    return table if epochs == sorted(epochs) else table.sort_by("epoch")
+
+
+def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> None:
+    found_kind, found = (metadata.get(key.encode(), b"").decode(errors="replace") for key in (KIND_KEY, VERSION_KEY))
+    expected = str(VERSIONS[kind])
+    if not found or found_kind != kind:
+        raise DamagedResult(
+            Problem.WRONG_CONTENT,
+            f"{path} is Parquet, but not a {kind} result of DeltaSweep (kind {found_kind or 'none'}, schema "
+            f"{found or 'none'}); move it away. If a trial of that name is wanted, resume runs it again",
+        )
+    if found != expected:
+        older = found.isdigit() and int(found) < int(expected)
+        raise DamagedResult(
+            Problem.WRONG_VERSION,
+            f"{path} has version {found} of the {kind} schema, this DeltaSweep reads version {expected}; "
+            f"it was written by {'an older' if older else 'a newer'} DeltaSweep. Read this root with that one, "
+            "or move the file away and resume: its trial runs again",
+        )
+
+
+def _require_columns(found: pa.Schema, kind: str, path: str) -> None:
+    expected = schema(kind)
+    missing = [name for name in expected.names if name not in found.names]
+    unknown = [name for name in found.names if name not in expected.names]
+    other = [name for name in expected.names if name in found.names and found.field(name) != expected.field(name)]
+    if not (missing or unknown or other):
+        return
+    raise DamagedResult(
+        Problem.WRONG_CONTENT,
+        f"{path} has not the columns of a {kind} result: missing {missing or 'none'}, unknown {unknown or 'none'}, "
+        f"of another type {other or 'none'}; it is not a result, or was changed. Move it away and resume: its trial "
+        "runs again",
+    )

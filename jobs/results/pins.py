@@ -1,0 +1,57 @@
+"""Pins: the digest that the name of a source or dataset stands for in a results root."""
+
+import json
+
+from jobs.errors import DamagedFile, ResultsConflict
+from jobs.results.layout import pin_key
+from jobs.results.store import Store
+
+
+def pin(store: Store, what: str, name: str, sha256: str) -> None:
+    """Hold that ``name`` stands for one digest in this root; the first commit decides which.
+
+    Args:
+        what: ``sources`` or ``datasets``.
+
+    Raises:
+        ResultsConflict: when the root knows another digest under the name.
+        DamagedFile: when what it knows cannot be read.
+    """
+    key = pin_key(what, name)
+    if not store.create(key, json.dumps({"name": name, "sha256": sha256}).encode()):
+        require_pin(store, what, name, sha256)
+
+
+def require_pin(store: Store, what: str, name: str, sha256: str) -> None:
+    """Hold ``name`` against what this root has pinned, if it has; nothing is written.
+
+    Raises:
+        ResultsConflict: when the root knows another digest under the name.
+        DamagedFile: when what it knows cannot be read.
+    """
+    try:
+        pinned = read_pin(store, pin_key(what, name))
+    except FileNotFoundError:
+        return
+    if pinned != sha256:
+        raise ResultsConflict(
+            f"in {store.uri} the name {name!r} among the {what} stands for sha256 {pinned}, here it stands for "
+            f"{sha256}; results of both under one name could not be told apart. Use the first file again, or "
+            "another results root"
+        )
+
+
+def read_pin(store: Store, key: str) -> str:
+    """The pinned digest.
+
+    Raises:
+        FileNotFoundError: when nothing is pinned there.
+        DamagedFile: when the pin cannot be read.
+    """
+    try:
+        return str(json.loads(store.read(key))["sha256"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedFile(
+            f"{store.uri}/{key} is not a pin ({error!r}); remove it: the next commit pins again, and "
+            "`deltasweep verify` then says whether the results agree"
+        ) from error

@@ -1,0 +1,232 @@
+"""Everything that can be found wrong in a results root, all of it, with what to do."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from jobs.errors import DamagedFile
+from jobs.results.failures import read_failure
+from jobs.results.index import read_compacted, read_index
+from jobs.results.launches import read_launch
+from jobs.results.layout import COMPACT, CURRENT, trial_id_at, trial_id_of, trials_prefix
+from jobs.results.parquet import DamagedResult, Problem, decode_trial
+from jobs.results.pins import read_pin
+from jobs.results.reader import done, foreign
+from jobs.results.schema import kinds
+from jobs.results.store import Store, require_present
+from jobs.results.studies import read_study
+
+_READERS = 16
+_STALE_AFTER = timedelta(days=1)
+_PINNED = (("sources", "source", "weights_sha256"), ("datasets", "dataset", "dataset_sha256"))
+"""Folder of the pins, column of the name, column of the digest."""
+
+
+class Finding(NamedTuple):
+    """One thing about one file."""
+
+    problem: Problem
+    key: str
+    """The file, relative to the root."""
+    advice: str
+    """What is wrong, with the full path, and what to do."""
+
+
+class _Trial(NamedTuple):
+    key: str
+    trial_id: str
+    table: pa.Table
+
+
+def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
+    """Read a whole root and report everything that is wrong, or worth knowing (``Problem.harmless``).
+
+    Nothing is changed. A finding never keeps another from being found. While trials run or compactions are
+    at work, what is just being written can show up as a leftover; it is gone when asked again.
+
+    Args:
+        planned: the ids of all trials that any study wants; None: do not look for unplanned ones.
+
+    Returns:
+        Findings in order of key.
+
+    Raises:
+        StorageFailure: when the storage itself fails.
+    """
+    finished: set[str] = set()
+    findings = list(_outside_kinds(store))
+    for kind in kinds():
+        trials, found = _read_all(store, kind)
+        findings += [*found, *_pins(store, trials), *_index(store, kind, trials)]
+        finished |= done(store, kind)
+    findings += _current(store)
+    if planned is not None:
+        findings += _unplanned(store, finished - set(planned))
+    findings += [*_conflicts(store), *_records(store), *_checkpoints(store, finished), *_temporaries(store)]
+    return sorted(set(findings), key=lambda finding: (finding.key, finding.problem))
+
+
+def _outside_kinds(store: Store) -> Iterator[Finding]:
+    for key in store.keys("trials"):
+        if not any(key.startswith(f"{trials_prefix(kind)}/") for kind in kinds()):
+            yield Finding(Problem.FOREIGN, key, str(foreign(store, key)))
+
+
+def _read_all(store: Store, kind: str) -> tuple[list[_Trial], list[Finding]]:
+    """Every trial file of a kind: those that can be read, and what is wrong with the others."""
+
+    def read(key: str) -> _Trial | Finding:
+        try:
+            return _read(store, kind, key)
+        except DamagedResult as error:
+            return Finding(error.problem, key, str(error))
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        results = list(pool.map(read, sorted(store.keys(trials_prefix(kind)))))
+    return [r for r in results if isinstance(r, _Trial)], [r for r in results if isinstance(r, Finding)]
+
+
+def _read(store: Store, kind: str, key: str) -> _Trial:
+    trial_id = trial_id_at(key, kind)
+    data = require_present(store, key, "a result that was listed")
+    if trial_id is not None:
+        return _Trial(key, trial_id, decode_trial(data, kind, trial_id, f"{store.uri}/{key}"))
+    try:
+        decode_trial(data, kind, trial_id_of(key), f"{store.uri}/{key}")
+    except DamagedResult as error:
+        raise foreign(store, key) from error
+    raise DamagedResult(
+        Problem.MISNAMED,
+        f"{store.uri}/{key} is the result of {trial_id_of(key)} in a folder where nobody looks for it; "
+        "move it to the folder named by the first two digits of its hash, or away",
+    )
+
+
+def _pins(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
+    pinned: dict[str, str | None] = {}
+    for trial in trials:
+        for folder, name_column, digest_column in _PINNED:
+            name, digest = trial.table[name_column][0].as_py(), trial.table[digest_column][0].as_py()
+            key = f"{folder}/{name}.json"
+            if key not in pinned:
+                pinned[key] = _pin(store, key)
+            if digest and pinned[key] and digest != pinned[key]:
+                yield Finding(
+                    Problem.OTHER_DIGEST,
+                    trial.key,
+                    f"{store.uri}/{trial.key} was made with {name} of sha256 {digest}, the root has pinned "
+                    f"{pinned[key]} ({key}); results of both cannot be compared. Move away those that are not wanted",
+                )
+
+
+def _pin(store: Store, key: str) -> str | None:
+    """The pinned digest; None when nothing readable is pinned (an unreadable pin is found by ``_records``)."""
+    try:
+        return read_pin(store, key)
+    except (FileNotFoundError, DamagedFile):
+        return None
+
+
+def _index(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
+    """The compacted file against the trial files."""
+    try:
+        compacted = read_compacted(store, kind)
+        entry = read_index(store).get(kind)
+    except DamagedFile as error:
+        yield Finding(Problem.DAMAGED_INDEX, COMPACT, str(error))
+        return
+    if compacted is None or entry is None:
+        return
+    for trial_id in sorted(set(compacted["trial_id"].unique().to_pylist()) - done(store, kind)):
+        yield Finding(
+            Problem.WITHOUT_FILE,
+            entry.file,
+            f"{store.uri}/{entry.file} has the trial {trial_id}, whose own file is gone: its rows are not read, and "
+            "resume runs it again. Bring its file back, or compact to forget it",
+        )
+    if _differs(compacted, trials):
+        yield Finding(
+            Problem.DAMAGED_INDEX,
+            entry.file,
+            f"{store.uri}/{entry.file} has other rows than the trial files, which were changed by hand since; delete "
+            f"{store.uri}/{COMPACT} and compact again",
+        )
+
+
+def _differs(compacted: pa.Table, trials: list[_Trial]) -> bool:
+    """Whether a trial has other rows in the index than in its file."""
+    rows = compacted.to_pandas().groupby("trial_id").indices
+    common = [trial for trial in trials if trial.trial_id in rows]
+    if not common:
+        return False
+    files = pa.concat_tables([trial.table for trial in sorted(common, key=lambda trial: trial.trial_id)])
+    kept = compacted.take(sorted(row for trial in common for row in rows[trial.trial_id]))
+    # by way of pandas, where the NaN of a diverged trial equals itself
+    return not kept.to_pandas().equals(files.to_pandas())
+
+
+def _current(store: Store) -> Iterator[Finding]:
+    try:
+        read_index(store)
+    except DamagedFile as error:
+        yield Finding(Problem.DAMAGED_INDEX, CURRENT, str(error))
+
+
+def _unplanned(store: Store, trials: set[str]) -> Iterator[Finding]:
+    for kind in kinds():
+        for key in store.keys(trials_prefix(kind)):
+            if trial_id_at(key, kind) in trials and not trial_id_of(key).startswith("imported-"):
+                yield Finding(
+                    Problem.UNPLANNED, key, f"no planned trial asks for {store.uri}/{key}; it stays and can be queried"
+                )
+
+
+def _conflicts(store: Store) -> Iterator[Finding]:
+    for key in store.keys("conflicts"):
+        yield Finding(
+            Problem.CONFLICT,
+            key,
+            f"{store.uri}/{key} holds other numbers than the finished trial of that id, from the same kind of device: "
+            "a trial was not reproducible. Compare the two files' packages and code_version; remove this one when "
+            "it is explained",
+        )
+
+
+def _records(store: Store) -> Iterator[Finding]:
+    readers: dict[str, Callable[[Store, str], object]] = {
+        "failures": read_failure,
+        "launches": read_launch,
+        "studies": read_study,
+        "sources": read_pin,
+        "datasets": read_pin,
+    }
+    for folder, read in readers.items():
+        for key in store.keys(folder):
+            try:
+                read(store, key)
+            except DamagedFile as error:
+                yield Finding(Problem.UNREADABLE_RECORD, key, str(error))
+            except FileNotFoundError:
+                continue  # removed since it was listed
+
+
+def _checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
+    for key in store.keys("checkpoints"):
+        if key.split("/")[1] in finished:
+            yield Finding(
+                Problem.LEFTOVER_CHECKPOINT,
+                key,
+                f"{store.uri}/{key} belongs to a trial that is done; it may be removed",
+            )
+
+
+def _temporaries(store: Store) -> Iterator[Finding]:
+    for key in store.stale(_STALE_AFTER):
+        yield Finding(
+            Problem.STALE_TEMPORARY,
+            key,
+            f"{store.uri}/{key} was left by a killed process; `deltasweep compact` removes it",
+        )
