@@ -209,7 +209,7 @@ def test_content_digest_ignores_memory_layout() -> None:
 
 
 def test_unknown_dataset() -> None:
-    with pytest.raises(InvalidRequest, match="unknown dataset 'imagenet9'; known datasets: .*cifar10, .*mnist"):
+    with pytest.raises(InvalidRequest, match=r"unknown dataset 'imagenet9'; known datasets: .*cifar10, .*mnist"):
         load_dataset("imagenet9", 32)
 
 

@@ -1,0 +1,249 @@
+"""The command line without Ray: exit codes, one clear message, nothing half-made, no torch where none is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from jobs.results import commit, open_store
+from orchestrator.expansion import expand
+from orchestrator.study_files import load_study
+from tests.jobs.support import result_rows
+
+SOURCE = Path(__file__).parents[2]
+RUN = """
+import sys
+sys.argv[0] = "deltasweep"
+import atexit
+from orchestrator.cli import main
+heavy = ("torch", "torchvision", "ray", "robustness", "sklearn")
+atexit.register(lambda: print("LOADED", *[name for name in heavy if name in sys.modules], file=sys.stderr))
+main()
+"""
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    message: str
+    loaded: set[str]
+
+
+@pytest.fixture
+def deltasweep(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Run the command as a user would, in an empty folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+
+    def run(*arguments: str) -> Result:
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "200", "NO_COLOR": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        message, _, loaded = done.stderr.rpartition("LOADED")
+        return Result(done.returncode, done.stdout, message.strip(), set(loaded.split()))
+
+    run.folder = folder  # type: ignore[attr-defined]
+    return run
+
+
+def assert_refused(result: Result, folder: Path) -> None:
+    """Exit code 2, one message, no traceback, nothing written."""
+    assert result.code == 2
+    assert result.message.startswith("deltasweep: ")
+    assert "Traceback" not in result.message
+    assert result.out == ""
+    assert list(folder.iterdir()) == []
+
+
+# --- plan ---
+
+
+@pytest.mark.parametrize(("name", "trials"), [("paper", "14,400"), ("paper-table4", "12,576")])
+def test_plan_of_the_paper(deltasweep, name: str, trials: str) -> None:  # type: ignore[no-untyped-def]
+    result = deltasweep("plan", name)
+    assert result.code == 0
+    assert result.out.startswith(f"{name}: {trials} trials: 0 done, {trials} pending")
+    assert result.message == ""
+    assert result.loaded == set(), "planning loads neither torch nor ray"
+
+
+def test_plan_as_json_counts_what_a_root_has(deltasweep) -> None:  # type: ignore[no-untyped-def]
+    root = deltasweep.folder / "root"
+    trial = expand(load_study("demo"))[0].trial_id
+    commit(open_store(root), "finetune", result_rows(trial))
+    result = deltasweep("plan", "demo", "--results", "root", "--json")
+    plan = json.loads(result.out)
+    planned = len(expand(load_study("demo")))
+    assert result.code == 0
+    assert (plan["study"], plan["trials"], plan["done"], plan["pending"]) == ("demo", planned, 1, planned - 1)
+    assert {"quarantined", "gpu_hours", "images_trained", "images_evaluated"} <= set(plan)
+    assert result.loaded == set()
+
+
+def test_plan_makes_no_root(deltasweep) -> None:  # type: ignore[no-untyped-def]
+    assert deltasweep("plan", "demo", "--results", "root").code == 0
+    assert list(deltasweep.folder.iterdir()) == []
+
+
+# --- lists ---
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"), [("models", ["fmnist_natural", "linf_eps8"]), ("data", ["digits", "cifar100"])]
+)
+def test_lists(deltasweep, verb: str, names: list[str]) -> None:  # type: ignore[no-untyped-def]
+    result = deltasweep(verb, "list")
+    assert result.code == 0
+    assert all(name in result.out for name in names)
+    assert "…" not in result.out, "nothing is cut off"
+    assert result.loaded == set()
+
+
+def test_lists_are_whole_where_lines_are_short(deltasweep, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """Into a pipe or a file there is no width: columns keep their words."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "models", "list"],
+        cwd=SOURCE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "resnet35-w8" in done.stdout
+    assert "gaussian" in done.stdout
+
+
+# --- wrong requests ---
+
+
+def test_unknown_study(deltasweep) -> None:  # type: ignore[no-untyped-def]
+    result = deltasweep("plan", "papper")
+    assert_refused(result, deltasweep.folder)
+    assert "unknown study 'papper'; packaged studies: demo, paper, paper-table4" in result.message
+
+
+@pytest.mark.parametrize("verb", ["plan", "launch"])
+def test_a_wrong_study_file(deltasweep, tmp_path: Path, verb: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "wrong.yaml"
+    path.write_text("name: wrong\ngrid: {source: [a], dataset: [b], blocks: [3]}\nschedule: []\n", encoding="utf-8")
+    result = deltasweep(verb, str(path), "--results", "root")
+    assert_refused(result, deltasweep.folder)
+    assert f"{path}: 3 mistakes" in result.message
+    assert "line 2: grid.source[0]: unknown source 'a'" in result.message
+    assert "line 2: grid.dataset[0]: unknown dataset 'b'" in result.message
+    assert "line 3: schedule" in result.message
+    assert "ray" not in result.loaded, "the file is read before anything is started"
+
+
+@pytest.mark.parametrize("verb", ["plan", "launch"])
+def test_a_root_that_is_a_file(deltasweep, tmp_path: Path, verb: str) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    result = deltasweep(verb, "demo", "--results", str(tmp_path / "file"))
+    assert_refused(result, deltasweep.folder)
+    assert f"{tmp_path}/file is a file" in result.message
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_root_that_cannot_be_written(deltasweep) -> None:  # type: ignore[no-untyped-def]
+    trial = expand(load_study("demo"))[0].trial_id
+    result = deltasweep("run", "demo", "--trial", trial, "--results", "/proc/nowhere/root")
+    assert_refused(result, deltasweep.folder)
+    assert "the results root must be writable; /proc/nowhere/root is not" in result.message
+
+
+def test_unknown_trial(deltasweep) -> None:  # type: ignore[no-untyped-def]
+    result = deltasweep("run", "demo", "--trial", "0123456789abcdef", "--results", "root")
+    assert_refused(result, deltasweep.folder)
+    assert "study demo has no trial '0123456789abcdef'; its ids look like finetune-digits-" in result.message
+
+
+def test_a_trial_whose_data_cannot_be_read_yet(deltasweep) -> None:  # type: ignore[no-untyped-def]
+    trial = expand(load_study("paper"))[0].trial_id
+    result = deltasweep("run", "paper", "--trial", trial, "--results", "root")
+    assert result.code == 2
+    assert "weights of source 'natural' are not on this machine" in result.message
+    assert not [path for path in deltasweep.folder.rglob("*") if path.is_file()], "nothing is left half-made"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fmnist_l3", "unknown source 'fmnist_l3'; known sources: "),
+        ("natural", "'natural' is not trained by DeltaSweep"),
+    ],
+)
+def test_training_a_source_that_cannot_be_trained(deltasweep, name: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    result = deltasweep("models", "train", name)
+    assert_refused(result, deltasweep.folder)
+    assert message in result.message
+
+
+def test_training_a_source_without_its_data(deltasweep) -> None:  # type: ignore[no-untyped-def]
+    result = deltasweep("models", "train", "fmnist_natural", "--data", "nowhere")
+    assert_refused(result, deltasweep.folder)
+    assert "Fashion-MNIST is not on this machine (looked in nowhere)" in result.message
+
+
+@pytest.mark.parametrize("arguments", [["no-such-verb"], ["plan"], ["launch", "demo"], ["plan", "demo", "--jsn"]])
+def test_a_command_line_that_cannot_be_understood(deltasweep, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+    result = deltasweep(*arguments)
+    assert result.code == 2
+    assert "Usage: deltasweep" in result.message
+    assert result.loaded == set()
+
+
+# --- one trial, without Ray ---
+
+
+def test_one_trial_and_once_more(deltasweep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A trial named by the end of its id is run and committed; the second time it is done already."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        "name: tiny\ngrid: {source: [fmnist_natural], dataset: [digits], blocks: [0]}\n"
+        "schedule: [{images: [20], epochs: 1, seeds: 1, evaluate_every: 1}]\n",
+        encoding="utf-8",
+    )
+    (spec,) = expand(load_study(str(path)))
+    first = deltasweep("run", str(path), "--trial", spec.trial_id.rsplit("-", 1)[1], "--results", "root")
+    assert first.code == 0
+    assert f"{spec.trial_id}: committed" in first.out
+    again = deltasweep("run", str(path), "--trial", spec.trial_id, "--results", "root")
+    assert again.code == 0
+    assert f"{spec.trial_id} is done already" in again.out
+    assert len(list((deltasweep.folder / "root" / "trials").rglob("*.parquet"))) == 1
+    assert deltasweep("plan", str(path), "--results", "root").out.startswith("tiny: 1 trials: 1 done, 0 pending")
+
+
+# --- what each part may load ---
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("jobs.results", ("torch", "ray", "orchestrator", "analysis")),
+        ("jobs.checks", ("torch", "ray", "orchestrator", "analysis")),
+        ("jobs.registry.costs", ("torch", "ray")),
+        ("orchestrator.cli", ("torch", "ray", "analysis", "pyarrow")),
+        ("orchestrator.study_files", ("torch", "ray", "analysis")),
+        ("orchestrator.plan", ("torch", "ray", "analysis")),
+        ("jobs.finetune", ("ray", "orchestrator", "analysis")),
+        ("jobs.source_training", ("ray", "orchestrator", "analysis")),
+        ("jobs.records", ("ray", "orchestrator", "analysis")),
+    ],
+)
+def test_what_a_module_must_not_load(module: str, forbidden: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*[name for name in {forbidden!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=SOURCE, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

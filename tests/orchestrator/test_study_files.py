@@ -1,0 +1,427 @@
+"""Study files: every mistake at once, each with its line and what would be right; and what the packaged ones say."""
+
+from collections import Counter
+from functools import cache
+
+import pytest
+
+from jobs.errors import InvalidRequest
+from jobs.specs import FinetuneSpec, Recipe
+from orchestrator.expansion import expand
+from orchestrator.study import Study, seeds
+from orchestrator.study_files import load_study, packaged_studies, parse_study
+
+GOOD = """\
+name: mine
+grid:
+  source: [fmnist_natural, fmnist_l2_eps1]
+  dataset: [digits]
+  blocks: [0, 3]
+schedule:
+  - {images: [50, 100], epochs: 30, seeds: 2, evaluate_every: 5}
+  - {images: [-1], epochs: 10, seeds: 1, evaluate_every: 5}
+recipe: {learning_rate: 0.05}
+contrasts:
+  - {source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}
+resources: {gpu: 0.5, cpu: 1}
+"""
+
+
+def changed(*replacements: tuple[str, str]) -> str:
+    """The good study with some of its text replaced."""
+    text = GOOD
+    for old, new in replacements:
+        assert text.count(old) == 1, f"{old!r} is in the text once"
+        text = text.replace(old, new)
+    return text
+
+
+def study(*replacements: tuple[str, str]) -> Study:
+    return parse_study(changed(*replacements), "mine.yaml")
+
+
+def refusal(text: str) -> list[str]:
+    """The lines of the message that a study file is refused with."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_study(text, "mine.yaml")
+    return str(caught.value).splitlines()
+
+
+def mistake(*replacements: tuple[str, str]) -> str:
+    """The one mistake of a changed study, without the head line."""
+    head, *mistakes = refusal(changed(*replacements))
+    assert head == "mine.yaml: 1 mistake"
+    assert len(mistakes) == 1
+    return mistakes[0].strip()
+
+
+def ids(*replacements: tuple[str, str]) -> list[str]:
+    return [spec.trial_id for spec in expand(study(*replacements))]
+
+
+@cache
+def packaged(name: str) -> list[FinetuneSpec]:
+    """The trials of a packaged study."""
+    return expand(load_study(name))
+
+
+# --- what a good file is ---
+
+
+def test_a_good_file() -> None:
+    loaded = study()
+    assert loaded.name == "mine"
+    assert loaded.recipe == Recipe(learning_rate=0.05)
+    assert loaded.resources.gpu == 0.5
+    specs = expand(loaded)
+    # 2 sources x 2 depths x (2 sizes x 2 seeds + the whole set once)
+    assert len(specs) == len({spec.trial_id for spec in specs}) == 20
+    assert Counter(spec.images for spec in specs) == {50: 8, 100: 8, -1: 4}
+    assert {spec.seed for spec in specs} == {20_000_000, 20_100_000}
+    assert all(spec.recipe == loaded.recipe for spec in specs)
+
+
+def test_seeds_follow_formula_6() -> None:
+    assert seeds(1) == [20_000_000]
+    assert seeds(4) == [20_000_000, 20_100_000, 20_200_000, 20_300_000]
+
+
+def test_a_row_s_schedule_is_that_of_its_trials() -> None:
+    for spec in expand(study()):
+        expected = (10, 5) if spec.images == -1 else (30, 5)
+        assert (spec.epochs, spec.evaluate_every) == expected
+
+
+def test_a_size_equal_to_the_whole_set_becomes_all() -> None:
+    assert ids(("images: [-1]", "images: [1000]")) == ids()
+
+
+def test_a_resolved_study_parses_back_to_an_equal_one() -> None:
+    for loaded in (study(), *(load_study(name) for name in packaged_studies())):
+        again = parse_study(loaded.resolved(), "resolved.yaml")
+        assert again == loaded
+        assert again.digest == loaded.digest
+        assert again.resolved() == loaded.resolved()
+
+
+def test_a_resolved_study_says_every_default() -> None:
+    text = load_study("demo").resolved()
+    for word in ("momentum", "weight_decay", "frozen_batchnorm", "threads", "epoch: last", "cpu"):
+        assert word in text
+
+
+# --- identity is the grid, the schedule and the recipe ---
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        ("name: mine", "name: other"),
+        ("name: mine", "name: mine\ndescription: something else"),
+        ("{gpu: 0.5, cpu: 1}", "{gpu: 1, cpu: 2}"),
+        ("contrasts:\n  - {source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}\n", ""),
+        ("name: mine", "name: mine\ncheckpoint_every: 3"),
+    ],
+    ids=["name", "description", "resources", "contrasts", "checkpoints"],
+)
+def test_placement_does_not_change_ids(replacement: tuple[str, str]) -> None:
+    assert ids(replacement) == ids()
+    assert study(replacement).digest != study().digest, "it is another version of the file all the same"
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        ("learning_rate: 0.05", "learning_rate: 0.06"),
+        ("learning_rate: 0.05", "learning_rate: 0.05, threads: 2"),
+        ("epochs: 30, seeds: 2, evaluate_every: 5", "epochs: 31, seeds: 2, evaluate_every: 5"),
+        ("epochs: 30, seeds: 2, evaluate_every: 5", "epochs: 30, seeds: 2, evaluate_every: 6"),
+    ],
+)
+def test_what_changes_numbers_changes_ids(replacement: tuple[str, str]) -> None:
+    small = {spec.trial_id for spec in expand(study()) if spec.images != -1}
+    assert not small & set(ids(replacement))
+
+
+def test_a_recipe_written_out_is_the_default_recipe() -> None:
+    written = ("{learning_rate: 0.05}", "{learning_rate: 0.05, momentum: 0.9, batch_size: 128}")
+    assert ids(written) == ids()
+
+
+def test_more_seeds_keep_the_trials_there_were() -> None:
+    assert set(ids()) < set(ids(("seeds: 2", "seeds: 5")))
+
+
+# --- mistakes, with their lines ---
+
+
+def test_all_mistakes_are_reported_at_once_in_order_of_lines() -> None:
+    text = changed(
+        ("fmnist_l2_eps1]", "fmnist_l2]"),
+        ("[digits]", "[digit]"),
+        ("blocks: [0, 3]", "blocks: [0, 12]"),
+        ("epochs: 30", "epochs: 0"),
+        ("learning_rate", "learning_rat"),
+        ("baseline: fmnist_natural", "baseline: natural"),
+        ("gpu: 0.5", "gpu: -1"),
+    )
+    head, *mistakes = refusal(text)
+    lines = [int(mistake.split()[1].rstrip(":")) for mistake in mistakes]
+    assert lines == sorted(lines)
+    assert set(lines) == {3, 4, 5, 7, 9, 11, 12}
+    assert head == f"mine.yaml: {len(mistakes)} mistakes"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("name: mine", "nam: mine\nname: mine", "line 1: nam: unknown key (did you mean 'name'?); valid keys: name, "),
+        (
+            "  blocks: [0, 3]",
+            "  blocks: [0, 3]\n  sources: [x]",
+            "line 6: grid.sources: unknown key (did you mean 'sour",
+        ),
+        ("seeds: 2,", "seeds: 2, repeats: 3,", "line 7: schedule[0].repeats: unknown key; valid keys: images, epochs,"),
+        ("{learning_rate: 0.05}", "{momentun: 0.5}", "line 9: recipe.momentun: unknown key (did you mean 'momentum'?)"),
+        ("baseline: fmnist_n", "base: x, baseline: fmnist_n", "line 11: contrasts[0].base: unknown key (did you mean"),
+        ("gpu: 0.5", "gpus: 0.5", "line 12: resources.gpus: unknown key (did you mean 'gpu'?); valid keys: gpu, cpu"),
+        ("name: mine\n", "", "line 1: name: this key is required"),
+        ("epochs: 30, ", "", "line 7: schedule[0].epochs: this key is required"),
+        ("name: mine", "name: My study", "line 1: name: names are lower-case letters, digits, '.', '_' and '-'; it is"),
+        ("epochs: 30", "epochs: 0", "line 7: schedule[0].epochs: input should be greater than or equal to 1; it is 0"),
+        ("epochs: 30", "epochs: many", "line 7: schedule[0].epochs: input should be a valid integer"),
+        ("seeds: 2", "seeds: 0", "line 7: schedule[0].seeds: input should be greater than or equal to 1; it is 0"),
+        ("learning_rate: 0.05", "learning_rate: .nan", "line 9: recipe.learning_rate: input should be a finite number"),
+        ("learning_rate: 0.05", "fc_init: zeros", "line 9: recipe.fc_init: input should be 'normal' or 'default'"),
+        ("cpu: 1", "cpu: 0", "line 12: resources.cpu: input should be greater than 0; it is 0"),
+        ("[digits]", "[]", "line 4: grid.dataset: "),
+        ("[0, 3]", "[0, 3, -2]", "line 5: grid.blocks[2]: blocks are 0 or more, or -1 for the whole network; it is -2"),
+        ("[digits]", "[digits, digit]", "line 4: grid.dataset[1]: unknown dataset 'digit'; known: digits, cifar100"),
+    ],
+)
+def test_one_mistake(old: str, new: str, expected: str) -> None:
+    assert mistake((old, new)).startswith(expected)
+
+
+def test_an_unknown_source_says_the_known_ones() -> None:
+    message = mistake(("[fmnist_natural, fmnist_l2_eps1]", "[fmnist_natural, fmnist_l2_eps1, fmnist_l1]"))
+    assert message.startswith("line 3: grid.source[2]: unknown source 'fmnist_l1'; known: fmnist_natural, ")
+    assert "l2_eps3" in message
+
+
+@pytest.mark.parametrize("images", [9, 1001, 0, 5000, -2])
+def test_a_subset_too_small_or_too_large(images: int) -> None:
+    message = mistake(("[50, 100]", f"[50, {images}]"))
+    assert message == (
+        "line 7: schedule[0].images[1]: a subset of digits has 10 images (one a label) to 1000, or -1 for all; "
+        f"it is {images}"
+    )
+
+
+def test_a_subset_is_held_against_every_dataset() -> None:
+    message = mistake(("[digits]", "[cifar10, cifar100]"), ("[50, 100]", "[50, 100]"))
+    assert "line 7: schedule[0].images[0]: a subset of cifar100 has 100 images (one a label) to 50000" in message
+
+
+@pytest.mark.parametrize(("source", "most"), [("fmnist_natural", 11), ("natural", 16)])
+def test_blocks_beyond_the_network(source: str, most: int) -> None:
+    text = changed(
+        ("[fmnist_natural, fmnist_l2_eps1]", f"[{source}]"),
+        ("[0, 3]", f"[{most}, {most + 1}, -1]"),
+        ("contrasts:\n  - {source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}\n", ""),
+    )
+    (message,) = refusal(text)[1:]
+    assert message.strip().startswith(f"line 5: grid.blocks[1]: {source} (")
+    assert message.endswith(f"has {most} blocks; asked for {most + 1}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("[digits]", "[digits, digits]", "line 4: grid.dataset[1]: 'digits' is in the grid twice"),
+        ("[0, 3]", "[0, 3, 0]", "line 5: grid.blocks[2]: 0 is in the grid twice"),
+        ("fmnist_l2_eps1]", "fmnist_l2_eps1, fmnist_natural]", "line 3: grid.source[2]: 'fmnist_natural' is in the g"),
+        ("[50, 100]", "[50, 100, 50]", "line 7: schedule[0].images[2]: 50 images of digits are in the schedule twice"),
+        ("[-1]", "[-1, 100]", "line 8: schedule[1].images[1]: 100 images of digits are in the schedule twice"),
+        ("[50, 100]", "[50, 1000]", "line 8: schedule[1].images[0]: -1 images of digits are in the schedule twice"),
+    ],
+)
+def test_trials_that_come_twice(old: str, new: str, expected: str) -> None:
+    assert mistake((old, new)).startswith(expected)
+
+
+def test_a_contrast_of_sources_that_are_not_compared() -> None:
+    message = mistake(("baseline: fmnist_natural", "baseline: natural"))
+    assert message == (
+        "line 11: contrasts[0].baseline: 'natural' is not a source of this study's grid "
+        "(fmnist_natural, fmnist_l2_eps1)"
+    )
+
+
+def test_a_contrast_at_blocks_that_are_not_run() -> None:
+    assert mistake(("blocks: [3]", "blocks: [3, 9]")) == (
+        "line 11: contrasts[0].blocks[1]: 9 is not among this study's blocks ([0, 3])"
+    )
+
+
+def test_a_contrast_of_a_source_with_itself() -> None:
+    assert "contrasts[0]: a contrast compares two sources" in mistake(
+        ("baseline: fmnist_natural", "baseline: fmnist_l2_eps1")
+    )
+
+
+@pytest.mark.parametrize("key", ["name: again", "grid: {}"])
+def test_a_key_that_is_there_twice(key: str) -> None:
+    mistakes = refusal(GOOD + key + "\n")[1:]
+    assert any(f"{key.split(':')[0]}: the key is there twice (again in line 13)" in line for line in mistakes)
+
+
+def test_a_nested_key_that_is_there_twice() -> None:
+    assert mistake(("epochs: 30", "epochs: 30, epochs: 40")).startswith(
+        "line 7: schedule[0].epochs: the key is there twice"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("blocks: [0, 3]", "blocks: [true, 3]"),
+        ("images: [50, 100]", "images: [yes, 100]"),
+        ("images: [50, 100]", 'images: ["5", 100]'),
+        ("images: [50, 100]", "images: [5.0, 100]"),
+        ("blocks: [0, 3]", 'blocks: ["99", 3]'),
+        ("seeds: 2", "seeds: true"),
+    ],
+)
+def test_numbers_are_numbers(old: str, new: str) -> None:
+    """A word, text or fraction where a whole number belongs must not slip past the rules for numbers."""
+    refusal(changed((old, new)))
+
+
+# --- not a study at all ---
+
+
+@pytest.mark.parametrize("text", ["", "just text", "[1, 2]", "3", "null"])
+def test_a_file_that_is_no_mapping(text: str) -> None:
+    (message,) = refusal(text)
+    assert message.startswith("mine.yaml: a study is a mapping with the keys name, description, grid, schedule")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: mine\ngrid: [1, 2\n", 3),
+        ("name: mine\n\tgrid: 1\n", 2),
+        ('name: "mine\n', 2),
+        ("name: mine\nname2: a: b\n", 2),
+        ("name: *unknown\n", 1),
+        ("a: 1\n---\nb: 2\n", 2),
+        ("name: !!python/object:os.system x\n", 1),
+    ],
+)
+def test_text_that_is_not_yaml(text: str, line: int) -> None:
+    (message,) = refusal(text)
+    assert message.startswith(f"mine.yaml:{line}: not valid YAML: ")
+
+
+@pytest.mark.parametrize("text", ["1: 2\n", "name: mine\ntrue: x\n", "grid: {3: x}\n", "name: \x07\n"])
+def test_odd_files_are_refused_and_not_crashed_on(text: str) -> None:
+    refusal(text)
+
+
+@pytest.mark.parametrize("key", ["grid", "schedule", "recipe", "contrasts", "resources"])
+@pytest.mark.parametrize("value", ["null", "3", "text", "[1]", "{a: 1}", "[[1]]"])
+def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, value: str) -> None:
+    lines = GOOD.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"{key}:"))
+    end = next((i for i in range(start + 1, len(lines)) if not lines[i].startswith(" ")), len(lines))
+    text = "\n".join([*lines[:start], f"{key}: {value}", *lines[end:]])
+    assert any(f"line {start + 1}: {key}" in line for line in refusal(text))
+
+
+# --- finding files ---
+
+
+def test_unknown_study() -> None:
+    with pytest.raises(InvalidRequest, match="unknown study 'papper'; packaged studies: demo, paper, paper-table4"):
+        load_study("papper")
+
+
+@pytest.mark.parametrize("path", ["nowhere.yaml", "./nowhere", "folder/nowhere.yml"])
+def test_study_file_that_is_not_there(path: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"there is no study file {path}; packaged studies: "):
+        load_study(path)
+
+
+def test_a_study_by_its_path(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("studies") / "mine.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    assert load_study(str(path)) == study()
+
+
+def test_a_folder_is_no_study(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(InvalidRequest, match="there is no study file"):
+        load_study(str(tmp_path_factory.mktemp("mine.yaml")))
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("studies") / "mine.yaml"
+    path.write_bytes(b"name: \xff\xfe\n")
+    with pytest.raises(InvalidRequest, match=str(path)):
+        load_study(str(path))
+
+
+# --- packaged studies ---
+
+
+def test_packaged_studies() -> None:
+    assert {"demo", "paper", "paper-table4"} <= set(packaged_studies())
+    for name in packaged_studies():
+        assert load_study(name).name == name
+
+
+@pytest.mark.parametrize(("name", "trials"), [("paper", 14_400), ("paper-table4", 12_576)])
+def test_the_paper_s_studies_have_the_paper_s_trials(name: str, trials: int) -> None:
+    specs = packaged(name)
+    assert len(specs) == len({spec.trial_id for spec in specs}) == trials
+
+
+def test_the_paper_s_grid() -> None:
+    """A.3: 4 sources, 6 datasets, k of 0, 1, 3, 9; 20 seeds up to 1,600 images and 10 above."""
+    specs = packaged("paper")
+    assert {spec.source for spec in specs} == {"natural", "l2_eps3", "linf_eps4", "linf_eps8"}
+    assert {spec.dataset for spec in specs} == {"cifar100", "cifar10", "svhn", "fmnist", "kmnist", "mnist"}
+    assert {spec.blocks for spec in specs} == {0, 1, 3, 9}
+    per_cell = Counter((spec.dataset, spec.source, spec.blocks, spec.images) for spec in specs)
+    for (_, _, _, images), count in per_cell.items():
+        assert count == (20 if 0 < images <= 1600 else 10)
+    for spec in specs:
+        assert spec.epochs == (100 if 0 < spec.images <= 1600 else 150)
+
+
+def test_table_4_s_seeds() -> None:
+    counts = {spec.images: 0 for spec in packaged("paper-table4")}
+    for spec in packaged("paper-table4"):
+        counts[spec.images] += 1
+    arms = 4 * 6 * 4
+    assert {images: count // arms for images, count in counts.items()} == {
+        **dict.fromkeys((100, 200, 400, 800, 1600), 20),
+        **dict.fromkeys((3200, 6400), 10),
+        **dict.fromkeys((12800, 25600), 5),
+        -1: 1,
+    }
+
+
+def test_the_paper_s_studies_share_trials() -> None:
+    """What any study has run is never run again (promise 4)."""
+    paper, table4 = ({spec.trial_id for spec in packaged(name)} for name in ("paper", "paper-table4"))
+    assert table4 < paper
+
+
+def test_the_demo_is_as_large_as_promised() -> None:
+    """40 trials or more, at least 5 seeds, at least 30 epochs each; on what is bundled."""
+    specs = packaged("demo")
+    assert len(specs) >= 40
+    assert len({spec.seed for spec in specs}) >= 5
+    assert all(spec.epochs >= 30 for spec in specs)
+    assert {"fmnist_natural", "fmnist_l2_eps1"} <= {spec.source for spec in specs}
