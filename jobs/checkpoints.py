@@ -26,7 +26,7 @@ def save_checkpoint(store: Store, trial: Finetuning) -> None:
     """Put the trial's state under its id, whole, then drop all but the last two."""
     data = save(_tensors(trial), metadata={"state": json.dumps(_state(trial))})
     digest = hashlib.sha256(data).hexdigest()[:_DIGEST_DIGITS]
-    store.replace(checkpoint_key(trial.spec.trial_id, trial.epoch, trial.batch, digest), data)
+    store.replace(checkpoint_key(trial.spec.trial_id, trial.epoch, trial.batch, digest), data, durable=False)
     for key in _newest_first(store, trial.spec.trial_id)[KEPT:]:
         store.delete(key)
 

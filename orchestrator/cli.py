@@ -188,11 +188,51 @@ def deltas(
 def report(
     results: Root,
     folder: Annotated[Path | None, typer.Option("--out", help="Where to write it; by default ROOT/report.")] = None,
+    compare_paper: Annotated[bool, typer.Option("--compare-paper", help="Put means beside the paper's.")] = False,
 ) -> None:
     """Write figures, tables and a page."""
     import analysis
 
-    out.print(f"Report: {analysis.report(results, out=folder)}")
+    out.print(f"Report: {analysis.report(results, out=folder, compare_paper=compare_paper)}", markup=False)
+
+
+@app.command("import-trials")
+def import_trials(
+    file: Annotated[Path, typer.Argument(help="A CSV file: tidy, or as the paper's authors published theirs.")],
+    results: Root,
+) -> None:
+    """Put trials from elsewhere into a results root, marked as imported."""
+    import analysis
+
+    done = analysis.import_trials(file, results)
+    out.print(
+        f"{done.trials} trials ({done.rows} rows): {done.new} new, {done.already_there} there already, "
+        f"{done.conflicts} in conflict with what is there"
+    )
+
+
+@app.command()
+def compact(results: Root) -> None:
+    """Merge the results of finished trials into an index, so that reading them takes no time."""
+    from jobs.results import compact, open_store
+
+    done = compact(open_store(results), "finetune")
+    out.print(f"The index covers {done.trials:,} trials ({done.rows:,} rows){'' if done.written else ' already'}.")
+
+
+@app.command()
+def verify(results: Root) -> None:
+    """Read a whole results root and say everything that is wrong with it."""
+    from jobs.results import open_store, verify
+    from orchestrator.recorded import planned_trials
+
+    store = open_store(results)
+    findings = verify(store, planned_trials(store))
+    for finding in findings:
+        out.print(f"{finding.problem}: {finding.advice}", markup=False)
+    harmful = sum(not finding.problem.harmless for finding in findings)
+    out.print(f"{harmful} problems, {len(findings) - harmful} things to know.")
+    raise typer.Exit(ExitCode.SOME_FAILED if harmful else ExitCode.ALL_DONE)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """The studies that a results root knows from its launches. No torch."""
 
 from jobs.errors import InvalidRequest
-from jobs.results import Launch, Store, read_launches, recorded_studies
+from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
+from orchestrator.expansion import expand
 from orchestrator.study import Study
 from orchestrator.study_files import parse_study
 
@@ -22,10 +23,21 @@ def recorded_study(store: Store, name: str | None) -> Study:
     return _study_of(store, matching[-1])
 
 
+def planned_trials(store: Store) -> set[str] | None:
+    """The ids of all trials of all recorded studies; None when none is recorded, so that nothing is unplanned."""
+    records = recorded_studies(store)
+    studies = (parse_study(record.text, _place(store, record)) for record in records)
+    return {spec.trial_id for study in studies for spec in expand(study)} if records else None
+
+
+def _place(store: Store, record: StudyRecord) -> str:
+    return f"{store.uri}/studies/{record.name}/{record.digest}.yaml"
+
+
 def _study_of(store: Store, launch: Launch) -> Study:
     for record in recorded_studies(store):
         if (record.name, record.digest) == (launch.study, launch.digest):
-            return parse_study(record.text, f"{store.uri}/studies/{record.name}/{record.digest}.yaml")
+            return parse_study(record.text, _place(store, record))
     raise InvalidRequest(
         f"{store.uri}: launch {launch.launch} ran study {launch.study} in version {launch.digest}, which is not in "
         "studies/ any more; launch the study's file again"
