@@ -13,7 +13,7 @@ from jobs.results.launches import timestamp
 def classify(error: BaseException) -> FailureKind:
     """Whose fault an exception inside a trial was.
 
-    Storage and network errors are OSErrors, StorageFailure among them; torch has no class of its own for the CPU's memory.
+    Storage and network errors are OSErrors, StorageFailure among them. Torch has no class for the CPU's memory.
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return FailureKind.MEMORY
