@@ -208,6 +208,11 @@ class Sweep:
     def done(self) -> set[str]:
         return {file.stem for file in (self.root / "trials").rglob("*.parquet")}
 
+    def result(self, trial: str) -> bytes:
+        """The bytes of a finished trial's file."""
+        (file,) = (self.root / "trials").rglob(f"{trial}.parquet")
+        return file.read_bytes()
+
     def checkpoints(self, trial: str) -> list[Path]:
         """A trial's checkpoints, newest first."""
         return sorted((self.root / "checkpoints" / trial).glob("*.safetensors"), reverse=True)

@@ -1,0 +1,75 @@
+"""A damaged checkpoint is named, costs the way from the one before it, and changes no number."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs.attempts import Ending, Keeping, attempt_trial
+from jobs.records import Attempt
+from jobs.results import open_store
+from tests.durability.conftest import Rows
+from tests.durability.sweep import CHECKPOINT_EVERY, Sweep
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def test_damaged_checkpoints(make_sweep: Callable[..., Sweep], reference: Rows) -> None:
+    """Six interrupted trials: one damaged in each way, one with both checkpoints gone bad, two left alone."""
+    sweep = make_sweep(images=(150,))
+    trials = sorted(sweep.specs)
+    for trial in trials:
+        _interrupt(sweep, trial)
+    damage = dict(zip(trials, (_flip, _cut, _empty, _flip), strict=False))
+    damaged = [sweep.checkpoints(trial)[0] for trial in damage]
+    damaged.append(sweep.checkpoints(trials[3])[1])
+    before = {trial: _position(sweep.checkpoints(trial)[1]) for trial in trials[:3]}
+    before |= {trials[3]: (1, 0)} | {trial: sweep.last_checkpoint(trial) for trial in trials[4:]}
+    for file in damaged:
+        damage[file.parent.name](file)
+
+    run = sweep.start("launch")
+    assert run.wait() == 0, run.text
+    notes = [line for line in run.text.splitlines() if line.startswith("Note: ")]
+    assert len(notes) == len(damaged), run.text
+    for file in damaged:
+        (note,) = [line for line in notes if file.name in line]
+        assert "cannot be used" in note
+    first = {b.trial: (b.epoch, b.batch) for b in reversed(sweep.trace())}
+    assert first == before, "a trial did not go on where its last good checkpoint stands"
+    sweep.require_same_as(reference)
+
+
+def _position(checkpoint: Path) -> tuple[int, int]:
+    epoch, batch, _ = checkpoint.name.split("-")
+    return int(epoch[1:]), int(batch[1:])
+
+
+def _interrupt(sweep: Sweep, trial: str) -> None:
+    """Run a trial in this process into its fifth epoch, so that two checkpoints stand (the question is also asked at each checkpoint)."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 4 * sweep.batches_an_epoch(trial) + 4
+
+    store = open_store(str(sweep.root))
+    ended = attempt_trial(store, sweep.specs[trial], Attempt(), torch.device("cpu"), Keeping(CHECKPOINT_EVERY), stop)
+    assert ended.ending is Ending.STOPPED
+    assert len(sweep.checkpoints(trial)) == 2

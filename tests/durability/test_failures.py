@@ -1,0 +1,61 @@
+"""Whose fault a failure is, through real actors: a trial's own, the machine's memory, everybody's."""
+
+from collections.abc import Callable
+
+import pytest
+
+from jobs.results import FailureKind, open_store, quarantined, read_failures
+from tests.durability.clusters import TestCluster
+from tests.durability.conftest import Rows
+from tests.durability.sweep import Sweep
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SOME_FAILED = 1
+
+
+def test_own_errors_and_memory(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
+    """One trial always raises and is quarantined; one needs two CPUs' worth of memory and gets it; the rest go on."""
+    broken, large = sorted(sweep.specs)[3], sorted(sweep.specs)[7]
+    too_large = {"trial": large, "epoch": 5, "error": "MemoryError", "below_cpus": 2}
+    sweep.disturb(0.03, [{"trial": broken, "epoch": 4, "error": "ValueError"}, too_large])
+    cluster = make_cluster(2)
+    run = sweep.start("launch", "--address", cluster.address)
+    assert run.wait() == SOME_FAILED, run.text
+    assert f"failed: {broken}: " in run.text
+    assert sweep.done() == sweep.specs.keys() - {broken}
+    assert [(f.trial_id, f.kind) for f in _failures(sweep, broken)] == [(broken, FailureKind.ERROR)] * 2
+    assert [(f.trial_id, f.kind) for f in _failures(sweep, large)] == [(large, FailureKind.MEMORY)]
+    assert quarantined(read_failures(open_store(str(sweep.root)))) == {broken}
+    counts = sweep.status()
+    assert (counts["done"], counts["quarantined"], counts["failed"]) == (len(sweep.specs) - 1, 1, 0), counts
+    log = sweep.say("logs", broken)
+    assert log.count("ValueError: raised by the test in epoch 4") >= 2
+    assert "Traceback (most recent call last)" in log
+    assert "_train_batch" in log
+
+    sweep.disturb(0)
+    leave = sweep.start("resume", "--address", cluster.address)
+    assert leave.wait() == SOME_FAILED, leave.text
+    assert broken in leave.text
+    assert broken not in sweep.done()
+    again = sweep.start("resume", "--retry-quarantined", "--address", cluster.address)
+    assert again.wait() == 0, again.text
+    sweep.require_same_as(reference)
+
+
+def test_all_trials_fail_alike(sweep: Sweep, make_cluster: Callable[[int], TestCluster]) -> None:
+    """Something is wrong with all of them: the launch stops before it has burnt through the study."""
+    sweep.disturb(0.1, [{"trial": "*", "epoch": 1, "error": "ValueError"}])
+    run = sweep.start("launch", "--address", make_cluster(2).address)
+    assert run.wait() == SOME_FAILED, run.text
+    assert "all failed in the same way: ValueError: raised by the test in epoch 1" in run.text
+    tried = {b.trial for b in sweep.trace()}
+    assert 5 <= len(tried) <= 8, f"{len(tried)} of {len(sweep.specs)} trials were tried"
+    assert not sweep.done()
+    counts = sweep.status()
+    assert counts["failed"] + counts["quarantined"] == len({f.trial_id for f in _failures(sweep)}), counts
+
+
+def _failures(sweep: Sweep, trial: str | None = None) -> list[object]:
+    return [f for f in read_failures(open_store(str(sweep.root))) if trial in (None, f.trial_id)]

@@ -1,0 +1,28 @@
+"""Two launches at once on one results root: same results, each once, and a warning."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.durability.conftest import Rows
+from tests.durability.sweep import Sweep
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def test_two_drivers_on_one_root(sweep: Sweep, folder: Path, reference: Rows) -> None:
+    """Each with a Ray of its own, as two people on two machines would."""
+    for number in (1, 2):
+        (folder / f"ray{number}").mkdir()
+    first = sweep.start("launch", temporary=folder / "ray1")
+    first.wait_until(lambda: list((sweep.root / "launches").glob("*.json")), "the first launch says that it lives")
+    second = sweep.start("launch", temporary=folder / "ray2")
+    assert first.wait() == 0, first.text
+    assert second.wait() == 0, second.text
+    assert "Warning" not in first.text
+    assert "works on this root too" in second.text
+    assert f"{len(sweep.specs)} of {len(sweep.specs)} trials are done" in first.text
+    assert f"{len(sweep.specs)} of {len(sweep.specs)} trials are done" in second.text
+    sweep.require_same_as(reference)
+    assert not list((sweep.root / "failures").rglob("*.json"))
+    print(sweep.summary())
