@@ -34,7 +34,10 @@ def load_source(name: str) -> SourceWeights:
     """
     path = weights_path(name)
     if not path.is_file():
-        raise MissingData(f"the weights of source {name!r} are not on this machine; expected: {path}")
+        raise MissingData(
+            f"the weights of source {name!r} are not on this machine; put them, as safetensors with torchvision's "
+            f"tensor names, into {path}"
+        )
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     card_path = path.with_suffix(".json")

@@ -90,8 +90,10 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
     launching = Launching(study, store, console, specs, pending, watch, tallies)
     if not pending:
         return _summary(launching, blocked, {})
-    _require_inputs(store, [specs[trial] for trial in pending])
+    inputs = _input_digests([specs[trial] for trial in pending])
     require_writable(store)
+    for what, name, sha256 in sorted(inputs):
+        require_pin(store, what, name, sha256)
     for other in others_alive(store):
         console.print(
             f"Warning: launch {other.launch} of {other.user} on {other.host} works on this root too; no result is "
@@ -138,13 +140,17 @@ def _in_running_order(specs: dict[str, FinetuneSpec]) -> list[str]:
     return sorted(specs, key=lambda i: (-trial_flops(specs[i]), specs[i].dataset, specs[i].source, specs[i].seed))
 
 
-def _require_inputs(store: Store, specs: list[FinetuneSpec]) -> None:
-    """Load every source and dataset once here: a missing file is one message now, not a failure a trial."""
-    for source in dict.fromkeys(spec.source for spec in specs):
-        require_pin(store, "sources", source, load_source(source).sha256)
+def _input_digests(specs: list[FinetuneSpec]) -> set[tuple[str, str, str]]:
+    """Load every source and dataset once here: a missing file is one message now, not a failure a trial.
+
+    Returns:
+        (``sources`` or ``datasets``, name, sha256) of each.
+    """
+    found = {("sources", name, load_source(name).sha256) for name in dict.fromkeys(spec.source for spec in specs)}
     for source, dataset in dict.fromkeys((spec.source, spec.dataset) for spec in specs):
         image_size = registry.architecture(registry.source(source).architecture).image_size
-        require_pin(store, "datasets", dataset, load_dataset(dataset, image_size).sha256)
+        found.add(("datasets", dataset, load_dataset(dataset, image_size).sha256))
+    return found
 
 
 def _with_lost(trials: list[str], outcomes: dict[str, Outcome]) -> dict[str, Outcome]:

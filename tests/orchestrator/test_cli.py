@@ -10,15 +10,15 @@ from typing import NamedTuple
 import pytest
 
 from jobs.results import commit, open_store
+from orchestrator.cli import main
 from orchestrator.expansion import expand
 from orchestrator.study_files import load_study
 from tests.jobs.support import result_rows
 
 SOURCE = Path(__file__).parents[2]
-RUN = """
-import sys
+IN_A_NEW_PROCESS = """
+import atexit, sys
 sys.argv[0] = "deltasweep"
-import atexit
 from orchestrator.cli import main
 heavy = ("torch", "torchvision", "ray", "robustness", "sklearn")
 atexit.register(lambda: print("LOADED", *[name for name in heavy if name in sys.modules], file=sys.stderr))
@@ -30,30 +30,45 @@ class Result(NamedTuple):
     code: int
     out: str
     message: str
-    loaded: set[str]
+
+
+class Command:
+    """The command, called in this process in an empty folder: loading torch for each call would take minutes."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, *arguments: str) -> Result:
+        self._monkeypatch.chdir(self.folder)
+        self._monkeypatch.setattr(sys, "argv", ["deltasweep", *arguments])
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = self._capsys.readouterr()
+        return Result(int(caught.value.code or 0), captured.out, captured.err.strip())
 
 
 @pytest.fixture
-def deltasweep(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Run the command as a user would, in an empty folder."""
+def deltasweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     folder = tmp_path / "work"
     folder.mkdir()
+    return Command(folder, capsys, monkeypatch)
 
-    def run(*arguments: str) -> Result:
-        environment = {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "200", "NO_COLOR": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, *arguments],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        message, _, loaded = done.stderr.rpartition("LOADED")
-        return Result(done.returncode, done.stdout, message.strip(), set(loaded.split()))
 
-    run.folder = folder  # type: ignore[attr-defined]
-    return run
+def loaded_by(*arguments: str, columns: str | None = None) -> tuple[set[str], str]:
+    """What a call in a process of its own loads of the heavy packages, and what it prints."""
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_NEW_PROCESS, *arguments],
+        cwd=SOURCE,
+        env=environment | ({"COLUMNS": columns} if columns else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.rpartition("LOADED")[2].split()), done.stdout
 
 
 def assert_refused(result: Result, folder: Path) -> None:
@@ -69,15 +84,14 @@ def assert_refused(result: Result, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "trials"), [("paper", "14,400"), ("paper-table4", "12,576")])
-def test_plan_of_the_paper(deltasweep, name: str, trials: str) -> None:  # type: ignore[no-untyped-def]
+def test_plan_of_the_paper(deltasweep: Command, name: str, trials: str) -> None:
     result = deltasweep("plan", name)
     assert result.code == 0
     assert result.out.startswith(f"{name}: {trials} trials: 0 done, {trials} pending")
     assert result.message == ""
-    assert result.loaded == set(), "planning loads neither torch nor ray"
 
 
-def test_plan_as_json_counts_what_a_root_has(deltasweep) -> None:  # type: ignore[no-untyped-def]
+def test_plan_as_json_counts_what_a_root_has(deltasweep: Command) -> None:
     root = deltasweep.folder / "root"
     trial = expand(load_study("demo"))[0].trial_id
     commit(open_store(root), "finetune", result_rows(trial))
@@ -87,10 +101,9 @@ def test_plan_as_json_counts_what_a_root_has(deltasweep) -> None:  # type: ignor
     assert result.code == 0
     assert (plan["study"], plan["trials"], plan["done"], plan["pending"]) == ("demo", planned, 1, planned - 1)
     assert {"quarantined", "gpu_hours", "images_trained", "images_evaluated"} <= set(plan)
-    assert result.loaded == set()
 
 
-def test_plan_makes_no_root(deltasweep) -> None:  # type: ignore[no-untyped-def]
+def test_plan_makes_no_root(deltasweep: Command) -> None:
     assert deltasweep("plan", "demo", "--results", "root").code == 0
     assert list(deltasweep.folder.iterdir()) == []
 
@@ -101,41 +114,38 @@ def test_plan_makes_no_root(deltasweep) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("verb", "names"), [("models", ["fmnist_natural", "linf_eps8"]), ("data", ["digits", "cifar100"])]
 )
-def test_lists(deltasweep, verb: str, names: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_lists(deltasweep: Command, verb: str, names: list[str]) -> None:
     result = deltasweep(verb, "list")
     assert result.code == 0
     assert all(name in result.out for name in names)
     assert "…" not in result.out, "nothing is cut off"
-    assert result.loaded == set()
 
 
-def test_lists_are_whole_where_lines_are_short(deltasweep, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_lists_are_whole_where_nothing_says_how_long_lines_are() -> None:
     """Into a pipe or a file there is no width: columns keep their words."""
-    monkeypatch.delenv("COLUMNS", raising=False)
-    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, "models", "list"],
-        cwd=SOURCE,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "resnet35-w8" in done.stdout
-    assert "gaussian" in done.stdout
+    loaded, text = loaded_by("models", "list")
+    assert loaded == set()
+    assert "resnet35-w8" in text
+    assert "gaussian" in text
+
+
+def test_planning_loads_neither_torch_nor_ray() -> None:
+    loaded, text = loaded_by("plan", "paper")
+    assert loaded == set()
+    assert "14,400 trials" in text
 
 
 # --- wrong requests ---
 
 
-def test_unknown_study(deltasweep) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_study(deltasweep: Command) -> None:
     result = deltasweep("plan", "papper")
     assert_refused(result, deltasweep.folder)
     assert "unknown study 'papper'; packaged studies: demo, paper, paper-table4" in result.message
 
 
 @pytest.mark.parametrize("verb", ["plan", "launch"])
-def test_a_wrong_study_file(deltasweep, tmp_path: Path, verb: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_study_file(deltasweep: Command, tmp_path: Path, verb: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text("name: wrong\ngrid: {source: [a], dataset: [b], blocks: [3]}\nschedule: []\n", encoding="utf-8")
     result = deltasweep(verb, str(path), "--results", "root")
@@ -144,11 +154,10 @@ def test_a_wrong_study_file(deltasweep, tmp_path: Path, verb: str) -> None:  # t
     assert "line 2: grid.source[0]: unknown source 'a'" in result.message
     assert "line 2: grid.dataset[0]: unknown dataset 'b'" in result.message
     assert "line 3: schedule" in result.message
-    assert "ray" not in result.loaded, "the file is read before anything is started"
 
 
 @pytest.mark.parametrize("verb", ["plan", "launch"])
-def test_a_root_that_is_a_file(deltasweep, tmp_path: Path, verb: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_root_that_is_a_file(deltasweep: Command, tmp_path: Path, verb: str) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     result = deltasweep(verb, "demo", "--results", str(tmp_path / "file"))
     assert_refused(result, deltasweep.folder)
@@ -156,20 +165,20 @@ def test_a_root_that_is_a_file(deltasweep, tmp_path: Path, verb: str) -> None:  
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_root_that_cannot_be_written(deltasweep) -> None:  # type: ignore[no-untyped-def]
+def test_a_root_that_cannot_be_written(deltasweep: Command) -> None:
     trial = expand(load_study("demo"))[0].trial_id
     result = deltasweep("run", "demo", "--trial", trial, "--results", "/proc/nowhere/root")
     assert_refused(result, deltasweep.folder)
     assert "the results root must be writable; /proc/nowhere/root is not" in result.message
 
 
-def test_unknown_trial(deltasweep) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_trial(deltasweep: Command) -> None:
     result = deltasweep("run", "demo", "--trial", "0123456789abcdef", "--results", "root")
     assert_refused(result, deltasweep.folder)
     assert "study demo has no trial '0123456789abcdef'; its ids look like finetune-digits-" in result.message
 
 
-def test_a_trial_whose_data_cannot_be_read_yet(deltasweep) -> None:  # type: ignore[no-untyped-def]
+def test_a_trial_whose_data_cannot_be_read_yet(deltasweep: Command) -> None:
     trial = expand(load_study("paper"))[0].trial_id
     result = deltasweep("run", "paper", "--trial", trial, "--results", "root")
     assert result.code == 2
@@ -184,30 +193,29 @@ def test_a_trial_whose_data_cannot_be_read_yet(deltasweep) -> None:  # type: ign
         ("natural", "'natural' is not trained by DeltaSweep"),
     ],
 )
-def test_training_a_source_that_cannot_be_trained(deltasweep, name: str, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_training_a_source_that_cannot_be_trained(deltasweep: Command, name: str, message: str) -> None:
     result = deltasweep("models", "train", name)
     assert_refused(result, deltasweep.folder)
     assert message in result.message
 
 
-def test_training_a_source_without_its_data(deltasweep) -> None:  # type: ignore[no-untyped-def]
+def test_training_a_source_without_its_data(deltasweep: Command) -> None:
     result = deltasweep("models", "train", "fmnist_natural", "--data", "nowhere")
     assert_refused(result, deltasweep.folder)
     assert "Fashion-MNIST is not on this machine (looked in nowhere)" in result.message
 
 
 @pytest.mark.parametrize("arguments", [["no-such-verb"], ["plan"], ["launch", "demo"], ["plan", "demo", "--jsn"]])
-def test_a_command_line_that_cannot_be_understood(deltasweep, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_command_line_that_cannot_be_understood(deltasweep: Command, arguments: list[str]) -> None:
     result = deltasweep(*arguments)
     assert result.code == 2
     assert "Usage: deltasweep" in result.message
-    assert result.loaded == set()
 
 
 # --- one trial, without Ray ---
 
 
-def test_one_trial_and_once_more(deltasweep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_one_trial_and_once_more(deltasweep: Command, tmp_path: Path) -> None:
     """A trial named by the end of its id is run and committed; the second time it is done already."""
     path = tmp_path / "tiny.yaml"
     path.write_text(

@@ -1,5 +1,6 @@
 """Launches through real Ray on this machine: same numbers as in one process, nothing twice, nothing half-made."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,26 +100,24 @@ def test_an_unwritable_root_is_refused_before_ray_starts(tmp_path: Path, monkeyp
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidRequest, match="directory"):
         launch(study(), open_store(tmp_path / "file"), Console(quiet=True))
-    with pytest.raises(InvalidRequest, match="writable"):
+    with pytest.raises(InvalidRequest, match="must be writable"):
         launch(study(), open_store(tmp_path / "file" / "below"), Console(quiet=True))
 
 
-class TestShares:
-    """What an actor asks for, on a cluster with logical GPUs."""
+@pytest.fixture
+def logical_gpu() -> Iterator[None]:
+    """A cluster of one machine with four CPUs and one GPU, as far as Ray knows."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
+    ray.init(address=cluster.address, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    cluster.shutdown()
 
-    @pytest.fixture(scope="class", autouse=True)
-    def cluster(self) -> None:
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
-        ray.init(address=cluster.address, logging_level="ERROR")
-        yield
-        ray.shutdown()
-        cluster.shutdown()
 
-    def test_a_gpu_share_where_there_is_a_gpu(self) -> None:
-        share = share_of(study().resources)
-        assert share == {"CPU": 1, "GPU": 0.25}
-        assert largest_multiple(share) == 4
-
-    def test_a_share_that_no_machine_has_is_refused(self) -> None:
-        with pytest.raises(InvalidRequest, match="the most that any has"):
-            share_of(study(cpu=5).resources)
+@pytest.mark.usefixtures("logical_gpu")
+def test_shares_on_a_cluster_with_a_gpu() -> None:
+    share = share_of(study().resources)
+    assert share == {"CPU": 1, "GPU": 0.25}
+    assert largest_multiple(share) == 4
+    with pytest.raises(InvalidRequest, match="the most that any has"):
+        share_of(study(cpu=5).resources)
