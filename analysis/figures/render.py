@@ -1,5 +1,6 @@
 """Drawing a figure with matplotlib: PNG, SVG and PDF, the same bytes from the same data."""
 
+import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -48,8 +49,16 @@ def save(figure: Figure, directory: Path, formats: Sequence[str] = ("png", "svg"
     return paths
 
 
-def draw(figure: Figure) -> Canvas:
-    """A canvas with all panels, one legend, and the caption below."""
+def svg(figure: Figure) -> str:
+    """The panels and the legend alone, as SVG text: for a page that says title and caption itself."""
+    buffer = io.StringIO()
+    with mpl.rc_context(_RC):
+        draw(figure, words=False).savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def draw(figure: Figure, words: bool = True) -> Canvas:
+    """A canvas with all panels and one legend; with ``words`` the title above and the caption below."""
     columns = min(figure.columns, len(figure.panels))
     rows = math.ceil(len(figure.panels) / columns)
     canvas = Canvas(figsize=(_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows), layout="constrained")
@@ -58,9 +67,10 @@ def draw(figure: Figure) -> Canvas:
         ax.set_axis_off()
     for ax, panel in zip(axes, figure.panels, strict=False):
         _draw_panel(ax, panel, looks(_series(figure)))
-    canvas.suptitle(figure.title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     canvas.legend(handles=_handles(figure), loc="outside right upper", frameon=False, fontsize=8)
-    _caption(canvas, figure, columns)
+    if words:
+        canvas.suptitle(figure.title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+        _caption(canvas, figure, columns)
     return canvas
 
 

@@ -24,26 +24,26 @@ _HEIGHT = 320
 def charts(datasets: Sequence[str], sizes: Sequence[int]) -> dict[str, dict[str, Any]]:
     """The specifications by name; every one draws the named data ``points`` and fills the width it is given."""
     return {
-        "delta-images": _delta(_images(sizes), datasets),
+        "delta-images": _delta(_images(sizes), datasets, bands=("_band", "")),
         "accuracy-images": _accuracy(_images(sizes), datasets),
-        "delta-epoch": _delta(_epochs(), datasets),
+        "delta-epoch": _delta(_epochs(), datasets, bands=("",)),
         "accuracy-epoch": _accuracy(_epochs(), datasets),
     }
 
 
-def _delta(axis: alt.X, datasets: Sequence[str]) -> dict[str, Any]:
+def _delta(axis: alt.X, datasets: Sequence[str], bands: Sequence[str]) -> dict[str, Any]:
     base = _base(axis, datasets, "delta (percentage points)", zero=True)
     zero = alt.Chart(alt.InlineData([{"zero": 0}])).mark_rule(color="#333333").encode(y=alt.Y("zero:Q"))
-    bands = [_band(base, "low_band", "high_band", 0.12), _band(base, "low", "high", 0.25)]
+    shades = [_band(base, f"low{band}", f"high{band}", 0.12 if band else 0.25) for band in bands]
     line = base.mark_line(strokeWidth=2).encode(strokeDash=_dash("dataset", datasets))
-    return _finished(zero, *bands, line, _marks(base, datasets))
+    return _finished(zero, *shades, line, _marks(base, datasets))
 
 
 def _accuracy(axis: alt.X, datasets: Sequence[str]) -> dict[str, Any]:
     base = _base(axis, datasets, "test accuracy (%)", zero=False)
     line = base.mark_line(strokeWidth=2).encode(
         strokeDash=alt.StrokeDash(
-            "role:N", title="arm", scale=alt.Scale(domain=["source", "baseline"], range=[[1, 0], [5, 4]])
+            "role:N", legend=None, scale=alt.Scale(domain=["source", "baseline"], range=[[1, 0], [5, 4]])
         ),
     )
     return _finished(_band(base, "low", "high", 0.2), line, _marks(base, datasets))
@@ -109,7 +109,7 @@ def _finished(*layers: alt.Chart) -> dict[str, Any]:
         alt.layer(*layers)
         .properties(width="container", height=_HEIGHT)
         .configure(font="system-ui, sans-serif")
-        .configure_legend(orient="bottom", columns=4)
+        .configure_legend(orient="bottom", columns=3, symbolOpacity=1, symbolSize=90, labelFontSize=12, title=None)
         .configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e3e3e3")
         .configure_view(stroke=None)
     )

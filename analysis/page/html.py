@@ -65,7 +65,8 @@ def shell(name: str, caption: str, inner: str = "", attributes: str = "") -> str
         f'<table id="table-{name}"{attributes}><caption>{words}</caption>{inner}</table></div>'
         f'<div class="tools" data-of="table-{name}" data-name="{name}">'
         f'<button type="button" class="copy">Copy<span class="for"> {words}</span></button>'
-        f'<button type="button" class="download">Download CSV</button><output></output></div>'
+        f'<button type="button" class="download">Download CSV<span class="for"> of {words}</span></button>'
+        "<output></output></div>"
     )
 
 

@@ -16,6 +16,7 @@ from analysis.evaluations import load_failures, open_results
 from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.render import save as save_figure
+from analysis.figures.render import svg
 from analysis.frames import frame
 from analysis.page import html, sections
 from analysis.page.charts import charts
@@ -150,14 +151,10 @@ def _choices(content: Content) -> str:
             "epoch", "Epoch (charts against images)", [("last", "last of each trial"), *_numbers(data["epoch"])], "last"
         ),
         html.choice("images", "Images (charts against epoch)", _sizes(data), _middle(data)),
-        html.choice(
-            "variant",
-            "Trials",
-            [("all", "all: first filled, others hollow"), *((name, name) for name in variants)],
-            variants[0],
-            f' data-first="{html.escape(variants[0])}"',
-        ),
     ]
+    if len(variants) > 1:
+        options = [("all", "all: first filled, others hollow"), *((name, name) for name in variants)]
+        made.append(html.choice("variant", "Trials", options, variants[0], f' data-first="{html.escape(variants[0])}"'))
     return "".join(made)
 
 
@@ -212,7 +209,7 @@ def _draw(data: pd.DataFrame, directory: Path) -> tuple[list[tuple[Figure, str]]
             continue
         save_figure(made, directory)
         made.table().to_csv(directory / f"{made.name}.csv", index=False)
-        drawn.append((made, (directory / f"{made.name}.svg").read_text(encoding="utf-8")))
+        drawn.append((made, svg(made)))
     return drawn, missing
 
 

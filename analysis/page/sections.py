@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.figures.model import Figure
+from analysis.figures.paper import INTERVALS
 from analysis.page import html, words
 from analysis.page.progress import Progress
 from analysis.page.provenance import COLUMNS, provenance
@@ -14,9 +15,9 @@ from analysis.tables.model import Table
 
 _CHARTS = {
     "delta-images": "Delta against images",
-    "accuracy-images": "Test accuracy against images",
+    "accuracy-images": "Test accuracy against images (baseline dashed)",
     "delta-epoch": "Delta against epoch: learning speed",
-    "accuracy-epoch": "Test accuracy against epoch",
+    "accuracy-epoch": "Test accuracy against epoch (baseline dashed)",
 }
 
 _BANDS = (
@@ -36,7 +37,7 @@ stopped: <code>deltasweep resume --results {html.escape(uri)}</code>.</p></div>"
 
 def headlines(cells: pd.DataFrame, blocks: int) -> str:
     """Headline deltas in words, then as a table."""
-    said = "".join(f"<li>{html.escape(one)}</li>" for one in words.headlines(cells, blocks))
+    said = "".join(_headline(one) for one in words.headlines(cells, blocks))
     shown = "the FC layer" if blocks == 0 else "all blocks" if blocks == -1 else f"the last {blocks} blocks"
     rows = words.headline_rows(cells, blocks)
     numbers = frozenset(words.HEADLINE_COLUMNS) - {"source", "baseline", "dataset", "trials"}
@@ -51,6 +52,11 @@ def headlines(cells: pd.DataFrame, blocks: int) -> str:
             ),
         ]
     )
+
+
+def _headline(one: words.Headline) -> str:
+    parts = "".join(f"<li>{html.escape(part)}</li>" for part in one.parts)
+    return f"<li><strong>{html.escape(one.what)}</strong>: {html.escape(one.verdict)}.<ul>{parts}</ul></li>"
 
 
 def what_was_run(trials: pa.Table, studies: Sequence[Progress]) -> str:
@@ -83,7 +89,8 @@ def _study(one: Progress) -> str:
 
 def _values(values: list[Any]) -> str:
     return ", ".join(
-        "all" if value == -1 else f"{value:,}" if isinstance(value, int) else value for value in sorted(set(values))
+        "all" if value == -1 else f"{value:,}" if isinstance(value, int) else value
+        for value in sorted(set(values), key=lambda value: (value == -1, value))
     )
 
 
@@ -121,12 +128,13 @@ def _figure(figure: Figure, svg: str) -> str:
         "columns": list(numbers.columns),
         "rows": [[_short(value) for value in row] for row in numbers.itertuples(index=False)],
     }
+    caption = " ".join([figure.caption, *(f"{note}." for note in figure.notes), INTERVALS])
     inner = html.shell(f"{figure.name}-numbers", f"Numbers of figure {number}")
     inner += f'<script type="application/json">{html.json_text(payload)}</script>'
     return (
         f"<figure><h3>As Figure {number} of the paper: {html.escape(figure.title)}</h3>"
-        f"{html.picture(svg, f'Figure {number}: {figure.title}. {figure.caption}')}"
-        f"<figcaption>{html.paragraph(' '.join([figure.caption, *(f'{note}.' for note in figure.notes)]))}</figcaption>"
+        f"{html.picture(svg, f'Figure {number}: {figure.title}')}"
+        f"<figcaption>{html.paragraph(caption)}</figcaption>"
         f"{html.details(f'Numbers of figure {number}', inner, ' data-figure')}</figure>"
     )
 

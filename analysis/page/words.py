@@ -1,7 +1,7 @@
 """Headline deltas in words: what the numbers say, and how sure they are."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -14,39 +14,45 @@ COVERS = (
 )
 
 
-def headlines(cells: pd.DataFrame, blocks: int) -> list[str]:
-    """One paragraph a comparison and origin, from the deltas of the last epoch at some blocks."""
+class Headline(NamedTuple):
+    """What the deltas of one comparison say."""
+
+    what: str
+    verdict: str
+    parts: tuple[str, ...]
+    """One sentence a dataset: its smallest and its largest size with an interval."""
+
+
+def headlines(cells: pd.DataFrame, blocks: int) -> list[Headline]:
+    """One headline a comparison and origin, from the deltas of the last epoch at some blocks."""
     shown = cells[(cells["blocks"] == blocks) & (cells["n_pairs"] > 0)]
-    groups = shown.groupby(["source", "baseline", "variant"], sort=False)
     several = shown["variant"].nunique() > 1
-    return [
-        _paragraph(str(source), str(base), str(variant) if several else "", group)
-        for (source, base, variant), group in groups
-    ]
+    made = []
+    for (source, baseline, variant), group in shown.groupby(["source", "baseline", "variant"], sort=False):
+        what = f"{source} minus {baseline}" + (f" ({variant})" if several else "")
+        made.append(Headline(what, _count(group), tuple(_datasets(group))))
+    return made
 
 
-def _paragraph(source: str, baseline: str, variant: str, group: pd.DataFrame) -> str:
-    whose = f" ({variant})" if variant else ""
+def _count(group: pd.DataFrame) -> str:
     known = group[group["ci_low"].notna()]
     if known.empty:
-        return f"{source} minus {baseline}{whose}: one pair a cell, so no interval. {_datasets(group)}"
+        return "one pair a cell, so no interval"
     above, below = int((known["ci_low"] > 0).sum()), int((known["ci_high"] < 0).sum())
-    count = f"in {above} of {len(known)} cells the interval lies above zero"
-    count += f", in {below} below" if below else ", in none below"
+    count = f"the interval lies above zero in {above} of {len(known)} cells, below in {below or 'none'}"
     holm = known["p_holm"].dropna()
-    if len(holm):
-        count += f"; after Holm's correction {int((holm < 0.05).sum())} of {len(holm)} differ at the 5 % level"
-    return f"{source} minus {baseline}{whose}: {count}. {_datasets(group)}"
+    differ = int((holm < 0.05).sum())
+    return count + (f"; after Holm's correction {differ} of {len(holm)} differ at the 5 % level" if len(holm) else "")
 
 
-def _datasets(group: pd.DataFrame) -> str:
-    """For each dataset its smallest and its largest size."""
+def _datasets(group: pd.DataFrame) -> list[str]:
     said = []
     for dataset, rows in group.sort_values("images_used").groupby("dataset", sort=True):
-        ends = rows.iloc[[0, -1]] if len(rows) > 1 else rows.iloc[[0]]
-        told = " and ".join(_point(row) for row in ends.to_dict("records"))
-        said.append(f"on {dataset} {told}")
-    return _capital("; ".join(said)) + "."
+        known = rows[rows["ci_low"].notna()]
+        shown = rows if known.empty else known
+        ends = shown.iloc[[0, -1]] if len(shown) > 1 else shown
+        said.append(f"{dataset}: {', '.join(_point(row) for row in ends.to_dict('records'))}")
+    return said
 
 
 def _point(row: dict[Any, Any]) -> str:
@@ -55,10 +61,6 @@ def _point(row: dict[Any, Any]) -> str:
         "one pair" if pd.isna(row["ci_low"]) else f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f}, n = {row['n_pairs']}"
     )
     return f"{row['mean_delta']:+.2f} points at {size} ({interval})"
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 HEADLINE_COLUMNS = (

@@ -1,25 +1,25 @@
 "use strict";
 // The page's choices: filter the numbers that Python computed, and hand them to Vega. Nothing is estimated here.
 const LAST = "last", ALL = "all";
-const NUMBERS = JSON.parse(document.getElementById("numbers").textContent);
-const SPECS = JSON.parse(document.getElementById("charts").textContent);
+const read = id => JSON.parse(document.getElementById(id)?.textContent ?? "{}");  // an empty root has neither
+const NUMBERS = read("numbers"), SPECS = read("charts");
 const views = {};
 
 function table(columns) {
   const names = Object.keys(columns);
   const value = (name, row) => Array.isArray(columns[name]) ? columns[name][row] : columns[name].names[columns[name].index[row]];
-  const first = names.length ? columns[names[0]] : [];
+  const first = columns[names[0]] ?? [];
   const length = (Array.isArray(first) ? first : first.index).length;
   return Array.from({ length }, (_, row) => Object.fromEntries(names.map(name => [name, value(name, row)])));
 }
 
-const DELTAS = table(NUMBERS.deltas), ACCURACY = table(NUMBERS.accuracy);
+const DELTAS = table(NUMBERS.deltas ?? {}), ACCURACY = table(NUMBERS.accuracy ?? {});
 const choices = () => Object.fromEntries([...document.querySelectorAll("#choices select")].map(one => [one.name, one.value]));
 const size = row => row.images === -1 ? `all (${row.images_used.toLocaleString("en")})` : row.images.toLocaleString("en");
 const signed = value => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 const matches = (row, chosen) => row.blocks === Number(chosen.blocks)
   && (chosen.dataset === ALL || row.dataset === chosen.dataset)
-  && (chosen.variant === ALL || row.variant === chosen.variant);
+  && [undefined, ALL, row.variant].includes(chosen.variant);
 const atEpoch = (row, chosen) => chosen.epoch === LAST ? row.epoch === row.epochs : row.epoch === Number(chosen.epoch);
 const first = document.querySelector("#choices select[name=variant]")?.dataset.first;
 
@@ -27,7 +27,7 @@ function point(row, x, mean, band, arm, role, unit) {
   const known = row.half !== null;
   const low = known ? mean - row.half : null, high = known ? mean + row.half : null;
   const told = unit === "delta" ? signed : value => value.toFixed(2);
-  return { dataset: row.dataset, variant: row.variant, hollow: row.variant !== first, arm, role, x, mean, low, high,
+  return { dataset: row.dataset, variant: row.variant, hollow: first !== undefined && row.variant !== first, arm, role, x, mean, low, high,
     low_band: known && band !== null ? mean - band : null, high_band: known && band !== null ? mean + band : null,
     n: row.n, unpaired: row.unpaired, size: size(row), images: row.images, epoch: row.epoch,
     interval: known ? `${told(low)} to ${told(high)}` : "one only: none" };
@@ -57,18 +57,20 @@ function accuracies(chosen, x, keep) {
 
 const sorted = rows => rows.sort((a, b) => a.dataset.localeCompare(b.dataset) || a.role.localeCompare(b.role) || a.x - b.x);
 
-function update() {
-  const chosen = choices();
+function points(chosen) {
   const ofSize = row => String(row.images) === chosen.images;
-  const points = {
+  return {
     "delta-images": deltas(chosen, "images_used", row => atEpoch(row, chosen)),
     "accuracy-images": accuracies(chosen, "images_used", row => atEpoch(row, chosen)),
     "delta-epoch": deltas(chosen, "epoch", ofSize),
     "accuracy-epoch": accuracies(chosen, "epoch", ofSize),
   };
-  const drawn = Object.entries(points).map(([name, rows]) => show(name, rows));
-  say(chosen, points["delta-images"]);
-  return Promise.all(drawn);
+}
+
+function update() {
+  const chosen = choices(), found = points(chosen);
+  say(chosen, found["delta-images"]);
+  return Promise.all(Object.entries(found).map(([name, rows]) => show(name, rows)));
 }
 
 function show(name, rows) {
@@ -162,9 +164,12 @@ for (const tools of document.querySelectorAll(".tools")) {
 }
 
 async function start() {
+  const found = points(choices());
   for (const [name, spec] of Object.entries(SPECS)) {
     const element = document.getElementById(`plot-${name}`);
-    const made = await vegaEmbed(element, spec, { actions: false, renderer: "svg" });
+    const filled = { ...spec, datasets: { ...spec.datasets, points: found[name] } };
+    // only errors: Vega warns of infinite extents where a choice leaves no point, which the page says itself
+    const made = await vegaEmbed(element, filled, { actions: false, renderer: "svg", logLevel: 1 });
     views[name] = made.view;
   }
   for (const select of document.querySelectorAll("#choices select")) select.addEventListener("change", update);

@@ -74,6 +74,12 @@ class Build:
         return directory
 
 
+@pytest.fixture(scope="session")
+def builder() -> type[Build]:
+    """For fixtures that outlive a test."""
+    return Build
+
+
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
     return Build(tmp_path)

@@ -1,0 +1,170 @@
+"""The data of the paper's figures, and that drawing them gives the same files every time."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.figures.model import POINTS
+from analysis.figures.paper import FIGURES, figure
+from analysis.figures.render import draw, save, y_limits
+from analysis.figures.roles import Part, cast
+from analysis.figures.style import COLOURS, looks
+from analysis.frames import frame
+from jobs.errors import InvalidRequest
+
+CONSTRAINTS = {"natural": ("none", 0.0), "l2": ("l2", 3.0), "small": ("linf", 0.01), "large": ("linf", 0.03)}
+OTHERS = {"pgd1": ("l2", 3.0), "noise": ("gaussian", 3.0)}
+
+
+@pytest.fixture
+def data(build):
+    return frame(build.table(trials(build, CONSTRAINTS | OTHERS)))
+
+
+def trials(build, sources, seeds=6, **fixed):
+    rng = np.random.default_rng(0)
+    for index, (source, (constraint, epsilon)) in enumerate(sources.items()):
+        for blocks in (1, 3):
+            for images in (100, 3200, -1):
+                for seed in range(seeds):
+                    end = 50 + index + blocks + np.log2(abs(images)) + rng.normal()
+                    where = {"blocks": blocks, "images": images, "constraint": constraint, "epsilon": epsilon}
+                    yield build.trial(source, seed, {1: end - 20, 21: end - 3, 30: end}, **where, **fixed)
+
+
+def values(data, **where):
+    last = data[data["epoch"] == data["epochs"]]
+    for column, value in where.items():
+        last = last[last[column] == value]
+    return last.sort_values("seed")["test_accuracy"].to_numpy()
+
+
+def test_the_cast(data):
+    parts = {Part.NATURAL: "natural", Part.L2: "l2", Part.LINF_SMALL: "small", Part.LINF_LARGE: "large"}
+    assert cast(data) == parts | {Part.PGD1: "pgd1", Part.GAUSSIAN: "noise"}
+
+
+def test_figure_2_is_accuracy_and_delta(data):
+    accuracy, delta = figure("2", data).panels
+    assert list(accuracy.points.columns) == list(POINTS)
+    assert accuracy.points["arm"].unique().tolist() == ["l2", "natural"]
+    assert delta.points["x"].tolist() == [100, 1000, 3200]
+    assert delta.points["whole"].tolist() == [False, True, False]
+    differences = values(data, source="l2", blocks=3, images=100) - values(data, source="natural", blocks=3, images=100)
+    oracle = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    band = stats.ttest_1samp(differences, 0).confidence_interval(1 - 0.05 / 3)
+    first = delta.points.iloc[0]
+    assert first["mean"] == pytest.approx(differences.mean(), abs=1e-12)
+    assert (first["low"], first["high"]) == pytest.approx((oracle.low, oracle.high), abs=1e-9)
+    assert (first["low_simultaneous"], first["high_simultaneous"]) == pytest.approx((band.low, band.high), abs=1e-9)
+    assert first["n"] == 6
+
+
+def test_accuracy_intervals_are_scipys(data):
+    accuracy, _ = figure("2", data).panels
+    row = accuracy.points[(accuracy.points["arm"] == "natural") & (accuracy.points["x"] == 3200)].iloc[0]
+    found = values(data, source="natural", blocks=3, images=3200)
+    oracle = stats.ttest_1samp(found, 0).confidence_interval(0.95)
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((found.mean(), oracle.low, oracle.high), abs=1e-9)
+
+
+def test_figure_3_takes_the_papers_size_and_says_when_it_cannot(data):
+    made = figure("3", data)
+    assert made.panels[0].title == "(a) test accuracy, 3,200 images"
+    assert made.panels[1].points["x"].tolist() == [1, 21, 30]
+    assert figure("10", data).notes == (
+        "The paper shows 800, 12,800 images; these results have none, so the nearest size is shown",
+    )
+
+
+def test_figure_4_compares_blocks_of_one_source(data):
+    *_, delta = figure("4", data).panels
+    differences = values(data, source="l2", blocks=3, images=100) - values(data, source="l2", blocks=1, images=100)
+    assert delta.title == "(b) l2, 3 blocks minus 1"
+    assert delta.points.iloc[0]["mean"] == pytest.approx(differences.mean(), abs=1e-12)
+    assert len(figure("11", data).panels) == 3 * 2
+
+
+def test_figures_5_and_8_compare_constraints(data):
+    assert [panel.title for panel in figure("5", data).panels[1:]] == [
+        "(c) small minus large",
+        "(d) l2 minus small",
+        "(e) l2 minus large",
+    ]
+    assert [panel.title for panel in figure("8", data).panels] == [
+        "(a) l2 minus natural",
+        "(b) pgd1 minus natural",
+        "(c) noise minus natural",
+    ]
+
+
+def test_what_is_missing_is_named(build):
+    few = frame(build.table(trials(build, {"natural": ("none", 0.0), "l2": ("l2", 3.0)}, seeds=2)))
+    with pytest.raises(InvalidRequest, match=r"figure 8 needs trials of a source for the part 'l2 by PGD\(1\)'"):
+        figure("8", few)
+    with pytest.raises(InvalidRequest, match="a figure is one of 2, 3, 4, 5, 8, 10, 11; it is '7'"):
+        figure("7", few)
+    with pytest.raises(InvalidRequest, match="there are none yet"):
+        figure("2", few.iloc[:0])
+
+
+def test_imported_trials_stand_beside_own_ones(build, data):
+    arms = {"natural": ("none", 0.0), "l2": ("l2", 3.0)}
+    both = [*trials(build, arms), *trials(build, arms, origin="imported", recipe="imported", numerics=None)]
+    made = figure("2", frame(build.table(both)))
+    assert set(made.panels[1].points["variant"]) == {"run", "imported"}
+    assert set(figure("2", data).panels[1].points["variant"]) == {""}
+    assert {text.get_text() for text in draw(made).legends[0].get_texts()} >= {"run", "imported"}
+
+
+def test_the_most_frequent_length_of_a_cell_is_shown(build):
+    arms = [*build.arms([50, 51, 52], [55, 56, 59]), *build.arms([60], [99], epochs=1)]
+    longer = [
+        build.trial(source, 9, {1: 10.0, 200: 20.0 + better}) for source, better in (("natural", 0), ("robust", 9))
+    ]
+    made = figure("2", frame(build.table([*arms[:6], *longer])))
+    assert made.panels[1].points["n"].tolist() == [3]
+    assert "most frequent length" in made.notes[0]
+
+
+def test_wide_intervals_of_few_trials_do_not_rule_the_axis(build):
+    few = frame(build.table(build.arms([50.0, 60.0], [55.0, 80.0])))
+    low, high = y_limits(figure("2", few).panels[1])
+    assert -2 < low < 0
+    assert 12.5 < high < 15
+
+
+def test_files_are_the_same_every_time(data, tmp_path):
+    made = figure("2", data)
+    first, second = (save(made, tmp_path / name) for name in ("a", "b"))
+    assert [path.suffix for path in first] == [".png", ".svg", ".pdf"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_can_be_drawn(data, name):
+    made = figure(name, data)
+    canvas = draw(made)
+    assert len([ax for ax in canvas.axes if ax.axison]) == len(made.panels)
+    for ax, panel in zip(canvas.axes, made.panels, strict=False):
+        assert ax.get_title(loc="left") == panel.title
+        assert ax.get_xscale() == ("log" if panel.against == "images" else "linear")
+    assert set(made.table()["panel"]) == {panel.title for panel in made.panels}
+
+
+def test_looks_differ_without_colour():
+    names = ["cifar100", "cifar10", "svhn", "fmnist", "kmnist", "mnist", "digits", "other"]
+    found = looks(names)
+    assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == len(names)
+    assert looks(["mnist"])["mnist"] == found["mnist"]
+
+
+def test_colours_stand_out_from_white():
+    """WCAG's ratio for graphics is 3; the light sky blue of Okabe and Ito has 2.3 and keeps its marker."""
+
+    def luminance(colour):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+    assert sum(1.05 / (luminance(colour) + 0.05) < 3 for colour in COLOURS) <= 2

@@ -1,0 +1,258 @@
+"""The page, in a real browser: no errors, no requests, choices that change marks, keyboard, phone, print, axe."""
+
+import json
+import shutil
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+import analysis
+from jobs.results import LocalStore, record_study
+from jobs.specs import Recipe, recipe_digest
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="the page is tested with playwright (`pip install playwright`) and Debian's chromium"
+)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium: `apt-get install chromium`")
+
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+MINUS = "\N{MINUS SIGN}"
+
+
+def curve(dataset, blocks, images, source, i):
+    """Accuracies after epochs 1, 11 and 30; l2 gains 4 points and the more the later the seed."""
+    gain = {"natural": 0.0, "l2": 4.0 + i / 4, "linf": 2.0 - i / 4}[source]
+    end = 40 + 20 * (dataset == "mnist") + 2 * blocks + (i * 7 + images) % 5 / 4 + gain
+    return {1: end - 20, 11: end - 5 - gain / 2, 30: end}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, builder):
+    build = builder(tmp_path_factory.mktemp("page"))
+    trials = [
+        build.trial(source, 20_000_000 + 100_000 * i, curve(dataset, blocks, images, source, i), **columns)
+        for dataset, blocks, images in product(("digits", "mnist"), (1, 3), (50, 100, 200, -1))
+        for source, constraint in (("natural", "none"), ("l2", "l2"), ("linf", "linf"))
+        for i in range(3)
+        for columns in [
+            {
+                "dataset": dataset,
+                "blocks": blocks,
+                "images": images,
+                "constraint": constraint,
+                "recipe": recipe_digest(Recipe()),
+                "evaluate_every": 10,
+            }
+        ]
+    ]
+    directory = build.root(trials)
+    contrast = {"source": "l2", "baseline": "natural", "blocks": [3]}
+    record_study(LocalStore(directory), "mine", "d1", json.dumps(STUDY | {"contrasts": [contrast]}))
+    return directory
+
+
+STUDY = {
+    "name": "mine",
+    "description": "A study <b>for</b> a test",
+    "grid": {"source": ["natural", "l2"], "dataset": ["digits"], "blocks": [3]},
+    "schedule": [{"images": [50, 100], "epochs": 30, "seeds": 4, "evaluate_every": 10}],
+    "recipe": {},
+}
+
+
+@pytest.fixture(scope="module")
+def path(root):
+    return analysis.report(root, compare_paper=True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+class Opened:
+    """A page with everything it said and asked for."""
+
+    def __init__(self, browser, path: Path, width: int = 1280) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("body[data-ready=yes]")
+
+    def marks(self, chart: str) -> list[str]:
+        """What the points of a chart are called by assistive technology."""
+        labels = self.page.locator(f"#plot-{chart} [aria-label]").evaluate_all(
+            "all => all.map(one => one.getAttribute('aria-label'))"
+        )
+        return [label for label in labels if "mean" in label and "interval" in label]
+
+    def rows(self, chart: str) -> list[list[str]]:
+        return self.page.locator(f"#table-{chart} tbody tr").evaluate_all(
+            "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
+        )
+
+
+@pytest.fixture
+def opened(browser, path):
+    made = Opened(browser, path)
+    yield made
+    made.context.close()
+
+
+def test_no_console_message_and_no_request(opened, path):
+    assert opened.said == []
+    assert [url for url in opened.asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+
+
+def test_the_curves_show_the_deltas(opened, root):
+    rows = opened.rows("delta-images")
+    expected = analysis.deltas(root, baseline="natural", source="l2", blocks=3).to_pylist()
+    assert len(rows) == len(expected) == len(opened.marks("delta-images")) == 8
+    for shown, row in zip(rows, sorted(expected, key=lambda row: (row["dataset"], row["images"] % 10**6)), strict=True):
+        assert shown[0] == row["dataset"]
+        assert float(shown[5].replace(MINUS, "-")) == pytest.approx(row["mean_delta"], abs=0.005)
+        assert float(shown[6].replace(MINUS, "-")) == pytest.approx(row["ci_low"], abs=0.006)
+        assert float(shown[9].replace(MINUS, "-")) == pytest.approx(row["ci_high_simultaneous"], abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("choice", "value", "changed", "same"),
+    [
+        ("source", "linf", ["delta-images", "delta-epoch"], []),
+        ("baseline", "linf", ["delta-images", "delta-epoch"], []),
+        ("blocks", "1", ["accuracy-images", "accuracy-epoch"], []),
+        ("dataset", "mnist", ["delta-images", "accuracy-epoch"], []),
+        ("epoch", "11", ["delta-images", "accuracy-images"], ["delta-epoch", "accuracy-epoch"]),
+        ("images", "50", ["accuracy-epoch"], ["delta-images", "accuracy-images"]),
+    ],
+)
+def test_choices_change_marks_and_numbers_in_place(opened, choice, value, changed, same):
+    charts = [*changed, *same]
+    before = {chart: (opened.marks(chart), opened.rows(chart)) for chart in charts}
+    opened.page.select_option(f"select[name={choice}]", value)
+    opened.page.wait_for_timeout(300)
+    after = {chart: (opened.marks(chart), opened.rows(chart)) for chart in charts}
+    for chart in changed:
+        assert after[chart][0] != before[chart][0]
+        assert after[chart][1] != before[chart][1]
+    for chart in same:
+        assert after[chart] == before[chart]
+    assert opened.said == []
+
+
+def test_turning_a_comparison_round_turns_the_sign(opened):
+    before = [row[5] for row in opened.rows("delta-images")]
+    opened.page.select_option("select[name=source]", "natural")
+    opened.page.select_option("select[name=baseline]", "l2")
+    after = [row[5] for row in opened.rows("delta-images")]
+    assert after == [value.replace("+", MINUS) for value in before]
+    opened.page.select_option("select[name=baseline]", "natural")
+    assert opened.page.inner_text("#said") == "Choose two different sources to see a delta."
+    assert opened.said == []
+
+
+def test_by_keyboard_alone(opened):
+    opened.page.keyboard.press("Tab")
+    assert opened.page.evaluate("document.activeElement.className") == "skip"
+    opened.page.focus("select[name=blocks]")
+    before = opened.rows("accuracy-images")
+    opened.page.keyboard.press("ArrowUp")
+    assert opened.page.input_value("select[name=blocks]") == "1"
+    assert opened.rows("accuracy-images") != before
+    opened.page.focus("#figures-of-the-paper summary >> nth=0")
+    opened.page.keyboard.press("Enter")
+    assert opened.page.locator("#table-figure2-numbers tbody tr").count() > 0
+
+
+def test_tables_can_be_copied_and_downloaded(opened):
+    opened.page.click("text=All headline deltas")
+    with opened.page.expect_download() as caught:
+        opened.page.click(".tools[data-name=headline-deltas] .download")
+    lines = Path(caught.value.path()).read_text(encoding="utf-8").splitlines()
+    assert caught.value.suggested_filename == "headline-deltas.csv"
+    assert lines[0].startswith("source,baseline,dataset,images,n,delta")
+    assert len(lines) == 1 + 16
+    opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.page.click(".tools[data-name=headline-deltas] .copy")
+    opened.page.wait_for_selector(".tools[data-name=headline-deltas] output:has-text('Copied.')")
+    assert opened.page.evaluate("navigator.clipboard.readText()").startswith("source\tbaseline")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing(browser, path, width):
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright",
+        reason="accessibility is checked by `pip install axe-playwright-python`",
+    )
+    made = Opened(browser, path, width)
+    for details in made.page.locator("details").all():
+        details.evaluate("one => { one.open = true }")
+    found = axe.Axe().run(made.page)
+    assert found.violations_count == 0, found.generate_report()
+    made.context.close()
+
+
+def test_a_phone_scrolls_down_only(browser, path):
+    made = Opened(browser, path, 390)
+    assert made.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert made.page.locator("#plot-delta-images svg").bounding_box()["width"] <= 390
+    made.context.close()
+
+
+def test_print_leaves_the_controls_out(opened):
+    opened.page.emulate_media(media="print")
+    assert not opened.page.is_visible("#choices")
+    assert not opened.page.is_visible(".tools >> nth=0")
+    assert opened.page.is_visible("#plot-delta-images svg")
+
+
+def test_text_of_studies_is_text(opened):
+    said = opened.page.inner_text("#what-was-run")
+    assert "A study <b>for</b> a test" in said
+    assert "12 of 16 trials finished (75%)" in said
+    assert "l2 minus natural, blocks 3" in said
+
+
+def test_headlines_in_words(opened):
+    said = " ".join(opened.page.inner_text("#headline-deltas").split())
+    assert "l2 minus natural: the interval lies above zero in 8 of 8 cells, below in none" in said
+    assert "digits: +4.25 points at 50 images (+3.63 to +4.87, n = 3)" in said
+
+
+def test_an_empty_root_is_told_kindly(browser, build):
+    page = analysis.report(build.root([]))
+    made = Opened(browser, page)
+    assert "No trial has finished here yet." in made.page.inner_text("main")
+    assert "deltasweep launch STUDY --results" in made.page.inner_text("main")
+    assert made.said == []
+    made.context.close()
+
+
+def test_one_source_alone_shows_its_accuracy(browser, build):
+    page = analysis.report(
+        build.root([build.trial("natural", 0, {1: 20.0, 5: 50.0}), build.trial("natural", 1, {1: 22.0, 5: 51.0})])
+    )
+    made = Opened(browser, page)
+    assert len(made.rows("accuracy-epoch")) == 2
+    assert "only accuracies can be shown" in made.page.inner_text("#curves")
+    assert made.said == []
+    made.context.close()
