@@ -10,7 +10,8 @@ _WHERE = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or an instance role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT, or the machine's service account",
 }
-_METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal", "token request")
+_METADATA_SERVICES = ("/latest/api/token", "/latest/meta-data", "169.254.", "metadata.google.internal", "token request")
+"""Where the client looks last, when the environment names no credentials."""
 _BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 _HTTP_KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 

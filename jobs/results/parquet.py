@@ -75,8 +75,10 @@ def decode(data: bytes, kind: str, path: str, columns: list[str] | None = None) 
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        _require_version(file.schema_arrow.metadata or {}, kind, path)
+        metadata = file.schema_arrow.metadata or {}
+        _require_version(metadata, kind, path)
         _require_columns(file.schema_arrow, kind, path)
+        _require_kind(metadata, kind, path)
         wanted = pa.schema([schema(kind).field(name) for name in columns or schema(kind).names], schema(kind).metadata)
         # small files are read many at a time, so by one thread each
         table = file.read(wanted.names, use_threads=len(data) > 1_000_000)
@@ -111,15 +113,8 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> pa.Table:
 
 
 def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> None:
-    found_kind, found = (metadata.get(key.encode(), b"").decode(errors="replace") for key in (KIND_KEY, VERSION_KEY))
-    expected = str(VERSIONS[kind])
-    if not found or found_kind != kind:
-        raise DamagedResult(
-            Problem.WRONG_CONTENT,
-            f"{path} is Parquet, but not a {kind} result of DeltaSweep (kind {found_kind or 'none'}, schema "
-            f"{found or 'none'}); move it away. If a trial of that name is wanted, resume runs it again",
-        )
-    if found != expected:
+    expected, found = str(VERSIONS[kind]), _said(metadata, VERSION_KEY)
+    if found not in ("", expected):
         older = found.isdigit() and int(found) < int(expected)
         raise DamagedResult(
             Problem.WRONG_VERSION,
@@ -127,6 +122,20 @@ def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> None
             f"it was written by {'an older' if older else 'a newer'} DeltaSweep. Read this root with that one, "
             "or move the file away and resume: its trial runs again",
         )
+
+
+def _require_kind(metadata: dict[bytes, bytes], kind: str, path: str) -> None:
+    found, version = _said(metadata, KIND_KEY), _said(metadata, VERSION_KEY)
+    if found != kind or not version:
+        raise DamagedResult(
+            Problem.WRONG_CONTENT,
+            f"{path} is Parquet, but does not say that it is a {kind} result of DeltaSweep (kind {found or 'none'}, "
+            f"schema {version or 'none'}); move it away. If a trial of that name is wanted, resume runs it again",
+        )
+
+
+def _said(metadata: dict[bytes, bytes], key: str) -> str:
+    return metadata.get(key.encode(), b"").decode(errors="replace")
 
 
 def _require_columns(found: pa.Schema, kind: str, path: str) -> None:
@@ -139,6 +148,6 @@ def _require_columns(found: pa.Schema, kind: str, path: str) -> None:
     raise DamagedResult(
         Problem.WRONG_CONTENT,
         f"{path} has not the columns of a {kind} result: missing {missing or 'none'}, unknown {unknown or 'none'}, "
-        f"of another type {other or 'none'}; it is not a result, or was changed. Move it away and resume: its trial "
-        "runs again",
+        f"of another type {other or 'none'}; it was written by another version of DeltaSweep or is not a result at "
+        "all. Read it with that version, or move it away and resume: its trial runs again",
     )

@@ -1,4 +1,4 @@
-"""What every results root's storage must do. A new kind of store is held to it by one more entry in ``STORES``."""
+"""What every results root's storage must do: local disk, and an S3 server on loopback that tests start (moto's)."""
 
 import multiprocessing
 import threading
@@ -15,8 +15,10 @@ STORES: dict[str, Callable[[Path], str]] = {
 """From a folder of the test's own to what ``--results`` would be given."""
 
 
-@pytest.fixture(params=list(STORES))
+@pytest.fixture(params=[*STORES, "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        return f"s3://{request.getfixturevalue('bucket')}/some/root"
     return STORES[request.param](tmp_path)
 
 

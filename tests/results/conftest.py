@@ -1,0 +1,49 @@
+"""Fixtures of the results' tests: an S3 server for the session, stores of every sort."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.results import LocalStore, Store
+from jobs.results.object_store import ObjectStore
+from tests.results.servers import ENVIRONMENT, S3, Proxy, proxy_before, s3_server
+from tests.results.support import IMPATIENT, MemoryStore
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket, and the environment that leads to its server."""
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3.endpoint}.items():
+        monkeypatch.setenv(name, value)
+    return s3.make_bucket()
+
+
+@pytest.fixture
+def proxy(s3: S3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before the server; stores opened from now on go through it."""
+    with proxy_before(s3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+@pytest.fixture
+def object_store(bucket: str) -> ObjectStore:
+    return ObjectStore(f"s3://{bucket}/some/root", IMPATIENT)
+
+
+@pytest.fixture(params=["memory", "local", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty root of each sort."""
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "local":
+        return LocalStore(tmp_path / "root")
+    store: ObjectStore = request.getfixturevalue("object_store")
+    return store

@@ -1,0 +1,134 @@
+"""Stores that tests make, break and look into; made results."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pyarrow as pa
+
+from jobs.results import Store
+from jobs.results.object_store import Patience
+from tests.jobs.support import result_rows
+
+IMPATIENT = Patience(request_seconds=1.0, retries=4, total_seconds=10.0, first_pause=0.01, longest_pause=0.05)
+KIND = "finetune"
+
+
+def trial(number: int) -> str:
+    """The id of an invented trial."""
+    return f"finetune-x-{number:02x}{number:014x}"
+
+
+def rows(number: int, **changes: object) -> list[dict[str, object]]:
+    return result_rows(trial(number), seed=number, **changes)
+
+
+def held(table: pa.Table) -> Counter[tuple[int, int]]:
+    """How often each (number of a trial, epoch) is in a table."""
+    return Counter(zip(table["seed"].to_pylist(), table["epoch"].to_pylist(), strict=True))
+
+
+def once(numbers: set[int]) -> Counter[tuple[int, int]]:
+    """What ``held`` says of a table with each of these trials once."""
+    return Counter((number, epoch) for number in numbers for epoch in (1, 2))
+
+
+class MemoryStore(Store):
+    """The contract in its simplest form."""
+
+    uri = "memory"
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def create(self, key: str, data: bytes) -> bool:
+        return self.swap(key, None, data)
+
+    def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        with self._lock:
+            self._objects[key] = data
+
+    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        with self._lock:
+            if self._objects.get(key) != expected:
+                return False
+            self._objects[key] = data
+            return True
+
+    def read(self, key: str) -> bytes:
+        try:
+            return self._objects[key]
+        except KeyError as error:
+            raise FileNotFoundError(key) from error
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        yield from [key for key in list(self._objects) if key.startswith(f"{prefix}/")]
+
+    def delete(self, key: str) -> None:
+        self._objects.pop(key, None)
+
+
+class Killed(BaseException):
+    """The process ends here: nothing may catch this."""
+
+
+class DyingStore(Store):
+    """Another store, until the operation with the number ``at`` (from 0): killed before it, or right after it."""
+
+    def __init__(self, inner: Store, at: int, after: bool) -> None:
+        self._inner, self._at, self._after = inner, at, after
+        self._count = -1
+        self.uri = inner.uri
+
+    def create(self, key: str, data: bytes) -> bool:
+        with self._operation():
+            return self._inner.create(key, data)
+
+    def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        with self._operation():
+            self._inner.replace(key, data, durable=durable)
+
+    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        with self._operation():
+            return self._inner.swap(key, expected, data)
+
+    def read(self, key: str) -> bytes:
+        with self._operation():
+            return self._inner.read(key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        with self._operation():
+            found = list(self._inner.keys(prefix))
+        return iter(found)
+
+    def delete(self, key: str) -> None:
+        with self._operation():
+            self._inner.delete(key)
+
+    def stale(self, age: timedelta) -> list[str]:
+        with self._operation():
+            return self._inner.stale(age)
+
+    def _operation(self) -> "_Operation":
+        self._count += 1
+        self._before_each()
+        mine = self._count == self._at
+        return _Operation(before=mine and not self._after, after=mine and self._after)
+
+    def _before_each(self) -> None:
+        """For subclasses, to whom something else happens."""
+
+
+class _Operation:
+    def __init__(self, before: bool, after: bool) -> None:
+        self._before, self._after = before, after
+
+    def __enter__(self) -> None:
+        if self._before:
+            raise Killed
+
+    def __exit__(self, *_: object) -> None:
+        if self._after:
+            raise Killed

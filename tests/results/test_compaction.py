@@ -1,0 +1,175 @@
+"""The index: what readers make of it, what compactors do to each other, what becomes of a damaged one."""
+
+import hashlib
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import DamagedFile
+from jobs.results import (
+    DamagedIndexWarning,
+    LocalStore,
+    Store,
+    commit,
+    compact,
+    done,
+    read_trials,
+    schema,
+    uncovered,
+)
+from jobs.results.index import read_index
+from jobs.results.layout import CURRENT, compact_key, trial_key
+from tests.results.support import KIND, MemoryStore, held, once, rows, trial
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """Four trials, of which the index has two."""
+    store = MemoryStore()
+    for number in (4, 2):
+        commit(store, KIND, rows(number))
+    compact(store, KIND)
+    for number in (3, 1):
+        commit(store, KIND, rows(number))
+    return store
+
+
+def test_compaction_changes_nothing_that_is_read(any_store: Store) -> None:
+    for number in (2, 1):
+        commit(any_store, KIND, rows(number, test_loss=float("nan"), epsilon=None))
+    before = read_trials(any_store, KIND)
+    assert uncovered(any_store, KIND) == 2
+    assert compact(any_store, KIND) == (2, 4, True)
+    assert uncovered(any_store, KIND) == 0
+    after = read_trials(any_store, KIND)
+    assert after.to_pandas().equals(before.to_pandas())
+    assert after.schema.equals(schema(KIND), check_metadata=True)
+    assert compact(any_store, KIND) == (2, 4, False)
+
+
+def test_rows_are_in_order_of_trial_and_epoch(store: Store) -> None:
+    table = read_trials(store, KIND)
+    assert table.sort_by([("trial_id", "ascending"), ("epoch", "ascending")]).equals(table)
+    assert held(table) == once({1, 2, 3, 4})
+
+
+def test_the_compacted_file_is_ordinary_sorted_parquet(store: Store) -> None:
+    compact(store, KIND)
+    entry = read_index(store)[KIND]
+    table = pq.read_table(pa.BufferReader(store.read(entry.file)))
+    assert table["seed"].to_pylist() == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert (entry.rows, entry.trials) == (8, 4)
+
+
+def test_some_columns(store: Store) -> None:
+    table = read_trials(store, KIND, ["test_accuracy", "seed"])
+    assert table.column_names == ["test_accuracy", "seed"]
+    assert table.equals(read_trials(store, KIND).select(["test_accuracy", "seed"]))
+
+
+def test_an_empty_root_can_be_compacted() -> None:
+    store = MemoryStore()
+    assert compact(store, KIND) == (0, 0, True)
+    assert read_trials(store, KIND).equals(schema(KIND).empty_table())
+    commit(store, KIND, rows(1))
+    assert held(read_trials(store, KIND)) == once({1})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[]", b'{"version": 1}', b'{"version": 2, "kinds": {}}', b'{"version": 1, "kinds": {"finetune": 3}}'],
+)
+def test_a_damaged_current_is_named_passed_over_and_mended(store: Store, text: bytes) -> None:
+    store.replace(CURRENT, text)
+    with pytest.warns(DamagedIndexWarning, match=rf"{store.uri}/{CURRENT}.*No result is lost.*deltasweep compact"):
+        assert held(read_trials(store, KIND)) == once({1, 2, 3, 4})
+    assert uncovered(store, KIND) == 4
+    compact(store, KIND)
+    assert held(read_trials(store, KIND)) == once({1, 2, 3, 4})
+    assert uncovered(store, KIND) == 0
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-9], lambda data: None])
+def test_a_damaged_compacted_file_is_named_passed_over_and_mended(store: Store, damage: object) -> None:
+    file = read_index(store)[KIND].file
+    data = damage(store.read(file))
+    store.delete(file) if data is None else store.replace(file, data)
+    with pytest.warns(DamagedIndexWarning, match=rf"{file}.*No result is lost"):
+        assert held(read_trials(store, KIND)) == once({1, 2, 3, 4})
+    compact(store, KIND)
+    assert held(read_trials(store, KIND)) == once({1, 2, 3, 4})
+
+
+def test_a_compacted_file_of_another_version_is_not_read(store: Store) -> None:
+    entry = read_index(store)[KIND]
+    buffer = pa.BufferOutputStream()
+    metadata = {"deltasweep_kind": KIND, "deltasweep_schema": "0"}
+    pq.write_table(read_trials(store, KIND).replace_schema_metadata(metadata), buffer)
+    data = buffer.getvalue().to_pybytes()
+    store.replace(entry.file, data)
+    new = entry._replace(sha256=hashlib.sha256(data).hexdigest())
+    store.replace(CURRENT, json.dumps({"version": 1, "kinds": {KIND: new._asdict()}}).encode())
+    with pytest.warns(DamagedIndexWarning, match="version 0"):
+        assert held(read_trials(store, KIND)) == once({1, 2, 3, 4})
+
+
+def test_a_damaged_trial_stops_compaction_and_leaves_the_index(store: Store) -> None:
+    before = store.read(CURRENT)
+    key = trial_key(KIND, trial(3))
+    store.replace(key, store.read(key)[:-1])
+    with pytest.raises(DamagedFile, match=key):
+        compact(store, KIND)
+    assert store.read(CURRENT) == before
+
+
+def test_a_trial_whose_file_was_taken_away_is_not_read_from_the_index(store: Store) -> None:
+    store.delete(trial_key(KIND, trial(2)))
+    assert held(read_trials(store, KIND)) == once({1, 3, 4})
+    assert trial(2) not in done(store, KIND)
+    compact(store, KIND)
+    assert held(read_trials(store, KIND)) == once({1, 3, 4})
+
+
+def test_many_compactors_commits_and_readers_at_once(any_store: Store) -> None:
+    commit(any_store, KIND, rows(0))
+
+    def work(number: int) -> None:
+        commit(any_store, KIND, rows(number))
+        compact(any_store, KIND)
+        found = held(read_trials(any_store, KIND))
+        assert found[(number, 1)] == 1
+        assert set(found.values()) == {1}
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(1, 9)))
+    assert held(read_trials(any_store, KIND)) == once(set(range(9)))
+    compact(any_store, KIND)
+    assert uncovered(any_store, KIND) == 0
+
+
+def test_old_generations_go_and_the_one_before_stays(store: Store) -> None:
+    now = datetime.now(UTC)
+    old, young = (f"{now - age:%Y%m%dT%H%M%SZ}-0123abcd" for age in (timedelta(days=2), timedelta(hours=1)))
+    for generation in (old, young, "foreign"):
+        store.create(compact_key(generation, KIND), b"another compactor's")
+    first = read_index(store)[KIND].file
+    compact(store, KIND)
+    second = read_index(store)[KIND]
+    assert second.previous == first
+    left = {compact_key(generation, KIND) for generation in (young, "foreign")}
+    assert set(store.keys("compact")) == {CURRENT, second.file, first, *left}
+
+
+def test_the_index_may_be_removed_with_everything_in_it(tmp_path: object) -> None:
+    store = LocalStore(tmp_path / "root")
+    for number in (1, 2):
+        commit(store, KIND, rows(number))
+    compact(store, KIND)
+    shutil.rmtree(store.directory / "compact")
+    assert held(read_trials(store, KIND)) == once({1, 2})
+    assert uncovered(store, KIND) == 2

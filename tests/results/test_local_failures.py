@@ -1,0 +1,169 @@
+"""A directory that is full, read-only, or on a file system without hard links."""
+
+import errno
+import io
+import os
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, cast
+
+import pytest
+
+from jobs.errors import InvalidRequest, StorageFailure
+from jobs.results import Committed, LocalStore, commit, compact, done, read_trials, require_writable
+from tests.results.support import KIND, held, once, rows
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    store = LocalStore(tmp_path / "root")
+    commit(store, KIND, rows(1))
+    return store
+
+
+def files(store: LocalStore) -> list[str]:
+    return sorted(path.relative_to(store.directory).as_posix() for path in store.directory.rglob("*") if path.is_file())
+
+
+def half_written(number: int) -> Callable[..., IO[bytes]]:
+    """In place of ``Path.open``: files that take half of what is written to them."""
+
+    def open_file(path: Path, mode: str = "r", *_: object) -> IO[bytes]:
+        file: IO[bytes] = io.open(path, mode)  # noqa: SIM115, UP020  # Path.open is what is replaced
+
+        def write(data: bytes) -> int:
+            os.write(file.fileno(), data[: len(data) // 2])
+            raise OSError(number, os.strerror(number))
+
+        if mode == "wb":
+            return cast("IO[bytes]", _File(file, write))
+        return file
+
+    return open_file
+
+
+class _File:
+    def __init__(self, file: IO[bytes], write: Callable[[bytes], int]) -> None:
+        self._file, self.write = file, write
+
+    def __enter__(self) -> "_File":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+@pytest.mark.parametrize("failing", ["fsync", "write"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_write_that_fails_leaves_nothing(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, failing: str, number: int
+) -> None:
+    before = files(store)
+
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        if failing == "fsync":
+            patch.setattr("jobs.results.local_store.os.fsync", fail)
+        else:
+            patch.setattr("jobs.results.local_store.Path.open", half_written(number))
+        expected = "is full.*Free some space" if number != errno.EIO else "fails.*disk is well"
+        with pytest.raises(StorageFailure, match=rf"{expected}"):
+            commit(store, KIND, rows(2))
+        with pytest.raises(StorageFailure, match=str(store.directory)):
+            store.replace("checkpoints/x", b"state")
+        with pytest.raises(StorageFailure, match="untouched"):
+            compact(store, KIND)
+    assert files(store) == before
+    assert commit(store, KIND, rows(2)) is Committed.NEW
+    assert held(read_trials(store, KIND)) == once({1, 2})
+
+
+@pytest.fixture
+def small_disk() -> Path:
+    """A real file system that is soon full, where the machine offers one."""
+    folder = os.environ.get("DELTASWEEP_TEST_SMALL_DISK")
+    if not folder:
+        pytest.skip("needs a file system of about 1 MB: mount -t tmpfs -o size=1m, then set DELTASWEEP_TEST_SMALL_DISK")
+    return Path(folder)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    store = LocalStore(small_disk / "root")
+    committed: set[int] = set()
+
+    def commit_next(number: int) -> None:
+        commit(store, KIND, rows(number))
+        committed.add(number)
+
+    with pytest.raises(StorageFailure, match="is full"):
+        deque(map(commit_next, range(10_000)), maxlen=0)
+    assert held(read_trials(store, KIND)) == once(committed)
+    assert store.stale(timedelta(seconds=-60)) == []
+
+
+def test_a_file_system_without_hard_links_is_refused(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    before = files(store)
+    monkeypatch.setattr("jobs.results.local_store.os.link", fail)
+    with pytest.raises(StorageFailure, match=r"with hard links.*another file system"):
+        commit(store, KIND, rows(2))
+    with pytest.raises(InvalidRequest, match=r"must be writable.*hard links"):
+        require_writable(store)
+    assert files(store) == before
+
+
+def test_a_link_whose_reply_was_lost_is_ones_own(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def link_and_repeat(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)  # as NFS does, whose server finds the link that it has just made
+
+    monkeypatch.setattr("jobs.results.local_store.os.link", link_and_repeat)
+    assert commit(store, KIND, rows(2)) is Committed.NEW
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root; run the tests as another user")
+def test_a_read_only_root_is_named(store: LocalStore) -> None:
+    folders = [store.directory, *(path for path in store.directory.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o500)
+    try:
+        with pytest.raises(StorageFailure, match=r"refuses.*permissions"):
+            commit(store, KIND, rows(2))
+        with pytest.raises(InvalidRequest, match="must be writable"):
+            require_writable(store)
+        assert held(read_trials(store, KIND)) == once({1})
+    finally:
+        for folder in folders:
+            folder.chmod(0o700)
+
+
+def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("jobs.results.local_store.Path.open", fail)
+    with pytest.raises(StorageFailure, match=r"refuses.*Read-only file system.*mounted"):
+        store.create("a", b"")
+    with pytest.raises(InvalidRequest, match="must be writable"):
+        require_writable(store)
+    assert done(store, KIND)
+
+
+def test_old_temporary_files_are_removed_by_compact(store: LocalStore) -> None:
+    old, young = store.directory / "_tmp" / "old", store.directory / "_tmp" / "young"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    long_ago = old.stat().st_mtime - 2 * 24 * 3600
+    os.utime(old, (long_ago, long_ago))
+    assert held(read_trials(store, KIND)) == once({1})
+    compact(store, KIND)
+    assert not old.exists()
+    assert young.exists()

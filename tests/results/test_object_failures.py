@@ -1,0 +1,132 @@
+"""An object store that errs, stalls, loses replies, refuses or is not there."""
+
+import pytest
+
+from jobs.errors import DeltaSweepError, InvalidRequest, StorageFailure
+from jobs.results import Committed, Store, commit, done, open_store, read_trials, require_writable
+from jobs.results.object_store import ObjectStore
+from tests.results.servers import Proxy, answer, lose_reply, never_answer
+from tests.results.support import IMPATIENT, KIND, held, once, rows
+
+
+@pytest.fixture
+def store(proxy: Proxy, bucket: str) -> ObjectStore:
+    """A root behind the proxy."""
+    return ObjectStore(f"s3://{bucket}/root", IMPATIENT)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_server_that_errs_and_recovers_is_waited_for(store: Store, proxy: Proxy, status: int) -> None:
+    proxy.mishaps = [answer(status)] * 3
+    assert commit(store, KIND, rows(1)) is Committed.NEW
+    proxy.mishaps = [answer(status)] * 3
+    store.replace("checkpoints/x", b"state")
+    proxy.mishaps = [answer(status)] * 3
+    assert held(read_trials(store, KIND)) == once({1})
+    assert store.read("checkpoints/x") == b"state"
+
+
+@pytest.mark.parametrize("mishap", [lose_reply, never_answer])
+def test_a_commit_whose_reply_is_lost_is_new_and_no_conflict(store: Store, proxy: Proxy, mishap: object) -> None:
+    proxy.mishaps = [mishap]
+    assert commit(store, KIND, rows(1)) is Committed.NEW
+    assert len([line for line in proxy.requests if line.startswith("PUT")]) == 2, (
+        "the reply was lost, so it asked again"
+    )
+    assert list(store.keys("conflicts")) == []
+    assert commit(store, KIND, rows(1)) is Committed.ALREADY_THERE
+
+
+@pytest.mark.parametrize("mishap", [lose_reply, never_answer])
+def test_a_lost_reply_is_told_from_a_lost_race(store: Store, proxy: Proxy, mishap: object) -> None:
+    store.create("a", b"same")
+    proxy.mishaps = [mishap]
+    assert not store.create("a", b"same")
+    proxy.mishaps = [lambda _: False, mishap]  # the first reads what is there
+    assert store.swap("a", b"same", b"other")
+    assert store.read("a") == b"other"
+
+
+def test_a_refusal_while_another_write_is_in_flight_is_tried_again(store: Store, proxy: Proxy) -> None:
+    proxy.mishaps = [answer(409)]
+    assert store.create("a", b"one")
+    assert store.read("a") == b"one"
+
+
+def test_a_server_that_stays_down_is_named_and_nothing_is_lost(store: Store, proxy: Proxy) -> None:
+    commit(store, KIND, rows(1))
+    proxy.mishaps = [answer(503)] * 1000
+    for call in (
+        lambda: commit(store, KIND, rows(2)),
+        lambda: read_trials(store, KIND),
+        lambda: store.replace("a", b""),
+        lambda: store.delete("a"),
+        lambda: store.swap("a", b"", b""),
+    ):
+        with pytest.raises(StorageFailure, match=rf"{store.uri} did not answer.*trying again.*AWS_ENDPOINT_URL"):
+            call()
+    proxy.mishaps = []
+    assert held(read_trials(store, KIND)) == once({1})
+    assert commit(store, KIND, rows(2)) is Committed.NEW
+
+
+def test_a_reader_that_is_kept_waiting_asks_again(store: Store, proxy: Proxy) -> None:
+    store.create("a", b"one")
+    proxy.mishaps = [never_answer]
+    assert store.read("a") == b"one"
+
+
+def test_nobody_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # discard: nobody listens
+    store = ObjectStore(f"s3://{bucket}/root", IMPATIENT)
+    with pytest.raises(StorageFailure, match=r"did not answer.*Check the network"):
+        store.create("a", b"")
+    with pytest.raises(InvalidRequest, match="must be writable"):
+        require_writable(store)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(403, "access was denied.*other credentials"), (401, "needs credentials.*AWS_ACCESS_KEY_ID"), (301, "AWS_REGION")],
+)
+def test_refusals_say_what_to_do(store: Store, proxy: Proxy, status: int, message: str) -> None:
+    for call in (lambda: store.create("a", b""), lambda: store.read("a"), lambda: list(store.keys("a"))):
+        proxy.mishaps = [answer(status)]
+        with pytest.raises(StorageFailure, match=message):
+            call()
+
+
+def test_a_missing_bucket_is_named(object_store: Store) -> None:
+    store = ObjectStore("s3://there-is-no-such-bucket/root", IMPATIENT)
+    for call in (lambda: store.create("a", b""), lambda: store.read("a"), lambda: done(store, KIND)):
+        with pytest.raises(StorageFailure, match=r"the bucket of a results root must exist.*Make the bucket"):
+            call()
+
+
+def test_no_credentials(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", proxy.endpoint)  # instead of the cloud's own
+    proxy.mishaps = [answer(404)] * 100
+    with pytest.raises(StorageFailure, match=r"needs credentials.*AWS_SECRET_ACCESS_KEY"):
+        ObjectStore(f"s3://{bucket}/root", IMPATIENT).create("a", b"")
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "ftp://x/y", "s3://b/a//c"])
+def test_a_root_that_cannot_be_is_refused(uri: str) -> None:
+    with pytest.raises(InvalidRequest, match="BUCKET/PREFIX"):
+        open_store(uri)
+
+
+@pytest.mark.parametrize(
+    ("given", "uri"),
+    [("s3://b", "s3://b"), ("s3://b/", "s3://b"), ("s3://b/a b/c/", "s3://b/a b/c"), ("gs://b/a", "gs://b/a")],
+)
+def test_the_uri_is_the_root_without_a_slash_at_its_end(bucket: str, given: str, uri: str) -> None:
+    assert open_store(given).uri == uri
+    assert open_store(open_store(given).uri).uri == uri
+
+
+def test_a_storage_failure_is_the_machines_fault() -> None:
+    assert issubclass(StorageFailure, DeltaSweepError)
+    assert issubclass(StorageFailure, OSError)

@@ -1,0 +1,145 @@
+"""Everything wrong with a root is reported, each with its path and what to do; no finding hides another."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import DamagedFile
+from jobs.results import LocalStore, Problem, Store, commit, compact, pin, read_trials, schema, verify
+from jobs.results.layout import CURRENT, trial_key
+from jobs.results.parquet import encode
+from tests.results.support import KIND, held, once, rows, trial
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    store = LocalStore(tmp_path / "root")
+    for number in range(8):
+        commit(store, KIND, rows(number))
+    pin(store, "sources", "fmnist_l2_eps1", "w" * 64)
+    pin(store, "datasets", "digits", "d" * 64)
+    return store
+
+
+def found(store: Store, planned: set[str] | None = None) -> dict[str, Problem]:
+    return {finding.key: finding.problem for finding in verify(store, planned)}
+
+
+def parquet(table: pa.Table) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    return buffer.getvalue().to_pybytes()
+
+
+def versioned(table: pa.Table, version: str) -> bytes:
+    return parquet(table.replace_schema_metadata({"deltasweep_kind": KIND, "deltasweep_schema": version}))
+
+
+def test_a_good_root_has_no_findings(any_store: Store) -> None:
+    for number in (1, 2):
+        commit(any_store, KIND, rows(number))
+    compact(any_store, KIND)
+    assert verify(any_store, {trial(1), trial(2)}) == []
+    assert verify(any_store) == []
+
+
+TABLE = pa.Table.from_pylist(rows(1), schema=schema(KIND))
+DAMAGES: dict[str, tuple[bytes, Problem, str]] = {
+    "empty": (b"", Problem.TORN, "move it away and resume"),
+    "cut short": (encode(TABLE)[:-20], Problem.TORN, "move it away and resume"),
+    "text": (b"not a result", Problem.TORN, "move it away and resume"),
+    "older": (versioned(TABLE, "0"), Problem.WRONG_VERSION, "an older DeltaSweep. Read this root with that one"),
+    "newer": (versioned(TABLE, "99"), Problem.WRONG_VERSION, "a newer DeltaSweep. Read this root with that one"),
+    "foreign Parquet": (parquet(pa.table({"a": [1]})), Problem.WRONG_CONTENT, "unknown .'a'.*[Mm]ove it away"),
+    "no metadata": (parquet(TABLE.replace_schema_metadata(None)), Problem.WRONG_CONTENT, "move it away"),
+    "another trial": (encode(pa.Table.from_pylist(rows(2), schema=schema(KIND))), Problem.WRONG_CONTENT, "not the one"),
+    "no rows": (encode(schema(KIND).empty_table()), Problem.WRONG_CONTENT, "move it away"),
+    "an epoch twice": (encode(pa.concat_tables([TABLE, TABLE])), Problem.DUPLICATE_ROWS, "move it away and resume"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_result_is_named_by_reader_and_verify(store: LocalStore, damage: str) -> None:
+    data, problem, advice = DAMAGES[damage]
+    key = trial_key(KIND, trial(1))
+    store.replace(key, data)
+    with pytest.raises(DamagedFile, match=rf"(?s){store.uri}/{key}.*{advice}"):
+        read_trials(store, KIND)
+    assert found(store) == {key: problem}
+
+
+def test_any_flipped_byte_is_found_or_harmless(store: LocalStore) -> None:
+    key = trial_key(KIND, trial(1))
+    good = store.read(key)
+    before = read_trials(store, KIND)
+    for position in range(0, len(good), 97):
+        store.replace(key, good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :], durable=False)
+        try:
+            table = read_trials(store, KIND)
+        except DamagedFile:
+            continue
+        assert table.equals(before), f"byte {position} changed the numbers unnoticed"
+
+
+def test_everything_is_found_at_once(store: LocalStore) -> None:
+    keys = [trial_key(KIND, trial(number)) for number in range(8)]
+    compact(store, KIND)
+    store.replace(keys[0], b"")
+    store.replace(keys[1], versioned(TABLE, "2"))
+    store.delete(keys[2])
+    store.replace(keys[3], encode(pa.Table.from_pylist(rows(3, weights_sha256="x" * 64), schema=schema(KIND))))
+    misplaced = f"trials/{KIND}/zz/{trial(2)}.parquet"
+    store.create(misplaced, encode(pa.Table.from_pylist(rows(2), schema=schema(KIND))))
+    commit(store, KIND, rows(4, test_accuracy=1.0))
+    foreign = ["trials/notes.txt", f"trials/{KIND}/notes.txt", f"trials/{KIND}/00/{trial(0)}.parquet.bak"]
+    records = ["failures/x/1.json", "launches/x.json", "studies/x/y.yaml", "sources/x.json"]
+    for key in [*foreign, *records]:
+        store.create(key, b"[")
+    store.create(f"checkpoints/{trial(5)}/e1.safetensors", b"state")
+    store.create("checkpoints/of-a-trial-that-runs/e1.safetensors", b"state")
+    stale = store.directory / "_tmp" / "stale"
+    stale.write_bytes(b"")
+    os.utime(stale, (0, 0))
+    (conflict,) = store.keys("conflicts")
+    compacted = json.loads(store.read(CURRENT))["kinds"][KIND]["file"]
+    findings = verify(store, {trial(number) for number in range(8) if number != 6})
+    assert [(finding.problem, finding.key) for finding in findings if finding.key == compacted] == [
+        (Problem.DAMAGED_INDEX, compacted),
+        (Problem.WITHOUT_FILE, compacted),
+    ]
+    assert {finding.key: finding.problem for finding in findings if finding.key != compacted} == {
+        keys[0]: Problem.TORN,
+        keys[1]: Problem.WRONG_VERSION,
+        keys[3]: Problem.OTHER_DIGEST,
+        keys[6]: Problem.UNPLANNED,
+        misplaced: Problem.MISNAMED,
+        conflict: Problem.CONFLICT,
+        **dict.fromkeys(foreign, Problem.FOREIGN),
+        **dict.fromkeys(records, Problem.UNREADABLE_RECORD),
+        f"checkpoints/{trial(5)}/e1.safetensors": Problem.LEFTOVER_CHECKPOINT,
+        "_tmp/stale": Problem.STALE_TEMPORARY,
+    }
+    assert all(store.uri in finding.advice for finding in findings)
+    assert {f.problem for f in findings if f.problem.harmless} == {
+        Problem.UNPLANNED,
+        Problem.LEFTOVER_CHECKPOINT,
+        Problem.STALE_TEMPORARY,
+    }
+
+
+def test_a_foreign_file_is_named_by_the_reader_and_counts_for_nothing(store: LocalStore) -> None:
+    store.create(f"trials/{KIND}/.DS_Store", b"")
+    with pytest.raises(DamagedFile, match=r"\.DS_Store has not the name.*Move it away"):
+        read_trials(store, KIND)
+    store.delete(f"trials/{KIND}/.DS_Store")
+    assert held(read_trials(store, KIND)) == once(set(range(8)))
+
+
+def test_a_damaged_index_is_found(store: LocalStore) -> None:
+    compact(store, KIND)
+    store.replace(CURRENT, b"{")
+    assert set(found(store).values()) == {Problem.DAMAGED_INDEX}
