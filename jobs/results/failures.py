@@ -44,9 +44,15 @@ class Failure(NamedTuple):
 
 
 def record_failure(store: Store, failure: Failure, log: str) -> None:
-    """Keep a failure and its log; the log first, so that a failure that is seen has one."""
-    store.create(log_key(failure.trial_id, failure.attempt), log.encode())
-    store.create(failure_key(failure.trial_id, failure.attempt), json.dumps(failure._asdict()).encode())
+    """Keep a failure and its log; the log first, so that a failure that is seen has one.
+
+    Where two drivers run the same attempt and both fail, the second record takes the next free number.
+    """
+    attempt = failure.attempt
+    while not store.create(log_key(failure.trial_id, attempt), log.encode()):
+        attempt += 1
+    record = failure._replace(attempt=attempt)._asdict()
+    store.create(failure_key(failure.trial_id, attempt), json.dumps(record).encode())
 
 
 def next_attempt(store: Store, trial_id: str) -> int:

@@ -92,8 +92,8 @@ def damaged(store: Store, key: str, why: object) -> DamagedFile:
     """The error that names a file of the index and says why it does not matter much."""
     reason = " ".join(str(why).split())
     return DamagedFile(
-        f"{store.uri}/{key} of the compacted index cannot be used ({reason}). No result is lost: the trial files are the "
-        f"truth. Run `deltasweep compact`, or delete {store.uri}/{COMPACT}"
+        f"{store.uri}/{key} of the compacted index cannot be used ({reason}). No result is lost: the trial files are "
+        f"the truth. Run `deltasweep compact`, or delete {store.uri}/{COMPACT}"
     )
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -165,7 +166,7 @@ def test_old_generations_go_and_the_one_before_stays(store: Store) -> None:
     assert set(store.keys("compact")) == {CURRENT, second.file, first, *left}
 
 
-def test_the_index_may_be_removed_with_everything_in_it(tmp_path: object) -> None:
+def test_the_index_may_be_removed_with_everything_in_it(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "root")
     for number in (1, 2):
         commit(store, KIND, rows(number))
