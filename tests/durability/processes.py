@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 """How long a condition may take on a machine that is busy with other things."""
 
 
@@ -27,7 +27,7 @@ def wait_until(condition: Callable[[], T | None], what: str, patience: float = P
     deadline = time.monotonic() + patience
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"waited {patience:.0f} s in vain: {what}"
-        time.sleep(0.03)
+        time.sleep(0.1)
     return answer
 
 

@@ -30,7 +30,7 @@ STUDY = """
 name: {name}
 grid: {{source: [fmnist_natural], dataset: [digits], blocks: {blocks}}}
 schedule:
-  - {{images: {images}, epochs: 12, seeds: 2, evaluate_every: 5}}
+  - {{images: {images}, epochs: 12, seeds: 2, evaluate_every: 6}}
 recipe: {{batch_size: {batch_size}}}
 resources: {{gpu: 0, cpu: 1}}
 checkpoint_every: {checkpoint_every}

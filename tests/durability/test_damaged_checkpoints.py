@@ -61,7 +61,7 @@ def _position(checkpoint: Path) -> tuple[int, int]:
 
 
 def _interrupt(sweep: Sweep, trial: str) -> None:
-    """Run a trial in this process into its fifth epoch, so that two checkpoints stand (the question is also asked at each checkpoint)."""
+    """Run a trial in this process into its fifth epoch: the question is asked at each checkpoint, too."""
     asked = 0
 
     def stop() -> bool:

@@ -75,8 +75,9 @@ def test_raylets_of_a_second_node_are_killed(
         time.sleep(rng.uniform(0, 0.5))
         actors = sweep.actors(node.family())
         sweep.strike("raylet", [node.raylet], actors)
-        wait_until(lambda actors=actors: not any(map(alive, actors)), "the dead node's actors ended")
+        # its workers see that it died only once its parent has taken note
         cluster.remove(node)
+        wait_until(lambda actors=actors: not any(map(alive, actors)), "the dead node's actors ended")
         if number < RAYLETS - 1:
             node = cluster.add(2)
     assert run.wait() == 0, run.text
@@ -86,8 +87,9 @@ def test_raylets_of_a_second_node_are_killed(
     sweep.require_little_twice()
 
 
-def test_drivers_and_everything_are_killed(sweep: Sweep, folder: Path, reference: Rows) -> None:
+def test_drivers_and_everything_are_killed(make_sweep: Callable[..., Sweep], folder: Path, reference: Rows) -> None:
     """Launches with a Ray of their own: the driver alone, or with all its processes; then ``resume``."""
+    sweep = make_sweep(images=(200,))
     rng = random.Random(5)
     kinds = ["driver"] * DRIVERS + ["everything"] * EVERYTHING
     rng.shuffle(kinds)
