@@ -1,0 +1,43 @@
+"""What a newcomer sees: `deltasweep demo`, as a command in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.results import done, open_store
+from orchestrator.expansion import expand
+from orchestrator.study_files import load_study
+
+
+def test_the_demo_study_is_what_it_should_be() -> None:
+    """Natural, L2 and L-infinity sources, several sizes, five seeds or more, 40 trials or more of 30 epochs or more."""
+    study = load_study("demo")
+    trials = expand(study)
+    assert {"fmnist_natural", "fmnist_l2_eps1", "fmnist_linf_eps8"} <= {trial.source for trial in trials}
+    assert len({trial.images for trial in trials}) >= 3
+    assert len({trial.seed for trial in trials}) >= 5
+    assert len(trials) >= 40
+    assert min(trial.epochs for trial in trials) >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_demo_runs_and_reports(tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("deltasweep"), "demo", "--results", "root"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    trials = {spec.trial_id for spec in expand(load_study("demo"))}
+    assert done(open_store(tmp_path / "root"), "finetune") == trials
+    assert f"{len(trials)} of {len(trials)} trials are done." in first.stdout
+    assert "fmnist_l2_eps1" in first.stdout
+    assert "95 % interval" in first.stdout
+    page = tmp_path / "root" / "report" / "index.html"
+    assert str(page) in first.stdout.replace("\n", "")
+    assert page.stat().st_size > 100_000
+    assert (page.parent / "figure2.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (page.parent / "figure2.svg").read_text()
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert len(list((tmp_path / "root" / "launches").iterdir())) == 1, "the second call started a launch"
