@@ -15,7 +15,7 @@ from analysis.cells import Method, summarize
 from analysis.comparisons import Comparison, Declared, comparisons, declared
 from analysis.delta_schema import DELTAS
 from analysis.evaluations import open_results
-from analysis.frames import Choice, Epoch, at_epoch, frame, where
+from analysis.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
 from analysis.pairing import CELL, pair
 from analysis.statistics.multiple import holm
 from jobs.errors import InvalidRequest
@@ -56,7 +56,7 @@ def deltas(
         ResultsConflict: for two trials under one key, or one seed with two subsets.
     """
     store = open_results(root)
-    data = frame(read_trials(store, "finetune"))
+    data = frame(read_trials(store, "finetune", list(COLUMNS)))
     if data.empty:
         raise InvalidRequest(f"{store.uri} holds no finished trial yet; `deltasweep launch` or `resume` makes some")
     contrasts = declared(recorded_studies(store), study)

@@ -14,7 +14,7 @@ Epoch: TypeAlias = int | Literal["last", "all"]
 Choice: TypeAlias = str | int | Sequence[str | int] | None
 """A value, several values, or None for all."""
 
-_COLUMNS = (
+COLUMNS = (
     "trial_id",
     "source",
     "constraint",
@@ -39,7 +39,7 @@ def frame(evaluations: pa.Table) -> pd.DataFrame:
 
     Unknown numerics (imported trials) become 0, so that they are an ordinary key.
     """
-    data: pd.DataFrame = evaluations.select(list(_COLUMNS)).to_pandas()
+    data: pd.DataFrame = evaluations.select(list(COLUMNS)).to_pandas()
     data["numerics"] = data["numerics"].fillna(0).astype("int64")
     return data.sort_values(["trial_id", "epoch"], kind="stable", ignore_index=True)
 

@@ -4,8 +4,11 @@ No file, network, extension or setting can be reached from a query; object store
 ``jobs.results`` before DuckDB sees anything.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -13,7 +16,7 @@ from duckdb import StatementType
 
 from analysis.evaluations import load_failures, open_results
 from jobs.errors import InvalidRequest
-from jobs.results import read_trials
+from jobs.results import Store, read_trials, schema
 from jobs.results.schema import kinds
 
 _SETTINGS = {
@@ -31,19 +34,35 @@ def query(root: str | Path, sql: str) -> pa.Table:
     """The answer of one SELECT over the views ``evaluations``, ``trials``, ``failures``.
 
     ``evaluations`` has one row per fine-tuning trial and evaluated epoch, ``trials`` the last epoch of each,
-    ``failures`` one row per failed attempt; every other kind of trial has a view of its name.
+    ``failures`` one row per failed attempt; every other kind of trial has a view of its name. Only the columns that the
+    query needs are read.
 
     Raises:
         InvalidRequest: for SQL that is wrong, does more than read, or is not exactly one statement.
         DamagedFile: naming a file that is not what its name promises.
     """
     store = open_results(root)
-    views = {"evaluations" if kind == "finetune" else kind: read_trials(store, kind) for kind in kinds()}
-    return select(sql, {**views, "failures": load_failures(store)})
+    failures = {"failures": load_failures(store)}
+    names = {kind: "evaluations" if kind == "finetune" else kind for kind in kinds()}
+    with _answering(sql, {name: schema(kind).empty_table() for kind, name in names.items()} | failures) as connection:
+        needed = _columns(connection, sql)
+    views = {name: _read(store, kind, needed) for kind, name in names.items()}
+    with _answering(sql, views | failures) as connection:
+        if _columns(connection, sql) <= needed:
+            return connection.sql(sql).to_arrow_table()
+    # planned otherwise over real rows than over none: never seen, but a column that was not read would be null
+    return select(sql, {name: read_trials(store, kind) for kind, name in names.items()} | failures)
 
 
 def select(sql: str, views: Mapping[str, object]) -> pa.Table:
     """The answer of one SELECT over named Arrow tables or datasets, ``evaluations`` among them."""
+    with _answering(sql, views) as connection:
+        return connection.sql(sql).to_arrow_table()
+
+
+@contextmanager
+def _answering(sql: str, views: Mapping[str, object]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A locked connection that sees ``views``, for one SELECT; DuckDB's errors are explained."""
     connection = duckdb.connect(":memory:")
     try:
         for name, table in views.items():
@@ -52,11 +71,37 @@ def select(sql: str, views: Mapping[str, object]) -> pa.Table:
         for setting, value in _SETTINGS.items():
             connection.execute(f"SET {setting} = {value}")
         _require_one_select(connection, sql)
-        return connection.sql(sql).to_arrow_table()
+        yield connection
     except duckdb.Error as error:
         raise InvalidRequest(_explain(sql, error)) from error
     finally:
         connection.close()
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    """The columns, of whichever view, that DuckDB's plan of a query scans."""
+    plans = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}").fetchall()
+    scans = [scan for _, plan in plans for node in json.loads(plan) for scan in _scans(node)]
+    return {name for scan in scans for name in ([scan] if isinstance(scan, str) else scan)}
+
+
+def _scans(node: dict[str, Any]) -> Iterator[str | list[str]]:
+    """The projections of every Arrow scan at or below a node of a plan; a lone column is not in a list."""
+    if "ARROW_SCAN" in node["name"]:
+        yield node["extra_info"]["Projections"]
+    for child in node["children"]:
+        yield from _scans(child)
+
+
+def _read(store: Store, kind: str, needed: set[str]) -> pa.Table:
+    """All rows of a kind, the columns that are not needed being null; nothing is read when none is needed."""
+    whole = schema(kind)
+    wanted = [name for name in whole.names if name in needed]
+    if not wanted:
+        return whole.empty_table()
+    found = read_trials(store, kind, wanted)
+    columns = [found[field.name] if field.name in wanted else pa.nulls(len(found), field.type) for field in whole]
+    return pa.Table.from_arrays(columns, schema=pa.schema([field.with_nullable(True) for field in whole]))
 
 
 def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from analysis.comparisons import Comparison, comparisons, declared
 from analysis.evaluations import open_results
-from analysis.frames import Choice, at_epoch, frame, where
+from analysis.frames import COLUMNS, Choice, at_epoch, frame, where
 from analysis.pairing import pair
 from analysis.statistics.aggregate import (
     Estimate,
@@ -56,7 +56,7 @@ def aggregate(
         InvalidRequest: for an empty root, an unknown name, or when no baseline follows from the data.
     """
     store = open_results(root)
-    data = where(frame(read_trials(store, "finetune")), dataset=dataset, blocks=blocks)
+    data = where(frame(read_trials(store, "finetune", list(COLUMNS))), dataset=dataset, blocks=blocks)
     if data.empty:
         raise InvalidRequest(f"{store.uri} holds no finished trial yet; `deltasweep launch` or `resume` makes some")
     chosen = comparisons(data, baseline, declared(recorded_studies(store)))

@@ -31,10 +31,10 @@ def test_strata_are_resampled_apart():
 
 
 def test_coverage_of_the_interquartile_mean():
+    """Measured .94 in 1,500 cells; 250 of them have a standard error of .015, the tolerance is three."""
     rng = np.random.default_rng(4)
-    hits = 0
-    for _ in range(150):
-        strata = {name: rng.normal(2, 1, 20) for name in "abcd"}
-        found = stratified_bootstrap(interquartile_mean, strata, rng, resamples=200)
-        hits += found.low <= 2 <= found.high
-    assert 0.89 <= hits / 150 <= 0.99
+    found = [
+        stratified_bootstrap(interquartile_mean, {name: rng.normal(2, 1, 20) for name in "abcd"}, rng, resamples=300)
+        for _ in range(250)
+    ]
+    assert np.mean([one.low <= 2 <= one.high for one in found]) == pytest.approx(0.94, abs=0.045)

@@ -6,8 +6,10 @@ import sys
 import pytest
 
 import analysis
+from analysis.evaluations import load_failures
+from analysis.sql import select
 from jobs.errors import DamagedFile, InvalidRequest
-from jobs.results import Failure, LocalStore, record_failure
+from jobs.results import Failure, LocalStore, open_store, read_trials, record_failure
 
 
 @pytest.fixture
@@ -128,7 +130,41 @@ def test_another_schema_version_is_named(root):
     table = pq.read_table(path)
     pq.write_table(table.rename_columns([*table.column_names[:-1], "newer"]), path)
     with pytest.raises(DamagedFile, match=rf"{path.name}.*unknown \['newer'\].*written by another version"):
-        analysis.query(root, "SELECT 1")
+        analysis.query(root, "SELECT count(*) FROM trials")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM trials ORDER BY ALL",
+        "SELECT #2, #18 FROM evaluations ORDER BY ALL",
+        "SELECT * EXCLUDE (host, packages) FROM evaluations ORDER BY ALL",
+        "SELECT COLUMNS('test_.*') FROM trials ORDER BY ALL",
+        "SELECT max(seed) AS m FROM (SELECT * FROM trials)",
+        "SELECT evaluations FROM evaluations ORDER BY trial_id, epoch",
+        "SELECT a.seed, b.seed AS other FROM trials a JOIN evaluations b USING (source, epoch) ORDER BY ALL",
+        "SELECT count(*) AS n FROM (SELECT DISTINCT * FROM evaluations)",
+        "SELECT source FROM trials WHERE test_accuracy > (SELECT avg(test_accuracy) FROM evaluations) ORDER BY ALL",
+        "SUMMARIZE evaluations",
+        "DESCRIBE trials",
+        "SELECT count(host) AS n FROM evaluations",
+        "SELECT t.trial_id FROM trials t LEFT JOIN failures f USING (trial_id) WHERE f.error IS NULL ORDER BY ALL",
+        "FROM (PIVOT (SELECT source, seed, test_accuracy FROM trials) ON source IN ('natural')"
+        " USING first(test_accuracy)) ORDER BY ALL",
+    ],
+)
+def test_reading_fewer_columns_changes_no_answer(root, sql):
+    views = {"evaluations": read_trials(open_store(root), "finetune"), "failures": load_failures(open_store(root))}
+    assert analysis.query(root, sql).equals(select(sql, views))
+
+
+def test_columns_that_no_query_needs_are_not_read(root, monkeypatch):
+    asked = []
+    monkeypatch.setattr("analysis.sql.read_trials", lambda *given: asked.append(given[2]) or read_trials(*given))
+    analysis.query(root, "SELECT source, avg(test_accuracy) FROM trials GROUP BY ALL")
+    assert [set(columns) for columns in asked] == [{"source", "test_accuracy", "epoch", "epochs"}]
+    assert analysis.query(root, "SELECT 1 AS a").to_pylist() == [{"a": 1}]
+    assert len(asked) == 1
 
 
 def test_queries_load_no_plotting_and_no_torch(root):

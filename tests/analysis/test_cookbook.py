@@ -1,0 +1,44 @@
+"""Every query of the cookbook runs, and the ones with an answer by hand give it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import analysis
+
+COOKBOOK = Path(__file__).parents[2] / "docs" / "query-cookbook.md"
+QUERIES = re.findall(r"## (?:\d+\. |And: )(.*?)\n.*?```sql\n(.*?)```", COOKBOOK.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def root(build):
+    gains = {"natural": 0.0, "robust": 4.0}
+    trials = [
+        build.trial(source, seed, {1: 20.0, 11: 49.5 + gain, 30: 50.0 + gain, 31: 49.0 + gain}, recipe_json="{}")
+        for source, gain in gains.items()
+        for seed in range(3)
+    ]
+    return build.root(trials[:-1])
+
+
+def answer(root, words):
+    (sql,) = [sql for title, sql in QUERIES if words in title]
+    return analysis.query(root, sql).to_pylist()
+
+
+@pytest.mark.parametrize(("title", "sql"), QUERIES, ids=[title for title, _ in QUERIES])
+def test_every_query_runs(root, title, sql):
+    assert analysis.query(root, sql).num_columns > 1, title
+
+
+def test_there_are_ten_and_more():
+    assert len(QUERIES) == 11
+
+
+def test_answers(root):
+    assert [row["delta"] for row in answer(root, "seed by seed")] == [4, 4]
+    assert [(row["seed"], row["present"]) for row in answer(root, "missing in one arm")] == [(2, ["natural"])]
+    assert {row["epoch"] for row in answer(root, "How fast")} == {11}
+    assert {row["lost"] for row in answer(root, "overfit")} == {1}
+    assert [row["best_blocks"] for row in answer(root, "best number")] == [3, 3]
