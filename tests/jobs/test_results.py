@@ -166,7 +166,7 @@ def test_other_numbers_from_another_kind_of_device_are_no_conflict(store: Store)
     assert list(store.keys("conflicts")) == []
 
 
-@pytest.mark.parametrize("name", ["test_accuracy", "epoch", "origin"])
+@pytest.mark.parametrize("name", ["test_accuracy", "images_used", "origin"])
 def test_rows_without_a_required_value_are_never_written(store: Store, name: str) -> None:
     with pytest.raises((pa.ArrowException, ValueError)):
         commit(store, "finetune", result_rows(**{name: None}))
