@@ -1,12 +1,15 @@
 """``deltasweep models`` and ``deltasweep data``: what can be named in a study, and making sources."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from jobs.pretrain import EpochReport
 
 models = typer.Typer(help="Source models.", no_args_is_help=True)
 data = typer.Typer(help="Target datasets.", no_args_is_help=True)
@@ -38,8 +41,11 @@ def train(
     """Train a source model from random initialisation, and write weights and card."""
     from jobs.source_training import train_source
 
-    def show(report: object) -> None:
-        out.print(report)
+    def show(report: "EpochReport") -> None:
+        out.print(
+            f"epoch {report.epoch}: learning rate {report.learning_rate:g}, on training images (perturbed, if the "
+            f"source is) accuracy {report.train_accuracy:.2f} %, loss {report.train_loss:.4f}"
+        )
 
     out.print(f"Weights: {train_source(name, folder, data, on_epoch=show)}")
 
