@@ -5,6 +5,7 @@ Imports stay inside the verbs, so that ``plan``, ``status`` and ``query`` answer
 
 import json
 import sys
+import warnings
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -237,6 +238,7 @@ def verify(results: Root) -> None:
 
 def main() -> None:
     """Entry point: expected errors are one message and exit code 2, everything else keeps its traceback."""
+    warnings.formatwarning = lambda message, *_, **__: f"deltasweep: warning: {message}\n"
     try:
         app()
     except DeltaSweepError as error:
