@@ -79,7 +79,14 @@ def test_raylets_of_a_second_node_are_killed(
         cluster.remove(node)
         wait_until(lambda actors=actors: not any(map(alive, actors)), "the dead node's actors ended")
         if number < RAYLETS - 1:
+            # Tune gives a waiting trial to whichever actor is free first, and takes back the new actor that it
+            # had begun to start: trials must last longer than an actor takes to start, on any machine
+            sweep.disturb(seconds=2)
             node = cluster.add(2)
+            run.wait_until(
+                lambda node=node: sweep.running_trials(sweep.actors(node.family())), "a trial runs on the new node"
+            )
+            sweep.disturb()
     assert run.wait() == 0, run.text
     assert len(sweep.kills) == RAYLETS
     assert 2 * sum(made.hit_a_checkpoint for made in sweep.kills) >= len(sweep.kills)

@@ -46,9 +46,7 @@ def test_a_node_drains(sweep: Sweep, make_cluster: Callable[[int], TestCluster],
     cluster = make_cluster(1)
     node = cluster.add(2)
     run = sweep.start("launch", "--address", cluster.address)
-    run.wait_until(
-        lambda: len(sweep.running_trials(sweep.actors(node.family()))) == 2, "two trials run on the second node"
-    )
+    run.wait_until(lambda: sweep.running_trials(sweep.actors(node.family())), "a trial runs on the second node")
     leaving = set(sweep.running_trials(sweep.actors(node.family())).values())
     cluster.drain(node, deadline_seconds=120)
     run.wait_until(lambda: not sweep.running_trials(sweep.actors(node.family())), "the node has no running trials")
