@@ -36,6 +36,7 @@ QUERIES = {
     "one trial": "SELECT * FROM evaluations WHERE trial_id = (SELECT min(trial_id) FROM evaluations) ORDER BY epoch",
 }
 SOURCES = ("natural", "l2_eps3", "linf_eps4", "linf_eps8")
+CONSTRAINTS = ("none", "l2", "linf", "linf")
 DATASETS = ("cifar100", "cifar10", "svhn", "fmnist", "kmnist", "mnist")
 SIZES = tuple(100 * 2**i for i in range(10))
 
@@ -47,6 +48,7 @@ def trials(count: int, start: int = 0) -> pa.Table:
     text = {
         "source": np.array(SOURCES)[number % 4],
         "dataset": np.array(DATASETS)[number // 4 % 6],
+        "constraint": np.array(CONSTRAINTS)[number % 4],
         "trial_id": [f"finetune-benchmark-{one:016x}" for one in range(start, start + count) for _ in range(ROWS)],
     }
     integers = {
@@ -60,8 +62,8 @@ def trials(count: int, start: int = 0) -> pa.Table:
     constants = {
         "recipe": "0123456789ab",
         "origin": "run",
-        "constraint": "none",
-        "recipe_json": '{"momentum":0.9}' * 20,
+        "packages": "{}",
+        "recipe_json": '{"what a recipe says": "%s"}' % ("of twenty choices or so " * 15),
     }
     found: dict[str, object] = {**text, **integers, **floats}
     columns = [

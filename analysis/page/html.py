@@ -1,6 +1,7 @@
 """Pieces of the page. Every text is escaped here and nowhere else."""
 
 import base64
+import gzip
 import html
 import json
 import re
@@ -83,24 +84,28 @@ def choice(name: str, label: str, options: Sequence[tuple[str, str]], selected: 
     return f'<label>{escape(label)}<select name="{name}"{attributes}>{made}</select></label>'
 
 
-def data(name: str, value: object) -> str:
-    """JSON for the page's script, which no text in it can end early."""
-    return f'<script type="application/json" id="{name}">{json_text(value)}</script>'
-
-
-def json_text(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+def packed(name: str, value: object) -> str:
+    """JSON for the page's script, gzipped: a seventh of its size at 14,400 trials. The same bytes every time."""
+    pressed = base64.b64encode(
+        gzip.compress(json.dumps(value, separators=(",", ":"), allow_nan=False).encode(), mtime=0)
+    ).decode()
+    return f'<script type="application/gzip" id="{name}">{pressed}</script>'
 
 
 def script(source: str) -> str:
     return "<script>" + source.replace("</script", "<\\/script") + "</script>"
 
 
-def picture(svg: str, alternative: str) -> str:
-    """A figure as an image of its own: its ids and fonts touch nothing else. Hundredths of a point are enough."""
-    encoded = base64.b64encode(_DECIMALS.sub(r"\1", svg).encode()).decode()
-    image = f'<img alt="{escape(alternative)}" src="data:image/svg+xml;base64,{encoded}">'
-    return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(alternative)}">{image}</div>'
+def picture(name: str, alternative: str) -> str:
+    """The place of a figure, which the script fills: an image of its own, whose ids and fonts touch nothing else."""
+    words = escape(alternative)
+    image = f'<img alt="{words}" data-figure="{name}">'
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{words}">{image}</div>'
+
+
+def shortened(svg: str) -> str:
+    """An SVG with hundredths of a point, which is as much as any screen shows."""
+    return _DECIMALS.sub(r"\1", svg)
 
 
 def page(**parts: str) -> str:

@@ -63,10 +63,10 @@ def _deltas(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
             **{name: table[name] for name in ("source", "baseline", *_CELL)},
             "n": table["n_pairs"],
             "unpaired": table["n_unpaired"],
-            "mean": table["mean_delta"].round(4),
-            "half": (table["ci_high"] - table["mean_delta"]).round(4),
-            "band": (table["ci_high_simultaneous"] - table["mean_delta"]).round(4),
-            "band_last": table["band_last"].round(4),
+            "mean": table["mean_delta"].round(3),
+            "half": (table["ci_high"] - table["mean_delta"]).round(3),
+            "band": (table["ci_high_simultaneous"] - table["mean_delta"]).round(3),
+            "band_last": table["band_last"].round(3),
         }
     )
 

@@ -1,6 +1,7 @@
 """Which code, weights, data and machines the results come from."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -42,8 +43,8 @@ _SIMPLE = {
 
 def _counted(values: Sequence[object]) -> list[tuple[str, str]]:
     """Each distinct value that is known, with its count, in order of value."""
-    known = [str(value) for value in values if value not in (None, "")]
-    return [(value, f"{known.count(value):,}") for value in sorted(set(known))]
+    counts = Counter(str(value) for value in values if value not in (None, ""))
+    return [(value, f"{counts[value]:,}") for value in sorted(counts)]
 
 
 def _packages(text: str) -> str:

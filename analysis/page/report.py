@@ -27,7 +27,6 @@ from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
 from analysis.tables.model import Table
 from jobs.errors import InvalidRequest
-from jobs.provenance import code_version
 from jobs.results import LocalStore, Store, StudyRecord, read_trials, recorded_studies
 from jobs.specs import ALL
 
@@ -92,13 +91,12 @@ def gather(store: Store) -> Content:
 def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]) -> str:
     """The page as text."""
     made = _sections(content, drawn, missing, tables) if not content.data.empty else _empty(content)
-    scripts = _scripts(content) if not content.data.empty else ""
+    scripts = _scripts(content, drawn) if not content.data.empty else ""
     return html.page(
         title=html.escape(content.store.uri),
         navigation=html.navigation(list(made)),
         sections="".join(html.section(title, inner) for title, inner in made.items()),
         scripts=scripts + html.script(html.template("page.js")),
-        version=html.escape(code_version()),
     )
 
 
@@ -118,7 +116,7 @@ def _sections(
         "Headline deltas": _headlines(content),
         "What was run": sections.what_was_run(trials, [progress(one, own) for one in content.studies]),
         "Curves": sections.curves(_choices(content), bool(content.comparisons)),
-        "Figures of the paper": sections.figures(drawn, missing),
+        "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
         "Tables": "".join(sections.paper_table(table) for table in tables),
         "Failures": sections.failures(content.failures),
         "Provenance": sections.where_from(trials),
@@ -158,10 +156,12 @@ def _choices(content: Content) -> str:
     return "".join(made)
 
 
-def _scripts(content: Content) -> str:
+def _scripts(content: Content, drawn: list[tuple[Figure, str]]) -> str:
     data = content.data
+    numbers = payload(data, content.comparisons)
+    figures = {one.name: sections.figure_data(one, picture) for one, picture in drawn}
     specs = charts(sorted(set(data["dataset"])), sorted(set(data["images_used"])))
-    return html.data("numbers", payload(data, content.comparisons)) + html.data("charts", specs) + html.script(vega())
+    return html.packed("numbers", {**numbers, "figures": figures, "charts": specs}) + html.script(vega())
 
 
 def vega() -> str:

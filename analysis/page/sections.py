@@ -114,28 +114,30 @@ def curves(choices: str, any_deltas: bool) -> str:
     )
 
 
-def figures(drawn: Sequence[tuple[Figure, str]], missing: Sequence[str]) -> str:
-    """The paper's figures as pictures with their numbers, and why others are not there."""
-    shown = "".join(_figure(figure, svg) for figure, svg in drawn)
+def figures(drawn: Sequence[Figure], missing: Sequence[str]) -> str:
+    """Places for the paper's figures and their numbers, and why others are not there."""
+    shown = "".join(_figure(figure) for figure in drawn)
     absent = "".join(f"<li>{html.escape(reason)}</li>" for reason in missing)
     return shown + (f"<h3>Figures these results cannot show</h3><ul>{absent}</ul>" if absent else "")
 
 
-def _figure(figure: Figure, svg: str) -> str:
-    number = figure.name.removeprefix("figure")
+def figure_data(figure: Figure, svg: str) -> dict[str, Any]:
+    """A figure's picture and numbers, for the page's script."""
     numbers = figure.table()
-    payload = {
-        "columns": list(numbers.columns),
-        "rows": [[_short(value) for value in row] for row in numbers.itertuples(index=False)],
-    }
+    rows = [[_short(value) for value in row] for row in numbers.itertuples(index=False)]
+    return {"svg": html.shortened(svg), "columns": list(numbers.columns), "rows": rows}
+
+
+def _figure(figure: Figure) -> str:
+    number = figure.name.removeprefix("figure")
     caption = " ".join([figure.caption, *(f"{note}." for note in figure.notes), INTERVALS])
     inner = html.shell(f"{figure.name}-numbers", f"Numbers of figure {number}")
-    inner += f'<script type="application/json">{html.json_text(payload)}</script>'
     return (
         f"<figure><h3>As Figure {number} of the paper: {html.escape(figure.title)}</h3>"
-        f"{html.picture(svg, f'Figure {number}: {figure.title}')}"
+        f"{html.picture(figure.name, f'Figure {number}: {figure.title}')}"
         f"<figcaption>{html.paragraph(caption)}</figcaption>"
-        f"{html.details(f'Numbers of figure {number}', inner, ' data-figure')}</figure>"
+        + html.details(f"Numbers of figure {number}", inner, f' data-figure="{figure.name}"')
+        + "</figure>"
     )
 
 

@@ -1,8 +1,7 @@
 "use strict";
 // The page's choices: filter the numbers that Python computed, and hand them to Vega. Nothing is estimated here.
 const LAST = "last", ALL = "all";
-const read = id => JSON.parse(document.getElementById(id)?.textContent ?? "{}");  // an empty root has neither
-const NUMBERS = read("numbers"), SPECS = read("charts");
+let deltaRows = [], accuracyRows = [], figures = {};
 const views = {};
 
 function table(columns) {
@@ -13,7 +12,12 @@ function table(columns) {
   return Array.from({ length }, (_, row) => Object.fromEntries(names.map(name => [name, value(name, row)])));
 }
 
-const DELTAS = table(NUMBERS.deltas ?? {}), ACCURACY = table(NUMBERS.accuracy ?? {});
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), letter => letter.charCodeAt(0));
+  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(plain).json();
+}
+
 const choices = () => Object.fromEntries([...document.querySelectorAll("#choices select")].map(one => [one.name, one.value]));
 const size = row => row.images === -1 ? `all (${row.images_used.toLocaleString("en")})` : row.images.toLocaleString("en");
 const signed = value => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
@@ -36,7 +40,7 @@ function point(row, x, mean, band, arm, role, unit) {
 // Deltas are kept once for each pair of sources; the other direction is the same with the sign turned.
 function deltas(chosen, x, keep) {
   const rows = [];
-  for (const row of DELTAS) {
+  for (const row of deltaRows) {
     const sign = row.source === chosen.source && row.baseline === chosen.baseline ? 1
       : row.source === chosen.baseline && row.baseline === chosen.source ? -1 : 0;
     if (!sign || !matches(row, chosen) || !keep(row)) continue;
@@ -48,7 +52,7 @@ function deltas(chosen, x, keep) {
 
 function accuracies(chosen, x, keep) {
   const rows = [];
-  for (const row of ACCURACY) {
+  for (const row of accuracyRows) {
     const role = row.source === chosen.source ? "source" : row.source === chosen.baseline ? "baseline" : null;
     if (role && matches(row, chosen) && keep(row)) rows.push(point(row, row[x], row.mean, null, row.source, role, "accuracy"));
   }
@@ -126,7 +130,7 @@ for (const details of document.querySelectorAll("details[data-figure]")) {
   details.addEventListener("toggle", () => {
     const found = details.querySelector("table");
     if (!details.open || found.tBodies.length) return;
-    const { columns, rows } = JSON.parse(details.querySelector("script").textContent);
+    const { columns, rows } = figures[details.dataset.figure];
     build(found, columns, rows);
   });
 }
@@ -164,13 +168,19 @@ for (const tools of document.querySelectorAll(".tools")) {
 }
 
 async function start() {
+  const numbers = await unpack("numbers");
+  deltaRows = table(numbers.deltas); accuracyRows = table(numbers.accuracy); figures = numbers.figures;
   const found = points(choices());
-  for (const [name, spec] of Object.entries(SPECS)) {
+  for (const [name, spec] of Object.entries(numbers.charts)) {
     const element = document.getElementById(`plot-${name}`);
     const filled = { ...spec, datasets: { ...spec.datasets, points: found[name] } };
     // only errors: Vega warns of infinite extents where a choice leaves no point, which the page says itself
     const made = await vegaEmbed(element, filled, { actions: false, renderer: "svg", logLevel: 1 });
     views[name] = made.view;
+  }
+  for (const image of document.querySelectorAll("img[data-figure]")) {
+    const drawn = new Blob([figures[image.dataset.figure].svg], { type: "image/svg+xml" });
+    image.src = URL.createObjectURL(drawn);
   }
   for (const select of document.querySelectorAll("#choices select")) select.addEventListener("change", update);
   await update();
@@ -178,4 +188,5 @@ async function start() {
   document.body.dataset.ready = "yes";
 }
 
+// an empty root has no choices and no numbers
 if (document.getElementById("choices")) start(); else document.body.dataset.ready = "yes";
