@@ -16,8 +16,7 @@ def canonical_json(value: object) -> str:
             library happens to print an object.
         ValueError: for NaN and infinities, which JSON cannot say.
     """
-    _check(value, "$")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(_plain(value, "$"), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def digest(value: object) -> str:
@@ -25,22 +24,22 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def _check(value: object, path: str) -> None:
+def _plain(value: object, path: str) -> object:
+    """The value in json's own types, every part of it looked at."""
     if value is None or isinstance(value, bool | int | str):
-        return
+        return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"a number in an identity must be finite; {path} is {value}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _check(item, f"{path}[{index}]")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"keys in an identity must be strings; {path} has the key {key!r}")
-            _check(item, f"{path}.{key}")
-    else:
-        raise TypeError(
-            f"{path} is a {type(value).__name__}, which has no canonical form; "
-            "turn it into numbers, strings, lists or dictionaries first"
-        )
+        return {key: _plain(item, f"{path}.{key}") for key, item in value.items()}
+    raise TypeError(
+        f"{path} is a {type(value).__name__}, which has no canonical form; "
+        "turn it into numbers, strings, lists or dictionaries first"
+    )

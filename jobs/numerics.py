@@ -36,10 +36,12 @@ def numerics(execution: Execution) -> Iterator[None]:
 
 
 def device_kind(device: torch.device) -> str:
-    """The kind of machine that a number is reproducible on: ``cpu-avx512``, ``NVIDIA L4``, ..."""
-    if device.type == "cpu":
-        return f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
-    return torch.cuda.get_device_name(device)
+    """The kind of machine that a number is reproducible on: ``cpu-avx512``, ``NVIDIA L4, cpu-avx2``, ...
+
+    The CPU counts beside a GPU: images are resized on it, and torchvision rounds by its instruction set.
+    """
+    cpu = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
+    return cpu if device.type == "cpu" else f"{torch.cuda.get_device_name(device)}, {cpu}"
 
 
 def memory_format(execution: Execution) -> torch.memory_format:

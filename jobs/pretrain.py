@@ -33,7 +33,8 @@ class EpochReport(NamedTuple):
 def build(spec: PretrainSpec) -> Network:
     """The network before its first step: initialised from the seed, normalised as its dataset's card says."""
     card = registry.dataset(spec.dataset)
-    resnet = BUILDERS[spec.architecture](card.labels)
+    with torch.random.fork_rng(devices=[]):  # the builder draws weights that are not used
+        resnet = BUILDERS[spec.architecture](card.labels)
     initialise(resnet, generator(spec.seed, Purpose.NETWORK_INIT))
     return Network(resnet, *card.channel_statistics())
 
@@ -73,7 +74,9 @@ def adversarial_accuracy(
     def attacked() -> Iterator[tuple[Tensor, Tensor]]:
         for x_NCHW, labels_N in in_order(images, recipe.evaluation_batch_size, device, form):
             with torch.enable_grad():
-                yield perturb(network, x_NCHW, labels_N, threat, unused), labels_N
+                moved_NCHW = perturb(network, x_NCHW, labels_N, threat, unused)
+            # yielded outside: evaluation runs between, and a generator left behind must not hold the switch
+            yield moved_NCHW, labels_N
 
     with numerics(recipe):
         return evaluate(network, attacked()).accuracy_percent

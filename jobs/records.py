@@ -31,6 +31,7 @@ def commit_finetuning(store: Store, trial: Finetuning, attempt: Attempt) -> Comm
     Raises:
         ResultsConflict: when the root knows the source's or the dataset's name under another digest.
     """
+    assert trial.done, f"{trial.spec.trial_id} is not finished"
     pin(store, "sources", trial.spec.source, trial.weights.sha256)
     pin(store, "datasets", trial.spec.dataset, trial.data.sha256)
     return commit(store, trial.spec.kind, rows(trial, attempt))

@@ -1,5 +1,6 @@
 """Making a source model: pretrain, measure, write weights and card (``deltasweep models train``)."""
 
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from jobs import registry
 from jobs.batches import in_order
 from jobs.data.datasets import Dataset, load_dataset
+from jobs.errors import InvalidRequest
 from jobs.evaluation import evaluate
 from jobs.networks import Network
 from jobs.numerics import device_kind, memory_format, numerics
@@ -40,6 +42,7 @@ def train_source(
     card = registry.source(name)
     spec = card.pretrain_spec()
     data = load_dataset(spec.dataset, registry.architecture(spec.architecture).image_size, data_directory)
+    _require_folder(out)
     started = time.monotonic()
     epochs: list[EpochReport] = []
 
@@ -62,6 +65,16 @@ def train_source(
         "seconds": round(time.monotonic() - started, 1),
     }
     return write_source(out, name, network.resnet.state_dict(), facts)
+
+
+def _require_folder(out: Path) -> None:
+    """Fail now rather than after the training."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InvalidRequest(f"weights are written into a folder; {out} cannot be ({error}). Name another") from error
 
 
 def _measure(network: Network, spec: PretrainSpec, data: Dataset, device: torch.device) -> dict[str, Any]:

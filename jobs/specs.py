@@ -5,9 +5,9 @@ called, where files lie: none of it is here, so none of it can change an id (des
 """
 
 from enum import StrEnum
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from jobs.canonical import digest
 
@@ -38,7 +38,7 @@ class ThreatModel(Spec):
 
     constraint: Constraint
     epsilon: float = Field(ge=0, description="radius, images in [0, 1]; linf 4/255 is 0.01568...")
-    steps: int = Field(default=0, ge=0, description="k of PGD(k), equation (4)")
+    steps: StrictInt = Field(default=0, ge=0, description="k of PGD(k), equation (4)")
     step_scale: float = Field(default=2.5, gt=1.5, lt=4, description="c in alpha = c * epsilon / k (A.2)")
 
     @model_validator(mode="after")
@@ -66,10 +66,10 @@ class Execution(Spec):
     """Choices about arithmetic. They change sums in the last bits, so they are part of the recipe."""
 
     precision: Literal["float32"] = "float32"
-    threads: int = Field(default=1, ge=1, description="threads of torch on the CPU, whatever the actor's share")
+    threads: StrictInt = Field(default=1, ge=1, description="threads of torch on the CPU, whatever the actor's share")
     memory_format: Literal["contiguous", "channels_last"] = "channels_last"
     compile: Literal[False] = Field(default=False, description="torch.compile; only False so far")
-    tf32: bool = Field(default=False, description="TF32 in matrix products and convolutions on CUDA")
+    tf32: StrictBool = Field(default=False, description="TF32 in matrix products and convolutions on CUDA")
 
 
 class Sgd(Execution):
@@ -79,13 +79,15 @@ class Sgd(Execution):
     learning_rate: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
-    batch_size: int = Field(default=128, ge=1, description="images; the last, smaller batch of an epoch is kept")
+    batch_size: StrictInt = Field(default=128, ge=1, description="images; the last, smaller batch of an epoch is kept")
     lr_decay: float = Field(default=0.1, gt=0, le=1, description="factor at each milestone")
     lr_milestones: Literal["paper", "as-released"] = Field(
         default="paper",
         description="paper: after 1/3 and 2/3 of the epochs; as-released: every epochs // 3, so also after 99 of 100",
     )
-    evaluation_batch_size: int = Field(default=256, ge=1, description="images; the split changes sums in the last bits")
+    evaluation_batch_size: StrictInt = Field(
+        default=256, ge=1, description="images; the split changes sums in the last bits"
+    )
 
     def learning_rate_at(self, epoch: int, epochs: int) -> float:
         """The learning rate during ``epoch`` (from 1) of ``epochs``. Fewer than 3 epochs never decay."""
@@ -145,11 +147,13 @@ class FinetuneSpec(TrialSpec):
 
     source: str = Field(pattern=NAME_PATTERN)
     dataset: str = Field(pattern=NAME_PATTERN)
-    blocks: int = Field(ge=ALL, description="fine-tuned residual blocks besides the FC layer; -1: everything")
-    images: int = Field(ge=ALL, description="size of the random training subset; -1: the whole set")
-    seed: int = Field(ge=0)
-    epochs: int = Field(ge=1)
-    evaluate_every: int = Field(ge=1, description="f: test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last")
+    blocks: StrictInt = Field(ge=ALL, description="fine-tuned residual blocks besides the FC layer; -1: everything")
+    images: StrictInt = Field(ge=ALL, description="size of the random training subset; -1: the whole set")
+    seed: StrictInt = Field(ge=0)
+    epochs: StrictInt = Field(ge=1)
+    evaluate_every: StrictInt = Field(
+        ge=1, description="f: test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last"
+    )
     recipe: Recipe
 
     @model_validator(mode="after")
@@ -177,8 +181,8 @@ class PretrainSpec(TrialSpec):
     architecture: str = Field(pattern=NAME_PATTERN)
     dataset: str = Field(pattern=NAME_PATTERN)
     threat: ThreatModel
-    seed: int = Field(ge=0)
-    epochs: int = Field(ge=1)
+    seed: StrictInt = Field(ge=0)
+    epochs: StrictInt = Field(ge=1)
     recipe: Sgd
 
     @property
@@ -200,8 +204,8 @@ class Contrast(Spec):
 
     source: str = Field(pattern=NAME_PATTERN)
     baseline: str = Field(pattern=NAME_PATTERN)
-    blocks: tuple[int, ...] = Field(min_length=1)
-    epoch: int | Literal["last"] = "last"
+    blocks: tuple[StrictInt, ...] = Field(min_length=1)
+    epoch: Annotated[int, Field(strict=True, ge=1)] | Literal["last"] = "last"
 
     @model_validator(mode="after")
     def _two_sources(self) -> Self:

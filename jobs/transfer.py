@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torchvision.models.resnet import ResNet
 
 from jobs import registry
 from jobs.errors import DamagedFile
@@ -21,17 +22,22 @@ def transfer(spec: FinetuneSpec, weights: SourceWeights) -> Network:
         DamagedFile: when the weights do not fit the source's architecture.
     """
     source, target = registry.source(spec.source), registry.dataset(spec.dataset)
-    resnet = BUILDERS[source.architecture](weights.tensors["fc.bias"].shape[0])
-    try:
-        resnet.load_state_dict(weights.tensors)
-    except RuntimeError as error:
-        raise DamagedFile(
-            f"the weights of {spec.source!r} are not those of a {source.architecture}: {error}"
-        ) from error
+    with torch.random.fork_rng(devices=[]):  # builders draw weights that are not used
+        resnet = _with_weights(spec.source, source.architecture, weights)
     resnet.fc = _fresh_fc(resnet.fc.in_features, target.labels, spec.recipe.fc_init, spec.seed)
     network = Network(resnet, *_normaliser(spec.recipe, source, target))
     freeze(network, spec.blocks)
     return network
+
+
+def _with_weights(name: str, architecture: str, weights: SourceWeights) -> ResNet:
+    try:
+        resnet = BUILDERS[architecture](len(weights.tensors["fc.bias"]))
+        resnet.load_state_dict(weights.tensors)
+    except (KeyError, RuntimeError) as error:
+        message = f"the weights of {name!r} are not those of a {architecture}: {error}; fetch or train them again"
+        raise DamagedFile(message) from error
+    return resnet
 
 
 def freeze(network: Network, blocks: int) -> None:
@@ -61,7 +67,7 @@ def set_training_modes(network: Network, spec: FinetuneSpec) -> None:
 
 def _fresh_fc(inputs: int, labels: int, init: Literal["normal", "default"], seed: int) -> nn.Linear:
     """An FC layer drawn from the seed alone, so that it is the same for every source and every ``blocks``."""
-    layer = nn.Linear(inputs, labels)
+    layer = nn.Linear(inputs, labels, device="meta").to_empty(device="cpu")  # no draw from the global generator
     rng = generator(seed, Purpose.FC_INIT)
     bound = inputs**-0.5
     with torch.no_grad():

@@ -42,13 +42,22 @@ def load_source(name: str) -> SourceWeights:
     sha256 = hashlib.sha256(data).hexdigest()
     card_path = path.with_suffix(".json")
     if card_path.is_file():
-        expected = json.loads(card_path.read_text(encoding="utf-8"))["sha256"]
+        expected = _card_sha256(card_path)
         if sha256 != expected:
             raise DamagedFile(f"{path} has the sha256 {sha256}, its card says {expected}; fetch or train it again")
     try:
         return SourceWeights(load(data), sha256)
     except SafetensorError as error:
         raise DamagedFile(f"{path} is not a safetensors file ({error}); fetch or train it again") from error
+
+
+def _card_sha256(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(
+            f"{path} is not the card of a source model ({error!r}); fetch or train the source again"
+        ) from error
 
 
 def weights_path(name: str) -> Path:

@@ -1,5 +1,6 @@
 """``deltasweep models`` and ``deltasweep data``: what can be named in a study, and making sources."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 models = typer.Typer(help="Source models.", no_args_is_help=True)
 data = typer.Typer(help="Target datasets.", no_args_is_help=True)
 
-out = Console(highlight=False, soft_wrap=True)
+# into a pipe or a file nothing is cut to the width of a terminal that is not there
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 @models.command("list")

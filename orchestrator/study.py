@@ -3,7 +3,7 @@
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from jobs.canonical import digest
 from jobs.specs import NAME_PATTERN, Contrast, Recipe
@@ -20,16 +20,16 @@ class Grid(Section):
 
     source: tuple[str, ...] = Field(min_length=1, description="source models, by name (`deltasweep models list`)")
     dataset: tuple[str, ...] = Field(min_length=1, description="target datasets, by name (`deltasweep data list`)")
-    blocks: tuple[int, ...] = Field(min_length=1, description="fine-tuned residual blocks; -1: the whole network")
+    blocks: tuple[StrictInt, ...] = Field(min_length=1, description="fine-tuned residual blocks; -1: the whole network")
 
 
 class ScheduleRow(Section):
     """How trials of some sizes are run; one row of the paper's Table 4."""
 
-    images: tuple[int, ...] = Field(min_length=1, description="sizes of the training subset; -1: the whole set")
-    epochs: int = Field(ge=1)
-    seeds: int = Field(ge=1, description="k of formula (6): seeds 20000000 + 100000 i for i below k")
-    evaluate_every: int = Field(ge=1, description="test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last")
+    images: tuple[StrictInt, ...] = Field(min_length=1, description="sizes of the training subset; -1: the whole set")
+    epochs: StrictInt = Field(ge=1)
+    seeds: StrictInt = Field(ge=1, description="k of formula (6): seeds 20000000 + 100000 i for i below k")
+    evaluate_every: StrictInt = Field(ge=1, description="test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last")
 
 
 class Resources(Section):
@@ -49,8 +49,8 @@ class Study(Section):
     recipe: Recipe = Field(default=Recipe(), description="choices other than those of Tables 3 and 4")
     contrasts: tuple[Contrast, ...] = ()
     resources: Resources = Resources()
-    keep_weights: bool = Field(default=False, description="keep each trial's trained weights in the results root")
-    checkpoint_every: int = Field(default=10, ge=1, description="epochs between two checkpoints of a trial")
+    keep_weights: StrictBool = Field(default=False, description="keep each trial's trained weights in the results root")
+    checkpoint_every: StrictInt = Field(default=10, ge=1, description="epochs between two checkpoints of a trial")
 
     @property
     def digest(self) -> str:

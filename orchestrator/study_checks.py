@@ -88,6 +88,7 @@ def _depths(raw: dict[str, Any]) -> Found:
 
 
 def _contrasts(raw: dict[str, Any]) -> Found:
+    yield from _repeated_contrasts(raw)
     sources = [name for _, name in _items(raw, ("grid", "source"))]
     depths = [blocks for _, blocks in _items(raw, ("grid", "blocks"))]
     for location, contrast in _items(raw, ("contrasts",)):
@@ -103,3 +104,13 @@ def _contrasts(raw: dict[str, Any]) -> Found:
         for (_, index), blocks in _items(contrast, ("blocks",)):
             if blocks not in depths:
                 yield (*location, "blocks", index), f"{blocks} is not among this study's blocks ({depths})"
+
+
+def _repeated_contrasts(raw: dict[str, Any]) -> Found:
+    """The same comparison twice would enlarge the family of Holm's correction."""
+    seen: set[str] = set()
+    for location, contrast in _items(raw, ("contrasts",)):
+        text = repr(sorted(contrast.items(), key=str)) if isinstance(contrast, dict) else repr(contrast)
+        if text in seen:
+            yield location, "this contrast is there twice"
+        seen.add(text)

@@ -32,7 +32,7 @@ def load_study(name_or_path: str) -> Study:
     if path.suffix in (".yaml", ".yml") or "/" in name_or_path:
         if not path.is_file():
             raise InvalidRequest(f"there is no study file {name_or_path}; packaged studies: {_names()}")
-        return parse_study(path.read_text(encoding="utf-8"), name_or_path)
+        return parse_study(_text(path), name_or_path)
     packaged = resources.files("orchestrator").joinpath("studies", f"{name_or_path}.yaml")
     if not packaged.is_file():
         raise InvalidRequest(
@@ -40,6 +40,13 @@ def load_study(name_or_path: str) -> Study:
             "path, ending in .yaml"
         )
     return parse_study(packaged.read_text(encoding="utf-8"), f"{name_or_path}.yaml")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"a study is a text file in UTF-8; {path} cannot be read as one ({error})") from error
 
 
 def packaged_studies() -> list[str]:

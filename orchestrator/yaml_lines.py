@@ -43,7 +43,10 @@ def parse(text: str, path: str) -> Document:
         raise InvalidRequest(f"{where}: not valid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{path}: not valid YAML: {error}") from error
-    return Document(path, value, root, list(_duplicates(root, ())))
+    try:
+        return Document(path, value, root, list(_duplicates(root, ())))
+    except RecursionError as error:
+        raise InvalidRequest(f"{path}: an alias (*name) stands inside what it is an alias of; write it out") from error
 
 
 def _child(node: yaml.Node | None, step: int | str) -> tuple[int, yaml.Node] | None:
