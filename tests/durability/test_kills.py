@@ -38,6 +38,10 @@ def test_actors_are_killed(sweep: Sweep, make_cluster: Callable[[int], TestClust
         time.sleep(rng.uniform(0, 0.5))
         sweep.strike("actor", [actor], [actor])
     assert run.wait() == 0, run.text
+    failures = read_failures(open_store(str(sweep.root)))
+    assert len(failures) == ACTORS
+    assert {failure.kind for failure in failures} == {FailureKind.INFRASTRUCTURE}
+    assert {failure.error for failure in failures} == {"ActorDiedError"}, "what Ray says of a dead actor is lost"
     assert len(sweep.kills) == ACTORS
     assert 2 * sum(made.hit_a_checkpoint for made in sweep.kills) >= len(sweep.kills)
     sweep.require_same_as(reference)
@@ -105,9 +109,11 @@ def test_drivers_and_everything_are_killed(make_sweep: Callable[..., Sweep], fol
         run.wait_until(lambda run=run: _target(sweep, run.family(), saved=True), "a trial with a checkpoint")
         time.sleep(rng.uniform(0, 0.5))
         family = run.family()
-        sweep.strike(kind, [find(run.process.pid), *(family if kind == "everything" else ())], sweep.actors(family))
+        actors = sweep.actors(family)
+        sweep.strike(kind, [find(run.process.pid), *(family if kind == "everything" else ())], actors)
         run.wait()
-        wait_until(lambda run=run: not run.survivors(), f"all that a killed {kind} started ends", 60)
+        # Ray's own agents look after their parents once a minute; trial actors end with their raylet
+        wait_until(lambda actors=actors: not any(map(alive, actors)), f"the actors of a killed {kind} ended", 60)
     last = _start(sweep, folder, len(kinds))
     assert last.wait() == 0, last.text
     assert len(sweep.kills) == DRIVERS + EVERYTHING
