@@ -129,11 +129,11 @@ def _start(sweep: Sweep, folder: Path, number: int) -> Run:
     return sweep.start("resume" if number else "launch", temporary=temporary)
 
 
-def _target(sweep: Sweep, family: list[Process], saved: bool, again: bool = False) -> Process | None:
-    """An actor at work on a trial, as asked for: with a checkpoint; killed before."""
+def _target(sweep: Sweep, family: list[Process], saved: bool, again: bool | None = None) -> Process | None:
+    """An actor at work on a trial, as asked for: with a checkpoint; killed before, or never (None: either)."""
     actors = {actor.pid: actor for actor in sweep.actors(family)}
     hits = sweep.hits()
     for pid, trial in sweep.running_trials(list(actors.values())).items():
-        if (hits[trial] > 0) == again and (not saved or sweep.checkpoints(trial)):
+        if again in (None, hits[trial] > 0) and (not saved or sweep.checkpoints(trial)):
             return actors[pid]
     return None
