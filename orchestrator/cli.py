@@ -17,6 +17,8 @@ from jobs.errors import DeltaSweepError, InvalidRequest
 from orchestrator import cli_catalog
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from orchestrator.launch import Summary
     from orchestrator.study import Study
 
@@ -60,8 +62,8 @@ def demo(results: Root = "demo-results") -> None:
     summary = _launch(load_study("demo"), results)
     if summary.done:
         out.print("\nAccuracy of each source minus the natural one's, in percentage points (paired t, 95 %):\n")
-        out.print(analysis.formats.text(analysis.deltas(results), "table"))
-        out.print(f"Report: {analysis.report(results)}")
+        out.print(_text(analysis.deltas(results), "table"), markup=False)
+        out.print(f"Report: {analysis.report(results)}", markup=False)
     raise typer.Exit(_exit_code(summary))
 
 
@@ -166,7 +168,7 @@ def query(
 
     table = analysis.query(results, sql)
     if form != "parquet":
-        sys.stdout.write(analysis.formats.text(table, form))
+        sys.stdout.write(_text(table, form))
     elif sys.stdout.isatty():
         raise InvalidRequest("parquet is not for a terminal; send it into a file: ... --format parquet > FILE")
     else:
@@ -182,7 +184,7 @@ def deltas(
     """Print accuracy deltas with confidence intervals."""
     import analysis
 
-    sys.stdout.write(analysis.formats.text(analysis.deltas(results, baseline=baseline), form))
+    sys.stdout.write(_text(analysis.deltas(results, baseline=baseline), form))
 
 
 @app.command()
@@ -268,6 +270,13 @@ def _launch(
     if summary.left or summary.failed:
         out.print(f"To go on: deltasweep resume --results {results} --study {study.name}")
     return summary
+
+
+def _text(table: "pa.Table", form: Literal["table", "csv", "json"]) -> str:
+    """A table as text; only a terminal's width folds it."""
+    from analysis import formats
+
+    return formats.text(table, form, out.width) if sys.stdout.isatty() else formats.text(table, form)
 
 
 def _exit_code(summary: "Summary") -> ExitCode:

@@ -1,7 +1,5 @@
 """Where things lie under a results root (design, section 4): one function a kind of key."""
 
-from pathlib import PurePosixPath
-
 
 def trial_key(kind: str, trial_id: str) -> str:
     """The result of a finished trial. Two hexadecimal digits spread the files over 256 folders."""
@@ -13,7 +11,8 @@ def trials_prefix(kind: str) -> str:
 
 
 def trial_id_of(key: str) -> str:
-    return PurePosixPath(key).stem
+    # by hand: a PurePosixPath a key was half the time of a query over 14,400 trials
+    return key.rpartition("/")[2].removesuffix(".parquet")
 
 
 def trial_id_at(key: str, kind: str) -> str | None:
