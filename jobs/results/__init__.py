@@ -5,7 +5,7 @@ from jobs.results.compaction import Compaction, compact
 from jobs.results.failures import Failure, FailureKind, next_attempt, quarantined, read_failures, record_failure
 from jobs.results.launches import Launch, read_launches, write_launch
 from jobs.results.local_store import LocalStore
-from jobs.results.opening import open_store, require_writable
+from jobs.results.opening import open_store, require_root, require_writable
 from jobs.results.parquet import Problem
 from jobs.results.pins import pin, require_pin
 from jobs.results.reader import DamagedIndexWarning, done, read_trials, uncovered
@@ -42,6 +42,7 @@ __all__ = [
     "record_study",
     "recorded_studies",
     "require_pin",
+    "require_root",
     "require_writable",
     "schema",
     "uncovered",

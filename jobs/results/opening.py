@@ -41,3 +41,15 @@ def require_writable(store: Store) -> None:
         raise InvalidRequest(
             f"the results root must be writable; {store.uri} is not: {error} (or choose another with --results)"
         ) from error
+
+
+def require_root(store: Store) -> None:
+    """Refuse to read from a results root that is not there: a mistyped ``--results`` has no problems to report.
+
+    Raises:
+        InvalidRequest: when the directory does not exist, or nothing is below the prefix.
+        StorageFailure: when the storage itself fails.
+    """
+    exists = Path(store.uri).is_dir() if isinstance(store, LocalStore) else any(True for _ in store.keys(""))
+    if not exists:
+        raise InvalidRequest(f"a results root to read from must exist; {store.uri} does not. Check --results")
