@@ -31,7 +31,7 @@ def _plain(value: object, path: str) -> object:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"a number in an identity must be finite; {path} is {value}")
-        return value
+        return value + 0.0  # -0.0 is 0.0
     if isinstance(value, list | tuple):
         return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, Mapping):

@@ -7,12 +7,17 @@ called, where files lie: none of it is here, so none of it can change an id (des
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from jobs.canonical import digest
 
 ALL = -1
 """``images: -1`` is the whole training set, ``blocks: -1`` the whole network."""
+
+MOST = 2**31 - 1
+"""The largest whole number that a spec takes: every kind of storage and generator can hold it."""
+
+MOST_EPOCHS = 1_000_000
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
 """Names of sources, datasets and studies: they become parts of file names on every kind of storage."""
@@ -37,9 +42,9 @@ class ThreatModel(Spec):
     """How images are perturbed: the constraint, its radius, and the search inside it."""
 
     constraint: Constraint
-    epsilon: float = Field(ge=0, description="radius, images in [0, 1]; linf 4/255 is 0.01568...")
+    epsilon: StrictFloat = Field(ge=0, description="radius, images in [0, 1]; linf 4/255 is 0.01568...")
     steps: StrictInt = Field(default=0, ge=0, description="k of PGD(k), equation (4)")
-    step_scale: float = Field(default=2.5, gt=1.5, lt=4, description="c in alpha = c * epsilon / k (A.2)")
+    step_scale: StrictFloat = Field(default=2.5, gt=1.5, lt=4, description="c in alpha = c * epsilon / k (A.2)")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -66,7 +71,7 @@ class Execution(Spec):
     """Choices about arithmetic. They change sums in the last bits, so they are part of the recipe."""
 
     precision: Literal["float32"] = "float32"
-    threads: StrictInt = Field(default=1, ge=1, description="threads of torch on the CPU, whatever the actor's share")
+    threads: StrictInt = Field(default=1, ge=1, le=1024, description="of torch on the CPU, whatever the actor's share")
     memory_format: Literal["contiguous", "channels_last"] = "channels_last"
     compile: Literal[False] = Field(default=False, description="torch.compile; only False so far")
     tf32: StrictBool = Field(default=False, description="TF32 in matrix products and convolutions on CUDA")
@@ -76,17 +81,19 @@ class Sgd(Execution):
     """Stochastic gradient descent with momentum and step decay (Tables 3 and 4)."""
 
     optimizer: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(default=0.1, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    batch_size: StrictInt = Field(default=128, ge=1, description="images; the last, smaller batch of an epoch is kept")
-    lr_decay: float = Field(default=0.1, gt=0, le=1, description="factor at each milestone")
+    learning_rate: StrictFloat = Field(default=0.1, gt=0, le=1e6)
+    momentum: StrictFloat = Field(default=0.9, ge=0, lt=1)
+    weight_decay: StrictFloat = Field(default=5e-4, ge=0)
+    batch_size: StrictInt = Field(
+        default=128, ge=1, le=MOST, description="images; an epoch's last, smaller batch is kept"
+    )
+    lr_decay: StrictFloat = Field(default=0.1, gt=0, le=1, description="factor at each milestone")
     lr_milestones: Literal["paper", "as-released"] = Field(
         default="paper",
         description="paper: after 1/3 and 2/3 of the epochs; as-released: every epochs // 3, so also after 99 of 100",
     )
     evaluation_batch_size: StrictInt = Field(
-        default=256, ge=1, description="images; the split changes sums in the last bits"
+        default=256, ge=1, le=MOST, description="images; the split changes sums in the last bits"
     )
 
     def learning_rate_at(self, epoch: int, epochs: int) -> float:
@@ -147,12 +154,12 @@ class FinetuneSpec(TrialSpec):
 
     source: str = Field(pattern=NAME_PATTERN)
     dataset: str = Field(pattern=NAME_PATTERN)
-    blocks: StrictInt = Field(ge=ALL, description="fine-tuned residual blocks besides the FC layer; -1: everything")
-    images: StrictInt = Field(ge=ALL, description="size of the random training subset; -1: the whole set")
-    seed: StrictInt = Field(ge=0)
-    epochs: StrictInt = Field(ge=1)
+    blocks: StrictInt = Field(ge=ALL, le=MOST, description="fine-tuned blocks besides the FC layer; -1: everything")
+    images: StrictInt = Field(ge=ALL, le=MOST, description="size of the random training subset; -1: the whole set")
+    seed: StrictInt = Field(ge=0, le=MOST)
+    epochs: StrictInt = Field(ge=1, le=MOST_EPOCHS)
     evaluate_every: StrictInt = Field(
-        ge=1, description="f: test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last"
+        ge=1, le=MOST, description="f: test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last"
     )
     recipe: Recipe
 
@@ -181,8 +188,8 @@ class PretrainSpec(TrialSpec):
     architecture: str = Field(pattern=NAME_PATTERN)
     dataset: str = Field(pattern=NAME_PATTERN)
     threat: ThreatModel
-    seed: StrictInt = Field(ge=0)
-    epochs: StrictInt = Field(ge=1)
+    seed: StrictInt = Field(ge=0, le=MOST)
+    epochs: StrictInt = Field(ge=1, le=MOST_EPOCHS)
     recipe: Sgd
 
     @property

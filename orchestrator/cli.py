@@ -47,7 +47,7 @@ class ExitCode(IntEnum):
 StudyName = Annotated[
     str, typer.Argument(help="A packaged study's name, or the path of a study file.", metavar="STUDY")
 ]
-Root = Annotated[str, typer.Option("--results", help="The results root: a directory.", metavar="ROOT")]
+Root = Annotated[str, typer.Option("--results", help="The results root: a directory, s3:// or gs://.", metavar="ROOT")]
 MaybeRoot = Annotated[str | None, typer.Option("--results", help="The results root, to leave out what it has.")]
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster; by default Ray is started here.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -70,14 +70,17 @@ def demo(results: Root = "demo-results") -> None:
 @app.command()
 def plan(study: StudyName, results: MaybeRoot = None, as_json: Json = False) -> None:
     """Say what a study amounts to: trials, work, and what of it is done already."""
-    from jobs.results import done, open_store
+    from jobs.results import done, open_store, quarantined, read_failures
     from orchestrator.expansion import expand
     from orchestrator.plan import describe, make_plan
     from orchestrator.study_files import load_study
 
     loaded = load_study(study)
-    finished = done(open_store(results), "finetune") if results else set()
-    made = make_plan(loaded, expand(loaded), finished)
+    finished, blocked = set[str](), set[str]()
+    if results:
+        store = open_store(results)
+        finished, blocked = done(store, "finetune"), quarantined(read_failures(store))
+    made = make_plan(loaded, expand(loaded), finished, blocked)
     out.print_json(json.dumps(made._asdict())) if as_json else out.print(describe(made))
 
 
@@ -217,19 +220,22 @@ def import_trials(
 @app.command()
 def compact(results: Root) -> None:
     """Merge the results of finished trials into an index, so that reading them takes no time."""
-    from jobs.results import compact, open_store
+    from jobs.results import compact, open_store, require_root
 
-    done = compact(open_store(results), "finetune")
+    store = open_store(results)
+    require_root(store)
+    done = compact(store, "finetune")
     out.print(f"The index covers {done.trials:,} trials ({done.rows:,} rows){'' if done.written else ' already'}.")
 
 
 @app.command()
 def verify(results: Root) -> None:
     """Read a whole results root and say everything that is wrong with it."""
-    from jobs.results import open_store, verify
+    from jobs.results import open_store, require_root, verify
     from orchestrator.recorded import planned_trials
 
     store = open_store(results)
+    require_root(store)
     findings = verify(store, planned_trials(store))
     for finding in findings:
         out.print(f"{finding.problem}: {finding.advice}", markup=False)
@@ -246,9 +252,6 @@ def main() -> None:
     except DeltaSweepError as error:
         err.print(f"deltasweep: {error}", markup=False)
         sys.exit(ExitCode.WRONG_REQUEST)
-    except KeyboardInterrupt:
-        err.print("deltasweep: interrupted")
-        sys.exit(ExitCode.INTERRUPTED)
 
 
 def _launch(
@@ -261,14 +264,21 @@ def _launch(
     from jobs.results import open_store
     from orchestrator.launch import Options, launch
 
-    summary = launch(study, open_store(results), out, Options(address, max_trials, retry_quarantined))
+    to_go_on = f"To go on: deltasweep resume --results {results} --study {study.name}"
+    try:
+        summary = launch(study, open_store(results), out, Options(address, max_trials, retry_quarantined))
+    except KeyboardInterrupt:  # while Ray starts, or the second one
+        out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}", markup=False)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     out.print(f"{summary.done} of {summary.planned} trials are done.")
     for trial, reason in summary.failed.items():
         out.print(f"failed: {trial}: {reason}", markup=False)
     if summary.stop_reason:
         out.print(f"Stopped: {summary.stop_reason}.", markup=False)
-    if summary.left or summary.failed:
-        out.print(f"To go on: deltasweep resume --results {results} --study {study.name}")
+    if summary.left:
+        out.print(to_go_on, markup=False)
+    elif summary.failed:
+        out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined", markup=False)
     return summary
 
 

@@ -1,6 +1,7 @@
 """A launch's sign of life in the results root, and the signs of others."""
 
 import getpass
+import os
 import socket
 import threading
 import uuid
@@ -16,6 +17,9 @@ from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
 from jobs.specs import FinetuneSpec
 from orchestrator.study import Study
 
+_FIRST_SECONDS = 5.0
+"""To the first heartbeat: `status` should soon see what runs."""
+
 COMPACT_FROM = 500
 """Trials outside the index that are worth a compaction: reading them one by one takes about 0.2 s."""
 
@@ -27,13 +31,21 @@ def new_launch(study: Study) -> Launch:
         launch=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}",
         study=study.name,
         digest=study.digest,
-        user=getpass.getuser(),
+        user=_user(),
         host=socket.gethostname(),
         started_at=now,
         code_version=code_version(),
         packages=packages(),
         heartbeat_at=now,
     )
+
+
+def _user() -> str:
+    """The user's name, or the number where the machine has no name for it, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def others_alive(store: Store) -> list[Launch]:
@@ -72,7 +84,9 @@ class Heartbeat:
         write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), ended_at=timestamp()))
 
     def _beat(self) -> None:
-        while not self._over.wait(HEARTBEAT_SECONDS):
+        pause = _FIRST_SECONDS
+        while not self._over.wait(pause):
+            pause = HEARTBEAT_SECONDS
             try:
                 write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), in_flight=self._in_flight()))
             except DeltaSweepError as error:

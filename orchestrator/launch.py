@@ -20,6 +20,7 @@ from jobs.results import (
     record_study,
     require_pin,
     require_writable,
+    write_launch,
 )
 from jobs.specs import FinetuneSpec
 from jobs.weights import load_source
@@ -86,20 +87,25 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
     pending = [trial for trial in _in_running_order(specs) if trial not in finished | blocked][: options.max_trials]
     record = new_launch(study)
     watch = Watch(store, record.launch)
+    if study.keep_weights and (without := finished - _with_weights(store)):
+        console.print(
+            f"{len(without)} trials are done without kept weights: they were run before keep_weights was set."
+        )
     tallies = Tallies(planned=len(specs), done_before=len(finished), failed_before=len(blocked))
     launching = Launching(study, store, console, specs, pending, watch, tallies)
-    if not pending:
-        return _summary(launching, blocked, {})
     inputs = _input_digests([specs[trial] for trial in pending])
     require_writable(store)
     for what, name, sha256 in sorted(inputs):
         require_pin(store, what, name, sha256)
+    record_study(store, study.name, study.digest, study.resolved())
+    if not pending:
+        write_launch(store, record._replace(ended_at=record.started_at))
+        return _summary(launching, blocked, {})
     for other in others_alive(store):
         console.print(
             f"Warning: launch {other.launch} of {other.user} on {other.host} works on this root too; no result is "
             "lost or doubled, but some trials may be run by both."
         )
-    record_study(store, study.name, study.digest, study.resolved())
     with Heartbeat(store, record, lambda: watch.in_flight, console.print):
         tuning.connect(options.address)
         try:
@@ -112,16 +118,14 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
 def _run_rounds(launching: Launching) -> dict[str, str]:
     """Run rounds until nothing is waiting or a stop is asked for; returns what was given up and why."""
     study, watch, console = launching.study, launching.watch, launching.console
-    share = tuning.share_of(study.resources)
-    if study.resources.gpu and "GPU" not in share:
-        console.print("This cluster has no GPU: trials run on CPU shares.")
+    share = tuning.share_of(study.resources, console.print)
     job = {
         "root": launching.store.uri,
         "launch": watch.launch,
         "checkpoint_every": study.checkpoint_every,
         "keep_weights": study.keep_weights,
     }
-    retries = Retries(launching.pending, tuning.largest_multiple(share))
+    retries = Retries(launching.pending, lambda: tuning.largest_multiple(share))
     with _signals(watch, console), ProgressView(launching.tallies, console) as view:
         watch.on_change = lambda: _show(launching, retries, view)
         while not watch.stopping and (this := retries.next_round()):
@@ -133,6 +137,11 @@ def _run_rounds(launching: Launching) -> dict[str, str]:
             retries.record(outcomes, quarantined(read_failures(launching.store)))
         _show(launching, retries, view)
     return retries.given_up
+
+
+def _with_weights(store: Store) -> set[str]:
+    """The trials whose trained weights stand in the root."""
+    return {key.removeprefix("weights/").removesuffix(".safetensors") for key in store.keys("weights")}
 
 
 def _in_running_order(specs: dict[str, FinetuneSpec]) -> list[str]:

@@ -13,7 +13,7 @@ ASSUMED_FLOPS_PER_SECOND = 3e12
 
 
 class Plan(NamedTuple):
-    """The size of a study. Cost counts what is pending; trials, done and pending add up."""
+    """The size of a study. Cost counts what is pending; done, pending and quarantined add up to trials."""
 
     study: str
     trials: int
@@ -26,19 +26,21 @@ class Plan(NamedTuple):
     gpu_hours: float
 
 
-def make_plan(study: Study, specs: Iterable[FinetuneSpec], done: set[str]) -> Plan:
+def make_plan(study: Study, specs: Iterable[FinetuneSpec], done: set[str], quarantined: set[str]) -> Plan:
     """Count a study's trials and the work that the pending ones are."""
     trials = list(specs)
-    pending = [spec for spec in trials if spec.trial_id not in done]
+    finished = [spec for spec in trials if spec.trial_id in done]
+    blocked = [spec for spec in trials if spec.trial_id in quarantined - done]
+    pending = [spec for spec in trials if spec.trial_id not in done | quarantined]
     trained = [images_trained(spec) for spec in pending]
     evaluated = [images_evaluated(spec) for spec in pending]
     flops = sum(map(trial_flops, pending))
     return Plan(
         study=study.name,
         trials=len(trials),
-        done=len(trials) - len(pending),
+        done=len(finished),
         pending=len(pending),
-        quarantined=0,
+        quarantined=len(blocked),
         images_trained=sum(trained),
         images_evaluated=sum(evaluated),
         flops=flops,

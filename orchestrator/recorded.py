@@ -1,6 +1,6 @@
 """The studies that a results root knows from its launches. No torch."""
 
-from jobs.errors import InvalidRequest
+from jobs.errors import DamagedFile, InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
 from orchestrator.expansion import expand
 from orchestrator.study import Study
@@ -24,9 +24,15 @@ def recorded_study(store: Store, name: str | None) -> Study:
 
 
 def planned_trials(store: Store) -> set[str] | None:
-    """The ids of all trials of all recorded studies; None when none is recorded, so that nothing is unplanned."""
-    records = recorded_studies(store)
-    studies = (parse_study(record.text, _place(store, record)) for record in records)
+    """The ids of all trials of all recorded studies.
+
+    None when none is recorded or one cannot be read: then nobody can say that a trial is unplanned.
+    """
+    try:
+        records = recorded_studies(store)
+        studies = [parse_study(record.text, _place(store, record)) for record in records]
+    except (DamagedFile, InvalidRequest):
+        return None
     return {spec.trial_id for study in studies for spec in expand(study)} if records else None
 
 

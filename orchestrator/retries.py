@@ -7,7 +7,7 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from jobs.results import FailureKind
@@ -29,11 +29,11 @@ class Round(NamedTuple):
 class Retries:
     """Which trials of a launch are still to run, and with what share."""
 
-    def __init__(self, trials: Iterable[str], most_share: int) -> None:
+    def __init__(self, trials: Iterable[str], most_share: Callable[[], int]) -> None:
         """
         Args:
             trials: ids in the order they should run.
-            most_share: the largest multiple of the study's share that some machine can give.
+            most_share: asked for the largest multiple of the study's share that some machine can give now.
         """
         self._waiting: dict[str, int] = dict.fromkeys(trials, 1)
         self._most_share = most_share
@@ -65,7 +65,7 @@ class Retries:
     def _give_up(self, trial: str, outcome: Outcome, quarantined: set[str]) -> str | None:
         """Why a failed trial is not tried again in this launch; None when it is."""
         if outcome.kind is FailureKind.MEMORY:
-            if self._waiting[trial] * 2 > self._most_share:
+            if self._waiting[trial] * 2 > self._most_share():
                 return "out of memory with the largest share that a machine has"
             self._waiting[trial] *= 2
             return None

@@ -6,7 +6,7 @@ from rich.console import Console
 from jobs.attempts import Keeping, attempt_trial
 from jobs.errors import InvalidRequest
 from jobs.records import Attempt
-from jobs.results import Store, done, next_attempt, require_writable
+from jobs.results import Store, done, next_attempt, record_study, require_writable
 from jobs.specs import FinetuneSpec
 from orchestrator.expansion import expand
 from orchestrator.study import Study
@@ -31,6 +31,7 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
         Keeping(study.checkpoint_every, study.keep_weights),
         on_evaluation=lambda e: console.print(f"epoch {e.epoch}: test accuracy {e.test_accuracy:.2f} %"),
     )
+    record_study(store, study.name, study.digest, study.resolved())
     for note in ended.notes:
         console.print(f"Note: {note}", markup=False)
     console.print(f"{spec.trial_id}: {ended.ending}")

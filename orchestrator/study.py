@@ -3,10 +3,10 @@
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from jobs.canonical import digest
-from jobs.specs import NAME_PATTERN, Contrast, Recipe
+from jobs.specs import MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Recipe
 
 
 class Section(BaseModel):
@@ -27,22 +27,22 @@ class ScheduleRow(Section):
     """How trials of some sizes are run; one row of the paper's Table 4."""
 
     images: tuple[StrictInt, ...] = Field(min_length=1, description="sizes of the training subset; -1: the whole set")
-    epochs: StrictInt = Field(ge=1)
-    seeds: StrictInt = Field(ge=1, description="k of formula (6): seeds 20000000 + 100000 i for i below k")
-    evaluate_every: StrictInt = Field(ge=1, description="test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last")
+    epochs: StrictInt = Field(ge=1, le=MOST_EPOCHS)
+    seeds: StrictInt = Field(ge=1, le=10_000, description="k of formula (6): seeds 20000000 + 100000 i for i below k")
+    evaluate_every: StrictInt = Field(ge=1, le=MOST, description="f: after epoch 1, 1 + f, 1 + 2f, ... and the last")
 
 
 class Resources(Section):
     """The share of a machine that a trial's actor takes. Placement: no part of any identity."""
 
-    gpu: float = Field(default=0.25, ge=0, description="GPUs; on a cluster without any, the CPU share counts alone")
-    cpu: float = Field(default=1, gt=0, description="CPU cores")
+    gpu: StrictFloat = Field(default=0.25, ge=0, description="GPUs; without any in the cluster only cpu counts")
+    cpu: StrictFloat = Field(default=1, gt=0, description="CPU cores")
 
 
 class Study(Section):
     """A study file. Only grid, schedule and recipe take part in the ids of its trials; the rest is placement."""
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: str = Field(pattern=NAME_PATTERN, max_length=100)
     description: str = ""
     grid: Grid
     schedule: tuple[ScheduleRow, ...] = Field(min_length=1)
@@ -50,7 +50,7 @@ class Study(Section):
     contrasts: tuple[Contrast, ...] = ()
     resources: Resources = Resources()
     keep_weights: StrictBool = Field(default=False, description="keep each trial's trained weights in the results root")
-    checkpoint_every: StrictInt = Field(default=10, ge=1, description="epochs between two checkpoints of a trial")
+    checkpoint_every: StrictInt = Field(default=10, ge=1, le=MOST, description="epochs between two checkpoints")
 
     @property
     def digest(self) -> str:

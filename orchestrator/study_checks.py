@@ -41,7 +41,7 @@ def _repeated(items: list[tuple[Location, Any]]) -> Found:
         if not isinstance(value, str | int):
             continue
         if value in seen:
-            yield location, f"{value!r} is in the grid twice, which would make every such trial twice"
+            yield location, f"{value!r} is in this list twice"
         seen.setdefault(value, location)
 
 
@@ -91,6 +91,7 @@ def _contrasts(raw: dict[str, Any]) -> Found:
     yield from _repeated_contrasts(raw)
     sources = [name for _, name in _items(raw, ("grid", "source"))]
     depths = [blocks for _, blocks in _items(raw, ("grid", "blocks"))]
+    rows = [row for _, row in _items(raw, ("schedule",))]
     for location, contrast in _items(raw, ("contrasts",)):
         if not isinstance(contrast, dict):
             continue
@@ -101,6 +102,10 @@ def _contrasts(raw: dict[str, Any]) -> Found:
                     (*location, key),
                     f"{name!r} is not a source of this study's grid ({', '.join(map(str, sources))})",
                 )
+        epoch = contrast.get("epoch", "last")
+        if isinstance(epoch, int) and not any(_evaluates(row, epoch) for row in rows):
+            yield (*location, "epoch"), f"no row of the schedule evaluates after epoch {epoch}"
+        yield from _repeated([((*location, *place), item) for place, item in _items(contrast, ("blocks",))])
         for (_, index), blocks in _items(contrast, ("blocks",)):
             if blocks not in depths:
                 yield (*location, "blocks", index), f"{blocks} is not among this study's blocks ({depths})"
@@ -114,3 +119,11 @@ def _repeated_contrasts(raw: dict[str, Any]) -> Found:
         if text in seen:
             yield location, "this contrast is there twice"
         seen.add(text)
+
+
+def _evaluates(row: Any, epoch: int) -> bool:
+    """Whether a schedule row evaluates after an epoch; a row with mistakes of its own is given the benefit."""
+    epochs, every = (row.get(key) if isinstance(row, dict) else None for key in ("epochs", "evaluate_every"))
+    if not isinstance(epochs, int) or not isinstance(every, int) or every < 1:
+        return True
+    return epoch == epochs or (1 <= epoch < epochs and (epoch - 1) % every == 0)

@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -52,16 +52,30 @@ def connect(address: str | None) -> None:
         raise InvalidRequest(f"no Ray cluster answers at {address}: {error}") from error
 
 
-def share_of(resources: Resources) -> Share:
-    """What an actor asks Ray for; without any GPU in the cluster, its CPU share alone.
+def share_of(resources: Resources, say: Callable[[str], None]) -> Share:
+    """What an actor asks Ray for. Without any GPU among machines that run trials, its CPU share alone.
+
+    On a cluster whose machines give no CPU at all (an idle head waiting for its workers) the whole share is asked for:
+    that demand is what makes an autoscaler add machines.
+
+    Args:
+        say: told what the share came to mean.
 
     Raises:
-        InvalidRequest: when no machine of the cluster is large enough, so that the study would wait for ever.
+        InvalidRequest: when no machine is large enough, so that the study would wait for ever.
     """
-    has_gpus = any(node.get("GPU", 0) > 0 for node in _nodes())
-    wanted = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if has_gpus and resources.gpu else {})
+    whole = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu else {})
+    workers = [node for node in _nodes() if node.get("CPU", 0) > 0]
+    if not workers:
+        say(f"No machine of this cluster runs trials yet; asking for machines with {whole}.")
+        return whole
+    if any(node.get("GPU", 0) > 0 for node in workers) or not resources.gpu:
+        wanted = whole
+    else:
+        say("This cluster has no GPU: trials run on CPU shares.")
+        wanted = {"CPU": resources.cpu}
     if largest_multiple(wanted) < 1:
-        largest = {name: max((node.get(name, 0) for node in _nodes()), default=0) for name in wanted}
+        largest = {name: max(node.get(name, 0) for node in workers) for name in wanted}
         raise InvalidRequest(
             f"a trial asks for {wanted} on one machine; the most that any has is {largest}. Lower the study's resources"
         )

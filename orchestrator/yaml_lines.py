@@ -41,7 +41,7 @@ def parse(text: str, path: str) -> Document:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}" if mark else path
         raise InvalidRequest(f"{where}: not valid YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date, a number too long
         raise InvalidRequest(f"{path}: not valid YAML: {error}") from error
     try:
         return Document(path, value, root, list(_duplicates(root, ())))

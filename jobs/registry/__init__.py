@@ -44,7 +44,7 @@ class Pretraining(Card):
 
 
 class SourceCard(Card):
-    """One source model. ``sha256`` is that of the tensors in order of name, see ``jobs.weights``."""
+    """One source model: the network and how it was trained. Its weights' digest stands in the card beside them."""
 
     name: str
     architecture: str

@@ -249,3 +249,20 @@ def test_what_a_module_must_not_load(module: str, forbidden: tuple[str, ...]) ->
     code = f"import sys, {module}; print(*[name for name in {forbidden!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=SOURCE, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("verb", ["verify", "compact", "status", "resume"])
+def test_a_root_that_is_not_there_is_refused_and_not_made(deltasweep: Command, verb: str) -> None:
+    result = deltasweep(verb, "--results", "typo")
+    assert_refused(result, deltasweep.folder)
+    assert "typo" in result.message
+
+
+def test_verify_goes_on_when_a_study_record_is_damaged(deltasweep: Command) -> None:
+    store = open_store(deltasweep.folder / "root")
+    store.create("studies/x/0123456789abcdef.yaml", b"grid: [")
+    store.create("trials/finetune/00/foreign.txt", b"")
+    result = deltasweep("verify", "--results", "root")
+    assert result.code == 1
+    assert "0123456789abcdef.yaml" in result.out
+    assert "foreign.txt" in result.out

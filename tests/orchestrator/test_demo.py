@@ -38,6 +38,7 @@ def test_the_demo_runs_and_reports(tmp_path: Path) -> None:
     assert page.stat().st_size > 100_000
     assert (page.parent / "figure2.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (page.parent / "figure2.svg").read_text()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "root" / "trials").rglob("*.parquet")}
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert len(list((tmp_path / "root" / "launches").iterdir())) == 1, "the second call started a launch"
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "root" / "trials").rglob("*.parquet")}

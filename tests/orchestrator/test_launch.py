@@ -12,8 +12,10 @@ from rich.console import Console
 from jobs.errors import InvalidRequest, MissingData, ResultsConflict
 from jobs.results import comparable_columns, done, open_store, pin, read_launches, read_trials
 from jobs.specs import FinetuneSpec
+from orchestrator import tuning
 from orchestrator.expansion import expand
 from orchestrator.launch import Options, launch
+from orchestrator.recorded import recorded_study
 from orchestrator.single import run_single
 from orchestrator.study import Study
 from orchestrator.study_files import parse_study
@@ -76,7 +78,10 @@ def test_a_launch_without_work_starts_nothing(tmp_path: Path, monkeypatch: pytes
     for spec in expand(study()):
         run_single(study(), spec.trial_id, store, Console(quiet=True))
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
-    assert launch(study(), store, Console(quiet=True)).done == 4
+    assert launch(study("later"), store, Console(quiet=True)).done == 4
+    assert recorded_study(store, None).name == "later"
+    (record,) = read_launches(store)
+    assert record.ended_at is not None
 
 
 def test_missing_weights_are_one_message_and_leave_nothing(tmp_path: Path) -> None:
@@ -116,8 +121,31 @@ def logical_gpu() -> Iterator[None]:
 
 @pytest.mark.usefixtures("logical_gpu")
 def test_shares_on_a_cluster_with_a_gpu() -> None:
-    share = share_of(study().resources)
+    said: list[str] = []
+    share = share_of(study().resources, said.append)
     assert share == {"CPU": 1, "GPU": 0.25}
     assert largest_multiple(share) == 4
     with pytest.raises(InvalidRequest, match="the most that any has"):
-        share_of(study(cpu=5).resources)
+        share_of(study(cpu=5).resources, said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("machines", "expected", "words"),
+    [
+        ([{"memory": 1e9}], {"CPU": 1, "GPU": 0.25}, "asking for machines"),
+        ([{"CPU": 8}], {"CPU": 1}, "no GPU"),
+        ([{"memory": 1e9}, {"CPU": 8, "GPU": 1}], {"CPU": 1, "GPU": 0.25}, None),
+    ],
+)
+def test_shares_while_a_cluster_grows(
+    machines: list[dict[str, float]],
+    expected: dict[str, float],
+    words: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An idle head alone is a cluster that waits for demand; machines with CPUs and no GPU are one without GPUs."""
+    monkeypatch.setattr(tuning, "_nodes", lambda: machines)
+    said: list[str] = []
+    assert share_of(study().resources, said.append) == expected
+    assert [words in line for line in said] == ([True] if words else [])

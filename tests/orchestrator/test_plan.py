@@ -31,7 +31,7 @@ def test_operations_of_a_trial_by_hand() -> None:
 
 def test_a_plan_adds_up() -> None:
     specs = expand(DEMO)
-    plan = make_plan(DEMO, specs, set())
+    plan = make_plan(DEMO, specs, set(), set())
     assert (plan.trials, plan.done, plan.pending, plan.quarantined) == (len(specs), 0, len(specs), 0)
     assert plan.images_trained == sum(images_trained(s) for s in specs)
     assert plan.images_evaluated == sum(images_evaluated(s) for s in specs)
@@ -41,16 +41,24 @@ def test_a_plan_adds_up() -> None:
 def test_what_is_done_costs_nothing_more() -> None:
     specs = expand(DEMO)
     finished = {s.trial_id for s in specs[:30]} | {"finetune-of-another-study-0123456789abcdef"}
-    plan = make_plan(DEMO, specs, finished)
+    plan = make_plan(DEMO, specs, finished, set())
     assert (plan.trials, plan.done, plan.pending) == (len(specs), 30, len(specs) - 30)
     assert plan.images_trained == sum(images_trained(s) for s in specs[30:])
-    everything = make_plan(DEMO, specs, {s.trial_id for s in specs})
+    everything = make_plan(DEMO, specs, {s.trial_id for s in specs}, set())
     assert (everything.pending, everything.images_trained, everything.flops, everything.gpu_hours) == (0, 0, 0, 0)
+
+
+def test_quarantined_trials_are_not_pending() -> None:
+    specs = expand(DEMO)
+    ids = [s.trial_id for s in specs]
+    plan = make_plan(DEMO, specs, set(ids[:10]), {ids[9], ids[10], "finetune-of-another-study-0123456789abcdef"})
+    assert (plan.done, plan.quarantined, plan.pending) == (10, 1, len(specs) - 11)
+    assert plan.images_trained == sum(images_trained(s) for s in specs[11:])
 
 
 def test_the_plan_in_words() -> None:
     study = load_study("paper")
-    text = describe(make_plan(study, expand(study), set()))
+    text = describe(make_plan(study, expand(study), set(), set()))
     assert text.startswith("paper: 14,400 trials: 0 done, 14,400 pending, 0 quarantined\n")
     # Section 6 of the design: 194 EFLOP naive
     assert "1.976e+05 PFLOP" in text

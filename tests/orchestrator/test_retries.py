@@ -20,7 +20,7 @@ def trials_of(retries: Retries) -> tuple[int, list[str]] | None:
 
 
 def test_done_trials_leave_and_order_is_kept() -> None:
-    retries = Retries(["c", "a", "b"], most_share=1)
+    retries = Retries(["c", "a", "b"], most_share=lambda: 1)
     assert trials_of(retries) == (1, ["c", "a", "b"])
     retries.record({"a": DONE}, set())
     assert trials_of(retries) == (1, ["c", "b"])
@@ -30,14 +30,14 @@ def test_done_trials_leave_and_order_is_kept() -> None:
 
 
 def test_a_stopped_trial_is_run_again_without_charge() -> None:
-    retries = Retries(["a"], most_share=1)
+    retries = Retries(["a"], most_share=lambda: 1)
     for _ in range(50):
         retries.record({"a": STOPPED}, set())
     assert trials_of(retries) == (1, ["a"])
 
 
 def test_crashes_are_tried_again_up_to_the_cap() -> None:
-    retries = Retries(["a"], most_share=1)
+    retries = Retries(["a"], most_share=lambda: 1)
     for _ in range(MOST_CRASHES - 1):
         retries.record({"a": CRASH}, set())
     assert trials_of(retries) == (1, ["a"])
@@ -47,7 +47,7 @@ def test_crashes_are_tried_again_up_to_the_cap() -> None:
 
 
 def test_out_of_memory_doubles_the_share_after_the_others_until_nothing_is_larger() -> None:
-    retries = Retries(["a", "b"], most_share=4)
+    retries = Retries(["a", "b"], most_share=lambda: 4)
     retries.record({"a": MEMORY}, set())
     assert trials_of(retries) == (1, ["b"])
     retries.record({"b": DONE}, set())
@@ -60,7 +60,7 @@ def test_out_of_memory_doubles_the_share_after_the_others_until_nothing_is_large
 
 
 def test_an_own_error_is_tried_once_more_then_quarantined() -> None:
-    retries = Retries(["a"], most_share=1)
+    retries = Retries(["a"], most_share=lambda: 1)
     retries.record({"a": error()}, set())
     assert trials_of(retries) == (1, ["a"])
     retries.record({"a": error()}, {"a"})
@@ -69,7 +69,7 @@ def test_an_own_error_is_tried_once_more_then_quarantined() -> None:
 
 
 def test_errors_that_differ_end_after_a_few() -> None:
-    retries = Retries(["a"], most_share=1)
+    retries = Retries(["a"], most_share=lambda: 1)
     for number in range(MOST_ERRORS):
         assert retries.next_round() is not None
         retries.record({"a": error(str(number))}, set())

@@ -238,9 +238,9 @@ def test_blocks_beyond_the_network(source: str, most: int) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("[digits]", "[digits, digits]", "line 4: grid.dataset[1]: 'digits' is in the grid twice"),
-        ("[0, 3]", "[0, 3, 0]", "line 5: grid.blocks[2]: 0 is in the grid twice"),
-        ("fmnist_l2_eps1]", "fmnist_l2_eps1, fmnist_natural]", "line 3: grid.source[2]: 'fmnist_natural' is in the g"),
+        ("[digits]", "[digits, digits]", "line 4: grid.dataset[1]: 'digits' is in this list twice"),
+        ("[0, 3]", "[0, 3, 0]", "line 5: grid.blocks[2]: 0 is in this list twice"),
+        ("fmnist_l2_eps1]", "fmnist_l2_eps1, fmnist_natural]", "line 3: grid.source[2]: 'fmnist_natural' is in this l"),
         ("[50, 100]", "[50, 100, 50]", "line 7: schedule[0].images[2]: 50 images of digits are in the schedule twice"),
         ("[-1]", "[-1, 100]", "line 8: schedule[1].images[1]: 100 images of digits are in the schedule twice"),
         ("[50, 100]", "[50, 1000]", "line 8: schedule[1].images[0]: -1 images of digits are in the schedule twice"),
@@ -425,3 +425,45 @@ def test_the_demo_is_as_large_as_promised() -> None:
     assert len({spec.seed for spec in specs}) >= 5
     assert all(spec.epochs >= 30 for spec in specs)
     assert {"fmnist_natural", "fmnist_l2_eps1"} <= {spec.source for spec in specs}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("learning_rate: 0.05", "learning_rate: true", "valid number"),
+        ("learning_rate: 0.05", 'learning_rate: "0.5"', "valid number"),
+        ("cpu: 1", "cpu: yes", "valid number"),
+        ("cpu: 1", "cpu: 1, extra: 2", "unknown key"),
+    ],
+)
+def test_numbers_are_written_as_numbers(old: str, new: str, expected: str) -> None:
+    text = """
+name: numbers
+grid: {source: [fmnist_natural], dataset: [digits], blocks: [0]}
+schedule: [{images: [50], epochs: 3, seeds: 1, evaluate_every: 1}]
+recipe: {learning_rate: 0.05}
+resources: {cpu: 1}
+"""
+    parse_study(text, "numbers.yaml")
+    with pytest.raises(InvalidRequest, match=expected):
+        parse_study(text.replace(old, new), "numbers.yaml")
+
+
+@pytest.mark.parametrize("epoch", [2, 5, 7, 0, -1])
+def test_a_contrast_at_an_epoch_that_nothing_evaluates_is_refused(epoch: int) -> None:
+    text = """
+name: epochs
+grid: {{source: [fmnist_natural, fmnist_l2_eps1], dataset: [digits], blocks: [0]}}
+schedule: [{{images: [50], epochs: 6, seeds: 1, evaluate_every: 3}}]
+contrasts: [{{source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [0], epoch: {epoch}}}]
+"""
+    for good in (1, 4, 6, "last"):
+        parse_study(text.format(epoch=good), "epochs.yaml")
+    with pytest.raises(InvalidRequest, match=r"contrasts\[0\].*epoch"):
+        parse_study(text.format(epoch=epoch), "epochs.yaml")
+
+
+def test_texts_that_break_the_parser_are_one_message() -> None:
+    for text in ("name: 2026-99-99", "[" * 3000, "a: &a [*a]", f"x: {'9' * 5000}"):
+        with pytest.raises(InvalidRequest, match=r"broken\.yaml"):
+            parse_study(text, "broken.yaml")
