@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from jobs.errors import DamagedFile
+from pydantic import TypeAdapter
+
 from jobs.results.layout import failure_key, log_key
+from jobs.results.records import read_record
 from jobs.results.store import Store
 
 
@@ -41,6 +43,9 @@ class Failure(NamedTuple):
     def signature(self) -> str:
         """Two failures with one signature failed in the same way."""
         return f"{self.error}: {self.reason}"
+
+
+_FAILURE = TypeAdapter(Failure)
 
 
 def record_failure(store: Store, failure: Failure, log: str) -> None:
@@ -80,8 +85,4 @@ def quarantined(failures: Iterable[Failure]) -> set[str]:
 
 def read_failure(store: Store, key: str) -> Failure:
     """One failed attempt. Raises DamagedFile, naming it, when it cannot be read."""
-    try:
-        record = json.loads(store.read(key))
-        return Failure(**{**record, "kind": FailureKind(record["kind"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedFile(f"{store.uri}/{key} is not a failure record ({error}); remove it") from error
+    return read_record(store, key, _FAILURE, "a failure record", "remove it: the attempt then counts for nothing")

@@ -2,10 +2,12 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jobs.errors import DamagedFile
+from pydantic import TypeAdapter
+
 from jobs.results.layout import launch_key
+from jobs.results.records import Timestamp, read_record
 from jobs.results.store import Store
 
 HEARTBEAT_SECONDS = 30.0
@@ -21,18 +23,21 @@ class Launch(NamedTuple):
     digest: str
     user: str
     host: str
-    started_at: str
+    started_at: Timestamp
     code_version: str
     packages: dict[str, str]
-    heartbeat_at: str
+    heartbeat_at: Timestamp
     in_flight: tuple[str, ...] = ()
     """Ids of the trials that an actor works on."""
-    ended_at: str | None = None
+    ended_at: Timestamp | None = None
 
     def alive(self, now: datetime) -> bool:
         """Whether its driver showed itself within ``STALE_SECONDS`` and has not said that it ended."""
         silent = (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
         return self.ended_at is None and silent < STALE_SECONDS
+
+
+_LAUNCH = TypeAdapter(Launch)
 
 
 def write_launch(store: Store, launch: Launch) -> None:
@@ -56,8 +61,4 @@ def timestamp() -> str:
 
 def read_launch(store: Store, key: str) -> Launch:
     """One launch. Raises DamagedFile, naming it, when it cannot be read."""
-    try:
-        record: dict[str, Any] = json.loads(store.read(key))
-        return Launch(**{**record, "in_flight": tuple(record["in_flight"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedFile(f"{store.uri}/{key} is not a launch record ({error}); remove it") from error
+    return read_record(store, key, _LAUNCH, "a launch record", "remove it: a launch that is at work writes it again")

@@ -2,9 +2,20 @@
 
 import json
 
-from jobs.errors import DamagedFile, ResultsConflict
+from pydantic import BaseModel, TypeAdapter
+
+from jobs.errors import ResultsConflict
 from jobs.results.layout import pin_key
+from jobs.results.records import read_record
 from jobs.results.store import Store
+
+
+class _Pin(BaseModel):
+    sha256: str
+
+
+_PIN = TypeAdapter(_Pin)
+_REMEDY = "remove it: the next commit pins again, and `deltasweep verify` then says whether the results agree"
 
 
 def pin(store: Store, what: str, name: str, sha256: str) -> None:
@@ -48,10 +59,4 @@ def read_pin(store: Store, key: str) -> str:
         FileNotFoundError: when nothing is pinned there.
         DamagedFile: when the pin cannot be read.
     """
-    try:
-        return str(json.loads(store.read(key))["sha256"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedFile(
-            f"{store.uri}/{key} is not a pin ({error!r}); remove it: the next commit pins again, and "
-            "`deltasweep verify` then says whether the results agree"
-        ) from error
+    return read_record(store, key, _PIN, "a pin", _REMEDY).sha256

@@ -1,9 +1,81 @@
-"""Records of failures: none is lost, also when two drivers fail at the same attempt."""
+"""Records: none is lost, also when two drivers fail at one attempt; what is not a record is named, no traceback."""
 
-from jobs.results import Failure, FailureKind, Store, next_attempt, read_failures, record_failure
-from jobs.results.layout import log_key
+import json
+from collections.abc import Callable
+
+import pytest
+
+from jobs.errors import DamagedFile
+from jobs.results import (
+    Failure,
+    FailureKind,
+    Launch,
+    Problem,
+    Store,
+    next_attempt,
+    read_failures,
+    read_launches,
+    record_failure,
+    require_pin,
+    verify,
+    write_launch,
+)
+from jobs.results.layout import failure_key, launch_key, log_key, pin_key
+from tests.results.support import MemoryStore
 
 FAILURE = Failure("x-1", 1, FailureKind.ERROR, "ValueError", "no", "here", "launch", "2026-01-01T00:00:00+00:00")
+LAUNCH = Launch("l", "study", "d", "ada", "here", FAILURE.failed_at, "0", {"torch": "2"}, FAILURE.failed_at, ("x-1",))
+READERS: dict[str, Callable[[Store], object]] = {
+    launch_key("l"): read_launches,
+    failure_key("x-1", 1): read_failures,
+    pin_key("sources", "x"): lambda store: require_pin(store, "sources", "x", "w"),
+    pin_key("datasets", "x"): lambda store: require_pin(store, "datasets", "x", "d"),
+}
+DAMAGES: list[tuple[str, object]] = [
+    *[(launch_key("l"), wrong) for wrong in (None, [], "x", {}, LAUNCH._asdict() | {"unknown": 1})],
+    *[
+        (launch_key("l"), LAUNCH._asdict() | wrong)
+        for wrong in (
+            {"heartbeat_at": None},
+            {"heartbeat_at": "x"},
+            {"heartbeat_at": "2026-01-01T00:00:00"},
+            {"started_at": "2026-01-01"},
+            {"started_at": 0},
+            {"ended_at": "late"},
+            {"in_flight": [[1]]},
+            {"in_flight": "x-1"},
+            {"packages": {"torch": 2}},
+            {"launch": 1},
+        )
+    ],
+    *[
+        (failure_key("x-1", 1), FAILURE._asdict() | wrong)
+        for wrong in ({"attempt": "1"}, {"attempt": None}, {"kind": "bad luck"}, {"reason": ["no"]}, {"trial_id": 1})
+    ],
+    *[
+        (pin_key(folder, "x"), wrong)
+        for folder in ("sources", "datasets")
+        for wrong in ("x", ["sha256"], {}, {"sha256": None}, {"sha256": 1}, {"sha256": ["d"]})
+    ],
+]
+
+
+@pytest.mark.parametrize(("key", "record"), DAMAGES)
+def test_what_is_no_record_is_named_by_reader_and_verify(key: str, record: object) -> None:
+    store = MemoryStore()
+    record_failure(store, FAILURE._replace(attempt=2), "a good one beside it")
+    write_launch(store, LAUNCH._replace(launch="m"))
+    store.replace(key, json.dumps(record).encode())
+    with pytest.raises(DamagedFile, match=rf"^{store.uri}/{key} is not a .*; remove it.*$"):
+        READERS[key](store)
+    assert [(finding.key, finding.problem) for finding in verify(store)] == [(key, Problem.UNREADABLE_RECORD)]
+
+
+def test_a_launch_comes_back_as_it_was_written(any_store: Store) -> None:
+    launches = [LAUNCH, LAUNCH._replace(launch="m", in_flight=(), ended_at="2026-01-01T00:00:00Z")]
+    for launch in launches:
+        write_launch(any_store, launch)
+    assert read_launches(any_store) == launches
 
 
 def test_two_failures_of_one_attempt_are_both_kept(any_store: Store) -> None:
