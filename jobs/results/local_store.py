@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from jobs.errors import StorageFailure
+from jobs.errors import DamagedFile, StorageFailure
 from jobs.results.store import Store
 
 TEMPORARY = "_tmp"
@@ -19,6 +19,7 @@ _LOCKS = f"{TEMPORARY}/locks"
 _LOCK_SECONDS = 60.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_OTHER_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV}
 
 
@@ -68,14 +69,19 @@ class LocalStore(Store):
             return (self.directory / key).read_bytes()
         except FileNotFoundError:
             raise
+        except (NotADirectoryError, IsADirectoryError) as error:
+            raise _other_kind(error) from error
         except OSError as error:
             raise self._failure("read", key, error) from error
 
     def keys(self, prefix: str) -> Iterator[str]:
         with self._explained("listed", prefix):
-            for folder, _, files in os.walk(self.directory / prefix, onerror=_raise_unless_absent):
-                below = Path(folder).relative_to(self.directory).as_posix()
-                yield from (f"{below}/{file}" for file in files)
+            try:
+                for folder, _, files in os.walk(self.directory / prefix, onerror=_raise_unless_absent):
+                    below = Path(folder).relative_to(self.directory).as_posix()
+                    yield from (f"{below}/{file}" for file in files)
+            except NotADirectoryError as error:
+                raise _other_kind(error) from error
 
     def delete(self, key: str) -> None:
         with self._explained("removed", key):
@@ -157,9 +163,20 @@ class LocalStore(Store):
             return StorageFailure(f"the results root is full: {what}Free some space and resume")
         if error.errno in _REFUSED:
             return StorageFailure(f"the results root refuses: {what}Mend its permissions, or how it is mounted")
+        if error.errno in _OTHER_KIND and error.filename:
+            return StorageFailure(f"the results root is damaged: {what}{_other_kind(error)}")
         return StorageFailure(
             f"the results root fails: {what}Check that it is mounted and its disk is well, then resume"
         )
+
+
+def _other_kind(error: OSError) -> DamagedFile:
+    """The error that names a folder where a file must be, or a file where a folder must be."""
+    path = Path(error.filename2 or error.filename)
+    if path.is_dir():
+        return DamagedFile(f"{path} is a folder, where a file must be; move it away")
+    file = next((part for part in (path, *path.parents) if part.is_file()), path)
+    return DamagedFile(f"{file} is a file, where a folder must be; move it away")
 
 
 def _fsync_directory(directory: Path) -> None:
@@ -175,7 +192,7 @@ def _fsync_directory(directory: Path) -> None:
 
 
 def _raise_unless_absent(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+    if not isinstance(error, FileNotFoundError):
         raise error
 
 

@@ -26,7 +26,7 @@ class Problem(StrEnum):
     DUPLICATE_ROWS = "duplicate-rows"
     """Two rows for one trial and epoch."""
     FOREIGN = "foreign"
-    """A file where only results may lie."""
+    """A file where only results may lie, or in place of a folder."""
     MISNAMED = "misnamed"
     """A result under a name or in a folder where nobody looks for it."""
     CONFLICT = "conflict"

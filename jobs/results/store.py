@@ -17,7 +17,8 @@ class Store(ABC):
 
     Every method may be called from several threads, processes and machines at once. Every method raises
     ``StorageFailure``, with what to do about it, when the storage refuses or does not answer; then nothing is
-    half written, and repeating the call is always right.
+    half written, and repeating the call is always right. Where a directory has a file in place of a folder, or
+    a folder in place of a file, reading and listing raise ``DamagedFile``, naming it.
     """
 
     uri: str

@@ -20,6 +20,10 @@ from jobs.results.store import Store, require_present
 from jobs.results.studies import read_study
 
 _READERS = 16
+_FOLDERS = (
+    *("trials", *(trials_prefix(kind) for kind in kinds())),
+    *("checkpoints", "conflicts", "datasets", "failures", "launches", "logs", "sources", "studies"),
+)
 _STALE_AFTER = timedelta(days=1)
 _PINNED = (("sources", "source", "weights_sha256"), ("datasets", "dataset", "dataset_sha256"))
 """Folder of the pins, column of the name, column of the digest."""
@@ -57,11 +61,11 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
         StorageFailure: when the storage itself fails.
     """
     finished: set[str] = set()
-    findings = list(_outside_kinds(store))
+    findings = [*_files_for_folders(store), *_outside_kinds(store)]
     for kind in kinds():
         trials, found = _read_all(store, kind)
         findings += [*found, *_pins(store, trials), *_index(store, kind, trials)]
-        finished |= done(store, kind)
+        finished |= _done(store, kind)
     findings += _current(store)
     if planned is not None:
         findings += _unplanned(store, finished - set(planned))
@@ -69,9 +73,36 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
     return sorted(set(findings), key=lambda finding: (finding.key, finding.problem))
 
 
+def _files_for_folders(store: Store) -> Iterator[Finding]:
+    found: set[str] = set()
+    for folder in _FOLDERS:
+        try:
+            next(iter(store.keys(folder)), None)
+        except DamagedFile as error:
+            if folder.split("/")[0] not in found:  # trials/KIND cannot be listed either where trials is a file
+                yield Finding(Problem.FOREIGN, folder, str(error))
+            found.add(folder)
+
+
+def _keys(store: Store, folder: str) -> list[str]:
+    """All keys of a folder; none where it cannot be one, which ``_files_for_folders`` finds."""
+    try:
+        return list(store.keys(folder))
+    except DamagedFile:
+        return []
+
+
+def _done(store: Store, kind: str) -> set[str]:
+    """The ids of the finished trials; none where their folder cannot be one."""
+    try:
+        return done(store, kind)
+    except DamagedFile:
+        return set()
+
+
 def _outside_kinds(store: Store) -> Iterator[Finding]:
-    for key in store.keys("trials"):
-        if not any(key.startswith(f"{trials_prefix(kind)}/") for kind in kinds()):
+    for key in _keys(store, "trials"):
+        if key not in _FOLDERS and not any(key.startswith(f"{trials_prefix(kind)}/") for kind in kinds()):
             yield Finding(Problem.FOREIGN, key, str(foreign(store, key)))
 
 
@@ -85,7 +116,7 @@ def _read_all(store: Store, kind: str) -> tuple[list[_Trial], list[Finding]]:
             return Finding(error.problem, key, str(error))
 
     with ThreadPoolExecutor(_READERS) as pool:
-        results = list(pool.map(read, sorted(store.keys(trials_prefix(kind)))))
+        results = list(pool.map(read, sorted(_keys(store, trials_prefix(kind)))))
     return [r for r in results if isinstance(r, _Trial)], [r for r in results if isinstance(r, Finding)]
 
 
@@ -140,7 +171,7 @@ def _index(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
         return
     if compacted is None or entry is None:
         return
-    for trial_id in sorted(set(compacted["trial_id"].unique().to_pylist()) - done(store, kind)):
+    for trial_id in sorted(set(compacted["trial_id"].unique().to_pylist()) - _done(store, kind)):
         yield Finding(
             Problem.WITHOUT_FILE,
             entry.file,
@@ -177,7 +208,7 @@ def _current(store: Store) -> Iterator[Finding]:
 
 def _unplanned(store: Store, trials: set[str]) -> Iterator[Finding]:
     for kind in kinds():
-        for key in store.keys(trials_prefix(kind)):
+        for key in _keys(store, trials_prefix(kind)):
             if trial_id_at(key, kind) in trials and not trial_id_of(key).startswith("imported-"):
                 yield Finding(
                     Problem.UNPLANNED, key, f"no planned trial asks for {store.uri}/{key}; it stays and can be queried"
@@ -185,7 +216,7 @@ def _unplanned(store: Store, trials: set[str]) -> Iterator[Finding]:
 
 
 def _conflicts(store: Store) -> Iterator[Finding]:
-    for key in store.keys("conflicts"):
+    for key in _keys(store, "conflicts"):
         yield Finding(
             Problem.CONFLICT,
             key,
@@ -204,7 +235,7 @@ def _records(store: Store) -> Iterator[Finding]:
         "datasets": read_pin,
     }
     for folder, read in readers.items():
-        for key in store.keys(folder):
+        for key in _keys(store, folder):
             try:
                 read(store, key)
             except DamagedFile as error:
@@ -214,7 +245,7 @@ def _records(store: Store) -> Iterator[Finding]:
 
 
 def _checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
-    for key in store.keys("checkpoints"):
+    for key in _keys(store, "checkpoints"):
         if key.split("/")[1] in finished:
             yield Finding(
                 Problem.LEFTOVER_CHECKPOINT,

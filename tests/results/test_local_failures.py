@@ -1,5 +1,6 @@
 """A directory that is full, read-only, or on a file system without hard links."""
 
+import contextlib
 import errno
 import io
 import os
@@ -11,8 +12,8 @@ from typing import IO, cast
 
 import pytest
 
-from jobs.errors import InvalidRequest, StorageFailure
-from jobs.results import Committed, LocalStore, commit, compact, done, read_trials, require_writable
+from jobs.errors import DamagedFile, InvalidRequest, StorageFailure
+from jobs.results import Committed, LocalStore, Problem, commit, compact, done, read_trials, require_writable, verify
 from tests.results.support import KIND, held, once, rows
 
 
@@ -155,6 +156,51 @@ def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyP
     with pytest.raises(InvalidRequest, match="must be writable"):
         require_writable(store)
     assert done(store, KIND)
+
+
+FOLDERS = [
+    "trials",
+    f"trials/{KIND}",
+    "checkpoints",
+    "conflicts",
+    "datasets",
+    "failures",
+    "launches",
+    "logs",
+    "studies",
+]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, folder: str) -> None:
+    store = LocalStore(tmp_path / "root")
+    store.create(folder, b"")
+    store.create("sources/x.json", b"[")
+    for prefix in (folder, f"{folder}/below"):
+        with pytest.raises(DamagedFile, match=rf"{store.uri}/{folder} is a file, where a folder must be; move it away"):
+            list(store.keys(prefix))
+    with pytest.raises(DamagedFile, match=rf"{store.uri}/{folder} is a file"):
+        store.read(f"{folder}/x")
+    with pytest.raises(StorageFailure, match=rf"{store.uri}/{folder} is a file"):
+        store.create(f"{folder}/x/y", b"")
+    found = sorted((finding.key, finding.problem) for finding in verify(store))
+    assert found == sorted([(folder, Problem.FOREIGN), ("sources/x.json", Problem.UNREADABLE_RECORD)])
+    with pytest.raises(DamagedFile) if folder.startswith("trials") else contextlib.nullcontext():
+        done(store, KIND)
+
+
+def test_a_file_in_place_of_the_temporary_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "_tmp").write_bytes(b"")
+    with pytest.raises(InvalidRequest, match=rf"{tmp_path}/_tmp is a file, where a folder must be"):
+        require_writable(LocalStore(tmp_path))
+
+
+def test_a_folder_in_place_of_a_file_is_named(store: LocalStore) -> None:
+    (store.directory / "sources" / "x.json").mkdir(parents=True)
+    with pytest.raises(DamagedFile, match=r"x.json is a folder, where a file must be"):
+        store.read("sources/x.json")
+    with pytest.raises(StorageFailure, match=r"x.json is a folder, where a file must be"):
+        store.replace("sources/x.json", b"")
 
 
 def test_old_temporary_files_are_removed_by_compact(store: LocalStore) -> None:
