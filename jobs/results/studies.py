@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 
 from jobs.errors import DamagedFile
 from jobs.results.layout import study_key
+from jobs.results.records import reason
 from jobs.results.store import Store
 from jobs.specs import Contrast
 
@@ -21,8 +22,10 @@ class StudyRecord(NamedTuple):
 
 
 def record_study(store: Store, name: str, digest: str, text: str) -> None:
-    """Keep the resolved study file; recording the same study again changes nothing."""
-    store.create(study_key(name, digest), text.encode())
+    """Keep the resolved study file; recording the same study again changes nothing, or mends a damaged record."""
+    key = study_key(name, digest)
+    if not store.create(key, text.encode()) and not _readable(store, key):
+        store.replace(key, text.encode())
 
 
 def recorded_studies(store: Store) -> list[StudyRecord]:
@@ -41,5 +44,16 @@ def read_study(store: Store, key: str) -> StudyRecord:
         text = store.read(key).decode()
         contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(yaml.safe_load(text).get("contrasts", []))
     except (ValueError, AttributeError, yaml.YAMLError) as error:
-        raise DamagedFile(f"{store.uri}/{key} is not a study record ({error}); remove it") from error
+        raise DamagedFile(
+            f"{store.uri}/{key} is not a study record ({reason(error)}); launch the study's file again, then remove "
+            "this one if it is still named: resume and the contrasts that were declared depend on it"
+        ) from error
     return StudyRecord(name, file.removesuffix(".yaml"), text, contrasts)
+
+
+def _readable(store: Store, key: str) -> bool:
+    try:
+        read_study(store, key)
+    except DamagedFile:
+        return False
+    return True

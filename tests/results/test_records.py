@@ -16,11 +16,13 @@ from jobs.results import (
     read_failures,
     read_launches,
     record_failure,
+    record_study,
+    recorded_studies,
     require_pin,
     verify,
     write_launch,
 )
-from jobs.results.layout import failure_key, launch_key, log_key, pin_key
+from jobs.results.layout import failure_key, launch_key, log_key, pin_key, study_key
 from tests.results.support import MemoryStore
 
 FAILURE = Failure("x-1", 1, FailureKind.ERROR, "ValueError", "no", "here", "launch", "2026-01-01T00:00:00+00:00")
@@ -76,6 +78,21 @@ def test_a_launch_comes_back_as_it_was_written(any_store: Store) -> None:
     for launch in launches:
         write_launch(any_store, launch)
     assert read_launches(any_store) == launches
+
+
+@pytest.mark.parametrize("text", ["a: [\nb: {\n", "contrasts:\n- 1\n- x\n", "- a\n", "", "\0"])
+def test_a_damaged_study_is_mended_by_the_next_launch(any_store: Store, text: str) -> None:
+    key = study_key("mine", "d1")
+    any_store.create(key, text.encode())
+    advice = (
+        rf"^{any_store.uri}/{key} is not a study record \(.*\); launch the study's file again, then remove this one.*$"
+    )
+    with pytest.raises(DamagedFile, match=advice):
+        recorded_studies(any_store)
+    assert [finding.key for finding in verify(any_store)] == [key]
+    record_study(any_store, "mine", "d1", "contrasts: []\n")
+    record_study(any_store, "mine", "d1", "contrasts: null\n")
+    assert [(study.digest, study.text) for study in recorded_studies(any_store)] == [("d1", "contrasts: []\n")]
 
 
 def test_two_failures_of_one_attempt_are_both_kept(any_store: Store) -> None:
