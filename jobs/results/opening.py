@@ -14,14 +14,24 @@ def open_store(root: str | Path) -> Store:
     Nothing is contacted yet. ``open_store(store.uri)`` opens the same root.
 
     Raises:
-        InvalidRequest: for a root that is a file, or a kind of storage that cannot be used.
+        InvalidRequest: for no root, one that is a file, or a kind of storage that cannot be used.
     """
     text = str(root)
+    if not text.strip():
+        raise InvalidRequest(
+            "a results root is a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; it is empty here"
+        )
     if "://" in text:
         from jobs.results.object_store import ObjectStore  # local roots need not load a client for object stores
 
         return ObjectStore(text)
-    path = Path(text).expanduser().absolute()
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise InvalidRequest(
+            f"a results root that begins with ~ lies in the home of a user of this machine; {text} does not ({error}). "
+            "Write the directory in full"
+        ) from error
     if path.exists() and not path.is_dir():
         raise InvalidRequest(f"a results root is a directory; {path} is a file. Name another place")
     return LocalStore(path)

@@ -10,6 +10,19 @@ from jobs.results.object_store import ObjectStore
 from tests.results.support import IMPATIENT
 
 
+@pytest.mark.parametrize(
+    ("root", "rule"),
+    [
+        ("", "it is empty here"),
+        (" ", "it is empty here"),
+        ("~nobody-of-this-name/x", r"~nobody.*Write the directory in full"),
+    ],
+)
+def test_what_is_no_root_is_refused(root: str, rule: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"^a results root .*{rule}"):
+        open_store(root)
+
+
 def test_a_directory_to_read_from_must_exist(tmp_path: Path) -> None:
     store = open_store(tmp_path / "root")
     with pytest.raises(InvalidRequest, match=r"must exist; .*root does not. Check --results"):
