@@ -39,6 +39,16 @@ def conflict_key(kind: str, trial_id: str, digest: str) -> str:
     return f"conflicts/{kind}/{trial_id}/{digest}.parquet"
 
 
+IMPORTED = "imported-"
+"""How the ids of imported trials begin."""
+
+
+def imported_in_conflict(key: str) -> str | None:
+    """The result that an imported trial at ``conflict_key`` contradicts; None for what was not imported."""
+    parts = key.split("/")
+    return trial_key(parts[1], parts[2]) if len(parts) == 4 and parts[2].startswith(IMPORTED) else None
+
+
 def checkpoints_prefix(trial_id: str) -> str:
     return f"checkpoints/{trial_id}"
 

@@ -11,7 +11,15 @@ from jobs.errors import DamagedFile
 from jobs.results.failures import read_failure
 from jobs.results.index import read_compacted, read_index
 from jobs.results.launches import read_launch
-from jobs.results.layout import COMPACT, CURRENT, trial_id_at, trial_id_of, trials_prefix
+from jobs.results.layout import (
+    COMPACT,
+    CURRENT,
+    IMPORTED,
+    imported_in_conflict,
+    trial_id_at,
+    trial_id_of,
+    trials_prefix,
+)
 from jobs.results.parquet import DamagedResult, Problem, decode_trial
 from jobs.results.pins import read_pin
 from jobs.results.reader import done, foreign
@@ -209,7 +217,7 @@ def _current(store: Store) -> Iterator[Finding]:
 def _unplanned(store: Store, trials: set[str]) -> Iterator[Finding]:
     for kind in kinds():
         for key in _keys(store, trials_prefix(kind)):
-            if trial_id_at(key, kind) in trials and not trial_id_of(key).startswith("imported-"):
+            if trial_id_at(key, kind) in trials and not trial_id_of(key).startswith(IMPORTED):
                 yield Finding(
                     Problem.UNPLANNED, key, f"no planned trial asks for {store.uri}/{key}; it stays and can be queried"
                 )
@@ -217,13 +225,20 @@ def _unplanned(store: Store, trials: set[str]) -> Iterator[Finding]:
 
 def _conflicts(store: Store) -> Iterator[Finding]:
     for key in _keys(store, "conflicts"):
-        yield Finding(
-            Problem.CONFLICT,
-            key,
-            f"{store.uri}/{key} holds other numbers than the finished trial of that id, from the same kind of device: "
-            "a trial was not reproducible. Compare the two files' packages and code_version; remove this one when "
-            "it is explained",
-        )
+        standing = imported_in_conflict(key)
+        if standing:
+            advice = (
+                f"{store.uri}/{key} was imported with other numbers than {store.uri}/{standing}, under the same names: "
+                "two imports disagree, and the second of these files is the one that is read. Compare the two, and the "
+                "CSV files that they came from; remove the first when it is explained"
+            )
+        else:
+            advice = (
+                f"{store.uri}/{key} holds other numbers than the finished trial of that id, from the same kind of "
+                "device: a trial was not reproducible. Compare the two files' packages and code_version; remove this "
+                "one when it is explained"
+            )
+        yield Finding(Problem.CONFLICT, key, advice)
 
 
 def _records(store: Store) -> Iterator[Finding]:

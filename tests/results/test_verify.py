@@ -133,6 +133,24 @@ def test_everything_is_found_at_once(store: LocalStore) -> None:
     }
 
 
+def test_a_conflict_of_imports_is_not_called_a_trial_that_cannot_be_reproduced(store: LocalStore) -> None:
+    imported = f"imported-{trial(1)}"
+    for accuracy in (51.0, 52.0):
+        changed = [{**row, "trial_id": imported, "test_accuracy": accuracy} for row in rows(1)]
+        commit(store, KIND, changed)
+    commit(store, KIND, rows(2, test_accuracy=1.0))
+    store.create("conflicts/notes.txt", b"")
+    own, of_imports = (
+        next(f.advice for f in verify(store) if f.key.startswith(f"conflicts/{KIND}/{which}-"))
+        for which in ("finetune", "imported")
+    )
+    assert "not reproducible" in own
+    assert "two imports disagree" in of_imports
+    assert f"{store.uri}/{trial_key(KIND, imported)}" in of_imports
+    assert "reproducible" not in of_imports
+    assert "packages" not in of_imports
+
+
 def test_a_foreign_file_is_named_by_the_reader_and_counts_for_nothing(store: LocalStore) -> None:
     store.create(f"trials/{KIND}/.DS_Store", b"")
     with pytest.raises(DamagedFile, match=r"\.DS_Store has not the name.*Move it away"):
