@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from analysis.studies import planned_cells
 from jobs.errors import InvalidRequest
-from jobs.results import StudyRecord
+from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
 from jobs.specs import Constraint, Contrast
 
 
@@ -17,15 +18,39 @@ class Comparison(NamedTuple):
     baseline: str
 
 
-class Declared(NamedTuple):
-    """The contrasts that studies declared before their trials ran."""
+class Version(NamedTuple):
+    """What one recorded version of a study declared before its trials ran."""
 
-    studies: tuple[str, ...]
     contrasts: tuple[Contrast, ...]
+    cells: frozenset[tuple[object, ...]]
+    """Of that study: values of ``analysis.studies.CELL``."""
 
 
-def declared(records: Sequence[StudyRecord], study: str | None = None) -> Declared:
-    """The distinct contrasts of all recorded studies, or of the one named ``study``.
+class Family(NamedTuple):
+    """All cells of all contrasts of a study: they are corrected together."""
+
+    study: str
+    versions: tuple[Version, ...]
+
+
+class Declared(NamedTuple):
+    """What studies declared before their trials ran, in order of their names."""
+
+    families: tuple[Family, ...]
+
+    @property
+    def contrasts(self) -> list[Contrast]:
+        """Those of all studies."""
+        return [one for family in self.families for version in family.versions for one in version.contrasts]
+
+
+def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: str | None = None) -> Declared:
+    """The families of all recorded studies, or of the one named ``study``.
+
+    Of a study recorded in several versions, the newest launched one counts; all of them, where none was launched.
+
+    Args:
+        launches: oldest first.
 
     Raises:
         InvalidRequest: for a study that the root has not seen.
@@ -34,11 +59,23 @@ def declared(records: Sequence[StudyRecord], study: str | None = None) -> Declar
     if study is not None and study not in names:
         known = f"it has seen {', '.join(names)}" if names else "it has seen none"
         raise InvalidRequest(f"the results root has seen no study {study!r}; {known}")
-    chosen = [record for record in records if record.contrasts and study in (None, record.name)]
-    contrasts = {contrast.model_dump_json(): contrast for record in chosen for contrast in record.contrasts}
-    return Declared(
-        tuple(sorted({record.name for record in chosen})), tuple(contrasts[key] for key in sorted(contrasts))
-    )
+    families = [
+        Family(name, tuple(Version(one.contrasts, planned_cells(one)) for one in found))
+        for name in ([study] if study is not None else names)
+        if (found := [one for one in _newest(name, records, launches) if one.contrasts])
+    ]
+    return Declared(tuple(families))
+
+
+def declared_in(store: Store, study: str | None = None) -> Declared:
+    """``declared``, from a results root."""
+    return declared(recorded_studies(store), read_launches(store), study)
+
+
+def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch]) -> list[StudyRecord]:
+    versions = {record.digest: record for record in records if record.name == name}
+    launched = [one.digest for one in launches if one.study == name and one.digest in versions]
+    return [versions[launched[-1]]] if launched else list(versions.values())
 
 
 def comparisons(data: pd.DataFrame, asked: str | None, known: Declared) -> list[Comparison]:

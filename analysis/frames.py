@@ -14,6 +14,9 @@ Epoch: TypeAlias = int | Literal["last", "all"]
 Choice: TypeAlias = str | int | Sequence[str | int] | None
 """A value, several values, or None for all."""
 
+UNRECORDED = -1
+"""The seed of an imported trial whose seed nobody wrote down: it pairs with nothing."""
+
 COLUMNS = (
     "trial_id",
     "source",
@@ -37,11 +40,15 @@ COLUMNS = (
 def frame(evaluations: pa.Table) -> pd.DataFrame:
     """The columns that deltas and curves need, in an order that does not depend on that of files or rows.
 
-    Unknown numerics (imported trials) become 0, so that they are an ordinary key.
+    Unknown numerics (imported trials) become 0, so that they are an ordinary key. Trials that differ in
+    ``evaluate_every`` only are one training, looked at more or less often: where they agree in accuracy and subset
+    digest, as they must, an evaluation stays once. ``evaluations.num_rows`` less the length of the frame are left out.
     """
     data: pd.DataFrame = evaluations.select(list(COLUMNS)).to_pandas()
     data["numerics"] = data["numerics"].fillna(0).astype("int64")
-    return data.sort_values(["trial_id", "epoch"], kind="stable", ignore_index=True)
+    data = data.sort_values(["trial_id", "epoch"], kind="stable", ignore_index=True)
+    again = data.duplicated([name for name in COLUMNS if name != "trial_id"]) & (data["seed"] != UNRECORDED)
+    return data[~again].reset_index(drop=True)
 
 
 def at_epoch(data: pd.DataFrame, epoch: Epoch) -> pd.DataFrame:

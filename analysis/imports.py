@@ -5,14 +5,18 @@ one in which the paper's authors published their trials (``analysis.authors``). 
 before the first result is written.
 """
 
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from analysis import authors
+from analysis.words import counted
 from jobs.canonical import digest
 from jobs.errors import InvalidRequest
 from jobs.registry import datasets, sources
@@ -23,6 +27,7 @@ ORIGIN = "imported"
 KEY = ("source", "dataset", "images", "blocks", "seed")
 REQUIRED = (*KEY, "epoch", "test_accuracy")
 OPTIONAL = ("test_loss", "train_accuracy", "train_loss", "seconds")
+_NAMES = ("source", "dataset", "target_ds")  # of both formats; a name like 123 stays text
 _WRITERS = 16  # threads; a durable write waits for the disk most of its time
 _LOWEST = {"images": ALL, "blocks": ALL, "seed": -1, "epoch": 1}
 _PERCENT = ("test_accuracy", "train_accuracy")
@@ -51,9 +56,10 @@ def import_trials(file: str | Path, root: str | Path) -> Imported:
         InvalidRequest: when the file is not of a known format or a value breaks a rule; nothing is written.
     """
     data = read(Path(file))
+    trials = list(as_results(data))
+    _require_storable(trials)
     store = open_store(root)
     require_writable(store)
-    trials = list(as_results(data))
     with ThreadPoolExecutor(_WRITERS) as pool:
         outcomes = list(pool.map(lambda rows: commit(store, "finetune", rows), trials))
     count = {outcome: outcomes.count(outcome) for outcome in Committed}
@@ -73,17 +79,33 @@ def read(file: Path) -> pd.DataFrame:
         InvalidRequest: with the file's name and all problems found.
     """
     try:
-        data = pd.read_csv(file)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row longer than the header
+            data = pd.read_csv(file, dtype=dict.fromkeys(_NAMES, str), index_col=False)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise InvalidRequest(f"trials are imported from a CSV file; {file} cannot be read as one ({error})") from error
     if authors.recognises(data):
         data = authors.tidy(data)
-    problems = _problems(data)
+    _require_none(_problems(data), file)
+    data = _normalized(data)
+    _require_none(_duplicates(data), file)
+    return data
+
+
+def _require_none(problems: list[str], file: Path) -> None:
     if problems:
         raise InvalidRequest(f"{file} cannot be imported, nothing was written:\n- " + "\n- ".join(problems))
-    for column in set(OPTIONAL) & set(data.columns):
-        data[column] = data[column].where(data[column] != _UNRECORDED)
-    return _normalized(data)
+
+
+def _require_storable(trials: list[list[dict[str, object]]]) -> None:
+    """All trials as Arrow tables once, before the first is written."""
+    for rows in trials:
+        try:
+            pa.Table.from_pylist(rows, schema=schema("finetune")).validate(full=True)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            raise InvalidRequest(
+                f"the trial {rows[0]['trial_id']} cannot be stored, nothing was written: {error}"
+            ) from error
 
 
 def _problems(data: pd.DataFrame) -> list[str]:
@@ -96,7 +118,7 @@ def _problems(data: pd.DataFrame) -> list[str]:
         ]
     if data.empty:
         return ["there is no row under the header"]
-    return [*_wrong_names(data), *_wrong_numbers(data), *_duplicates(data)]
+    return [*_wrong_names(data), *_wrong_numbers(data)]
 
 
 def _wrong_names(data: pd.DataFrame) -> list[str]:
@@ -112,21 +134,36 @@ def _wrong_names(data: pd.DataFrame) -> list[str]:
 def _wrong_numbers(data: pd.DataFrame) -> list[str]:
     problems = []
     for column, lowest in _LOWEST.items():
-        values = pd.to_numeric(data[column], errors="coerce")
-        bad = data[~(values >= lowest) | (values % 1 != 0)]
+        values = _numbers(data[column])
+        highest = _highest(column, data[column])
+        bad = data[~values.between(lowest, highest) | (values % 1 != 0)]
         if not bad.empty:
-            problems.append(f"{column} is a whole number of at least {lowest}; {_first(bad, column)}")
-    if bool((data["images"] == 0).any()):
-        problems.append(f"images is at least 1, or -1 for the whole set; {_first(data[data['images'] == 0], 'images')}")
+            rule = f"a whole number of at least {lowest} and at most {highest}"
+            problems.append(f"{column} is {rule}; {_first(bad, column)}")
+    none = data[_numbers(data["images"]) == 0]
+    if not none.empty:
+        problems.append(f"images is at least 1, or -1 for the whole set; {_first(none, 'images')}")
     for column in ("test_accuracy", *(name for name in OPTIONAL if name in data.columns)):
-        values = pd.to_numeric(data[column], errors="coerce")
-        highest = 100.0 if column in _PERCENT else float("inf")
+        values = _numbers(data[column])
+        highest_value = 100.0 if column in _PERCENT else float("inf")
         unrecorded = (data[column].isna() | (values == _UNRECORDED)) & (column != "test_accuracy")
-        bad = data[~values.between(0, highest, inclusive="both") & ~unrecorded]
+        bad = data[~values.between(0, highest_value, inclusive="both") & ~unrecorded]
         if not bad.empty:
             rule = "a percentage from 0 to 100" if column in _PERCENT else "a number of at least 0"
             problems.append(f"{column} is {rule}; {_first(bad, column)}")
     return problems
+
+
+def _numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The numbers of a column; NaN for everything else, truth values among them."""
+    truths = column.map(lambda value: isinstance(value, bool | np.bool_)).astype(bool)
+    return pd.to_numeric(column.astype(object).mask(truths), errors="coerce")
+
+
+def _highest(name: str, column: "pd.Series[Any]") -> int:
+    """The largest whole number that a column of results can keep, and that was read to the last digit."""
+    kept: int = 2 ** (schema("finetune").field(name).type.bit_width - 1) - 1
+    return min(kept, 2**53) if pd.api.types.is_float_dtype(column) else kept
 
 
 def _duplicates(data: pd.DataFrame) -> list[str]:
@@ -139,11 +176,20 @@ def _duplicates(data: pd.DataFrame) -> list[str]:
 
 def _first(bad: pd.DataFrame, column: str) -> str:
     """Where the first of ``bad`` stands; line 1 is the header."""
-    return f"{len(bad)} rows break this, first in line {int(bad.index[0]) + 2}: {bad.iloc[0][column]!r}"
+    rows = counted(len(bad), "row")
+    verb = "breaks" if len(bad) == 1 else "break"
+    return f"{rows} {verb} this, first in line {int(bad.index[0]) + 2}: {bad.iloc[0][column]!r}"
 
 
 def _normalized(data: pd.DataFrame) -> pd.DataFrame:
-    """Whole sets become -1 (design, section 1); ``images_used`` keeps the number."""
+    """Whole numbers as such, unrecorded values null, and whole sets -1 (design, section 1).
+
+    ``images_used`` keeps the number of a whole set.
+    """
+    whole_numbers = {name: _numbers(data[name]).astype("int64") for name in _LOWEST}
+    measured = {name: _numbers(data[name]) for name in ("test_accuracy", *OPTIONAL) if name in data.columns}
+    recorded = {name: values.where(values != _UNRECORDED) for name, values in measured.items()}
+    data = data.assign(**whole_numbers, **recorded)
     whole = data["dataset"].map({name: card.train for name, card in datasets().items()})
     all_of_it = (data["images"] == whole) | (data["images"] == ALL)
     unknown = data[all_of_it & whole.isna()]
@@ -152,11 +198,11 @@ def _normalized(data: pd.DataFrame) -> pd.DataFrame:
             f"images -1 means the whole training set, whose size is known for {', '.join(sorted(datasets()))} only; "
             f"for {unknown.iloc[0]['dataset']} write the number"
         )
-    return data.assign(
+    data = data.assign(
         images_used=data["images"].where(~all_of_it, whole).astype("int64"),
         images=data["images"].where(~all_of_it, ALL).astype("int64"),
-        epochs=data.groupby([*KEY])["epoch"].transform("max"),
     )
+    return data.assign(epochs=data.groupby([*KEY])["epoch"].transform("max"))
 
 
 def as_results(data: pd.DataFrame) -> Iterator[list[dict[str, object]]]:

@@ -4,18 +4,19 @@ Two trials pair when everything but the arm is equal: dataset, blocks, images, s
 the trial, recipe, numerics and origin. They then trained on the same images in the same order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
+from analysis.frames import UNRECORDED
 from jobs.errors import ResultsConflict
 
 CELL = ("dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin")
 """What two paired trials share besides the seed. Pairs that share it are one cell: one row of deltas."""
 
-UNRECORDED = -1
-"""The seed of an imported trial whose seed nobody wrote down: it pairs with nothing."""
+KEYS = ("source", "baseline", *CELL)
+"""What tells the rows of deltas apart."""
 
 _ARM = ("trial_id", "test_accuracy", "subset_sha256", "images_used")
 
@@ -58,6 +59,23 @@ def pair(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) ->
     return Pairing(merged.loc[both, [*on, "difference"]].reset_index(drop=True), counts)
 
 
+def pair_all(rows: pd.DataFrame, arms: Iterable[tuple[str, str]]) -> Pairing:
+    """The pairings of several (source, baseline), with these as further keys; counts in order of ``KEYS``.
+
+    Args:
+        rows: evaluations of all sources.
+        arms: at least one.
+    """
+    by_source, empty = dict(list(rows.groupby("source"))), rows.iloc[:0]
+    found = [
+        (pair(by_source.get(source, empty), by_source.get(baseline, empty)), {"source": source, "baseline": baseline})
+        for source, baseline in arms
+    ]
+    pairs = pd.concat([one.pairs.assign(**names) for one, names in found])
+    counts = pd.concat([one.counts.assign(**names) for one, names in found])
+    return Pairing(pairs, counts.sort_values(list(KEYS), kind="stable", ignore_index=True))
+
+
 def _anonymous(arm: pd.DataFrame, on: list[str], stand_in: int) -> pd.DataFrame:
     """The columns that a merge needs; unrecorded seeds differ between the arms, so they never match."""
     arm = arm[[*on, *_ARM]]
@@ -73,8 +91,8 @@ def _require_unique(arm: pd.DataFrame, on: list[str]) -> None:
     what = ", ".join(f"{name} {first.iloc[0][name]}" for name in on)
     raise ResultsConflict(
         f"each arm of a comparison has one trial a seed; {len(twice)} evaluations share theirs with another. "
-        f"First: {what}: {' and '.join(first['trial_id'])}. They differ in something that is not a key of "
-        "pairing (evaluate_every, or an import beside an earlier one of the same trials): keep them in separate "
+        f"First: {what}: {' and '.join(first['trial_id'])}. They differ in accuracy or subset, so they are not the "
+        "same training (an import beside another one, or a result that was not repeatable): keep them in separate "
         "results roots, or move the files of one aside"
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.comparisons import Comparison, comparisons, declared
+from analysis.comparisons import Comparison, comparisons, declared_in
 from analysis.evaluations import open_results
 from analysis.frames import COLUMNS, Choice, at_epoch, frame, where
 from analysis.pairing import pair
@@ -18,7 +18,7 @@ from analysis.statistics.aggregate import (
 )
 from analysis.statistics.paired_t import Floats
 from jobs.errors import InvalidRequest
-from jobs.results import read_trials, recorded_studies
+from jobs.results import read_trials
 
 SUMMARY = pa.schema(
     [
@@ -59,7 +59,7 @@ def aggregate(
     data = where(frame(read_trials(store, "finetune", list(COLUMNS))), dataset=dataset, blocks=blocks)
     if data.empty:
         raise InvalidRequest(f"{store.uri} holds no finished trial yet; `deltasweep launch` or `resume` makes some")
-    chosen = comparisons(data, baseline, declared(recorded_studies(store)))
+    chosen = comparisons(data, baseline, declared_in(store))
     last = at_epoch(data, "last")
     rows = [row for one in chosen for row in _rows(last, one, seed)]
     return pa.Table.from_pylist(rows, schema=SUMMARY)

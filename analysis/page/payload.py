@@ -48,7 +48,7 @@ def _deltas(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
         return pd.DataFrame()
     names = sorted(set(data["source"]))
     pairs = list(chosen) if too_many(data) else [Comparison(left, right) for left, right in combinations(names, 2)]
-    nothing = Declared((), ())
+    nothing = Declared(())
     every = delta_cells(data, pairs, nothing, "all")
     last = delta_cells(data, pairs, nothing, "last")
     keys = ["source", "baseline", "dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin"]

@@ -27,7 +27,7 @@ from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
 from analysis.tables.model import Table
 from jobs.errors import InvalidRequest
-from jobs.results import LocalStore, Store, StudyRecord, read_trials, recorded_studies
+from jobs.results import LocalStore, Store, StudyRecord, read_launches, read_trials, recorded_studies
 from jobs.specs import ALL
 
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -77,7 +77,7 @@ def gather(store: Store) -> Content:
     """Read a root and decide what is compared with what."""
     evaluations = read_trials(store, "finetune")
     studies = recorded_studies(store)
-    data, contrasts = with_variant(frame(evaluations)), declared(studies)
+    data, contrasts = with_variant(frame(evaluations)), declared(studies, read_launches(store))
     chosen: list[Comparison] = []
     why = ""
     if not data.empty:

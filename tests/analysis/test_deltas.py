@@ -10,7 +10,9 @@ from scipy import stats
 import analysis
 from analysis.delta_schema import DELTAS
 from jobs.errors import DamagedFile, InvalidRequest
-from jobs.results import LocalStore, record_study
+from jobs.registry import datasets
+from jobs.results import Launch, LocalStore, record_study, write_launch
+from jobs.specs import Recipe, recipe_digest
 
 NATURAL, ROBUST = [50.0, 52.0, 51.0, 49.5, 50.5], [54.0, 57.5, 54.0, 55.0, 53.0]
 
@@ -19,8 +21,28 @@ def rows(table):
     return table.to_pylist()
 
 
-def declare(root, *contrasts, name="mine"):
-    record_study(LocalStore(root), name, "d1", json.dumps({"name": name, "contrasts": list(contrasts)}))
+def declare(root, *contrasts, name="mine", digest="d1", images=(100,), epochs=1, dataset="digits", recipe=None):
+    study = {
+        "name": name,
+        "contrasts": list(contrasts),
+        "grid": {"source": ["natural", "robust"], "dataset": [dataset], "blocks": [1, 3]},
+        "schedule": [{"images": list(images), "epochs": epochs, "seeds": 5, "evaluate_every": 20}],
+        "recipe": recipe or {},
+    }
+    record_study(LocalStore(root), name, digest, json.dumps(study))
+
+
+def launch(root, identity, digest, study="mine"):
+    now = "2026-01-02T03:04:05+00:00"
+    write_launch(LocalStore(root), Launch(identity, study, digest, "u", "h", now, "1", {}, now))
+
+
+def sizes(build, *sizes, **columns):
+    return [rows for images in sizes for rows in build.arms(NATURAL, ROBUST, images=images, **columns)]
+
+
+CONTRAST = {"source": "robust", "baseline": "natural", "blocks": [3]}
+P = stats.ttest_rel(ROBUST, NATURAL).pvalue
 
 
 def test_columns_and_numbers(build):
@@ -34,7 +56,7 @@ def test_columns_and_numbers(build):
     assert row["mean_delta"] == pytest.approx(np.mean(np.subtract(ROBUST, NATURAL)), abs=1e-12)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((interval.low, interval.high), abs=1e-9)
     assert (row["p_value"], row["p_holm"]) == pytest.approx((oracle.pvalue, oracle.pvalue), rel=1e-9)
-    assert row["method"] == "paired t 95%; Holm over 1 cells asked for"
+    assert row["method"] == "paired t 95%; Holm over 1 cell asked for"
 
 
 def test_bands_are_bonferroni_over_the_sizes_of_a_curve(build):
@@ -88,7 +110,7 @@ def test_contrasts_choose_the_baseline_and_the_family(build):
     declare(root, {"source": "stronger", "baseline": "robust", "blocks": [3]})
     found = {(row["source"], row["baseline"], row["blocks"]): row for row in rows(analysis.deltas(root))}
     assert {baseline for _, baseline, _ in found} == {"robust"}
-    assert found["stronger", "robust", 3]["method"].endswith("Holm over 1 cells of the contrasts of mine")
+    assert found["stronger", "robust", 3]["method"].endswith("Holm over 1 cell of the contrasts of mine")
     assert found["natural", "robust", 1]["p_holm"] is None
 
 
@@ -167,3 +189,95 @@ def test_paper_compatible_is_the_seeded_percentile_bootstrap(build):
     assert "percentile bootstrap" in both[0]["method"]
     with pytest.raises(InvalidRequest, match="one of paired-t, paper-compatible"):
         analysis.deltas(build.folder / "root", method="normal")
+
+
+class TestFamilies:
+    """Holm's correction is over what a study declared: no more, and never less."""
+
+    def test_cells_of_other_studies_do_not_join(self, build):
+        other = recipe_digest(Recipe(learning_rate=0.5))
+        trials = [
+            *sizes(build, 100, 200, 400),
+            *sizes(build, 100, dataset="mnist"),
+            *sizes(build, 100, recipe=other),
+            *(build.trial(s, i, {1: 1.0, 2: v + i}) for s, v in (("natural", 50), ("robust", 52)) for i in range(3)),
+        ]
+        root = build.root(trials)
+        declare(root, CONTRAST, images=(100, 200))
+        found = [row for row in rows(analysis.deltas(root)) if row["p_holm"] is not None]
+        assert [(row["dataset"], row["images"], row["recipe"]) for row in found] == [
+            ("digits", images, recipe_digest(Recipe())) for images in (100, 200)
+        ]
+        assert [row["p_holm"] for row in found] == pytest.approx([2 * P] * 2)
+        assert all(row["method"].endswith("Holm over 2 cells of the contrasts of mine") for row in found)
+
+    def test_a_size_equal_to_the_whole_set_is_in_the_family(self, build):
+        root = build.root(sizes(build, -1))
+        declare(root, CONTRAST, images=(datasets()["digits"].train,))
+        assert rows(analysis.deltas(root))[0]["method"].endswith("Holm over 1 cell of the contrasts of mine")
+
+    def test_narrowing_the_question_keeps_the_family(self, build):
+        root = build.root(sizes(build, 100, 200, 400))
+        declare(root, CONTRAST, images=(100, 200, 400))
+        for question in ({"images": 100}, {"images": 100, "source": "robust"}, {"images": 100, "epoch": 1}):
+            (row,) = rows(analysis.deltas(root, **question))
+            assert row["p_holm"] == pytest.approx(3 * P)
+            assert row["method"].endswith("Holm over 3 cells of the contrasts of mine")
+
+    def test_a_contrast_counts_at_its_own_epoch(self, build):
+        curve = {1: 20.0, 21: 40.0, 30: 45.0}
+        trials = [
+            build.trial(source, seed, {epoch: value + arm[seed] for epoch, value in curve.items()}, images=images)
+            for source, arm in (("natural", NATURAL), ("robust", ROBUST))
+            for images in (100, 200)
+            for seed in range(5)
+        ]
+        root = build.root(trials)
+        declare(root, CONTRAST | {"epoch": 21}, images=(100,), epochs=30)
+        found = rows(analysis.deltas(root))
+        assert [(row["images"], row["epoch"], row["p_holm"]) for row in found] == [
+            (100, 21, pytest.approx(P)),
+            (100, 30, None),
+            (200, 30, None),
+        ]
+        assert [row["epoch"] for row in rows(analysis.deltas(root, epoch="last"))] == [30, 30]
+        assert [row["p_holm"] for row in rows(analysis.deltas(root, epoch=21))] == [pytest.approx(P), None]
+        one, *_ = rows(analysis.deltas(root, images=100))
+        assert (one["ci_low"], one["ci_high"]) == (one["ci_low_simultaneous"], one["ci_high_simultaneous"])
+
+    def test_each_study_is_its_own_family(self, build):
+        root = build.root(sizes(build, 100, 200, 400))
+        declare(root, CONTRAST, name="a", images=(100, 200, 400))
+        declare(root, CONTRAST, name="b", images=(100,))
+        found = rows(analysis.deltas(root))
+        assert [row["p_holm"] for row in found] == pytest.approx([3 * P] * 3)
+        assert found[0]["method"].endswith("of the contrasts of a")
+        assert [row["p_holm"] for row in rows(analysis.deltas(root, study="b"))] == [pytest.approx(P), None, None]
+
+    def test_the_newest_launched_version_counts(self, build):
+        root = build.root([*sizes(build, 100, 200), *sizes(build, 100, blocks=1)])
+        declare(root, CONTRAST, digest="d1", images=(100, 200))
+        declare(root, CONTRAST | {"blocks": [1]}, digest="d2", images=(100,))
+        declare(root, CONTRAST, digest="d3", images=(200,))
+
+        def family():
+            return [(row["blocks"], row["images"]) for row in rows(analysis.deltas(root)) if row["p_holm"] is not None]
+
+        assert family() == [(1, 100), (3, 100), (3, 200)]
+        launch(root, "20260101-000000-aa", "d1")
+        launch(root, "20260102-000000-aa", "d2")
+        launch(root, "20260103-000000-aa", "d1", study="other")
+        assert family() == [(1, 100)]
+        launch(root, "20260104-000000-aa", "d1")
+        assert family() == [(3, 100), (3, 200)]
+
+    def test_a_family_without_results_is_empty(self, build):
+        root = build.root(sizes(build, 100))
+        declare(root, CONTRAST | {"epoch": 7}, images=(1600,))
+        assert [row["p_holm"] for row in rows(analysis.deltas(root))] == [None]
+
+    def test_imported_trials_alone_beside_a_declared_family(self, build):
+        root = build.root(sizes(build, 100, origin="imported", recipe="imported", numerics=None))
+        declare(root, CONTRAST)
+        (row,) = rows(analysis.deltas(root))
+        assert row["method"].endswith("Holm over 1 imported cell asked for")

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import analysis
+from analysis import imports
 from analysis.authors import tidy
 from analysis.imports import read
 from jobs.errors import InvalidRequest
@@ -124,7 +125,7 @@ def test_they_stand_beside_own_trials_and_do_not_pair_with_them(build, write):
         ("seconds", "duration", "missing: none, unknown: duration"),
         ("test_accuracy", "accuracy", "missing: test_accuracy, unknown: accuracy"),
         ("natural,cifar10,100,3,20000000,1,", "Natural!,cifar10,100,3,20000000,1,", "source is a name like"),
-        ("1,10.5", "1,110.5", "test_accuracy is a percentage from 0 to 100; 1 rows break this, first in line 2"),
+        ("1,10.5", "1,110.5", "test_accuracy is a percentage from 0 to 100; 1 row breaks this, first in line 2"),
         ("1,10.5", "1,", "test_accuracy is a percentage"),
         ("1,10.5", "1.5,10.5", "epoch is a whole number of at least 1"),
         ("natural,cifar10,100,3,20000000,1,", "natural,cifar10,0,3,20000000,1,", "images is at least 1"),
@@ -137,6 +138,68 @@ def test_they_stand_beside_own_trials_and_do_not_pair_with_them(build, write):
 def test_a_wrong_file_is_refused_whole(write, tmp_path, old, new, words):
     with pytest.raises(InvalidRequest, match=words):
         analysis.import_trials(write(TIDY.replace(old, new, 1)), tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+
+
+ROW = "natural,cifar10,100,3,20000000,1,"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (ROW, "natural,cifar10,100,3,99999999999999999999,1,", "seed is a whole number of at least -1 and at most"),
+        (ROW, "natural,cifar10,100,3,1e30,1,", "seed is a whole number"),
+        (ROW, "natural,cifar10,100,3,20000000,1e19,", "epoch is a whole number"),
+        (ROW, "natural,cifar10,100,True,20000000,1,", "blocks is a whole number"),
+        (ROW + "10.5", ROW + "True", "test_accuracy is a percentage"),
+        ("41.01", "41.01,7", "cannot be read as one"),
+        ("290.5", "290.5,7", "cannot be read as one"),
+    ],
+)
+def test_numbers_that_cannot_be_kept_are_refused_whole(write, tmp_path, old, new, words):
+    test_a_wrong_file_is_refused_whole(write, tmp_path, old, new, words)
+
+
+@pytest.mark.parametrize("value", ["True", "99999999999999999999"])
+def test_a_whole_column_of_wrong_numbers_is_refused(write, tmp_path, value):
+    text = TIDY.replace(",3,20000000,", f",3,{value},").replace(",-1,-1,150,", f",-1,{value},150,")
+    test_a_wrong_file_is_refused_whole(write, tmp_path, TIDY, text, "seed is a whole number")
+
+
+def test_one_trial_under_two_sizes_is_refused(write, tmp_path):
+    row = "random_init,cifar10,50000,-1,-1,150,95.25,-1,-1,-1,-1\n"
+    text = row + row.replace("50000", "-1")
+    test_a_wrong_file_is_refused_whole(write, tmp_path, row, text, "2 rows share theirs with another")
+
+
+def test_epochs_of_one_trial_under_two_sizes_are_one_trial(write, tmp_path):
+    row = "random_init,cifar10,50000,-1,-1,150,95.25,-1,-1,-1,-1\n"
+    text = TIDY + row.replace("50000", "-1").replace(",150,", ",1,")
+    assert analysis.import_trials(write(text), tmp_path / "root").trials == 3
+
+
+def test_names_of_digits_are_names(write, tmp_path):
+    text = TIDY.replace("natural", "123").replace("l2_eps3", "007").replace("random_init", "9")
+    analysis.import_trials(write(text), tmp_path / "root")
+    assert set(analysis.load(tmp_path / "root")["source"].to_pylist()) == {"123", "007", "9"}
+
+
+def test_whole_numbers_written_with_a_point_are_the_same_trials(write, tmp_path):
+    analysis.import_trials(write(TIDY), tmp_path / "root")
+    text = TIDY.replace(",20000000,", ",20000000.0,")
+    assert analysis.import_trials(write(text), tmp_path / "root").already_there == 3
+
+
+def test_nothing_is_written_when_a_trial_cannot_be_stored(write, tmp_path, monkeypatch):
+    plain = imports.as_results
+
+    def spoilt(data):
+        *good, last = plain(data)
+        return iter([*good, [{**row, "seed": 2**70} for row in last]])
+
+    monkeypatch.setattr(imports, "as_results", spoilt)
+    with pytest.raises(InvalidRequest, match="cannot be stored, nothing was written"):
+        analysis.import_trials(write(TIDY), tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
 

@@ -60,6 +60,24 @@ def test_two_trials_under_one_key_stop(build):
         pair(*arms(table))
 
 
+@pytest.mark.parametrize("other", [{}, {"subset_sha256": "f" * 64}])
+def test_one_training_looked_at_more_often_counts_once(build, other):
+    often = build.trial("robust", 1, {1: 30.0, 2: 40.0, 3: 57.0}, trial_id="finetune-often-00000000000000ff", **other)
+    trials = [
+        build.trial(source, seed, {1: 30.0, 3: last})
+        for source, values in (("natural", [50.0, 51.0]), ("robust", [55.0, 57.0]))
+        for seed, last in enumerate(values)
+    ]
+    table = build.table([*trials, often])
+    if other:
+        with pytest.raises(ResultsConflict, match="differ in accuracy or subset"):
+            pair(*arms(table))
+        return
+    assert table.num_rows - len(frame(table)) == 2
+    assert pair(*arms(table)).counts["n_pairs"].tolist() == [2, 0, 2]
+    assert pair(*arms(table)).pairs["difference"].tolist() == [0, 0, 5, 6]
+
+
 def test_one_seed_with_two_subsets_stops(build):
     trials = [build.trial("natural", 0, 50.0), build.trial("robust", 0, 55.0, subset_sha256="f" * 64)]
     with pytest.raises(ResultsConflict, match="one subset in both arms"):

@@ -19,7 +19,7 @@ def data(published):
 @pytest.fixture(scope="module")
 def cells(data):
     chosen = [Comparison(source, "natural") for source in ROBUST]
-    return delta_cells(data, chosen, Declared((), ()))
+    return delta_cells(data, chosen, Declared(()))
 
 
 def small(rows, images="images"):
