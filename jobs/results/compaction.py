@@ -40,10 +40,12 @@ def compact(store: Store, kind: str) -> Compaction:
     index is replaced. The generation before is kept, older ones go after ``KEPT_FOR``.
 
     Raises:
-        DamagedFile: naming a trial file that cannot be read; the index stays as it was.
+        DamagedFile: naming a trial file that cannot be read, or what stands in place of ``CURRENT.json`` and is no
+            file; the index stays as it was.
         StorageFailure: when the storage fails; the same holds.
     """
     _remove_stale(store)
+    index_text(store)  # a folder in its place cannot be swapped: refused before anything is written
     compacted = _usable(store, kind)
     table = with_files(store, kind, compacted, schema(kind).names)
     trials = len(_trials(table))

@@ -43,11 +43,16 @@ def read_index(store: Store) -> dict[str, Entry]:
 
 
 def index_text(store: Store) -> bytes | None:
-    """The bytes of ``CURRENT.json``; None when there is none."""
+    """The bytes of ``CURRENT.json``; None when there is none. Raises DamagedFile when it cannot be a file."""
     try:
         return store.read(CURRENT)
     except FileNotFoundError:
         return None
+    except DamagedFile as error:
+        raise DamagedFile(
+            f"{store.uri}/{CURRENT} of the compacted index is no file. No result is lost: the trial files are the "
+            f"truth. Delete {store.uri}/{COMPACT}, then run `deltasweep compact`"
+        ) from error
 
 
 def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
@@ -98,7 +103,10 @@ def damaged(store: Store, key: str, why: object) -> DamagedFile:
 
 
 def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None) -> pa.Table:
-    data = store.read(entry.file)
+    try:
+        data = store.read(entry.file)
+    except DamagedFile as error:
+        raise damaged(store, entry.file, error) from error
     found = hashlib.sha256(data).hexdigest()
     if found != entry.sha256:
         raise damaged(store, entry.file, f"its sha256 is {found}, not {entry.sha256}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from jobs.errors import DamagedFile
 from jobs.results import (
     DamagedIndexWarning,
     LocalStore,
+    Problem,
     Store,
     commit,
     compact,
@@ -22,6 +24,7 @@ from jobs.results import (
     read_trials,
     schema,
     uncovered,
+    verify,
 )
 from jobs.results.index import read_index
 from jobs.results.layout import CURRENT, compact_key, trial_key
@@ -117,6 +120,43 @@ def test_a_compacted_file_of_another_version_is_not_read(store: Store) -> None:
     store.replace(CURRENT, json.dumps({"version": 1, "kinds": {KIND: new._asdict()}}).encode())
     with pytest.warns(DamagedIndexWarning, match="version 0"):
         assert held(read_trials(store, KIND)) == once({1, 2, 3, 4})
+
+
+@pytest.mark.parametrize("instead", ["a folder", "a file for the folder"])
+def test_a_current_that_is_no_file_is_deleted_with_the_index(tmp_path: Path, instead: str) -> None:
+    store = LocalStore(tmp_path)
+    commit(store, KIND, rows(1))
+    if instead == "a folder":
+        (tmp_path / CURRENT).mkdir(parents=True)
+    else:
+        (tmp_path / "compact").write_bytes(b"")
+    advice = rf"^{store.uri}/{CURRENT} .* is no file.*No result is lost.*Delete {store.uri}/compact, then"
+    with pytest.warns(DamagedIndexWarning, match=advice):
+        assert held(read_trials(store, KIND)) == once({1})
+    assert uncovered(store, KIND) == 1
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DamagedFile, match=advice):
+        compact(store, KIND)
+    assert sorted(tmp_path.rglob("*")) == before
+    findings = verify(store)
+    assert {finding.problem for finding in findings} == {Problem.DAMAGED_INDEX}
+    assert all(re.match(advice, finding.advice) for finding in findings)
+    shutil.rmtree(tmp_path / "compact") if instead == "a folder" else (tmp_path / "compact").unlink()
+    compact(store, KIND)
+    assert verify(store) == []
+
+
+def test_a_compacted_file_that_is_a_folder_is_passed_over_and_mended(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    commit(store, KIND, rows(1))
+    compact(store, KIND)
+    file = tmp_path / read_index(store)[KIND].file
+    file.unlink()
+    file.mkdir()
+    with pytest.warns(DamagedIndexWarning, match=rf"{file}.*is a folder.*No result is lost"):
+        assert held(read_trials(store, KIND)) == once({1})
+    assert compact(store, KIND).written
+    assert verify(store) == []
 
 
 def test_a_damaged_trial_stops_compaction_and_leaves_the_index(store: Store) -> None:
