@@ -5,31 +5,16 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.delta_schema import is_deltas
 from analysis.grid import UNLIMITED, grid
-from jobs.errors import InvalidRequest
 
 Format: TypeAlias = Literal["table", "csv", "json", "parquet"]
 _MUST_QUOTE = frozenset(',"\r\n')
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-
-def render(table: pa.Table, fmt: Format, width: int = UNLIMITED) -> str | bytes:
-    """``table`` in one of ``FORMATS``: text, except for Parquet.
-
-    Raises:
-        InvalidRequest: for another format.
-    """
-    if fmt == "parquet":
-        return parquet(table)
-    if fmt not in FORMATS:
-        raise InvalidRequest(f"a format is one of {', '.join(FORMATS)}; it is {fmt!r}")
-    return text(table, fmt, width)
 
 
 def text(table: pa.Table, fmt: Literal["table", "csv", "json"], width: int = UNLIMITED) -> str:
@@ -83,12 +68,14 @@ def _csv_field(value: object) -> str:
     # not the csv module: with "\n" between lines it leaves a lone carriage return unquoted, and readers split there
     if value is None:
         return ""
-    words = json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
+    words = (
+        json.dumps(_json_value(value), default=str, allow_nan=False) if isinstance(value, list | dict) else str(value)
+    )
     return '"' + words.replace('"', '""') + '"' if _MUST_QUOTE.intersection(words) else words
 
 
 def _json(table: pa.Table) -> str:
-    """An array with one object a row; NaN, which JSON cannot say, becomes null."""
+    """An array with one object a row; NaN and infinity, which JSON cannot say, become null, in lists too."""
     rows = [{name: _json_value(value) for name, value in row.items()} for row in table.to_pylist()]
     return json.dumps(rows, indent=1, default=str, allow_nan=False) + "\n"
 
@@ -98,4 +85,8 @@ def _json_value(value: object) -> object:
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, list | tuple):
+        return [_json_value(one) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _json_value(one) for name, one in value.items()}
     return value

@@ -45,6 +45,7 @@ def query(root: str | Path, sql: str) -> pa.Table:
     failures = {"failures": load_failures(store)}
     names = {kind: "evaluations" if kind == "finetune" else kind for kind in kinds()}
     with _answering(sql, {name: schema(kind).empty_table() for kind, name in names.items()} | failures) as connection:
+        _require_distinct_names(connection.sql(sql).columns)
         needed = _columns(connection, sql)
     views = {name: _read(store, kind, needed) for kind, name in names.items()}
     with _answering(sql, views | failures) as connection:
@@ -113,6 +114,15 @@ def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None
         raise InvalidRequest(
             f"a query only reads: one SELECT statement; given is {kind.name}. Results are changed by no query; "
             "to keep an answer, use --format csv, json or parquet"
+        )
+
+
+def _require_distinct_names(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidRequest(
+            f"each column of an answer has a name of its own; several are called {', '.join(twice)}. Name them with "
+            f"AS, such as {twice[0]} AS {twice[0]}_2"
         )
 
 

@@ -58,12 +58,12 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
         The path of ``index.html``.
 
     Raises:
-        InvalidRequest: when there is no such root, or no ``out`` for a root in an object store.
+        InvalidRequest: when there is no such root, no ``out`` for a root in an object store, or ``out`` cannot be made.
         DamagedFile: naming a file that is not what its name promises.
     """
     content = gather(open_results(root))
     directory = _directory(content.store, out)
-    directory.mkdir(parents=True, exist_ok=True)
+    _make(directory)
     drawn, missing = _draw(content.data, directory)
     tables = _tables(content.data, compare_paper)
     for table in tables:
@@ -196,6 +196,16 @@ def _directory(store: Store, out: str | Path | None) -> Path:
     raise InvalidRequest(
         f"the report of a root in an object store goes into a local directory; name one with --out ({store.uri})"
     )
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(
+            f"the report goes into a directory; {directory} is none and cannot be made one ({error.strerror}). "
+            "Name another with --out"
+        ) from error
 
 
 def _draw(data: pd.DataFrame, directory: Path) -> tuple[list[tuple[Figure, str]], list[str]]:

@@ -1,5 +1,6 @@
 """SQL over a results root: it answers, it reads, and it does nothing else."""
 
+import json
 import subprocess
 import sys
 
@@ -114,6 +115,23 @@ def test_nothing_outside_the_views_can_be_read(root, sql, tmp_path):
     secret.write_text("a\n1\n")
     with pytest.raises(InvalidRequest):
         analysis.query(root, sql.format(path=secret, folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELECT 1 AS a, 2 AS a, 3 AS b", "several are called a. Name them with AS, such as a AS a_2"),
+        ("SELECT * FROM trials AS x JOIN trials AS y USING (seed)", "several are called .*trial_id"),
+    ],
+)
+def test_columns_of_one_name_are_refused(root, sql, words):
+    with pytest.raises(InvalidRequest, match=words):
+        analysis.query(root, sql)
+
+
+def test_an_answer_with_infinite_numbers_in_lists_is_json(root):
+    table = analysis.query(root, "SELECT [1/0] AS x, list(test_loss / 0) AS y FROM trials")
+    assert json.loads(analysis.formats.text(table, "json"))[0]["x"] == [None]
 
 
 def test_python_variables_are_not_views(root):
