@@ -8,6 +8,7 @@ from scipy import stats
 
 from analysis.tables.accuracy import BLOCKS, means, printed
 from analysis.tables.model import Table
+from analysis.words import counted
 from jobs.specs import ALL
 
 CONFIDENCE = 0.95
@@ -64,7 +65,7 @@ def summary(found: pd.DataFrame) -> str:
         return "The results have no cell of Table 7 (its datasets, sizes and sources, 3 blocks fine-tuned)."
     largest = found["difference"].abs().max()
     known = found[found["covered"].notna()]
-    words = f"{len(found)} cells of Table 7; the largest difference is {largest:.2f} percentage points"
+    words = f"{counted(len(found), 'cell')} of Table 7; the largest difference is {largest:.2f} percentage points"
     if known.empty:
         return f"{words}; no cell has two seeds, so none has an interval."
     covered = int(known["covered"].astype(bool).sum())

@@ -1,5 +1,8 @@
 """The columns of the deltas table (design, section 5), with units where they have one."""
 
+import json
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
@@ -34,3 +37,17 @@ DELTAS = pa.schema(
 def is_deltas(schema: pa.Schema) -> bool:
     """Whether a table came out of ``analysis.deltas``: the terminal then shows it its own way."""
     return (schema.metadata or {}).get(b"deltasweep_table") == b"deltas"
+
+
+def with_notes(table: pa.Table, notes: Sequence[str]) -> pa.Table:
+    """The table with sentences about it in the metadata of its schema."""
+    if not notes:
+        return table
+    return table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), b"deltasweep_notes": json.dumps(list(notes))}
+    )
+
+
+def notes(schema: pa.Schema) -> list[str]:
+    """What ``with_notes`` kept."""
+    return [str(note) for note in json.loads((schema.metadata or {}).get(b"deltasweep_notes", b"[]"))]

@@ -10,10 +10,11 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.cells import Method, summarize
 from analysis.comparisons import Comparison, Declared, comparisons, declared_in
-from analysis.delta_schema import DELTAS
+from analysis.delta_schema import DELTAS, with_notes
 from analysis.evaluations import open_results
 from analysis.families import declared_cells
 from analysis.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
@@ -23,6 +24,7 @@ from analysis.words import counted
 from jobs.errors import InvalidRequest
 from jobs.results import read_trials
 
+_LOSSES = ("test_loss", "train_loss")
 _CURVE = ("source", "baseline", "dataset", "blocks", "recipe", "numerics", "origin")
 
 
@@ -57,7 +59,8 @@ def deltas(
         ResultsConflict: for two trials under one key, or one seed with two subsets.
     """
     store = open_results(root)
-    whole = frame(read_trials(store, "finetune", list(COLUMNS)))
+    evaluations = read_trials(store, "finetune", [*COLUMNS, *_LOSSES])
+    whole = frame(evaluations)
     if whole.empty:
         raise InvalidRequest(f"{store.uri} holds no finished trial yet; `deltasweep launch` or `resume` makes some")
     contrasts = declared_in(store, study)
@@ -65,7 +68,9 @@ def deltas(
     chosen = comparisons(data, baseline, contrasts)
     if source is not None:
         chosen = _only_sources(data, chosen, source)
-    return as_table(delta_cells(data, chosen, contrasts, epoch, confidence, method, whole))
+    cells, pairs = _deltas(data, chosen, contrasts, epoch, confidence, method, whole)
+    repeated = evaluations.num_rows - len(whole)
+    return with_notes(as_table(cells), _notes(repeated, len(_diverged(evaluations) & _trials(pairs))))
 
 
 def delta_cells(
@@ -83,6 +88,19 @@ def delta_cells(
         data: the evaluations asked for.
         whole: all of the root, over which declared families reach; None: ``data``.
     """
+    return _deltas(data, chosen, contrasts, epoch, confidence, method, data if whole is None else whole)[0]
+
+
+def _deltas(
+    data: pd.DataFrame,
+    chosen: list[Comparison],
+    contrasts: Declared,
+    epoch: Epoch | None,
+    confidence: float,
+    method: Method,
+    whole: pd.DataFrame,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cells, and the pairs they rest on."""
     if not 0 < confidence < 1:
         raise InvalidRequest(f"the confidence of an interval lies between 0 and 1, such as 0.95; it is {confidence}")
     if method not in get_args(Method):
@@ -91,16 +109,37 @@ def delta_cells(
         raise InvalidRequest(
             f"a delta needs two sources; the results are of {', '.join(sorted(set(data['source']))) or 'none'} only"
         )
-    family = declared_cells(data if whole is None else whole, contrasts)
+    family = declared_cells(whole, contrasts)
     pairs, counts = pair_all(at_epoch(data, "last" if epoch is None else epoch), chosen)
     curve = _CURVE if epoch in ("last", None) else (*_CURVE, "epoch")
     cells = summarize(pairs, counts, KEYS, curve, confidence, method)
     if epoch is None:
-        pairs, counts = _at_numbered_epochs(data, chosen, family)
+        more, counts = _at_numbered_epochs(data, chosen, family)
         if not counts.empty:
-            numbered = summarize(pairs, counts, KEYS, (*_CURVE, "epoch"), confidence, method)
-            cells = pd.concat([cells, numbered], ignore_index=True)
-    return _corrected(cells, family, bool(contrasts.families))
+            numbered = summarize(more, counts, KEYS, (*_CURVE, "epoch"), confidence, method)
+            cells, pairs = pd.concat([cells, numbered], ignore_index=True), pd.concat([pairs, more])
+    return _corrected(cells, family, bool(contrasts.families)), pairs
+
+
+def _diverged(evaluations: pa.Table) -> set[str]:
+    """The trials with a loss that is not finite; one that was not recorded says nothing."""
+    wrong = [pc.fill_null(pc.invert(pc.is_finite(evaluations[name])), False) for name in _LOSSES]
+    return set(evaluations["trial_id"].filter(pc.or_(*wrong)).to_pylist())
+
+
+def _trials(pairs: pd.DataFrame) -> set[str]:
+    return {*pairs["trial_id_left"], *pairs["trial_id_right"]}
+
+
+def _notes(repeated: int, diverged: int) -> list[str]:
+    said = []
+    if repeated:
+        what = "evaluation is" if repeated == 1 else "evaluations are"
+        said.append(f"{repeated:,} {what} there again, of trials that differ in evaluate_every only: counted once")
+    if diverged:
+        verb = "is" if diverged == 1 else "are"
+        said.append(f"{counted(diverged, 'trial')} with a loss that is not finite (diverged) {verb} among the pairs")
+    return said
 
 
 def _at_numbered_epochs(data: pd.DataFrame, chosen: list[Comparison], family: pd.DataFrame) -> Pairing:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from analysis.delta_schema import notes
 from analysis.grid import grid
+from analysis.words import counted
 
 _IDENTITY = ("source", "baseline", "dataset", "blocks", "images", "epoch", "recipe", "origin")
 _EMPTY = "-"
@@ -26,7 +28,9 @@ def deltas_text(table: pa.Table, width: int = 120) -> str:
     columns["p (Holm)"] = [p_text(row["p_holm"]) for row in rows]
     right = set(columns) - {"source", "baseline", "dataset", "recipe", "origin"}
     title = f"Deltas of test accuracy in percentage points; {', '.join(fixed)}" if fixed else None
-    return grid(columns, right, width, title) + "".join(f"{line}\n" for line in _notes(table.to_pylist()))
+    return grid(columns, right, width, title) + "".join(
+        f"{line}\n" for line in [*_notes(table.to_pylist()), *notes(table.schema)]
+    )
 
 
 def p_text(p: float | None) -> str:
@@ -55,13 +59,15 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _notes(rows: Sequence[dict[str, object]]) -> list[str]:
-    notes = []
+    made = []
     for method in sorted({str(row["method"]) for row in rows if row["n_pairs"]}):
-        notes.append(f"{sum(row['method'] == method for row in rows)} rows: {method}")
+        made.append(f"{counted(sum(row['method'] == method for row in rows), 'row')}: {method}")
     unpaired = sum(int(str(row["n_unpaired"])) for row in rows if row["n_pairs"])
     if unpaired:
-        notes.append(f"(+n): {unpaired} trials of one arm without a partner in the other; they enter no delta")
+        trials, they = counted(unpaired, "trial"), "it enters" if unpaired == 1 else "they enter"
+        made.append(f"(+n): {trials} of one arm without a partner in the other; {they} no delta")
     alone = [row for row in rows if not row["n_pairs"]]
     if alone:
-        notes.append(f"{len(alone)} cells with one arm only are left out; --format csv lists them")
-    return notes
+        left_out = "is left out; --format csv lists it" if len(alone) == 1 else "are left out; --format csv lists them"
+        made.append(f"{counted(len(alone), 'cell')} with one arm only {left_out}")
+    return made

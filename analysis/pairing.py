@@ -25,7 +25,7 @@ class Pairing(NamedTuple):
     """Two arms, matched. Both frames are in order of cell (and seed), whatever the order of the input."""
 
     pairs: pd.DataFrame
-    """The keys, ``seed`` and ``difference`` in percentage points: left minus right."""
+    """The keys, ``seed``, ``difference`` in percentage points (left minus right), and the trials' ids."""
     counts: pd.DataFrame
     """One row a cell that either arm has: the keys, ``images_used``, ``n_pairs``, ``n_unpaired``."""
 
@@ -56,7 +56,9 @@ def pair(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) ->
         .groupby(list(keys), as_index=False, sort=True)
         .agg(images_used=("images_used", "first"), n_pairs=("n_pairs", "sum"), n_unpaired=("n_unpaired", "sum"))
     )
-    return Pairing(merged.loc[both, [*on, "difference"]].reset_index(drop=True), counts)
+    return Pairing(
+        merged.loc[both, [*on, "difference", "trial_id_left", "trial_id_right"]].reset_index(drop=True), counts
+    )
 
 
 def pair_all(rows: pd.DataFrame, arms: Iterable[tuple[str, str]]) -> Pairing:

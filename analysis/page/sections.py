@@ -12,6 +12,7 @@ from analysis.page import html, words
 from analysis.page.progress import Progress
 from analysis.page.provenance import COLUMNS, provenance
 from analysis.tables.model import Table
+from analysis.words import counted
 
 _CHARTS = {
     "delta-images": "Delta against images",
@@ -27,7 +28,7 @@ _BANDS = (
 
 def nothing_yet(uri: str, failures: int) -> str:
     """What the page of an empty root says."""
-    failed = f" {failures} attempts failed; they are listed below." if failures else ""
+    failed = f" {counted(failures, 'failed attempt')}: see below." if failures else ""
     return f"""<div class="kind"><p><strong>No trial has finished here yet.</strong>{html.escape(failed)}</p>
 <p>As soon as one has, this page shows accuracy and delta curves, the figures and tables of the paper, and where every
 number comes from.</p>
@@ -63,8 +64,8 @@ def what_was_run(trials: pa.Table, studies: Sequence[Progress]) -> str:
     """Studies with their progress, and the trials that are there."""
     parts = [_study(one) for one in studies]
     own = sum(origin != "imported" for origin in trials["origin"].to_pylist())
-    counts = [("finished trials of our own", own), ("imported trials", trials.num_rows - own)]
-    said = ", ".join(f"{count:,} {name}" for name, count in counts if count)
+    counts = [("finished trial{} of our own", own), ("imported trial{}", trials.num_rows - own)]
+    said = ", ".join(f"{count:,} {name.format('' if count == 1 else 's')}" for name, count in counts if count)
     seconds = sum(value or 0 for value in trials["seconds"].to_pylist())
     time = (
         f", {seconds / 3600:,.1f} hours of trial time" if seconds >= 360 else f", {seconds:,.0f} seconds of trial time"
@@ -167,7 +168,8 @@ def failures(found: pa.Table) -> str:
     ]
     rows = [tuple(str(row[name] or "") for name in columns) for row in found.to_pylist()]
     trials = len(set(found["trial_id"].to_pylist()))
-    said = html.paragraph(f"{found.num_rows} failed attempts at {trials} trials. `deltasweep logs TRIAL` shows a log.")
+    many = f"{counted(found.num_rows, 'failed attempt')} at {counted(trials, 'trial')}."
+    said = html.paragraph(f"{many} `deltasweep logs TRIAL` shows a log.")
     return said + html.table("failures", "Failed attempts", columns, rows, frozenset({"attempt"}))
 
 

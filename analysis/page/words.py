@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.delta_text import p_text
+from analysis.words import counted
 from jobs.specs import ALL
 
 COVERS = (
@@ -101,7 +102,7 @@ def unpaired(cells: pd.DataFrame) -> str:
     paired = cells[cells["n_pairs"] > 0]
     alone, lost = len(cells) - len(paired), int(paired["n_unpaired"].sum())
     told: Sequence[str] = [
-        *([f"{lost} trials have no partner in the other arm of their cell"] if lost else []),
-        *([f"{alone} cells have one arm only"] if alone else []),
+        *([f"{counted(lost, 'trial')} without a partner in the other arm of the cell"] if lost else []),
+        *([f"{counted(alone, 'cell')} with one arm only"] if alone else []),
     ]
     return f"Not in any delta: {'; '.join(told)}." if told else ""

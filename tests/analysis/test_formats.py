@@ -114,8 +114,8 @@ class TestDeltas:
         assert "100 5 (+1) +20.80 [" in words
         assert "all 5 +20.80 [" in words
         assert "2 rows: paired t 95%; Holm over 2 cells asked for" in words
-        assert "1 trials of one arm without a partner" in words
-        assert "1 cells with one arm only are left out" in words
+        assert "1 trial of one arm without a partner in the other; it enters no delta" in words
+        assert "1 cell with one arm only is left out; --format csv lists it" in words
 
     def test_the_other_formats_have_every_row_and_column(self, table):
         assert len(json.loads(text(table, "json"))) == table.num_rows == 3
@@ -123,4 +123,19 @@ class TestDeltas:
 
     def test_no_pairs_at_all(self, build):
         trials = [build.trial("natural", 0, 50.0), build.trial("robust", 1, 60.0)]
-        assert "1 cells with one arm only" in text(analysis.deltas(build.root(trials)), "table")
+        assert "1 cell with one arm only" in text(analysis.deltas(build.root(trials)), "table")
+
+    def test_diverged_trials_among_the_pairs_are_counted(self, build):
+        lost = {"test_loss": float("nan")}
+        alone = build.trial("robust", 9, 10.0, **lost)
+        trials = [*build.arms([50, 51], [70]), build.trial("robust", 1, 10.0, **lost), alone]
+        words = text(analysis.deltas(build.root(trials)), "table")
+        assert "1 trial with a loss that is not finite (diverged) is among the pairs" in words
+        healthy = build.root(build.arms([50, 51], [70, 71], train_loss=0.5), "healthy")
+        assert "diverged" not in text(analysis.deltas(healthy), "table")
+
+    def test_evaluations_that_are_there_again_are_counted(self, build):
+        again = build.trial("robust", 0, {1: 60.0, 2: 70.0}, trial_id="finetune-again-00000000000000ff")
+        trials = [build.trial("natural", 0, {2: 50.0}), build.trial("robust", 0, {2: 70.0}), again]
+        words = text(analysis.deltas(build.root(trials)), "table")
+        assert "1 evaluation is there again, of trials that differ in evaluate_every only: counted once" in words
