@@ -28,13 +28,12 @@ def record_error(store: Store, trial_id: str, attempt: Attempt, error: BaseExcep
     return _record(store, trial_id, attempt, classify(error), type(error).__name__, str(error), log)
 
 
-def record_crash(store: Store, trial_id: str, launch: str, error: BaseException | None) -> Failure:
-    """Keep that an actor ended without an answer. Ray's own message is all that is known of it."""
-    kind = FailureKind.MEMORY if type(error).__name__ == "OutOfMemoryError" else FailureKind.INFRASTRUCTURE
-    name = type(error).__name__ if error else "ActorEnded"
-    reason = str(error).strip().splitlines()[0] if error and str(error).strip() else "the actor ended without an answer"
+def record_crash(store: Store, trial_id: str, launch: str, error: BaseException) -> Failure:
+    """Keep that an actor ended without an answer. Ray's and Tune's own message is all that is known of it."""
+    kind = FailureKind.MEMORY if "OutOfMemory" in type(error).__name__ else FailureKind.INFRASTRUCTURE
+    reason = next(iter(str(error).strip().splitlines()), "no message")
     attempt = Attempt(next_attempt(store, trial_id), launch)
-    return _record(store, trial_id, attempt, kind, name, reason, f"{error}\n")
+    return _record(store, trial_id, attempt, kind, type(error).__name__, reason, f"{error}\n")
 
 
 def _record(

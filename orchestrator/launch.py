@@ -31,6 +31,7 @@ from orchestrator.outcomes import Outcome, State
 from orchestrator.plan import trial_flops
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
+from orchestrator.stopping import raise_flag_for
 from orchestrator.study import Study
 from orchestrator.watch import Watch
 
@@ -119,6 +120,8 @@ def _run_rounds(launching: Launching) -> dict[str, str]:
     """Run rounds until nothing is waiting or a stop is asked for; returns what was given up and why."""
     study, watch, console = launching.study, launching.watch, launching.console
     share = tuning.share_of(study.resources, console.print)
+    flag = raise_flag_for(watch.launch)
+    watch.on_stop = flag.set.remote
     job = {
         "root": launching.store.uri,
         "launch": watch.launch,

@@ -11,7 +11,6 @@ from ray import tune
 
 from jobs.errors import InvalidRequest
 from jobs.specs import FinetuneSpec
-from orchestrator.stopping import StopFlag, flag_name
 from orchestrator.study import Resources
 from orchestrator.trainable import TrialActor
 from orchestrator.watch import Observer, StopWhenAsked, Watch
@@ -93,8 +92,6 @@ def run_round(trials: Sequence[FinetuneSpec], job: dict[str, Any], share: Share,
     Args:
         job: what every actor is told besides its trials: ``root``, ``launch``, ``checkpoint_every``, ``keep_weights``.
     """
-    flag = StopFlag.options(name=flag_name(watch.launch), get_if_exists=True).remote()  # type: ignore[attr-defined]
-    watch.on_stop = flag.set.remote
     jobs = [{"trials": [spec.model_dump(mode="json")], **job} for spec in trials]
     with tempfile.TemporaryDirectory(prefix="deltasweep-tune-") as scratch:
         tune.Tuner(

@@ -1,16 +1,20 @@
 """What the driver knows while Tune runs a round, and whether it should stop: Tune's events in our words."""
 
+import pickle
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayTaskError
 
 from jobs.results import Store
 from jobs.specs import FinetuneSpec
 from orchestrator.failures import record_crash
 from orchestrator.outcomes import Outcome, State
 from orchestrator.retries import all_fail_alike
+from orchestrator.stopping import NodeDraining
 
 STOP_GRACE_SECONDS = 60.0
 """How long running trials may take to leave after a stop was asked for: more than one batch ever takes."""
@@ -32,6 +36,7 @@ class Watch:
         self.stop_reason: str | None = None
         self._stop_requested_at = 0.0
         self._leaving: set[str] | None = None
+        self._next_call = 0.0
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Tune pickles its stopper and callbacks into a state that nobody reads; a watch belongs to its driver."""
@@ -58,7 +63,9 @@ class Watch:
         if self.stopping and self._leaving is None:
             self._leaving = set(self.running)
             self._stop_requested_at = time.monotonic()
-            self.on_stop()
+        if self.stopping and time.monotonic() >= self._next_call:
+            self._next_call = time.monotonic() + 1.0
+            self.on_stop()  # again and again: a flag that was restarted has forgotten
         self.on_change()
 
     @property
@@ -111,9 +118,9 @@ class Observer(tune.Callback):
         self._watch.ended(trial, {trial_id: Outcome.parse(outcome) for trial_id, outcome in plain.items()})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_pickled_error()
+        error = _last_error(trial)
         watch = self._watch
-        if "NodeDraining" in type(error).__name__:
+        if isinstance(error, NodeDraining):
             watch.ended(trial, dict.fromkeys(_trials_of(trial), Outcome(State.STOPPED)))
             return
         watch.ended(
@@ -127,3 +134,18 @@ class Observer(tune.Callback):
 
 def _trials_of(tune_trial: Any) -> tuple[str, ...]:
     return tuple(FinetuneSpec.model_validate(spec).trial_id for spec in tune_trial.config["job"]["trials"])
+
+
+def _last_error(tune_trial: Any) -> BaseException:
+    """What Tune has just written of a trial's end, as what was raised in the actor.
+
+    ``Trial.get_pickled_error`` looks in Tune's storage, where it arrives later. Tune pickles only what Ray raised.
+    """
+    if tune_trial.pickled_error_file and Path(tune_trial.pickled_error_file).is_file():
+        # our own process wrote it just now
+        error: BaseException = pickle.loads(Path(tune_trial.pickled_error_file).read_bytes())
+        if isinstance(error, RayTaskError):
+            error = error.as_instanceof_cause()  # type: ignore[no-untyped-call]
+        return error
+    text = Path(tune_trial.error_file).read_text(encoding="utf-8").strip() if tune_trial.error_file else ""
+    return RuntimeError(text or "its actor ended without an answer")
