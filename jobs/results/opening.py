@@ -32,8 +32,9 @@ def open_store(root: str | Path) -> Store:
             f"a results root that begins with ~ lies in the home of a user of this machine; {text} does not ({error}). "
             "Write the directory in full"
         ) from error
-    if path.exists() and not path.is_dir():
-        raise InvalidRequest(f"a results root is a directory; {path} is a file. Name another place")
+    standing = next(place for place in (path, *path.parents) if place.exists())
+    if not standing.is_dir():
+        raise InvalidRequest(f"a results root is a directory; {standing} is a file. Name another place")
     return LocalStore(path)
 
 

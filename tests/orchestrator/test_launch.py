@@ -105,8 +105,10 @@ def test_an_unwritable_root_is_refused_before_ray_starts(tmp_path: Path, monkeyp
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidRequest, match="directory"):
         launch(study(), open_store(tmp_path / "file"), Console(quiet=True))
-    with pytest.raises(InvalidRequest, match="must be writable"):
+    with pytest.raises(InvalidRequest, match="directory"):
         launch(study(), open_store(tmp_path / "file" / "below"), Console(quiet=True))
+    with pytest.raises(InvalidRequest, match="must be writable"):
+        launch(study(), open_store("/proc/nothing-can-be-made-here"), Console(quiet=True))
 
 
 @pytest.fixture
