@@ -197,7 +197,7 @@ def _signals(watch: Watch, console: Console) -> Iterator[None]:
 
 def _show(launching: Launching, retries: Retries, view: ProgressView) -> None:
     tallies, watch = launching.tallies, launching.watch
-    tallies.done = sum(outcome.state is State.DONE for outcome in watch.outcomes.values())
+    tallies.done = watch.done
     tallies.failed = len(retries.given_up)
     tallies.running = len(watch.running)
     view.update()

@@ -86,8 +86,11 @@ def all_fail_alike(outcomes: Iterable[Outcome]) -> str | None:
 
     Then the study, the data or the machine is wrong rather than a trial, and going on wastes money.
     """
-    seen = [outcome for outcome in outcomes if outcome.state is not State.STOPPED]
-    signatures = {outcome.signature if outcome.kind is FailureKind.ERROR else "" for outcome in seen}
-    if len(seen) < FIRST_FAILURES or len(signatures) != 1:
-        return None
-    return signatures.pop() or None
+    count, signature = 0, None
+    for outcome in outcomes:  # asked after every trial: the first that went otherwise ends it
+        if outcome.state is State.STOPPED:
+            continue
+        if outcome.kind is not FailureKind.ERROR or signature not in (None, outcome.signature):
+            return None
+        count, signature = count + 1, outcome.signature
+    return signature if count >= FIRST_FAILURES else None

@@ -31,6 +31,8 @@ class Watch:
         self.outcomes: dict[str, Outcome] = {}
         """The last outcome of each trial that had one."""
         self.round_outcomes: dict[str, Outcome] = {}
+        self.done = 0
+        """Trials that this launch finished; counted here, because it is shown at every turn of Tune's loop."""
         self.running: dict[str, tuple[str, ...]] = {}
         """Tune's trial id to the trials its actor works on."""
         self.stop_reason: str | None = None
@@ -84,6 +86,7 @@ class Watch:
             self._leaving.discard(tune_trial.trial_id)
         self.outcomes |= outcomes
         self.round_outcomes |= outcomes
+        self.done += sum(outcome.state is State.DONE for outcome in outcomes.values())
         if not self.stopping and (signature := all_fail_alike(self.outcomes.values())):
             self.request_stop(f"the first {len(self.outcomes)} trials all failed in the same way: {signature}")
 
