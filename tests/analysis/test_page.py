@@ -185,7 +185,7 @@ def test_by_keyboard_alone(opened):
     assert opened.rows("accuracy-images") != before
     opened.page.focus("#figures-of-the-paper summary >> nth=0")
     opened.page.keyboard.press("Enter")
-    assert opened.page.locator("#table-figure2-numbers tbody tr").count() > 0
+    opened.page.wait_for_selector("#table-figure2-numbers tbody tr", timeout=5_000)
 
 
 def test_tables_can_be_copied_and_downloaded(opened):

@@ -302,20 +302,18 @@ def test_a_damaged_file_is_reported_when_its_trial_is_committed_again(store: Sto
 # --- roots ---
 
 
-def test_a_root_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+@pytest.mark.parametrize("below", ["file", "file/below", "file/below/further"])
+def test_a_root_that_is_a_file_or_below_one(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept", encoding="utf-8")
     with pytest.raises(InvalidRequest, match=f"a results root is a directory; {tmp_path}/file is a file"):
-        open_store(tmp_path / "file")
+        open_store(tmp_path / below)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "kept"
 
 
-@pytest.mark.parametrize("root", ["file/below", "/proc/nowhere/root"])
-def test_a_root_that_cannot_be_written(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below a file, and where the kernel lets nobody make a folder: refused for the superuser, too."""
-    monkeypatch.chdir(tmp_path)
-    Path("file").write_text("kept", encoding="utf-8")
+def test_a_root_that_cannot_be_written() -> None:
+    """Where the kernel lets nobody make a folder: refused for the superuser, too."""
     with pytest.raises(InvalidRequest, match="the results root must be writable"):
-        require_writable(open_store(root))
-    assert Path("file").read_text(encoding="utf-8") == "kept"
+        require_writable(open_store("/proc/nowhere/root"))
 
 
 def test_a_root_that_can_be_written_holds_nothing_afterwards(store: Store, tmp_path: Path) -> None:
