@@ -17,11 +17,11 @@ from benchmarks.rows import at_most, report
 from jobs import attempts
 from jobs.attempts import Keeping, attempt_trial
 from jobs.checkpoints import save_checkpoint
+from jobs.expansion import expand
 from jobs.finetune import Finetuning
 from jobs.records import Attempt
 from jobs.results import Store, open_store
 from jobs.specs import FinetuneSpec
-from orchestrator.expansion import expand
 from orchestrator.study_files import load_study
 
 EVERY = 8  # epochs: before epochs 9, 17 and 25 of 30

@@ -19,8 +19,8 @@ from orchestrator import cli_catalog
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jobs.study import Study
     from orchestrator.launch import Summary
-    from orchestrator.study import Study
 
 app = typer.Typer(
     help="Run studies of transfer-learning trials and turn them into accuracy-delta curves.",
@@ -70,8 +70,8 @@ def demo(results: Root = "demo-results") -> None:
 @app.command()
 def plan(study: StudyName, results: MaybeRoot = None, as_json: Json = False) -> None:
     """Say what a study amounts to: trials, work, and what of it is done already."""
+    from jobs.expansion import expand
     from jobs.results import done, open_store, quarantined, read_failures
-    from orchestrator.expansion import expand
     from orchestrator.plan import describe, make_plan
     from orchestrator.study_files import load_study
 

@@ -15,7 +15,7 @@ from jobs.provenance import code_version, packages
 from jobs.results import Launch, Store, compact, read_launches, uncovered, write_launch
 from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
 from jobs.specs import FinetuneSpec
-from orchestrator.study import Study
+from jobs.study import Study
 
 _FIRST_SECONDS = 5.0
 """To the first heartbeat: `status` should soon see what runs."""

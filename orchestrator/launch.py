@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jobs import registry
 from jobs.data.datasets import load_dataset
+from jobs.expansion import expand
 from jobs.results import (
     FailureKind,
     Store,
@@ -23,16 +24,15 @@ from jobs.results import (
     write_launch,
 )
 from jobs.specs import FinetuneSpec
+from jobs.study import Study
 from jobs.weights import load_source
 from orchestrator import tuning
-from orchestrator.expansion import expand
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.outcomes import Outcome, State
 from orchestrator.plan import trial_flops
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
 from orchestrator.stopping import raise_flag_for
-from orchestrator.study import Study
 from orchestrator.watch import Watch
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jobs import registry
 from jobs.registry.costs import flops_evaluated_image, flops_trained_image
 from jobs.specs import ALL, FinetuneSpec
-from orchestrator.study import Study
+from jobs.study import Study
 
 ASSUMED_FLOPS_PER_SECOND = 3e12
 """What the paper's trials reached: 25,600 images, 30 epochs and 3 blocks took their authors' GPUs about 2,900 s."""

@@ -1,9 +1,9 @@
 """The studies that a results root knows from its launches. No torch."""
 
 from jobs.errors import DamagedFile, InvalidRequest
+from jobs.expansion import expand
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
-from orchestrator.expansion import expand
-from orchestrator.study import Study
+from jobs.study import Study
 from orchestrator.study_files import parse_study
 
 

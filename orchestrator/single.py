@@ -5,11 +5,11 @@ from rich.console import Console
 
 from jobs.attempts import Keeping, attempt_trial
 from jobs.errors import InvalidRequest
+from jobs.expansion import expand
 from jobs.records import Attempt
 from jobs.results import Store, done, next_attempt, record_study, require_writable
 from jobs.specs import FinetuneSpec
-from orchestrator.expansion import expand
-from orchestrator.study import Study
+from jobs.study import Study
 
 
 def run_single(study: Study, trial: str, store: Store, console: Console) -> None:

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.live import Live
 
 from jobs.errors import InvalidRequest
+from jobs.expansion import expand
 from jobs.results import Failure, Launch, Store, done, quarantined, read_failures, read_launches
 from jobs.results.layout import log_key
 from jobs.specs import FinetuneSpec
-from orchestrator.expansion import expand
-from orchestrator.study import Study
+from jobs.study import Study
 
 _WATCH_SECONDS = 5.0
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.errors import InvalidRequest
 from jobs.specs import Contrast, Recipe
+from jobs.study import Grid, Resources, ScheduleRow, Study
 from orchestrator import yaml_lines
-from orchestrator.study import Grid, Resources, ScheduleRow, Study
 from orchestrator.study_checks import problems
 from orchestrator.yaml_lines import Document, Location
 

@@ -11,7 +11,7 @@ from ray import tune
 
 from jobs.errors import InvalidRequest
 from jobs.specs import FinetuneSpec
-from orchestrator.study import Resources
+from jobs.study import Resources
 from orchestrator.trainable import TrialActor
 from orchestrator.watch import Observer, StopWhenAsked, Watch
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from jobs.expansion import expand
 from jobs.results import comparable_columns, open_store, read_trials
 from jobs.specs import FinetuneSpec
-from orchestrator.expansion import expand
 from orchestrator.study_files import load_study
 from tests.durability.processes import PATIENCE_SECONDS, Process, alive, descendants, kill, wait_until
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
+from jobs.expansion import expand
 from jobs.results import commit, open_store
 from orchestrator.cli import main
-from orchestrator.expansion import expand
 from orchestrator.study_files import load_study
 from tests.jobs.support import result_rows
 

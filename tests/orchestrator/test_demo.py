@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.expansion import expand
 from jobs.results import done, open_store
-from orchestrator.expansion import expand
 from orchestrator.study_files import load_study
 
 

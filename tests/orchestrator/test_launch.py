@@ -10,14 +10,14 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from jobs.errors import InvalidRequest, MissingData, ResultsConflict
+from jobs.expansion import expand
 from jobs.results import comparable_columns, done, open_store, pin, read_launches, read_trials
 from jobs.specs import FinetuneSpec
+from jobs.study import Study
 from orchestrator import tuning
-from orchestrator.expansion import expand
 from orchestrator.launch import Options, launch
 from orchestrator.recorded import recorded_study
 from orchestrator.single import run_single
-from orchestrator.study import Study
 from orchestrator.study_files import parse_study
 from orchestrator.tuning import largest_multiple, share_of
 

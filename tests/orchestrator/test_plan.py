@@ -2,8 +2,8 @@
 
 import pytest
 
+from jobs.expansion import expand
 from jobs.specs import FinetuneSpec, Recipe
-from orchestrator.expansion import expand
 from orchestrator.plan import describe, images_evaluated, images_trained, make_plan, trial_flops
 from orchestrator.study_files import load_study
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs.errors import InvalidRequest
+from jobs.expansion import expand
 from jobs.results import Failure, FailureKind, Launch, Store, record_failure, record_study, write_launch
 from jobs.results.layout import trial_key
-from orchestrator.expansion import expand
+from jobs.study import Study
 from orchestrator.recorded import recorded_study
 from orchestrator.status import describe, failed_attempts, status_of
-from orchestrator.study import Study
 from orchestrator.study_files import parse_study
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -6,9 +6,9 @@ from functools import cache
 import pytest
 
 from jobs.errors import InvalidRequest
+from jobs.expansion import expand
 from jobs.specs import FinetuneSpec, Recipe
-from orchestrator.expansion import expand
-from orchestrator.study import Study, seeds
+from jobs.study import Study, seeds
 from orchestrator.study_files import load_study, packaged_studies, parse_study
 
 GOOD = """\

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from jobs.checks import whole_set_as_all
 from jobs.specs import FinetuneSpec
-from orchestrator.study import ScheduleRow, Study, seeds
+from jobs.study import ScheduleRow, Study, seeds
 
 
 def expand(study: Study) -> list[FinetuneSpec]:
