@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.rows import at_most, report
 from jobs import attempts
-from jobs.attempts import Keeping, attempt_trial
+from jobs.attempts import Keeping, attempt_trial, open_trial
 from jobs.checkpoints import save_checkpoint
 from jobs.expansion import expand
 from jobs.finetune import Finetuning
@@ -53,7 +53,8 @@ def _share(spec: FinetuneSpec) -> float:
     try:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            attempt_trial(open_store(Path(folder) / "root"), spec, Attempt(), torch.device("cpu"), Keeping(EVERY))
+            store = open_store(Path(folder) / "root")
+            attempt_trial(store, open_trial(store, spec, torch.device("cpu")), Attempt(), Keeping(EVERY))
             whole = time.perf_counter() - started
     finally:
         attempts.save_checkpoint = save_checkpoint

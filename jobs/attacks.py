@@ -17,7 +17,7 @@ _STEPS: dict[Constraint, type[AttackerStep]] = {
 
 
 def perturb(
-    model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, threat: ThreatModel, generator: torch.Generator
+    model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, threat: ThreatModel, noise_NCHW: Tensor | None = None
 ) -> Tensor:
     """Images moved as the threat model says; each stays in its ball and in [0, 1].
 
@@ -29,20 +29,40 @@ def perturb(
         images_NCHW: the centres of the balls, in [0, 1].
         labels_N: the labels whose loss is raised.
         threat: constraint, radius, and how to search.
-        generator: drawn from only by Gaussian noise.
+        noise_NCHW: what ``draw_noise`` gave for these images.
     """
     if threat.constraint is Constraint.NONE:
         return images_NCHW
-    if threat.constraint is Constraint.GAUSSIAN:
-        return _gaussian(images_NCHW, threat.epsilon, generator)
-    return _pgd(model, images_NCHW, labels_N, threat)
-
-
-def _pgd(model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, threat: ThreatModel) -> Tensor:
-    """PGD(k) from a zero start: k times equation (4); the last iterate is returned."""
     centre = images_NCHW.detach().contiguous()
+    noise = None if noise_NCHW is None else noise_NCHW.to(centre.device)
+    if threat.constraint is Constraint.GAUSSIAN:
+        assert noise is not None, "Gaussian noise was not drawn"
+        return L2Step(centre, threat.epsilon, 0.0).project(centre + noise)  # type: ignore[no-any-return]
+    start = centre if noise is None else (centre + threat.epsilon * noise).clamp(0, 1)
+    return _pgd(model, centre, start, labels_N, threat)
+
+
+def draw_noise(threat: ThreatModel, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+    """What a threat model draws for images of ``shape`` (N x C x H x W); None when it draws nothing.
+
+    Gaussian: N(0, 1) per pixel (Section 7, A.10). A random start: uniform in the unit cube for linf, on the unit
+    sphere for l2, as the ``robustness`` library starts.
+    """
+    if threat.constraint is Constraint.GAUSSIAN:
+        return torch.randn(shape, generator=generator)
+    if threat.start == "zero":
+        return None
+    if threat.constraint is Constraint.LINF:
+        return torch.rand(shape, generator=generator).mul(2).sub(1)
+    direction = torch.randn(shape, generator=generator)
+    norms_N: Tensor = direction.flatten(1).norm(dim=1)
+    return direction / norms_N.view(-1, 1, 1, 1)
+
+
+def _pgd(model: nn.Module, centre: Tensor, start: Tensor, labels_N: Tensor, threat: ThreatModel) -> Tensor:
+    """PGD(k): k times equation (4) from ``start``; the last iterate is returned."""
     step = _STEPS[threat.constraint](centre, threat.epsilon, threat.step_size)
-    x = centre
+    x = start
     for _ in range(threat.steps):
         x = x.clone().detach().requires_grad_(True)
         loss = nn.functional.cross_entropy(model(x), labels_N)
@@ -51,10 +71,3 @@ def _pgd(model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, threat: Threat
             # L2Step flattens with view(), which a channels_last gradient does not allow
             x = step.project(step.step(x, gradient.contiguous()))
     return x.detach()
-
-
-def _gaussian(images_NCHW: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-    """N(0, 1) noise per pixel, projected on the L2 ball of radius epsilon (Section 7, A.10)."""
-    centre = images_NCHW.detach().contiguous()
-    noise = torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)
-    return L2Step(centre, epsilon, 0.0).project(centre + noise)  # type: ignore[no-any-return]

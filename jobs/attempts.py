@@ -7,10 +7,13 @@ from typing import NamedTuple
 import torch
 
 from jobs.checkpoints import remove_checkpoints, restore_checkpoint, save_checkpoint
-from jobs.finetune import Evaluation, Finetuning, open_finetuning
-from jobs.records import Attempt, commit_finetuning, keep_weights, require_pins
-from jobs.results import Committed, Store
-from jobs.specs import FinetuneSpec
+from jobs.finetune import Finetuning, open_finetuning
+from jobs.pretrain import Pretraining, open_pretraining
+from jobs.records import Attempt, commit_trial
+from jobs.results import Committed, Store, require_pin
+from jobs.specs import AnySpec, PretrainSpec
+from jobs.training import Evaluated
+from jobs.weights import source_weights
 
 
 class Ending(StrEnum):
@@ -26,8 +29,10 @@ class Keeping(NamedTuple):
 
     checkpoint_every: int
     """Epochs between two checkpoints."""
+    checkpoint_batches: int | None = None
+    """Batches between two checkpoints, where epochs are long."""
     weights: bool = False
-    """Whether the trained network's weights stay in the root."""
+    """Whether the trained network's weights stay in the root. Those of a source always do."""
 
 
 class Ended(NamedTuple):
@@ -37,27 +42,45 @@ class Ended(NamedTuple):
     notes: list[str]
 
 
+AnyTraining = Finetuning | Pretraining
+
+
+def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTraining:
+    """Load what a trial needs and set it to its start.
+
+    Raises:
+        InvalidRequest: when the trial cannot exist.
+        MissingData, DamagedFile: when its weights or images are not here, or not what they should be.
+    """
+    if isinstance(spec, PretrainSpec):
+        return open_pretraining(spec, device)
+    return open_finetuning(spec, source_weights(store, spec.source), device)
+
+
 def attempt_trial(
     store: Store,
-    spec: FinetuneSpec,
+    trial: AnyTraining,
     attempt: Attempt,
-    device: torch.device,
     keeping: Keeping,
     stop: Callable[[], bool] = lambda: False,
-    on_evaluation: Callable[[Evaluation], None] = lambda _: None,
+    on_evaluation: Callable[[Evaluated], None] = lambda _: None,
 ) -> Ended:
     """Run a trial from its newest checkpoint until it is committed, or until ``stop()`` says to leave.
 
     Args:
+        trial: at its start (``open_trial``).
         stop: asked between any two batches; true makes the trial save and leave.
         on_evaluation: called once for each evaluation made in this attempt.
+
+    Raises:
+        ResultsConflict: when the root knows what the trial reads under another digest.
     """
-    trial = open_finetuning(spec, device)
-    require_pins(store, trial)
+    for pin in trial.pins:
+        require_pin(store, *pin)
     notes = restore_checkpoint(store, trial)
     saved, shown = trial.position, len(trial.evaluations)
     while not trial.done:
-        stopped = _to_next_pause(trial, keeping.checkpoint_every, stop)
+        stopped = _to_next_pause(trial, keeping, stop)
         for evaluation in trial.evaluations[shown:]:
             on_evaluation(evaluation)
         shown = len(trial.evaluations)
@@ -66,25 +89,25 @@ def attempt_trial(
             saved = trial.position
         if stopped:
             return Ended(Ending.STOPPED, notes)
-    if keeping.weights:
-        keep_weights(store, trial)
-    if commit_finetuning(store, trial, attempt) is Committed.CONFLICT:
+    if commit_trial(store, trial, attempt, keeping.weights) is Committed.CONFLICT:
         notes.append(
-            f"{spec.trial_id} was committed with other numbers before; the first stand, these are in conflicts/"
+            f"{trial.spec.trial_id} was committed with other numbers before; the first stand, these are in conflicts/"
         )
-    remove_checkpoints(store, spec.trial_id)
+    remove_checkpoints(store, trial.spec.trial_id)
     return Ended(Ending.COMMITTED, notes)
 
 
-def _to_next_pause(trial: Finetuning, checkpoint_every: int, stop: Callable[[], bool]) -> bool:
-    """Go on to the next epoch that a checkpoint is due before, or to the end; True when told to stop on the way."""
-    due = trial.epoch + checkpoint_every - (trial.epoch - 1) % checkpoint_every
+def _to_next_pause(trial: AnyTraining, keeping: Keeping, stop: Callable[[], bool]) -> bool:
+    """Go on to where a checkpoint is due, or to the end; True when told to stop on the way."""
+    due = trial.epoch + keeping.checkpoint_every - (trial.epoch - 1) % keeping.checkpoint_every
+    batches = 0
     stopped = False
 
     def pause() -> bool:
-        nonlocal stopped
+        nonlocal stopped, batches
         stopped = stop()
-        return stopped or trial.epoch >= due
+        batches += 1
+        return stopped or trial.epoch >= due or (keeping.checkpoint_batches or batches) < batches
 
     trial.advance(pause)
     return stopped and not trial.done

@@ -11,27 +11,28 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
 
 from jobs.evaluation import Tally
-from jobs.finetune import Evaluation, Finetuning
 from jobs.results import Store
 from jobs.results.layout import checkpoint_key, checkpoints_prefix
+from jobs.training import Training
 
+AnyTraining = Training[Any, Any]
 KEPT = 2
 _DIGEST_DIGITS = 16
 
 
-def save_checkpoint(store: Store, trial: Finetuning) -> None:
+def save_checkpoint(store: Store, trial: AnyTraining) -> None:
     """Put the trial's state under its id, whole, then drop all but the last two."""
-    data = save(_tensors(trial), metadata={"state": json.dumps(_state(trial))})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trial.tensors().items()}
+    data = save(tensors, metadata={"state": json.dumps(_state(trial))})
     digest = hashlib.sha256(data).hexdigest()[:_DIGEST_DIGITS]
     store.replace(checkpoint_key(trial.spec.trial_id, trial.epoch, trial.batch, digest), data, durable=False)
     for key in _newest_first(store, trial.spec.trial_id)[KEPT:]:
         store.delete(key)
 
 
-def restore_checkpoint(store: Store, trial: Finetuning) -> list[str]:
+def restore_checkpoint(store: Store, trial: AnyTraining) -> list[str]:
     """Bring a trial at its start to its newest good checkpoint; without one it stays at its start.
 
     Returns:
@@ -58,29 +59,21 @@ def remove_checkpoints(store: Store, trial_id: str) -> None:
         store.delete(key)
 
 
-def _tensors(trial: Finetuning) -> dict[str, Tensor]:
-    """What training changes: trained parameters, every BatchNorm buffer (the trunk's too), momentum."""
-    trained = {f"parameter/{name}": p for name, p in trial.trained_parameters.items()}
-    buffers = {f"buffer/{name}": b for name, b in trial.network.resnet.named_buffers()}
-    momentum = {
-        f"momentum/{name}": trial.optimizer.state[p]["momentum_buffer"]
-        for name, p in trial.trained_parameters.items()
-        if "momentum_buffer" in trial.optimizer.state[p]
-    }
-    return {name: t.detach().cpu().contiguous() for name, t in {**trained, **buffers, **momentum}.items()}
-
-
-def _state(trial: Finetuning) -> dict[str, object]:
+def _state(trial: AnyTraining) -> dict[str, object]:
     return {
         "trial_id": trial.spec.trial_id,
-        "weights_sha256": trial.weights.sha256,
-        "dataset_sha256": trial.data.sha256,
+        "pins": _pins(trial),
         "epoch": trial.epoch,
         "batch": trial.batch,
         "tally": asdict(trial.tally),
         "evaluations": [evaluation._asdict() for evaluation in trial.evaluations],
         "seconds": trial.seconds,
     }
+
+
+def _pins(trial: AnyTraining) -> dict[str, str]:
+    """What the trial reads, and the digest of each."""
+    return {f"{pin.what}/{pin.name}": pin.sha256 for pin in trial.pins}
 
 
 def _verified(key: str, data: bytes) -> bytes:
@@ -91,13 +84,9 @@ def _verified(key: str, data: bytes) -> bytes:
     return data
 
 
-def _restore(trial: Finetuning, data: bytes) -> None:
+def _restore(trial: AnyTraining, data: bytes) -> None:
     state = _metadata(data)
-    for what, expected in (
-        ("trial_id", trial.spec.trial_id),
-        ("weights_sha256", trial.weights.sha256),
-        ("dataset_sha256", trial.data.sha256),
-    ):
+    for what, expected in {"trial_id": trial.spec.trial_id, "pins": _pins(trial)}.items():
         if state[what] != expected:
             raise ValueError(f"its {what} is {state[what]}, the trial's is {expected}")
     trial.restore(
@@ -105,7 +94,7 @@ def _restore(trial: Finetuning, data: bytes) -> None:
         epoch=state["epoch"],
         batch=state["batch"],
         tally=Tally(**state["tally"]),
-        evaluations=[Evaluation(**evaluation) for evaluation in state["evaluations"]],
+        evaluations=[trial.evaluation(**evaluation) for evaluation in state["evaluations"]],
         seconds=state["seconds"],
     )
 

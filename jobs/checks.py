@@ -2,13 +2,27 @@
 
 from jobs import registry
 from jobs.errors import InvalidRequest
-from jobs.specs import ALL, FinetuneSpec
+from jobs.specs import ALL, FinetuneSpec, PretrainSpec
 
 
-def problems(spec: FinetuneSpec) -> list[str]:
-    """Every rule that the trial breaks, in words; an empty list means that it can be run.
+def problems(spec: FinetuneSpec | PretrainSpec) -> list[str]:
+    """Every rule that the trial breaks, in words; an empty list means that it can be run."""
+    return _finetuning(spec) if isinstance(spec, FinetuneSpec) else _pretraining(spec)
 
-    The rules: source and dataset are in the registry; the subset is not larger than the training set
+
+def _pretraining(spec: PretrainSpec) -> list[str]:
+    """Architecture and dataset are in the registry."""
+    found = []
+    for known, name in ((registry.architecture, spec.architecture), (registry.dataset, spec.dataset)):
+        try:
+            known(name)
+        except InvalidRequest as error:
+            found.append(str(error))
+    return found
+
+
+def _finetuning(spec: FinetuneSpec) -> list[str]:
+    """Source and dataset are in the registry; the subset is not larger than the training set
     and not smaller than the number of labels; there are as many blocks as are to be fine-tuned.
     """
     found = []
@@ -29,6 +43,16 @@ def problems(spec: FinetuneSpec) -> list[str]:
     except InvalidRequest as error:
         found.append(str(error))
     return found
+
+
+def require_possible(spec: FinetuneSpec | PretrainSpec) -> None:
+    """Refuse a trial that cannot exist.
+
+    Raises:
+        InvalidRequest: with every rule that it breaks.
+    """
+    if found := problems(spec):
+        raise InvalidRequest(f"trial {spec.trial_id} cannot be run:\n" + "\n".join(f"- {line}" for line in found))
 
 
 def whole_set_as_all(spec: FinetuneSpec) -> FinetuneSpec:

@@ -22,6 +22,12 @@ class Tally:
         self.correct += int((logits_NK.argmax(1) == labels_N).sum())
         self.loss += float(mean_loss) * count
 
+    def include(self, other: "Tally") -> None:
+        """Count what another has counted."""
+        self.images += other.images
+        self.correct += other.correct
+        self.loss += other.loss
+
     @property
     def accuracy_percent(self) -> float:
         return 100 * self.correct / self.images

@@ -1,5 +1,6 @@
 """From a finished trial to the rows that are committed, and the commit itself."""
 
+import hashlib
 import json
 import socket
 from collections.abc import Mapping
@@ -12,10 +13,11 @@ from jobs import registry
 from jobs.canonical import canonical_json
 from jobs.finetune import Finetuning
 from jobs.numerics import device_kind
+from jobs.pretrain import Pretraining
 from jobs.provenance import code_version, packages
-from jobs.results import Committed, Store, commit, pin, require_pin
+from jobs.results import Committed, Store, commit, pin
 from jobs.results.layout import trained_weights_key
-from jobs.specs import FinetuneSpec, recipe_digest
+from jobs.specs import AnySpec, recipe_digest
 
 
 class Attempt(NamedTuple):
@@ -25,46 +27,41 @@ class Attempt(NamedTuple):
     launch: str = ""
 
 
-def commit_finetuning(store: Store, trial: Finetuning, attempt: Attempt) -> Committed:
+def commit_trial(store: Store, trial: Finetuning | Pretraining, attempt: Attempt, weights: bool = False) -> Committed:
     """Commit a finished trial; afterwards it is done (design, promise 2).
 
+    Args:
+        weights: keep the trained network's tensors, with torchvision's names, under the trial id. Those of a source
+            are always kept. They are there before the commit, so that a trial that is done has them.
+
     Raises:
-        ResultsConflict: when the root knows the source's or the dataset's name under another digest.
+        ResultsConflict: when the root knows what the trial read under another digest.
     """
     assert trial.done, f"{trial.spec.trial_id} is not finished"
-    pin(store, "sources", trial.spec.source, trial.weights.sha256)
-    pin(store, "datasets", trial.spec.dataset, trial.data.sha256)
+    for one in trial.pins:
+        pin(store, *one)
+    source = isinstance(trial, Pretraining)
+    tensors = trained_tensors(trial) if weights or source else b""
+    if tensors:
+        store.replace(trained_weights_key(trial.spec.trial_id), tensors)
     return commit(store, trial.spec.kind, rows(trial, attempt))
 
 
-def keep_weights(store: Store, trial: Finetuning) -> None:
-    """Put the trained network's tensors under the trial id, with torchvision's names; before the commit, so that a
-    trial that is done has them.
-    """
-    tensors = {name: t.detach().cpu().contiguous() for name, t in trial.network.resnet.state_dict().items()}
-    store.replace(trained_weights_key(trial.spec.trial_id), save(tensors))
+def trained_tensors(trial: Finetuning | Pretraining) -> bytes:
+    """The trained network as a safetensors file, with torchvision's names."""
+    return save({name: t.detach().cpu().contiguous() for name, t in trial.network.resnet.state_dict().items()})
 
 
-def require_pins(store: Store, trial: Finetuning) -> None:
-    """Refuse a trial whose source or dataset is not the one that this root's results are made with.
-
-    Raises:
-        ResultsConflict: naming both digests.
-    """
-    require_pin(store, "sources", trial.spec.source, trial.weights.sha256)
-    require_pin(store, "datasets", trial.spec.dataset, trial.data.sha256)
-
-
-def rows(trial: Finetuning, attempt: Attempt) -> list[dict[str, object]]:
+def rows(trial: Finetuning | Pretraining, attempt: Attempt) -> list[dict[str, object]]:
     """One row an evaluated epoch, with every column of the kind's schema."""
-    shared = {**_identity(trial.spec), **_facts(trial), **_measured(trial, attempt)}
+    facts = _finetuned(trial) if isinstance(trial, Finetuning) else _pretrained(trial)
+    shared = {**_identity(trial.spec), **facts, **_measured(trial, attempt)}
     return [{**shared, **evaluation._asdict()} for evaluation in trial.evaluations]
 
 
-def _identity(spec: FinetuneSpec) -> Mapping[str, object]:
-    columns = spec.model_dump(exclude={"recipe"})
+def _identity(spec: AnySpec) -> Mapping[str, object]:
     return {
-        **columns,
+        **spec.model_dump(exclude={"recipe", "threat"}),
         "trial_id": spec.trial_id,
         "recipe": recipe_digest(spec.recipe),
         "recipe_json": canonical_json(spec.recipe.model_dump(mode="json")),
@@ -73,7 +70,7 @@ def _identity(spec: FinetuneSpec) -> Mapping[str, object]:
     }
 
 
-def _facts(trial: Finetuning) -> Mapping[str, object]:
+def _finetuned(trial: Finetuning) -> Mapping[str, object]:
     source = registry.source(trial.spec.source)
     return {
         "constraint": source.constraint.value,
@@ -86,7 +83,17 @@ def _facts(trial: Finetuning) -> Mapping[str, object]:
     }
 
 
-def _measured(trial: Finetuning, attempt: Attempt) -> Mapping[str, object]:
+def _pretrained(trial: Pretraining) -> Mapping[str, object]:
+    return {
+        **trial.spec.threat.model_dump(mode="json"),
+        "images_used": len(trial.data.train.labels_N),
+        "test_images": len(trial.data.test.labels_N),
+        "dataset_sha256": trial.data.sha256,
+        "trained_sha256": hashlib.sha256(trained_tensors(trial)).hexdigest(),
+    }
+
+
+def _measured(trial: Finetuning | Pretraining, attempt: Attempt) -> Mapping[str, object]:
     return {
         "device_kind": device_kind(trial.device),
         "host": socket.gethostname(),

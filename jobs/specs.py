@@ -4,8 +4,9 @@ A spec holds every choice that changes numbers and nothing else. Where a trial r
 called, where files lie: none of it is here, so none of it can change an id (design, promises 1 and 4).
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
@@ -45,6 +46,9 @@ class ThreatModel(Spec):
     epsilon: StrictFloat = Field(ge=0, description="radius, images in [0, 1]; linf 4/255 is 0.01568...")
     steps: StrictInt = Field(default=0, ge=0, description="k of PGD(k), equation (4)")
     step_scale: StrictFloat = Field(default=2.5, gt=1.5, lt=4, description="c in alpha = c * epsilon / k (A.2)")
+    start: Literal["zero", "random"] = Field(
+        default="zero", description="random: a random point, of the cube (linf) or on the sphere (l2)"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -59,6 +63,8 @@ class ThreatModel(Spec):
                 f"epsilon is 0 for the constraint none and above 0 for every other; "
                 f"constraint is {self.constraint} and epsilon is {self.epsilon}"
             )
+        if self.start == "random" and not searches:
+            raise ValueError(f"only l2 and linf have a start; constraint is {self.constraint} and start is random")
         return self
 
     @property
@@ -146,7 +152,15 @@ class TrialSpec(Spec):
         return f"{self.prefix}-{digest(identity)[:16]}"
 
 
-class FinetuneSpec(TrialSpec):
+class TrainingSpec(TrialSpec):
+    """Base of the kinds that train a network, epoch by epoch."""
+
+    seed: StrictInt = Field(ge=0, le=MOST)
+    epochs: StrictInt = Field(ge=1, le=MOST_EPOCHS)
+    recipe: Sgd
+
+
+class FinetuneSpec(TrainingSpec):
     """One fine-tuning trial: the last ``blocks`` blocks of ``source`` on ``images`` images of ``dataset``."""
 
     kind: ClassVar[str] = "finetune"
@@ -156,8 +170,6 @@ class FinetuneSpec(TrialSpec):
     dataset: str = Field(pattern=NAME_PATTERN)
     blocks: StrictInt = Field(ge=ALL, le=MOST, description="fine-tuned blocks besides the FC layer; -1: everything")
     images: StrictInt = Field(ge=ALL, le=MOST, description="size of the random training subset; -1: the whole set")
-    seed: StrictInt = Field(ge=0, le=MOST)
-    epochs: StrictInt = Field(ge=1, le=MOST_EPOCHS)
     evaluate_every: StrictInt = Field(
         ge=1, le=MOST, description="f: test accuracy after epoch 1, 1 + f, 1 + 2f, ... and the last"
     )
@@ -179,7 +191,30 @@ class FinetuneSpec(TrialSpec):
         return sorted({*range(1, self.epochs + 1, self.evaluate_every), self.epochs})
 
 
-class PretrainSpec(TrialSpec):
+class PretrainRecipe(Sgd):
+    """Every choice of pretraining that changes the numbers, besides the threat model. Defaults: A.10."""
+
+    transforms: Literal["none", "random-resized-crop"] = Field(
+        default="none",
+        description="of training images: none, or a random crop of 8 to 100 % of the area, resized, and a flip",
+    )
+    replicas: StrictInt = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="processes that share each batch, one GPU each; BatchNorm sees the replica's part of the batch",
+    )
+
+    @model_validator(mode="after")
+    def _an_image_each(self) -> Self:
+        if self.replicas > self.batch_size:
+            raise ValueError(
+                f"every replica needs an image of the batch; there are {self.replicas} for {self.batch_size}"
+            )
+        return self
+
+
+class PretrainSpec(TrainingSpec):
     """One source model trained from random initialisation, naturally or adversarially (A.2, A.10)."""
 
     kind: ClassVar[str] = "pretrain"
@@ -188,16 +223,30 @@ class PretrainSpec(TrialSpec):
     architecture: str = Field(pattern=NAME_PATTERN)
     dataset: str = Field(pattern=NAME_PATTERN)
     threat: ThreatModel
-    seed: StrictInt = Field(ge=0, le=MOST)
-    epochs: StrictInt = Field(ge=1, le=MOST_EPOCHS)
-    recipe: Sgd
+    recipe: PretrainRecipe
 
     @property
     def prefix(self) -> str:
         return f"{self.kind}-{self.dataset}-{self.architecture}-{self.threat.constraint}-s{self.seed}"
 
 
-def recipe_digest(recipe: Recipe) -> str:
+AnySpec = FinetuneSpec | PretrainSpec
+"""A trial of any kind."""
+
+_KINDS: dict[str, type[AnySpec]] = {spec.kind: spec for spec in (PretrainSpec, FinetuneSpec)}
+
+
+def plain(spec: AnySpec) -> dict[str, Any]:
+    """A trial as plain values, to travel between processes; ``from_plain`` reads it back."""
+    return {"kind": spec.kind, **spec.model_dump(mode="json")}
+
+
+def from_plain(values: Mapping[str, Any]) -> AnySpec:
+    """The trial that ``plain`` gave."""
+    return _KINDS[values["kind"]].model_validate({key: value for key, value in values.items() if key != "kind"})
+
+
+def recipe_digest(recipe: Sgd) -> str:
     """A short name for a recipe, equal exactly when every choice is: 12 hexadecimal digits."""
     return digest(recipe.model_dump(mode="json"))[:12]
 

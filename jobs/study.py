@@ -6,6 +6,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from jobs.canonical import digest
+from jobs.registry import Cards, DatasetCards, SourceCards
 from jobs.specs import MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Recipe
 
 
@@ -39,18 +40,36 @@ class Resources(Section):
     cpu: StrictFloat = Field(default=1, gt=0, description="CPU cores")
 
 
+class Pretrain(Section):
+    """Source models that the study makes first, each a trial of the kind ``pretrain``."""
+
+    source: tuple[str, ...] = Field(min_length=1, description="sources whose card says how they are trained")
+    resources: Resources = Field(default=Resources(gpu=1, cpu=1), description="of each replica")
+    checkpoint_batches: StrictInt = Field(default=500, ge=1, le=MOST, description="batches between two checkpoints")
+
+
 class Study(Section):
-    """A study file. Only grid, schedule and recipe take part in the ids of its trials; the rest is placement."""
+    """A study file. Only sources, datasets, pretrain, grid, schedule and recipe take part in the ids of its trials; the
+    rest is placement.
+    """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=100)
     description: str = ""
-    grid: Grid
-    schedule: tuple[ScheduleRow, ...] = Field(min_length=1)
+    grid: Grid | None = Field(default=None, description="what is fine-tuned; without it nothing is")
+    schedule: tuple[ScheduleRow, ...] = ()
     recipe: Recipe = Field(default=Recipe(), description="choices other than those of Tables 3 and 4")
     contrasts: tuple[Contrast, ...] = ()
+    pretrain: Pretrain | None = Field(default=None, description="sources that are made first; without it none is")
+    sources: SourceCards = Field(default={}, description="own source models, as the registry describes them")
+    datasets: DatasetCards = Field(default={}, description="own datasets, as the registry describes them")
     resources: Resources = Resources()
     keep_weights: StrictBool = Field(default=False, description="keep each trial's trained weights in the results root")
     checkpoint_every: StrictInt = Field(default=10, ge=1, le=MOST, description="epochs between two checkpoints")
+
+    @property
+    def cards(self) -> Cards:
+        """What the study knows besides the registry."""
+        return Cards(sources=self.sources, datasets=self.datasets)
 
     @property
     def digest(self) -> str:
@@ -59,7 +78,7 @@ class Study(Section):
 
     def resolved(self) -> str:
         """The study as YAML with every default written out."""
-        data: dict[str, Any] = self.model_dump(mode="json")
+        data: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
         return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)
 
 

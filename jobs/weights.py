@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor
 from jobs import registry
 from jobs.errors import DamagedFile, MissingData
 from jobs.home import weights_directory
+from jobs.results import Store, open_store
+from jobs.results.layout import trained_weights_key
 
 
 class SourceWeights(NamedTuple):
@@ -49,6 +52,34 @@ def load_source(name: str) -> SourceWeights:
         return SourceWeights(load(data), sha256)
     except SafetensorError as error:
         raise DamagedFile(f"{path} is not a safetensors file ({error}); fetch or train it again") from error
+
+
+def source_weights(store: Store, name: str) -> SourceWeights:
+    """A source's weights as a trial in this root reads them: those that a trial of the root has trained, else this
+    machine's (``load_source``). Bundled sources are always the package's.
+
+    Raises:
+        MissingData, DamagedFile: as ``load_source``.
+    """
+    card = registry.source(name)
+    if card.pretrain is not None and not card.bundled:
+        key = trained_weights_key(card.pretrain_spec().trial_id)
+        with suppress(FileNotFoundError):
+            return _trained(store.uri, key)
+    return load_source(name)
+
+
+@lru_cache(maxsize=8)
+def _trained(uri: str, key: str) -> SourceWeights:
+    """Weights in a results root; once there they never change."""
+    data = open_store(uri).read(key)
+    try:
+        return SourceWeights(load(data), hashlib.sha256(data).hexdigest())
+    except SafetensorError as error:
+        raise DamagedFile(
+            f"{uri}/{key} is not a safetensors file ({error}); remove it and the result of its trial, then launch "
+            "again to train it anew"
+        ) from error
 
 
 def _card_sha256(path: Path) -> str:

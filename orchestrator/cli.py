@@ -70,8 +70,9 @@ def demo(results: Root = "demo-results") -> None:
 @app.command()
 def plan(study: StudyName, results: MaybeRoot = None, as_json: Json = False) -> None:
     """Say what a study amounts to: trials, work, and what of it is done already."""
+    from jobs import registry
     from jobs.expansion import expand
-    from jobs.results import done, open_store, quarantined, read_failures
+    from jobs.results import all_done, open_store, quarantined, read_failures
     from orchestrator.plan import describe, make_plan
     from orchestrator.study_files import load_study
 
@@ -79,8 +80,9 @@ def plan(study: StudyName, results: MaybeRoot = None, as_json: Json = False) -> 
     finished, blocked = set[str](), set[str]()
     if results:
         store = open_store(results)
-        finished, blocked = done(store, "finetune"), quarantined(read_failures(store))
-    made = make_plan(loaded, expand(loaded), finished, blocked)
+        finished, blocked = all_done(store), quarantined(read_failures(store))
+    with registry.using(loaded.cards):
+        made = make_plan(loaded, expand(loaded), finished, blocked)
     out.print_json(json.dumps(made._asdict())) if as_json else out.print(describe(made))
 
 
@@ -220,12 +222,15 @@ def import_trials(
 @app.command()
 def compact(results: Root) -> None:
     """Merge the results of finished trials into an index, so that reading them takes no time."""
-    from jobs.results import compact, open_store, require_root
+    from jobs.results import compact, done, kinds, open_store, require_root
 
     store = open_store(results)
     require_root(store)
-    done = compact(store, "finetune")
-    out.print(f"The index covers {done.trials:,} trials ({done.rows:,} rows){'' if done.written else ' already'}.")
+    for kind in kinds():
+        if kind == "finetune" or done(store, kind):
+            made = compact(store, kind)
+            already = "" if made.written else " already"
+            out.print(f"The index covers {made.trials:,} trials of {kind} ({made.rows:,} rows){already}.")
 
 
 @app.command()

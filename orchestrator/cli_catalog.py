@@ -1,7 +1,11 @@
 """``deltasweep models`` and ``deltasweep data``: what can be named in a study, and making sources."""
 
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from jobs.pretrain import EpochReport
+    from jobs.training import Evaluated
 
 models = typer.Typer(help="Source models.", no_args_is_help=True)
 data = typer.Typer(help="Target datasets.", no_args_is_help=True)
@@ -39,17 +43,46 @@ def train(
     name: Annotated[str, typer.Argument(help="A source that DeltaSweep trains.")],
     folder: Annotated[Path, typer.Option("--out", help="Where weights and card go.")] = Path("weights"),
     data: Annotated[Path | None, typer.Option(help="The folder with the source dataset's files.")] = None,
+    results: Annotated[
+        str | None, typer.Option(help="The results root that keeps checkpoints; by default OUT/training.")
+    ] = None,
 ) -> None:
-    """Train a source model from random initialisation, and write weights and card."""
+    """Train a source model from random initialisation; the same command goes on with what was interrupted."""
+    import torch
+
     from jobs.source_training import train_source
 
-    def show(report: "EpochReport") -> None:
+    def show(after: "Evaluated") -> None:
         out.print(
-            f"epoch {report.epoch}: learning rate {report.learning_rate:g}, on training images (perturbed, if the "
-            f"source is) accuracy {report.train_accuracy:.2f} %, loss {report.train_loss:.4f}"
+            f"epoch {after.epoch}: test accuracy {after.test_accuracy:.2f} %; on training images (perturbed, if the "
+            f"source is) accuracy {after.train_accuracy:.2f} %, loss {after.train_loss:.4f}"
         )
 
-    out.print(f"Weights: {train_source(name, folder, data, on_epoch=show)}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with stopping_on_signals() as stop:
+        weights = train_source(name, folder, results, data, device, stop, show)
+    if weights is None:
+        out.print("Interrupted; saved. The same command goes on from here.")
+        raise typer.Exit(130)
+    out.print(f"Weights: {weights}")
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[Callable[[], bool]]:
+    """Yields whether SIGINT or SIGTERM came; the second SIGINT interrupts at once."""
+    came: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @data.command("list")

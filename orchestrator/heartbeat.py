@@ -12,9 +12,8 @@ from typing import Self
 
 from jobs.errors import DeltaSweepError
 from jobs.provenance import code_version, packages
-from jobs.results import Launch, Store, compact, read_launches, uncovered, write_launch
+from jobs.results import Launch, Store, compact, kinds, read_launches, uncovered, write_launch
 from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
-from jobs.specs import FinetuneSpec
 from jobs.study import Study
 
 _FIRST_SECONDS = 5.0
@@ -96,7 +95,8 @@ class Heartbeat:
     def _compact(self) -> None:
         """Bring the index up to date when enough trials have gathered outside of it."""
         try:
-            if uncovered(self._store, FinetuneSpec.kind) >= COMPACT_FROM:
-                compact(self._store, FinetuneSpec.kind)
+            for kind in kinds():
+                if uncovered(self._store, kind) >= COMPACT_FROM:
+                    compact(self._store, kind)
         except DeltaSweepError as error:
             self._warn(f"Warning: the results were not compacted: {error}")

@@ -1,8 +1,9 @@
 """A launch: run what is pending of a study, round by round, see it through, say what became of it."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from jobs.expansion import expand
 from jobs.results import (
     FailureKind,
     Store,
+    all_done,
     done,
     quarantined,
     read_failures,
@@ -23,12 +25,14 @@ from jobs.results import (
     require_writable,
     write_launch,
 )
-from jobs.specs import FinetuneSpec
+from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec
 from jobs.study import Study
-from jobs.weights import load_source
+from jobs.training import Pin
+from jobs.weights import source_weights
 from orchestrator import tuning
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.outcomes import Outcome, State
+from orchestrator.phases import Phase, phases_of
 from orchestrator.plan import trial_flops
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
@@ -67,7 +71,7 @@ class Launching(NamedTuple):
     study: Study
     store: Store
     console: Console
-    specs: dict[str, FinetuneSpec]
+    specs: dict[str, AnySpec]
     """All trials of the study, by id."""
     pending: list[str]
     """What this launch is to run, in order."""
@@ -81,23 +85,28 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
     Raises:
         InvalidRequest, MissingData, DamagedFile, ResultsConflict: before anything is started or written.
     """
-    options = options or Options()
+    with registry.using(study.cards):
+        return _launch(study, store, console, options or Options())
+
+
+def _launch(study: Study, store: Store, console: Console, options: Options) -> Summary:
     specs = {spec.trial_id: spec for spec in expand(study)}
-    finished = done(store, FinetuneSpec.kind) & specs.keys()
+    finished = all_done(store) & specs.keys()
     blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - finished
     pending = [trial for trial in _in_running_order(specs) if trial not in finished | blocked][: options.max_trials]
     record = new_launch(study)
     watch = Watch(store, record.launch)
-    if study.keep_weights and (without := finished - _with_weights(store)):
+    if study.keep_weights and (without := done(store, FinetuneSpec.kind) & finished - _with_weights(store)):
         console.print(
             f"{len(without)} trials are done without kept weights: they were run before keep_weights was set."
         )
     tallies = Tallies(planned=len(specs), done_before=len(finished), failed_before=len(blocked))
     launching = Launching(study, store, console, specs, pending, watch, tallies)
-    inputs = _input_digests([specs[trial] for trial in pending])
+    to_make = {name for name, trial in _made_by(specs.values()).items() if trial not in finished}
+    inputs = _inputs(store, [specs[trial] for trial in pending], to_make)
     require_writable(store)
-    for what, name, sha256 in sorted(inputs):
-        require_pin(store, what, name, sha256)
+    for pin in sorted(inputs):
+        require_pin(store, *pin)
     record_study(store, study.name, study.digest, study.resolved())
     if not pending:
         write_launch(store, record._replace(ended_at=record.started_at))
@@ -117,29 +126,63 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
 
 
 def _run_rounds(launching: Launching) -> dict[str, str]:
-    """Run rounds until nothing is waiting or a stop is asked for; returns what was given up and why."""
+    """Run phase after phase until nothing is waiting or a stop is asked for; returns what was given up and why."""
     study, watch, console = launching.study, launching.watch, launching.console
-    share = tuning.share_of(study.resources, console.print)
+    phases = phases_of(study, launching.specs, launching.pending)
+    shares = [tuning.share_of(phase.resources, console.print) for phase in phases]
     flag = raise_flag_for(watch.launch)
     watch.on_stop = flag.set.remote
+    given_up: dict[str, str] = {}
+    with _signals(watch, console), ProgressView(launching.tallies, console) as view:
+        for phase, share in zip(phases, shares, strict=True):
+            if watch.stopping:
+                break
+            given_up |= _without_source(launching, phase.trials)
+            retries = Retries(
+                [trial for trial in phase.trials if trial not in given_up], partial(tuning.largest_multiple, share)
+            )
+            watch.on_change = partial(_show, launching, given_up, retries.given_up, view)
+            _run_phase(launching, phase, share, retries)
+            given_up |= retries.given_up
+        _show(launching, given_up, {}, view)
+    return given_up
+
+
+def _run_phase(launching: Launching, phase: Phase, share: tuning.Share, retries: Retries) -> None:
+    watch = launching.watch
     job = {
         "root": launching.store.uri,
         "launch": watch.launch,
-        "checkpoint_every": study.checkpoint_every,
-        "keep_weights": study.keep_weights,
+        "cards": launching.study.cards.model_dump(mode="json"),
+        "keeping": phase.keeping._asdict(),
     }
-    retries = Retries(launching.pending, lambda: tuning.largest_multiple(share))
-    with _signals(watch, console), ProgressView(launching.tallies, console) as view:
-        watch.on_change = lambda: _show(launching, retries, view)
-        while not watch.stopping and (this := retries.next_round()):
-            watch.begin_round()
-            trials = [launching.specs[trial] for trial in this.trials]
-            tuning.run_round(trials, job, {name: amount * this.share for name, amount in share.items()}, watch)
-            outcomes = watch.round_outcomes if watch.stopping else _with_lost(this.trials, watch.round_outcomes)
-            _print_notes(outcomes, console)
-            retries.record(outcomes, quarantined(read_failures(launching.store)))
-        _show(launching, retries, view)
-    return retries.given_up
+    while not watch.stopping and (this := retries.next_round()):
+        watch.begin_round()
+        trials = [launching.specs[trial] for trial in this.trials]
+        tuning.run_round(trials, job, {name: amount * this.share for name, amount in share.items()}, watch)
+        outcomes = watch.round_outcomes if watch.stopping else _with_lost(this.trials, watch.round_outcomes)
+        _print_notes(outcomes, launching.console)
+        retries.record(outcomes, quarantined(read_failures(launching.store)))
+
+
+def _without_source(launching: Launching, trials: list[str]) -> dict[str, str]:
+    """The trials whose source this study makes and has not made, and why they cannot run now."""
+    finished = done(launching.store, PretrainSpec.kind)
+    made = _made_by(launching.specs.values())
+    return {
+        trial: f"its source {spec.source} is not trained yet ({made[spec.source]})"
+        for trial in trials
+        if isinstance(spec := launching.specs[trial], FinetuneSpec)
+        and spec.source in made
+        and made[spec.source] not in finished
+    }
+
+
+def _made_by(specs: Iterable[AnySpec]) -> dict[str, str]:
+    """The sources that trials make, each with the id of the trial that does."""
+    made = {spec.trial_id for spec in specs if isinstance(spec, PretrainSpec)}
+    cards = {name: card for name, card in registry.sources().items() if card.pretrain is not None}
+    return {name: i for name, card in cards.items() if (i := card.pretrain_spec().trial_id) in made}
 
 
 def _with_weights(store: Store) -> set[str]:
@@ -147,21 +190,34 @@ def _with_weights(store: Store) -> set[str]:
     return {key.removeprefix("weights/").removesuffix(".safetensors") for key in store.keys("weights")}
 
 
-def _in_running_order(specs: dict[str, FinetuneSpec]) -> list[str]:
-    """Longest first, so that no long trial starts last; within equal lengths by dataset and source."""
-    return sorted(specs, key=lambda i: (-trial_flops(specs[i]), specs[i].dataset, specs[i].source, specs[i].seed))
+def _in_running_order(specs: dict[str, AnySpec]) -> list[str]:
+    """Sources first; longest first, so that no long trial starts last; then by dataset, source or network, and seed."""
+
+    def place(trial: str) -> tuple[object, ...]:
+        spec = specs[trial]
+        finetunes = isinstance(spec, FinetuneSpec)
+        what = spec.source if isinstance(spec, FinetuneSpec) else spec.architecture
+        return finetunes, -trial_flops(spec), spec.dataset, what, spec.seed
+
+    return sorted(specs, key=place)
 
 
-def _input_digests(specs: list[FinetuneSpec]) -> set[tuple[str, str, str]]:
+def _inputs(store: Store, specs: list[AnySpec], to_make: set[str]) -> set[Pin]:
     """Load every source and dataset once here: a missing file is one message now, not a failure a trial.
 
-    Returns:
-        (``sources`` or ``datasets``, name, sha256) of each.
+    Args:
+        to_make: sources that the study itself is yet to make; they are left out.
     """
-    found = {("sources", name, load_source(name).sha256) for name in dict.fromkeys(spec.source for spec in specs)}
-    for source, dataset in dict.fromkeys((spec.source, spec.dataset) for spec in specs):
-        image_size = registry.architecture(registry.source(source).architecture).image_size
-        found.add(("datasets", dataset, load_dataset(dataset, image_size).sha256))
+    finetuned = [spec for spec in specs if isinstance(spec, FinetuneSpec)]
+    wanted = {(registry.source(spec.source).architecture, spec.dataset) for spec in finetuned}
+    wanted |= {(spec.architecture, spec.dataset) for spec in specs if isinstance(spec, PretrainSpec)}
+    found = {
+        Pin("sources", name, source_weights(store, name).sha256)
+        for name in {spec.source for spec in finetuned} - to_make
+    }
+    for architecture, dataset in wanted:
+        image_size = registry.architecture(architecture).image_size
+        found.add(Pin("datasets", dataset, load_dataset(dataset, image_size).sha256))
     return found
 
 
@@ -195,17 +251,17 @@ def _signals(watch: Watch, console: Console) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _show(launching: Launching, retries: Retries, view: ProgressView) -> None:
+def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str, str], view: ProgressView) -> None:
     tallies, watch = launching.tallies, launching.watch
     tallies.done = watch.done
-    tallies.failed = len(retries.given_up)
+    tallies.failed = len(before) + len(given_up)
     tallies.running = len(watch.running)
     view.update()
 
 
 def _summary(launching: Launching, blocked: set[str], given_up: dict[str, str]) -> Summary:
     """What the results root says at the end; only reasons come from the launch."""
-    finished = done(launching.store, FinetuneSpec.kind) & launching.specs.keys()
+    finished = all_done(launching.store) & launching.specs.keys()
     failed = dict.fromkeys(blocked, "quarantined before this launch: --retry-quarantined runs it again") | given_up
     reason = launching.watch.stop_reason
     return Summary(

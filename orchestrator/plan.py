@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import flops_evaluated_image, flops_trained_image
-from jobs.specs import ALL, FinetuneSpec
+from jobs.specs import ALL, AnySpec, PretrainSpec
 from jobs.study import Study
 
 ASSUMED_FLOPS_PER_SECOND = 3e12
@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     gpu_hours: float
 
 
-def make_plan(study: Study, specs: Iterable[FinetuneSpec], done: set[str], quarantined: set[str]) -> Plan:
+def make_plan(study: Study, specs: Iterable[AnySpec], done: set[str], quarantined: set[str]) -> Plan:
     """Count a study's trials and the work that the pending ones are."""
     trials = list(specs)
     finished = [spec for spec in trials if spec.trial_id in done]
@@ -48,19 +48,28 @@ def make_plan(study: Study, specs: Iterable[FinetuneSpec], done: set[str], quara
     )
 
 
-def images_trained(spec: FinetuneSpec) -> int:
-    """Forward and backward passes, counted in images."""
-    size = registry.dataset(spec.dataset).train if spec.images == ALL else spec.images
-    return size * spec.epochs
+def images_trained(spec: AnySpec) -> int:
+    """Images that steps are made on, over all epochs; the steps of an attack on them are not counted."""
+    if isinstance(spec, PretrainSpec) or spec.images == ALL:
+        return registry.dataset(spec.dataset).train * spec.epochs
+    return spec.images * spec.epochs
 
 
-def images_evaluated(spec: FinetuneSpec) -> int:
+def images_evaluated(spec: AnySpec) -> int:
     """Test images passed forward, over all evaluated epochs."""
-    return registry.dataset(spec.dataset).test * len(spec.evaluated_epochs)
+    epochs = spec.epochs if isinstance(spec, PretrainSpec) else len(spec.evaluated_epochs)
+    return registry.dataset(spec.dataset).test * epochs
 
 
-def trial_flops(spec: FinetuneSpec) -> float:
-    """Floating-point operations of a trial: forward through everything, backward through the head alone."""
+def trial_flops(spec: AnySpec) -> float:
+    """Floating-point operations of a trial: forward through everything, backward through the head alone.
+
+    A step of an attack is a forward and a backward pass for the image's gradient alone, about as much as forward.
+    """
+    if isinstance(spec, PretrainSpec):
+        forward = flops_evaluated_image(spec.architecture)
+        step = flops_trained_image(spec.architecture, ALL) + 2 * spec.threat.steps * forward
+        return images_trained(spec) * step + images_evaluated(spec) * forward
     architecture = registry.source(spec.source).architecture
     return images_trained(spec) * flops_trained_image(architecture, spec.blocks) + images_evaluated(
         spec

@@ -3,13 +3,15 @@
 import torch
 from rich.console import Console
 
-from jobs.attempts import Keeping, attempt_trial
+from jobs import registry
+from jobs.attempts import attempt_trial, open_trial
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
 from jobs.records import Attempt
 from jobs.results import Store, done, next_attempt, record_study, require_writable
-from jobs.specs import FinetuneSpec
+from jobs.specs import AnySpec
 from jobs.study import Study
+from orchestrator.phases import keeping_of
 
 
 def run_single(study: Study, trial: str, store: Store, console: Console) -> None:
@@ -23,21 +25,22 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
         console.print(f"{spec.trial_id} is done already")
         return
     require_writable(store)
-    ended = attempt_trial(
-        store,
-        spec,
-        Attempt(next_attempt(store, spec.trial_id)),
-        torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        Keeping(study.checkpoint_every, study.keep_weights),
-        on_evaluation=lambda e: console.print(f"epoch {e.epoch}: test accuracy {e.test_accuracy:.2f} %"),
-    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with registry.using(study.cards):
+        ended = attempt_trial(
+            store,
+            open_trial(store, spec, device),
+            Attempt(next_attempt(store, spec.trial_id)),
+            keeping_of(study, spec.kind),
+            on_evaluation=lambda e: console.print(f"epoch {e.epoch}: test accuracy {e.test_accuracy:.2f} %"),
+        )
     record_study(store, study.name, study.digest, study.resolved())
     for note in ended.notes:
         console.print(f"Note: {note}", markup=False)
     console.print(f"{spec.trial_id}: {ended.ending}")
 
 
-def _find(study: Study, trial: str) -> FinetuneSpec:
+def _find(study: Study, trial: str) -> AnySpec:
     found = [spec for spec in expand(study) if trial in (spec.trial_id, spec.trial_id.rsplit("-", 1)[1])]
     if not found:
         example = expand(study)[0].trial_id

@@ -9,9 +9,8 @@ from rich.live import Live
 
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
-from jobs.results import Failure, Launch, Store, done, quarantined, read_failures, read_launches
+from jobs.results import Failure, Launch, Store, all_done, quarantined, read_failures, read_launches
 from jobs.results.layout import log_key
-from jobs.specs import FinetuneSpec
 from jobs.study import Study
 
 _WATCH_SECONDS = 5.0
@@ -55,7 +54,7 @@ def status_of(store: Store, study: Study, now: datetime | None = None) -> Status
     launches = read_launches(store)
     live = [launch for launch in launches if launch.alive(now)]
     failures = read_failures(store)
-    finished = done(store, FinetuneSpec.kind) & planned
+    finished = all_done(store) & planned
     blocked = (quarantined(failures) & planned) - finished
     running = {trial for launch in live for trial in launch.in_flight} & planned - finished - blocked
     last = {failure.trial_id: failure for failure in failures}

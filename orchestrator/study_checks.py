@@ -1,10 +1,12 @@
 """Rules across the keys of a study, checked on the raw values so that they are reported beside other mistakes."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from jobs import registry
-from jobs.specs import ALL
+from jobs.errors import InvalidRequest
+from jobs.specs import ALL, NAME_PATTERN
 from orchestrator.yaml_lines import Location
 
 Found = Iterator[tuple[Location, str]]
@@ -12,8 +14,13 @@ Found = Iterator[tuple[Location, str]]
 
 def problems(raw: dict[str, Any]) -> Found:
     """Every broken rule with its place. Values of the wrong type are left to the model's own checks."""
-    yield from _known(raw, "source", registry.sources())
-    yield from _known(raw, "dataset", registry.datasets())
+    yield from _parts(raw)
+    yield from _own_cards(raw)
+    yield from _known(raw, ("grid", "source"), [*registry.sources(), *_mapping(raw, "sources")])
+    yield from _known(raw, ("grid", "dataset"), [*registry.datasets(), *_mapping(raw, "datasets")])
+    yield from _known(raw, ("pretrain", "source"), [*registry.sources(), *_mapping(raw, "sources")])
+    yield from _repeated(_items(raw, ("pretrain", "source")))
+    yield from _trainable(raw)
     for key in ("source", "dataset", "blocks"):
         yield from _repeated(_items(raw, ("grid", key)))
     yield from _sizes(raw)
@@ -29,10 +36,65 @@ def _items(raw: dict[str, Any], path: tuple[str, ...]) -> list[tuple[Location, A
     return [((*path, i), item) for i, item in enumerate(value)] if isinstance(value, list) else []
 
 
-def _known(raw: dict[str, Any], key: str, cards: dict[str, Any]) -> Found:
-    for location, name in _items(raw, ("grid", key)):
-        if isinstance(name, str) and name not in cards:
-            yield location, f"unknown {key} {name!r}; known: {', '.join(cards)}"
+def _parts(raw: dict[str, Any]) -> Found:
+    """A study fine-tunes (grid and schedule), makes sources (pretrain), or both."""
+    absent = [key for key in ("grid", "schedule") if not raw.get(key)]
+    if len(absent) == 2 and raw.get("pretrain"):
+        return
+    for key in absent:
+        if key not in raw or raw[key] is None:
+            yield (key,), "this key is required (a study that only makes sources has neither grid nor schedule)"
+        else:
+            yield (key,), f"this must not be empty; it is {raw[key]!r}"
+
+
+def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _known(raw: dict[str, Any], path: tuple[str, str], names: list[str]) -> Found:
+    for location, name in _items(raw, path):
+        if isinstance(name, str) and name not in names:
+            yield location, f"unknown {path[1]} {name!r}; known: {', '.join(dict.fromkeys(names))}"
+
+
+def _own_cards(raw: dict[str, Any]) -> Found:
+    """Own sources and datasets: names that are not taken, networks and datasets that are known."""
+    own = registry.cards_in_use()
+    for key, packaged, cards in (
+        ("sources", registry.packaged_sources(), own.sources),
+        ("datasets", registry.packaged_datasets(), own.datasets),
+    ):
+        for name in _mapping(raw, key):
+            if not re.fullmatch(NAME_PATTERN, str(name)):
+                yield (key, name), f"names are lower-case letters, digits, '.', '_' and '-'; it is {name!r}"
+            if name in packaged and cards.get(name) != packaged[name]:
+                yield (key, name), f"{name} stands for something else in the registry; choose another name"
+    for name, card in own.sources.items():
+        if card.architecture not in registry.architectures():
+            known = ", ".join(registry.architectures())
+            yield ("sources", name, "architecture"), f"unknown architecture {card.architecture!r}; known: {known}"
+        if card.pretrain is not None and card.trained_on not in registry.datasets():
+            known = ", ".join(registry.datasets())
+            yield ("sources", name, "trained_on"), f"unknown dataset {card.trained_on!r}; known: {known}"
+
+
+def _trainable(raw: dict[str, Any]) -> Found:
+    """Sources to be made must say how, and not be part of the package already."""
+    for location, name in _items(raw, ("pretrain", "source")):
+        card = registry.sources().get(name) if isinstance(name, str) else None
+        if card is not None and card.bundled:
+            yield location, f"the weights of {name} are part of the package; there is nothing to train"
+            continue
+        if card is None:
+            continue
+        try:
+            card.pretrain_spec()
+        except ValueError as error:
+            yield location, f"{name}: {error}"
+        except InvalidRequest as error:
+            yield location, str(error)
 
 
 def _repeated(items: list[tuple[Location, Any]]) -> Found:

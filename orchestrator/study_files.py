@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from jobs import registry
 from jobs.errors import InvalidRequest
-from jobs.specs import Contrast, Recipe
-from jobs.study import Grid, Resources, ScheduleRow, Study
+from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
+from jobs.specs import Contrast, PretrainRecipe, Recipe
+from jobs.study import Grid, Pretrain, Resources, ScheduleRow, Study
 from orchestrator import yaml_lines
 from orchestrator.study_checks import problems
 from orchestrator.yaml_lines import Document, Location
@@ -68,10 +70,22 @@ def parse_study(text: str, path: str) -> Study:
         study = Study.model_validate(document.value)
     except ValidationError as error:
         found += [Problem(tuple(item["loc"]), _message(dict(item))) for item in error.errors() if not _echo(dict(item))]
-    found += [Problem(location, message) for location, message in problems(document.value)]
+    with registry.using(study.cards if study else _cards(document.value)):
+        found += [Problem(location, message) for location, message in problems(document.value)]
     if found or study is None:
         raise InvalidRequest(_report(document, found))
     return study
+
+
+def _cards(raw: dict[str, Any]) -> Cards:
+    """What can be understood of a study's own sources and datasets, when not all of the study can."""
+    known = Cards()
+    for key in ("sources", "datasets"):
+        try:
+            known = known.model_copy(update={key: getattr(Cards.model_validate({key: raw.get(key, {})}), key)})
+        except ValidationError:
+            continue
+    return known
 
 
 def _report(document: Document, found: list[Problem]) -> str:
@@ -99,7 +113,8 @@ def _message(error: dict[str, Any]) -> str:
     if error["type"] == "string_pattern_mismatch":
         return f"names are lower-case letters, digits, '.', '_' and '-'; it is {error['input']!r}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{message[0].lower()}{message[1:]}; it is {error['input']!r}"
+    message = f"{message[0].lower()}{message[1:]}"
+    return f"{message}; it is {error['input']!r}" if location else message
 
 
 def _unknown_key(location: Location) -> str:
@@ -112,14 +127,25 @@ def _unknown_key(location: Location) -> str:
 
 def _section(location: Location) -> type[BaseModel]:
     """The model that a place in a study file is checked by."""
+    if not location:
+        return Study
+    if location[0] in ("sources", "pretrain") and len(location) > 1:
+        nested: dict[str, type[BaseModel]] = {
+            "recipe": PretrainRecipe,
+            "pretrain": Pretraining,
+            "resources": Resources,
+        }
+        return nested.get(str(location[-1]), SourceCard)
     sections: dict[str, type[BaseModel]] = {
+        "datasets": DatasetCard,
+        "pretrain": Pretrain,
         "grid": Grid,
         "schedule": ScheduleRow,
         "recipe": Recipe,
         "contrasts": Contrast,
         "resources": Resources,
     }
-    return sections[str(location[0])] if location else Study
+    return sections[str(location[0])]
 
 
 def _names() -> str:

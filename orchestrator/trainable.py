@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from ray import tune
 
-from jobs.attempts import Ending, Keeping, attempt_trial
+from jobs import registry
+from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.records import Attempt
 from jobs.results import next_attempt, open_store
-from jobs.specs import FinetuneSpec
+from jobs.specs import from_plain
 from orchestrator.failures import record_error
 from orchestrator.outcomes import Outcome, State
 from orchestrator.stopping import NodeDraining, StopWatcher
@@ -17,8 +18,8 @@ from orchestrator.stopping import NodeDraining, StopWatcher
 class TrialActor(tune.Trainable):
     """Runs the trials of its configuration; a trial's own error is an outcome, not a crash.
 
-    Configuration: ``job``, with ``trials`` (list of specs as dictionaries), ``root``, ``launch``, ``checkpoint_every``
-    (epochs) and ``keep_weights``.
+    Configuration: ``job``, with ``trials`` (specs as plain values), ``root``, ``launch``, ``cards`` (what the study
+    knows besides the registry) and ``keeping`` (as ``Keeping``'s fields).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -35,15 +36,19 @@ class TrialActor(tune.Trainable):
         Raises:
             NodeDraining: when the node goes away, so that Tune does not reuse this actor.
         """
+        with registry.using(registry.Cards.model_validate(self._job["cards"])):
+            return {"done": True, "outcomes": self._run_all()}
+
+    def _run_all(self) -> dict[str, dict[str, object]]:
         store = open_store(self._job["root"])
         stop = StopWatcher(self._job["launch"])
-        keeping = Keeping(self._job["checkpoint_every"], self._job["keep_weights"])
+        keeping = Keeping(**self._job["keeping"])
         outcomes = {}
-        for plain in self._job["trials"]:
-            spec = FinetuneSpec.model_validate(plain)
+        for values in self._job["trials"]:
+            spec = from_plain(values)
             attempt = Attempt(next_attempt(store, spec.trial_id), self._job["launch"])
             try:
-                ended = attempt_trial(store, spec, attempt, _device(), keeping, stop)
+                ended = attempt_trial(store, open_trial(store, spec, _device()), attempt, keeping, stop)
                 state = State.DONE if ended.ending is Ending.COMMITTED else State.STOPPED
                 outcome = Outcome(state, tuple(ended.notes))
             except Exception as error:  # noqa: BLE001  # whatever a trial raises is that trial's failure, not the actor's
@@ -51,7 +56,7 @@ class TrialActor(tune.Trainable):
             if stop.draining and outcome.state is State.STOPPED:
                 raise NodeDraining(f"node of {spec.trial_id} drains")
             outcomes[spec.trial_id] = outcome.plain()
-        return {"done": True, "outcomes": outcomes}
+        return outcomes
 
 
 def _device() -> torch.device:

@@ -10,7 +10,7 @@ import ray
 from ray import tune
 
 from jobs.errors import InvalidRequest
-from jobs.specs import FinetuneSpec
+from jobs.specs import AnySpec, plain
 from jobs.study import Resources
 from orchestrator.trainable import TrialActor
 from orchestrator.watch import Observer, StopWhenAsked, Watch
@@ -86,13 +86,13 @@ def largest_multiple(share: Share) -> int:
     return max((int(min(node.get(name, 0) / amount for name, amount in share.items())) for node in _nodes()), default=0)
 
 
-def run_round(trials: Sequence[FinetuneSpec], job: dict[str, Any], share: Share, watch: Watch) -> None:
+def run_round(trials: Sequence[AnySpec], job: dict[str, Any], share: Share, watch: Watch) -> None:
     """Run the trials through one Tuner; what became of them is in ``watch`` and in the results root.
 
     Args:
-        job: what every actor is told besides its trials: ``root``, ``launch``, ``checkpoint_every``, ``keep_weights``.
+        job: what every actor is told besides its trials: see ``TrialActor``.
     """
-    jobs = [{"trials": [spec.model_dump(mode="json")], **job} for spec in trials]
+    jobs = [{"trials": [plain(spec)], **job} for spec in trials]
     with tempfile.TemporaryDirectory(prefix="deltasweep-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),

@@ -10,7 +10,7 @@ from ray import tune
 from ray.exceptions import RayTaskError
 
 from jobs.results import Store
-from jobs.specs import FinetuneSpec
+from jobs.specs import from_plain
 from orchestrator.failures import record_crash
 from orchestrator.outcomes import Outcome, State
 from orchestrator.retries import all_fail_alike
@@ -136,7 +136,7 @@ class Observer(tune.Callback):
 
 
 def _trials_of(tune_trial: Any) -> tuple[str, ...]:
-    return tuple(FinetuneSpec.model_validate(spec).trial_id for spec in tune_trial.config["job"]["trials"])
+    return tuple(from_plain(spec).trial_id for spec in tune_trial.config["job"]["trials"])
 
 
 def _last_error(tune_trial: Any) -> BaseException:

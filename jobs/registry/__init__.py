@@ -4,16 +4,19 @@ A card says what a name stands for; it holds enough for a study to be checked an
 that has neither the weights nor the images.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
 
 from jobs.errors import InvalidRequest
-from jobs.specs import Constraint, PretrainSpec, Sgd, ThreatModel
+from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel
 
 T = TypeVar("T")
 
@@ -35,12 +38,14 @@ class Architecture(Card):
 
 
 class Pretraining(Card):
-    """How ``deltasweep models train`` makes a source, beyond what its card says already."""
+    """How DeltaSweep makes a source, beyond what its card says already."""
 
     seed: int
     epochs: int
     steps: int
     step_scale: float = 2.5
+    start: Literal["zero", "random"] = "zero"
+    recipe: PretrainRecipe = PretrainRecipe()
 
 
 class SourceCard(Card):
@@ -70,6 +75,7 @@ class SourceCard(Card):
             epsilon=self.epsilon,
             steps=self.pretrain.steps,
             step_scale=self.pretrain.step_scale,
+            start=self.pretrain.start,
         )
         return PretrainSpec(
             architecture=self.architecture,
@@ -77,7 +83,7 @@ class SourceCard(Card):
             threat=threat,
             seed=self.pretrain.seed,
             epochs=self.pretrain.epochs,
-            recipe=Sgd(),
+            recipe=self.pretrain.recipe,
         )
 
 
@@ -109,14 +115,65 @@ def architectures() -> dict[str, Architecture]:
     return TypeAdapter(dict[str, Architecture]).validate_python(_read("sources.yaml")["architectures"])
 
 
+def _named(cards: object) -> object:
+    """A card's name is its key in the mapping."""
+    return (
+        {n: {**c, "name": n} if isinstance(c, dict) else c for n, c in cards.items()}
+        if isinstance(cards, dict)
+        else cards
+    )
+
+
+SourceCards = Annotated[dict[str, SourceCard], BeforeValidator(_named)]
+DatasetCards = Annotated[dict[str, DatasetCard], BeforeValidator(_named)]
+
+
+class Cards(Card):
+    """Source models and datasets that a study brings along, besides the packaged ones."""
+
+    sources: SourceCards = {}
+    datasets: DatasetCards = {}
+
+
+_NONE = Cards()
+_in_use: ContextVar[Cards] = ContextVar("cards of the study at hand", default=_NONE)
+
+
+@contextmanager
+def using(cards: Cards) -> Iterator[None]:
+    """Know these cards, too, inside the block."""
+    token = _in_use.set(cards)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+def cards_in_use() -> Cards:
+    """The cards known besides the packaged ones."""
+    return _in_use.get()
+
+
 @cache
-def sources() -> dict[str, SourceCard]:
+def packaged_sources() -> dict[str, SourceCard]:
     return {name: SourceCard(name=name, **card) for name, card in _read("sources.yaml")["sources"].items()}
 
 
 @cache
-def datasets() -> dict[str, DatasetCard]:
+def packaged_datasets() -> dict[str, DatasetCard]:
     return {name: DatasetCard(name=name, **card) for name, card in _read("datasets.yaml").items()}
+
+
+def sources() -> dict[str, SourceCard]:
+    """All known source models: the packaged ones and those in use."""
+    own = _in_use.get().sources
+    return packaged_sources() | own if own else packaged_sources()
+
+
+def datasets() -> dict[str, DatasetCard]:
+    """All known datasets: the packaged ones and those in use."""
+    own = _in_use.get().datasets
+    return packaged_datasets() | own if own else packaged_datasets()
 
 
 def source(name: str) -> SourceCard:

@@ -8,8 +8,8 @@ from jobs.results.local_store import LocalStore
 from jobs.results.opening import open_store, require_root, require_writable
 from jobs.results.parquet import Problem
 from jobs.results.pins import pin, require_pin
-from jobs.results.reader import DamagedIndexWarning, done, read_trials, uncovered
-from jobs.results.schema import Role, comparable_columns, schema
+from jobs.results.reader import DamagedIndexWarning, all_done, done, read_trials, uncovered
+from jobs.results.schema import Role, comparable_columns, kinds, schema
 from jobs.results.store import Store
 from jobs.results.studies import StudyRecord, record_study, recorded_studies
 from jobs.results.verify import Finding, verify
@@ -27,10 +27,12 @@ __all__ = [
     "Role",
     "Store",
     "StudyRecord",
+    "all_done",
     "commit",
     "compact",
     "comparable_columns",
     "done",
+    "kinds",
     "next_attempt",
     "open_store",
     "pin",

@@ -17,7 +17,7 @@ from jobs.errors import DamagedFile
 from jobs.results.index import read_compacted, read_index
 from jobs.results.layout import trial_id_at, trials_prefix
 from jobs.results.parquet import DamagedResult, Problem, decode_trial
-from jobs.results.schema import schema
+from jobs.results.schema import kinds, schema
 from jobs.results.store import Store, require_present
 
 _READERS = 16  # threads; reading small files waits more than it computes
@@ -31,6 +31,11 @@ def done(store: Store, kind: str) -> set[str]:
     """The ids of the finished trials of a kind, by their file names alone; files of other names count for nothing."""
     ids = (trial_id_at(key, kind) for key in store.keys(trials_prefix(kind)))
     return {trial_id for trial_id in ids if trial_id is not None}
+
+
+def all_done(store: Store) -> set[str]:
+    """The ids of the finished trials of every kind."""
+    return {trial_id for kind in kinds() for trial_id in done(store, kind)}
 
 
 def uncovered(store: Store, kind: str) -> int:

@@ -69,9 +69,47 @@ FINETUNE_COLUMNS: tuple[Column, ...] = (
     Column("packages", _TEXT, _M, "versions of packages, JSON", nullable=True),
 )
 
-_COLUMNS: dict[str, tuple[Column, ...]] = {"finetune": FINETUNE_COLUMNS}
+_MEASURED = tuple(column for column in FINETUNE_COLUMNS if column.role is Role.MEASURED)
 
-VERSIONS: dict[str, int] = {"finetune": 1}
+PRETRAIN_COLUMNS: tuple[Column, ...] = (
+    Column("trial_id", _TEXT, _I, "readable prefix and hash of the spec"),
+    Column("architecture", _TEXT, _I, "network"),
+    Column("dataset", _TEXT, _I, "dataset that the source is trained on"),
+    Column("constraint", _TEXT, _I, "ball that images are perturbed in: none, l2, linf, gaussian"),
+    Column("epsilon", _FLOAT, _I, "its radius, images in [0, 1]"),
+    Column("steps", _INT, _I, "k of PGD(k); 0: no search"),
+    Column("step_scale", _FLOAT, _I, "c in alpha = c * epsilon / k"),
+    Column("start", _TEXT, _I, "where the search starts: zero, random"),
+    Column("seed", _INT, _I, "seed of every random choice of the trial"),
+    Column("epochs", _INT, _I, "length of the trial", "epochs"),
+    Column("recipe", _TEXT, _I, "digest of the recipe"),
+    Column("recipe_json", _TEXT, _I, "the recipe as canonical JSON"),
+    Column("numerics", _INT, _I, "version of the kind's numbers"),
+    Column("origin", _TEXT, _I, "run: by DeltaSweep"),
+    Column("epoch", _INT, _I, "the numbers are those after this epoch, from 1", "epochs"),
+    Column("images_used", _INT, _N, "training images", "images"),
+    Column("test_images", _INT, _N, "images in the test set", "images"),
+    Column("test_accuracy", _FLOAT, _N, "accuracy on the whole test set", "percent"),
+    Column("test_loss", _FLOAT, _N, "mean cross-entropy on the whole test set", "nats"),
+    Column(
+        "adversarial_accuracy",
+        _FLOAT,
+        _N,
+        "accuracy on the test set under PGD(20) in the source's own ball; after the last epoch",
+        "percent",
+        nullable=True,
+    ),
+    Column("train_accuracy", _FLOAT, _N, "running accuracy over the epoch's perturbed batches", "percent"),
+    Column("train_loss", _FLOAT, _N, "running mean cross-entropy over the epoch's perturbed batches", "nats"),
+    Column("learning_rate", _FLOAT, _N, "during this epoch"),
+    Column("dataset_sha256", _TEXT, _N, "of the dataset's images and labels"),
+    Column("trained_sha256", _TEXT, _N, "of the trained network's safetensors file"),
+    *_MEASURED,
+)
+
+_COLUMNS: dict[str, tuple[Column, ...]] = {"finetune": FINETUNE_COLUMNS, "pretrain": PRETRAIN_COLUMNS}
+
+VERSIONS: dict[str, int] = {"finetune": 1, "pretrain": 1}
 """Raised whenever a kind's columns change; every file says which version it was written with."""
 
 KIND_KEY, VERSION_KEY = "deltasweep_kind", "deltasweep_schema"

@@ -148,6 +148,8 @@ def _pins(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
     pinned: dict[str, str | None] = {}
     for trial in trials:
         for folder, name_column, digest_column in _PINNED:
+            if name_column not in trial.table.column_names or digest_column not in trial.table.column_names:
+                continue
             name, digest = trial.table[name_column][0].as_py(), trial.table[digest_column][0].as_py()
             key = f"{folder}/{name}.json"
             if key not in pinned:

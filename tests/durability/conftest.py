@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.attempts import Keeping, attempt_trial
+from jobs.attempts import Keeping, attempt_trial, open_trial
 from jobs.records import Attempt
 from jobs.results import open_store
 from tests.durability.clusters import TestCluster
@@ -88,5 +88,5 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     sweep = Sweep(folder, {})
     store = open_store(str(sweep.root))
     for spec in sweep.specs.values():
-        attempt_trial(store, spec, Attempt(), torch.device("cpu"), Keeping(CHECKPOINT_EVERY))
+        attempt_trial(store, open_trial(store, spec, torch.device("cpu")), Attempt(), Keeping(CHECKPOINT_EVERY))
     return rows(sweep.root)

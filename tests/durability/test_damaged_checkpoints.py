@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.attempts import Ending, Keeping, attempt_trial
+from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.records import Attempt
 from jobs.results import open_store
 from tests.durability.conftest import Rows
@@ -70,6 +70,7 @@ def _interrupt(sweep: Sweep, trial: str) -> None:
         return asked > 4 * sweep.batches_an_epoch(trial) + 4
 
     store = open_store(str(sweep.root))
-    ended = attempt_trial(store, sweep.specs[trial], Attempt(), torch.device("cpu"), Keeping(CHECKPOINT_EVERY), stop)
+    opened = open_trial(store, sweep.specs[trial], torch.device("cpu"))
+    ended = attempt_trial(store, opened, Attempt(), Keeping(CHECKPOINT_EVERY), stop)
     assert ended.ending is Ending.STOPPED
     assert len(sweep.checkpoints(trial)) == 2

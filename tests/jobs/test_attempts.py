@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load
 
 from jobs import attempts
-from jobs.attempts import Ending, Keeping, attempt_trial
+from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.checkpoints import restore_checkpoint
 from jobs.errors import ResultsConflict
-from jobs.finetune import Finetuning, open_finetuning
+from jobs.finetune import Finetuning
 from jobs.records import Attempt
 from jobs.results import Store, comparable_columns, done, open_store, pin, read_trials
 from jobs.results.layout import checkpoints_prefix, trained_weights_key
@@ -56,7 +56,7 @@ def checkpoints(store: Store, spec: FinetuneSpec) -> list[str]:
 
 
 def run(store: Store, spec: FinetuneSpec) -> None:
-    assert attempt_trial(store, spec, Attempt(), CPU, NEVER).ending is Ending.COMMITTED
+    assert attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER).ending is Ending.COMMITTED
 
 
 @pytest.mark.parametrize("calls", range(1, 17))
@@ -65,11 +65,11 @@ def test_stopped_at_any_batch_and_gone_on_gives_the_same_numbers(
 ) -> None:
     undisturbed, stopped = open_store(tmp_path / "a"), open_store(tmp_path / "b")
     run(undisturbed, spec)
-    first = attempt_trial(stopped, spec, Attempt(1), CPU, NEVER, stop_after(calls))
+    first = attempt_trial(stopped, open_trial(stopped, spec, CPU), Attempt(1), NEVER, stop_after(calls))
     assert first.ending is (Ending.STOPPED if calls <= 15 else Ending.COMMITTED)
     assert len(checkpoints(stopped, spec)) == (0 if calls in (1, 16) else 1)
     if first.ending is Ending.STOPPED:
-        assert attempt_trial(stopped, spec, Attempt(2), CPU, NEVER).ending is Ending.COMMITTED
+        assert attempt_trial(stopped, open_trial(stopped, spec, CPU), Attempt(2), NEVER).ending is Ending.COMMITTED
     columns = comparable_columns("finetune")
     left, right = (read_trials(store, "finetune").select(columns) for store in (undisturbed, stopped))
     assert left.equals(right)
@@ -87,9 +87,9 @@ def test_a_checkpoint_holds_everything_that_training_changes(spec: FinetuneSpec,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempts, "save_checkpoint", save)
-        attempt_trial(store, spec, Attempt(), CPU, NEVER, stop_after(9))
+        attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER, stop_after(9))
     (before,) = kept
-    after = open_finetuning(spec, CPU)
+    after = open_trial(store, spec, CPU)
     assert restore_checkpoint(store, after) == []
     for name, tensor in before.network.state_dict().items():
         assert torch.equal(tensor, after.network.state_dict()[name]), name
@@ -111,7 +111,7 @@ def test_checkpoints_come_at_the_interval_and_the_last_two_are_kept(
         seen.append((trial.position, len(checkpoints(where, spec))))
 
     monkeypatch.setattr(attempts, "save_checkpoint", save)
-    attempt_trial(store, spec, Attempt(), CPU, Keeping(checkpoint_every=1))
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1))
     assert seen == [((2, 0), 1), ((3, 0), 2), ((4, 0), 2), ((5, 0), 2)]
 
 
@@ -122,12 +122,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     root, reference = tmp_path / "root", open_store(tmp_path / "reference")
     store = open_store(root)
     run(reference, spec)
-    attempt_trial(store, spec, Attempt(), CPU, Keeping(checkpoint_every=1), stop_after(14))
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1), stop_after(14))
     older, newest = checkpoints(store, spec)
     data = (root / newest).read_bytes()
     other = spec.model_copy(update={"seed": 20_100_000})
     if damage == "other-trial":
-        attempt_trial(store, other, Attempt(), CPU, NEVER, stop_after(14))
+        attempt_trial(store, open_trial(store, other, CPU), Attempt(), NEVER, stop_after(14))
         (foreign,) = checkpoints(store, other)
         (root / newest).unlink()
         newest = newest.rsplit("/", 1)[0] + "/" + foreign.rsplit("/", 1)[1]
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         middle = len(data) // 2
         flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
         (root / newest).write_bytes({"flip": flipped, "cut": data[:middle], "empty": b""}[damage])
-    ended = attempt_trial(store, spec, Attempt(2), CPU, NEVER)
+    ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(2), NEVER)
     assert ended.ending is Ending.COMMITTED
     (note,) = ended.notes
     assert newest in note
@@ -146,8 +146,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 
 
 def test_kept_weights_are_the_trained_network(spec: FinetuneSpec, store: Store) -> None:
-    attempt_trial(store, spec, Attempt(), CPU, Keeping(checkpoint_every=10, weights=True))
-    trial = open_finetuning(spec, CPU)
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=10, weights=True))
+    trial = open_trial(store, spec, CPU)
     trial.advance()
     kept = load(store.read(trained_weights_key(spec.trial_id)))
     trained = trial.network.resnet.state_dict()
@@ -158,5 +158,5 @@ def test_kept_weights_are_the_trained_network(spec: FinetuneSpec, store: Store) 
 def test_other_weights_under_a_pinned_name_are_refused_before_training(spec: FinetuneSpec, store: Store) -> None:
     pin(store, "sources", spec.source, "0" * 64)
     with pytest.raises(ResultsConflict, match="another results root"):
-        attempt_trial(store, spec, Attempt(), CPU, NEVER, lambda: pytest.fail("training began"))
+        attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER, lambda: pytest.fail("training began"))
     assert done(store, "finetune") == set()

@@ -2,20 +2,28 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import RandomResizedCrop
 
 import jobs.pretrain
 from jobs import registry, source_training
-from jobs.attacks import perturb
+from jobs.attacks import draw_noise, perturb
+from jobs.attempts import Ending, Keeping, attempt_trial
+from jobs.crops import _window, random_resized_crops
 from jobs.data.datasets import Dataset
 from jobs.networks import Network
-from jobs.pretrain import EpochReport, adversarial_accuracy, build, pretrain
-from jobs.registry import Pretraining, SourceCard
-from jobs.specs import Constraint, PretrainSpec, Sgd, ThreatModel
+from jobs.pretrain import PretrainEvaluation, Pretraining, adversarial_accuracy, build
+from jobs.records import Attempt
+from jobs.registry import SourceCard
+from jobs.replicas import ReplicaFailure, Replicas
+from jobs.results import open_store, read_trials, verify
+from jobs.results.layout import trained_weights_key
+from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, Sgd, ThreatModel
 from jobs.weights import load_source
 from tests.jobs.support import CPU, same_kind_of_device
 
@@ -25,20 +33,21 @@ LINF = ThreatModel(constraint=Constraint.LINF, epsilon=8 / 255, steps=2)
 GAUSSIAN = ThreatModel(constraint=Constraint.GAUSSIAN, epsilon=1.0)
 
 
-def pretrain_spec(threat: ThreatModel = L2, epochs: int = 1, seed: int = 3, **recipe: float) -> PretrainSpec:
+def pretrain_spec(threat: ThreatModel = L2, epochs: int = 1, seed: int = 3, **recipe: object) -> PretrainSpec:
     return PretrainSpec(
         architecture="resnet35-w8",
         dataset="digits",
         threat=threat,
         seed=seed,
         epochs=epochs,
-        recipe=Sgd.model_validate({"batch_size": 16, **recipe}),
+        recipe=PretrainRecipe.model_validate({"batch_size": 16, **recipe}),
     )
 
 
-def trained(spec: PretrainSpec, data: Dataset) -> tuple[Network, list[EpochReport]]:
-    reports: list[EpochReport] = []
-    return pretrain(spec, data, CPU, reports.append), reports
+def trained(spec: PretrainSpec, data: Dataset) -> tuple[Network, list[PretrainEvaluation]]:
+    trial = Pretraining(spec, data, CPU)
+    trial.advance()
+    return trial.network.eval(), [evaluation._replace(seconds=0) for evaluation in trial.evaluations]
 
 
 def same_network(left: nn.Module, right: nn.Module) -> bool:
@@ -98,11 +107,6 @@ def test_training_lowers_the_loss(few_digits: Dataset) -> None:
     assert reports[-1].train_accuracy > reports[0].train_accuracy
 
 
-def test_the_network_comes_back_in_evaluation_mode(few_digits: Dataset) -> None:
-    network, _ = trained(pretrain_spec(NONE), few_digits)
-    assert not any(module.training for module in network.modules())
-
-
 def test_attacks_see_evaluation_mode_and_training_sees_their_images(
     few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,9 +114,9 @@ def test_attacks_see_evaluation_mode_and_training_sees_their_images(
     attacked: list[tuple[bool, Tensor]] = []
 
     def spy(
-        model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, threat: ThreatModel, rng: torch.Generator
+        model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, threat: ThreatModel, noise: Tensor | None
     ) -> Tensor:
-        moved = perturb(model, images_NCHW, labels_N, threat, rng)
+        moved = perturb(model, images_NCHW, labels_N, threat, noise)
         attacked.append((model.training, moved))
         return moved
 
@@ -126,6 +130,7 @@ def test_attacks_see_evaluation_mode_and_training_sees_their_images(
         return forward(self, images_NCHW)
 
     monkeypatch.setattr(Network, "forward", remember)
+    monkeypatch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)
     network, _ = trained(pretrain_spec(L2), few_digits)
     assert [training for training, _ in attacked] == [False] * 4
     assert all(torch.equal(moved, seen) for (_, moved), seen in zip(attacked, trained_on, strict=True))
@@ -135,14 +140,15 @@ def test_attacks_see_evaluation_mode_and_training_sees_their_images(
 def test_every_batch_of_every_epoch_has_noise_of_its_own(few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
 
-    def spy(
-        model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, threat: ThreatModel, rng: torch.Generator
-    ) -> Tensor:
+    def spy(threat: ThreatModel, shape: tuple[int, ...], rng: torch.Generator) -> Tensor | None:
         seeds.append(rng.initial_seed())
-        return images_NCHW
+        return draw_noise(threat, shape, rng)
 
-    monkeypatch.setattr(jobs.pretrain, "perturb", spy)
-    trained(pretrain_spec(GAUSSIAN, epochs=3), few_digits)
+    trial = Pretraining(pretrain_spec(GAUSSIAN, epochs=3), few_digits, CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.pretrain, "draw_noise", spy)
+        patch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)
+        trial.advance()
     assert len(seeds) == len(set(seeds)) == 3 * 4
 
 
@@ -169,6 +175,149 @@ def test_golden_losses(threat: ThreatModel, golden_digits: Dataset) -> None:
         assert losses[0] == pytest.approx(expected[0], rel=1e-3)
 
 
+# --- pauses ---
+
+
+@pytest.mark.parametrize("threat", [L2, GAUSSIAN], ids=lambda threat: threat.constraint.value)
+def test_a_source_stopped_at_any_batch_and_gone_on_with_is_the_same(
+    threat: ThreatModel, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)
+    spec = pretrain_spec(threat, epochs=2, transforms="random-resized-crop")
+    whole, evaluations = trained(spec, few_digits)
+    for stop in range(1, 8):
+        before = Pretraining(spec, few_digits, CPU)
+        before.advance(counted(stop))
+        after = Pretraining(spec, few_digits, CPU)
+        after.restore(
+            before.tensors(),
+            epoch=before.epoch,
+            batch=before.batch,
+            tally=before.tally,
+            evaluations=before.evaluations,
+            seconds=before.seconds,
+        )
+        after.advance()
+        assert same_network(whole, after.network)
+        assert [evaluation._replace(seconds=0) for evaluation in after.evaluations] == evaluations
+
+
+def counted(batches: int) -> Callable[[], bool]:
+    """A pause after so many batches."""
+    left = [batches + 1]
+
+    def pause() -> bool:
+        left[0] -= 1
+        return left[0] == 0
+
+    return pause
+
+
+def test_adversarial_accuracy_is_measured_after_the_last_epoch(few_digits: Dataset) -> None:
+    _, evaluations = trained(pretrain_spec(GAUSSIAN, epochs=2), few_digits)
+    assert [evaluation.adversarial_accuracy is None for evaluation in evaluations] == [True, False]
+    assert trained(pretrain_spec(NONE), few_digits)[1][0].adversarial_accuracy is None
+
+
+def test_a_source_is_committed_with_its_weights(few_digits: Dataset, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "root")
+    trial = Pretraining(pretrain_spec(L2, epochs=2), few_digits, CPU)
+    assert attempt_trial(store, trial, Attempt(), Keeping(1, 3)).ending is Ending.COMMITTED
+    table = read_trials(store, "pretrain")
+    assert table["epoch"].to_pylist() == [1, 2]
+    assert set(table["constraint"].to_pylist()) == {"l2"}
+    data = store.read(trained_weights_key(trial.spec.trial_id))
+    assert set(table["trained_sha256"].to_pylist()) == {hashlib.sha256(data).hexdigest()}
+    assert [f for f in verify(store) if not f.problem.harmless] == []
+    again = Pretraining(pretrain_spec(L2, epochs=2), few_digits, CPU)
+    attempt_trial(store, again, Attempt(2), Keeping(1))
+    assert list(store.keys("conflicts")) == [], "the same numbers, so no conflict"
+
+
+# --- replicas ---
+
+
+def replicated(data: Dataset, recipe: dict[str, object], stops: Sequence[int] = ()) -> Pretraining:
+    """A source made by two processes, stopped and gone on with where asked."""
+    spec = pretrain_spec(L2, epochs=2, replicas=2, **recipe)
+    trial = Pretraining(spec, data, CPU)
+    for stop in stops:
+        trial.advance(counted(stop))
+        new = Pretraining(spec, data, CPU)
+        trial = new.restore(
+            trial.tensors(),
+            epoch=trial.epoch,
+            batch=trial.batch,
+            tally=trial.tally,
+            evaluations=trial.evaluations,
+            seconds=trial.seconds,
+        )
+    trial.advance()
+    return trial
+
+
+@pytest.mark.timeout(120)
+def test_two_replicas_make_one_source_wherever_it_was_stopped(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 digits in batches of 111: a last batch of one image, which the second replica does not count."""
+    monkeypatch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)
+    recipe: dict[str, object] = {"batch_size": 111, "learning_rate": 0.01}
+    whole = replicated(digits, recipe)
+    parts = replicated(digits, recipe, stops=(4,))
+    assert same_network(whole.network, parts.network)
+    assert [e._replace(seconds=0) for e in whole.evaluations] == [e._replace(seconds=0) for e in parts.evaluations]
+    alone, evaluations = trained(pretrain_spec(L2, epochs=2, **recipe), digits)
+    assert not same_network(alone, whole.network), "BatchNorm sees half a batch"
+    assert whole.evaluations[-1].train_loss == pytest.approx(evaluations[-1].train_loss, rel=0.1)
+
+
+def test_parts_of_a_batch() -> None:
+    """Every image once; a replica without one does the first and counts nothing."""
+    for count, images in ((1, 7), (2, 7), (3, 7), (4, 2)):
+        parts = [Replicas(rank, count).part_of(images) for rank in range(count)]
+        counted_images = [i for part in parts if part.weight for i in range(images)[part.images]]
+        assert counted_images == list(range(images))
+        assert sum(part.weight for part in parts) == pytest.approx(1)
+        assert all(len(range(images)[part.images]) for part in parts)
+
+
+@pytest.mark.timeout(120)
+def test_a_replica_that_cannot_begin_is_named_with_what_it_said(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.replicas._MODULE", "jobs.no_such_module")
+    with pytest.raises(ReplicaFailure, match="no_such_module"):
+        Pretraining(pretrain_spec(replicas=2), few_digits, CPU).advance()
+
+
+# --- crops ---
+
+
+def test_crops_are_of_the_images_and_drawn_from_the_generator(digits: Dataset) -> None:
+    images = digits.train.images_NCHW[:8]
+    first, again, other = (random_resized_crops(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape == images.shape
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_windows_have_the_areas_and_ratios_of_torchvision() -> None:
+    """Against torchvision's own draws: the same ranges, and nearly the same means."""
+    rng = torch.Generator().manual_seed(0)
+    ours = torch.tensor([_window(224, 224, rng) for _ in range(4000)], dtype=torch.float64)
+    torch.manual_seed(0)
+    image = torch.zeros(3, 224, 224)
+    theirs = torch.tensor(
+        [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)], dtype=torch.float64
+    )
+    for windows in (ours, theirs):
+        assert (windows[:, 0] + windows[:, 2]).max() <= 224
+        assert (windows[:, 1] + windows[:, 3]).max() <= 224
+    for column in range(4):
+        error = theirs[:, column].std() / 4000**0.5
+        assert abs(ours[:, column].mean() - theirs[:, column].mean()) < 5 * error
+
+
 # --- adversarial accuracy ---
 
 
@@ -193,7 +342,7 @@ def test_adversarial_accuracy_is_not_above_the_clean_one(network: Network, few_d
 def test_adversarial_accuracy_is_that_of_the_attacked_images(network: Network, few_digits: Dataset) -> None:
     threat = ThreatModel(constraint=Constraint.L2, epsilon=0.6, steps=3)
     x_NCHW = few_digits.train.images_NCHW.float().div(255).expand(-1, 3, -1, -1)
-    moved = perturb(network, x_NCHW, few_digits.train.labels_N, threat, torch.Generator())
+    moved = perturb(network, x_NCHW, few_digits.train.labels_N, threat)
     with torch.no_grad():
         right = (network(moved).argmax(1) == few_digits.train.labels_N).float().mean()
     found = adversarial_accuracy(network, few_digits.train, threat, Sgd(), CPU)
@@ -251,10 +400,10 @@ def tiny_source(few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> SourceC
             "epsilon": "4/255",
             "mean": [0.3050] * 3,
             "std": [0.3753] * 3,
-            "pretrain": Pretraining(seed=5, epochs=1, steps=1),
+            "pretrain": {"seed": 5, "epochs": 1, "steps": 1},
         }
     )
-    monkeypatch.setitem(registry.sources(), "tiny", card)
+    monkeypatch.setitem(registry.packaged_sources(), "tiny", card)
     monkeypatch.setattr(source_training, "load_dataset", lambda *_: few_digits)
     return card
 
@@ -262,18 +411,18 @@ def tiny_source(few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> SourceC
 def test_training_a_source_writes_weights_and_card(
     tiny_source: SourceCard, few_digits: Dataset, tmp_path: Path
 ) -> None:
-    reports: list[EpochReport] = []
+    reports: list[PretrainEvaluation] = []
     out = tmp_path / "home" / "weights"
-    path = source_training.train_source("tiny", out, on_epoch=reports.append)
+    path = source_training.train_source("tiny", out, on_evaluation=reports.append)
     card = json.loads((out / "tiny.json").read_text(encoding="utf-8"))
     assert path == out / "tiny.safetensors"
-    assert sorted(file.name for file in out.iterdir()) == ["tiny.json", "tiny.safetensors"]
+    assert sorted(file.name for file in out.iterdir()) == ["tiny.json", "tiny.safetensors", "training"]
     assert card["name"] == "tiny"
     assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert PretrainSpec.model_validate(card["spec"]) == tiny_source.pretrain_spec()
     assert card["trial_id"] == tiny_source.pretrain_spec().trial_id
     assert card["dataset_sha256"] == few_digits.sha256
-    assert card["training"] == [report._asdict() for report in reports]
+    assert card["training"] == [evaluation._asdict() for evaluation in reports]
     assert [(attack["constraint"], attack["epsilon"], attack["steps"]) for attack in card["adversarial_accuracy"]] == [
         ("linf", 4 / 255, 20)
     ]
@@ -292,7 +441,7 @@ def test_a_trained_source_loads_as_the_network_that_was_trained(
     assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in network.resnet.state_dict().items())
 
 
-def trained_from_card(card: SourceCard, data: Dataset) -> tuple[Network, list[EpochReport]]:
+def trained_from_card(card: SourceCard, data: Dataset) -> tuple[Network, list[PretrainEvaluation]]:
     return trained(card.pretrain_spec(), data)
 
 

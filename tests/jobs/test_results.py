@@ -13,7 +13,7 @@ from jobs import registry
 from jobs.canonical import canonical_json
 from jobs.data.datasets import Dataset
 from jobs.errors import DamagedFile, InvalidRequest, ResultsConflict
-from jobs.records import Attempt, commit_finetuning, rows
+from jobs.records import Attempt, commit_trial, rows
 from jobs.results import (
     Committed,
     Role,
@@ -357,22 +357,22 @@ def test_committing_a_trial_pins_its_source_and_dataset(
     store: Store, weights: SourceWeights, other_weights: SourceWeights, few_digits: Dataset
 ) -> None:
     trial = finetuned(finetune_spec(epochs=1), weights, few_digits)
-    assert commit_finetuning(store, trial, Attempt()) is Committed.NEW
+    assert commit_trial(store, trial, Attempt()) is Committed.NEW
     assert done(store, "finetune") == {trial.spec.trial_id}
     other = finetuned(finetune_spec(epochs=1, seed=8), other_weights, few_digits)
     with pytest.raises(ResultsConflict, match="fmnist_l2_eps1"):
-        commit_finetuning(store, other, Attempt())
+        commit_trial(store, other, Attempt())
     changed = finetuned(finetune_spec(epochs=1, seed=8), weights, few_digits._replace(sha256="0" * 64))
     with pytest.raises(ResultsConflict, match="digits"):
-        commit_finetuning(store, changed, Attempt())
+        commit_trial(store, changed, Attempt())
     assert done(store, "finetune") == {trial.spec.trial_id}, "a refused trial leaves nothing"
 
 
 def test_committing_a_trial_twice(store: Store, weights: SourceWeights, few_digits: Dataset) -> None:
     spec = finetune_spec(epochs=1)
-    commit_finetuning(store, finetuned(spec, weights, few_digits), Attempt())
+    commit_trial(store, finetuned(spec, weights, few_digits), Attempt())
     again = finetuned(spec, weights, few_digits)
-    assert commit_finetuning(store, again, Attempt(number=2)) is Committed.ALREADY_THERE
+    assert commit_trial(store, again, Attempt(number=2)) is Committed.ALREADY_THERE
 
 
 def test_the_registry_s_facts_are_those_of_the_source() -> None:

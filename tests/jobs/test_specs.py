@@ -6,7 +6,16 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.canonical import digest
-from jobs.specs import Constraint, Contrast, FinetuneSpec, PretrainSpec, Recipe, Sgd, ThreatModel, recipe_digest
+from jobs.specs import (
+    Constraint,
+    Contrast,
+    FinetuneSpec,
+    PretrainRecipe,
+    PretrainSpec,
+    Recipe,
+    ThreatModel,
+    recipe_digest,
+)
 from tests.jobs.support import finetune_spec
 
 DEMO: dict[str, Any] = {
@@ -43,9 +52,9 @@ def test_golden_id_of_a_pretraining_trial() -> None:
         threat=ThreatModel(constraint=Constraint.NONE, epsilon=0),
         seed=20_000_000,
         epochs=9,
-        recipe=Sgd(),
+        recipe=PretrainRecipe(),
     )
-    assert spec.trial_id == "pretrain-fmnist-resnet35-w8-none-s20000000-e1167570c3d2e70f"
+    assert spec.trial_id == "pretrain-fmnist-resnet35-w8-none-s20000000-749eb588b9300c1b"
 
 
 def test_id_is_the_hash_of_kind_numerics_and_spec() -> None:

@@ -34,7 +34,7 @@ def _disturb(control, trial, epoch):
 
 
 def _wrapped(train_batch):
-    def traced(self):
+    def traced(self, indices):
         trial = self.spec.trial_id
         line = f"{trial} {self.epoch} {self.batch} {os.getpid()}\n".encode()
         trace = os.open(f"{CONTROL}/trace", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -43,7 +43,7 @@ def _wrapped(train_batch):
         finally:
             os.close(trace)
         _disturb(json.loads(Path(f"{CONTROL}/control.json").read_bytes()), trial, self.epoch)
-        train_batch(self)
+        train_batch(self, indices)
 
     return traced
 
