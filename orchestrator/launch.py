@@ -129,7 +129,10 @@ def _run_rounds(launching: Launching) -> dict[str, str]:
     """Run phase after phase until nothing is waiting or a stop is asked for; returns what was given up and why."""
     study, watch, console = launching.study, launching.watch, launching.console
     phases = phases_of(study, launching.specs, launching.pending)
-    shares = [tuning.share_of(phase.resources, console.print) for phase in phases]
+    said = dict[str, None]()
+    shares = [tuning.share_of(phase.resources, said.setdefault) for phase in phases]
+    for line in said:
+        console.print(line)
     flag = raise_flag_for(watch.launch)
     watch.on_stop = flag.set.remote
     given_up: dict[str, str] = {}

@@ -144,8 +144,9 @@ def _depths(raw: dict[str, Any]) -> Found:
             yield location, f"blocks are 0 or more, or {ALL} for the whole network; it is {blocks}"
         for name in names:
             card = registry.sources().get(name)
-            if card and blocks > registry.architecture(card.architecture).blocks:
-                most = registry.architecture(card.architecture).blocks
+            network = registry.architectures().get(card.architecture) if card else None
+            if card and network and blocks > network.blocks:
+                most = network.blocks
                 yield location, f"{name} ({card.architecture}) has {most} blocks; asked for {blocks}"
 
 

@@ -51,7 +51,7 @@ def connect(address: str | None) -> None:
         raise InvalidRequest(f"no Ray cluster answers at {address}: {error}") from error
 
 
-def share_of(resources: Resources, say: Callable[[str], None]) -> Share:
+def share_of(resources: Resources, say: Callable[[str], object]) -> Share:
     """What an actor asks Ray for. Without any GPU among machines that run trials, its CPU share alone.
 
     On a cluster whose machines give no CPU at all (an idle head waiting for its workers) the whole share is asked for:

@@ -1,0 +1,204 @@
+"""Studies that bring their own cards and make their sources first: files, plan, launch, resume."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from safetensors.torch import load
+
+from jobs.errors import InvalidRequest, MissingData
+from jobs.expansion import expand
+from jobs.results import Failure, FailureKind, all_done, open_store, read_trials, record_failure
+from jobs.results.layout import trained_weights_key
+from jobs.specs import FinetuneSpec, PretrainSpec
+from jobs.study import Study
+from orchestrator.launch import launch
+from orchestrator.phases import phases_of
+from orchestrator.plan import make_plan
+from orchestrator.recorded import planned_trials, recorded_study
+from orchestrator.single import run_single
+from orchestrator.study_files import parse_study
+
+STUDY = """\
+name: own
+sources:
+  digits_l2: &own
+    architecture: resnet35-w8
+    trained_on: digits
+    constraint: l2
+    epsilon: 0.5
+    mean: [0.305, 0.305, 0.305]
+    std: [0.3753, 0.3753, 0.3753]
+    pretrain: {seed: 1, epochs: 1, steps: 1, recipe: {learning_rate: 0.02}}
+  digits_natural: {<<: *own, constraint: none, epsilon: 0, pretrain: {seed: 1, epochs: 1, steps: 0}}
+pretrain:
+  source: [digits_natural, digits_l2]
+  resources: {gpu: 1, cpu: 1}
+grid: {source: [digits_natural, digits_l2, fmnist_natural], dataset: [digits], blocks: [0]}
+schedule:
+  - {images: [30], epochs: 2, seeds: 1, evaluate_every: 1}
+"""
+
+
+def study(*replacements: tuple[str, str]) -> Study:
+    text = STUDY
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return parse_study(text, "own.yaml")
+
+
+def mistakes(*replacements: tuple[str, str]) -> list[str]:
+    with pytest.raises(InvalidRequest) as caught:
+        study(*replacements)
+    return str(caught.value).splitlines()[1:]
+
+
+def test_sources_come_first() -> None:
+    assert [type(spec) for spec in expand(study())] == [PretrainSpec] * 2 + [FinetuneSpec] * 3
+    assert len({spec.trial_id for spec in expand(study())}) == 5
+
+
+def test_the_resolved_file_gives_the_same_trials() -> None:
+    again = parse_study(study().resolved(), "resolved.yaml")
+    assert [spec.trial_id for spec in expand(again)] == [spec.trial_id for spec in expand(study())]
+    assert again.digest == study().digest
+
+
+def test_a_study_that_only_makes_sources() -> None:
+    text = STUDY[: STUDY.index("grid:")]
+    assert [spec.kind for spec in expand(parse_study(text, "own.yaml"))] == ["pretrain"] * 2
+
+
+def test_how_a_source_is_made_is_part_of_its_id() -> None:
+    before = {spec.trial_id for spec in expand(study()) if isinstance(spec, PretrainSpec)}
+    for old, new in (
+        ("seed: 1", "seed: 2"),
+        ("epsilon: 0.5", "epsilon: 0.6"),
+        ("steps: 1", "steps: 2"),
+        ("0.02", "0.03"),
+        ("steps: 1,", "steps: 1, start: random,"),
+        ("{learning_rate: 0.02}", "{learning_rate: 0.02, replicas: 2}"),
+        ("{learning_rate: 0.02}", "{learning_rate: 0.02, transforms: random-resized-crop}"),
+    ):
+        after = {spec.trial_id for spec in expand(study((old, new))) if isinstance(spec, PretrainSpec)}
+        assert len(before & after) == 1, (old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("digits_l2: &own", "natural: &own", "natural stands for something else in the registry"),
+        ("digits_l2: &own", "Digits: &own", "names are lower-case letters"),
+        ("resnet35-w8", "resnet36", "sources.digits_l2.architecture: unknown architecture 'resnet36'; known: resnet50"),
+        ("trained_on: digits", "trained_on: imagination", "unknown dataset 'imagination'"),
+        ("[digits_natural, digits_l2]\n  res", "[digits_natural, digits_linf]\n  res", "unknown source 'digits_linf'"),
+        (
+            "[digits_natural, digits_l2]\n  res",
+            "[fmnist_natural]\n  res",
+            "part of the package; there is nothing to tr",
+        ),
+        ("[digits_natural, digits_l2]\n  res", "[natural]\n  res", "source 'natural' is not trained by DeltaSweep"),
+        ("steps: 1,", "steps: 0,", "l2 and linf need steps of at least 1"),
+        ("epsilon: 0.5", "radius: 0.5", "sources.digits_l2.radius: unknown key"),
+        ("steps: 1,", "stepps: 1,", "unknown key (did you mean 'steps'?); valid keys: seed, epochs, steps"),
+        ("learning_rate: 0.02", "learning_rat: 0.02", "unknown key (did you mean 'learning_rate'?)"),
+        ("{gpu: 1, cpu: 1}", "{gpus: 1, cpu: 1}", "unknown key (did you mean 'gpu'?); valid keys: gpu, cpu"),
+        ("{learning_rate: 0.02}", "{batch_size: 2, replicas: 3}", "every replica needs an image of the batch"),
+    ],
+)
+def test_mistakes_are_named_with_their_place(old: str, new: str, expected: str) -> None:
+    assert any(expected in line for line in mistakes((old, new))), mistakes((old, new))
+
+
+def test_sources_of_one_study_have_phases_by_their_replicas() -> None:
+    own = study(("{learning_rate: 0.02}", "{learning_rate: 0.02, replicas: 2}"))
+    specs = {spec.trial_id: spec for spec in expand(own)}
+    phases = phases_of(own, specs, list(specs))
+    assert [(len(phase.trials), phase.resources.gpu, phase.resources.cpu) for phase in phases] == [
+        (1, 2, 2),
+        (1, 1, 1),
+        (3, 0.25, 1),
+    ]
+
+
+def test_the_plan_counts_the_steps_of_attacks() -> None:
+    (natural, l2) = (
+        make_plan(s, expand(s), set(), set()).flops
+        for s in (
+            parse_study(STUDY[: STUDY.index("grid:")].replace("[digits_natural, digits_l2]", f"[{name}]"), "own")
+            for name in ("digits_natural", "digits_l2")
+        )
+    )
+    # forward, and backward of about twice that, to train; as much as two forward passes a step of the attack
+    assert l2 / natural == pytest.approx(5 / 3, rel=0.2)
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("own") / "root"
+    summary = launch(study(), open_store(root), Console(quiet=True))
+    assert (summary.planned, summary.done, summary.failed) == (5, 5, {})
+    return root
+
+
+def test_a_launch_makes_sources_and_fine_tunes_them(launched: Path) -> None:
+    store = open_store(launched)
+    made = read_trials(store, "pretrain").to_pandas()
+    finetuned = read_trials(store, "finetune").to_pandas()
+    assert set(made["constraint"]) == {"none", "l2"}
+    assert set(finetuned["source"]) == {"digits_natural", "digits_l2", "fmnist_natural"}
+    own = finetuned[finetuned["source"] != "fmnist_natural"]
+    assert set(own["weights_sha256"]) == set(made["trained_sha256"]), "what was made is what was fine-tuned"
+    assert dict(zip(own["source"], own["constraint"], strict=True)) == {"digits_natural": "none", "digits_l2": "l2"}
+    for trial in made["trial_id"]:
+        assert "fc.weight" in load(store.read(trained_weights_key(trial)))
+    assert list(store.keys("checkpoints")) == []
+
+
+def test_the_root_alone_knows_the_study(launched: Path) -> None:
+    store = open_store(launched)
+    assert planned_trials(store) == all_done(store)
+    again = recorded_study(store, None)
+    assert launch(again, store, Console(quiet=True)).done == 5
+
+
+def test_numbers_are_those_of_a_process_without_ray(launched: Path, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "root")
+    for spec in expand(study()):
+        if spec.trial_id.startswith("pretrain-digits-resnet35-w8-l2") or getattr(spec, "source", "") == "digits_l2":
+            run_single(study(), spec.trial_id, store, Console(quiet=True))
+    theirs = read_trials(open_store(launched), "finetune").to_pandas()
+    ours = read_trials(store, "finetune").to_pandas()
+    theirs = theirs[theirs["source"] == "digits_l2"]
+    assert list(ours["test_loss"]) == list(theirs["test_loss"])
+    assert set(ours["weights_sha256"]) == set(theirs["weights_sha256"])
+
+
+def test_a_trial_whose_source_was_not_made_says_so(tmp_path: Path) -> None:
+    """In one process, its weights are nowhere; in a launch, it is failed with the reason, and the others go on."""
+    store = open_store(tmp_path / "root")
+    specs = expand(study())
+    finetune = next(spec for spec in specs if isinstance(spec, FinetuneSpec) and spec.source == "digits_l2")
+    with pytest.raises(MissingData, match="digits_l2"):
+        run_single(study(), finetune.trial_id, store, Console(quiet=True))
+    make = next(spec for spec in specs if isinstance(spec, PretrainSpec) and spec.threat.steps)
+    for attempt in (1, 2):
+        record_failure(
+            store,
+            Failure(
+                trial_id=make.trial_id,
+                attempt=attempt,
+                kind=FailureKind.ERROR,
+                error="ValueError",
+                reason="ValueError: as the test says",
+                host="here",
+                launch="before",
+                failed_at=f"2026-01-01T00:00:0{attempt}+00:00",
+            ),
+            "log",
+        )
+    summary = launch(study(), store, Console(quiet=True))
+    assert summary.done == 3
+    assert summary.failed.keys() == {make.trial_id, finetune.trial_id}
+    assert f"its source digits_l2 is not trained yet ({make.trial_id})" in summary.failed[finetune.trial_id]
