@@ -14,13 +14,14 @@ import typer
 from rich.console import Console
 
 from jobs.errors import DeltaSweepError, InvalidRequest
-from orchestrator import cli_catalog
+from orchestrator import cli_catalog, prices
+from orchestrator.prices import DEFAULT_GPU
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jobs.study import Study
-    from orchestrator.launch import Summary
+    from orchestrator.launch import Spending, Summary
 
 app = typer.Typer(
     help="Run studies of transfer-learning trials and turn them into accuracy-delta curves.",
@@ -50,6 +51,9 @@ StudyName = Annotated[
 Root = Annotated[str, typer.Option("--results", help="The results root: a directory, s3:// or gs://.", metavar="ROOT")]
 MaybeRoot = Annotated[str | None, typer.Option("--results", help="The results root, to leave out what it has.")]
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster; by default Ray is started here.")]
+GpuName = Annotated[str, typer.Option("--gpu", help=f"What runs it: {', '.join(prices.names())}.")]
+Price = Annotated[float | None, typer.Option(help="US dollars for an hour of one GPU; by default a list price.")]
+MaxCost = Annotated[float | None, typer.Option(help="US dollars; stop before the cluster's hours pass it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -68,8 +72,16 @@ def demo(results: Root = "demo-results") -> None:
 
 
 @app.command()
-def plan(study: StudyName, results: MaybeRoot = None, as_json: Json = False) -> None:
-    """Say what a study amounts to: trials, work, and what of it is done already."""
+def plan(
+    study: StudyName,
+    results: MaybeRoot = None,
+    gpu: GpuName = DEFAULT_GPU,
+    price: Price = None,
+    spot_price: Annotated[float | None, typer.Option(help="US dollars for an hour of one GPU on spot.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Time real steps on this machine's device.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a study amounts to: trials, work, time, money, memory, disk, and what of it is done already."""
     from jobs import registry
     from jobs.expansion import expand
     from jobs.results import all_done, open_store, quarantined, read_failures
@@ -82,8 +94,14 @@ def plan(study: StudyName, results: MaybeRoot = None, as_json: Json = False) -> 
         store = open_store(results)
         finished, blocked = all_done(store), quarantined(read_failures(store))
     with registry.using(loaded.cards):
-        made = make_plan(loaded, expand(loaded), finished, blocked)
-    out.print_json(json.dumps(made._asdict())) if as_json else out.print(describe(made))
+        specs = expand(loaded)
+        measured = None
+        if measure:
+            from orchestrator.measured import measured_seconds
+
+            measured = measured_seconds(specs)
+        made = make_plan(loaded, specs, finished, blocked, prices.gpu(gpu, price, spot_price), measured)
+    out.print_json(json.dumps(made.plain())) if as_json else out.print(describe(made, loaded), markup=False)
 
 
 @app.command()
@@ -92,11 +110,16 @@ def launch(
     results: Root,
     address: Address = None,
     max_trials: Annotated[int | None, typer.Option(min=1, help="Run at most so many of the pending trials.")] = None,
+    max_cost: MaxCost = None,
+    gpu: GpuName = DEFAULT_GPU,
+    price: Price = None,
 ) -> None:
     """Run what is pending of a study, through Ray Tune."""
     from orchestrator.study_files import load_study
 
-    raise typer.Exit(_exit_code(_launch(load_study(study), results, address=address, max_trials=max_trials)))
+    loaded = load_study(study)
+    spending = _spending(max_cost, gpu, price)
+    raise typer.Exit(_exit_code(_launch(loaded, results, address, max_trials=max_trials, spending=spending)))
 
 
 @app.command()
@@ -105,13 +128,17 @@ def resume(
     study: Annotated[str | None, typer.Option("--study", help="A study of this root; by default the last.")] = None,
     retry_quarantined: Annotated[bool, typer.Option(help="Run quarantined trials again, too.")] = False,
     address: Address = None,
+    max_cost: MaxCost = None,
+    gpu: GpuName = DEFAULT_GPU,
+    price: Price = None,
 ) -> None:
     """Go on with a study of a results root: what is planned, not done and not quarantined."""
     from jobs.results import open_store
     from orchestrator.recorded import recorded_study
 
     found = recorded_study(open_store(results), study)
-    summary = _launch(found, results, address=address, retry_quarantined=retry_quarantined)
+    spending = _spending(max_cost, gpu, price)
+    summary = _launch(found, results, address, retry_quarantined=retry_quarantined, spending=spending)
     raise typer.Exit(_exit_code(summary))
 
 
@@ -265,13 +292,14 @@ def _launch(
     address: str | None = None,
     max_trials: int | None = None,
     retry_quarantined: bool = False,
+    spending: "Spending | None" = None,
 ) -> "Summary":
     from jobs.results import open_store
     from orchestrator.launch import Options, launch
 
     to_go_on = f"To go on: deltasweep resume --results {results} --study {study.name}"
     try:
-        summary = launch(study, open_store(results), out, Options(address, max_trials, retry_quarantined))
+        summary = launch(study, open_store(results), out, Options(address, max_trials, retry_quarantined, spending))
     except KeyboardInterrupt:  # while Ray starts, or the second one
         out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}", markup=False)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -285,6 +313,15 @@ def _launch(
     elif summary.failed:
         out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined", markup=False)
     return summary
+
+
+def _spending(max_cost: float | None, gpu: str, price: float | None) -> "Spending | None":
+    from orchestrator.launch import Spending
+
+    known = prices.gpu(gpu, price)
+    if max_cost is None:
+        return None
+    return Spending(max_cost, known.on_demand)
 
 
 def _text(table: "pa.Table", form: Literal["table", "csv", "json"]) -> str:

@@ -30,6 +30,7 @@ from jobs.study import Study
 from jobs.training import Pin
 from jobs.weights import source_weights
 from orchestrator import tuning
+from orchestrator.budget import Budget
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.outcomes import Outcome, State
 from orchestrator.phases import Phase, phases_of
@@ -37,7 +38,7 @@ from orchestrator.plan import trial_flops
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
 from orchestrator.stopping import raise_flag_for
-from orchestrator.watch import Watch
+from orchestrator.watch import STOP_GRACE_SECONDS, Watch
 
 
 class Options(NamedTuple):
@@ -48,6 +49,15 @@ class Options(NamedTuple):
     max_trials: int | None = None
     """Run at most so many of the pending trials."""
     retry_quarantined: bool = False
+    spending: "Spending | None" = None
+
+
+class Spending(NamedTuple):
+    """What a launch may cost. US dollars."""
+
+    most: float
+    price: float
+    """For an hour of one GPU that the cluster has; of one machine, where it has none."""
 
 
 class Summary(NamedTuple):
@@ -118,6 +128,8 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
         )
     with Heartbeat(store, record, lambda: watch.in_flight, console.print):
         tuning.connect(options.address)
+        if options.spending is not None:
+            watch.budget = Budget(*options.spending, tuning.billed_units, STOP_GRACE_SECONDS)
         try:
             given_up = _run_rounds(launching)
         finally:
@@ -200,7 +212,7 @@ def _in_running_order(specs: dict[str, AnySpec]) -> list[str]:
         spec = specs[trial]
         finetunes = isinstance(spec, FinetuneSpec)
         what = spec.source if isinstance(spec, FinetuneSpec) else spec.architecture
-        return finetunes, -trial_flops(spec), spec.dataset, what, spec.seed
+        return finetunes, -trial_flops(spec).total, spec.dataset, what, spec.seed
 
     return sorted(specs, key=place)
 

@@ -1,15 +1,25 @@
-"""What a study amounts to, and what of it is still to do. No torch."""
+"""What a study amounts to, what of it is still to do, and what that takes. No torch."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from jobs import registry
-from jobs.registry.costs import flops_evaluated_image, flops_trained_image
-from jobs.specs import ALL, AnySpec, PretrainSpec
+from jobs.registry.costs import Flops, flops_evaluated_image, flops_trained_image, memory, parameters
+from jobs.specs import ALL, AnySpec, FinetuneSpec, PretrainSpec
 from jobs.study import Study
+from orchestrator.prices import Gpu
 
-ASSUMED_FLOPS_PER_SECOND = 3e12
-"""What the paper's trials reached: 25,600 images, 30 epochs and 3 blocks took their authors' GPUs about 2,900 s."""
+RUNTIME_BYTES = 0.6e9
+"""Assumed: what CUDA and its libraries take of a GPU's memory for each process."""
+
+SPARE = 1.25
+"""Assumed: the allocator's gaps and the libraries' workspaces, over the tensors."""
+
+RESULT_BYTES = 23_000
+"""A trial's Parquet file, measured: 21 to 23 kB, nearly all of it schema."""
+
+_CHECKPOINTS_KEPT = 2
+_FLOAT = 4
 
 
 class Plan(NamedTuple):
@@ -22,29 +32,90 @@ class Plan(NamedTuple):
     quarantined: int
     images_trained: int
     images_evaluated: int
-    flops: float
+    flops: Flops
+    gpu: Gpu
     gpu_hours: float
+    measured: str
+    """What the hours were measured on; empty when they follow from the GPU's assumed rate."""
+    memory: float
+    """Bytes of GPU memory that the largest trial needs, the runtime's share included."""
+    gpu_share: float
+    """The share of the GPU that this is."""
+    checkpoints: int
+    """Bytes of the largest trial's checkpoints."""
+    results: int
+    """Bytes of all results and kept weights."""
+    images_at_rest: int
+    """Bytes of all resized images, once a machine."""
+
+    @property
+    def on_demand(self) -> float:
+        """US dollars, all trials on machines at the on-demand price."""
+        return self.gpu_hours * self.gpu.on_demand
+
+    @property
+    def spot(self) -> float:
+        """US dollars, all trials on spot machines; what is lost with a machine is not counted."""
+        return self.gpu_hours * self.gpu.spot
+
+    def plain(self) -> dict[str, Any]:
+        """For machines: names as in ``plan --json``. Bytes, US dollars, operations."""
+        return {
+            **self._asdict(),
+            "flops": self.flops.total,
+            "flops_by_part": self.flops._asdict(),
+            "gpu": self.gpu._asdict(),
+            "cost_on_demand": self.on_demand,
+            "cost_spot": self.spot,
+        }
 
 
-def make_plan(study: Study, specs: Iterable[AnySpec], done: set[str], quarantined: set[str]) -> Plan:
-    """Count a study's trials and the work that the pending ones are."""
+Seconds = Callable[[AnySpec], float]
+"""How long a trial takes alone on a device."""
+
+
+def make_plan(
+    study: Study,
+    specs: Iterable[AnySpec],
+    done: set[str],
+    quarantined: set[str],
+    gpu: Gpu,
+    measured: tuple[str, Seconds] | None = None,
+) -> Plan:
+    """Count a study's trials and the work that the pending ones are.
+
+    Args:
+        measured: what was measured on, and the seconds of a trial by it; by default they follow from the GPU's rate.
+    """
     trials = list(specs)
     finished = [spec for spec in trials if spec.trial_id in done]
     blocked = [spec for spec in trials if spec.trial_id in quarantined - done]
     pending = [spec for spec in trials if spec.trial_id not in done | quarantined]
-    trained = [images_trained(spec) for spec in pending]
-    evaluated = [images_evaluated(spec) for spec in pending]
-    flops = sum(map(trial_flops, pending))
+    flops = Flops()
+    for spec in pending:
+        flops = flops.plus(trial_flops(spec))
+    seconds = sum(map(measured[1], pending)) if measured else flops.total / gpu.rate
+    # of fine-tuning, which shares GPUs; a source that is made has its own to itself
+    shared = [spec for spec in trials if isinstance(spec, FinetuneSpec)] or trials
+    needed = max(map(trial_memory, shared), default=0)
+    kept = sum(map(trained_bytes, pending)) if study.keep_weights else 0
     return Plan(
         study=study.name,
         trials=len(trials),
         done=len(finished),
         pending=len(pending),
         quarantined=len(blocked),
-        images_trained=sum(trained),
-        images_evaluated=sum(evaluated),
+        images_trained=sum(map(images_trained, pending)),
+        images_evaluated=sum(map(images_evaluated, pending)),
         flops=flops,
-        gpu_hours=flops / ASSUMED_FLOPS_PER_SECOND / 3600,
+        gpu=gpu,
+        gpu_hours=seconds / 3600,
+        measured=measured[0] if measured else "",
+        memory=needed,
+        gpu_share=needed / gpu.memory,
+        checkpoints=max(map(checkpoint_bytes, trials), default=0),
+        results=RESULT_BYTES * len(pending) + kept,
+        images_at_rest=sum(_dataset_bytes(*pair) for pair in {_dataset(spec) for spec in trials}),
     )
 
 
@@ -61,30 +132,99 @@ def images_evaluated(spec: AnySpec) -> int:
     return registry.dataset(spec.dataset).test * epochs
 
 
-def trial_flops(spec: AnySpec) -> float:
-    """Floating-point operations of a trial: forward through everything, backward through the head alone.
+def trial_flops(spec: AnySpec) -> Flops:
+    """Floating-point operations of a trial, by what they are for.
 
-    A step of an attack is a forward and a backward pass for the image's gradient alone, about as much as forward.
+    A step of an attack is a forward pass and a backward pass to the image alone, about as much again.
     """
-    if isinstance(spec, PretrainSpec):
-        forward = flops_evaluated_image(spec.architecture)
-        step = flops_trained_image(spec.architecture, ALL) + 2 * spec.threat.steps * forward
-        return images_trained(spec) * step + images_evaluated(spec) * forward
-    architecture = registry.source(spec.source).architecture
-    return images_trained(spec) * flops_trained_image(architecture, spec.blocks) + images_evaluated(
-        spec
-    ) * flops_evaluated_image(architecture)
-
-
-def describe(plan: Plan) -> str:
-    """The plan in words, for a terminal."""
-    return "\n".join(
-        [
-            f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
-            f"{plan.quarantined:,} quarantined",
-            f"pending work: {plan.images_trained:,} images trained, {plan.images_evaluated:,} evaluated, "
-            f"{plan.flops / 1e15:,.4g} PFLOP",
-            f"about {plan.gpu_hours:,.3g} GPU-hours at {ASSUMED_FLOPS_PER_SECOND / 1e12:g} TFLOP/s, "
-            "the rate that the paper's own trials reached",
-        ]
+    architecture, blocks = network_of(spec)
+    forward = flops_evaluated_image(architecture)
+    image = flops_trained_image(architecture, blocks)
+    trained = images_trained(spec)
+    steps = spec.threat.steps if isinstance(spec, PretrainSpec) else 0
+    return Flops(
+        trunk=trained * image.trunk,
+        head_forward=trained * image.head_forward,
+        head_backward=trained * image.head_backward,
+        evaluation=images_evaluated(spec) * forward,
+        attack=trained * steps * 2 * forward,
     )
+
+
+def trial_memory(spec: AnySpec) -> float:
+    """Bytes of GPU memory that a trial's actor needs (of each GPU, with several replicas)."""
+    architecture, blocks = network_of(spec)
+    replicas = spec.recipe.replicas if isinstance(spec, PretrainSpec) else 1
+    batch = -(-spec.recipe.batch_size // replicas)
+    return RUNTIME_BYTES + SPARE * memory(architecture, blocks, batch, spec.recipe.evaluation_batch_size)
+
+
+def trained_bytes(spec: AnySpec) -> int:
+    """Bytes of a trial's trained network."""
+    return _FLOAT * parameters(network_of(spec)[0])
+
+
+def checkpoint_bytes(spec: AnySpec) -> int:
+    """Bytes of a trial's checkpoints while it runs: parameters and momentum of the head, the last two kept."""
+    return _CHECKPOINTS_KEPT * 2 * _FLOAT * parameters(*network_of(spec))
+
+
+def network_of(spec: AnySpec) -> tuple[str, int]:
+    """A trial's architecture, and its trained blocks."""
+    if isinstance(spec, FinetuneSpec):
+        return registry.source(spec.source).architecture, spec.blocks
+    return spec.architecture, ALL
+
+
+def _dataset(spec: AnySpec) -> tuple[str, int]:
+    return spec.dataset, registry.architecture(network_of(spec)[0]).image_size
+
+
+def _dataset_bytes(name: str, size: int) -> int:
+    card = registry.dataset(name)
+    return (card.train + card.test) * (3 if card.colour else 1) * size * size
+
+
+def describe(plan: Plan, study: Study) -> str:
+    """The plan in words, for a terminal."""
+    gpu, parts = plan.gpu, plan.flops
+    shares = ", ".join(
+        f"{name.replace('_', ' ')} {amount / parts.total:.0%}"
+        for name, amount in parts._asdict().items()
+        if parts.total and amount
+    )
+    rate = plan.measured or f"{gpu.rate / 1e12:,.3g} TFLOP/s, {gpu.rate_from}"
+    asked = study.resources.gpu
+    lines = [
+        f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
+        f"{plan.quarantined:,} quarantined",
+        f"pending work: {plan.images_trained:,} images trained, {plan.images_evaluated:,} evaluated, "
+        f"{_flop(parts.total)}{f' ({shares})' if shares else ''}",
+        f"time: about {plan.gpu_hours:,.3g} GPU-hours ({rate})",
+        f"money: about ${plan.on_demand:,.2f} on demand (${gpu.on_demand:,.3g} an hour of one {gpu.name}), "
+        f"${plan.spot:,.2f} on spot (${gpu.spot:,.3g}); {gpu.prices_from}",
+    ]
+    lines.append(
+        f"memory: about {plan.memory / 1e9:.2g} GB a trial, {plan.gpu_share:.2f} of one {gpu.name}"
+        + (f"; the study asks for gpu: {asked:g}" if asked else "; the study asks for no GPU")
+        + (f", too little: say {plan.gpu_share:.2f} or more" if 0 < asked < plan.gpu_share else "")
+    )
+    lines.append(
+        f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints for each running trial, "
+        f"{_bytes(plan.images_at_rest)} of images on each machine"
+    )
+    return "\n".join(lines)
+
+
+def _flop(amount: float) -> str:
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12)):
+        if amount >= size:
+            return f"{amount / size:,.3g} {unit}"
+    return f"{amount / 1e9:,.3g} GFLOP"
+
+
+def _bytes(amount: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if amount >= size:
+            return f"{amount / size:,.2g} {unit}" if amount < 10 * size else f"{amount / size:,.0f} {unit}"
+    return f"{amount / 1e3:,.0f} kB"

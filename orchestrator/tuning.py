@@ -86,6 +86,12 @@ def largest_multiple(share: Share) -> int:
     return max((int(min(node.get(name, 0) / amount for name, amount in share.items())) for node in _nodes()), default=0)
 
 
+def billed_units() -> float:
+    """The GPUs that the cluster has now; its machines, where it has no GPU."""
+    nodes = _nodes()
+    return sum(node.get("GPU", 0) for node in nodes) or len(nodes)
+
+
 def run_round(trials: Sequence[AnySpec], job: dict[str, Any], share: Share, watch: Watch) -> None:
     """Run the trials through one Tuner; what became of them is in ``watch`` and in the results root.
 

@@ -11,6 +11,7 @@ from ray.exceptions import RayTaskError
 
 from jobs.results import Store
 from jobs.specs import from_plain
+from orchestrator.budget import Budget
 from orchestrator.failures import record_crash
 from orchestrator.outcomes import Outcome, State
 from orchestrator.retries import all_fail_alike
@@ -33,6 +34,7 @@ class Watch:
         self.round_outcomes: dict[str, Outcome] = {}
         self.done = 0
         """Trials that this launch finished; counted here, because it is shown at every turn of Tune's loop."""
+        self.budget: Budget | None = None
         self.running: dict[str, tuple[str, ...]] = {}
         """Tune's trial id to the trials its actor works on."""
         self.stop_reason: str | None = None
@@ -62,6 +64,8 @@ class Watch:
 
     def tick(self) -> None:
         """Called by the driver's loop again and again."""
+        if not self.stopping and self.budget is not None and (reason := self.budget.spend()):
+            self.request_stop(reason)
         if self.stopping and self._leaving is None:
             self._leaving = set(self.running)
             self._stop_requested_at = time.monotonic()

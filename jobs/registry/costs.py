@@ -1,6 +1,6 @@
-"""Floating-point operations of the architectures, from a packaged table. No torch.
+"""What the architectures cost in operations and memory, from a packaged table. No torch.
 
-``flops.yaml`` is written by ``scripts/count_flops.py``, which counts them on the real networks.
+``costs.yaml`` is written by ``scripts/count_costs.py``, which counts them on the real networks.
 """
 
 from functools import cache
@@ -11,32 +11,88 @@ import yaml
 
 from jobs.specs import ALL
 
+_FLOAT = 4
+"""Bytes of a float32 number."""
 
-class ForwardFlops(NamedTuple):
-    """Operations (two a multiply-add) of one image's forward pass, by part, in order."""
 
-    stem: int
-    blocks: tuple[int, ...]
-    fc: int
+class Part(NamedTuple):
+    """One part of a network, for one image."""
+
+    flops: int
+    """Operations (two a multiply-add) of a forward pass."""
+    parameters: int
+    kept: int
+    """Bytes that a forward pass keeps for the backward pass."""
+    peak: int
+    """The most bytes that a forward pass without gradients holds at once."""
+
+
+class Costs(NamedTuple):
+    """An architecture's parts, in order; FC with 1,000 labels."""
+
+    stem: Part
+    blocks: tuple[Part, ...]
+    fc: Part
+
+    def split(self, blocks: int) -> tuple[list[Part], list[Part]]:
+        """Trunk and head when the last ``blocks`` blocks are fine-tuned; -1: all is head."""
+        parts = [self.stem, *self.blocks]
+        cut = 0 if blocks == ALL else len(parts) - blocks
+        return parts[:cut], [*parts[cut:], self.fc]
+
+
+class Flops(NamedTuple):
+    """Operations, by what they are for."""
+
+    trunk: float = 0
+    """The frozen part's forward pass on training images."""
+    head_forward: float = 0
+    head_backward: float = 0
+    """About twice its forward pass."""
+    evaluation: float = 0
+    attack: float = 0
+    """Forward and backward to the image in every step of PGD."""
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+    def plus(self, other: "Flops") -> "Flops":
+        return Flops(*map(sum, zip(self, other, strict=True)))
 
 
 def flops_evaluated_image(architecture: str) -> int:
     """One image forward."""
-    part = _table()[architecture]
-    return part.stem + sum(part.blocks) + part.fc
+    trunk, head = costs(architecture).split(ALL)
+    return sum(part.flops for part in trunk + head)
 
 
-def flops_trained_image(architecture: str, blocks: int) -> int:
-    """One image forward, and backward through the head: about twice its forward."""
-    part = _table()[architecture]
-    head = part.stem + sum(part.blocks) if blocks == ALL else sum(part.blocks[len(part.blocks) - blocks :])
-    return flops_evaluated_image(architecture) + 2 * (head + part.fc)
+def flops_trained_image(architecture: str, blocks: int) -> Flops:
+    """One image forward, and backward through the head."""
+    trunk, head = costs(architecture).split(blocks)
+    forward = sum(part.flops for part in head)
+    return Flops(trunk=sum(part.flops for part in trunk), head_forward=forward, head_backward=2 * forward)
+
+
+def parameters(architecture: str, blocks: int = ALL) -> int:
+    """Numbers that are trained when the last ``blocks`` blocks are; -1: all of the network."""
+    return sum(part.parameters for part in costs(architecture).split(blocks)[1])
+
+
+def memory(architecture: str, blocks: int, batch_size: int, evaluation_batch_size: int) -> int:
+    """Bytes that tensors of a trial need at once: weights, gradients, momentum, and the larger of a training step's
+    and an evaluation step's activations.
+    """
+    trunk, head = costs(architecture).split(blocks)
+    state = _FLOAT * (parameters(architecture) + 2 * parameters(architecture, blocks))
+    step = sum(part.kept for part in head) + max((part.peak for part in trunk), default=0)
+    forward = max(part.peak for part in trunk + head)
+    return state + max(batch_size * step, evaluation_batch_size * forward)
 
 
 @cache
-def _table() -> dict[str, ForwardFlops]:
-    text = resources.files(__package__).joinpath("flops.yaml").read_text(encoding="utf-8")
-    return {
-        name: ForwardFlops(parts["stem"], tuple(parts["blocks"]), parts["fc"])
-        for name, parts in yaml.safe_load(text).items()
-    }
+def costs(architecture: str) -> Costs:
+    """The costs of an architecture of the registry."""
+    text = resources.files(__package__).joinpath("costs.yaml").read_text(encoding="utf-8")
+    parts = yaml.safe_load(text)[architecture]
+    return Costs(Part(**parts["stem"]), tuple(Part(**part) for part in parts["blocks"]), Part(**parts["fc"]))

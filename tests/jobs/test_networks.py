@@ -8,8 +8,8 @@ from torchvision.models import resnet50
 
 from jobs import registry
 from jobs.networks import BUILDERS, Network, SmallResNet, initialise
-from jobs.registry.costs import flops_evaluated_image, flops_trained_image
-from scripts.count_flops import TABLE, count
+from jobs.registry.costs import costs, flops_evaluated_image, flops_trained_image, parameters
+from scripts.count_costs import TABLE, count
 from tests.jobs.support import make_weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -144,7 +144,7 @@ def test_every_network_is_in_the_registry() -> None:
 
 
 @pytest.mark.parametrize("name", list(registry.architectures()))
-def test_packaged_flops_are_recounted(name: str) -> None:
+def test_packaged_costs_are_recounted(name: str) -> None:
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     assert set(table) == set(registry.architectures())
     assert table[name] == count(name)
@@ -152,17 +152,24 @@ def test_packaged_flops_are_recounted(name: str) -> None:
 
 def test_flops_of_resnet50_by_hand() -> None:
     """4.09 GMAC at 224 pixels; the stem is 64 filters of 7 x 7 x 3 on 112 x 112 places."""
-    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["resnet50"]
-    assert table["stem"] == 2 * 64 * 7 * 7 * 3 * 112 * 112
-    assert table["fc"] == 2 * 2048 * 1000
-    assert table["blocks"][-1] == 2 * 7 * 7 * (2048 * 512 + 512 * 512 * 9 + 512 * 2048)
+    table = costs("resnet50")
+    assert table.stem.flops == 2 * 64 * 7 * 7 * 3 * 112 * 112
+    assert table.fc.flops == 2 * 2048 * 1000
+    assert table.blocks[-1].flops == 2 * 7 * 7 * (2048 * 512 + 512 * 512 * 9 + 512 * 2048)
     assert flops_evaluated_image("resnet50") == pytest.approx(2 * 4.09e9, rel=0.002)
 
 
 def test_flops_of_training_count_the_backward_of_the_head_twice() -> None:
-    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["resnet50"]
-    forward = table["stem"] + sum(table["blocks"]) + table["fc"]
-    assert flops_trained_image("resnet50", 0) == forward + 2 * table["fc"]
-    assert flops_trained_image("resnet50", 3) == forward + 2 * (table["fc"] + sum(table["blocks"][13:]))
-    assert flops_trained_image("resnet50", 16) == forward + 2 * (table["fc"] + sum(table["blocks"]))
-    assert flops_trained_image("resnet50", -1) == 3 * forward
+    table = costs("resnet50")
+    blocks = [part.flops for part in table.blocks]
+    forward = table.stem.flops + sum(blocks) + table.fc.flops
+    for trained, head in ((0, 0), (3, sum(blocks[13:])), (16, sum(blocks)), (-1, table.stem.flops + sum(blocks))):
+        flops = flops_trained_image("resnet50", trained)
+        assert flops.trunk + flops.head_forward == forward
+        assert flops.head_backward == 2 * (head + table.fc.flops)
+
+
+def test_parameters_of_resnet50() -> None:
+    """The published 25,557,032, of which 2,049,000 in the FC layer."""
+    assert parameters("resnet50") == 25_557_032
+    assert parameters("resnet50", 0) == 2_049_000

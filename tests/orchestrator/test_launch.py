@@ -15,7 +15,7 @@ from jobs.results import comparable_columns, done, open_store, pin, read_launche
 from jobs.specs import FinetuneSpec
 from jobs.study import Study
 from orchestrator import tuning
-from orchestrator.launch import Options, launch
+from orchestrator.launch import Options, Spending, launch
 from orchestrator.recorded import recorded_study
 from orchestrator.single import run_single
 from orchestrator.study_files import parse_study
@@ -71,6 +71,15 @@ def test_a_second_launch_runs_only_what_is_missing(tmp_path: Path) -> None:
     after = {key: (tmp_path / key).stat().st_mtime_ns for key in store.keys("trials")}
     assert before.items() < after.items()
     assert [record.ended_at is not None for record in read_launches(store)] == [True, True]
+
+
+def test_a_launch_stops_before_it_costs_too_much(tmp_path: Path) -> None:
+    """A minute for leaving trials is paid for, too: ten dollars an hour are more than a dime in it."""
+    summary = launch(study(), open_store(tmp_path), Console(quiet=True), Options(spending=Spending(0.1, 10.0)))
+    assert summary.stop_reason is not None
+    assert summary.stop_reason.startswith("the money is spent: about $0.0")
+    assert (summary.failed, summary.interrupted) == ({}, False)
+    assert summary.done < summary.planned
 
 
 def test_a_launch_without_work_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from jobs.study import Study
 from orchestrator.launch import launch
 from orchestrator.phases import phases_of
 from orchestrator.plan import make_plan
+from orchestrator.prices import gpu
 from orchestrator.recorded import planned_trials, recorded_study
 from orchestrator.single import run_single
 from orchestrator.study_files import parse_study
@@ -124,7 +125,7 @@ def test_sources_of_one_study_have_phases_by_their_replicas() -> None:
 
 def test_the_plan_counts_the_steps_of_attacks() -> None:
     (natural, l2) = (
-        make_plan(s, expand(s), set(), set()).flops
+        make_plan(s, expand(s), set(), set(), gpu()).flops.total
         for s in (
             parse_study(STUDY[: STUDY.index("grid:")].replace("[digits_natural, digits_l2]", f"[{name}]"), "own")
             for name in ("digits_natural", "digits_l2")
