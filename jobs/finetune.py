@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from jobs import registry
+from jobs.augmentation import augment, draw
 from jobs.batches import batch_indices, in_order, to_input
 from jobs.checks import require_possible
 from jobs.data.datasets import Dataset, load_dataset
 from jobs.data.subsets import draw_subset, subset_digest
 from jobs.evaluation import evaluate
 from jobs.numerics import memory_format
+from jobs.randomness import Purpose, generator
 from jobs.specs import FinetuneSpec
 from jobs.training import Pin, Training
-from jobs.transfer import set_training_modes, transfer
+from jobs.transfer import calibrate, set_training_modes, transfer
 from jobs.weights import SourceWeights
 
 
@@ -43,6 +45,7 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         self.weights = weights
         self.data = data
         self.subset = draw_subset(data.train.labels_N, spec.images, spec.seed)
+        self.augmented = spec.recipe.transforms == "as-released" and registry.dataset(spec.dataset).colour
         super().__init__(spec, transfer(spec, weights), device)
 
     @property
@@ -60,8 +63,10 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         return batch_indices(len(self.subset), self.spec.recipe.batch_size, self.spec.seed, epoch)
 
     def _train_batch(self, indices: Tensor) -> None:
+        if self.spec.recipe.frozen_batchnorm == "calibrated" and self.position == (1, 0):
+            self._calibrate()
         images = self.subset[indices]
-        x_NCHW = to_input(self.data.train.images_NCHW[images], self.device, memory_format(self.spec.recipe))
+        x_NCHW = self._training_input(images)
         labels_N = self.data.train.labels_N[images].to(self.device)
         set_training_modes(self.network, self.spec)
         self.optimizer.zero_grad()
@@ -70,6 +75,19 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.tally.add(logits_NK.detach(), labels_N, loss.detach())
+
+    def _training_input(self, images: Tensor) -> Tensor:
+        images_NCHW = self.data.train.images_NCHW[images].to(self.device)
+        if self.augmented:
+            rng = generator(self.spec.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
+            images_NCHW = augment(images_NCHW, draw(len(images), rng))
+        return to_input(images_NCHW, self.device, memory_format(self.spec.recipe))
+
+    def _calibrate(self) -> None:
+        """Estimate the frozen statistics on the subset, not augmented, in its own order. Checkpoints hold them."""
+        parts = torch.split(self.subset, self.spec.recipe.batch_size)
+        images, form = self.data.train.images_NCHW, memory_format(self.spec.recipe)
+        calibrate(self.network, self.spec.blocks, (to_input(images[part], self.device, form) for part in parts))
 
     def _evaluate_epoch(self) -> Evaluation | None:
         if self.epoch not in self.spec.evaluated_epochs:

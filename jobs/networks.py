@@ -71,13 +71,20 @@ class Network(nn.Module):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         return self.head(self.trunk(images_NCHW, 0), 0)
 
-    def trunk(self, images_NCHW: Tensor, cut: int) -> Tensor:
-        """Stem and the first ``cut`` blocks: activations, N x C x H x W."""
+    def normalised(self, images_NCHW: Tensor) -> Tensor:
+        """What the stem takes."""
+        return (images_NCHW - self.mean) / self.std
+
+    def trunk_modules(self, cut: int) -> list[nn.Module]:
+        """Stem and the first ``cut`` blocks, in order."""
         net = self.resnet
-        x: Tensor = net.conv1((images_NCHW - self.mean) / self.std)
-        x = net.maxpool(net.relu(net.bn1(x)))
-        for block in self.blocks[:cut]:
-            x = block(x)
+        return [net.conv1, net.bn1, net.relu, net.maxpool, *self.blocks[:cut]]
+
+    def trunk(self, images_NCHW: Tensor, cut: int) -> Tensor:
+        """Normalisation, stem and the first ``cut`` blocks: activations, N x C x H x W."""
+        x = self.normalised(images_NCHW)
+        for module in self.trunk_modules(cut):
+            x = module(x)
         return x
 
     def head(self, activations_NCHW: Tensor, cut: int) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
 from jobs.canonical import digest
 
@@ -79,8 +79,15 @@ class Execution(Spec):
     precision: Literal["float32"] = "float32"
     threads: StrictInt = Field(default=1, ge=1, le=1024, description="of torch on the CPU, whatever the actor's share")
     memory_format: Literal["contiguous", "channels_last"] = "channels_last"
-    compile: Literal[False] = Field(default=False, description="torch.compile; only False so far")
+    compile: StrictBool = Field(default=False, description="torch.compile; only False so far")
     tf32: StrictBool = Field(default=False, description="TF32 in matrix products and convolutions on CUDA")
+
+    @field_validator("compile")
+    @classmethod
+    def _not_compiled(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("torch.compile is not supported so far: only false")
+        return value
 
 
 class Sgd(Execution):
@@ -116,18 +123,21 @@ class Sgd(Execution):
 class Recipe(Sgd):
     """Every choice of fine-tuning that changes the numbers. The defaults are Tables 3 and 4."""
 
-    transforms: Literal["as-released"] = Field(
-        default="as-released", description="grey datasets: resize only; colour: crop, flip, jitter, rotation"
+    transforms: Literal["as-released", "none"] = Field(
+        default="as-released",
+        description="of training images. as-released: grey datasets: resize only; colour: crop, flip, jitter and "
+        "rotation, each image its own; none: resize only",
     )
     normalization: Literal["as-released", "source", "target"] = Field(
         default="source",
         description="whose mean and std: the source's, the target's, or as-released: target's for the natural "
         "source and the source's for robust ones",
     )
-    frozen_batchnorm: Literal["batch", "source"] = Field(
+    frozen_batchnorm: Literal["batch", "calibrated", "source"] = Field(
         default="batch",
-        description="batch: frozen blocks normalise with batch statistics and drift (released code); "
-        "source: they keep the source's statistics",
+        description="batch: frozen blocks normalise with batch statistics and drift (released code); calibrated: with "
+        "statistics estimated once on the trial's own subset; source: with the source's. With blocks -1 nothing is "
+        "frozen and all three compute the same",
     )
     fc_init: Literal["normal", "default"] = Field(
         default="normal", description="normal: weights N(0, 1), bias 0 (released code); default: torch's"

@@ -1,9 +1,11 @@
 """Turning a source model into a network to fine-tune: freeze, re-initialise the last layer, normalise."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torchvision.models.resnet import ResNet
 
 from jobs import registry
@@ -63,6 +65,18 @@ def set_training_modes(network: Network, spec: FinetuneSpec) -> None:
     network.train(spec.recipe.frozen_batchnorm == "batch")
     for module in head_modules(network, spec.blocks):
         module.train()
+
+
+def calibrate(network: Network, blocks: int, batches_NCHW: Iterable[Tensor]) -> None:
+    """Give the frozen BatchNorm layers the statistics of these images: the mean over the batches, each counted once.
+
+    A layer's inputs are normalised by batch statistics on the way, as in training. The head is left alone; with
+    ``blocks`` -1 there is nothing to calibrate.
+    """
+    if blocks == ALL:
+        return
+    trunk = nn.Sequential(*network.trunk_modules(len(network.blocks) - blocks))
+    update_bn((network.normalised(images_NCHW) for images_NCHW in batches_NCHW), trunk)
 
 
 def _fresh_fc(inputs: int, labels: int, init: Literal["normal", "default"], seed: int) -> nn.Linear:

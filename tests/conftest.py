@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.datasets import load_sample_images
 
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.results import Store, open_store
@@ -50,6 +51,21 @@ def golden_digits() -> Dataset:
         return ImageSet(images_NCHW.contiguous(), part.labels_N[:48])
 
     return original._replace(train=enlarged(original.train), test=enlarged(original.test))
+
+
+@pytest.fixture(scope="session")
+def colours() -> Dataset:
+    """32 training and 32 test patches of scikit-learn's two photographs, 32 x 32, under the name of a colour dataset.
+
+    The ten labels are made up: the place a patch was cut from.
+    """
+
+    def part(first_row: int) -> ImageSet:
+        photographs = [torch.from_numpy(image.copy()) for image in load_sample_images().images]
+        patches = [photographs[i % 2][first_row + 7 * i :, 19 * i :][:32, :32].permute(2, 0, 1) for i in range(32)]
+        return ImageSet(torch.stack(patches).contiguous(), torch.arange(32) % 10)
+
+    return Dataset("cifar10", part(0), part(150), "photographs")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,13 @@
 """What a trial is: validation, schedules, and ids that follow from the spec and from nothing else."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, StepLR
 
 from jobs.canonical import digest
 from jobs.specs import (
@@ -100,8 +104,9 @@ OTHER_CHOICES: dict[str, object] = {
     "normalization": "target",
     "frozen_batchnorm": "source",
     "fc_init": "default",
+    "transforms": "none",
 }
-ONLY_ONE_VALUE = {"precision", "compile", "optimizer", "transforms"}
+ONLY_ONE_VALUE = {"precision", "compile", "optimizer"}
 
 
 def test_every_choice_of_the_recipe_changes_ids_and_the_recipe_digest() -> None:
@@ -109,6 +114,16 @@ def test_every_choice_of_the_recipe_changes_ids_and_the_recipe_digest() -> None:
     recipes = [Recipe(), *(Recipe(**{field: value}) for field, value in OTHER_CHOICES.items())]  # type: ignore[arg-type]
     assert len({demo_spec(recipe=recipe).trial_id for recipe in recipes}) == len(recipes)
     assert len({recipe_digest(recipe) for recipe in recipes}) == len(recipes)
+
+
+def test_every_value_of_a_choice_changes_the_id() -> None:
+    choices = {
+        "normalization": ("as-released", "source", "target"),
+        "frozen_batchnorm": ("batch", "calibrated", "source"),
+        "transforms": ("as-released", "none"),
+    }
+    for field, values in choices.items():
+        assert len({demo_spec(recipe=Recipe(**{field: value})).trial_id for value in values}) == len(values)  # type: ignore[arg-type]
 
 
 def test_choices_with_one_value_so_far_are_in_the_identity() -> None:
@@ -183,7 +198,11 @@ def test_impossible_values_of_a_trial_are_refused(field: str, value: object) -> 
         ("threads", 0),
         ("evaluation_batch_size", 0),
         ("compile", True),
-        ("frozen_batchnorm", "calibrated"),
+        ("compile", 0),
+        ("compile", "false"),
+        ("tf32", 0),
+        ("frozen_batchnorm", "target"),
+        ("transforms", "crop"),
         ("normalization", "imagenet"),
     ],
 )
@@ -230,6 +249,31 @@ def test_learning_rate_at_every_epoch(milestones: Any, epochs: int, expected: li
     recipe = Recipe(lr_milestones=milestones)
     rates = [recipe.learning_rate_at(epoch, epochs) for epoch in range(1, epochs + 1)]
     assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def torch_s_rates(recipe: Recipe, epochs: int, scheduler: Callable[[SGD], LRScheduler]) -> list[float]:
+    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=recipe.learning_rate)
+    schedule = scheduler(optimizer)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+@pytest.mark.parametrize("epochs", [100, 150, 30, 3])
+def test_learning_rates_are_those_of_torch_s_schedulers(epochs: int) -> None:
+    """As released: StepLR every epochs // 3. The paper: the first two of these steps, so 33 and 66, or 50 and 100."""
+    third = epochs // 3
+    released, paper = Recipe(lr_milestones="as-released"), Recipe(lr_milestones="paper")
+    for recipe, scheduler in (
+        (released, lambda optimizer: StepLR(optimizer, step_size=third, gamma=0.1)),
+        (paper, lambda optimizer: MultiStepLR(optimizer, milestones=[third, 2 * third], gamma=0.1)),
+    ):
+        expected = torch_s_rates(recipe, epochs, scheduler)
+        found = [recipe.learning_rate_at(epoch, epochs) for epoch in range(1, epochs + 1)]
+        assert found == pytest.approx(expected, rel=1e-15)
 
 
 def test_learning_rate_uses_the_recipe_s_factor() -> None:

@@ -37,7 +37,7 @@ def state(trial: Finetuning) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 3, 9, 11, -1])
-@pytest.mark.parametrize("mode", ["batch", "source"])
+@pytest.mark.parametrize("mode", ["batch", "calibrated", "source"])
 def test_frozen_parameters_stay_and_trained_ones_change(
     blocks: int, mode: str, weights: SourceWeights, few_digits: Dataset
 ) -> None:

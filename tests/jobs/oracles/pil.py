@@ -1,0 +1,34 @@
+"""The released code's transforms as torchvision's own functions on PIL images, one image at a time."""
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional as transforms
+
+from jobs.augmentation import Draws
+
+_JITTER = (transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation)
+
+
+def to_pil(image_CHW: Tensor) -> Image.Image:
+    """Bytes C x H x W as a PIL image: mode L for one channel, RGB for three."""
+    image_HWC = image_CHW.permute(1, 2, 0).numpy()
+    return Image.fromarray(image_HWC[..., 0] if len(image_CHW) == 1 else image_HWC)
+
+
+def augmented(image: Image.Image, draws: Draws, index: int) -> Image.Image:
+    """RandomCrop(size, padding=4), RandomHorizontalFlip, ColorJitter and RandomRotation, as drawn for one image."""
+    width, height = image.size
+    top, left = draws.corners_N2[index].tolist()
+    image = transforms.crop(transforms.pad(image, [4, 4, 4, 4], fill=0), top, left, height, width)
+    if draws.flipped_N[index]:
+        image = transforms.hflip(image)
+    for which in draws.order_N3[index].tolist():
+        image = _JITTER[which](image, draws.factors_N3[index, which].item())
+    return transforms.rotate(image, draws.degrees_N[index].item(), fill=0)
+
+
+def all_augmented(images_NCHW: Tensor, draws: Draws) -> Tensor:
+    """Bytes N x C x H x W, each image through ``augmented``."""
+    images = [augmented(to_pil(image_CHW), draws, index) for index, image_CHW in enumerate(images_NCHW)]
+    return torch.stack([transforms.pil_to_tensor(image) for image in images])

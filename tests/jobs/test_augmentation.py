@@ -1,0 +1,115 @@
+"""Augmentation's draws, and which trials augment: each image for itself, from the seed alone, colour only."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.augmentation import Draws, augment, draw
+from jobs.data.datasets import Dataset
+from jobs.finetune import Finetuning
+from jobs.randomness import Purpose, generator
+from jobs.weights import SourceWeights
+from tests.jobs.support import CPU, finetune_spec, finetuned, numbers
+
+
+def rng(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_draws_have_the_released_ranges() -> None:
+    draws = draw(20_000, rng(1))
+    assert draws.corners_N2.unique().tolist() == list(range(9))
+    assert float(draws.flipped_N.float().mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(draws.factors_N3.min()) == pytest.approx(0.75, abs=1e-3)
+    assert float(draws.factors_N3.max()) == pytest.approx(1.25, abs=1e-3)
+    assert float(draws.factors_N3.mean()) == pytest.approx(1, abs=0.005)
+    assert float(draws.degrees_N.min()) == pytest.approx(-2, abs=1e-2)
+    assert float(draws.degrees_N.max()) == pytest.approx(2, abs=1e-2)
+    orders, counts = draws.order_N3.unique(dim=0, return_counts=True)
+    assert len(orders) == 6
+    assert counts.tolist() == pytest.approx([20_000 / 6] * 6, rel=0.06)
+    both = torch.cat([draws.corners_N2, draws.factors_N3, draws.degrees_N[:, None], draws.flipped_N[:, None]], 1)
+    assert float((torch.corrcoef(both.T) - torch.eye(7)).abs().max()) < 0.04, "drawn independently of one another"
+
+
+def test_an_image_is_augmented_alike_in_any_batch(colours: Dataset) -> None:
+    """As on a CPU, where a batch goes through in parts, and on a GPU, where it goes through at once."""
+    images_NCHW = colours.train.images_NCHW.repeat(10, 1, 1, 1)
+    draws = draw(320, rng(2))
+    together = augment(images_NCHW, draws)
+    alone = [augment(images_NCHW[i : i + 1], Draws(*(drawn[i : i + 1] for drawn in draws))) for i in range(320)]
+    assert torch.equal(torch.cat(alone), together)
+    assert len(together[::32].unique(dim=0)) == 10, "one photograph, ten draws, ten images"
+
+
+def test_augmenting_leaves_the_images_alone(colours: Dataset) -> None:
+    before = colours.train.images_NCHW.clone()
+    augment(colours.train.images_NCHW, draw(32, rng(2)))
+    assert torch.equal(colours.train.images_NCHW, before)
+
+
+# --- in a trial ---
+
+
+def inputs(weights: SourceWeights, data: Dataset, recipe: dict[str, Any] | None = None, **changes: Any) -> list[Tensor]:
+    """What a trial of two epochs feeds its network: three training batches and the test set, twice."""
+    trial = Finetuning(finetune_spec(recipe, **{"dataset": data.name, "epochs": 2, **changes}), weights, data, CPU)
+    seen: list[Tensor] = []
+    trial.network.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+    trial.advance()
+    assert [len(x_NCHW) for x_NCHW in seen] == [8, 8, 4, len(data.test.labels_N)] * 2
+    return seen
+
+
+def alike(left: list[Tensor], right: list[Tensor]) -> list[bool]:
+    return [torch.equal(a, b) for a, b in zip(left, right, strict=True)]
+
+
+TRAINING = [True, True, True, False] * 2
+
+
+def test_training_images_of_colour_sets_are_augmented_and_test_images_are_not(
+    weights: SourceWeights, colours: Dataset
+) -> None:
+    plain = inputs(weights, colours, {"transforms": "none"})
+    assert [not same for same in alike(inputs(weights, colours), plain)] == TRAINING
+    assert torch.equal(plain[3], colours.test.images_NCHW / 255)
+
+
+def test_the_draws_follow_from_seed_epoch_and_batch(weights: SourceWeights, colours: Dataset) -> None:
+    plain = inputs(weights, colours, {"transforms": "none"})
+    found = inputs(weights, colours)
+    for epoch in (1, 2):
+        for batch in range(3):
+            place = 4 * (epoch - 1) + batch
+            bytes_NCHW = plain[place].mul(255).round().to(torch.uint8)
+            draws = draw(len(bytes_NCHW), generator(7, Purpose.AUGMENTATION, epoch, batch))
+            assert torch.equal(found[place], augment(bytes_NCHW, draws) / 255)
+
+
+@pytest.mark.parametrize("changes", [{"source": "fmnist_natural"}, {"blocks": 0}, {"blocks": -1}])
+def test_neither_source_nor_blocks_change_the_augmented_images(
+    changes: dict[str, Any], weights: SourceWeights, colours: Dataset
+) -> None:
+    assert all(alike(inputs(weights, colours, **changes), inputs(weights, colours)))
+
+
+def test_seed_epoch_and_batch_each_change_the_draws() -> None:
+    places = [(7, 1, 0), (8, 1, 0), (7, 2, 0), (7, 1, 1)]
+    factors = [draw(8, generator(seed, Purpose.AUGMENTATION, *place)).factors_N3 for seed, *place in places]
+    assert len(torch.stack(factors).unique(dim=0)) == 4
+
+
+def test_grey_sets_are_not_augmented(weights: SourceWeights, few_digits: Dataset) -> None:
+    assert all(alike(inputs(weights, few_digits), inputs(weights, few_digits, {"transforms": "none"})))
+
+
+def test_a_pause_at_every_batch_changes_no_augmented_image(weights: SourceWeights, colours: Dataset) -> None:
+    spec = finetune_spec(dataset="cifar10", epochs=2)
+    trial = Finetuning(spec, weights, colours, CPU)
+    while not trial.done:
+        answers = iter([False, True])
+        trial.advance(lambda answers=answers: next(answers))
+    assert numbers(trial) == numbers(finetuned(spec, weights, colours))
