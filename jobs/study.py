@@ -1,11 +1,12 @@
 """A study: a grid of trials, a schedule, a recipe, contrasts and resources. What a study file may say."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from jobs.canonical import digest
+from jobs.recipes import named_recipe
 from jobs.registry import Cards, DatasetCards, SourceCards
 from jobs.specs import MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Recipe
 
@@ -57,7 +58,9 @@ class Study(Section):
     description: str = ""
     grid: Grid | None = Field(default=None, description="what is fine-tuned; without it nothing is")
     schedule: tuple[ScheduleRow, ...] = ()
-    recipe: Recipe = Field(default=Recipe(), description="choices other than those of Tables 3 and 4")
+    recipe: Annotated[Recipe, BeforeValidator(named_recipe)] = Field(
+        default=Recipe(), description="a named recipe, or choices other than those of `base`, by default Tables 3 and 4"
+    )
     contrasts: tuple[Contrast, ...] = ()
     pretrain: Pretrain | None = Field(default=None, description="sources that are made first; without it none is")
     sources: SourceCards = Field(default={}, description="own source models, as the registry describes them")

@@ -119,7 +119,7 @@ def _message(error: dict[str, Any]) -> str:
 
 def _unknown_key(location: Location) -> str:
     section = _section(location[:-1])
-    valid = list(section.model_fields)
+    valid = [*(["base"] if section is Recipe else []), *section.model_fields]
     close = difflib.get_close_matches(str(location[-1]), valid, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"unknown key{hint}; valid keys: {', '.join(valid)}"

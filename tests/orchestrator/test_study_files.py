@@ -7,6 +7,7 @@ import pytest
 
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
+from jobs.recipes import RECIPES
 from jobs.specs import FinetuneSpec, Recipe
 from jobs.study import Study, seeds
 from orchestrator.study_files import load_study, packaged_studies, parse_study
@@ -79,6 +80,24 @@ def test_a_good_file() -> None:
     assert Counter(spec.images for spec in specs) == {50: 8, 100: 8, -1: 4}
     assert {spec.seed for spec in specs} == {20_000_000, 20_100_000}
     assert all(spec.recipe == loaded.recipe for spec in specs)
+
+
+def test_a_recipe_by_name_and_with_other_choices() -> None:
+    released = RECIPES["as-released"]
+    assert study(("{learning_rate: 0.05}", "as-released")).recipe == released
+    assert study(("{learning_rate: 0.05}", "{base: as-released, learning_rate: 0.05}")).recipe == Recipe(
+        **(released.model_dump() | {"learning_rate": 0.05})
+    )
+    assert ids(("learning_rate: 0.05", "base: paper, learning_rate: 0.05")) == ids()
+
+
+def test_an_unknown_base_is_reported_beside_the_recipe_s_other_mistakes() -> None:
+    text = changed(("{learning_rate: 0.05}", "\n  base: table-3\n  momentun: 0.5\n  tf32: maybe"))
+    assert [line.strip().split(";")[0] for line in refusal(text)[1:]] == [
+        "line 10: recipe.base: unknown recipe",
+        "line 11: recipe.momentun: unknown key (did you mean 'momentum'?)",
+        "line 12: recipe.tf32: input should be a valid boolean",
+    ]
 
 
 def test_seeds_follow_formula_6() -> None:
@@ -183,6 +202,18 @@ def test_all_mistakes_are_reported_at_once_in_order_of_lines() -> None:
         ),
         ("seeds: 2,", "seeds: 2, repeats: 3,", "line 7: schedule[0].repeats: unknown key; valid keys: images, epochs,"),
         ("{learning_rate: 0.05}", "{momentun: 0.5}", "line 9: recipe.momentun: unknown key (did you mean 'momentum'?)"),
+        (
+            "{learning_rate: 0.05}",
+            "as_released",
+            "line 9: recipe: unknown recipe; known recipes: paper, as-released; it is 'as_released'",
+        ),
+        ("learning_rate: 0.05", "base: x", "line 9: recipe.base: unknown recipe; known recipes: paper, as-released"),
+        (
+            "{learning_rate: 0.05}",
+            "{base: paper, momentun: 0.5}",
+            "line 9: recipe.momentun: unknown key (did you mean ",
+        ),
+        ("learning_rate: 0.05", "compile: 0", "line 9: recipe.compile: input should be a valid boolean; it is 0"),
         ("baseline: fmnist_n", "base: x, baseline: fmnist_n", "line 11: contrasts[0].base: unknown key (did you mean"),
         ("gpu: 0.5", "gpus: 0.5", "line 12: resources.gpus: unknown key (did you mean 'gpu'?); valid keys: gpu, cpu"),
         ("name: mine\n", "", "line 1: name: this key is required"),

@@ -1,0 +1,61 @@
+"""Recipes with a name, so that a study need not write every choice out. No torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from jobs.specs import Recipe
+
+RECIPES: dict[str, Recipe] = {
+    "paper": Recipe(),
+    "as-released": Recipe(
+        lr_milestones="as-released",
+        transforms="as-released",
+        normalization="as-released",
+        frozen_batchnorm="batch",
+        fc_init="normal",
+    ),
+}
+"""``paper``: Tables 3 and 4. ``as-released``: what the paper's released code does where the two differ."""
+
+
+def named_recipe(value: object) -> object:
+    """A recipe as a study file says it, with a name replaced by its choices; anything else is given back as it is.
+
+    Args:
+        value: a name; or a mapping with the key ``base``, a name, and the choices that differ from it.
+
+    Raises:
+        ValidationError: when there is no recipe of the name, with every other mistake among the choices.
+    """
+    if isinstance(value, str):
+        return RECIPES[value] if value in RECIPES else _refuse([_unknown(value, ())])
+    if not isinstance(value, Mapping) or "base" not in value:
+        return value
+    base = value["base"]
+    choices = {key: chosen for key, chosen in value.items() if key != "base"}
+    if isinstance(base, str) and base in RECIPES:
+        return {**RECIPES[base].model_dump(), **choices}
+    return _refuse([_unknown(base, ("base",)), *_mistakes(choices)])
+
+
+def _unknown(name: object, location: tuple[str, ...]) -> InitErrorDetails:
+    message = PydanticCustomError("unknown_recipe", f"unknown recipe; known recipes: {', '.join(RECIPES)}")
+    return InitErrorDetails(type=message, loc=location, input=name)
+
+
+def _mistakes(choices: Mapping[str, Any]) -> list[InitErrorDetails]:
+    try:
+        Recipe.model_validate(choices)
+    except ValidationError as error:
+        return [
+            InitErrorDetails(type=item["type"], loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))
+            for item in error.errors()
+        ]
+    return []
+
+
+def _refuse(mistakes: list[InitErrorDetails]) -> object:
+    raise ValidationError.from_exception_data("recipe", mistakes)

@@ -1,0 +1,51 @@
+"""Recipes by name."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from jobs.recipes import RECIPES, named_recipe
+from jobs.specs import Recipe
+
+
+def recipe(value: object) -> Recipe:
+    return TypeAdapter(Recipe).validate_python(named_recipe(value))
+
+
+def test_paper_is_the_default_recipe() -> None:
+    """Tables 3 and 4."""
+    assert recipe("paper") == recipe({}) == recipe({"base": "paper"}) == Recipe()
+
+
+def test_as_released_is_what_the_released_code_does() -> None:
+    released = recipe("as-released")
+    assert released == recipe({"base": "as-released"})
+    changed = {name: value for name, value in released if value != getattr(Recipe(), name)}
+    assert changed == {"normalization": "as-released", "lr_milestones": "as-released"}
+    assert (released.transforms, released.frozen_batchnorm, released.fc_init) == ("as-released", "batch", "normal")
+    assert (released.learning_rate, released.momentum, released.weight_decay) == (0.1, 0.9, 5e-4)
+    assert (released.batch_size, released.lr_decay) == (128, 0.1)
+
+
+def test_choices_beside_a_base_win() -> None:
+    found = recipe({"base": "as-released", "normalization": "target", "threads": 2})
+    assert found == RECIPES["as-released"].model_copy(update={"normalization": "target", "threads": 2})
+
+
+def test_a_recipe_stays_what_it_is() -> None:
+    assert named_recipe(Recipe(threads=2)) == Recipe(threads=2)
+    assert recipe({"threads": 2}) == Recipe(threads=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"), [("table3", ()), ({"base": "table3"}, ("base",)), ({"base": 3}, ("base",))]
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(value: object, place: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="unknown recipe; known recipes: paper, as-released") as refused:
+        named_recipe(value)
+    assert [item["loc"] for item in refused.value.errors()] == [place]
+
+
+def test_an_unknown_name_is_reported_beside_the_other_mistakes() -> None:
+    with pytest.raises(ValidationError) as refused:
+        named_recipe({"base": "table3", "momentun": 0.5, "threads": 0, "compile": True})
+    assert {item["loc"] for item in refused.value.errors()} == {("base",), ("momentun",), ("threads",), ("compile",)}
