@@ -1,0 +1,93 @@
+"""From a raw image to what the first convolution sees, against torchvision's transforms on PIL images."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torchvision import transforms
+
+from jobs.augmentation import augment, draw
+from jobs.data.datasets import Dataset, load_dataset
+from jobs.finetune import Finetuning
+from jobs.randomness import Purpose, generator
+from jobs.weights import SourceWeights
+from tests.jobs.oracles import pil
+from tests.jobs.oracles.released import STATISTICS
+from tests.jobs.support import CPU, finetune_spec
+
+
+def first_convolution_s_inputs(trial: Finetuning) -> list[Tensor]:
+    """Of one epoch: three training batches, then the test set."""
+    seen: list[Tensor] = []
+    trial.network.resnet.conv1.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+    trial.advance()
+    assert len(seen) == 4
+    return seen
+
+
+def indices(trial: Finetuning) -> list[Tensor]:
+    """Those of the images in the three training batches."""
+    return [trial.subset[batch] for batch in trial.batches]
+
+
+@pytest.mark.parametrize("normalization", ["source", "target"])
+def test_grey_images(normalization: str, weights: SourceWeights) -> None:
+    """Resize and Grayscale(3) for training and test; the files' digits are the ones scikit-learn gives."""
+    raw = [Image.fromarray(image) for image in np.rint(load_digits().images * (255 / 16)).astype(np.uint8)]
+    released = transforms.Compose([transforms.Resize(32), transforms.Grayscale(3), transforms.ToTensor()])
+    mean, std = STATISTICS["fmnist"] if normalization == "source" else ([0.3050] * 3, [0.3753] * 3)
+    normalise = transforms.Normalize(mean, std)
+    expected = {released(image).mul(255).round().to(torch.uint8).numpy().tobytes(): released(image) for image in raw}
+    data = load_dataset("digits", 32)
+    recipe = {"normalization": normalization, "evaluation_batch_size": 800}
+    trial = Finetuning(finetune_spec(recipe, epochs=1), weights, data, CPU)
+    parts = [(data.train, batch) for batch in indices(trial)] + [(data.test, torch.arange(797))]
+    for found_NCHW, (part, places) in zip(first_convolution_s_inputs(trial), parts, strict=True):
+        images = part.images_NCHW[places].expand(-1, 3, -1, -1)
+        wanted = [normalise(expected[image.contiguous().numpy().tobytes()]) for image in images]
+        assert torch.equal(found_NCHW, torch.stack(wanted))
+
+
+@pytest.mark.parametrize(("source", "statistics"), [("fmnist_natural", "cifar10"), ("fmnist_l2_eps1", "fmnist")])
+def test_colour_images(source: str, statistics: str, weights: SourceWeights, colours: Dataset) -> None:
+    """Training images augmented as drawn; test images through Resize and CenterCrop; normalised as released."""
+    recipe = {"normalization": "as-released"}
+    trial = Finetuning(finetune_spec(recipe, dataset="cifar10", source=source, epochs=1), weights, colours, CPU)
+    released = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(32), transforms.ToTensor()])
+    normalise = transforms.Normalize(*STATISTICS[statistics])
+    wanted = []
+    for number, batch in enumerate(indices(trial)):
+        draws = draw(len(batch), generator(7, Purpose.AUGMENTATION, 1, number))
+        wanted.append(pil.all_augmented(colours.train.images_NCHW[batch], draws) / 255)
+    wanted.append(torch.stack([released(pil.to_pil(image)) for image in colours.test.images_NCHW]))
+    for found_NCHW, wanted_NCHW in zip(first_convolution_s_inputs(trial), wanted, strict=True):
+        assert torch.equal(found_NCHW, normalise(wanted_NCHW))
+
+
+def test_draws_are_distributed_as_torchvision_s(colours: Dataset) -> None:
+    """One photograph 4,000 times through torchvision's own random transforms, and 4,000 times through ours."""
+    count, image_CHW = 4000, colours.train.images_NCHW[3]
+    theirs = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ColorJitter(0.25, 0.25, 0.25),
+            transforms.RandomRotation(2),
+            transforms.PILToTensor(),
+        ]
+    )
+    image = pil.to_pil(image_CHW)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        expected = torch.stack([theirs(image) for _ in range(count)]).double()
+    found = augment(image_CHW.expand(count, -1, -1, -1), draw(count, torch.Generator().manual_seed(2))).double()
+    for statistic in (
+        lambda x: x,
+        lambda x: x.square(),
+        lambda x: (x - x.flatten(1).mean(1)[:, None, None, None]) ** 2,
+    ):
+        one, other = statistic(expected), statistic(found)
+        error = ((one.var(0) + other.var(0)) / count).sqrt().clamp(min=1e-9)
+        assert float(((one.mean(0) - other.mean(0)) / error).abs().max()) < 5, "3,072 pixels, in standard errors"

@@ -1,0 +1,176 @@
+"""A trial against the ``robustness`` library's own training loop, step by step: the same numbers, bit for bit.
+
+The library's loop is told the order of the images and what is drawn at random; all else it does itself, on images that
+PIL made. Numbers are compared with ``torch.equal``: one thread, float32, the memory format of the library (contiguous).
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torchvision.transforms import functional as transforms
+
+from jobs.augmentation import draw
+from jobs.batches import batch_indices
+from jobs.data.datasets import Dataset
+from jobs.finetune import Finetuning
+from jobs.networks import BUILDERS, initialise
+from jobs.randomness import Purpose, generator
+from jobs.recipes import RECIPES
+from jobs.specs import FinetuneSpec
+from jobs.weights import SourceWeights
+from tests.jobs.oracles import pil, released
+from tests.jobs.support import CPU
+
+EPOCHS = 3  # the learning rate falls after each
+
+
+@pytest.fixture(scope="module")
+def resnet50() -> SourceWeights:
+    """Random weights for 1,000 labels, with running statistics that are not the initial ones."""
+    rng = torch.Generator().manual_seed(5)
+    network = BUILDERS["resnet50"](1000)
+    initialise(network, rng)
+    tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    for name, tensor in tensors.items():
+        if name.endswith(("running_mean", "running_var")):
+            tensor.copy_(torch.rand(tensor.shape, generator=rng) * 0.2 + (0.9 if name.endswith("var") else 0))
+    return SourceWeights(tensors, "random")
+
+
+class Released(NamedTuple):
+    """The released code's data loader, over PIL images in the trial's order."""
+
+    trial: Finetuning
+    images: list[Image.Image]
+    labels_N: Tensor
+    augmented: bool
+    epochs: Iterator[int]
+
+    def __len__(self) -> int:
+        return len(self.trial.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        spec, epoch = self.trial.spec, next(self.epochs)
+        batches = batch_indices(len(self.trial.subset), spec.recipe.batch_size, spec.seed, epoch)
+        for number, batch in enumerate(batches):
+            indices = self.trial.subset[batch]
+            images = [self.images[index] for index in indices.tolist()]
+            if self.augmented:
+                draws = draw(len(images), generator(spec.seed, Purpose.AUGMENTATION, epoch, number))
+                images = [pil.augmented(image, draws, place) for place, image in enumerate(images)]
+            yield to_tensor(images), self.labels_N[indices]
+
+
+def to_tensor(images: list[Image.Image]) -> Tensor:
+    """Grayscale to three channels where an image is grey, then ToTensor."""
+    return torch.stack([transforms.to_tensor(image.convert("RGB")) for image in images])
+
+
+def raw_digits(data: Dataset) -> tuple[list[Image.Image], list[Image.Image]]:
+    """The data's digits from scikit-learn's own array, resized by PIL; found again by their bytes."""
+    raw = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+    resized = [transforms.resize(Image.fromarray(image), 32) for image in raw]
+    place = {np.asarray(image).tobytes(): image for image in resized}
+    train, test = ([place[image.numpy().tobytes()] for image in part.images_NCHW] for part in (data.train, data.test))
+    return train, test
+
+
+def photographs(data: Dataset) -> tuple[list[Image.Image], list[Image.Image]]:
+    train, test = ([pil.to_pil(image) for image in part.images_NCHW] for part in (data.train, data.test))
+    return train, test
+
+
+def one_batch(trial: Finetuning) -> None:
+    answers = iter([False, True])
+    trial.advance(lambda: next(answers))
+
+
+CASES = [
+    (0, "cifar10", "l2_eps3", "imagenet"),
+    (1, "cifar10", "natural", "cifar10"),
+    (3, "cifar10", "linf_eps4", "imagenet"),
+    (9, "cifar10", "natural", "cifar10"),
+    (0, "fmnist", "natural", "fmnist"),
+    (1, "fmnist", "l2_eps3", "imagenet"),
+    (3, "fmnist", "natural", "fmnist"),
+    (9, "fmnist", "linf_eps8", "imagenet"),
+]
+"""Blocks, dataset, source, and whose mean and std the released code normalises with."""
+
+
+@pytest.mark.parametrize(("blocks", "dataset", "source", "statistics"), CASES)
+def test_a_trial_is_the_released_code_s(
+    blocks: int,
+    dataset: str,
+    source: str,
+    statistics: str,
+    resnet50: SourceWeights,
+    few_digits: Dataset,
+    colours: Dataset,
+) -> None:
+    """Inputs, losses, gradients, weights and every BatchNorm layer's running statistics after each step; accuracies."""
+    colour = dataset == "cifar10"
+    data = colours if colour else few_digits._replace(name=dataset)
+    train, test = photographs(data) if colour else raw_digits(data)
+    recipe = RECIPES["as-released"].model_copy(
+        update={"batch_size": 8, "evaluation_batch_size": 24, "memory_format": "contiguous"}
+    )
+    spec = FinetuneSpec(
+        source=source,
+        dataset=dataset,
+        blocks=blocks,
+        images=20,
+        seed=11,
+        epochs=EPOCHS,
+        evaluate_every=1,
+        recipe=recipe,
+    )
+    trial = Finetuning(spec, resnet50, data, CPU)
+    model = released.released_model(resnet50.tensors, trial.network.resnet.fc, statistics, blocks)
+    inputs: list[Tensor] = []
+    losses: list[float] = []
+    trial.network.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+
+    def on_step(theirs: nn.Module, images_NCHW: Tensor, labels_N: Tensor) -> None:
+        inputs.clear()
+        one_batch(trial)
+        assert torch.equal(inputs[0], images_NCHW)
+        assert_same_network(trial.network.resnet, theirs)
+
+    def on_epoch(log: dict[str, Any]) -> None:
+        ours = trial.evaluations[-1]
+        assert ours.epoch == log["epoch"]
+        assert ours.train_loss == pytest.approx(log["train_loss"], rel=1e-12)
+        assert ours.test_loss == pytest.approx(log["nat_loss"], rel=1e-12)
+        assert ours.train_accuracy == pytest.approx(float(log["train_prec1"]), rel=1e-6)
+        assert ours.test_accuracy == pytest.approx(float(log["nat_prec1"]), rel=1e-6)
+        losses.append(ours.train_loss)
+
+    loader = Released(trial, train, data.train.labels_N, colour, iter(range(1, EPOCHS + 1)))
+    parts = torch.split(torch.arange(len(test)), 24)
+    test_batches = [(to_tensor([test[i] for i in part.tolist()]), data.test.labels_N[part]) for part in parts]
+    released.train_as_released(model, loader, test_batches, EPOCHS, on_step, on_epoch)
+    assert trial.done
+    assert len(set(losses)) == EPOCHS
+
+
+def assert_same_network(ours: nn.Module, theirs: nn.Module) -> None:
+    parameters = dict(ours.named_parameters())
+    assert parameters.keys() == dict(theirs.named_parameters()).keys()
+    for name, expected in theirs.named_parameters():
+        found = parameters[name]
+        assert found.requires_grad == expected.requires_grad, name
+        assert torch.equal(found, expected), f"{name} after the step"
+        if expected.requires_grad:
+            assert torch.equal(found.grad, expected.grad), f"gradient of {name}"
+        else:
+            assert found.grad is None, name
+    buffers = dict(ours.named_buffers())
+    for name, expected in theirs.named_buffers():
+        assert torch.equal(buffers[name], expected), name
