@@ -26,6 +26,12 @@ def at_most(name: str, ratios: Sequence[float], target: float) -> Row:
     return Row(name, middle, low, high, target, middle <= target)
 
 
+def beside(name: str, ratios: Sequence[float]) -> Row:
+    """The median of repeated ratios with their quartiles, for comparison alone."""
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return Row(name, middle, low, high, None, None)
+
+
 def report(rows: Sequence[Row]) -> None:
     """Print the rows and put them into ``results/latest.json``, replacing rows of the same name."""
     for row in rows:

@@ -1,0 +1,50 @@
+"""ResNet-50 at 224 pixels with random weights: a real trial of the paper's shape, for each k of the paper."""
+
+import math
+
+import pytest
+import torch
+from sklearn.datasets import load_sample_images
+
+from jobs.data.datasets import Dataset, ImageSet
+from jobs.finetune import Finetuning
+from jobs.networks import BUILDERS, initialise
+from jobs.recipes import RECIPES
+from jobs.transfer import head_modules
+from jobs.weights import SourceWeights
+from tests.jobs.support import CPU, finetune_spec
+
+
+@pytest.fixture(scope="module")
+def weights() -> SourceWeights:
+    network = BUILDERS["resnet50"](1000)
+    initialise(network, torch.Generator().manual_seed(1))
+    return SourceWeights({name: t.detach().clone() for name, t in network.state_dict().items()}, "random")
+
+
+@pytest.fixture(scope="module")
+def photographs() -> Dataset:
+    """12 training and 10 test patches, 224 x 224, with made-up labels."""
+    images = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in load_sample_images().images]
+    patches = torch.stack([images[i % 2][:, 9 * i : 9 * i + 224, 19 * i : 19 * i + 224] for i in range(22)])
+    labels_N = torch.arange(22) % 10
+    return Dataset("cifar10", ImageSet(patches[:12], labels_N[:12]), ImageSet(patches[12:], labels_N[12:]), "patches")
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 3, 9])
+def test_one_epoch(blocks: int, weights: SourceWeights, photographs: Dataset) -> None:
+    recipe = RECIPES["as-released"].model_dump() | {"batch_size": 8}
+    spec = finetune_spec(recipe, source="l2_eps3", dataset="cifar10", blocks=blocks, images=12, epochs=1)
+    trial = Finetuning(spec, weights, photographs, CPU)
+    before = trial.network.resnet.fc.weight.detach().clone()
+    trial.advance()
+    (row,) = trial.evaluations
+    assert math.isfinite(row.train_loss)
+    assert math.isfinite(row.test_loss)
+    assert 0 <= row.test_accuracy <= 100
+    assert not torch.equal(trial.network.resnet.fc.weight, before)
+    trained = {id(p) for module in head_modules(trial.network, blocks) for p in module.parameters()}
+    for name, parameter in trial.network.resnet.named_parameters():
+        if not name.startswith("fc."):
+            assert torch.equal(parameter, weights.tensors[name]) != (id(parameter) in trained), name
+    assert int(trial.network.resnet.bn1.num_batches_tracked) == 2, "frozen BatchNorm drifts as released"
