@@ -2,7 +2,8 @@
 
 Random crop of the padded image, horizontal flip, colour jitter, rotation (design, section 9). The results are
 those of torchvision's transforms on PIL images, to the last byte: PIL computes in whole numbers and single floats,
-and so does this, operation by operation. So they are the same on every device too.
+and so does this, operation by operation. Each is rounded by itself and sums over pixels are exact, so that devices
+cannot differ. (A PIL compiled to fuse products with sums, as compilers for ARM may, can differ in a grey level.)
 
 Shape suffixes: N images, C channels (3), H height, W width.
 """

@@ -1,5 +1,7 @@
 """Recipes by name."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -34,6 +36,22 @@ def test_choices_beside_a_base_win() -> None:
 def test_a_recipe_stays_what_it_is() -> None:
     assert named_recipe(Recipe(threads=2)) == Recipe(threads=2)
     assert recipe({"threads": 2}) == Recipe(threads=2)
+
+
+def test_the_guide_has_every_choice_of_both_recipes() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    paragraphs = guide.split("### Recipe")[1].split("\n\n")
+    (table,) = (paragraph for paragraph in paragraphs if paragraph.startswith("| key | values | `paper`"))
+    found = {}
+    for line in table.splitlines()[2:]:
+        name, _, paper, released, *_ = (cell.strip().strip("`") for cell in line.strip("|").split("|"))
+        found[name] = (paper, paper if released == "same" else released)
+    paper, released = (RECIPES[name].model_dump() for name in ("paper", "as-released"))
+    assert found == {name: (_written(paper[name]), _written(released[name])) for name in Recipe.model_fields}
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @pytest.mark.parametrize(
