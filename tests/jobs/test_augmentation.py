@@ -1,5 +1,6 @@
 """Augmentation's draws, and which trials augment: each image for itself, from the seed alone, colour only."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -48,6 +49,17 @@ def test_augmenting_leaves_the_images_alone(colours: Dataset) -> None:
     before = colours.train.images_NCHW.clone()
     augment(colours.train.images_NCHW, draw(32, rng(2)))
     assert torch.equal(colours.train.images_NCHW, before)
+
+
+def test_golden_augmentation() -> None:
+    """Changed on purpose only, together with the numerics of every kind that augments; the same on every machine."""
+    images_NCHW = torch.arange(2 * 3 * 16 * 16).mul(37).remainder(256).to(torch.uint8).view(2, 3, 16, 16)
+    draws = draw(2, generator(20_000_000, Purpose.AUGMENTATION, 1, 0))
+    assert draws.corners_N2.tolist() == [[2, 5], [5, 4]]
+    assert draws.flipped_N.tolist() == [True, False]
+    assert draws.order_N3.tolist() == [[0, 2, 1], [2, 0, 1]]
+    found = hashlib.sha256(augment(images_NCHW, draws).numpy().tobytes()).hexdigest()
+    assert found == "094b42063c5e1236419bb2e30865c6be0945ad325ee3e2aacf2cf97b07978f2c"
 
 
 # --- in a trial ---

@@ -12,8 +12,8 @@ from jobs.data.datasets import Dataset
 from jobs.finetune import Finetuning
 from jobs.results import Store
 from jobs.transfer import head_modules
-from jobs.weights import SourceWeights
-from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers
+from jobs.weights import SourceWeights, load_source
+from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers, same_kind_of_device
 
 CALIBRATED = {"frozen_batchnorm": "calibrated"}
 
@@ -160,3 +160,19 @@ def test_a_pause_before_the_first_batch_changes_nothing(weights: SourceWeights, 
     trial.advance(lambda: True)
     trial.advance()
     assert numbers(trial) == numbers(finetuned(trial.spec, weights, few_digits))
+
+
+GOLDEN_DEVICE = "cpu-avx512"
+GOLDEN_LOSSES = [(9.43608922958374, 3.5787456035614014), (1.8353254079818726, 5.930070877075195)]
+"""Training and test loss after each epoch."""
+
+
+def test_golden_numbers(golden_digits: Dataset) -> None:
+    """Changed on purpose only, together with the kind's ``numerics``."""
+    spec = finetune_spec({**CALIBRATED, "learning_rate": 0.01}, source="fmnist_natural", epochs=2)
+    rows = numbers(finetuned(spec, load_source("fmnist_natural"), golden_digits))
+    found = [(row.train_loss, row.test_loss) for row in rows]
+    if same_kind_of_device(GOLDEN_DEVICE):
+        assert found == GOLDEN_LOSSES
+    for losses, expected in zip(found, GOLDEN_LOSSES, strict=True):
+        assert losses == pytest.approx(expected, rel=1e-3)
