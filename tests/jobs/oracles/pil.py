@@ -1,12 +1,15 @@
 """The released code's transforms as torchvision's own functions on PIL images, one image at a time."""
 
+import numpy as np
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
 from jobs.augmentation import Draws
 
+_GREYS = 255 / 16  # scikit-learn's digits have 17 greys
 _JITTER = (transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation)
 
 
@@ -32,3 +35,11 @@ def all_augmented(images_NCHW: Tensor, draws: Draws) -> Tensor:
     """Bytes N x C x H x W, each image through ``augmented``."""
     images = [augmented(to_pil(image_CHW), draws, index) for index, image_CHW in enumerate(images_NCHW)]
     return torch.stack([transforms.pil_to_tensor(image) for image in images])
+
+
+def digits(images_NCHW: Tensor) -> list[Image.Image]:
+    """scikit-learn's digits, resized by PIL, found by the bytes that ours are resized to; KeyError where they differ."""
+    raw = np.rint(load_digits().images * _GREYS).astype(np.uint8)
+    resized = [transforms.resize(Image.fromarray(image), list(images_NCHW.shape[2:])) for image in raw]
+    by_bytes = {image.tobytes(): image for image in resized}
+    return [by_bytes[image_CHW.numpy().tobytes()] for image_CHW in images_NCHW]

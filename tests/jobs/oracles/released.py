@@ -21,8 +21,9 @@ STATISTICS = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     "cifar10": ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
     "fmnist": ([0.1801] * 3, [0.3421] * 3),
+    "digits": ([0.3050] * 3, [0.3753] * 3),
 }
-"""Mean and std as the released code has them (design, section 9)."""
+"""Mean and std as the released code has them (design, section 9), and those of the bundled digits."""
 
 _TRAINED = {0: ["fc."], 1: ["layer4.2.", "fc."], 3: ["layer4.", "fc."], 9: ["layer3.", "layer4.", "fc."]}
 """Figure 9: the names that the parameters of the fine-tuned part begin with."""

@@ -7,11 +7,9 @@ PIL made. Numbers are compared with ``torch.equal``: one thread, float32, the me
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torchvision.transforms import functional as transforms
 
@@ -72,18 +70,8 @@ def to_tensor(images: list[Image.Image]) -> Tensor:
     return torch.stack([transforms.to_tensor(image.convert("RGB")) for image in images])
 
 
-def raw_digits(data: Dataset) -> tuple[list[Image.Image], list[Image.Image]]:
-    """The data's digits from scikit-learn's own array, resized by PIL; found again by their bytes."""
-    raw = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
-    resized = [transforms.resize(Image.fromarray(image), 32) for image in raw]
-    place = {np.asarray(image).tobytes(): image for image in resized}
-    train, test = ([place[image.numpy().tobytes()] for image in part.images_NCHW] for part in (data.train, data.test))
-    return train, test
-
-
-def photographs(data: Dataset) -> tuple[list[Image.Image], list[Image.Image]]:
-    train, test = ([pil.to_pil(image) for image in part.images_NCHW] for part in (data.train, data.test))
-    return train, test
+def photographs(images_NCHW: Tensor) -> list[Image.Image]:
+    return [pil.to_pil(image_CHW) for image_CHW in images_NCHW]
 
 
 def one_batch(trial: Finetuning) -> None:
@@ -117,7 +105,8 @@ def test_a_trial_is_the_released_code_s(
     """Inputs, losses, gradients, weights and every BatchNorm layer's running statistics after each step; accuracies."""
     colour = dataset == "cifar10"
     data = colours if colour else few_digits._replace(name=dataset)
-    train, test = photographs(data) if colour else raw_digits(data)
+    as_pil = photographs if colour else pil.digits
+    train, test = as_pil(data.train.images_NCHW), as_pil(data.test.images_NCHW)
     recipe = RECIPES["as-released"].model_copy(
         update={"batch_size": 8, "evaluation_batch_size": 24, "memory_format": "contiguous"}
     )
