@@ -38,7 +38,7 @@ def all_augmented(images_NCHW: Tensor, draws: Draws) -> Tensor:
 
 
 def digits(images_NCHW: Tensor) -> list[Image.Image]:
-    """scikit-learn's digits, resized by PIL, found by the bytes that ours are resized to; KeyError where they differ."""
+    """scikit-learn's digits, resized by PIL, found by the bytes of ours; KeyError where ours are resized otherwise."""
     raw = np.rint(load_digits().images * _GREYS).astype(np.uint8)
     resized = [transforms.resize(Image.fromarray(image), list(images_NCHW.shape[2:])) for image in raw]
     by_bytes = {image.tobytes(): image for image in resized}

@@ -72,10 +72,11 @@ def train_as_released(
     train: Batches,
     test: Batches,
     epochs: int,
+    learning_rate: float,
     on_step: Callable[[nn.Module, Tensor, Tensor], None],
     on_epoch: Callable[[dict[str, float]], None],
 ) -> None:
-    """The library's ``train_model`` with the settings of Table 3, natural training, every epoch evaluated.
+    """The library's ``train_model``, natural, with the momentum and weight decay of Table 3; every epoch is evaluated.
 
     Args:
         on_step: called after every optimiser step with the ResNet, the images and the labels.
@@ -90,7 +91,7 @@ def train_as_released(
         adv_train=0,
         adv_eval=0,
         epochs=epochs,
-        lr=0.1,
+        lr=learning_rate,
         momentum=0.9,
         weight_decay=5e-4,
         step_lr=epochs // 3,
