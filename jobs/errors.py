@@ -7,7 +7,7 @@
     ├── MissingData                 a file the request needs is not on this machine
     ├── DamagedFile                 a file is there but is not what its name promises
     ├── ResultsConflict             the results root already holds something that contradicts this
-    └── StorageFailure (OSError)    the results root cannot be read or written now: full, refused, unreachable
+    └── StorageFailure (OSError)    a results root or this machine's disk cannot be read or written: full, refused
 
 Everything else that escapes is a bug and keeps its traceback.
 """
@@ -34,7 +34,9 @@ class ResultsConflict(DeltaSweepError):
 
 
 class StorageFailure(DeltaSweepError, OSError):
-    """The storage below a results root refuses or does not answer. What stood there stands; nothing is half written.
+    """The storage below a results root, or this machine's disk, refuses or does not answer.
+
+    What stood there stands; nothing is half written.
 
     An OSError, because it is the machine's fault and not the trial's: the same call may succeed later.
     """

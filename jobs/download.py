@@ -1,0 +1,232 @@
+"""Downloading a file once: mirrors in order, resumed, verified, and only then put in its place.
+
+urllib and not a library: pooch and ``torch.hub`` do not resume, and huggingface_hub knows only its own hub.
+"""
+
+import hashlib
+import http.client
+import os
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+from jobs.errors import DamagedFile, InvalidRequest, MissingData, StorageFailure
+
+Progress = Callable[[int, int | None], None]
+
+_SCHEMES = ("https", "http", "file")
+_TIMEOUT_SECONDS = 30
+_CHUNK_BYTES = 1 << 20
+_BROKEN_CONNECTIONS = 10  # a mirror, as long as each of them brought something
+
+
+class Expected(NamedTuple):
+    """What is known of a file beforehand. An md5 finds accidents only; a sha256 finds forgeries too."""
+
+    sha256: str | None
+    md5: str | None = None
+    size: int | None = None
+
+    @property
+    def has_digest(self) -> bool:
+        return self.sha256 is not None or self.md5 is not None
+
+    def problem(self, path: Path) -> str | None:
+        """How a file differs from what is expected of it; None when it does not."""
+        if self.size is not None and (size := path.stat().st_size) != self.size:
+            return f"must have {self.size:,} bytes and has {size:,}"
+        for algorithm, digest in (("sha256", self.sha256), ("md5", self.md5)):
+            if digest is not None and (found := _digest(path, algorithm)) != digest:
+                return f"must have the {algorithm} {digest} and has {found}"
+        return None
+
+
+class _Unavailable(Exception):
+    """A mirror does not give the file; the next one may."""
+
+
+def download(
+    urls: Sequence[str],
+    target: Path,
+    *,
+    sha256: str | None,
+    md5: str | None = None,
+    size: int | None = None,
+    on_progress: Progress,
+) -> None:
+    """Put a file at ``target``, whole and verified, or leave what stood there.
+
+    What has come is kept as ``TARGET.part`` and continued by the next call, if a digest is known by which
+    the pieces can be held against each other. A target that is already as expected is not fetched again;
+    one that is not is replaced. Of several processes one downloads and the others wait.
+
+    Args:
+        urls: http, https or file URLs of the same file, tried in order.
+        sha256: its digest, or None where nobody has published it.
+        md5: a weaker digest, for files whose sha256 is not known.
+        size: in bytes.
+        on_progress: called with the bytes that are here and, where known, the bytes in all.
+
+    Raises:
+        InvalidRequest: when a URL is of another kind.
+        MissingData: when no mirror gives the file: no network, not found, cut off.
+        DamagedFile: when what the mirrors give is another file.
+        StorageFailure: when it cannot be written: disk full, folder not writable.
+    """
+    if unknown := [url for url in urls if urllib.parse.urlsplit(url).scheme not in _SCHEMES]:
+        raise InvalidRequest(f"files are downloaded from {', '.join(_SCHEMES)} URLs; given: {', '.join(unknown)}")
+    expected = Expected(sha256, md5, size)
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f"{target.name}.lock")):
+            if target.is_file() and expected.problem(target) is None:
+                return
+            _download(urls, target, expected, on_progress)
+
+
+def _download(urls: Sequence[str], target: Path, expected: Expected, on_progress: Progress) -> None:
+    part = target.with_name(f"{target.name}.part")
+    reasons, wrong = [], False
+    for url in urls:
+        if not expected.has_digest:
+            part.unlink(missing_ok=True)
+        try:
+            problem = _get_expected(url, part, expected, on_progress)
+        except _Unavailable as error:
+            reasons.append(f"- {url}: {error}")
+            continue
+        if problem is None:
+            part.replace(target)
+            return
+        wrong = True
+        reasons.append(f"- {url}: another file: it {problem}")
+    message = f"{target.name} could not be downloaded to {target.parent}:\n" + "\n".join(reasons)
+    if wrong:
+        raise DamagedFile(f"{message}\nNothing was kept. Name a mirror that has the original file")
+    raise MissingData(f"{message}\nCheck the network or name another mirror, and run it again: it goes on from there")
+
+
+def _get_expected(url: str, part: Path, expected: Expected, on_progress: Progress) -> str | None:
+    """Complete ``part`` from one mirror; a continued one that turns out wrong is begun anew once.
+
+    Returns:
+        What is wrong with the file that this mirror gives, which is then removed; None when nothing is.
+    """
+    continued = part.is_file() and part.stat().st_size > 0
+    _get(url, part, expected, on_progress)
+    if (problem := expected.problem(part)) is None:
+        return None
+    part.unlink()
+    return _get_expected(url, part, expected, on_progress) if continued else problem
+
+
+def _get(url: str, part: Path, expected: Expected, on_progress: Progress) -> None:
+    """Append to ``part`` until it is as long as the mirror says, reconnecting while that brings something."""
+    for _ in range(_BROKEN_CONNECTIONS):
+        before = part.stat().st_size if part.is_file() else 0
+        try:
+            _get_once(url, part, before, expected, on_progress)
+        except _Unavailable:
+            if not part.is_file() or part.stat().st_size <= before:
+                raise
+        else:
+            return
+    raise _Unavailable(f"the connection broke {_BROKEN_CONNECTIONS} times")
+
+
+def _get_once(url: str, part: Path, offset: int, expected: Expected, on_progress: Progress) -> None:
+    response = _open(url, offset)
+    if response is None:
+        if expected.has_digest and expected.problem(part) is None:  # all was here already
+            return
+        part.unlink()
+        _get_once(url, part, 0, expected, on_progress)
+        return
+    with response:
+        if offset and not _continues(response, offset):
+            offset = 0
+        total = _total(response, offset)
+        _require_room(part, (expected.size if total is None else total) or 0, offset)
+        with part.open("r+b" if offset else "wb") as file:
+            file.seek(offset)
+            here = offset
+            on_progress(here, total)
+            while chunk := _read(response):
+                file.write(chunk)
+                here += len(chunk)
+                on_progress(here, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and here != total:
+        raise _Unavailable(f"cut off after {here:,} of {total:,} bytes")
+
+
+def _open(url: str, offset: int) -> Any | None:
+    """The mirror's answer from ``offset`` on; None when it has nothing there."""
+    headers = {"User-Agent": "deltasweep", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if offset and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return None
+        raise _Unavailable(f"HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _Unavailable(f"cannot be reached ({error.reason})") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Unavailable(f"cannot be reached ({error or type(error).__name__})") from error
+
+
+def _read(response: Any) -> bytes:
+    try:
+        return bytes(response.read1(_CHUNK_BYTES) if hasattr(response, "read1") else response.read(_CHUNK_BYTES))
+    except (OSError, http.client.HTTPException) as error:
+        raise _Unavailable(f"the connection broke ({error or type(error).__name__})") from error
+
+
+def _continues(response: Any, offset: int) -> bool:
+    """Whether an answer is the rest of the file and not the whole of it."""
+    partial = response.status == http.HTTPStatus.PARTIAL_CONTENT
+    return partial and str(response.headers.get("Content-Range", "")).startswith(f"bytes {offset}-")
+
+
+def _total(response: Any, offset: int) -> int | None:
+    length = response.headers.get("Content-Length")
+    return offset + int(length) if length is not None and length.isdigit() else None
+
+
+def _require_room(part: Path, total: int, offset: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total - offset > free:
+        raise StorageFailure(
+            f"{part.stem} needs {total - offset:,} more bytes and the disk of {part.parent} has {free:,} free; "
+            "make room there, or set $DELTASWEEP_HOME to a folder on a larger disk"
+        )
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Say of an error of this machine's disk which file it hit."""
+    try:
+        yield
+    except StorageFailure:
+        raise
+    except OSError as error:
+        raise StorageFailure(
+            f"{target} cannot be written ({error.strerror or error}); make room or make the folder writable, or set "
+            "$DELTASWEEP_HOME to another one"
+        ) from error
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

@@ -1,0 +1,266 @@
+"""Downloads against a mirror on loopback: continued, cut off, refused, forged; nothing is left half done."""
+
+import hashlib
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from jobs.download import download
+from jobs.errors import DamagedFile, InvalidRequest, MissingData, StorageFailure
+from tests.jobs.mirrors import mirror
+
+BODY = bytes(range(256)) * 2000
+SHA256 = hashlib.sha256(BODY).hexdigest()
+MD5 = hashlib.md5(BODY).hexdigest()
+
+
+def silent(received: int, total: int | None) -> None:
+    pass
+
+
+def get(target: Path, *urls: str, sha256: str | None = SHA256, md5: str | None = None, size: int | None = None) -> None:
+    download(urls, target, sha256=sha256, md5=md5, size=size, on_progress=silent)
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "files" / "weights.bin"
+
+
+# --- what works ---
+
+
+@pytest.mark.parametrize("digests", [{}, {"sha256": None, "md5": MD5}, {"size": len(BODY)}, {"sha256": None}])
+def test_a_file_is_put_in_its_place(target: Path, digests: dict[str, str]) -> None:
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin", **digests)  # type: ignore[arg-type]
+    assert target.read_bytes() == BODY
+    assert left_behind(target.parent) == ["weights.bin"]
+
+
+def test_progress_goes_up_to_the_whole(target: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    with mirror(files={"weights.bin": BODY}) as server:
+        url = f"{server.url}/weights.bin"
+        download([url], target, sha256=SHA256, on_progress=lambda *now: seen.append(now))
+    assert seen[0] == (0, len(BODY))
+    assert seen[-1] == (len(BODY), len(BODY))
+    assert [here for here, _ in seen] == sorted(here for here, _ in seen)
+
+
+def test_a_file_url_is_a_mirror_too(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "original").write_bytes(BODY)
+    get(target, (tmp_path / "original").as_uri())
+    assert target.read_bytes() == BODY
+
+
+def test_what_is_there_is_not_fetched_again(target: Path) -> None:
+    target.parent.mkdir()
+    target.write_bytes(BODY)
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert server.asked == []
+
+
+def test_a_swapped_file_is_replaced(target: Path) -> None:
+    target.parent.mkdir()
+    target.write_bytes(BODY[::-1])
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert target.read_bytes() == BODY
+
+
+def test_the_next_mirror_is_asked_when_one_fails(target: Path) -> None:
+    with mirror(status=503) as broken, mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{broken.url}/weights.bin", f"{server.url}/weights.bin")
+    assert len(broken.asked) == 1
+    assert target.read_bytes() == BODY
+
+
+def test_the_next_mirror_is_asked_when_one_has_another_file(target: Path) -> None:
+    with mirror(files={"weights.bin": b"<html>"}) as other, mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{other.url}/weights.bin", f"{server.url}/weights.bin")
+    assert target.read_bytes() == BODY
+    assert left_behind(target.parent) == ["weights.bin"]
+
+
+# --- continuing ---
+
+
+def part_of(target: Path, content: bytes) -> Path:
+    target.parent.mkdir(exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    part.write_bytes(content)
+    return part
+
+
+def test_an_earlier_call_s_beginning_is_continued(target: Path) -> None:
+    part_of(target, BODY[:1000])
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert server.ranges_asked == ["bytes=1000-"]
+    assert target.read_bytes() == BODY
+
+
+def test_a_connection_that_breaks_is_taken_up_again(target: Path) -> None:
+    with mirror(files={"weights.bin": BODY}, cut_after=100_000) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert server.ranges_asked == [None, *(f"bytes={n}-" for n in range(100_000, len(BODY), 100_000))]
+    assert target.read_bytes() == BODY
+
+
+def test_a_mirror_that_cannot_continue_gives_the_whole(target: Path) -> None:
+    part_of(target, BODY[:1000])
+    with mirror(files={"weights.bin": BODY}, ranges=False) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert target.read_bytes() == BODY
+
+
+def test_a_beginning_of_another_file_is_begun_anew(target: Path) -> None:
+    part_of(target, b"x" * 1000)
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert server.ranges_asked == ["bytes=1000-", None]
+    assert target.read_bytes() == BODY
+
+
+def test_a_beginning_longer_than_the_file_is_begun_anew(target: Path) -> None:
+    part_of(target, BODY + b"x")
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert target.read_bytes() == BODY
+
+
+def test_a_part_that_is_whole_is_not_fetched_again(target: Path) -> None:
+    """A process may die between the last byte and the renaming."""
+    part_of(target, BODY)
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert server.ranges_asked == [f"bytes={len(BODY)}-"]
+    assert target.read_bytes() == BODY
+
+
+def test_without_a_digest_nothing_of_an_earlier_call_is_trusted(target: Path) -> None:
+    part_of(target, b"x" * 1000)
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin", sha256=None)
+    assert server.ranges_asked == [None]
+    assert target.read_bytes() == BODY
+
+
+# --- what fails: one error, and no target ---
+
+
+def test_not_found(target: Path) -> None:
+    with mirror() as server, pytest.raises(MissingData, match=r"weights\.bin: HTTP 404 Not Found\nCheck the network"):
+        get(target, f"{server.url}/weights.bin")
+    assert left_behind(target.parent) == []
+
+
+def test_every_mirror_s_reason_is_told(target: Path) -> None:
+    with mirror() as one, mirror(status=500) as two, pytest.raises(MissingData) as raised:
+        get(target, f"{one.url}/weights.bin", f"{two.url}/weights.bin")
+    assert f"- {one.url}/weights.bin: HTTP 404" in str(raised.value)
+    assert f"- {two.url}/weights.bin: HTTP 500" in str(raised.value)
+
+
+def test_nobody_answers(target: Path) -> None:
+    with mirror() as server:
+        gone = server.url
+    with pytest.raises(MissingData, match=r"cannot be reached .*refused"):
+        get(target, f"{gone}/weights.bin")
+
+
+def test_cut_off_for_good_is_kept_and_continued_later(target: Path) -> None:
+    with mirror(files={"weights.bin": BODY}, cut_after=50_000) as server:
+        with pytest.raises(MissingData, match="the connection broke 10 times"):
+            get(target, f"{server.url}/weights.bin")
+        assert left_behind(target.parent) == ["weights.bin.part"]
+        server.cut_after = None
+        get(target, f"{server.url}/weights.bin")
+    assert server.ranges_asked[-1] == "bytes=500000-"
+    assert target.read_bytes() == BODY
+
+
+def test_nothing_comes_at_all(target: Path) -> None:
+    with (
+        mirror(files={"weights.bin": BODY}, cut_after=0) as server,
+        pytest.raises(MissingData, match="cut off after 0 of 512,000 bytes"),
+    ):
+        get(target, f"{server.url}/weights.bin")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("digests", "says"),
+    [
+        ({}, f"must have the sha256 {SHA256} and has"),
+        ({"sha256": None, "md5": MD5}, f"must have the md5 {MD5} and has"),
+        ({"sha256": None, "size": len(BODY)}, "must have 512,000 bytes and has 511,999"),
+    ],
+)
+def test_another_file_is_refused(target: Path, digests: dict[str, str], says: str) -> None:
+    with mirror(files={"weights.bin": BODY[1:]}) as server, pytest.raises(DamagedFile, match=says):
+        get(target, f"{server.url}/weights.bin", **digests)  # type: ignore[arg-type]
+    assert left_behind(target.parent) == []
+
+
+def test_a_failed_replacement_leaves_what_stood_there(target: Path) -> None:
+    target.parent.mkdir()
+    target.write_bytes(b"the user's own")
+    with mirror() as server, pytest.raises(MissingData):
+        get(target, f"{server.url}/weights.bin")
+    assert target.read_bytes() == b"the user's own"
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b", "/local/path", "s3://bucket/key"])
+def test_other_kinds_of_url_are_refused(target: Path, url: str) -> None:
+    with pytest.raises(InvalidRequest, match="https, http, file URLs; given: "):
+        get(target, url)
+
+
+def test_a_disk_too_small_is_told_before_anything_is_written(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(target.anchor)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with (
+        mirror(files={"weights.bin": BODY}) as server,
+        pytest.raises(StorageFailure, match=r"needs 512,000 more bytes .* has 1,000 free"),
+    ):
+        get(target, f"{server.url}/weights.bin")
+    assert left_behind(target.parent) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_fills_up(target: Path) -> None:
+    """Writing itself fails, as on a disk that another process fills meanwhile."""
+    target.parent.mkdir()
+    target.with_name(f"{target.name}.part").symlink_to("/dev/full")
+    with (
+        mirror(files={"weights.bin": BODY}) as server,
+        pytest.raises(StorageFailure, match=r"weights\.bin cannot be written \(No space left on device\); make room"),
+    ):
+        get(target, f"{server.url}/weights.bin")
+    assert not target.exists()
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "files").write_bytes(b"")
+    with pytest.raises(StorageFailure, match="cannot be written"):
+        get(tmp_path / "files" / "weights.bin", "http://127.0.0.1:9/weights.bin")
+
+
+def test_two_at_once_download_once(target: Path) -> None:
+    with mirror(files={"weights.bin": BODY}) as server:
+        threads = [threading.Thread(target=get, args=(target, f"{server.url}/weights.bin")) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(server.asked) == 1
+    assert target.read_bytes() == BODY
