@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from jobs.errors import DamagedFile, MissingData
 
+FILES = tuple(f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+
 _UNSIGNED_BYTES = 0x08
 
 

@@ -7,13 +7,15 @@ that has neither the weights nor the images.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import StrEnum
 from fractions import Fraction
 from functools import cache
 from importlib import resources
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, model_validator
 
 from jobs.errors import InvalidRequest
 from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel
@@ -87,8 +89,39 @@ class SourceCard(Card):
         )
 
 
+class DatasetFormat(StrEnum):
+    """How a dataset's files are laid out; ``jobs.data.readers`` has a reader for each."""
+
+    DIGITS = "digits"  # comes with scikit-learn
+    IDX = "idx"  # four IDX files, gzipped or not: the MNIST family
+    CIFAR = "cifar"  # pickled batches
+    SVHN = "svhn"  # two MATLAB files
+    CALTECH101 = "caltech101"  # 101_ObjectCategories/LABEL/*.jpg, split by DeltaSweep
+    IMAGE_FOLDER = "image-folder"  # FOLDER/train/LABEL/* and FOLDER/test/LABEL/*
+
+
+class DataFile(Card):
+    """One file as it is known beforehand. Where nobody has published a sha256, an md5 has to do."""
+
+    name: str
+    sha256: str | None = None
+    md5: str | None = None
+    size: int | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> "DataFile":
+        if self.sha256 is None and self.md5 is None:
+            raise ValueError(f"a file has a sha256 or an md5; {self.name!r} has neither")
+        return self
+
+
 class DatasetCard(Card):
-    """One dataset: Table 6's columns and the statistics of its training images."""
+    """One dataset: Table 6's columns, the statistics of its training images, and its files.
+
+    A dataset of the user's own has a ``folder`` (absolute, since trials run elsewhere) with
+    ``train/LABEL/*`` and ``test/LABEL/*``; ``deltasweep data describe FOLDER`` writes its card. ``mean``
+    and ``std`` are required of it too: nothing is normalised by statistics that nobody wrote down.
+    """
 
     name: str
     train: int
@@ -98,6 +131,25 @@ class DatasetCard(Card):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sha256: str | None = None
+    folder: str | None = None
+    format: DatasetFormat = DatasetFormat.IMAGE_FOLDER
+    mirrors: tuple[str, ...] = ()  # URLs of folders that have the files, in the order to ask them
+    files: tuple[DataFile, ...] = ()
+    members: tuple[DataFile, ...] = ()  # files that are read, where ``files`` are archives
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DatasetCard":
+        channels = 3 if self.colour else 1
+        if (len(self.mean), len(self.std)) != (channels, channels):
+            raise ValueError(
+                f"a {'colour' if self.colour else 'grey'} dataset has {channels} means and stds, one a channel; "
+                f"{self.name!r} has {len(self.mean)} and {len(self.std)}"
+            )
+        if (self.folder is None) == (self.format is DatasetFormat.IMAGE_FOLDER):
+            raise ValueError(f"an image folder, and nothing else, has a folder; {self.name!r} has {self.folder}")
+        if self.folder is not None and not PurePath(self.folder).is_absolute():
+            raise ValueError(f"a folder is an absolute path, since trials run elsewhere; given: {self.folder}")
+        return self
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std for three channels; a grey image is repeated to three."""

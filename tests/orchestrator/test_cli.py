@@ -201,7 +201,7 @@ def test_training_a_source_that_cannot_be_trained(deltasweep: Command, name: str
 def test_training_a_source_without_its_data(deltasweep: Command) -> None:
     result = deltasweep("models", "train", "fmnist_natural", "--data", "nowhere")
     assert_refused(result, deltasweep.folder)
-    assert "Fashion-MNIST is not on this machine (looked in nowhere)" in result.message
+    assert "dataset 'fmnist' is not on this machine (looked in nowhere)" in result.message
 
 
 @pytest.mark.parametrize("arguments", [["no-such-verb"], ["plan"], ["launch", "demo"], ["plan", "demo", "--jsn"]])

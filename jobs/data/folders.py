@@ -1,0 +1,78 @@
+"""Images in folders, one a label: any image folder, and Caltech101 with the split that DeltaSweep gives it."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from jobs.data.places import CALTECH101_IMAGES
+from jobs.data.raw import FolderPart, Raw, files_digest
+from jobs.errors import DamagedFile
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
+_NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # what Windows leaves behind; hidden files are left out too
+_CLUTTER = "BACKGROUND_Google"
+_TRAINING_IMAGES_A_LABEL = 30  # Section 5 of the paper
+
+
+def read_image_folder(directory: Path, colour: bool) -> Raw:
+    """``train/LABEL/*`` and ``test/LABEL/*``; the labels are numbered in the order of their names.
+
+    Raises:
+        DamagedFile: when a part or a label is missing, or something in it is no image by its name.
+    """
+    train, test = (_images_by_label(directory / part) for part in ("train", "test"))
+    if unknown := sorted(test.keys() - train.keys()):
+        raise DamagedFile(f"every label has training images; {directory}/train has none of {', '.join(unknown)}")
+    labels = sorted(train)
+    return _raw(directory, labels, train, test, colour)
+
+
+def read_caltech101(directory: Path) -> Raw:
+    """The 101 labels without the clutter; 30 images of each are for training, which follows from their names."""
+    root = directory / CALTECH101_IMAGES
+    images = {label: paths for label, paths in _images_by_label(root).items() if label != _CLUTTER}
+    shuffled = {label: sorted(paths, key=lambda path: _place(root, path)) for label, paths in images.items()}
+    train = {label: sorted(paths[:_TRAINING_IMAGES_A_LABEL]) for label, paths in shuffled.items()}
+    test = {label: sorted(paths[_TRAINING_IMAGES_A_LABEL:]) for label, paths in shuffled.items()}
+    return _raw(root, sorted(images), train, test, colour=True)
+
+
+def _place(root: Path, path: Path) -> bytes:
+    return hashlib.sha256(f"caltech101/{path.relative_to(root).as_posix()}".encode()).digest()
+
+
+def _raw(
+    folder: Path, labels: list[str], train: dict[str, list[Path]], test: dict[str, list[Path]], colour: bool
+) -> Raw:
+    parts = [
+        FolderPart(
+            tuple(path for label in labels for path in images.get(label, [])),
+            np.repeat(np.arange(len(labels)), [len(images.get(label, [])) for label in labels]).astype(np.int64),
+            colour,
+        )
+        for images in (train, test)
+    ]
+    return Raw(parts[0], parts[1], files_digest(folder, parts))
+
+
+def _images_by_label(directory: Path) -> dict[str, list[Path]]:
+    """The images of each label, by name; nothing that might be one is left out in silence."""
+    if not directory.is_dir():
+        raise DamagedFile(f"{directory} is no directory; an image folder has train/LABEL/* and test/LABEL/*")
+    entries = [path for path in sorted(directory.iterdir()) if not _ignored(path)]
+    if stray := [path for path in entries if not path.is_dir()]:
+        raise DamagedFile(f"{directory} has one directory a label and nothing else; remove {stray[0].name}")
+    if not entries:
+        raise DamagedFile(f"{directory} has no labels; an image folder has train/LABEL/* and test/LABEL/*")
+    images = {label.name: [path for path in sorted(label.iterdir()) if not _ignored(path)] for label in entries}
+    for label, paths in images.items():
+        if unknown := [path for path in paths if path.suffix.lower() not in _SUFFIXES or not path.is_file()]:
+            raise DamagedFile(f"{unknown[0]} is no image by its name ({', '.join(_SUFFIXES)}); remove it")
+        if not paths:
+            raise DamagedFile(f"{directory / label} has no images; add some or remove it")
+    return images
+
+
+def _ignored(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in _NOT_IMAGES

@@ -1,0 +1,86 @@
+"""Where a dataset's files are on this machine, and which they are. No torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.data import idx
+from jobs.download import Expected
+from jobs.errors import DamagedFile, MissingData
+from jobs.home import data_directory
+from jobs.registry import DataFile, DatasetCard, DatasetFormat
+
+CALTECH101_IMAGES = "101_ObjectCategories"
+
+_DEBIAN = {"fmnist": Path("/usr/share/datasets/fashion-mnist")}  # apt-get install dataset-fashion-mnist
+
+
+def own_directory(card: DatasetCard) -> Path:
+    """Where ``data fetch`` puts a dataset's files."""
+    return data_directory() / card.name
+
+
+def find(card: DatasetCard, directory: Path | None = None) -> Path | None:
+    """The directory that has a dataset's files, or at least one of them; None where there is none.
+
+    Args:
+        directory: where to look; by default the image folder itself, ``own_directory``, and Debian's packages.
+    """
+    candidates = [directory] if directory else _candidates(card)
+    return next((place for place in candidates if any(_present(card, place))), None)
+
+
+def require(card: DatasetCard, directory: Path | None = None) -> Path:
+    """The directory that has a dataset's files.
+
+    Raises:
+        MissingData: when they are nowhere.
+    """
+    found = find(card, directory)
+    if found is not None:
+        return found
+    looked = ", ".join(str(place) for place in ([directory] if directory else _candidates(card)))
+    if card.folder is not None:
+        raise MissingData(
+            f"dataset {card.name!r} is an image folder that is not on this machine (looked for train/ and test/ in "
+            f"{looked}); put it there, or correct `folder` in its card"
+        )
+    debian = ", or on Debian: apt-get install dataset-fashion-mnist" if card.name in _DEBIAN else ""
+    raise MissingData(
+        f"dataset {card.name!r} is not on this machine (looked in {looked}); fetch it: "
+        f"deltasweep data fetch {card.name}{debian}"
+    )
+
+
+def require_unchanged(directory: Path, files: Sequence[DataFile]) -> None:
+    """Hold files against what is known of them, before anything reads them.
+
+    Raises:
+        MissingData: when one is not there.
+        DamagedFile: when one is another.
+    """
+    for file in files:
+        path = directory / file.name
+        if not path.is_file():
+            raise MissingData(f"{path} is not there; fetch the dataset again")
+        if problem := Expected(file.sha256, file.md5, file.size).problem(path):
+            raise DamagedFile(f"{path} {problem}: it was cut off or swapped; remove it and fetch the dataset again")
+
+
+def _candidates(card: DatasetCard) -> list[Path]:
+    if card.folder is not None:
+        return [Path(card.folder)]
+    return [own_directory(card), *([_DEBIAN[card.name]] if card.name in _DEBIAN else [])]
+
+
+def _present(card: DatasetCard, directory: Path) -> list[Path]:
+    """What of a dataset is in a directory; lock files and partial downloads do not count."""
+    match card.format:
+        case DatasetFormat.IMAGE_FOLDER:
+            wanted = [directory / "train", directory / "test"]
+        case DatasetFormat.CALTECH101:
+            wanted = [directory / CALTECH101_IMAGES]
+        case DatasetFormat.IDX:
+            wanted = [directory / name for stem in idx.FILES for name in (stem, f"{stem}.gz")]
+        case _:
+            wanted = [directory / file.name for file in card.members or card.files]
+    return [path for path in wanted if path.exists()]

@@ -1,0 +1,90 @@
+"""A dataset's images before resizing, in memory or still in their files, and the digest of what they are."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from jobs.errors import DamagedFile
+
+_DEEP_MODES = ("I", "F")  # 16 and 32 bits a channel; PIL would clip them to eight
+
+
+class RawPart(NamedTuple):
+    """Images N x H x W x C and labels N as they come from their files."""
+
+    images_NHWC: npt.NDArray[np.uint8]
+    labels_N: npt.NDArray[np.int64]
+
+    @property
+    def channels(self) -> int:
+        return int(self.images_NHWC.shape[-1])
+
+    def image(self, index: int) -> Image.Image:
+        """One image, grey or RGB."""
+        image_HWC = self.images_NHWC[index]
+        return Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC)
+
+
+class FolderPart(NamedTuple):
+    """Images of any sizes, decoded when they are asked for, and labels N."""
+
+    paths: tuple[Path, ...]
+    labels_N: npt.NDArray[np.int64]
+    colour: bool
+
+    @property
+    def channels(self) -> int:
+        return 3 if self.colour else 1
+
+    def image(self, index: int) -> Image.Image:
+        """One image, grey or RGB whatever its file is; the alpha channel is dropped.
+
+        Raises:
+            DamagedFile: when the file is no image, is cut off, or has more than eight bits a channel.
+        """
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                if image.mode.startswith(_DEEP_MODES):
+                    raise DamagedFile(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it")
+                return image.convert("RGB" if self.colour else "L")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DamagedFile(f"{path} cannot be read as an image ({error}); put the original file there") from error
+
+
+class Raw(NamedTuple):
+    """Both parts of a dataset, and the digest of what they are."""
+
+    train: RawPart | FolderPart
+    test: RawPart | FolderPart
+    sha256: str
+
+
+def in_memory(train: RawPart, test: RawPart) -> Raw:
+    return Raw(train, test, content_digest(train, test))
+
+
+def content_digest(*parts: RawPart) -> str:
+    """The sha256 of shapes, image bytes and labels: what the images are, however they were packed."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(repr(part.images_NHWC.shape).encode())
+        hasher.update(np.ascontiguousarray(part.images_NHWC).data)
+        hasher.update(part.labels_N.astype("<i8").tobytes())
+    return hasher.hexdigest()
+
+
+def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
+    """The sha256 of every file's part, path below the folder, and bytes: decoders differ, files do not."""
+    hasher = hashlib.sha256()
+    for number, part in enumerate(parts):
+        for path in part.paths:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            hasher.update(f"{number} {content} {path.relative_to(folder).as_posix()}\n".encode())
+    return hasher.hexdigest()

@@ -1,0 +1,128 @@
+"""Reading a dataset's original files, and holding them against its card. No torch, no network."""
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import scipy.io.matlab
+from sklearn.datasets import load_digits
+
+from jobs.data import cifar, idx
+from jobs.data.fetched import require_fetched
+from jobs.data.folders import read_caltech101, read_image_folder
+from jobs.data.places import require, require_unchanged
+from jobs.data.raw import Raw, RawPart, in_memory
+from jobs.errors import DamagedFile, InvalidRequest
+from jobs.registry import DatasetCard, DatasetFormat
+
+
+def read_raw(card: DatasetCard, directory: Path | None = None) -> Raw:
+    """Read a dataset as it is before resizing.
+
+    Args:
+        directory: where its files are; by default where ``places.find`` finds them.
+
+    Raises:
+        MissingData: when its files are not on this machine.
+        DamagedFile: when they are not what the card, or the record of the fetch, says.
+    """
+    if card.format is DatasetFormat.DIGITS:
+        if directory is not None:
+            raise InvalidRequest(f"the digits come with scikit-learn and take no directory; given: {directory}")
+        raw = _read_digits()
+    else:
+        directory = require(card, directory)
+        raw = _READERS[card.format](card, directory)
+    _require_as_on_card(card, raw)
+    if directory is not None:
+        require_fetched(card, directory, raw.sha256)
+    return raw
+
+
+def _require_as_on_card(card: DatasetCard, raw: Raw) -> None:
+    sizes = (len(raw.train.labels_N), len(raw.test.labels_N))
+    if sizes != (card.train, card.test):
+        raise DamagedFile(f"dataset {card.name!r} has {card.train} + {card.test} images; the files hold {sizes}")
+    trained, tested = set(raw.train.labels_N.tolist()), set(raw.test.labels_N.tolist())
+    if trained != set(range(card.labels)) or not tested <= trained:
+        raise DamagedFile(
+            f"dataset {card.name!r} has the {card.labels} labels from 0 to {card.labels - 1}; the files hold "
+            f"{len(trained)} in training, from {min(trained)} to {max(trained)}, and {len(tested)} in testing"
+        )
+    if (channels := 3 if card.colour else 1) != raw.train.channels or channels != raw.test.channels:
+        raise DamagedFile(
+            f"dataset {card.name!r} has {channels} channels; the files hold {raw.train.channels} in training and "
+            f"{raw.test.channels} in testing"
+        )
+    if card.sha256 is not None and raw.sha256 != card.sha256:
+        raise DamagedFile(
+            f"dataset {card.name!r} must have the digest {card.sha256}; the files give {raw.sha256}. "
+            "Install the original files again"
+        )
+
+
+def _read_digits() -> Raw:
+    """scikit-learn's digits, 0 to 16 scaled to 0 to 255; a digit's place follows from a hash of its index."""
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = bunch.target.astype(np.int64)
+    order = sorted(range(len(labels)), key=lambda i: hashlib.sha256(f"digits/{i}".encode()).digest())
+    train, test = np.sort(order[:1000]), np.sort(order[1000:])
+    return in_memory(RawPart(images[train], labels[train]), RawPart(images[test], labels[test]))
+
+
+def _read_idx(directory: Path) -> Raw:
+    return in_memory(*(_read_idx_part(directory, part) for part in ("train", "t10k")))
+
+
+def _read_idx_part(directory: Path, part: str) -> RawPart:
+    images = idx.read(idx.find(directory, f"{part}-images-idx3-ubyte"))
+    labels = idx.read(idx.find(directory, f"{part}-labels-idx1-ubyte"))
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise DamagedFile(f"{directory}: {part} has images of shape {images.shape} and labels of {labels.shape}")
+    return RawPart(images[..., None], labels.astype(np.int64))
+
+
+def _read_cifar(card: DatasetCard, directory: Path) -> Raw:
+    require_unchanged(directory, card.members)
+    return in_memory(*cifar.read(card, directory))
+
+
+def _read_svhn(card: DatasetCard, directory: Path) -> Raw:
+    require_unchanged(directory, card.files)
+    return in_memory(*(_read_matlab(directory / f"{part}_32x32.mat") for part in ("train", "test")))
+
+
+def _read_matlab(path: Path) -> RawPart:
+    """``X``: bytes H x W x C x N, and ``y``: N x 1, where ten stands for the digit zero (Netzer et al. 2011)."""
+    try:
+        content = scipy.io.loadmat(path, variable_names=["X", "y"])
+        images_HWCN, labels = content["X"], content["y"].ravel().astype(np.int64)
+    except (
+        scipy.io.matlab.MatReadError,
+        zlib.error,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        NotImplementedError,
+    ) as error:
+        raise DamagedFile(f"{path} has no `X` and `y` ({error}); remove it and fetch the dataset again") from error
+    if images_HWCN.dtype != np.uint8 or images_HWCN.shape[2:] != (3, len(labels)):
+        raise DamagedFile(
+            f"{path} has {images_HWCN.dtype} images of shape {images_HWCN.shape} for {len(labels)} labels; "
+            "remove it and fetch the dataset again"
+        )
+    return RawPart(np.ascontiguousarray(images_HWCN.transpose(3, 0, 1, 2)), labels % 10)
+
+
+_READERS: dict[DatasetFormat, Callable[[DatasetCard, Path], Raw]] = {
+    DatasetFormat.IDX: lambda _, directory: _read_idx(directory),
+    DatasetFormat.CIFAR: _read_cifar,
+    DatasetFormat.SVHN: _read_svhn,
+    DatasetFormat.CALTECH101: lambda _, directory: read_caltech101(directory),
+    DatasetFormat.IMAGE_FOLDER: lambda card, directory: read_image_folder(directory, card.colour),
+}

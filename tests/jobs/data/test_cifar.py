@@ -1,0 +1,102 @@
+"""CIFAR's batches: the same numbers as torchvision's reader, and no pickle that runs code."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torchvision
+
+from jobs.data.raw import RawPart
+from jobs.data.readers import read_raw
+from jobs.errors import DamagedFile, MissingData
+from tests.jobs.data import made
+
+
+@pytest.fixture(params=["cifar10", "cifar100"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def card_of(monkeypatch: pytest.MonkeyPatch, name: str, members: dict[str, bytes]) -> Any:
+    return made.use(monkeypatch, name, train=6, test=4, members=made.known(members))
+
+
+@pytest.mark.filterwarnings("ignore:dtype:")  # numpy of the way that the original batches name the type of bytes
+def test_same_images_and_labels_as_torchvision(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = made.cifar_members(name)
+    raw = read_raw(card_of(monkeypatch, name, members), made.write(tmp_path, members))
+    reader = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
+    monkeypatch.setattr(reader, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(reader, "_load_meta", lambda self: None)
+    for part, train in ((raw.train, True), (raw.test, False)):
+        assert isinstance(part, RawPart)
+        theirs = reader(tmp_path, train=train)
+        assert np.array_equal(part.images_NHWC, theirs.data)
+        assert part.labels_N.tolist() == theirs.targets
+        assert part.image(0).tobytes() == theirs[0][0].tobytes()
+
+
+class RunsCode:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_that_runs_code_is_refused_even_with_its_own_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
+    members = made.cifar_members("cifar10")
+    trace = tmp_path / "it ran"
+    evil = {"data": RunsCode(trace), "labels": [0]}
+    members["cifar-10-batches-py/data_batch_3"] = pickle.dumps(evil, protocol)
+    card = card_of(monkeypatch, "cifar10", members)
+    with pytest.raises(DamagedFile, match=r"data_batch_3 is refused: .* may run code \(it asks for \S+\)"):
+        read_raw(card, made.write(tmp_path, members))
+    assert not trace.exists()
+    pickle.loads(members["cifar-10-batches-py/data_batch_3"])
+    assert trace.exists(), "the pickle of this test must run code where nothing refuses it"
+
+
+def test_a_swapped_batch_is_named_before_it_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = made.cifar_members("cifar10")
+    card = card_of(monkeypatch, "cifar10", members)
+    folder = made.write(tmp_path, members | {"cifar-10-batches-py/test_batch": b"no pickle at all"})
+    with pytest.raises(DamagedFile, match=r"test_batch must have .* swapped"):
+        read_raw(card, folder)
+
+
+def test_a_missing_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = made.cifar_members("cifar10")
+    card = card_of(monkeypatch, "cifar10", members)
+    del members["cifar-10-batches-py/data_batch_5"]
+    with pytest.raises(MissingData, match="data_batch_5 is not there"):
+        read_raw(card, made.write(tmp_path, members))
+
+
+ROWS = made.random_images(6, 3072)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (pickle.dumps([1, 2]), "is no batch"),
+        (made.python2_pickle({"data": ROWS}), "is no batch"),
+        (made.python2_pickle({"data": ROWS, "labels": [0] * 5}), "is no batch"),
+        (made.python2_pickle({"data": ROWS[:, :9], "labels": [0] * 6}), "is no batch"),
+        (made.python2_pickle({"data": ROWS, "labels": ["0"] * 6}), "is no batch"),
+        (made.python2_pickle({"data": ROWS.astype(np.float32), "labels": [0] * 6}), "array of 'f4'"),
+        (made.python2_pickle({"data": ROWS.astype(object), "labels": [0] * 6}), "array of 'O8'"),
+        (made.python2_pickle({"data": ROWS, "labels": [0] * 6})[:-9], "train"),
+        (b"", "cannot be unpickled"),
+        (b"<html>", "train is refused|cannot be unpickled"),
+    ],
+)
+def test_other_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str) -> None:
+    members = made.cifar_members("cifar100") | {"cifar-100-python/train": content}
+    with pytest.raises(DamagedFile, match=says):
+        read_raw(card_of(monkeypatch, "cifar100", members), made.write(tmp_path, members))

@@ -1,0 +1,224 @@
+"""Resizing as the paper's code had it done, and the files that hold what was resized."""
+
+import hashlib
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from jobs.data import resized as module
+from jobs.data.datasets import load_dataset
+from jobs.data.raw import FolderPart, RawPart
+from jobs.data.resized import resized
+from jobs.errors import DamagedFile, InvalidRequest
+from tests.jobs.data import made
+
+
+def grey(count: int = 5, side: int = 28, seed: int = 0) -> RawPart:
+    return RawPart(made.random_images(count, side, side, 1, seed=seed), np.zeros(count, np.int64))
+
+
+def colour(count: int = 5, side: int = 32) -> RawPart:
+    return RawPart(made.random_images(count, side, side, 3), np.zeros(count, np.int64))
+
+
+def files() -> list[Path]:
+    directory = module._directory()
+    return sorted(path for path in directory.iterdir() if path.suffix != ".lock") if directory.is_dir() else []
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every set is large."""
+    monkeypatch.setattr(module, "_IN_MEMORY_BYTES", 0)
+
+
+# --- the bytes ---
+
+
+def test_digits_at_32_pixels() -> None:
+    """Golden, and the bytes of torchvision's resizing of byte tensors by AVX2, with which DeltaSweep began."""
+    images_NCHW = load_dataset("digits", 32).train.images_NCHW
+    digest = hashlib.sha256(images_NCHW.numpy().tobytes()).hexdigest()
+    assert digest.startswith("bc9d04449017c3b9")
+
+
+@pytest.mark.parametrize("part", [grey(), colour(), grey(side=64), colour(side=100)])
+@pytest.mark.parametrize("size", [32, 224])
+def test_square_images_are_resized_as_torchvision_resizes_pil_images(part: RawPart, size: int) -> None:
+    released = transforms.Resize(size)
+    expected = [np.atleast_3d(np.asarray(released(part.image(i)))).transpose(2, 0, 1) for i in range(5)]
+    assert np.array_equal(resized(part, size, "x"), np.stack(expected))
+
+
+def test_other_images_are_resized_by_their_shorter_side_and_cut_to_the_centre(tmp_path: Path) -> None:
+    sizes = [(300, 200), (200, 300), (31, 400), (224, 225), (224, 224)]
+    images = {f"{i}.png": made.image_bytes(*size, seed=i) for i, size in enumerate(sizes)}
+    folder = made.write(tmp_path, images)
+    part = FolderPart(tuple(folder / name for name in images), np.zeros(5, np.int64), colour=True)
+    released = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(64)])
+    expected = [np.asarray(released(Image.open(path))).transpose(2, 0, 1) for path in part.paths]
+    assert np.array_equal(resized(part, 64, "x"), np.stack(expected))
+
+
+def test_images_of_the_size_asked_for_are_left_alone() -> None:
+    part = colour()
+    assert np.array_equal(resized(part, 32, "x"), part.images_NHWC.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("part", [grey(1100), colour(1100)])
+@pytest.mark.usefixtures("on_disk")
+def test_in_memory_and_on_disk_are_the_same(part: RawPart, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped = resized(part, 40, "x")
+    assert len(files()) == 1
+    monkeypatch.setattr(module, "_IN_MEMORY_BYTES", 1 << 30)
+    assert np.array_equal(mapped, resized(part, 40, "x"))
+
+
+# --- the files ---
+
+
+def test_few_images_make_no_files() -> None:
+    load_dataset.cache_clear()
+    load_dataset("digits", 32)
+    assert files() == []
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_file_is_written_once_and_read_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = resized(grey(), 32, "x")
+    monkeypatch.setattr(module, "_resize", lambda *_: pytest.fail("resized again"))
+    assert np.array_equal(resized(grey(), 32, "x"), first)
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_other_content_size_and_shape_have_files_of_their_own() -> None:
+    resized(grey(), 32, "x")
+    assert not np.array_equal(resized(grey(seed=1), 32, "y"), resized(grey(), 32, "x"))
+    assert resized(grey(), 40, "x").shape == (5, 1, 40, 40)
+    assert len(files()) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"not numpy at all"])
+@pytest.mark.usefixtures("on_disk")
+def test_a_file_that_is_not_whole_is_written_again(damage: bytes) -> None:
+    first = np.array(resized(grey(), 32, "x"))
+    files()[0].write_bytes(damage)
+    assert np.array_equal(resized(grey(), 32, "x"), first)
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_file_cut_off_is_written_again() -> None:
+    first = np.array(resized(grey(), 32, "x"))
+    files()[0].write_bytes(files()[0].read_bytes()[:-1])
+    assert np.array_equal(resized(grey(), 32, "x"), first)
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_writing_to_a_tensor_does_not_reach_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    made.use(monkeypatch, "fmnist", train=6, test=4)
+    folder = made.write(Path(os.environ["DELTASWEEP_HOME"]) / "data/fmnist", made.idx_files())
+    assert folder.is_dir()
+    load_dataset.cache_clear()
+    data = load_dataset("fmnist", 32)
+    before = data.train.images_NCHW.clone()
+    data.train.images_NCHW.zero_()
+    load_dataset.cache_clear()
+    assert len(files()) == 2
+    assert torch.equal(load_dataset("fmnist", 32).train.images_NCHW, before)
+    load_dataset.cache_clear()
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
+    images = {"0.png": made.image_bytes(30, 30, seed=0), "1.png": made.image_bytes(30, 30, seed=1)[:200]}
+    folder = made.write(tmp_path / "images", images)
+    part = FolderPart(tuple(folder / name for name in images), np.zeros(2, np.int64), colour=True)
+    with pytest.raises(DamagedFile, match=r"1\.png cannot be read as an image"):
+        resized(part, 32, "x")
+    assert files() == []
+
+
+def _resize_in_process(home: str, queue: "multiprocessing.Queue[str]") -> None:
+    os.environ["DELTASWEEP_HOME"] = home
+    module._IN_MEMORY_BYTES = 0
+    queue.put(hashlib.sha256(resized(grey(2000), 64, "x").tobytes()).hexdigest())
+
+
+def test_two_processes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[str] = context.Queue()
+    home = os.environ["DELTASWEEP_HOME"]
+    processes = [context.Process(target=_resize_in_process, args=(home, queue)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    digests = {queue.get(timeout=60) for _ in processes}
+    for process in processes:
+        process.join()
+    expected = np.concatenate([module._resize_all(grey(2000), range(2000), 64)])
+    assert digests == {hashlib.sha256(expected.tobytes()).hexdigest()}
+    assert [path.suffix for path in files()] == [".npy"]
+
+
+# --- bounds ---
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_the_file_not_used_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 5 * 32 * 32
+    monkeypatch.setenv("DELTASWEEP_CACHE_GB", str((2 * size + 1000) / 1e9))
+    for age, key in enumerate(("a", "b")):
+        resized(grey(), 32, key)
+        path = next(path for path in files() if path.name.startswith(f"{key}-"))
+        os.utime(path, (1000 + age, 1000 + age))
+    resized(grey(), 32, "a")  # used again
+    resized(grey(), 32, "c")
+    assert [path.name[0] for path in files()] == ["a", "c"]
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_more_than_the_limit_is_held_in_memory_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    resized(grey(), 32, "kept")
+    monkeypatch.setenv("DELTASWEEP_CACHE_GB", "0.000006")
+    with pytest.warns(
+        UserWarning, match=r"held in memory, .* 44,890 bytes are more than its limit, \$DELTASWEEP_CACHE_GB"
+    ):
+        images = resized(grey(10), 67, "x")
+    assert images.shape == (10, 1, 67, 67)
+    assert [path.name.split("-")[0] for path in files()] == ["kept"]
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTASWEEP_CACHE_GB", "much")
+    with pytest.raises(InvalidRequest, match=r"\$DELTASWEEP_CACHE_GB is a number of gigabytes; it is 'much'"):
+        resized(grey(), 32, "x")
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_home_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("DELTASWEEP_HOME", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match=r"resized images are held in memory, since .* cannot be used"):
+        images = resized(grey(), 32, "x")
+    assert np.array_equal(images, module._resize_all(grey(), range(5), 32))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.usefixtures("on_disk")
+def test_a_disk_that_fills_up_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda self, *mode, **more: real(Path("/dev/full") if self.suffix == ".part" else self, *mode, **more),
+    )
+    with pytest.warns(UserWarning, match="No space left on device"):
+        images = resized(grey(), 32, "x")
+    assert np.array_equal(images, module._resize_all(grey(), range(5), 32))
+    assert files() == []
