@@ -28,7 +28,10 @@ _BROKEN_CONNECTIONS = 10  # a mirror, as long as each of them brought something
 
 
 class Expected(NamedTuple):
-    """What is known of a file beforehand. An md5 finds accidents only; a sha256 finds forgeries too."""
+    """What is known of a file beforehand.
+
+    An md5 finds accidents only; a sha256 finds forgeries too, and where there is one the md5 is not looked at.
+    """
 
     sha256: str | None
     md5: str | None = None
@@ -42,9 +45,9 @@ class Expected(NamedTuple):
         """How a file differs from what is expected of it; None when it does not."""
         if self.size is not None and (size := path.stat().st_size) != self.size:
             return f"must have {self.size:,} bytes and has {size:,}"
-        for algorithm, digest in (("sha256", self.sha256), ("md5", self.md5)):
-            if digest is not None and (found := _digest(path, algorithm)) != digest:
-                return f"must have the {algorithm} {digest} and has {found}"
+        algorithm, digest = ("sha256", self.sha256) if self.sha256 is not None else ("md5", self.md5)
+        if digest is not None and (found := _digest(path, algorithm)) != digest:
+            return f"must have the {algorithm} {digest} and has {found}"
         return None
 
 
@@ -83,7 +86,7 @@ def download(
     if unknown := [url for url in urls if urllib.parse.urlsplit(url).scheme not in _SCHEMES]:
         raise InvalidRequest(f"files are downloaded from {', '.join(_SCHEMES)} URLs; given: {', '.join(unknown)}")
     expected = Expected(sha256, md5, size)
-    with _writing(target):
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f"{target.name}.lock")):
             if target.is_file() and expected.problem(target) is None:
@@ -214,7 +217,7 @@ def _require_room(part: Path, total: int, offset: int) -> None:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
+def writing(target: Path) -> Iterator[None]:
     """Say of an error of this machine's disk which file it hit."""
     try:
         yield

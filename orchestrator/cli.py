@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from jobs.errors import DeltaSweepError, InvalidRequest
-from orchestrator import cli_catalog, prices
+from orchestrator import cli_catalog, cli_data, prices
 from orchestrator.prices import DEFAULT_GPU
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_catalog.models, name="models")
-app.add_typer(cli_catalog.data, name="data")
+app.add_typer(cli_data.data, name="data")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

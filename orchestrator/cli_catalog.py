@@ -1,4 +1,4 @@
-"""``deltasweep models`` and ``deltasweep data``: what can be named in a study, and making sources."""
+"""``deltasweep models``: the source models that a study can name, and making them."""
 
 import signal
 import sys
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jobs.training import Evaluated
 
 models = typer.Typer(help="Source models.", no_args_is_help=True)
-data = typer.Typer(help="Target datasets.", no_args_is_help=True)
 
 # into a pipe or a file nothing is cut to the width of a terminal that is not there
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -83,16 +82,3 @@ def stopping_on_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@data.command("list")
-def list_datasets() -> None:
-    """List the target datasets that a study can name."""
-    from jobs import registry
-
-    table = Table(
-        Column("dataset", no_wrap=True), "training images", "test images", "labels", "colour or grey", box=box.SIMPLE
-    )
-    for name, card in registry.datasets().items():
-        table.add_row(name, f"{card.train:,}", f"{card.test:,}", str(card.labels), "colour" if card.colour else "grey")
-    out.print(table)

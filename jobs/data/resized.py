@@ -34,9 +34,9 @@ _TASKS_A_CHUNK = 16
 def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArray[np.uint8]:
     """The images of a part as N x C x S x S: the shorter side resized bilinearly to S, then the centre.
 
-    Few images, and images that have that size already, are in memory. Others are a private mapping of a
-    file that one process on this machine writes while the others wait; it is put in its place when it is whole.
-    Where it cannot be, they are in memory too, with a warning.
+    Few images are in memory. Many are a private mapping of a file that one process on this machine writes
+    while the others wait; it is put in its place when it is whole. Where it cannot be, they are in memory
+    too, with a warning.
 
     Args:
         key: dataset, digest and part: what the images are.
@@ -44,8 +44,6 @@ def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArra
     Raises:
         DamagedFile: when an image cannot be decoded.
     """
-    if isinstance(part, RawPart) and part.images_NHWC.shape[1:3] == (image_size, image_size):
-        return part.images_NHWC.transpose(0, 3, 1, 2).copy()
     shape = (len(part.labels_N), part.channels, image_size, image_size)
     if math.prod(shape) <= _IN_MEMORY_BYTES:
         return _resize_all(part, range(len(part.labels_N)), image_size)

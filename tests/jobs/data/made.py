@@ -147,6 +147,13 @@ def image_bytes(width: int, height: int, seed: int, mode: str = "RGB", form: str
     return file.getvalue()
 
 
+def plain_image(width: int, height: int, value: int) -> bytes:
+    """An RGB file, all of whose bytes are the same."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (value,) * 3).save(file, "PNG")
+    return file.getvalue()
+
+
 def write(folder: Path, files: dict[str, bytes]) -> Path:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

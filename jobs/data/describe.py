@@ -1,0 +1,63 @@
+"""The card of an image folder, counted and measured, ready for a study file. No torch."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.data.folders import read_image_folder
+from jobs.data.raw import FolderPart, RawPart
+from jobs.registry import DatasetCard
+
+
+def describe(folder: Path, name: str) -> DatasetCard:
+    """Decode every image of ``folder/train/LABEL/*`` and ``folder/test/LABEL/*`` once, and write its card.
+
+    The dataset is grey when the three channels of every pixel are the same. ``mean`` and ``std`` are those
+    of all pixels of the training images as they are, in [0, 1], to four digits.
+
+    Raises:
+        DamagedFile: when it is no image folder, or an image cannot be decoded.
+    """
+    folder = folder.expanduser().resolve()
+    raw = read_image_folder(folder, colour=True)
+    train, test = (_Statistics.of(raw.train), _Statistics.of(raw.test))
+    colour = train.colour or test.colour
+    mean, std = train.mean_and_std()
+    return DatasetCard(
+        name=name,
+        train=len(raw.train.labels_N),
+        test=len(raw.test.labels_N),
+        labels=len(np.unique(raw.train.labels_N)),
+        colour=colour,
+        mean=mean if colour else mean[:1],
+        std=std if colour else std[:1],
+        sha256=raw.sha256,
+        folder=str(folder),
+    )
+
+
+class _Statistics(NamedTuple):
+    """Of all pixels of a part, a channel each: how many, their sum, the sum of their squares (exact)."""
+
+    colour: bool
+    pixels: int
+    sums_C: npt.NDArray[np.int64]
+    squares_C: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, part: RawPart | FolderPart) -> "_Statistics":
+        colour, pixels, sums_C, squares_C = False, 0, np.zeros(3, np.int64), np.zeros(3, np.int64)
+        for index in range(len(part.labels_N)):
+            pixels_PC = np.asarray(part.image(index)).reshape(-1, 3).astype(np.int64)
+            colour = colour or bool((pixels_PC != pixels_PC[:, :1]).any())
+            pixels += len(pixels_PC)
+            sums_C += pixels_PC.sum(axis=0)
+            squares_C += (pixels_PC**2).sum(axis=0)
+        return cls(colour, pixels, sums_C, squares_C)
+
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        mean_C = self.sums_C / self.pixels
+        std_C = np.sqrt(self.squares_C / self.pixels - mean_C**2)
+        return tuple((mean_C / 255).round(4).tolist()), tuple((std_C / 255).round(4).tolist())

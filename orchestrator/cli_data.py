@@ -1,0 +1,110 @@
+"""``deltasweep data``: the target datasets that a study can name, and getting them onto this machine."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from jobs import registry
+from jobs.errors import DeltaSweepError, InvalidRequest
+
+if TYPE_CHECKING:
+    from jobs.registry import DatasetCard
+
+data = typer.Typer(help="Target datasets.", no_args_is_help=True)
+
+# into a pipe or a file nothing is cut to the width of a terminal that is not there
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """List the target datasets that a study can name, and where they are on this machine."""
+    columns = ("training images", "test images", "labels", "colour or grey", "on this machine")
+    table = Table(Column("dataset", no_wrap=True), *columns, box=box.SIMPLE)
+    for name, card in registry.datasets().items():
+        sizes = (f"{card.train:,}", f"{card.test:,}", str(card.labels))
+        table.add_row(name, *sizes, "colour" if card.colour else "grey", _where(card))
+    out.print(table)
+
+
+def _where(card: "DatasetCard") -> str:
+    from jobs.data.places import find
+
+    if card.format is registry.DatasetFormat.DIGITS:
+        return "comes with scikit-learn"
+    return str(find(card) or "no")
+
+
+@data.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets.", metavar="NAME...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All datasets of the registry.")] = False,
+    study: Annotated[str | None, typer.Option(help="The datasets of a study.", metavar="STUDY")] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            help="The URL of a folder that has NAME/FILE, instead of where the files are from.",
+            envvar="DELTASWEEP_DATA_MIRROR",
+            metavar="URL",
+        ),
+    ] = None,
+) -> None:
+    """Get datasets onto this machine, verified, so that no trial ever downloads.
+
+    What is here already is only verified. A download that broke is continued by the same command.
+    """
+    from orchestrator.cli import ExitCode
+
+    failed = []
+    try:
+        for card in _asked_for(names or [], everything, study):
+            try:
+                _fetch(card, mirror)
+            except DeltaSweepError as error:
+                failed.append(str(error))
+    except KeyboardInterrupt:
+        out.print("Interrupted; what has come is kept, and the same command goes on from there.")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if failed:
+        raise DeltaSweepError("\n".join(failed))
+
+
+def _fetch(card: "DatasetCard", mirror: str | None) -> None:
+    from jobs.data.fetch import fetch as fetch_dataset
+    from orchestrator.download_bars import download_bars
+
+    with download_bars(out) as bars:
+        place = fetch_dataset(card, mirror, bars)
+    where = f"in {place}" if place else "comes with scikit-learn"
+    out.print(f"{card.name}: {card.train:,} + {card.test:,} images, verified, {where}", markup=False)
+
+
+def _asked_for(names: list[str], everything: bool, study: str | None) -> list["DatasetCard"]:
+    from orchestrator.study_files import load_study
+
+    if bool(names) + everything + (study is not None) != 1:
+        raise InvalidRequest(
+            "fetch takes either names, or --all, or --study STUDY (`deltasweep data list` has the names)"
+        )
+    if study is not None:
+        names = list(load_study(study).grid.dataset)
+    return [registry.dataset(name) for name in (registry.datasets() if everything else dict.fromkeys(names))]
+
+
+@data.command()
+def describe(
+    folder: Annotated[Path, typer.Argument(help="A folder with train/LABEL/* and test/LABEL/*.")],
+    name: Annotated[str | None, typer.Option(help="The dataset's name; by default the folder's.")] = None,
+) -> None:
+    """Print the card of an image folder, counted and measured, to paste into a study file."""
+    from jobs.data.describe import describe as describe_folder
+
+    card = describe_folder(folder, name or folder.resolve().name)
+    fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    out.print(yaml.safe_dump({card.name: fields}, sort_keys=False, default_flow_style=None), markup=False, end="")

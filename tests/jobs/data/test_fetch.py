@@ -1,0 +1,283 @@
+"""Fetching from a mirror on loopback: every dataset in its real format, and nothing left half done."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import registry
+from jobs.data.fetch import fetch
+from jobs.data.places import find, own_directory
+from jobs.data.readers import read_raw
+from jobs.errors import DamagedFile, MissingData
+from tests.jobs.data import made
+from tests.jobs.mirrors import Mirror, mirror
+
+FETCHED = ["cifar10", "cifar100", "svhn", "fmnist", "kmnist", "mnist", "caltech101"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_debian(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.data.places._DEBIAN", {})
+
+
+def serve(server: Mirror, name: str, files: dict[str, bytes]) -> str:
+    server.files.update({f"{name}/{file}": content for file, content in files.items()})
+    return server.url
+
+
+def get(name: str, server: Mirror) -> Path:
+    place = fetch(registry.dataset(name), server.url, made.silent)
+    assert place is not None
+    return place
+
+
+def left_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir() if path.suffix != ".lock"}
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_fetch_then_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, name)
+    card = registry.dataset(name)
+    with pytest.raises(MissingData):
+        read_raw(card)
+    with mirror() as server:
+        serve(server, name, files)
+        place = get(name, server)
+        assert len(server.asked) == len(files)
+        get(name, server)
+        assert len(server.asked) == len(files), "what is here and verified is not downloaded again"
+    assert place == own_directory(card) == find(card)
+    raw = read_raw(card)
+    assert (len(raw.train.labels_N), len(raw.test.labels_N)) == (card.train, card.test)
+    record = json.loads((place / "fetched.json").read_text())
+    assert record["sha256"] == raw.sha256
+    folders = {member.name.split("/")[0] for member in card.members} or {"101_ObjectCategories"} & left_in(place)
+    assert left_in(place) == set(files) | folders | {"fetched.json"}
+
+
+def test_the_mirrors_of_the_card_are_asked_where_no_other_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "kmnist")
+    with mirror() as broken, mirror(files=dict(files)) as server:
+        card = registry.dataset("kmnist").model_copy(update={"mirrors": (broken.url, server.url)})
+        fetch(card, None, made.silent)
+    assert len(broken.asked) == len(server.asked) == 4
+
+
+def test_progress_is_told_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "kmnist")
+    told: dict[str, tuple[int, int | None]] = {}
+    with mirror() as server:
+        serve(server, "kmnist", files)
+        fetch(registry.dataset("kmnist"), server.url, lambda name: lambda *now: told.__setitem__(name, now))
+    assert told == {name: (len(content), len(content)) for name, content in files.items()}
+
+
+def test_digits_need_no_fetch() -> None:
+    assert fetch(registry.dataset("digits"), "http://127.0.0.1:9", made.silent) is None
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_a_truncated_download_leaves_nothing_to_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, name)
+    with mirror(cut_after=10) as server:
+        serve(server, name, files)
+        with pytest.raises(MissingData, match="could not be downloaded"):
+            get(name, server)
+        assert find(registry.dataset(name)) is None
+        assert all(path.endswith(".part") for path in left_in(own_directory(registry.dataset(name))))
+        server.cut_after = None
+        get(name, server)
+    assert any(range_ for range_ in server.ranges_asked), "what had come is continued"
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_another_file_than_the_card_knows_is_not_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, name)
+    with mirror() as server:
+        serve(server, name, {file: content + b"x" for file, content in files.items()})
+        with pytest.raises(DamagedFile, match="another file: it must have"):
+            get(name, server)
+    assert left_in(own_directory(registry.dataset(name))) == set()
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_a_swapped_file_is_named_and_fetched_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, name)
+    card = registry.dataset(name)
+    with mirror() as server:
+        serve(server, name, files)
+        place = get(name, server)
+        before = read_raw(card).sha256
+        swapped = _swap(name, place)
+        with pytest.raises(DamagedFile, match=swapped):
+            read_raw(card)
+        get(name, server)
+    assert read_raw(card).sha256 == before
+
+
+def _swap(name: str, place: Path) -> str:
+    """Put other images, well-formed and of the same number, where the fetched ones were."""
+    if name == "caltech101":
+        other = made.image_bytes(30, 30, seed=7, form="JPEG")
+        made.write(place, {"101_ObjectCategories/label_2/image_0003.jpg": other})
+        return r"label_2/image_0003\.jpg"
+    if name.startswith("cifar"):
+        member = registry.dataset(name).members[-1].name
+        made.write(place, {member: made.cifar_batch(4, 99, "labels" if name == "cifar10" else "fine_labels")})
+        return member.split("/")[-1]
+    if name == "svhn":
+        file = made.svhn_files()["test_32x32.mat"]
+        made.write(place, {"test_32x32.mat": file[:-9] + bytes(9)})
+        return r"test_32x32\.mat"
+    images = made.random_images(4, 28, 28, seed=99)
+    made.write(place, {"t10k-images-idx3-ubyte.gz": gzip.compress(made.idx_bytes(images))})
+    return r"t10k-images-idx3-ubyte\.gz"
+
+
+def test_an_image_deleted_or_added_after_the_fetch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many images as before, so that only the digest can tell."""
+    files = made.downloads(monkeypatch, "caltech101")
+    with mirror() as server:
+        serve(server, "caltech101", files)
+        place = get("caltech101", server) / "101_ObjectCategories/label_0"
+    (place / "image_0019.jpg").rename(place / "image_0099.jpg")
+    with pytest.raises(DamagedFile, match=r"Changed since: .*image_0019\.jpg, .*image_0099\.jpg\. Remove"):
+        read_raw(registry.dataset("caltech101"))
+
+
+# --- archives ---
+
+
+def archive_of(monkeypatch: pytest.MonkeyPatch, name: str, archive: bytes, **changes: object) -> dict[str, bytes]:
+    files = {registry.dataset(name).files[0].name: archive}
+    made.use(monkeypatch, name, files=made.known(files), **changes)
+    return files
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, name: str, files: dict[str, bytes], says: str) -> None:
+    with mirror() as server:
+        serve(server, name, files)
+        with pytest.raises(DamagedFile, match=says):
+            get(name, server)
+    assert left_in(own_directory(registry.dataset(name))) == set(files), "nothing half extracted"
+    assert find(registry.dataset(name)) is None
+
+
+def test_members_are_verified_after_extraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = made.cifar_members("cifar10")
+    other = members | {"cifar-10-batches-py/test_batch": made.cifar_batch(4, 99, "labels")}
+    files = archive_of(monkeypatch, "cifar10", made.tar_gz(other), members=made.known(members), train=6, test=4)
+    refused(monkeypatch, "cifar10", files, "test_batch must have")
+
+
+@pytest.mark.parametrize("cut", [40, 400, 20_000])
+def test_an_archive_that_is_cut_off_inside(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+    members = made.cifar_members("cifar100")
+    archive = made.tar_gz(members)[:cut]
+    files = archive_of(monkeypatch, "cifar100", archive, members=made.known(members), train=6, test=4)
+    refused(
+        monkeypatch, "cifar100", files, r"cifar-100-python\.tar\.gz cannot be unpacked .*; remove it and fetch again"
+    )
+
+
+def test_an_archive_without_a_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = made.cifar_members("cifar100")
+    archive = made.tar_gz({"cifar-100-python/train": members["cifar-100-python/train"]})
+    files = archive_of(monkeypatch, "cifar100", archive, members=made.known(members), train=6, test=4)
+    refused(monkeypatch, "cifar100", files, "cannot be unpacked .*cifar-100-python/test")
+
+
+def test_caltech101_takes_images_only_and_nothing_outside_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = {
+        "../../evil.jpg": b"x",
+        "101_ObjectCategories/../image_0001.jpg": b"x",
+        "/tmp/101_ObjectCategories/label_0/image_0500.jpg": b"x",
+        "101_ObjectCategories/label_0/notes.txt": b"x",
+    }
+    archive = made.caltech101_zip(odd | made.caltech101_files())
+    files = archive_of(monkeypatch, "caltech101", archive, train=90, test=6)
+    with mirror() as server:
+        serve(server, "caltech101", files)
+        place = get("caltech101", server)
+    extracted = {path.relative_to(place).as_posix() for path in place.rglob("*.jpg")}
+    assert extracted == set(made.caltech101_files())
+    assert not list(tmp_path.rglob("evil.jpg"))
+
+
+@pytest.mark.parametrize("archive", [b"PK no zip", made.tar_gz({"a": b"b"}), made.caltech101_zip({})[:-30]])
+def test_caltech101_in_another_archive(monkeypatch: pytest.MonkeyPatch, archive: bytes) -> None:
+    files = archive_of(monkeypatch, "caltech101", archive, train=90, test=6)
+    refused(monkeypatch, "caltech101", files, r"caltech-101\.zip cannot be unpacked")
+
+
+def test_what_a_killed_extraction_left_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "cifar10")
+    place = own_directory(registry.dataset("cifar10"))
+    made.write(place / ".extracting-abc", {"cifar-10-batches-py/test_batch": b"half"})
+    with mirror() as server:
+        serve(server, "cifar10", files)
+        get("cifar10", server)
+    assert not list(place.glob(".extracting-*"))
+
+
+# --- files that somebody put there ---
+
+
+def test_packed_files_that_are_there_already_are_verified_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "mnist")
+    place = made.write(own_directory(registry.dataset("mnist")), files)
+    with mirror() as server:
+        get("mnist", server)
+    assert server.asked == []
+    assert (place / "fetched.json").is_file()
+
+
+def test_unpacked_files_that_nobody_can_verify_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "mnist")
+    images = made.idx_bytes(made.random_images(6, 28, 28, seed=50))
+    place = made.write(own_directory(registry.dataset("mnist")), {"train-images-idx3-ubyte": images})
+    with mirror() as server:
+        serve(server, "mnist", files)
+        with pytest.raises(DamagedFile, match=r"train-images-idx3-ubyte cannot be verified: .* Remove it"):
+            get("mnist", server)
+    assert not (place / "fetched.json").exists()
+
+
+def test_a_record_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "mnist")
+    with mirror() as server:
+        serve(server, "mnist", files)
+        place = get("mnist", server)
+    (place / "fetched.json").write_text("{")
+    with pytest.raises(
+        DamagedFile, match=r"fetched\.json cannot be read; remove it and run: deltasweep data fetch mnist"
+    ):
+        read_raw(registry.dataset("mnist"))
+
+
+def test_the_content_s_digest_of_the_card_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fashion-MNIST: right files by their digests, and yet other images than the registry knows."""
+    files = made.downloads(monkeypatch, "fmnist")
+    card = registry.dataset("fmnist").model_copy(update={"sha256": hashlib.sha256().hexdigest()})
+    monkeypatch.setitem(registry.datasets(), "fmnist", card)
+    with mirror() as server:
+        serve(server, "fmnist", files)
+        with pytest.raises(DamagedFile, match="must have the digest e3b0c442"):
+            get("fmnist", server)
+
+
+def test_reading_is_of_what_was_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "mnist")
+    with mirror() as server:
+        serve(server, "mnist", files)
+        get("mnist", server)
+    raw = read_raw(registry.dataset("mnist"))
+    assert raw.test.image(2).tobytes() == made.random_images(4, 28, 28, seed=1)[2].tobytes()
+    assert np.array_equal(raw.train.labels_N, np.arange(6) % made.LABELS)

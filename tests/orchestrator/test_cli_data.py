@@ -1,0 +1,139 @@
+"""``deltasweep data``: what is here, fetching from a mirror on loopback, describing a folder."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs import registry
+from jobs.data.datasets import load_dataset
+from jobs.data.places import own_directory
+from jobs.errors import DamagedFile
+from jobs.registry import DatasetCard
+from tests.jobs.data import made
+from tests.jobs.mirrors import Mirror, mirror
+from tests.orchestrator.test_cli import Command
+
+
+@pytest.fixture
+def deltasweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setattr("jobs.data.places._DEBIAN", {})
+    (tmp_path / "work").mkdir()
+    return Command(tmp_path / "work", capsys, monkeypatch)
+
+
+def serve(server: Mirror, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    for name in names:
+        files = made.downloads(monkeypatch, name)
+        server.files.update({f"{name}/{file}": content for file, content in files.items()})
+
+
+def row(text: str, name: str) -> str:
+    return next(line for line in text.splitlines() if line.split()[:1] == [name])
+
+
+def test_fetch_list_and_load(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert row(deltasweep("data", "list").out, "cifar10").split()[-1] == "no"
+    with mirror() as server:
+        serve(server, monkeypatch, "cifar10", "svhn")
+        result = deltasweep("data", "fetch", "cifar10", "svhn", "digits", "--mirror", f"{server.url}/")
+    assert result.code == 0
+    place = own_directory(registry.dataset("cifar10"))
+    assert f"cifar10: 6 + 4 images, verified, in {place}" in result.out
+    assert "digits: 1,000 + 797 images, verified, comes with scikit-learn" in result.out
+    listed = deltasweep("data", "list").out
+    assert str(place) in row(listed, "cifar10")
+    assert "comes with scikit-learn" in row(listed, "digits")
+    load_dataset.cache_clear()
+    assert load_dataset("cifar10", 40).train.images_NCHW.shape == (6, 3, 40, 40)
+    load_dataset.cache_clear()
+
+
+def test_the_mirror_of_the_environment(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mirror() as server:
+        serve(server, monkeypatch, "mnist")
+        monkeypatch.setenv("DELTASWEEP_DATA_MIRROR", server.url)
+        assert deltasweep("data", "fetch", "mnist").code == 0
+    assert len(server.asked) == 4
+
+
+STUDY = """
+name: two
+grid: {source: [fmnist_natural], dataset: [svhn, mnist], blocks: [1]}
+schedule: [{images: [3], epochs: 1, seeds: 1, evaluate_every: 1}]
+"""
+
+
+def test_a_study_s_datasets(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.write(deltasweep.folder, {"two.yaml": STUDY.encode()})
+    with mirror() as server:
+        serve(server, monkeypatch, "cifar10", "svhn", "mnist")
+        result = deltasweep("data", "fetch", "--study", "two.yaml", "--mirror", server.url)
+    assert result.code == 0
+    assert [line.split(":")[0] for line in result.out.splitlines()] == ["svhn", "mnist"]
+
+
+def test_one_dataset_that_cannot_be_had_does_not_keep_the_others(
+    deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mirror() as server:
+        serve(server, monkeypatch, "kmnist", "mnist")
+        del server.files["kmnist/t10k-images-idx3-ubyte.gz"]
+        result = deltasweep("data", "fetch", "kmnist", "mnist", "--mirror", server.url)
+    assert result.code == 2
+    assert "mnist: 6 + 4 images" in result.out
+    assert "t10k-images-idx3-ubyte.gz could not be downloaded" in result.message
+    assert f"{server.url}/kmnist/t10k-images-idx3-ubyte.gz: HTTP 404" in result.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "fetch takes either names, or --all, or --study STUDY"),
+        (["mnist", "--all"], "fetch takes either names, or --all, or --study STUDY"),
+        (["imagenet9"], "unknown dataset 'imagenet9'; known datasets: "),
+        (["--study", "nothing"], "unknown study 'nothing'"),
+        (["mnist", "--mirror", "ftp://a"], "files are downloaded from https, http, file URLs; given: ftp://a/mnist/"),
+    ],
+)
+def test_requests_that_cannot_be(deltasweep: Command, arguments: list[str], message: str) -> None:
+    result = deltasweep("data", "fetch", *arguments)
+    assert result.code == 2
+    assert message in result.message
+    assert "Traceback" not in result.message
+
+
+def test_describe_writes_a_card_that_reads_the_folder(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.write(deltasweep.folder / "insects", made.folder_files())
+    result = deltasweep("data", "describe", "insects")
+    assert result.code == 0
+    ((name, fields),) = yaml.safe_load(result.out).items()
+    card = DatasetCard(name=name, **fields)
+    assert (card.train, card.test, card.labels, card.colour) == (9, 3, 3, True)
+    monkeypatch.setitem(registry.datasets(), name, card)
+    load_dataset.cache_clear()
+    data = load_dataset("insects", 16)
+    assert data.sha256 == card.sha256
+    assert data.train.images_NCHW.shape == (9, 3, 16, 16)
+    made.write(deltasweep.folder / "insects", {"train/bee/0.png": made.image_bytes(20, 20, seed=77)})
+    load_dataset.cache_clear()
+    with pytest.raises(DamagedFile, match=r"'insects' must have the digest"):
+        load_dataset("insects", 16)
+
+
+def test_describe_measures_the_training_images(deltasweep: Command) -> None:
+    half = {label: value for value, label in ((0, "ant"), (255, "bee"))}
+    files = {f"train/{label}/0.png": made.plain_image(20, 10, value) for label, value in half.items()}
+    files |= {f"test/{label}/0.png": made.plain_image(10, 10, 9) for label in half}
+    made.write(deltasweep.folder / "grey", files)
+    result = deltasweep("data", "describe", "grey", "--name", "mine")
+    fields = yaml.safe_load(result.out)["mine"]
+    assert fields["colour"] is False
+    assert (fields["mean"], fields["std"]) == ([0.5], [0.5])
+
+
+def test_describe_names_a_broken_image(deltasweep: Command) -> None:
+    made.write(deltasweep.folder / "insects", made.folder_files() | {"test/bee/0.png": b"<html>"})
+    result = deltasweep("data", "describe", "insects")
+    assert result.code == 2
+    assert "test/bee/0.png cannot be read as an image" in result.message
