@@ -38,7 +38,8 @@ def numerics(execution: Execution) -> Iterator[None]:
 def device_kind(device: torch.device) -> str:
     """The kind of machine that a number is reproducible on: ``cpu-avx512``, ``NVIDIA L4, cpu-avx2``, ...
 
-    The CPU counts beside a GPU: images are resized on it, and torchvision rounds by its instruction set.
+    The CPU counts beside a GPU: fresh layers are drawn on it, and torch draws normal numbers by the vector
+    functions of its instruction set. (Images do not depend on it: PIL resizes them to the same bytes everywhere.)
     """
     cpu = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
     return cpu if device.type == "cpu" else f"{torch.cuda.get_device_name(device)}, {cpu}"

@@ -53,7 +53,7 @@ class FolderPart(NamedTuple):
                 if image.mode.startswith(_DEEP_MODES):
                     raise DamagedFile(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it")
                 return image.convert("RGB" if self.colour else "L")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise DamagedFile(f"{path} cannot be read as an image ({error}); put the original file there") from error
 
 

@@ -1,9 +1,11 @@
 """Fetching from a mirror on loopback: every dataset in its real format, and nothing left half done."""
 
+import errno
 import gzip
 import hashlib
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from jobs import registry
 from jobs.data.fetch import fetch
 from jobs.data.places import find, own_directory
 from jobs.data.readers import read_raw
-from jobs.errors import DamagedFile, MissingData
+from jobs.errors import DamagedFile, MissingData, StorageFailure
 from tests.jobs.data import made
 from tests.jobs.mirrors import Mirror, mirror
 
@@ -66,6 +68,21 @@ def test_the_mirrors_of_the_card_are_asked_where_no_other_is_named(monkeypatch: 
         card = registry.dataset("kmnist").model_copy(update={"mirrors": (broken.url, server.url)})
         fetch(card, None, made.silent)
     assert len(broken.asked) == len(server.asked) == 4
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_the_data_directory_of_another_machine_is_a_mirror(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = made.downloads(monkeypatch, name)
+    with mirror() as server:
+        serve(server, name, files)
+        there = get(name, server)
+    monkeypatch.setenv("DELTASWEEP_HOME", str(tmp_path / "another"))
+    assert find(registry.dataset(name)) is None
+    here = fetch(registry.dataset(name), there.parent.as_uri(), made.silent)
+    assert here == tmp_path / "another" / "data" / name
+    assert read_raw(registry.dataset(name)).sha256 == json.loads((there / "fetched.json").read_text())["sha256"]
 
 
 def test_progress_is_told_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +232,25 @@ def test_caltech101_takes_images_only_and_nothing_outside_its_folder(
 def test_caltech101_in_another_archive(monkeypatch: pytest.MonkeyPatch, archive: bytes) -> None:
     files = archive_of(monkeypatch, "caltech101", archive, train=90, test=6)
     refused(monkeypatch, "caltech101", files, r"caltech-101\.zip cannot be unpacked")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "caltech101"])
+def test_a_disk_that_fills_up_while_extracting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, name)
+
+    def full(source: object, target: BinaryIO) -> None:
+        target.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with mirror() as server, monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfileobj", full)
+        serve(server, name, files)
+        with pytest.raises(StorageFailure, match=r"cannot be written \(No space left on device\); make room"):
+            get(name, server)
+    directory = own_directory(registry.dataset(name))
+    assert left_in(directory) == set(files)
+    assert find(registry.dataset(name)) is None
+    get(name, server)  # nothing listens there any more: the archive that is here is enough
 
 
 def test_what_a_killed_extraction_left_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
