@@ -154,9 +154,10 @@ def _get_once(url: str, part: Path, offset: int, expected: Expected, on_progress
         return
     with response:
         if offset and not _continues(response, offset):
+            _require_size(response, expected.size)
             offset = 0
-        total = _total(response, offset)
-        _require_room(part, (expected.size if total is None else total) or 0, offset)
+        total = _total(response, offset) or expected.size
+        _require_room(part, total or 0, offset)
         with part.open("r+b" if offset else "wb") as file:
             file.seek(offset)
             here = offset
@@ -205,6 +206,12 @@ def _continues(response: Any, offset: int) -> bool:
 def _total(response: Any, offset: int) -> int | None:
     length = response.headers.get("Content-Length")
     return offset + int(length) if length is not None and length.isdigit() else None
+
+
+def _require_size(response: Any, size: int | None) -> None:
+    """What has come is not thrown away for an answer that cannot be the file: a login page of the network, say."""
+    if size is not None and (found := _total(response, 0)) is not None and found != size:
+        raise _Unavailable(f"answers with {found:,} bytes instead of {size:,}")
 
 
 def _require_room(part: Path, total: int, offset: int) -> None:

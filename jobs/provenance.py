@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("torch", "torchvision", "robustness", "ray", "numpy", "pyarrow", "safetensors")
+_PACKAGES = ("torch", "torchvision", "robustness", "ray", "numpy", "pillow", "pyarrow", "safetensors")
 
 
 @cache

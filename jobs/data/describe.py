@@ -1,5 +1,6 @@
 """The card of an image folder, counted and measured, ready for a study file. No torch."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,9 @@ import numpy.typing as npt
 
 from jobs.data.folders import read_image_folder
 from jobs.data.raw import FolderPart, RawPart
+from jobs.errors import InvalidRequest
 from jobs.registry import DatasetCard
+from jobs.specs import NAME_PATTERN
 
 
 def describe(folder: Path, name: str) -> DatasetCard:
@@ -18,8 +21,13 @@ def describe(folder: Path, name: str) -> DatasetCard:
     of all pixels of the training images as they are, in [0, 1], to four digits.
 
     Raises:
+        InvalidRequest: when the name is none for a dataset.
         DamagedFile: when it is no image folder, or an image cannot be decoded.
     """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InvalidRequest(
+            f"a dataset's name has lower-case letters, digits, `.`, `_` and `-` only; {name!r} has others. Give one: --name"
+        )
     folder = folder.expanduser().resolve()
     raw = read_image_folder(folder, colour=True)
     train, test = (_Statistics.of(raw.train), _Statistics.of(raw.test))

@@ -10,6 +10,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -84,16 +85,18 @@ def _chunks(part: RawPart | FolderPart, size: int) -> Iterator[npt.NDArray[np.ui
 def _mapped(part: RawPart | FolderPart, shape: tuple[int, ...], key: str) -> npt.NDArray[np.uint8]:
     """Map the file of a key, writing it first if it is not there or not whole."""
     directory = _directory()
-    directory.mkdir(parents=True, exist_ok=True)
     # another Pillow may round, or decode, otherwise
     path = directory / f"{key}-{shape[-1]}px-pillow{PIL.__version__}.npy"
-    with FileLock(path.with_suffix(".npy.lock")):
-        if not _whole(path, shape):
-            _make_room(directory, math.prod(shape))
-            _write(path, shape, _chunks(part, shape[-1]))
+    if not _whole(path, shape):
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".npy.lock")):
+            if not _whole(path, shape):
+                _make_room(directory, math.prod(shape))
+                _write(path, shape, _chunks(part, shape[-1]))
+    with suppress(PermissionError):  # a home that is shared and cannot be written
         os.utime(path)  # the one not used for longest goes first
-        # copy-on-write: torch warns of read-only arrays, and nothing that is done to a tensor may reach the file
-        return np.asarray(np.load(path, mmap_mode="c"))
+    # copy-on-write: torch warns of read-only arrays, and nothing that is done to a tensor may reach the file
+    return np.asarray(np.load(path, mmap_mode="c"))
 
 
 def _whole(path: Path, shape: tuple[int, ...]) -> bool:

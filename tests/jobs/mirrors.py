@@ -15,6 +15,7 @@ class Mirror:
     cut_after: int | None = None  # bytes of a body that go out before the connection closes
     cut_only_once: bool = False
     ranges: bool = True  # whether it continues where it is asked to
+    length: bool = True  # whether it says how long its answer is
     status: int | None = None  # answers everything with this
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range header
     url: str = ""
@@ -44,7 +45,8 @@ def mirror(**behaviour: object) -> Iterator[Mirror]:
             self.send_response(206 if start else 200)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Length", str(len(body) - start))
+            if served.length:
+                self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             rest = body[start:]
             if served.cut_after is not None:

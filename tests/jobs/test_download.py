@@ -122,6 +122,25 @@ def test_a_mirror_that_cannot_continue_gives_the_whole(target: Path) -> None:
     assert target.read_bytes() == BODY
 
 
+def test_an_answer_that_cannot_be_the_file_costs_nothing_that_has_come(target: Path) -> None:
+    part = part_of(target, BODY[:1000])
+    with (
+        mirror(files={"weights.bin": b"<html>please log in"}, ranges=False) as portal,
+        pytest.raises(MissingData, match="answers with 19 bytes instead of 512,000"),
+    ):
+        get(target, f"{portal.url}/weights.bin", size=len(BODY))
+    assert part.read_bytes() == BODY[:1000]
+
+
+def test_without_a_length_the_size_says_whether_all_has_come(target: Path) -> None:
+    with (
+        mirror(files={"weights.bin": BODY}, length=False, cut_after=1000, ranges=False) as server,
+        pytest.raises(MissingData, match="cut off after 1,000 of 512,000 bytes"),
+    ):
+        get(target, f"{server.url}/weights.bin", size=len(BODY))
+    assert not target.exists()
+
+
 def test_a_beginning_of_another_file_is_begun_anew(target: Path) -> None:
     part_of(target, b"x" * 1000)
     with mirror(files={"weights.bin": BODY}) as server:

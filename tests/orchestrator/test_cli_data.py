@@ -137,3 +137,11 @@ def test_describe_names_a_broken_image(deltasweep: Command) -> None:
     result = deltasweep("data", "describe", "insects")
     assert result.code == 2
     assert "test/bee/0.png cannot be read as an image" in result.message
+
+
+def test_describe_asks_for_a_name_that_a_dataset_can_have(deltasweep: Command) -> None:
+    made.write(deltasweep.folder / "My Insects", made.folder_files())
+    result = deltasweep("data", "describe", "My Insects")
+    assert result.code == 2
+    assert "'My Insects' has others. Give one: --name" in result.message
+    assert deltasweep("data", "describe", "My Insects", "--name", "insects").code == 0

@@ -209,6 +209,14 @@ def test_a_home_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypat
     assert np.array_equal(images, module._resize_all(grey(), range(5), 32))
 
 
+@pytest.mark.usefixtures("on_disk")
+def test_a_home_that_cannot_be_written_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = np.array(resized(grey(), 32, "x"))
+    monkeypatch.setattr(module, "FileLock", lambda path: pytest.fail(f"{path} is not to be written"))
+    monkeypatch.setattr(os, "utime", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    assert np.array_equal(resized(grey(), 32, "x"), first)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.usefixtures("on_disk")
 def test_a_disk_that_fills_up_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
