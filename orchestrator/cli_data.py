@@ -43,7 +43,7 @@ def _where(card: "DatasetCard") -> str:
 
 @data.command()
 def fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Datasets.", metavar="NAME...")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets.", metavar="NAME")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All datasets of the registry.")] = False,
     study: Annotated[str | None, typer.Option(help="The datasets of a study.", metavar="STUDY")] = None,
     mirror: Annotated[

@@ -26,7 +26,8 @@ def describe(folder: Path, name: str) -> DatasetCard:
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidRequest(
-            f"a dataset's name has lower-case letters, digits, `.`, `_` and `-` only; {name!r} has others. Give one: --name"
+            f"a dataset's name has lower-case letters, digits, `.`, `_` and `-` only; {name!r} has others. "
+            "Give it one with --name"
         )
     folder = folder.expanduser().resolve()
     raw = read_image_folder(folder, colour=True)

@@ -143,5 +143,5 @@ def test_describe_asks_for_a_name_that_a_dataset_can_have(deltasweep: Command) -
     made.write(deltasweep.folder / "My Insects", made.folder_files())
     result = deltasweep("data", "describe", "My Insects")
     assert result.code == 2
-    assert "'My Insects' has others. Give one: --name" in result.message
+    assert "'My Insects' has others. Give it one with --name" in result.message
     assert deltasweep("data", "describe", "My Insects", "--name", "insects").code == 0

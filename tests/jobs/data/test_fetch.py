@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from jobs import registry
+from jobs.data.datasets import load_dataset
 from jobs.data.fetch import fetch
 from jobs.data.places import find, own_directory
 from jobs.data.readers import read_raw
 from jobs.errors import DamagedFile, MissingData, StorageFailure
+from jobs.finetune import open_finetuning
 from tests.jobs.data import made
 from tests.jobs.mirrors import Mirror, mirror
+from tests.jobs.support import CPU, finetune_spec
 
 FETCHED = ["cifar10", "cifar100", "svhn", "fmnist", "kmnist", "mnist", "caltech101"]
 
@@ -317,3 +320,21 @@ def test_reading_is_of_what_was_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     raw = read_raw(registry.dataset("mnist"))
     assert raw.test.image(2).tobytes() == made.random_images(4, 28, 28, seed=1)[2].tobytes()
     assert np.array_equal(raw.train.labels_N, np.arange(6) % made.LABELS)
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_a_trial_runs_on_what_was_fetched_and_asks_no_mirror(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, name)
+    spec = finetune_spec(dataset=name, images=4, epochs=1)
+    load_dataset.cache_clear()
+    with mirror() as server:
+        serve(server, name, files)
+        with pytest.raises(MissingData, match=f"deltasweep data fetch {name}"):
+            open_finetuning(spec, CPU)
+        assert server.asked == []
+        get(name, server)
+    trial = open_finetuning(spec, CPU)
+    trial.advance()
+    assert trial.done
+    assert len(trial.data.test.labels_N) == registry.dataset(name).test
+    load_dataset.cache_clear()
