@@ -86,15 +86,24 @@ def _fetch(card: "DatasetCard", mirror: str | None) -> None:
 
 
 def _asked_for(names: list[str], everything: bool, study: str | None) -> list["DatasetCard"]:
-    from orchestrator.study_files import load_study
-
     if bool(names) + everything + (study is not None) != 1:
         raise InvalidRequest(
             "fetch takes either names, or --all, or --study STUDY (`deltasweep data list` has the names)"
         )
     if study is not None:
-        names = list(load_study(study).grid.dataset)
+        return _read_by(study)
     return [registry.dataset(name) for name in (registry.datasets() if everything else dict.fromkeys(names))]
+
+
+def _read_by(study: str) -> list["DatasetCard"]:
+    """The datasets that a study fine-tunes on, and those that its own sources are trained on."""
+    from orchestrator.study_files import load_study
+
+    loaded = load_study(study)
+    with registry.using(loaded.cards):
+        trained = [registry.source(name).trained_on for name in (loaded.pretrain.source if loaded.pretrain else ())]
+        tuned = loaded.grid.dataset if loaded.grid else ()
+        return [registry.dataset(name) for name in dict.fromkeys([*trained, *tuned])]
 
 
 @data.command()

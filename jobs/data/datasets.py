@@ -32,7 +32,6 @@ class Dataset(NamedTuple):
     sha256: str
 
 
-@lru_cache(maxsize=4)
 def load_dataset(name: str, image_size: int, directory: Path | None = None) -> Dataset:
     """Load a dataset with its images resized bilinearly to ``image_size`` pixels a side. Nothing is downloaded.
 
@@ -40,17 +39,23 @@ def load_dataset(name: str, image_size: int, directory: Path | None = None) -> D
     this machine (``jobs.data.resized``).
 
     Args:
-        name: a dataset of the registry.
+        name: a dataset of the registry, or of the study at hand.
         directory: where its files are; by default where ``jobs.data.places.find`` finds them.
 
     Raises:
         MissingData: when its files are not on this machine.
         DamagedFile: when they are not what the registry, or the record of their fetch, says.
     """
-    raw = read_raw(registry.dataset(name), directory)
+    return load_card(registry.dataset(name), image_size, directory)
+
+
+@lru_cache(maxsize=4)
+def load_card(card: registry.DatasetCard, image_size: int, directory: Path | None = None) -> Dataset:
+    """Load the dataset that a card describes; two studies may mean two datasets by one name."""
+    raw = read_raw(card, directory)
 
     def images(part: RawPart | FolderPart, which: str) -> ImageSet:
-        images_NCHW = resized(part, image_size, f"{name}-{raw.sha256[:16]}-{which}")
+        images_NCHW = resized(part, image_size, f"{card.name}-{raw.sha256[:16]}-{which}")
         return ImageSet(torch.from_numpy(images_NCHW), torch.from_numpy(part.labels_N.copy()))
 
-    return Dataset(name, images(raw.train, "train"), images(raw.test, "test"), raw.sha256)
+    return Dataset(card.name, images(raw.train, "train"), images(raw.test, "test"), raw.sha256)

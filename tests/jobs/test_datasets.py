@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from jobs import registry
 from jobs.data import idx
-from jobs.data.datasets import Dataset, load_dataset
+from jobs.data.datasets import Dataset, load_card, load_dataset
 from jobs.data.raw import RawPart, content_digest
 from jobs.errors import DamagedFile, InvalidRequest, MissingData
 from tests.jobs.data.made import idx_bytes, use
@@ -20,7 +20,7 @@ REAL = Path("/usr/share/datasets/fashion-mnist")
 
 @pytest.fixture(autouse=True)
 def _no_cache() -> None:
-    load_dataset.cache_clear()
+    load_card.cache_clear()
 
 
 IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -162,7 +162,7 @@ def test_digits_take_no_directory(tmp_path: Path) -> None:
 
 def test_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     card = registry.dataset("digits")
-    monkeypatch.setitem(registry.datasets(), "digits", card.model_copy(update={"sha256": "0" * 64}))
+    monkeypatch.setitem(registry.packaged_datasets(), "digits", card.model_copy(update={"sha256": "0" * 64}))
     with pytest.raises(DamagedFile, match=f"must have the digest {'0' * 64}; the files give {card.sha256}"):
         load_dataset("digits", 32)
 

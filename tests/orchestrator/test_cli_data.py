@@ -1,15 +1,19 @@
 """``deltasweep data``: what is here, fetching from a mirror on loopback, describing a folder."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
 import yaml
 
 from jobs import registry
-from jobs.data.datasets import load_dataset
+from jobs.data.datasets import load_card, load_dataset
 from jobs.data.places import own_directory
 from jobs.errors import DamagedFile
+from jobs.expansion import expand
 from jobs.registry import DatasetCard
+from jobs.results import open_store, read_trials
+from orchestrator.study_files import load_study
 from tests.jobs.data import made
 from tests.jobs.mirrors import Mirror, mirror
 from tests.orchestrator.test_cli import Command
@@ -44,9 +48,9 @@ def test_fetch_list_and_load(deltasweep: Command, monkeypatch: pytest.MonkeyPatc
     listed = deltasweep("data", "list").out
     assert str(place) in row(listed, "cifar10")
     assert "comes with scikit-learn" in row(listed, "digits")
-    load_dataset.cache_clear()
+    load_card.cache_clear()
     assert load_dataset("cifar10", 40).train.images_NCHW.shape == (6, 3, 40, 40)
-    load_dataset.cache_clear()
+    load_card.cache_clear()
 
 
 def test_the_mirror_of_the_environment(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,15 +114,33 @@ def test_describe_writes_a_card_that_reads_the_folder(deltasweep: Command, monke
     ((name, fields),) = yaml.safe_load(result.out).items()
     card = DatasetCard(name=name, **fields)
     assert (card.train, card.test, card.labels, card.colour) == (9, 3, 3, True)
-    monkeypatch.setitem(registry.datasets(), name, card)
-    load_dataset.cache_clear()
+    monkeypatch.setitem(registry.packaged_datasets(), name, card)
+    load_card.cache_clear()
     data = load_dataset("insects", 16)
     assert data.sha256 == card.sha256
     assert data.train.images_NCHW.shape == (9, 3, 16, 16)
     made.write(deltasweep.folder / "insects", {"train/bee/0.png": made.image_bytes(20, 20, seed=77)})
-    load_dataset.cache_clear()
+    load_card.cache_clear()
     with pytest.raises(DamagedFile, match=r"'insects' must have the digest"):
         load_dataset("insects", 16)
+
+
+def test_a_folder_from_its_description_to_a_trial(deltasweep: Command) -> None:
+    made.write(deltasweep.folder / "insects", made.folder_files())
+    card = textwrap.indent(deltasweep("data", "describe", "insects").out, "  ")
+    text = STUDY.replace("[svhn, mnist]", "[insects]") + f"datasets:\n{card}"
+    made.write(deltasweep.folder, {"own.yaml": text.encode()})
+    fetched = deltasweep("data", "fetch", "--study", "own.yaml")
+    assert f"insects: 9 + 3 images, verified, in {deltasweep.folder / 'insects'}" in fetched.out
+    (spec,) = expand(load_study(str(deltasweep.folder / "own.yaml")))
+    assert deltasweep("run", "own.yaml", "--trial", spec.trial_id, "--results", "root").code == 0
+    (trial,) = read_trials(open_store(str(deltasweep.folder / "root")), "finetune").to_pylist()
+    assert (trial["dataset"], trial["images_used"], trial["test_images"]) == ("insects", 3, 3)
+    made.write(deltasweep.folder / "insects", {"test/bee/0.png": made.image_bytes(20, 20, seed=77)})
+    load_card.cache_clear()
+    refused = deltasweep("data", "fetch", "--study", "own.yaml")
+    assert refused.code == 2
+    assert "'insects' must have the digest" in refused.message
 
 
 def test_describe_measures_the_training_images(deltasweep: Command) -> None:

@@ -29,7 +29,7 @@ def silent(name: str) -> Any:
 def use(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> DatasetCard:
     """Let a name of the registry stand for a smaller dataset, whose own digests the card then has."""
     card = registry.dataset(name).model_copy(update={"labels": LABELS, "sha256": None, **changes})
-    monkeypatch.setitem(registry.datasets(), name, card)
+    monkeypatch.setitem(registry.packaged_datasets(), name, card)
     return card
 
 

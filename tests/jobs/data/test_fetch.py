@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jobs import registry
-from jobs.data.datasets import load_dataset
+from jobs.data.datasets import load_card
 from jobs.data.fetch import fetch
 from jobs.data.places import find, own_directory
 from jobs.data.readers import read_raw
@@ -19,7 +19,7 @@ from jobs.errors import DamagedFile, MissingData, StorageFailure
 from jobs.finetune import open_finetuning
 from tests.jobs.data import made
 from tests.jobs.mirrors import Mirror, mirror
-from tests.jobs.support import CPU, finetune_spec
+from tests.jobs.support import CPU, finetune_spec, make_weights
 
 FETCHED = ["cifar10", "cifar100", "svhn", "fmnist", "kmnist", "mnist", "caltech101"]
 
@@ -305,7 +305,7 @@ def test_the_content_s_digest_of_the_card_counts_too(monkeypatch: pytest.MonkeyP
     """Fashion-MNIST: right files by their digests, and yet other images than the registry knows."""
     files = made.downloads(monkeypatch, "fmnist")
     card = registry.dataset("fmnist").model_copy(update={"sha256": hashlib.sha256().hexdigest()})
-    monkeypatch.setitem(registry.datasets(), "fmnist", card)
+    monkeypatch.setitem(registry.packaged_datasets(), "fmnist", card)
     with mirror() as server:
         serve(server, "fmnist", files)
         with pytest.raises(DamagedFile, match="must have the digest e3b0c442"):
@@ -326,15 +326,15 @@ def test_reading_is_of_what_was_fetched(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_trial_runs_on_what_was_fetched_and_asks_no_mirror(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     files = made.downloads(monkeypatch, name)
     spec = finetune_spec(dataset=name, images=4, epochs=1)
-    load_dataset.cache_clear()
+    load_card.cache_clear()
     with mirror() as server:
         serve(server, name, files)
         with pytest.raises(MissingData, match=f"deltasweep data fetch {name}"):
-            open_finetuning(spec, CPU)
+            open_finetuning(spec, make_weights(1), CPU)
         assert server.asked == []
         get(name, server)
-    trial = open_finetuning(spec, CPU)
+    trial = open_finetuning(spec, make_weights(1), CPU)
     trial.advance()
     assert trial.done
     assert len(trial.data.test.labels_N) == registry.dataset(name).test
-    load_dataset.cache_clear()
+    load_card.cache_clear()

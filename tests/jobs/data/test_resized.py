@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision import transforms
 
 from jobs.data import resized as module
-from jobs.data.datasets import load_dataset
+from jobs.data.datasets import load_card, load_dataset
 from jobs.data.raw import FolderPart, RawPart
 from jobs.data.resized import resized
 from jobs.errors import DamagedFile, InvalidRequest
@@ -84,7 +84,7 @@ def test_in_memory_and_on_disk_are_the_same(part: RawPart, monkeypatch: pytest.M
 
 
 def test_few_images_make_no_files() -> None:
-    load_dataset.cache_clear()
+    load_card.cache_clear()
     load_dataset("digits", 32)
     assert files() == []
 
@@ -124,14 +124,14 @@ def test_writing_to_a_tensor_does_not_reach_the_file(monkeypatch: pytest.MonkeyP
     made.use(monkeypatch, "fmnist", train=6, test=4)
     folder = made.write(Path(os.environ["DELTASWEEP_HOME"]) / "data/fmnist", made.idx_files())
     assert folder.is_dir()
-    load_dataset.cache_clear()
+    load_card.cache_clear()
     data = load_dataset("fmnist", 32)
     before = data.train.images_NCHW.clone()
     data.train.images_NCHW.zero_()
-    load_dataset.cache_clear()
+    load_card.cache_clear()
     assert len(files()) == 2
     assert torch.equal(load_dataset("fmnist", 32).train.images_NCHW, before)
-    load_dataset.cache_clear()
+    load_card.cache_clear()
 
 
 @pytest.mark.usefixtures("on_disk")
