@@ -114,7 +114,8 @@ def _message(error: dict[str, Any]) -> str:
         return f"names are lower-case letters, digits, '.', '_' and '-'; it is {error['input']!r}"
     message = str(error["msg"]).removeprefix("Value error, ")
     message = f"{message[0].lower()}{message[1:]}"
-    return f"{message}; it is {error['input']!r}" if location else message
+    shown = location and not isinstance(error["input"], dict)  # a whole section is there to be read in the file
+    return f"{message}; it is {error['input']!r}" if shown else message
 
 
 def _unknown_key(location: Location) -> str:

@@ -146,7 +146,9 @@ class DatasetCard(Card):
                 f"{self.name!r} has {len(self.mean)} and {len(self.std)}"
             )
         if (self.folder is None) == (self.format is DatasetFormat.IMAGE_FOLDER):
-            raise ValueError(f"an image folder, and nothing else, has a folder; {self.name!r} has {self.folder}")
+            raise ValueError(
+                f"an image folder, and nothing else, has a folder; {self.name!r} has {self.folder or 'none'}"
+            )
         if self.folder is not None and not PurePath(self.folder).is_absolute():
             raise ValueError(f"a folder is an absolute path, since trials run elsewhere; given: {self.folder}")
         return self

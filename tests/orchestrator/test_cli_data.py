@@ -167,3 +167,13 @@ def test_describe_asks_for_a_name_that_a_dataset_can_have(deltasweep: Command) -
     assert result.code == 2
     assert "'My Insects' has others. Give it one with --name" in result.message
     assert deltasweep("data", "describe", "My Insects", "--name", "insects").code == 0
+
+
+def test_a_study_s_card_that_cannot_be_is_named_with_its_line(deltasweep: Command) -> None:
+    own = "{train: 9, test: 3, labels: 3, colour: false, mean: [0.5], std: [0.5], folder: ant/bee}"
+    text = STUDY.replace("[svhn, mnist]", "[insects]") + f"datasets:\n  insects: {own}\n"
+    made.write(deltasweep.folder, {"own.yaml": text.encode()})
+    result = deltasweep("plan", "own.yaml")
+    assert result.message.splitlines()[1:] == [
+        "  line 6: datasets.insects: a folder is an absolute path, since trials run elsewhere; given: ant/bee"
+    ]
