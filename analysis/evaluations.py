@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.errors import InvalidRequest
-from jobs.results import Failure, LocalStore, Store, open_store, read_failures, read_trials
+from jobs.results import Failure, Store, open_store, read_failures, read_trials, require_root
 
 FAILURES = pa.schema(
     [(name, pa.int64() if name == "attempt" else pa.string()) for name in Failure._fields],
@@ -17,14 +16,11 @@ def open_results(root: str | Path) -> Store:
     """The store of a results root that is there.
 
     Raises:
-        InvalidRequest: when a local root does not exist: more likely a slip of the keyboard than an empty root.
+        InvalidRequest: when the directory does not exist, or nothing is below the prefix: more likely a slip of the
+            keyboard than an empty root.
     """
     store = open_store(root)
-    if isinstance(store, LocalStore) and not store.directory.is_dir():
-        raise InvalidRequest(
-            f"a results root to read from must exist; there is no directory {store.uri}. "
-            "Check --results; `deltasweep launch` makes a new one"
-        )
+    require_root(store)
     return store
 
 

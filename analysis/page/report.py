@@ -20,6 +20,7 @@ from analysis.figures.render import svg
 from analysis.frames import frame
 from analysis.page import html, sections
 from analysis.page.charts import charts
+from analysis.page.directory import report_directory, written_into
 from analysis.page.payload import payload, too_many, with_variant
 from analysis.page.progress import KEYS, progress
 from analysis.tables.accuracy import BLOCKS, table7
@@ -27,7 +28,7 @@ from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
 from analysis.tables.model import Table
 from jobs.errors import InvalidRequest
-from jobs.results import LocalStore, Store, StudyRecord, read_launches, read_trials, recorded_studies
+from jobs.results import Store, StudyRecord, read_launches, read_trials, recorded_studies
 from jobs.specs import ALL
 
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -51,25 +52,28 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     """Write ``index.html``, and beside it the figures (PNG, SVG, PDF) and tables (CSV, Markdown, LaTeX) of a root.
 
     Args:
-        out: a directory; None: ``report`` in the root, when that is a local directory.
+        out: a directory; None: ``report`` in the root, or, for a root in an object store, ``NAME-report`` in the
+            current directory, after the last part of the root's address.
         compare_paper: put own means beside Table 7 of the paper.
 
     Returns:
         The path of ``index.html``.
 
     Raises:
-        InvalidRequest: when there is no such root, no ``out`` for a root in an object store, or ``out`` cannot be made.
+        InvalidRequest: when there is no such root, or ``out`` is no directory that can be written; nothing is made.
+        StorageFailure: when writing fails later on.
         DamagedFile: naming a file that is not what its name promises.
     """
-    content = gather(open_results(root))
-    directory = _directory(content.store, out)
-    _make(directory)
-    drawn, missing = _draw(content.data, directory)
+    store = open_results(root)
+    directory = report_directory(store, out)
+    content = gather(store)
     tables = _tables(content.data, compare_paper)
-    for table in tables:
-        save_table(table, directory)
-    page = directory / "index.html"
-    page.write_text(render(content, drawn, missing, tables), encoding="utf-8")
+    with written_into(directory):
+        drawn, missing = _draw(content.data, directory)
+        for table in tables:
+            save_table(table, directory)
+        page = directory / "index.html"
+        page.write_text(render(content, drawn, missing, tables), encoding="utf-8")
     return page
 
 
@@ -186,26 +190,6 @@ def _middle(data: pd.DataFrame) -> str:
 def _blocks(data: pd.DataFrame) -> int:
     present = set(data["blocks"])
     return BLOCKS if BLOCKS in present else int(max(present))
-
-
-def _directory(store: Store, out: str | Path | None) -> Path:
-    if out is not None:
-        return Path(out).expanduser()
-    if isinstance(store, LocalStore):
-        return store.directory / "report"
-    raise InvalidRequest(
-        f"the report of a root in an object store goes into a local directory; name one with --out ({store.uri})"
-    )
-
-
-def _make(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidRequest(
-            f"the report goes into a directory; {directory} is none and cannot be made one ({error.strerror}). "
-            "Name another with --out"
-        ) from error
 
 
 def _draw(data: pd.DataFrame, directory: Path) -> tuple[list[tuple[Figure, str]], list[str]]:

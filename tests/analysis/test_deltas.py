@@ -157,7 +157,7 @@ def test_wrong_requests(build):
         analysis.deltas(root, confidence=95)
     with pytest.raises(InvalidRequest, match="holds no finished trial yet"):
         analysis.deltas(build.root([], "empty"))
-    with pytest.raises(InvalidRequest, match="there is no directory"):
+    with pytest.raises(InvalidRequest, match="must exist; .*nowhere does not"):
         analysis.deltas(root / "nowhere")
 
 

@@ -1,19 +1,100 @@
-"""Where a report goes."""
+"""Where a report goes, and that it goes there whole or is refused before any work."""
+
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
 import analysis
-from jobs.errors import InvalidRequest
+import analysis.page
+from jobs.errors import InvalidRequest, StorageFailure
 
 
-@pytest.mark.parametrize("out", ["file", "file/below"])
-def test_an_out_that_is_no_directory_is_refused(build, out):
-    root = build.root([])
+def everything(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+@pytest.fixture
+def no_reading(monkeypatch):
+    """Whoever reads results has begun to work."""
+
+    def read(*_: object) -> None:
+        raise AssertionError("results were read before the place of the report was looked at")
+
+    monkeypatch.setattr(sys.modules["analysis.page.report"], "gather", read)
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("file", r"file is none, so .*file cannot be one\. Name another with --out"),
+        ("file/below", r"file is none, so .*below cannot be one"),
+        ("file/below/deeper", r"file is none, so"),
+        ("dangling", r"dangling is none"),
+        ("root", "in a results root the report goes into .*report"),
+        ("root/trials", "in a results root the report goes into .*report"),
+        ("root/report/../trials/finetune", "in a results root the report goes into .*report"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_before_any_work(build, no_reading, out, words):
+    root = build.root([build.trial("natural", 0, 50.0)])
     (build.folder / "file").write_text("kept")
-    with pytest.raises(InvalidRequest, match=r"cannot be made one .*Name another with --out"):
+    (build.folder / "dangling").symlink_to(build.folder / "nowhere")
+    before = everything(build.folder)
+    with pytest.raises(InvalidRequest, match=words):
         analysis.report(root, build.folder / out)
+    assert everything(build.folder) == before
     assert (build.folder / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("out", "words"), [("s3://bucket/x", "of this machine"), ("", "of this machine")])
+def test_words_that_name_no_directory(build, no_reading, out, words):
+    with pytest.raises(InvalidRequest, match=words):
+        analysis.report(build.root([]), out)
+
+
+@pytest.mark.parametrize("out", ["closed", "closed/below/deeper"])
+def test_a_directory_that_cannot_be_written_is_refused_before_any_work(build, no_reading, monkeypatch, out):
+    """Permissions do not bind root, so what the system would answer another user is said here."""
+    root = build.root([])
+    closed = build.folder / "closed"
+    closed.mkdir()
+    answers = os.access
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != closed and answers(place, mode))
+    with pytest.raises(InvalidRequest, match=r"closed cannot\. Mend its permissions"):
+        analysis.report(root, build.folder / out)
+    assert everything(closed) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root; run the tests as another user")
+def test_permissions_are_seen(build):
+    root, closed = build.root([]), build.folder / "closed"
+    closed.mkdir(mode=0o500)
+    with pytest.raises(InvalidRequest, match=r"closed cannot\. Mend its permissions"):
+        analysis.report(root, closed / "below")
+    assert everything(closed) == []
+
+
+def test_what_fails_while_writing_is_one_message(build):
+    out = build.folder / "out"
+    (out / "index.html").mkdir(parents=True)
+    with pytest.raises(StorageFailure, match=r"cannot be written into .*index.html.*it is not complete"):
+        analysis.report(build.root([]), out)
+
+
+def test_nothing_is_made_for_a_root_that_cannot_be_read(build):
+    root = build.root([build.trial("natural", 0, 50.0)])
+    next(root.glob("trials/*/*/*.parquet")).write_bytes(b"torn")
+    with pytest.raises(Exception, match="not a readable Parquet file"):
+        analysis.report(root, build.folder / "out")
+    assert not (build.folder / "out").exists()
 
 
 def test_an_out_below_nothing_is_made(build):
     assert analysis.report(build.root([]), build.folder / "new" / "deep").is_file()
+
+
+def test_without_out_it_lies_in_the_root(build):
+    root = build.root([])
+    assert analysis.report(root) == root / "report" / "index.html"

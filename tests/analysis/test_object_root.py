@@ -1,0 +1,84 @@
+"""A results root in an object store gives the answers of the same root on disk."""
+
+import json
+
+import pytest
+
+import analysis
+from jobs.errors import InvalidRequest
+from jobs.results import Failure, LocalStore, Store, commit, compact, open_store, record_failure, record_study
+from tests.results.conftest import bucket, s3
+
+__all__ = ["bucket", "s3"]
+
+STUDY = {
+    "name": "mine",
+    "contrasts": [{"source": "robust", "baseline": "natural", "blocks": [3]}],
+    "grid": {"source": ["natural", "robust"], "dataset": ["digits"], "blocks": [3]},
+    "schedule": [{"images": [100, 200], "epochs": 1, "seeds": 3, "evaluate_every": 1}],
+    "recipe": {},
+}
+FAILURE = Failure(
+    **{**dict.fromkeys(Failure._fields, "words"), "trial_id": "finetune-x-00", "attempt": 1, "kind": "error"}
+)
+
+
+def fill(store: Store, trials) -> None:
+    for index, rows in enumerate(trials):
+        if index == len(trials) // 2:
+            compact(store, "finetune")
+        commit(store, "finetune", rows)
+    record_study(store, "mine", "d1", json.dumps(STUDY))
+    record_failure(store, FAILURE, "log")
+
+
+@pytest.fixture
+def roots(build, bucket, tmp_path):
+    """One root on disk and one in a bucket, of the same trials, half of them compacted."""
+    trials = [
+        rows for images in (100, 200) for rows in build.arms([50.0, 52.0, 51.0], [54.0, 57.5, 54.0], images=images)
+    ]
+    local, remote = str(tmp_path / "root"), f"s3://{bucket}/some/remote"
+    fill(LocalStore(tmp_path / "root"), trials)
+    fill(open_store(remote), trials)
+    return local, remote
+
+
+def test_same_answers_as_on_disk(roots):
+    local, remote = roots
+    for sql in (
+        "SELECT * FROM evaluations ORDER BY ALL",
+        "SELECT source, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL",
+        "SELECT * FROM failures",
+    ):
+        found = analysis.query(remote, sql)
+        assert found.num_rows > 0
+        assert found.equals(analysis.query(local, sql))
+    assert analysis.load(remote).equals(analysis.load(local))
+    found = analysis.deltas(remote)
+    assert found.num_rows == 2
+    assert found.equals(analysis.deltas(local), check_metadata=True)
+    assert analysis.aggregate(remote).equals(analysis.aggregate(local))
+
+
+def test_the_report_of_a_bucket_is_that_of_the_disk(roots, tmp_path):
+    made = [analysis.report(root, tmp_path / name) for root, name in zip(roots, ("local", "remote"), strict=True)]
+    local, remote = ({file.name: file.read_bytes() for file in page.parent.iterdir()} for page in made)
+    # the page says where its results lie
+    pages = [files.pop("index.html").decode() for files in (local, remote)]
+    assert pages[0].replace(roots[0], roots[1]) == pages[1]
+    assert local == remote
+
+
+def test_without_out_it_lies_here_and_not_in_the_bucket(roots, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(open_store(roots[1]).keys(""))
+    page = analysis.report(roots[1])
+    assert page == tmp_path / "remote-report" / "index.html"
+    assert page.is_file()
+    assert sorted(open_store(roots[1]).keys("")) == before
+
+
+def test_an_empty_prefix_is_told(bucket):
+    with pytest.raises(InvalidRequest, match="must exist"):
+        analysis.query(f"s3://{bucket}/nothing", "SELECT 1 AS a")
