@@ -47,12 +47,13 @@ def query(root: str | Path, sql: str) -> pa.Table:
     with _answering(sql, {name: schema(kind).empty_table() for kind, name in names.items()} | failures) as connection:
         _require_distinct_names(connection.sql(sql).columns)
         needed = _columns(connection, sql)
-    views = {name: _read(store, kind, needed) for kind, name in names.items()}
-    with _answering(sql, views | failures) as connection:
-        if _columns(connection, sql) <= needed:
-            return connection.sql(sql).to_arrow_table()
-    # planned otherwise over real rows than over none: never seen, but a column that was not read would be null
-    return select(sql, {name: read_trials(store, kind) for kind, name in names.items()} | failures)
+        for kind, name in names.items():
+            connection.register(name, _read(store, kind, needed))
+        if not _columns(connection, sql) <= needed:
+            # planned otherwise over real rows than over none: never seen, but a column that was not read would be null
+            for kind, name in names.items():
+                connection.register(name, read_trials(store, kind, encoded=True))
+        return connection.sql(sql).to_arrow_table()
 
 
 def select(sql: str, views: Mapping[str, object]) -> pa.Table:
@@ -100,9 +101,9 @@ def _read(store: Store, kind: str, needed: set[str]) -> pa.Table:
     wanted = [name for name in whole.names if name in needed]
     if not wanted:
         return whole.empty_table()
-    found = read_trials(store, kind, wanted)
+    found = read_trials(store, kind, wanted, encoded=True)
     columns = [found[field.name] if field.name in wanted else pa.nulls(len(found), field.type) for field in whole]
-    return pa.Table.from_arrays(columns, schema=pa.schema([field.with_nullable(True) for field in whole]))
+    return pa.Table.from_arrays(columns, names=whole.names)
 
 
 def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

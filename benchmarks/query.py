@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 import analysis
 from analysis.sql import select
-from jobs.results import LocalStore, compact, schema
+from jobs.results import LocalStore, compact, read_trials, schema
 from jobs.results.layout import trial_key
 from jobs.results.parquet import encode
 
@@ -42,7 +43,10 @@ SIZES = tuple(100 * 2**i for i in range(10))
 
 
 def trials(count: int, start: int = 0) -> pa.Table:
-    """``count`` trials of ``ROWS`` evaluations, numbered from ``start``: every column filled, in order of id."""
+    """``count`` trials of ``ROWS`` evaluations, numbered from ``start``: every column filled, in order of id.
+
+    What differs from row to row, or from trial to trial, in real results does so here.
+    """
     number = np.repeat(np.arange(start, start + count), ROWS)
     rng = np.random.default_rng(start)
     text = {
@@ -50,6 +54,8 @@ def trials(count: int, start: int = 0) -> pa.Table:
         "dataset": np.array(DATASETS)[number // 4 % 6],
         "constraint": np.array(CONSTRAINTS)[number % 4],
         "trial_id": [f"finetune-benchmark-{one:016x}" for one in range(start, start + count) for _ in range(ROWS)],
+        "subset_sha256": [f"{one // 4 * 7919:064x}" for one in range(start, start + count) for _ in range(ROWS)],
+        "host": np.array([f"worker-{one}.cluster.internal" for one in range(16)])[number % 16],
     }
     integers = {
         "blocks": np.array([0, 1, 3, 9])[number // 24 % 4],
@@ -58,7 +64,10 @@ def trials(count: int, start: int = 0) -> pa.Table:
         "epoch": np.tile(np.arange(1, ROWS + 1) * 10, count),
         "epochs": np.full(len(number), ROWS * 10),
     }
-    floats = {"test_accuracy": rng.uniform(10, 99, len(number)), "test_loss": rng.uniform(0, 3, len(number))}
+    floats = {
+        **{name: rng.uniform(10, 99, len(number)) for name in ("test_accuracy", "train_accuracy", "seconds")},
+        **{name: rng.uniform(0, 3, len(number)) for name in ("test_loss", "train_loss")},
+    }
     constants = {
         "recipe": "0123456789ab",
         "origin": "run",
@@ -108,7 +117,17 @@ def whole_root(count: int) -> None:
         make_root(Path(folder), count)
         print(f"results root of {count:,} trials x {ROWS} rows, made in {time.perf_counter() - start:.0f} s; query:")
         for name, sql in QUERIES.items():
-            print(f"  {name:10}{told(lambda sql=sql: analysis.query(folder, sql))}")
+            print(f"  {name:10}{told(lambda sql=sql: analysis.query(folder, sql))}{_plain_text(folder, sql)}")
+
+
+def _plain_text(folder: str, sql: str) -> str:
+    """The same query with text read as plain columns, not as dictionaries: what that idea saves."""
+
+    def plain(*given: object, **_: object) -> pa.Table:
+        return read_trials(*given)
+
+    with patch("analysis.sql.read_trials", plain):
+        return f"   text as plain columns: {told(lambda: analysis.query(folder, sql))}"
 
 
 def growing_file(count: int, scale: int) -> None:

@@ -74,8 +74,13 @@ def render(entries: dict[str, Entry]) -> bytes:
     return json.dumps({"version": _VERSION, "kinds": kinds}, indent=1).encode()
 
 
-def read_compacted(store: Store, kind: str, columns: list[str] | None = None) -> pa.Table | None:
+def read_compacted(
+    store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False
+) -> pa.Table | None:
     """All compacted rows of a kind, in order of trial id and epoch; None when nothing is compacted.
+
+    Args:
+        encoded: text as ``encoded_schema`` has it.
 
     Raises:
         DamagedFile: when the index, or the file it names, is not what it should be.
@@ -83,7 +88,7 @@ def read_compacted(store: Store, kind: str, columns: list[str] | None = None) ->
     entry = read_index(store).get(kind)
     while entry is not None:
         try:
-            return _read(store, kind, entry, columns)
+            return _read(store, kind, entry, columns, encoded)
         except FileNotFoundError as error:
             # a compaction may have passed by, twice, since the name was read
             newer = read_index(store).get(kind)
@@ -102,7 +107,7 @@ def damaged(store: Store, key: str, why: object) -> DamagedFile:
     )
 
 
-def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None) -> pa.Table:
+def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None, encoded: bool) -> pa.Table:
     try:
         data = store.read(entry.file)
     except DamagedFile as error:
@@ -111,6 +116,6 @@ def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None) -> p
     if found != entry.sha256:
         raise damaged(store, entry.file, f"its sha256 is {found}, not {entry.sha256}")
     try:
-        return decode(data, kind, entry.file, columns)
+        return decode(data, kind, entry.file, columns, encoded=encoded)
     except DamagedFile as error:
         raise damaged(store, entry.file, error) from error

@@ -10,7 +10,7 @@ import analysis
 from analysis.evaluations import load_failures
 from analysis.sql import select
 from jobs.errors import DamagedFile, InvalidRequest
-from jobs.results import Failure, LocalStore, open_store, read_trials, record_failure
+from jobs.results import Failure, LocalStore, compact, open_store, read_trials, record_failure
 
 
 @pytest.fixture
@@ -171,14 +171,30 @@ def test_another_schema_version_is_named(root):
         " USING first(test_accuracy)) ORDER BY ALL",
     ],
 )
-def test_reading_fewer_columns_changes_no_answer(root, sql):
+@pytest.mark.parametrize("compacted", ["nothing", "all", "half, of which one is gone"])
+def test_what_is_read_and_how_changes_no_answer(build, sql, compacted):
+    """A query reads the columns it needs, text as dictionaries; the oracle reads everything as it is."""
+    trials = [
+        build.trial(source, seed, {1: 20.0, 30: 50.0 + seed}, host=None if seed else "a host")
+        for seed in range(3)
+        for source in ("natural", "robust")
+    ]
+    halfway = {"nothing": 0, "all": len(trials)}.get(compacted, len(trials) // 2)
+    root = build.root(trials[:halfway])
+    if halfway:
+        compact(LocalStore(root), "finetune")
+    build.root(trials[halfway:])
+    if "gone" in compacted:
+        next(root.glob(f"trials/*/*/{trials[0][0]['trial_id']}.parquet")).unlink()
     views = {"evaluations": read_trials(open_store(root), "finetune"), "failures": load_failures(open_store(root))}
     assert analysis.query(root, sql).equals(select(sql, views))
 
 
 def test_columns_that_no_query_needs_are_not_read(root, monkeypatch):
     asked = []
-    monkeypatch.setattr("analysis.sql.read_trials", lambda *given: asked.append(given[2]) or read_trials(*given))
+    monkeypatch.setattr(
+        "analysis.sql.read_trials", lambda *given, **how: asked.append(given[2]) or read_trials(*given, **how)
+    )
     analysis.query(root, "SELECT source, avg(test_accuracy) FROM trials GROUP BY ALL")
     assert [set(columns) for columns in asked] == [{"source", "test_accuracy", "epoch", "epochs"}]
     assert analysis.query(root, "SELECT 1 AS a").to_pylist() == [{"a": 1}]
