@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.studies import planned_cells
+from analysis.studies import PLACE, planned_cells, planned_places
 from jobs.errors import InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
 from jobs.specs import Constraint, Contrast
@@ -56,9 +56,8 @@ def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: 
         InvalidRequest: for a study that the root has not seen.
     """
     names = sorted({record.name for record in records})
-    if study is not None and study not in names:
-        known = f"it has seen {', '.join(names)}" if names else "it has seen none"
-        raise InvalidRequest(f"the results root has seen no study {study!r}; {known}")
+    if study is not None:
+        _require_seen(study, names)
     families = [
         Family(name, tuple(Version(one.contrasts, planned_cells(one)) for one in found))
         for name in ([study] if study is not None else names)
@@ -70,6 +69,31 @@ def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: 
 def declared_in(store: Store, study: str | None = None) -> Declared:
     """``declared``, from a results root."""
     return declared(recorded_studies(store), read_launches(store), study)
+
+
+def of_study(data: pd.DataFrame, store: Store, study: str) -> pd.DataFrame:
+    """The evaluations of our own at the points that a study plans, whichever study ran them and with which seeds.
+
+    Raises:
+        InvalidRequest: for a study that the root has not seen, or of which no trial is finished.
+    """
+    records = recorded_studies(store)
+    _require_seen(study, sorted({record.name for record in records}))
+    versions = _newest(study, records, read_launches(store))
+    points = frozenset().union(*map(planned_places, versions))
+    planned = pd.DataFrame(sorted(points, key=str), columns=list(PLACE))
+    own = data[data["origin"] != "imported"].merge(planned, on=list(PLACE), how="inner")
+    if own.empty:
+        raise InvalidRequest(
+            f"no trial of the study {study} has finished yet; `deltasweep resume --study {study}` goes on with it"
+        )
+    return own
+
+
+def _require_seen(study: str, names: Sequence[str]) -> None:
+    if study not in names:
+        known = f"it has seen {', '.join(names)}" if names else "it has seen none"
+        raise InvalidRequest(f"the results root has seen no study {study!r}; {known}")
 
 
 def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch]) -> list[StudyRecord]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.cells import Method, summarize
-from analysis.comparisons import Comparison, Declared, comparisons, declared_in
+from analysis.comparisons import Comparison, Declared, comparisons, declared_in, of_study
 from analysis.delta_schema import DELTAS, with_notes
 from analysis.evaluations import open_results
 from analysis.families import declared_cells
@@ -44,10 +44,15 @@ def deltas(
 ) -> pa.Table:
     """One row a cell: source minus baseline, paired by seed, with intervals (columns of ``DELTAS``).
 
+    The family of Holm's correction is all cells of all contrasts that a study declared, as far as the root has
+    results for them, whatever is asked for here: narrowing changes no ``p_holm``. Where a cell is in the families of
+    several studies it has the largest; ``study`` chooses one. Where no study declared a contrast, and for imported
+    trials, the family is the cells asked for. Simultaneous bands are over the sizes asked for.
+
     Args:
         baseline: a source; None: the baselines of the recorded contrasts, else the only source with
             constraint none.
-        study: whose contrasts to take; None: those of all recorded studies.
+        study: only the cells that this study plans, and its contrasts; None: all, and those of all recorded studies.
         epoch: which evaluation; ``last`` is each trial's own last epoch. None: that, and besides it the cells of
             the contrasts that were declared at a numbered epoch.
         source, dataset, blocks, images, origin: only these; None: all.
@@ -64,7 +69,8 @@ def deltas(
     if whole.empty:
         raise InvalidRequest(f"{store.uri} holds no finished trial yet; `deltasweep launch` or `resume` makes some")
     contrasts = declared_in(store, study)
-    data = where(whole, dataset=dataset, blocks=blocks, images=images, origin=origin)
+    asked = whole if study is None else of_study(whole, store, study)
+    data = where(asked, dataset=dataset, blocks=blocks, images=images, origin=origin)
     chosen = comparisons(data, baseline, contrasts)
     if source is not None:
         chosen = _only_sources(data, chosen, source)
@@ -83,6 +89,9 @@ def delta_cells(
     whole: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The deltas of the chosen comparisons, as ``deltas``, with ``epochs``, ``numerics`` and ``images_used``.
+
+    ``family`` says, for the cells that are corrected together, which and how many they are; ``declared`` is true for
+    those of a study's contrasts.
 
     Args:
         data: the evaluations asked for.
@@ -163,6 +172,7 @@ def _corrected(cells: pd.DataFrame, family: pd.DataFrame, any_declared: bool) ->
     cells, and own ones where no study declared a contrast, are a family of those asked for.
     """
     cells = cells.merge(family, on=list(KEYS), how="left", validate="one_to_one")
+    cells["declared"] = cells["family"].notna()
     imported = (cells["origin"] == "imported").to_numpy()
     tested = cells["p_value"].notna().to_numpy()
     asked = {"imported cell": imported & tested, "cell": ~imported & tested & (not any_declared)}
@@ -171,9 +181,16 @@ def _corrected(cells: pd.DataFrame, family: pd.DataFrame, any_declared: bool) ->
         cells.loc[members, "family"] = f"{counted(int(members.sum()), noun)} asked for"
     known = tested & cells["family"].notna().to_numpy()
     cells.loc[known, "method"] += "; Holm over " + cells.loc[known, "family"]
-    return cells.drop(columns="family")
+    return cells
 
 
 def _only_sources(data: pd.DataFrame, chosen: list[Comparison], source: Choice) -> list[Comparison]:
     wanted = set(where(data, source=source)["source"])
-    return [one for one in chosen if one.source in wanted]
+    found = [one for one in chosen if one.source in wanted]
+    if chosen and not found:
+        compared = ", ".join(f"{one.source} minus {one.baseline}" for one in chosen)
+        raise InvalidRequest(
+            f"a source is compared with its baseline; no comparison is of {', '.join(sorted(wanted))}. There are: "
+            f"{compared}. Name another source, or another baseline"
+        )
+    return found

@@ -74,17 +74,34 @@ def where(data: pd.DataFrame, **choices: Choice) -> pd.DataFrame:
     Raises:
         InvalidRequest: for a value that no row has, with those that there are.
     """
+    narrowed = ""
     for column, choice in choices.items():
         if choice is None:
             continue
         wanted = [choice] if isinstance(choice, str | int) else list(choice)
         unknown = [value for value in wanted if value not in set(data[column])]
         if unknown:
+            values = ", ".join(map(str, unknown))
             raise InvalidRequest(
-                f"no evaluation has the {column} {', '.join(map(str, unknown))}; there are: {_listing(data[column])}"
+                f"no evaluation{narrowed} has the {column} {values}; there are: {_listing(data[column])}"
             )
         data = data[data[column].isin(wanted)]
+        narrowed += f"{' and' if narrowed else ' with the'} {column} {', '.join(map(str, wanted))}"
     return data
+
+
+def epoch_of(text: str) -> Epoch:
+    """What a person wrote as an epoch.
+
+    Raises:
+        InvalidRequest: when it is neither a number from 1 nor a word of ``Epoch``.
+    """
+    words: dict[str, Epoch] = {"last": "last", "all": "all"}
+    if text in words:
+        return words[text]
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidRequest(f"an epoch is a number from 1, 'last' (each trial's own) or 'all'; it is {text!r}")
+    return int(text)
 
 
 def main_lengths(table: pd.DataFrame, cell: Sequence[str], count: str) -> pd.DataFrame:

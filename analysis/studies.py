@@ -15,6 +15,9 @@ TRIAL = ("source", "dataset", "blocks", "images", "seed", "epochs", "evaluate_ev
 CELL = ("dataset", "images", "epochs", "recipe")
 """What the cells of a study's contrasts have from the study itself."""
 
+PLACE = ("source", "dataset", "blocks", "images", "epochs", "recipe")
+"""The points of a study's grid and schedule, whatever their seeds."""
+
 _FIRST_SEED, _SEED_STEP = 20_000_000, 100_000  # formula (6) of the paper
 
 
@@ -33,8 +36,17 @@ def planned_trials(study: dict[str, Any]) -> list[tuple[object, ...]]:
 
 def planned_cells(record: StudyRecord) -> frozenset[tuple[object, ...]]:
     """The cells of a recorded study, as its values of ``CELL``."""
-    places = [TRIAL.index(name) for name in CELL]
-    return frozenset(tuple(trial[place] for place in places) for trial in planned_trials(yaml.safe_load(record.text)))
+    return _planned(record, CELL)
+
+
+def planned_places(record: StudyRecord) -> frozenset[tuple[object, ...]]:
+    """The points of a recorded study, as its values of ``PLACE``."""
+    return _planned(record, PLACE)
+
+
+def _planned(record: StudyRecord, names: tuple[str, ...]) -> frozenset[tuple[object, ...]]:
+    indices = [TRIAL.index(name) for name in names]
+    return frozenset(tuple(trial[index] for index in indices) for trial in planned_trials(yaml.safe_load(record.text)))
 
 
 def _size(dataset: str, images: int) -> int:

@@ -54,6 +54,7 @@ Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster; b
 GpuName = Annotated[str, typer.Option("--gpu", help=f"What runs it: {', '.join(prices.names())}.")]
 Price = Annotated[float | None, typer.Option(help="US dollars for an hour of one GPU; by default a list price.")]
 MaxCost = Annotated[float | None, typer.Option(help="US dollars; stop before the cluster's hours pass it.")]
+_REPORT_PLACE = "A directory; by default ROOT/report, for a root in an object store NAME-report in this directory."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -211,18 +212,40 @@ def query(
 def deltas(
     results: Root,
     baseline: Annotated[str | None, typer.Option(help="The source to subtract; by default the study's.")] = None,
+    study: Annotated[str | None, typer.Option(help="Only cells of this study, and its contrasts.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Only this source; may be repeated.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
+    blocks: Annotated[list[int] | None, typer.Option(help="Only so many fine-tuned blocks; may be repeated.")] = None,
+    epoch: Annotated[
+        str | None,
+        typer.Option(help="A number, last or all; by default the last and those that contrasts were declared at."),
+    ] = None,
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format")] = "table",
 ) -> None:
-    """Print accuracy deltas with confidence intervals."""
-    import analysis
+    """Print accuracy deltas with confidence intervals.
 
-    sys.stdout.write(_text(analysis.deltas(results, baseline=baseline), form))
+    Holm's correction (p_holm) is over all cells of all contrasts that a study declared, however the question is
+    narrowed. Without contrasts, and for imported trials, it is over the cells asked for.
+    """
+    import analysis
+    from analysis.frames import epoch_of
+
+    found = analysis.deltas(
+        results,
+        baseline,
+        study,
+        epoch=epoch_of(epoch) if epoch is not None else None,
+        source=source or None,
+        dataset=dataset or None,
+        blocks=blocks or None,
+    )
+    sys.stdout.write(_text(found, form))
 
 
 @app.command()
 def report(
     results: Root,
-    folder: Annotated[Path | None, typer.Option("--out", help="Where to write it; by default ROOT/report.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help=_REPORT_PLACE)] = None,
     compare_paper: Annotated[bool, typer.Option("--compare-paper", help="Put means beside the paper's.")] = False,
 ) -> None:
     """Write figures, tables and a page."""

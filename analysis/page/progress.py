@@ -31,7 +31,11 @@ def progress(record: StudyRecord, trials: pd.DataFrame) -> Progress:
     study = yaml.safe_load(record.text)
     planned = pd.DataFrame(planned_trials(study), columns=KEYS).drop_duplicates()
     done = planned.merge(trials[KEYS].drop_duplicates(), on=KEYS, how="inner")
-    contrasts = tuple(f"{one.source} minus {one.baseline}, blocks {_listed(one.blocks)}" for one in record.contrasts)
+    contrasts = tuple(
+        f"{one.source} minus {one.baseline}, blocks {_listed(one.blocks)}, "
+        + ("last epoch" if one.epoch == "last" else f"epoch {one.epoch}")
+        for one in record.contrasts
+    )
     return Progress(record.name, record.digest, study.get("description", ""), len(planned), len(done), contrasts)
 
 

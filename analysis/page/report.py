@@ -130,7 +130,7 @@ def _sections(
 def _headlines(content: Content) -> str:
     if not content.comparisons:
         return html.paragraph(content.why_no_deltas or "Deltas need trials of two sources; these are of one.")
-    cells = delta_cells(content.data, content.comparisons, content.contrasts)
+    cells = delta_cells(content.data, content.comparisons, content.contrasts, epoch=None)
     variants = content.data[["origin", "recipe", "numerics", "variant"]].drop_duplicates()
     return sections.headlines(cells.merge(variants, how="left"), _blocks(content.data))
 
@@ -139,18 +139,18 @@ def _choices(content: Content) -> str:
     """The controls: what can be chosen is what there is."""
     data = content.data
     sources = sorted(set(data["source"]))
-    first = content.comparisons[0] if content.comparisons else Comparison(sources[0], sources[-1])
+    first, blocks, epoch = _first_shown(content)
     bases = sorted({one.baseline for one in content.comparisons}) if too_many(data) else sources
     variants = sorted(set(data["variant"]), reverse=True)
     made = [
         html.choice("source", "Source", [(name, name) for name in sources], first.source),
         html.choice("baseline", "Baseline", [(name, name) for name in bases], first.baseline),
-        html.choice("blocks", "Fine-tuned blocks", _numbers(data["blocks"]), str(_blocks(data))),
+        html.choice("blocks", "Fine-tuned blocks", _numbers(data["blocks"]), str(blocks)),
         html.choice(
             "dataset", "Dataset", [("all", "all"), *((name, name) for name in sorted(set(data["dataset"])))], "all"
         ),
         html.choice(
-            "epoch", "Epoch (charts against images)", [("last", "last of each trial"), *_numbers(data["epoch"])], "last"
+            "epoch", "Epoch (charts against images)", [("last", "last of each trial"), *_epochs(content)], epoch
         ),
         html.choice("images", "Images (charts against epoch)", _sizes(data), _middle(data)),
     ]
@@ -158,6 +158,24 @@ def _choices(content: Content) -> str:
         options = [("all", "all: first filled, others hollow"), *((name, name) for name in variants)]
         made.append(html.choice("variant", "Trials", options, variants[0], f' data-first="{html.escape(variants[0])}"'))
     return "".join(made)
+
+
+def _first_shown(content: Content) -> tuple[Comparison, int, str]:
+    """The comparison, blocks and epoch that the charts begin with: the first declared contrast with results, if any."""
+    data, sources = content.data, sorted(set(content.data["source"]))
+    for one in content.contrasts.contrasts:
+        pair, blocks = Comparison(one.source, one.baseline), set(one.blocks) & set(data["blocks"])
+        if pair in content.comparisons and blocks and (one.epoch == "last" or one.epoch in set(data["epoch"])):
+            return pair, BLOCKS if BLOCKS in blocks else max(blocks), str(one.epoch)
+    pair = content.comparisons[0] if content.comparisons else Comparison(sources[0], sources[-1])
+    return pair, _blocks(data), "last"
+
+
+def _epochs(content: Content) -> list[tuple[str, str]]:
+    """The evaluated epochs, those of declared contrasts marked."""
+    declared = {str(one.epoch) for one in content.contrasts.contrasts}
+    found = _numbers(content.data["epoch"])
+    return [(value, f"{words} (declared contrast)" if value in declared else words) for value, words in found]
 
 
 def _scripts(content: Content, drawn: list[tuple[Figure, str]]) -> str:

@@ -38,14 +38,14 @@ stopped: <code>deltasweep resume --results {html.escape(uri)}</code>.</p></div>"
 
 def headlines(cells: pd.DataFrame, blocks: int) -> str:
     """Headline deltas in words, then as a table."""
-    said = "".join(_headline(one) for one in words.headlines(cells, blocks))
-    shown = "the FC layer" if blocks == 0 else "all blocks" if blocks == -1 else f"the last {blocks} blocks"
-    rows = words.headline_rows(cells, blocks)
-    numbers = frozenset(words.HEADLINE_COLUMNS) - {"source", "baseline", "dataset", "trials"}
-    caption = f"Deltas of test accuracy in percentage points, {shown} fine-tuned, last epoch"
+    shown = words.headline_cells(cells, blocks)
+    said = "".join(_headline(one) for one in words.headlines(shown))
+    rows = words.headline_rows(shown)
+    numbers = frozenset(words.HEADLINE_COLUMNS) - {"source", "baseline", "dataset", "Holm over", "trials"}
+    caption = "Headline deltas of test accuracy in percentage points"
     return "".join(
         [
-            html.paragraph(f"Difference in test accuracy, {shown} fine-tuned, after the last epoch, paired by seed."),
+            html.paragraph("Difference in test accuracy, paired by seed; in brackets what was fine-tuned, and when."),
             f"<ul>{said}</ul>",
             html.paragraph(" ".join(filter(None, [words.unpaired(cells), words.COVERS]))),
             html.details(
@@ -57,7 +57,8 @@ def headlines(cells: pd.DataFrame, blocks: int) -> str:
 
 def _headline(one: words.Headline) -> str:
     parts = "".join(f"<li>{html.escape(part)}</li>" for part in one.parts)
-    return f"<li><strong>{html.escape(one.what)}</strong>: {html.escape(one.verdict)}.<ul>{parts}</ul></li>"
+    what = f"<strong>{html.escape(one.what)}</strong> ({html.escape(one.where)})"
+    return f"<li>{what}: {html.escape(one.verdict)}.<ul>{parts}</ul></li>"
 
 
 def what_was_run(trials: pa.Table, studies: Sequence[Progress]) -> str:

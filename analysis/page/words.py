@@ -16,23 +16,58 @@ COVERS = (
 
 
 class Headline(NamedTuple):
-    """What the deltas of one comparison say."""
+    """What the deltas of one comparison say, at some blocks and epoch."""
 
     what: str
+    where: str
+    """Blocks and epoch, and whether a study declared the comparison."""
     verdict: str
     parts: tuple[str, ...]
     """One sentence a dataset: its smallest and its largest size with an interval."""
 
 
-def headlines(cells: pd.DataFrame, blocks: int) -> list[Headline]:
-    """One headline a comparison and origin, from the deltas of the last epoch at some blocks."""
-    shown = cells[(cells["blocks"] == blocks) & (cells["n_pairs"] > 0)]
+_LAST = "last"
+_HEADLINE = ["source", "baseline", "variant", "blocks", "at"]
+
+
+def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
+    """The cells of headlines: declared contrasts at their blocks and epoch, and all comparisons at the last epoch.
+
+    Adds ``at``: ``last``, or the number of the epoch. Declared comparisons come first.
+
+    Args:
+        cells: ``delta_cells`` with ``variant``; those without a pair are left out.
+        blocks: of the comparisons that nobody declared.
+    """
+    at = cells["epoch"].astype(str).where(cells["epoch"] != cells["epochs"], _LAST)
+    chosen = (cells["n_pairs"] > 0) & (cells["declared"] | ((cells["blocks"] == blocks) & (at == _LAST)))
+    shown = cells.assign(at=at)[chosen]
+    first = ~shown.groupby(_HEADLINE)["declared"].transform("any").astype(bool)
+    order = ["_later", "source", "baseline", "variant", "blocks", "epoch", "dataset", "images_used"]
+    return shown.assign(_later=first).sort_values(order, kind="stable", ignore_index=True).drop(columns="_later")
+
+
+def headlines(shown: pd.DataFrame) -> list[Headline]:
+    """One headline a comparison, origin, blocks and epoch of ``headline_cells``."""
     several = shown["variant"].nunique() > 1
     made = []
-    for (source, baseline, variant), group in shown.groupby(["source", "baseline", "variant"], sort=False):
-        what = f"{source} minus {baseline}" + (f" ({variant})" if several else "")
-        made.append(Headline(what, _count(group), tuple(_datasets(group))))
+    for _, group in shown.groupby(_HEADLINE, sort=False):
+        one = group.iloc[0]
+        what = f"{one['source']} minus {one['baseline']}" + (f" ({one['variant']})" if several else "")
+        when = "last epoch" if one["at"] == _LAST else f"epoch {one['at']}"
+        where = ", ".join(filter(None, [_tuned(one["blocks"]), when, _declared(group)]))
+        made.append(Headline(what, where, _count(group), tuple(_datasets(group))))
     return made
+
+
+def _tuned(blocks: int) -> str:
+    return {0: "FC layer only", ALL: "all blocks", 1: "last block"}.get(blocks, f"last {blocks} blocks")
+
+
+def _declared(group: pd.DataFrame) -> str:
+    if not group["declared"].any():
+        return ""
+    return "declared beforehand" if group["declared"].all() else "in part declared beforehand"
 
 
 def _count(group: pd.DataFrame) -> str:
@@ -41,9 +76,11 @@ def _count(group: pd.DataFrame) -> str:
         return "one pair a cell, so no interval"
     above, below = int((known["ci_low"] > 0).sum()), int((known["ci_high"] < 0).sum())
     count = f"the interval lies above zero in {above} of {len(known)} cells, below in {below or 'none'}"
-    holm = known["p_holm"].dropna()
-    differ = int((holm < 0.05).sum())
-    return count + (f"; after Holm's correction {differ} of {len(holm)} differ at the 5 % level" if len(holm) else "")
+    corrected = known[known["p_holm"].notna()]
+    differ = int((corrected["p_holm"] < 0.05).sum())
+    families = " and ".join(sorted(set(corrected["family"])))
+    said = f"; after Holm's correction over {families}, {differ} of {len(corrected)} differ at the 5 % level"
+    return count + (said if len(corrected) else "")
 
 
 def _datasets(group: pd.DataFrame) -> list[str]:
@@ -67,6 +104,8 @@ def _point(row: dict[Any, Any]) -> str:
 HEADLINE_COLUMNS = (
     "source",
     "baseline",
+    "blocks",
+    "epoch",
     "dataset",
     "images",
     "n",
@@ -74,22 +113,23 @@ HEADLINE_COLUMNS = (
     "95 % interval",
     "simultaneous",
     "p (Holm)",
+    "Holm over",
     "trials",
 )
 
 
-def headline_rows(cells: pd.DataFrame, blocks: int) -> list[tuple[str, ...]]:
-    """The same as a table, one row a cell."""
-    shown = cells[(cells["blocks"] == blocks) & (cells["n_pairs"] > 0)]
-    ordered = shown.sort_values(["source", "baseline", "variant", "dataset", "images_used"], kind="stable")
-    return [_row(row) for row in ordered.to_dict("records")]
+def headline_rows(shown: pd.DataFrame) -> list[tuple[str, ...]]:
+    """``headline_cells`` as a table, one row a cell."""
+    return [_row(row) for row in shown.to_dict("records")]
 
 
 def _row(row: dict[Any, Any]) -> tuple[str, ...]:
     size = "all" if row["images"] == ALL else f"{row['images']:,}"
     intervals = (_interval(row, ""), _interval(row, "_simultaneous"))
-    names = (row["source"], row["baseline"], row["dataset"], size, str(row["n_pairs"]))
-    return (*names, f"{row['mean_delta']:+.2f}", *intervals, p_text(row["p_holm"]), row["variant"])
+    blocks = "all" if row["blocks"] == ALL else str(row["blocks"])
+    names = (row["source"], row["baseline"], blocks, str(row["epoch"]), row["dataset"], size, str(row["n_pairs"]))
+    family = "" if pd.isna(row["family"]) or pd.isna(row["p_holm"]) else row["family"]
+    return (*names, f"{row['mean_delta']:+.2f}", *intervals, p_text(row["p_holm"]), family, row["variant"])
 
 
 def _interval(row: dict[Any, Any], suffix: str) -> str:

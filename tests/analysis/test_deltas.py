@@ -145,6 +145,10 @@ def test_choices_narrow_the_question(build):
     assert [row["blocks"] for row in rows(analysis.deltas(root, blocks=1))] == [1]
     with pytest.raises(InvalidRequest, match="no evaluation has the blocks 9; there are: 1, 3"):
         analysis.deltas(root, blocks=[1, 9])
+    with pytest.raises(InvalidRequest, match="no evaluation with the dataset digits has the blocks 9; there are: 1, 3"):
+        analysis.deltas(root, dataset="digits", blocks=9)
+    with pytest.raises(InvalidRequest, match=r"no comparison is of natural\. There are: robust minus natural"):
+        analysis.deltas(root, source="natural")
 
 
 def test_wrong_requests(build):
@@ -157,7 +161,7 @@ def test_wrong_requests(build):
         analysis.deltas(root, confidence=95)
     with pytest.raises(InvalidRequest, match="holds no finished trial yet"):
         analysis.deltas(build.root([], "empty"))
-    with pytest.raises(InvalidRequest, match="must exist; .*nowhere does not"):
+    with pytest.raises(InvalidRequest, match=r"must exist; .*nowhere does not"):
         analysis.deltas(root / "nowhere")
 
 
@@ -252,7 +256,30 @@ class TestFamilies:
         found = rows(analysis.deltas(root))
         assert [row["p_holm"] for row in found] == pytest.approx([3 * P] * 3)
         assert found[0]["method"].endswith("of the contrasts of a")
-        assert [row["p_holm"] for row in rows(analysis.deltas(root, study="b"))] == [pytest.approx(P), None, None]
+        assert [row["p_holm"] for row in rows(analysis.deltas(root, study="b"))] == [pytest.approx(P)]
+
+    def test_a_study_narrows_to_its_own_cells(self, build):
+        imported = {"origin": "imported", "recipe": "imported", "numerics": None}
+        trials = [
+            *sizes(build, 100, 200, 400),
+            *sizes(build, 100, dataset="mnist"),
+            *sizes(build, 100, blocks=9),
+            *sizes(build, 100, **imported),
+            *build.arms([], ROBUST, source="stranger"),
+        ]
+        root = build.root(trials)
+        declare(root, CONTRAST, images=(100, 200))
+        every = {(row["source"], row["images"]): row for row in rows(analysis.deltas(root, dataset="digits", blocks=3))}
+        found = rows(analysis.deltas(root, study="mine"))
+        assert [(row["source"], row["images"], row["p_holm"]) for row in found] == [
+            ("robust", images, pytest.approx(2 * P)) for images in (100, 200)
+        ]
+        for row in found:
+            same = ("n_pairs", "mean_delta", "ci_low", "ci_high", "p_value", "p_holm")
+            assert [row[name] for name in same] == [every["robust", row["images"]][name] for name in same]
+        declare(root, CONTRAST, name="unrun", images=(1600,))
+        with pytest.raises(InvalidRequest, match="no trial of the study unrun has finished yet"):
+            analysis.deltas(root, study="unrun")
 
     def test_the_newest_launched_version_counts(self, build):
         root = build.root([*sizes(build, 100, 200), *sizes(build, 100, blocks=1)])

@@ -62,8 +62,11 @@ def root(tmp_path_factory, builder):
         ]
     ]
     directory = build.root(trials)
-    contrast = {"source": "l2", "baseline": "natural", "blocks": [3]}
-    record_study(LocalStore(directory), "mine", "d1", json.dumps(STUDY | {"contrasts": [contrast]}))
+    contrasts = [
+        {"source": "l2", "baseline": "natural", "blocks": [3]},
+        {"source": "linf", "baseline": "natural", "blocks": [1], "epoch": 11},
+    ]
+    record_study(LocalStore(directory), "mine", "d1", json.dumps(STUDY | {"contrasts": contrasts}))
     return directory
 
 
@@ -194,8 +197,8 @@ def test_tables_can_be_copied_and_downloaded(opened):
         opened.page.click(".tools[data-name=headline-deltas] .download")
     lines = Path(caught.value.path()).read_text(encoding="utf-8").splitlines()
     assert caught.value.suggested_filename == "headline-deltas.csv"
-    assert lines[0].startswith("source,baseline,dataset,images,n,delta")
-    assert len(lines) == 1 + 16
+    assert lines[0].startswith("source,baseline,blocks,epoch,dataset,images,n,delta")
+    assert len(lines) == 1 + 16 + 2
     opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
     opened.page.click(".tools[data-name=headline-deltas] .copy")
     opened.page.wait_for_selector(".tools[data-name=headline-deltas] output:has-text('Copied.')")
@@ -234,13 +237,51 @@ def test_text_of_studies_is_text(opened):
     said = opened.page.inner_text("#what-was-run")
     assert "A study <b>for</b> a test" in said
     assert "12 of 16 trials finished (75%)" in said
-    assert "l2 minus natural, blocks 3" in said
+    assert "l2 minus natural, blocks 3, last epoch; linf minus natural, blocks 1, epoch 11" in said
 
 
 def test_headlines_in_words(opened):
     said = " ".join(opened.page.inner_text("#headline-deltas").split())
-    assert "l2 minus natural: the interval lies above zero in 8 of 8 cells, below in none" in said
+    assert (
+        "l2 minus natural (last 3 blocks, last epoch, in part declared beforehand): the interval lies above zero in 8 "
+        "of 8 cells, below in none; after Holm's correction over 4 cells of the contrasts of mine, 2 of 2 differ"
+    ) in said
     assert "digits: +4.25 points at 50 images (+3.63 to +4.87, n = 3)" in said
+
+
+def test_a_contrast_at_a_numbered_epoch_is_a_headline(opened, root):
+    """With its own blocks and epoch, and the p-value that ``deltas`` gives it, over the whole family."""
+    said = " ".join(opened.page.inner_text("#headline-deltas").split())
+    assert "linf minus natural (last block, epoch 11, declared beforehand): the interval lies" in said
+    opened.page.click("text=All headline deltas")
+    lines = opened.page.locator("#table-headline-deltas tbody tr").evaluate_all(
+        "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    shown = [line for line in lines if line[:4] == ["linf", "natural", "1", "11"]]
+    expected = [row for row in analysis.deltas(root).to_pylist() if row["epoch"] == 11]
+    assert [line[5] for line in shown] == ["50", "100"]
+    for line, row in zip(shown, expected, strict=True):
+        assert line[7] == f"{row['mean_delta']:+.2f}"
+        assert line[10] == (f"{row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else "<0.001")
+        assert line[11] == "4 cells of the contrasts of mine"
+    assert "11 (declared contrast)" in opened.page.inner_text("select[name=epoch]")
+
+
+def test_the_charts_begin_with_the_first_contrast(browser, build):
+    trials = [
+        build.trial(source, seed, {1: 20.0, 11: 30.0 + gain, 30: 50.0 + gain + seed}, blocks=blocks)
+        for source, gain in (("natural", 0.0), ("also", 1.0), ("robust", 2.0))
+        for blocks in (1, 3)
+        for seed in range(3)
+    ]
+    root = build.root(trials)
+    contrast = {"source": "robust", "baseline": "natural", "blocks": [1], "epoch": 11}
+    record_study(LocalStore(root), "mine", "d1", json.dumps(STUDY | {"contrasts": [contrast]}))
+    made = Opened(browser, analysis.report(root))
+    values = {name: made.page.input_value(f"select[name={name}]") for name in ("source", "baseline", "blocks", "epoch")}
+    assert values == {"source": "robust", "baseline": "natural", "blocks": "1", "epoch": "11"}
+    assert "robust minus natural after epoch 11: 1 points" in made.page.inner_text("#said")
+    made.context.close()
 
 
 def test_an_empty_root_is_told_kindly(browser, build):
