@@ -1,7 +1,7 @@
 "use strict";
 // The page's choices: filter the numbers that Python computed, and hand them to Vega. Nothing is estimated here.
 const LAST = "last", ALL = "all";
-let deltaRows = [], accuracyRows = [], figures = {};
+let deltaRows = [], accuracyRows = [], figures = {}, updates = 0;
 const views = {};
 
 function table(columns) {
@@ -71,10 +71,13 @@ function points(chosen) {
   };
 }
 
-function update() {
-  const chosen = choices(), found = points(chosen);
+// "ready" says that what is drawn is what is chosen: a chart is drawn a moment after its numbers are there.
+async function update() {
+  const chosen = choices(), found = points(chosen), mine = ++updates;
+  document.body.dataset.ready = "no";
   say(chosen, found["delta-images"]);
-  return Promise.all(Object.entries(found).map(([name, rows]) => show(name, rows)));
+  await Promise.all(Object.entries(found).map(([name, rows]) => show(name, rows)));
+  if (mine === updates) document.body.dataset.ready = "yes";
 }
 
 function show(name, rows) {
@@ -87,7 +90,7 @@ function say(chosen, rows) {
   const when = chosen.epoch === LAST ? "after the last epoch" : `after epoch ${chosen.epoch}`;
   const words = chosen.source === chosen.baseline ? "Choose two different sources to see a delta."
     : rows.length === 0 ? `No pairs of ${chosen.source} and ${chosen.baseline} for these choices.`
-    : `${chosen.source} minus ${chosen.baseline} ${when}: ${rows.length} points; the 95 % interval lies above zero in ${clear}, below in ${below}.`;
+    : `${chosen.source} minus ${chosen.baseline} ${when}: ${rows.length} point${rows.length === 1 ? "" : "s"}; the 95 % interval lies above zero in ${clear}, below in ${below}.`;
   document.getElementById("said").textContent = words;
 }
 
@@ -183,9 +186,8 @@ async function start() {
     image.src = URL.createObjectURL(drawn);
   }
   for (const select of document.querySelectorAll("#choices select")) select.addEventListener("change", update);
-  await update();
   addEventListener("beforeprint", () => dispatchEvent(new Event("resize")));
-  document.body.dataset.ready = "yes";
+  await update();
 }
 
 // an empty root has no choices and no numbers

@@ -3,17 +3,14 @@
 import json
 import shutil
 import sys
-import time
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 
 import analysis
-from jobs.results import LocalStore, record_study, schema
+from benchmarks.query import trials
+from jobs.results import LocalStore, record_study
 from jobs.specs import Recipe, recipe_digest
 
 sync_api = pytest.importorskip(
@@ -104,7 +101,15 @@ class Opened:
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(path.as_uri())
+        self.wait()
+
+    def wait(self) -> None:
+        """Until what is drawn is what is chosen."""
         self.page.wait_for_selector("body[data-ready=yes]")
+
+    def choose(self, name: str, value: str) -> None:
+        self.page.select_option(f"select[name={name}]", value)
+        self.wait()
 
     def marks(self, chart: str) -> list[str]:
         """What the points of a chart are called by assistive technology."""
@@ -156,8 +161,7 @@ def test_the_curves_show_the_deltas(opened, root):
 def test_choices_change_marks_and_numbers_in_place(opened, choice, value, changed, same):
     charts = [*changed, *same]
     before = {chart: (opened.marks(chart), opened.rows(chart)) for chart in charts}
-    opened.page.select_option(f"select[name={choice}]", value)
-    opened.page.wait_for_timeout(300)
+    opened.choose(choice, value)
     after = {chart: (opened.marks(chart), opened.rows(chart)) for chart in charts}
     for chart in changed:
         assert after[chart][0] != before[chart][0]
@@ -169,11 +173,11 @@ def test_choices_change_marks_and_numbers_in_place(opened, choice, value, change
 
 def test_turning_a_comparison_round_turns_the_sign(opened):
     before = [row[5] for row in opened.rows("delta-images")]
-    opened.page.select_option("select[name=source]", "natural")
-    opened.page.select_option("select[name=baseline]", "l2")
+    opened.choose("source", "natural")
+    opened.choose("baseline", "l2")
     after = [row[5] for row in opened.rows("delta-images")]
     assert after == [value.replace("+", MINUS) for value in before]
-    opened.page.select_option("select[name=baseline]", "natural")
+    opened.choose("baseline", "natural")
     assert opened.page.inner_text("#said") == "Choose two different sources to see a delta."
     assert opened.said == []
 
@@ -184,11 +188,12 @@ def test_by_keyboard_alone(opened):
     opened.page.focus("select[name=blocks]")
     before = opened.rows("accuracy-images")
     opened.page.keyboard.press("ArrowUp")
-    assert opened.page.input_value("select[name=blocks]") == "1"
+    opened.page.wait_for_selector("select[name=blocks]:has(option[value='1']:checked)", state="attached")
+    opened.wait()
     assert opened.rows("accuracy-images") != before
     opened.page.focus("#figures-of-the-paper summary >> nth=0")
     opened.page.keyboard.press("Enter")
-    opened.page.wait_for_selector("#table-figure2-numbers tbody tr", timeout=5_000)
+    opened.page.wait_for_selector("#table-figure2-numbers tbody tr")
 
 
 def test_tables_can_be_copied_and_downloaded(opened):
@@ -269,8 +274,8 @@ def test_a_contrast_at_a_numbered_epoch_is_a_headline(opened, root):
 
 def test_the_charts_begin_with_the_first_contrast(browser, build):
     trials = [
-        build.trial(source, seed, {1: 20.0, 11: 30.0 + gain, 30: 50.0 + gain + seed}, blocks=blocks)
-        for source, gain in (("natural", 0.0), ("also", 1.0), ("robust", 2.0))
+        build.trial(source, seed, {1: 20.0, 11: 30.0 + gain, 30: 50.0 + gain + seed}, blocks=blocks, constraint=one)
+        for source, one, gain in (("natural", "none", 0.0), ("also", "gaussian", 1.0), ("robust", "gaussian", 2.0))
         for blocks in (1, 3)
         for seed in range(3)
     ]
@@ -280,7 +285,7 @@ def test_the_charts_begin_with_the_first_contrast(browser, build):
     made = Opened(browser, analysis.report(root))
     values = {name: made.page.input_value(f"select[name={name}]") for name in ("source", "baseline", "blocks", "epoch")}
     assert values == {"source": "robust", "baseline": "natural", "blocks": "1", "epoch": "11"}
-    assert "robust minus natural after epoch 11: 1 points" in made.page.inner_text("#said")
+    assert "robust minus natural after epoch 11: 1 point;" in made.page.inner_text("#said")
     made.context.close()
 
 
@@ -305,37 +310,11 @@ def test_one_source_alone_shows_its_accuracy(browser, build):
 
 
 @pytest.mark.slow
-def test_the_papers_study_fits_in_3_megabytes_and_opens_in_2_seconds(browser, tmp_path, monkeypatch):
-    numbers = [
-        {"source": source, "dataset": dataset, "blocks": blocks, "images": images, "seed": seed, "epoch": epoch}
-        for source, dataset, blocks in product(PAPER_SOURCES, ("a", "b", "c", "d", "e", "f"), (0, 1, 3, 9))
-        for images in [100 * 2**i for i in range(10)]
-        for seed in range(15)
-        for epoch in range(10, 151, 10)
-    ]
-    table = pd.DataFrame(numbers)
-    rng = np.random.default_rng(0)
-    table["test_accuracy"] = 50 + 4 * np.log2(table["images"] / 100) + rng.normal(0, 2, len(table))
-    table["trial_id"] = table[["source", "dataset", "blocks", "images", "seed"]].astype(str).agg("-".join, axis=1)
-    card = table["source"].map(PAPER_SOURCES)
-    table = table.assign(constraint=card.str[0], epsilon=card.str[1], images_used=table["images"], epochs=150)
-    table = table.assign(recipe="0123456789ab", recipe_json="{}", numerics=1, origin="run", packages="{}")
-    missing = {name: None for name in schema("finetune").names if name not in table.columns}
-    evaluations = pa.Table.from_pandas(table.assign(**missing), schema=schema("finetune"), preserve_index=False)
-    monkeypatch.setattr(sys.modules["analysis.page.report"], "read_trials", lambda *_: evaluations)
+def test_the_papers_study_fits_in_3_megabytes(browser, tmp_path, monkeypatch):
+    """How fast it opens is measured by ``benchmarks/page.py``."""
+    monkeypatch.setattr(sys.modules["analysis.page.report"], "read_trials", lambda *_: trials(14_400))
     path = analysis.report(tmp_path)
     assert path.stat().st_size < 3e6
-    started = time.perf_counter()
     made = Opened(browser, path)
-    # twice the promise: machines of CI are shared
-    assert time.perf_counter() - started < 4
     assert len(made.rows("delta-images")) == 60
     made.context.close()
-
-
-PAPER_SOURCES = {
-    "natural": ("none", 0.0),
-    "l2_eps3": ("l2", 3.0),
-    "linf_eps4": ("linf", 4 / 255),
-    "linf_eps8": ("linf", 8 / 255),
-}
