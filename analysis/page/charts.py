@@ -14,7 +14,7 @@ _SHAPES = {
     "D": "diamond",
     "v": "triangle-down",
     "P": "cross",
-    "X": "stroke",
+    "X": "triangle-left",
     "*": "triangle-right",
 }
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 4], [1, 3], [6, 2, 1, 2])
@@ -51,7 +51,7 @@ def _accuracy(axis: alt.X, datasets: Sequence[str]) -> dict[str, Any]:
 
 def _images(sizes: Sequence[int]) -> alt.X:
     """Log-2 axis with a tick at each size; whole sets lie at their own number."""
-    ticks = alt.Axis(values=list(sizes), format="~s", labelOverlap="greedy")
+    ticks = alt.Axis(values=list(sizes), format="~s", labelOverlap="greedy", labelSeparation=6)
     scale = alt.Scale(type="log", base=2, nice=False, padding=12)
     return alt.X("x:Q", title="training images (log 2)", scale=scale, axis=ticks)
 

@@ -78,7 +78,7 @@ def _count(group: pd.DataFrame) -> str:
     count = f"the interval lies above zero in {above} of {len(known)} cells, below in {below or 'none'}"
     corrected = known[known["p_holm"].notna()]
     differ = int((corrected["p_holm"] < 0.05).sum())
-    families = " and ".join(sorted(set(corrected["family"])))
+    families = " and ".join(sorted({family.removesuffix(" asked for") for family in corrected["family"]}))
     said = f"; after Holm's correction over {families}, {differ} of {len(corrected)} differ at the 5 % level"
     return count + (said if len(corrected) else "")
 
@@ -98,7 +98,7 @@ def _point(row: dict[Any, Any]) -> str:
     interval = (
         "one pair" if pd.isna(row["ci_low"]) else f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f}, n = {row['n_pairs']}"
     )
-    return f"{row['mean_delta']:+.2f} points at {size} ({interval})"
+    return f"{row['mean_delta']:+.2f} points at {size} ({interval})".replace("-", "\N{MINUS SIGN}")
 
 
 HEADLINE_COLUMNS = (
@@ -128,7 +128,7 @@ def _row(row: dict[Any, Any]) -> tuple[str, ...]:
     intervals = (_interval(row, ""), _interval(row, "_simultaneous"))
     blocks = "all" if row["blocks"] == ALL else str(row["blocks"])
     names = (row["source"], row["baseline"], blocks, str(row["epoch"]), row["dataset"], size, str(row["n_pairs"]))
-    family = "" if pd.isna(row["family"]) or pd.isna(row["p_holm"]) else row["family"]
+    family = "" if pd.isna(row["family"]) or pd.isna(row["p_holm"]) else row["family"].removesuffix(" asked for")
     return (*names, f"{row['mean_delta']:+.2f}", *intervals, p_text(row["p_holm"]), family, row["variant"])
 
 

@@ -171,6 +171,12 @@ def test_choices_change_marks_and_numbers_in_place(opened, choice, value, change
     assert opened.said == []
 
 
+@pytest.mark.parametrize("chart", ["delta-images", "accuracy-images", "delta-epoch", "accuracy-epoch"])
+def test_every_chart_has_a_legend_of_its_datasets(opened, chart):
+    drawn = opened.page.locator(f"#plot-{chart} .role-legend-label text").all_text_contents()
+    assert drawn == ["digits", "mnist"]
+
+
 def test_turning_a_comparison_round_turns_the_sign(opened):
     before = [row[5] for row in opened.rows("delta-images")]
     opened.choose("source", "natural")
