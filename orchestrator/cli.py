@@ -212,20 +212,31 @@ def query(
 def deltas(
     results: Root,
     baseline: Annotated[str | None, typer.Option(help="The source to subtract; by default the study's.")] = None,
-    study: Annotated[str | None, typer.Option(help="Only cells of this study, and its contrasts.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="Only this source; may be repeated.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
-    blocks: Annotated[list[int] | None, typer.Option(help="Only so many fine-tuned blocks; may be repeated.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Only cells of this study, and its contrasts.", metavar="NAME")
+    ] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Only this source; may be repeated.", metavar="NAME")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Only this dataset; may be repeated.", metavar="NAME")
+    ] = None,
+    blocks: Annotated[
+        list[int] | None,
+        typer.Option(help="Only so many fine-tuned blocks (-1: all of them); may be repeated.", metavar="N"),
+    ] = None,
     epoch: Annotated[
         str | None,
-        typer.Option(help="A number, last or all; by default the last and those that contrasts were declared at."),
+        typer.Option(
+            help="A number, last or all; by default the last and those that contrasts were declared at.",
+            metavar="EPOCH",
+        ),
     ] = None,
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format")] = "table",
 ) -> None:
     """Print accuracy deltas with confidence intervals.
 
-    Holm's correction (p_holm) is over all cells of all contrasts that a study declared, however the question is
-    narrowed. Without contrasts, and for imported trials, it is over the cells asked for.
+    Holm's correction is over all cells of the contrasts that a study
+    declared: narrowing the question does not change it. Without contrasts,
+    and for imported trials, it is over the cells asked for.
     """
     import analysis
     from analysis.frames import epoch_of

@@ -1,0 +1,120 @@
+"""The verbs of analysis, as a person types them."""
+
+import csv
+import io
+import json
+import sys
+
+import pytest
+
+from jobs.results import LocalStore, record_study
+from orchestrator.cli import main
+
+STUDY = {
+    "name": "mine",
+    "contrasts": [
+        {"source": "robust", "baseline": "natural", "blocks": [3]},
+        {"source": "robust", "baseline": "natural", "blocks": [3], "epoch": 11},
+    ],
+    "grid": {"source": ["natural", "robust"], "dataset": ["digits", "mnist"], "blocks": [3]},
+    "schedule": [{"images": [100], "epochs": 30, "seeds": 3, "evaluate_every": 10}],
+    "recipe": {},
+}
+
+
+@pytest.fixture
+def root(build):
+    gain = {"natural": 0.0, "robust": 4.0, "other": 2.0}
+    trials = [
+        build.trial(source, seed, {11: 30.0 + seed % 2 + gain[source], 30: 50.0 + gain[source] * (1 + seed)}, **point)
+        for source in gain
+        for point in ({"dataset": "digits"}, {"dataset": "mnist"}, {"dataset": "digits", "blocks": 1})
+        for seed in range(3)
+    ]
+    made = build.root(trials)
+    record_study(LocalStore(made), "mine", "d1", json.dumps(STUDY))
+    return made
+
+
+@pytest.fixture
+def deltasweep(capsys, monkeypatch, root):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["deltasweep", *arguments, "--results", str(root)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        return int(caught.value.code or 0), said.out, said.err
+
+    return run
+
+
+def table(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_deltas_narrowed_keep_the_family(deltasweep):
+    key = ("source", "dataset", "blocks", "images", "epoch")
+    whole = {tuple(row[name] for name in key): row for row in table(deltasweep("deltas", "--format", "csv")[1])}
+    assert len(whole) == 2 * 3 + 2  # both sources at the last epoch, and the contrast at epoch 11
+    for options, expected in (
+        (("--study", "mine"), 4),
+        (("--source", "robust"), 5),
+        (("--source", "robust", "--source", "other"), 8),
+        (("--dataset", "mnist"), 3),
+        (("--blocks", "1"), 2),
+        (("--epoch", "last"), 6),
+        (("--epoch", "11", "--study", "mine"), 2),
+        (("--study", "mine", "--dataset", "digits", "--blocks", "3", "--epoch", "30", "--source", "robust"), 1),
+    ):
+        code, out, _ = deltasweep("deltas", "--format", "csv", *options)
+        found = table(out)
+        assert (code, len(found)) == (0, expected), options
+        for row in found:
+            same = whole.get(tuple(row[name] for name in key))
+            assert same is not None, options
+            assert (row["p_holm"], row["mean_delta"]) == (same["p_holm"], same["mean_delta"])
+    corrected = [row for row in whole.values() if row["p_holm"]]
+    assert {row["method"].partition("; ")[2] for row in corrected} == {"Holm over 4 cells of the contrasts of mine"}
+    assert len(corrected) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--study", "yours"), "has seen no study 'yours'; it has seen mine"),
+        (("--source", "nobody"), "no evaluation has the source nobody; there are: natural, other, robust"),
+        (("--dataset", "nothing"), "no evaluation has the dataset nothing; there are: digits, mnist"),
+        (("--blocks", "9"), "no evaluation has the blocks 9; there are: 1, 3"),
+        (
+            ("--dataset", "mnist", "--blocks", "1"),
+            "no evaluation with the dataset mnist has the blocks 1; there are: 3",
+        ),
+        (("--epoch", "7"), "evaluated epochs: 11, 30"),
+        (("--epoch", "first"), "an epoch is a number from 1, 'last' (each trial's own) or 'all'; it is 'first'"),
+        (("--epoch", "0"), "an epoch is a number from 1"),
+    ],
+)
+def test_unknown_values_are_one_message(deltasweep, options, words):
+    code, out, message = deltasweep("deltas", *options)
+    assert (code, out) == (2, "")
+    assert words in message
+    assert message.count("deltasweep:") == 1
+
+
+def test_a_report_that_has_no_place_is_one_message(deltasweep, root):
+    (root.parent / "file").write_text("kept")
+    code, out, message = deltasweep("report", "--out", str(root.parent / "file" / "below"))
+    assert (code, out) == (2, "")
+    assert "Name another with --out" in message
+
+
+def test_a_query_in_every_format(deltasweep):
+    sql = "SELECT source, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL"
+    assert json.loads(deltasweep("query", sql, "--format", "json")[1])[0] == {"source": "natural", "n": 9}
+    assert deltasweep("query", sql, "--format", "csv")[1].splitlines() == [
+        "source,n",
+        "natural,9",
+        "other,9",
+        "robust,9",
+    ]
+    assert "natural" in deltasweep("query", sql)[1]
