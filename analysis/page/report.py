@@ -61,19 +61,24 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
 
     Raises:
         InvalidRequest: when there is no such root, or ``out`` is no directory that can be written; nothing is made.
+        ResultsConflict: as ``deltas``; nothing is made.
         StorageFailure: when writing fails later on.
         DamagedFile: naming a file that is not what its name promises.
     """
     store = open_results(root)
     directory = report_directory(store, out)
     content = gather(store)
+    figures, missing = _figures(content.data)
     tables = _tables(content.data, compare_paper)
+    text = render(content, [(one, svg(one)) for one in figures], missing, tables)
     with written_into(directory):
-        drawn, missing = _draw(content.data, directory)
+        for one in figures:
+            save_figure(one, directory)
+            one.table().to_csv(directory / f"{one.name}.csv", index=False)
         for table in tables:
             save_table(table, directory)
         page = directory / "index.html"
-        page.write_text(render(content, drawn, missing, tables), encoding="utf-8")
+        page.write_text(text, encoding="utf-8")
     return page
 
 
@@ -210,19 +215,15 @@ def _blocks(data: pd.DataFrame) -> int:
     return BLOCKS if BLOCKS in present else int(max(present))
 
 
-def _draw(data: pd.DataFrame, directory: Path) -> tuple[list[tuple[Figure, str]], list[str]]:
-    """Draw what the results allow; the figures with their SVG, and why the others are missing."""
-    drawn, missing = [], []
+def _figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
+    """The figures that the results allow, and why the others are missing."""
+    found, missing = [], []
     for name in FIGURES if not data.empty else ():
         try:
-            made = figure(name, data)
+            found.append(figure(name, data))
         except InvalidRequest as error:
             missing.append(str(error))
-            continue
-        save_figure(made, directory)
-        made.table().to_csv(directory / f"{made.name}.csv", index=False)
-        drawn.append((made, svg(made)))
-    return drawn, missing
+    return found, missing
 
 
 def _tables(data: pd.DataFrame, compare_paper: bool) -> list[Table]:

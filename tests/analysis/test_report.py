@@ -8,7 +8,7 @@ import pytest
 
 import analysis
 import analysis.page
-from jobs.errors import InvalidRequest, StorageFailure
+from jobs.errors import InvalidRequest, ResultsConflict, StorageFailure
 
 
 def everything(folder: Path) -> list[Path]:
@@ -87,6 +87,14 @@ def test_nothing_is_made_for_a_root_that_cannot_be_read(build):
     root = build.root([build.trial("natural", 0, 50.0)])
     next(root.glob("trials/*/*/*.parquet")).write_bytes(b"torn")
     with pytest.raises(Exception, match="not a readable Parquet file"):
+        analysis.report(root, build.folder / "out")
+    assert not (build.folder / "out").exists()
+
+
+def test_nothing_is_made_for_results_in_conflict(build):
+    other = build.trial("robust", 0, 51.0, blocks=1, constraint="l2", subset_sha256="0" * 64)
+    root = build.root([*build.arms([50.0], [51.0]), build.trial("natural", 0, 50.0, blocks=1), other])
+    with pytest.raises(ResultsConflict, match="trials of one seed train on one subset"):
         analysis.report(root, build.folder / "out")
     assert not (build.folder / "out").exists()
 
