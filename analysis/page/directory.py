@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from jobs.errors import InvalidRequest, StorageFailure
 from jobs.results import LocalStore, Store
@@ -13,7 +14,7 @@ _OWN = "report"
 
 
 def report_directory(store: Store, out: str | Path | None) -> Path:
-    """The directory named, or that of the root; nothing is made yet.
+    """The directory named, or that of the root. It is tried whether it can be made and written; nothing stays of that.
 
     Raises:
         InvalidRequest: when it is no directory, lies below a file or among the results, or cannot be written.
@@ -25,12 +26,25 @@ def report_directory(store: Store, out: str | Path | None) -> Path:
             f"the report goes into a directory; {standing} is none, so {directory} cannot be one. "
             "Name another with --out"
         )
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise InvalidRequest(
-            f"the report goes into a directory that can be written; {standing} cannot. "
-            "Mend its permissions, or name another with --out"
-        )
+    _require_writable(directory)
     return directory
+
+
+def _require_writable(directory: Path) -> None:
+    missing = [place for place in (directory, *directory.parents) if not place.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise InvalidRequest(
+            f"the report goes into a directory that can be written; {directory} cannot ({error.strerror}). "
+            "Mend its permissions, or name another with --out"
+        ) from error
+    finally:
+        for place in missing:
+            with suppress(OSError):  # never made, or somebody else's by now
+                place.rmdir()
 
 
 def _named(store: Store, out: str | Path | None) -> Path:

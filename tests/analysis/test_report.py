@@ -1,5 +1,6 @@
 """Where a report goes, and that it goes there whole or is refused before any work."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -60,9 +61,12 @@ def test_a_directory_that_cannot_be_written_is_refused_before_any_work(build, no
     root = build.root([])
     closed = build.folder / "closed"
     closed.mkdir()
-    answers = os.access
-    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != closed and answers(place, mode))
-    with pytest.raises(InvalidRequest, match=r"closed cannot\. Mend its permissions"):
+
+    def refuse(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr("analysis.page.directory.TemporaryFile", refuse)
+    with pytest.raises(InvalidRequest, match=r"cannot \(Permission denied\)\. Mend its permissions"):
         analysis.report(root, build.folder / out)
     assert everything(closed) == []
 
@@ -71,7 +75,7 @@ def test_a_directory_that_cannot_be_written_is_refused_before_any_work(build, no
 def test_permissions_are_seen(build):
     root, closed = build.root([]), build.folder / "closed"
     closed.mkdir(mode=0o500)
-    with pytest.raises(InvalidRequest, match=r"closed cannot\. Mend its permissions"):
+    with pytest.raises(InvalidRequest, match=r"cannot \(Permission denied\)\. Mend its permissions"):
         analysis.report(root, closed / "below")
     assert everything(closed) == []
 
