@@ -102,7 +102,10 @@ def _read(store: Store, kind: str, needed: set[str]) -> pa.Table:
     if not wanted:
         return whole.empty_table()
     found = read_trials(store, kind, wanted, encoded=True)
-    columns = [found[field.name] if field.name in wanted else pa.nulls(len(found), field.type) for field in whole]
+    nothing = {
+        kind: pa.nulls(len(found), kind) for kind in set(whole.types)
+    }  # shared: a column of its own costs memory
+    columns = [found[field.name] if field.name in wanted else nothing[field.type] for field in whole]
     return pa.Table.from_arrays(columns, names=whole.names)
 
 

@@ -82,13 +82,14 @@ def with_files(
     whole = encoded_schema(kind) if encoded else schema(kind)
     table = whole.empty_table().select(columns) if compacted is None else compacted
     files = trial_files(store, kind)
-    covered = set(table["trial_id"].unique().to_pylist())
-    gone = covered - files.keys()
-    if gone:
-        table = table.filter(pc.invert(pc.is_in(table["trial_id"], pa.array(gone, pa.string()))))
-    fresh = read_files(store, kind, {trial: key for trial, key in files.items() if trial not in covered})
-    if not len(fresh):
+    # in Arrow: as sets of Python's strings this took a quarter of a query over 14,400 trials
+    covered, listed = table["trial_id"].unique().cast(pa.string()), pa.array(files, pa.string())
+    gone, new = _without(covered, listed), _without(listed, covered).to_pylist()
+    if len(gone):
+        table = table.filter(pc.invert(pc.is_in(table["trial_id"], gone)))
+    if not new:
         return table
+    fresh = read_files(store, kind, {trial: files[trial] for trial in new})
     merged = _merged(table, fresh.select(columns).cast(table.schema))
     # one dictionary a column again: each slice would bring the whole of its own
     return merged.unify_dictionaries().combine_chunks() if encoded else merged
@@ -128,6 +129,11 @@ def read_files(store: Store, kind: str, files: Mapping[str, str]) -> pa.Table:
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(read, sorted(files)))
     return pa.concat_tables([schema(kind).empty_table(), *tables]).combine_chunks()
+
+
+def _without(left: pa.Array, right: pa.Array) -> pa.Array:
+    """What of one array is not in another."""
+    return left.filter(pc.invert(pc.is_in(left, right)))
 
 
 def _compacted(store: Store, kind: str, columns: list[str], encoded: bool) -> pa.Table | None:
