@@ -82,7 +82,7 @@ def _require_folder(out: Path) -> None:
 
 def _measure(trial: Pretraining) -> dict[str, Any]:
     """Clean accuracy, and PGD(20) accuracy in every ball that some source of the same dataset was trained in."""
-    cards = [card for card in registry.sources().values() if card.trained_on == trial.spec.dataset]
+    cards = [card for card in registry.sources().values() if card.pretrain and card.trained_on == trial.spec.dataset]
     balls = {attack_in(card.constraint, card.epsilon) for card in cards}
     attacks = sorted((ball for ball in balls if ball), key=lambda ball: (ball.constraint, ball.epsilon))
     measured = [

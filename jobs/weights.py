@@ -5,7 +5,6 @@ import json
 import os
 from contextlib import suppress
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +13,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from jobs import registry
-from jobs.errors import DamagedFile, MissingData
-from jobs.home import weights_directory
+from jobs.canonical import digest
+from jobs.errors import DamagedFile, InvalidRequest, MissingData
 from jobs.results import Store, open_store
 from jobs.results.layout import trained_weights_key
+from jobs.source_files import read_card, weights_path
 
 
 class SourceWeights(NamedTuple):
@@ -31,23 +31,26 @@ class SourceWeights(NamedTuple):
 def load_source(name: str) -> SourceWeights:
     """Load a source's weights from the package or from this machine's weights directory.
 
+    A randomly initialised source has no tensors; its digest is that of the words for how it is drawn.
+
     Raises:
         MissingData: when the file is not on this machine.
         DamagedFile: when it is not a safetensors file, or not the one that its card describes.
     """
+    source = registry.source(name)
+    if source.random:
+        return SourceWeights({}, digest({"drawn_by": "jobs.networks.initialise", "for": source.architecture}))
     path = weights_path(name)
     if not path.is_file():
         raise MissingData(
-            f"the weights of source {name!r} are not on this machine; put them, as safetensors with torchvision's "
-            f"tensor names, into {path}"
+            f"the weights of source {name!r} are not on this machine (looked for {path}); get them with: "
+            f"{source.how_to_get}"
         )
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
-    card_path = path.with_suffix(".json")
-    if card_path.is_file():
-        expected = _card_sha256(card_path)
-        if sha256 != expected:
-            raise DamagedFile(f"{path} has the sha256 {sha256}, its card says {expected}; fetch or train it again")
+    card = read_card(path)
+    if card is not None and sha256 != card["sha256"]:
+        raise DamagedFile(f"{path} has the sha256 {sha256}, its card says {card['sha256']}; fetch or train it again")
     try:
         return SourceWeights(load(data), sha256)
     except SafetensorError as error:
@@ -82,38 +85,39 @@ def _trained(uri: str, key: str) -> SourceWeights:
         ) from error
 
 
-def _card_sha256(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFile(
-            f"{path} is not the card of a source model ({error!r}); fetch or train the source again"
-        ) from error
+def write_source(
+    directory: Path, name: str, tensors: dict[str, Tensor], card: dict[str, Any], *, replace: bool = True
+) -> Path:
+    """Write weights and card; each file appears whole or not at all, the weights last.
 
+    Returns:
+        The path of the weights.
 
-def weights_path(name: str) -> Path:
-    """Where a source's weights lie or would lie; the source must be in the registry."""
-    directory = bundled_directory() if registry.source(name).bundled else weights_directory()
-    return directory / f"{name}.safetensors"
-
-
-def bundled_directory() -> Path:
-    """The folder of the package with the miniature's weights."""
-    return Path(str(resources.files("jobs").joinpath("bundled")))
-
-
-def write_source(directory: Path, name: str, tensors: dict[str, Tensor], card: dict[str, Any]) -> Path:
-    """Write weights and card; each file appears whole or not at all. Returns the path of the weights."""
+    Raises:
+        InvalidRequest: when other weights stand there and are not to be replaced.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     data = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
-    card = {"name": name, "sha256": hashlib.sha256(data).hexdigest(), **card}
+    sha256 = hashlib.sha256(data).hexdigest()
+    card = {"name": name, "sha256": sha256, **card}
     path = directory / f"{name}.safetensors"
-    _publish(path, data)
-    _publish(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    if not replace and path.is_file() and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != sha256:
+        raise InvalidRequest(
+            f"{path} has other weights (sha256 {found}) than these (sha256 {sha256}), and a name stands for one set; "
+            "--replace puts these in their place"
+        )
+    _publish({path.with_suffix(".json"): (json.dumps(card, indent=2) + "\n").encode(), path: data})
     return path
 
 
-def _publish(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+def _publish(files: dict[Path, bytes]) -> None:
+    """Put files in their places, in order, once all of them are written."""
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
+    try:
+        for path, data in files.items():
+            temporaries[path].write_bytes(data)
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)

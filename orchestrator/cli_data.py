@@ -44,7 +44,7 @@ def _where(card: "DatasetCard") -> str:
 @data.command()
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Datasets.", metavar="NAME")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All datasets of the registry.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All datasets of the registry that are published.")] = False,
     study: Annotated[str | None, typer.Option(help="The datasets of a study.", metavar="STUDY")] = None,
     mirror: Annotated[
         str | None,
@@ -92,7 +92,9 @@ def _asked_for(names: list[str], everything: bool, study: str | None) -> list["D
         )
     if study is not None:
         return _read_by(study)
-    return [registry.dataset(name) for name in (registry.datasets() if everything else dict.fromkeys(names))]
+    if everything:
+        return [card for card in registry.datasets().values() if card.format is not registry.DatasetFormat.IMAGENET]
+    return [registry.dataset(name) for name in dict.fromkeys(names)]
 
 
 def _read_by(study: str) -> list["DatasetCard"]:

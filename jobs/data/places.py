@@ -44,6 +44,11 @@ def require(card: DatasetCard, directory: Path | None = None) -> Path:
             f"dataset {card.name!r} is an image folder that is not on this machine (looked for train/ and test/ in "
             f"{looked}); put it there, or correct `folder` in its card"
         )
+    if card.format is DatasetFormat.IMAGENET:
+        raise MissingData(
+            f"dataset {card.name!r} is not on this machine (looked for train/ and test/ in {looked}), and is not "
+            "handed out freely; put your own copy there, as train/LABEL/* and test/LABEL/*"
+        )
     debian = ", or on Debian: apt-get install dataset-fashion-mnist" if card.name in _DEBIAN else ""
     raise MissingData(
         f"dataset {card.name!r} is not on this machine (looked in {looked}); fetch it: "
@@ -75,7 +80,7 @@ def _candidates(card: DatasetCard) -> list[Path]:
 def _present(card: DatasetCard, directory: Path) -> list[Path]:
     """What of a dataset is in a directory; lock files and partial downloads do not count."""
     match card.format:
-        case DatasetFormat.IMAGE_FOLDER:
+        case DatasetFormat.IMAGE_FOLDER | DatasetFormat.IMAGENET:
             wanted = [directory / "train", directory / "test"]
         case DatasetFormat.CALTECH101:
             wanted = [directory / CALTECH101_IMAGES]

@@ -124,5 +124,6 @@ _READERS: dict[DatasetFormat, Callable[[DatasetCard, Path], Raw]] = {
     DatasetFormat.CIFAR: _read_cifar,
     DatasetFormat.SVHN: _read_svhn,
     DatasetFormat.CALTECH101: lambda _, directory: read_caltech101(directory),
+    DatasetFormat.IMAGENET: lambda card, directory: read_image_folder(directory, card.colour),
     DatasetFormat.IMAGE_FOLDER: lambda card, directory: read_image_folder(directory, card.colour),
 }

@@ -12,12 +12,13 @@ from fractions import Fraction
 from functools import cache
 from importlib import resources
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
 from jobs.errors import InvalidRequest
+from jobs.home import weights_directory
 from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel
 
 T = TypeVar("T")
@@ -26,6 +27,9 @@ T = TypeVar("T")
 def _fraction(value: object) -> object:
     """Radii are written the way the papers write them: ``4/255``."""
     return float(Fraction(value)) if isinstance(value, str) else value
+
+
+Radius = Annotated[float, BeforeValidator(_fraction)]
 
 
 class Card(BaseModel):
@@ -50,18 +54,86 @@ class Pretraining(Card):
     recipe: PretrainRecipe = PretrainRecipe()
 
 
+Format = Literal["torchvision", "data-parallel", "robustness", "safetensors"]
+"""How a released file names its tensors: as torchvision does, behind ``module.``, as the robustness library does with
+normaliser and attacker, or as torchvision does in a safetensors file."""
+
+
+class Release(Card):
+    """A file with a source's weights that somebody publishes, and what is known of it beforehand."""
+
+    file: str
+    format: Format
+    urls: tuple[str, ...]
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    sha256_prefix: str | None = Field(default=None, pattern=r"^[0-9a-f]{8,63}$")
+    size: int | None = None
+    known_from: str | None = None
+
+
+class AttackAccuracy(Card):
+    """Accuracy in percent under PGD(``steps``) with steps of 2.5 epsilon / steps (A.2)."""
+
+    constraint: Constraint
+    epsilon: Radius
+    steps: int
+    accuracy: float
+
+
+class Expected(Card):
+    """Accuracies in percent of a source on the test images of ``dataset`` (None: what it was trained on)."""
+
+    clean: float
+    origin: str
+    dataset: str | None = None
+    pgd: tuple[AttackAccuracy, ...] = ()
+
+
 class SourceCard(Card):
-    """One source model: the network and how it was trained. Its weights' digest stands in the card beside them."""
+    """One source model: the network, how it was trained, and where its weights come from.
+
+    The digest of the weights that are here stands in the card beside them.
+    """
 
     name: str
     architecture: str
     trained_on: str
     constraint: Constraint
-    epsilon: Annotated[float, BeforeValidator(_fraction)]
+    epsilon: Radius
+    attack_steps: int | None = None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    licence: str = "not stated"
+    expected: Expected | None = None
     pretrain: Pretraining | None = None
+    release: Release | None = None
     bundled: bool = False
+    random: bool = False
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> Self:
+        if sum((self.random, self.release is not None, self.pretrain is not None)) != 1:
+            raise ValueError(f"{self.name}: a source has one of pretrain, release and random")
+        return self
+
+    @property
+    def test_dataset(self) -> str:
+        """The dataset on whose test images its accuracy is known; its labels are those of the FC layer."""
+        return (self.expected and self.expected.dataset) or self.trained_on
+
+    @property
+    def carries_normaliser(self) -> bool:
+        """Whether its checkpoint has a normaliser, which overwrote the target's in the released code."""
+        return self.constraint is not Constraint.NONE or (
+            self.release is not None and self.release.format == "robustness"
+        )
+
+    @property
+    def how_to_get(self) -> str:
+        """What to do on a machine that lacks the weights."""
+        if self.pretrain:
+            return f"deltasweep models train {self.name} --out {weights_directory()}"
+        return f"deltasweep models fetch {self.name}"
 
     def pretrain_spec(self) -> PretrainSpec:
         """The spec of the job that makes this source.
@@ -97,6 +169,7 @@ class DatasetFormat(StrEnum):
     CIFAR = "cifar"  # pickled batches
     SVHN = "svhn"  # two MATLAB files
     CALTECH101 = "caltech101"  # 101_ObjectCategories/LABEL/*.jpg, split by DeltaSweep
+    IMAGENET = "imagenet"  # the user's own copy, train/LABEL/* and test/LABEL/*
     IMAGE_FOLDER = "image-folder"  # FOLDER/train/LABEL/* and FOLDER/test/LABEL/*
 
 

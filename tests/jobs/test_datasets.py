@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from jobs import registry
@@ -202,10 +203,22 @@ def test_unknown_dataset() -> None:
         load_dataset("imagenet9", 32)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.datasets() if name not in ("digits", "fmnist")])
+@pytest.mark.parametrize(
+    "name", [name for name, card in registry.datasets().items() if card.files and name != "fmnist"]
+)
 def test_datasets_that_are_not_here_say_how_to_get_them(name: str) -> None:
     with pytest.raises(MissingData, match=f"'{name}' is not on this machine .* deltasweep data fetch {name}"):
         load_dataset(name, 32)
+
+
+def test_imagenet_is_everybody_s_own_copy(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match=r"'imagenet' is not on this machine .*home/data/imagenet\).*your own copy"):
+        load_dataset("imagenet", 32)
+    for part in ("train", "test"):
+        (tmp_path / part / "n01440764").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / part / "n01440764" / "a.png")
+    with pytest.raises(DamagedFile, match=r"'imagenet' has 1281167 \+ 50000 images; the files hold \(1, 1\)"):
+        load_dataset("imagenet", 32, tmp_path)
 
 
 def test_sizes_of_table_6() -> None:
@@ -220,6 +233,8 @@ def test_sizes_of_table_6() -> None:
         "digits": (1000, 797, 10, False),
         # Caltech101 is not in Table 6; 101 x 30 for training (Section 5) of 8,677 images
         "caltech101": (3030, 5647, 101, True),
+        # the table counts 150,000 test images; 50,000 of them, the validation set, have published labels
+        "imagenet": (1_281_167, 50_000, 1000, True),
     }
 
 

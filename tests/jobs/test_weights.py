@@ -15,8 +15,9 @@ from jobs.data.datasets import load_dataset
 from jobs.errors import DamagedFile, InvalidRequest, MissingData
 from jobs.evaluation import evaluate
 from jobs.networks import BUILDERS, Network
+from jobs.source_files import bundled_directory, weights_path
 from jobs.specs import Constraint, PretrainSpec
-from jobs.weights import SourceWeights, bundled_directory, load_source, weights_path, write_source
+from jobs.weights import SourceWeights, load_source, write_source
 from tests.jobs.support import CPU, same_kind_of_device
 
 REAL = Path("/usr/share/datasets/fashion-mnist")
@@ -72,7 +73,9 @@ def test_unknown_source() -> None:
 
 
 def test_missing_weights() -> None:
-    with pytest.raises(MissingData, match=r"source 'l2_eps3' are not on this machine; .*l2_eps3\.safetensors"):
+    with pytest.raises(
+        MissingData, match=r"source 'l2_eps3' are not on this machine .*l2_eps3\.safetensors.*models fetch l2_eps3$"
+    ):
         load_source("l2_eps3")
 
 

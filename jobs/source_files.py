@@ -1,0 +1,72 @@
+"""Where the weights of source models lie on this machine, and what their cards say. No torch."""
+
+import json
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jobs import registry
+from jobs.errors import DamagedFile
+from jobs.home import weights_directory
+from jobs.registry import SourceCard
+
+
+class Standing(StrEnum):
+    """How a source stands on this machine."""
+
+    BUNDLED = "part of the package"
+    DRAWN = "needs no file"
+    FETCHED = "fetched"
+    CONVERTED = "converted"
+    TRAINED = "trained"
+    UNDOCUMENTED = "here, without a card"
+    MISSING = "missing"
+
+
+def bundled_directory() -> Path:
+    """The folder of the package with the miniature's weights."""
+    return Path(str(resources.files("jobs").joinpath("bundled")))
+
+
+def weights_path(name: str) -> Path:
+    """Where a source's weights lie or would lie; the source must be in the registry."""
+    directory = bundled_directory() if registry.source(name).bundled else weights_directory()
+    return directory / f"{name}.safetensors"
+
+
+def read_card(weights: Path) -> dict[str, Any] | None:
+    """What the card beside a source's weights says; None when there is no card.
+
+    Raises:
+        DamagedFile: when it cannot be read.
+    """
+    path = weights.with_suffix(".json")
+    if not path.is_file():
+        return None
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        str(card["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(
+            f"{path} is not the card of a source model ({error!r}); fetch or train the source again"
+        ) from error
+    return dict(card)
+
+
+def standing(card: SourceCard) -> Standing:
+    """Whether a source can be used here, by its files' names and card; nothing is loaded or verified."""
+    if card.bundled:
+        return Standing.BUNDLED
+    if card.random:
+        return Standing.DRAWN
+    path = weights_path(card.name)
+    if not path.is_file():
+        return Standing.MISSING
+    facts = read_card(path)
+    if facts is None:
+        return Standing.UNDOCUMENTED
+    original = facts.get("original")
+    if original is None:
+        return Standing.TRAINED
+    return Standing.FETCHED if original.get("url") else Standing.CONVERTED
