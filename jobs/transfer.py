@@ -10,23 +10,29 @@ from torchvision.models.resnet import ResNet
 
 from jobs import registry
 from jobs.errors import DamagedFile
-from jobs.networks import BUILDERS, Network
+from jobs.networks import BUILDERS, Network, initialise
 from jobs.randomness import Purpose, generator
 from jobs.registry import DatasetCard, SourceCard
-from jobs.specs import ALL, Constraint, FinetuneSpec, Recipe
+from jobs.specs import ALL, FinetuneSpec, Recipe
 from jobs.weights import SourceWeights
 
 
 def transfer(spec: FinetuneSpec, weights: SourceWeights) -> Network:
     """The network at the start of a trial (paper, A.3): the source's weights, a fresh FC layer, the rest frozen.
 
+    A randomly initialised source is drawn from the trial's seed, its FC layer too, whatever ``fc_init`` says.
+
     Raises:
         DamagedFile: when the weights do not fit the source's architecture.
     """
     source, target = registry.source(spec.source), registry.dataset(spec.dataset)
     with torch.random.fork_rng(devices=[]):  # builders draw weights that are not used
-        resnet = _with_weights(spec.source, source.architecture, weights)
-    resnet.fc = _fresh_fc(resnet.fc.in_features, target.labels, spec.recipe.fc_init, spec.seed)
+        if source.random:
+            resnet = BUILDERS[source.architecture](target.labels)
+            initialise(resnet, generator(spec.seed, Purpose.NETWORK_INIT))
+        else:
+            resnet = _with_weights(spec.source, source.architecture, weights)
+            resnet.fc = _fresh_fc(resnet.fc.in_features, target.labels, spec.recipe.fc_init, spec.seed)
     network = Network(resnet, *_normaliser(spec.recipe, source, target))
     freeze(network, spec.blocks)
     return network
@@ -95,8 +101,8 @@ def _fresh_fc(inputs: int, labels: int, init: Literal["normal", "default"], seed
 
 
 def _normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std by the recipe; as released, only the natural source gets the target's (design, section 9)."""
-    natural = source.constraint is Constraint.NONE
-    if recipe.normalization == "target" or (recipe.normalization == "as-released" and natural):
+    """Mean and std by the recipe; as released, a checkpoint's normaliser replaced the target's (design, section 9)."""
+    as_released = recipe.normalization == "as-released"
+    if recipe.normalization == "target" or (as_released and not source.carries_normaliser):
         return target.channel_statistics()
     return source.mean, source.std

@@ -1,18 +1,23 @@
 """From a source to a network to fine-tune: what is frozen, what is fresh, what drifts, how images are normalised."""
 
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from jobs import registry
+from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.data.datasets import Dataset
 from jobs.errors import DamagedFile
 from jobs.finetune import Finetuning
 from jobs.networks import BUILDERS, Network
+from jobs.pretrain import build
+from jobs.results import Store
 from jobs.transfer import freeze, head_modules, transfer
-from jobs.weights import SourceWeights
-from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights
+from jobs.weights import SourceWeights, load_source
+from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers
 
 HEADS = {
     0: [],
@@ -215,6 +220,75 @@ def test_the_fc_layer_has_the_target_s_labels() -> None:
     assert layer.weight.shape == (100, 2048)
 
 
+# --- random initialisation ---
+
+DRAWN = "random_init_resnet35-w8"
+
+
+def drawn(recipe: dict[str, Any] | None = None, **changes: Any) -> Network:
+    return transfer(finetune_spec(recipe, source=DRAWN, **changes), load_source(DRAWN))
+
+
+def assert_same(one: Network, other: Network) -> None:
+    for name, tensor in one.resnet.state_dict().items():
+        assert torch.equal(tensor, other.resnet.state_dict()[name]), name
+
+
+def test_a_random_network_comes_from_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    first = drawn(seed=1, blocks=-1)
+    torch.manual_seed(2)
+    assert_same(drawn({"normalization": "target"}, seed=1, blocks=3, images=40), first)
+    assert not torch.equal(drawn(seed=2, blocks=-1).resnet.conv1.weight, first.resnet.conv1.weight)
+
+
+def test_a_random_network_is_the_one_that_pretraining_begins_with() -> None:
+    spec = registry.source("fmnist_natural").pretrain_spec()
+    assert_same(drawn(seed=spec.seed), build(spec))
+
+
+def test_drawing_a_network_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    drawn()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_random_network_keeps_torch_s_fc_layer() -> None:
+    """Whatever ``fc_init`` says: U(-1/sqrt(256), 1/sqrt(256)) for weights and bias."""
+    layer = drawn({"fc_init": "normal"}, blocks=-1).resnet.fc
+    assert torch.equal(layer.weight, drawn({"fc_init": "default"}, blocks=-1).resnet.fc.weight)
+    assert float(layer.weight.detach().abs().max()) == pytest.approx(1 / 16, rel=0.01)
+    assert 0 < float(layer.bias.detach().abs().max()) <= 1 / 16
+
+
+def test_a_random_trial_continues_as_if_it_had_not_stopped(few_digits: Dataset, store: Store) -> None:
+    spec = finetune_spec(source=DRAWN, blocks=-1)
+    whole = finetuned(spec, load_source(DRAWN), few_digits)
+    stopped = Finetuning(spec, load_source(DRAWN), few_digits, CPU)
+    stopped.advance(lambda: stopped.epoch == 2 and stopped.batch == 1)
+    save_checkpoint(store, stopped)
+    continued = Finetuning(spec, load_source(DRAWN), few_digits, CPU)
+    restore_checkpoint(store, continued)
+    assert (continued.epoch, continued.batch) == (2, 1)
+    continued.advance()
+    assert numbers(continued) == numbers(whole)
+    assert_same(continued.network, whole.network)
+
+
+def test_random_sources_have_a_digest_of_their_own_and_no_tensors() -> None:
+    one, other = load_source(DRAWN), load_source("random_init")
+    assert one.tensors == other.tensors == {}
+    assert one.sha256 != other.sha256
+    assert re.fullmatch("[0-9a-f]{64}", one.sha256)
+
+
+def test_random_resnet50_has_the_target_s_labels() -> None:
+    network = transfer(finetune_spec(source="random_init", dataset="cifar100", blocks=-1), load_source("random_init"))
+    assert network.resnet.fc.weight.shape == (100, 2048)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 # --- normalisation ---
 
 FMNIST = (0.1801, 0.3421)
@@ -231,6 +305,8 @@ DIGITS = (0.3050, 0.3753)
         ("as-released", "fmnist_natural", DIGITS),
         ("as-released", "fmnist_l2_eps1", FMNIST),
         ("as-released", "fmnist_gaussian_l2_eps1", FMNIST),
+        ("as-released", DRAWN, DIGITS),
+        ("source", DRAWN, FMNIST),
     ],
 )
 def test_normalisation(normalization: str, source: str, expected: tuple[float, float], weights: SourceWeights) -> None:
@@ -241,7 +317,9 @@ def test_normalisation(normalization: str, source: str, expected: tuple[float, f
 
 def test_normalisation_of_colour_datasets() -> None:
     weights = SourceWeights(dict(BUILDERS["resnet50"](1000).state_dict()), "r")
-    for source, mean in (("natural", [0.4914, 0.4822, 0.4465]), ("l2_eps3", [0.485, 0.456, 0.406])):
+    target, imagenet = [0.4914, 0.4822, 0.4465], [0.485, 0.456, 0.406]
+    # every checkpoint of the robustness library carries a normaliser, the hub's natural one too
+    for source, mean in (("natural", target), ("sin", target), ("l2_eps3", imagenet), ("hf_l2_eps0", imagenet)):
         spec = finetune_spec({"normalization": "as-released"}, source=source, dataset="cifar10")
         assert transfer(spec, weights).mean.flatten().tolist() == pytest.approx(mean)
 
