@@ -1,0 +1,234 @@
+"""Fetching published source models from a mirror on loopback: what is wrong with a file, and what is left of it."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs import registry
+from jobs.errors import DamagedFile, DeltaSweepError, InvalidRequest, MissingData
+from jobs.home import weights_directory
+from jobs.source_fetch import Fetched, fetch_source
+from jobs.source_files import Standing, standing
+from jobs.weights import SourceWeights, load_source
+from tests.jobs.mirrors import Mirror, mirror
+from tests.jobs.released import RunsCode, attacker_state, register, resnet_of, save_robustness
+
+
+@pytest.fixture(autouse=True)
+def _no_cache() -> None:
+    load_source.cache_clear()
+
+
+@pytest.fixture
+def served() -> Iterator[Mirror]:
+    with mirror() as server:
+        yield server
+
+
+def checkpoint(tensors: dict[str, Tensor], folder: Path) -> bytes:
+    return save_robustness(folder / "made.pt", attacker_state(resnet_of(tensors))).read_bytes()
+
+
+@pytest.fixture
+def published(served: Mirror, weights: SourceWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """``tiny`` as somebody publishes it, its digest known beforehand."""
+    data = checkpoint(weights.tensors, tmp_path)
+    served.files["tiny.pt"] = data
+    known(data, served, monkeypatch)
+    return data
+
+
+def known(data: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch, **release: Any) -> None:
+    digest = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "known_from": "us"}
+    register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"], **digest, **release})
+
+
+def fetch(**options: Any) -> Fetched:
+    return fetch_source("tiny", lambda *_: None, **options)
+
+
+def refused(error: type[DeltaSweepError], message: str, **options: Any) -> None:
+    with pytest.raises(error, match=message):
+        fetch(**options)
+    assert left() == [], "nothing half-done is left"
+    assert standing(registry.source("tiny")) is Standing.MISSING
+
+
+def left() -> list[str]:
+    files = weights_directory().rglob("*") if weights_directory().exists() else []
+    return sorted(path.name for path in files if path.is_file() and path.suffix != ".lock")
+
+
+def test_a_published_source(published: bytes, weights: SourceWeights, served: Mirror) -> None:
+    seen: list[tuple[int, int | None]] = []
+    found = fetch_source("tiny", lambda here, total: seen.append((here, total)))
+    assert seen[-1] == (len(published), len(published))
+    assert (found.was_here, found.original_sha256) == (False, hashlib.sha256(published).hexdigest())
+    assert found.known_beforehand == f"sha256 {found.original_sha256} (us)"
+    assert all(torch.equal(load_source("tiny").tensors[key], tensor) for key, tensor in weights.tensors.items())
+    assert left() == ["tiny.json", "tiny.safetensors"], "the download is not kept twice"
+    facts = json.loads((weights_directory() / "tiny.json").read_text(encoding="utf-8"))
+    assert facts["original"]["url"] == f"{served.url}/tiny.pt"
+    assert standing(registry.source("tiny")) is Standing.FETCHED
+
+
+def test_what_is_here_is_not_fetched_again(published: bytes, served: Mirror) -> None:
+    fetch()
+    served.files.clear()
+    asked = len(served.asked)
+    assert fetch().was_here
+    assert len(served.asked) == asked
+
+
+def test_what_is_here_is_verified(published: bytes) -> None:
+    path = fetch().path
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    load_source.cache_clear()
+    with pytest.raises(DamagedFile, match="its card says"):
+        fetch()
+    load_source.cache_clear()
+    assert not fetch(replace=True).was_here
+    assert fetch().was_here
+
+
+def test_a_mirror_is_asked_instead(published: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mirror(files={"models/tiny.pt": published}) as other:
+        register(
+            monkeypatch, release={"sha256": hashlib.sha256(published).hexdigest(), "urls": ["http://127.0.0.1:9/x"]}
+        )
+        assert not fetch(mirror=f"{other.url}/models/").was_here
+
+
+def test_a_download_that_breaks_is_continued(published: bytes, served: Mirror) -> None:
+    served.cut_after, served.cut_only_once = 1000, True
+    fetch()
+    assert served.ranges_asked == [None, "bytes=1000-"]
+
+
+def test_a_truncated_download(published: bytes, served: Mirror) -> None:
+    """Nothing comes after the cut: what is here is kept in part, and completed by the next call."""
+    served.cut_after, served.ranges = 1000, False
+    with pytest.raises(MissingData, match="cut off after 1,000 of"):
+        fetch()
+    assert set(left()) <= {"tiny.pt.part"}
+    assert standing(registry.source("tiny")) is Standing.MISSING
+    served.cut_after = None
+    assert not fetch().was_here
+
+
+def test_a_truncated_file_whose_digest_nobody_knows(
+    published: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mirror itself has half a file, and says so: torch's reader finds it."""
+    register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
+    served.files["tiny.pt"] = published[: len(published) // 2]
+    refused(DamagedFile, "is not a checkpoint of torch, or is cut off")
+
+
+def test_a_wrong_checksum(published: bytes, served: Mirror) -> None:
+    served.files["tiny.pt"] = published[:-1] + bytes([published[-1] ^ 1])
+    refused(DamagedFile, r"must have the sha256 [0-9a-f]{64} and has [0-9a-f]{64}")
+
+
+@pytest.mark.parametrize("digits", [8, 20])
+def test_a_digest_that_is_known_in_part(
+    digits: int, published: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = hashlib.sha256(published).hexdigest()[:digits]
+    known(published, served, monkeypatch, sha256=None, size=None, sha256_prefix=prefix)
+    assert fetch().known_beforehand == f"sha256 {prefix} (us)"
+
+
+def test_a_wrong_checksum_that_is_known_in_part(
+    published: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known(published, served, monkeypatch, sha256=None, sha256_prefix="0123abcd")
+    refused(DamagedFile, r"tiny.pt must have a sha256 that begins with 0123abcd \(us\) and has")
+
+
+def test_a_swapped_file(
+    published: bytes, served: Mirror, other_weights: SourceWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A good checkpoint of another source: refused by the digest that is known, by the one recorded at first use."""
+    other = checkpoint(other_weights.tensors, tmp_path)
+    served.files["tiny.pt"] = other
+    refused(DamagedFile, "must have the s")
+    register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
+    served.files["tiny.pt"] = published
+    fetch()
+    known(other, served, monkeypatch)
+    with pytest.raises(InvalidRequest, match=r"was made from a file with the sha256 .* --replace fetches that one"):
+        fetch()
+
+
+def test_a_digest_that_nobody_knows_is_recorded(
+    published: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
+    found = fetch()
+    assert found.original_sha256 == hashlib.sha256(published).hexdigest()
+    assert found.known_beforehand == "no digest was known: this file is trusted on first use"
+    assert fetch().original_sha256 == found.original_sha256
+
+
+def test_a_pickle_that_runs_code(served: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"model": RunsCode(tmp_path / "it-ran")}, tmp_path / "evil.pt")
+    served.files["tiny.pt"] = (tmp_path / "evil.pt").read_bytes()
+    known(served.files["tiny.pt"], served, monkeypatch)
+    refused(DamagedFile, r"wants \w+\.system when it is read")
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_checkpoint_of_another_architecture(served: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import resnet18
+
+    file = save_robustness(tmp_path / "r18.pt", attacker_state(resnet18(num_classes=10)))
+    served.files["tiny.pt"] = file.read_bytes()
+    known(served.files["tiny.pt"], served, monkeypatch)
+    refused(DamagedFile, "is not a resnet35-w8 as 'tiny' is")
+
+
+def test_another_format(
+    served: Mirror, weights: SourceWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a normaliser nothing says that it is the robust one."""
+    torch.save(weights.tensors, tmp_path / "plain.pt")
+    served.files["tiny.pt"] = (tmp_path / "plain.pt").read_bytes()
+    register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
+    refused(DamagedFile, "must be a robustness checkpoint of 'tiny' and is a torchvision one")
+
+
+def test_a_mirror_that_does_not_have_it(published: bytes, served: Mirror) -> None:
+    refused(MissingData, "HTTP 404", mirror=f"{served.url}/nowhere")
+
+
+def test_a_replacement_that_fails_leaves_what_was_here(published: bytes, served: Mirror) -> None:
+    path = fetch().path
+    before = path.read_bytes()
+    served.files["tiny.pt"] = b"<html>"
+    with pytest.raises(DamagedFile):
+        fetch(replace=True)
+    assert path.read_bytes() == before
+    assert load_source("tiny").sha256 == hashlib.sha256(before).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fmnist_natural", "it needs no file"),
+        ("random_init", "it needs no file"),
+        ("pgd1_l2_eps3", "make it with: deltasweep models train pgd1_l2_eps3 --out"),
+        ("nat", "unknown source 'nat'"),
+    ],
+)
+def test_sources_that_nobody_publishes(name: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        fetch_source(name, lambda *_: None)
