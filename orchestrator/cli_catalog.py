@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from jobs.errors import DeltaSweepError, InvalidRequest
+
 if TYPE_CHECKING:
+    from jobs.registry import SourceCard
+    from jobs.source_check import Measurement
     from jobs.training import Evaluated
 
 models = typer.Typer(help="Source models.", no_args_is_help=True)
@@ -24,17 +28,135 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 
 @models.command("list")
 def list_models() -> None:
-    """List the source models that a study can name."""
+    """List the source models that a study can name, and what of them is on this machine."""
     from jobs import registry
+    from jobs.home import weights_directory
+    from jobs.source_files import Standing, standing
 
     table = Table(
         Column("source", no_wrap=True), "architecture", "trained on", "constraint", "epsilon", "weights", box=box.SIMPLE
     )
     for name, card in registry.sources().items():
         epsilon = f"{card.epsilon:.4g}" if card.epsilon else "-"
-        where = "bundled" if card.bundled else "elsewhere"
+        found = standing(card)
+        verb = "train" if card.pretrain else "fetch"
+        where = f"{found}: {verb} it" if found is Standing.MISSING else found.value
         table.add_row(name, card.architecture, card.trained_on, card.constraint, epsilon, where)
     out.print(table)
+    out.print(f"deltasweep models fetch NAME; deltasweep models train NAME --out {weights_directory()}", markup=False)
+
+
+@models.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Sources; or --study.", metavar="NAME")] = None,
+    study: Annotated[str | None, typer.Option(help="Fetch what this study needs and this machine lacks.")] = None,
+    mirror: Annotated[str | None, typer.Option(help="A URL below which the files lie, for the published one.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of other weights.")] = False,
+) -> None:
+    """Download published source models, verify them and convert them to safetensors."""
+    from jobs.source_fetch import fetch_source
+    from orchestrator.cli import ExitCode
+    from orchestrator.download_bars import download_bars
+
+    wanted, trained = _to_fetch(names or [], study)
+    failed = []
+    try:
+        for name in wanted:
+            try:
+                with download_bars(out) as bars:
+                    found = fetch_source(name, bars(name), mirror=mirror, replace=replace)
+            except DeltaSweepError as error:
+                failed.append(str(error))
+                continue
+            what = "is here already" if found.was_here else "fetched and converted"
+            out.print(f"{name}: {what}, {found.path}", markup=False)
+            out.print(f"  published file: sha256 {found.original_sha256}; {found.known_beforehand}", markup=False)
+    except KeyboardInterrupt:
+        out.print("Interrupted; the same command goes on from there.")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    failed += [f"{card.name} is not published; make it with: {card.how_to_get}" for card in trained]
+    if failed:
+        raise DeltaSweepError("\n".join(failed))
+
+
+def _to_fetch(names: list[str], study: str | None) -> "tuple[list[str], list[SourceCard]]":
+    """The sources to fetch; and those of a study that have to be trained, and are not here."""
+    from jobs import registry
+    from jobs.source_files import Standing, standing
+    from orchestrator.study_files import load_study
+
+    if bool(names) == (study is not None):
+        raise InvalidRequest("fetch takes the names of sources (see `deltasweep models list`), or --study STUDY")
+    if study is None:
+        return names, []
+    loaded = load_study(study)
+    own = loaded.pretrain.source if loaded.pretrain else ()  # the study trains these itself
+    needed = [name for name in (loaded.grid.source if loaded.grid else ()) if name not in own]
+    with registry.using(loaded.cards):
+        missing = [card for name in needed if standing(card := registry.source(name)) is Standing.MISSING]
+    if not missing:
+        out.print(f"All sources of {study} are on this machine.", markup=False)
+    return [card.name for card in missing if card.release], [card for card in missing if card.pretrain]
+
+
+@models.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A checkpoint: torchvision, robustness, DataParallel or safetensors.")],
+    name: Annotated[str, typer.Option("--as", help="The source that it is.", metavar="NAME")],
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of other weights.")] = False,
+) -> None:
+    """Turn a checkpoint file into safetensors, without running anything in it, and check that it fits the source."""
+    from jobs.conversion import convert_source
+    from jobs.source_files import read_card
+
+    path = convert_source(file, name, replace=replace)
+    original = (read_card(path) or {})["original"]
+    out.print(f"Weights: {path}", markup=False)
+    out.print(f"A {original['format']} checkpoint, sha256 {original['sha256']}", markup=False)
+    out.print(original["known_beforehand"], markup=False)
+
+
+@models.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A source that is on this machine.")],
+    data: Annotated[Path | None, typer.Option(help="The folder with the source dataset's test images.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Measure on so many test images, drawn once.")] = None,
+    constraint: Annotated[Literal["l2", "linf"] | None, typer.Option(help="Attack in this ball instead.")] = None,
+    epsilon: Annotated[str | None, typer.Option(help="Its radius, for images in [0, 1]: 3, 4/255, ...")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="k of PGD(k).")] = 20,
+) -> None:
+    """Measure a source's accuracy, on clean images and under attack, against what is said of it."""
+    import torch
+
+    from jobs.source_check import CONFIDENCE, attack_in, check_source, expectation
+
+    if (constraint is None) != (epsilon is None):
+        raise InvalidRequest("an attack has a --constraint and an --epsilon; give both or neither")
+    attack = attack_in(constraint, epsilon, steps) if constraint and epsilon else None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    said = expectation(name)
+    out.print(f"{name}, {'nothing is said of it' if said is None else f'expected: {said.origin}'}", markup=False)
+    agreements = []
+    for found in check_source(name, device, data_directory=data, images=images, attack=attack):
+        agreements.append(found.agrees)
+        out.print(_measured(found, CONFIDENCE), markup=False)
+    if False in agreements:
+        out.print("It is not the source that it should be, or not evaluated as it was there.")
+        raise typer.Exit(1)
+
+
+def _measured(found: "Measurement", confidence: float) -> str:
+    low, high = found.interval
+    what = (
+        "clean"
+        if found.threat is None
+        else (f"PGD({found.threat.steps}), {found.threat.constraint} {found.threat.epsilon:.4g}")
+    )
+    on = f"{found.images:,} of {found.available:,} images, {confidence:.0%} interval {low:.2f} to {high:.2f}"
+    whole = f"all {found.images:,} images"
+    verdict = {True: "agrees", False: "DOES NOT AGREE", None: "nothing to compare with"}[found.agrees]
+    expected = "" if found.expected is None else f"expected {found.expected:.2f} %, "
+    return f"{what}: {expected}measured {found.accuracy:.2f} % ({whole if low == high else on}): {verdict}"
 
 
 @models.command()

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from jobs import registry
@@ -140,6 +142,78 @@ def test_sources_trained_here_are_normalised_as_they_are_trained(name: str) -> N
 def test_sources_from_elsewhere_have_no_pretraining() -> None:
     with pytest.raises(InvalidRequest, match=r"'natural' is not trained by DeltaSweep; these are: fmnist_natural, "):
         registry.source("natural").pretrain_spec()
+
+
+IMAGENET = {"natural": 76.13, "l2_eps3": 57.90, "linf_eps4": 62.42, "linf_eps8": 47.91}
+
+
+@pytest.mark.parametrize(("name", "accuracy"), IMAGENET.items())
+def test_the_paper_s_sources_are_those_of_table_5(name: str, accuracy: float) -> None:
+    card = registry.source(name)
+    assert card.expected is not None
+    assert (card.expected.clean, card.architecture, card.trained_on) == (accuracy, "resnet50", "imagenet")
+    assert "Table 5" in card.expected.origin
+
+
+def test_sources_trained_on_imagenet_follow_a_10() -> None:
+    pgd, gaussian = (registry.source(name).pretrain_spec() for name in ("pgd1_l2_eps3", "gaussian_l2_eps3"))
+    assert (pgd.threat.constraint, pgd.threat.epsilon, pgd.threat.steps, pgd.threat.step_size) == ("l2", 3, 1, 6)
+    assert (gaussian.threat.constraint, gaussian.threat.epsilon) == ("gaussian", 3)
+    for recipe in (pgd.recipe, gaussian.recipe):
+        assert (recipe.learning_rate, recipe.batch_size, recipe.momentum, recipe.lr_decay) == (0.1, 128, 0.9, 0.1)
+
+
+RELEASED = [card for card in registry.sources().values() if card.release]
+
+
+def test_no_two_sources_are_one_file() -> None:
+    """The hub's family has constraints and radii of the paper's sources, and is not them."""
+    for what in ("file", "sha256", "urls"):
+        values = [value for card in RELEASED if (value := getattr(card.release, what))]
+        assert len(set(values)) == len(values), what
+
+
+@pytest.mark.parametrize("card", RELEASED, ids=lambda card: card.name)
+def test_published_sources_say_where_they_come_from(card: registry.SourceCard) -> None:
+    assert card.release is not None
+    assert card.expected is not None
+    assert all(url.startswith("https://") and card.release.file in url for url in card.release.urls)
+    assert (card.release.known_from is None) == (card.release.sha256 is None and card.release.sha256_prefix is None)
+    assert card.licence
+    assert registry.dataset(card.test_dataset).labels == 1000
+    assert (card.mean, card.std) == registry.dataset("imagenet").channel_statistics()
+
+
+HUB = [(card, match) for card in RELEASED if (match := re.fullmatch(r"hf_(l2|linf)_eps([\d.]+)", card.name))]
+
+
+@pytest.mark.parametrize(("card", "match"), HUB, ids=[card.name for card, _ in HUB])
+def test_the_hub_s_files_are_those_of_their_names(card: registry.SourceCard, match: re.Match[str]) -> None:
+    """L-infinity radii are written in 255ths, with a decimal."""
+    norm, radius = match[1], float(match[2])
+    assert card.release is not None
+    written = f"{radius:.1f}" if norm == "linf" else f"{radius:g}"
+    assert card.release.file == f"resnet50_{norm}_eps{written}.ckpt"
+    assert card.epsilon == (radius / 255 if norm == "linf" else radius)
+    assert card.constraint == (norm if radius else "none")
+
+
+def test_the_hub_s_family_is_whole() -> None:
+    assert len(HUB) == 15
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"random": True},
+        {"release": None},
+        {"pretrain": {"seed": 1, "epochs": 1, "steps": 1}},
+        {"release": {"file": "a", "format": "robustness", "urls": [], "sha256": "0676ba61"}},
+    ],
+)
+def test_cards_that_cannot_be(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        registry.SourceCard.model_validate(registry.source("l2_eps3").model_dump() | change)
 
 
 def test_one_step_training_follows_section_7() -> None:
