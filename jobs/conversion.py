@@ -23,11 +23,13 @@ from torch import Tensor
 from torch.serialization import safe_globals
 
 from jobs import registry
+from jobs.download import writing
 from jobs.errors import DamagedFile, InvalidRequest, MissingData
 from jobs.home import weights_directory
 from jobs.networks import BUILDERS
 from jobs.provenance import code_version, packages
 from jobs.registry import Format, SourceCard
+from jobs.source_files import weights_path
 from jobs.weights import write_source
 
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]
@@ -85,6 +87,7 @@ def convert_source(
         InvalidRequest: when the name takes no weights, or has others already.
         MissingData: when there is no such file.
         DamagedFile: when the file cannot be read without running code in it, or does not fit the registry's card.
+        StorageFailure: when the weights cannot be written; nothing is left half done.
     """
     card = registry.source(name)
     if card.bundled or card.random:
@@ -105,7 +108,8 @@ def convert_source(
         "code_version": code_version(),
         "packages": packages(),
     }
-    return write_source(weights_directory(), name, converted.tensors, facts, replace=replace)
+    with writing(weights_path(name)):
+        return write_source(weights_directory(), name, converted.tensors, facts, replace=replace)
 
 
 def convert(path: Path, card: SourceCard) -> Converted:

@@ -4,9 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from jobs import registry
 from jobs.conversion import convert_source
-from jobs.download import Progress, download
+from jobs.download import Progress, download, writing
 from jobs.errors import DamagedFile, InvalidRequest
 from jobs.home import weights_directory
 from jobs.registry import Release, SourceCard
@@ -38,20 +40,24 @@ def fetch_source(name: str, on_progress: Progress, *, mirror: str | None = None,
         InvalidRequest: when nobody publishes the source, or other weights have its name.
         MissingData: when no address gives the file.
         DamagedFile: when it is another file, or what is here is damaged.
+        StorageFailure: when it cannot be written: disk full, folder not writable.
     """
     card = registry.source(name)
     release = _release(card)
     path = weights_path(name)
-    if path.is_file() and not replace:
-        return _verified(card, release, path)
-    urls = (f"{mirror.rstrip('/')}/{release.file}",) if mirror else release.urls
     target = weights_directory() / "downloads" / release.file
-    download(urls, target, sha256=release.sha256, size=release.size, on_progress=on_progress)
-    try:
-        _require_prefix(release, target)
-        convert_source(target, name, replace=replace, url=urls[0], must_be=release.format)
-    finally:
-        target.unlink(missing_ok=True)
+    urls = (f"{mirror.rstrip('/')}/{release.file}",) if mirror else release.urls
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f"{name}.lock")):  # of several processes one fetches and the others wait
+            if path.is_file() and not replace:
+                return _verified(card, release, path)
+            download(urls, target, sha256=release.sha256, size=release.size, on_progress=on_progress)
+            try:
+                _require_prefix(release, target)
+                convert_source(target, name, replace=replace, url=urls[0], must_be=release.format)
+            finally:
+                target.unlink(missing_ok=True)
     return _described(path, was_here=False)
 
 

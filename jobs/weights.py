@@ -19,6 +19,8 @@ from jobs.results import Store, open_store
 from jobs.results.layout import trained_weights_key
 from jobs.source_files import read_card, weights_path
 
+_REMEDY = "fetch it again with --replace, or train it again"
+
 
 class SourceWeights(NamedTuple):
     """The tensors of a source's ResNet, the normaliser not among them, and the sha256 of their file."""
@@ -50,11 +52,11 @@ def load_source(name: str) -> SourceWeights:
     sha256 = hashlib.sha256(data).hexdigest()
     card = read_card(path)
     if card is not None and sha256 != card["sha256"]:
-        raise DamagedFile(f"{path} has the sha256 {sha256}, its card says {card['sha256']}; fetch or train it again")
+        raise DamagedFile(f"{path} has the sha256 {sha256}, its card says {card['sha256']}; {_REMEDY}")
     try:
         return SourceWeights(load(data), sha256)
     except SafetensorError as error:
-        raise DamagedFile(f"{path} is not a safetensors file ({error}); fetch or train it again") from error
+        raise DamagedFile(f"{path} is not a safetensors file ({error}); {_REMEDY}") from error
 
 
 def source_weights(store: Store, name: str) -> SourceWeights:

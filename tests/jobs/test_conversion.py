@@ -17,7 +17,7 @@ from torchvision.models import resnet18
 
 from jobs import registry
 from jobs.conversion import convert_source
-from jobs.errors import DamagedFile, InvalidRequest, MissingData
+from jobs.errors import DamagedFile, InvalidRequest, MissingData, StorageFailure
 from jobs.home import weights_directory
 from jobs.networks import BUILDERS, initialise
 from jobs.registry import SourceCard
@@ -395,6 +395,6 @@ def test_a_disk_that_is_full_leaves_nothing(
         return len(data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageFailure, match=r"tiny\.safetensors cannot be written \(No space left"):
         convert_source(file, "tiny")
     assert_nothing_written()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,13 @@ def test_another_format(
 
 def test_a_mirror_that_does_not_have_it(published: bytes, served: Mirror) -> None:
     refused(MissingData, "HTTP 404", mirror=f"{served.url}/nowhere")
+
+
+def test_of_two_that_fetch_at_once_one_downloads(published: bytes, served: Mirror) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: fetch(), range(2)))
+    assert sorted(one.was_here for one in found) == [False, True]
+    assert len(served.asked) == 1
 
 
 def test_a_replacement_that_fails_leaves_what_was_here(published: bytes, served: Mirror) -> None:
