@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.studies import PLACE, planned_cells, planned_places
+from jobs import registry
 from jobs.errors import InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
 from jobs.specs import Constraint, Contrast
@@ -120,8 +121,9 @@ def comparisons(data: pd.DataFrame, asked: str | None, known: Declared) -> list[
 
 
 def natural_sources(data: pd.DataFrame) -> list[str]:
-    """The sources trained without a constraint, in order of name."""
-    return sorted(set(data.loc[data["constraint"] == Constraint.NONE.value, "source"]))
+    """The sources trained without a constraint, in order of name; random initialisation is not trained."""
+    found = set(data.loc[data["constraint"] == Constraint.NONE.value, "source"])
+    return sorted(found - {name for name, card in registry.sources().items() if card.random})
 
 
 def _against(sources: Sequence[str], baselines: Sequence[str]) -> list[Comparison]:

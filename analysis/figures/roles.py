@@ -33,6 +33,7 @@ def cast(data: pd.DataFrame) -> dict[Part, str]:
     known = trials.groupby("source").agg(
         constraint=("constraint", "first"), epsilon=("epsilon", "first"), trials=("trial_id", "size")
     )
+    known = known[[not _is_random(str(name)) for name in known.index]].copy()
     known["one_step"] = [_is_one_step(str(name)) for name in known.index]
     known = known.sort_index().sort_values("trials", ascending=False, kind="stable")
     parts = {part: _first(known[known["constraint"] == value.value]) for part, value in _OTHERS.items()}
@@ -56,6 +57,12 @@ def need(parts: dict[Part, str], part: Part) -> str:
 
 def _first(candidates: pd.DataFrame) -> str | None:
     return None if candidates.empty else str(candidates.index[0])
+
+
+def _is_random(source: str) -> bool:
+    """Random initialisation has no constraint either, and is not the natural source."""
+    card = sources().get(source)
+    return card is not None and card.random
 
 
 def _is_one_step(source: str) -> bool:

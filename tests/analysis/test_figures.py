@@ -44,6 +44,12 @@ def test_the_cast(data):
     assert cast(data) == parts | {Part.PGD1: "pgd1", Part.GAUSSIAN: "noise"}
 
 
+def test_random_initialisation_does_not_play_the_natural_source(build):
+    """It has no constraint either, and here the most trials."""
+    arms = [*trials(build, {"natural": ("none", 0.0)}), *trials(build, {"random_init": ("none", 0.0)}, seeds=9)]
+    assert cast(frame(build.table(arms))) == {Part.NATURAL: "natural"}
+
+
 def test_figure_2_is_accuracy_and_delta(data):
     accuracy, delta = figure("2", data).panels
     assert list(accuracy.points.columns) == list(POINTS)
