@@ -1,16 +1,13 @@
-"""What a recorded study plans: its trials, and the cells of the contrasts that it declared."""
-
-from itertools import product
-from typing import Any
+"""What a recorded study plans: the points of its grid, and the cells of the contrasts that it declared."""
 
 import yaml
+from pydantic import ValidationError
 
-from jobs.registry import datasets
+from jobs.errors import DamagedFile
+from jobs.expansion import expand
 from jobs.results import StudyRecord
-from jobs.specs import ALL, Recipe, recipe_digest
-
-TRIAL = ("source", "dataset", "blocks", "images", "seed", "epochs", "evaluate_every", "recipe")
-"""The keys that tell the trials of a study apart."""
+from jobs.specs import FinetuneSpec, recipe_digest
+from jobs.study import Study
 
 CELL = ("dataset", "images", "epochs", "recipe")
 """What the cells of a study's contrasts have from the study itself."""
@@ -18,20 +15,20 @@ CELL = ("dataset", "images", "epochs", "recipe")
 PLACE = ("source", "dataset", "blocks", "images", "epochs", "recipe")
 """The points of a study's grid and schedule, whatever their seeds."""
 
-_FIRST_SEED, _SEED_STEP = 20_000_000, 100_000  # formula (6) of the paper
 
+def study_of(record: StudyRecord) -> Study:
+    """A recorded study as it was launched.
 
-def planned_trials(study: dict[str, Any]) -> list[tuple[object, ...]]:
-    """Every trial of a resolved study, as its values of ``TRIAL``."""
-    grid, recipe = study["grid"], recipe_digest(Recipe(**study["recipe"]))
-    points = list(product(grid["source"], grid["dataset"], grid["blocks"]))
-    return [
-        (*point, _size(point[1], images), _FIRST_SEED + _SEED_STEP * i, row["epochs"], row["evaluate_every"], recipe)
-        for row in study["schedule"]
-        for images in row["images"]
-        for i in range(row["seeds"])
-        for point in points
-    ]
+    Raises:
+        DamagedFile: when this version cannot read what another recorded.
+    """
+    try:
+        return Study.model_validate(yaml.safe_load(record.text))
+    except ValidationError as error:
+        raise DamagedFile(
+            f"the study {record.name} in version {record.digest} of this root cannot be read: {error}; launch its "
+            f"file again, then remove studies/{record.name}/{record.digest}.yaml"
+        ) from error
 
 
 def planned_cells(record: StudyRecord) -> frozenset[tuple[object, ...]]:
@@ -45,11 +42,13 @@ def planned_places(record: StudyRecord) -> frozenset[tuple[object, ...]]:
 
 
 def _planned(record: StudyRecord, names: tuple[str, ...]) -> frozenset[tuple[object, ...]]:
-    indices = [TRIAL.index(name) for name in names]
-    return frozenset(tuple(trial[index] for index in indices) for trial in planned_trials(yaml.safe_load(record.text)))
-
-
-def _size(dataset: str, images: int) -> int:
-    """A size equal to the whole set is -1 (design, section 1)."""
-    card = datasets().get(dataset)
-    return ALL if card is not None and images == card.train else images
+    study = study_of(record)
+    one_seed = study.model_copy(
+        update={"schedule": tuple(row.model_copy(update={"seeds": 1}) for row in study.schedule)}
+    )
+    recipe = recipe_digest(study.recipe)
+    return frozenset(
+        tuple(recipe if name == "recipe" else getattr(spec, name) for name in names)
+        for spec in expand(one_seed)
+        if isinstance(spec, FinetuneSpec)
+    )

@@ -194,7 +194,7 @@ def describe(plan: Plan, study: Study) -> str:
         if parts.total and amount
     )
     rate = plan.measured or f"{gpu.rate / 1e12:,.3g} TFLOP/s, {gpu.rate_from}"
-    asked = study.resources.gpu
+    asked = study.pretrain.resources.gpu if study.grid is None and study.pretrain else study.resources.gpu
     lines = [
         f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
         f"{plan.quarantined:,} quarantined",

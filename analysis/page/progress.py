@@ -1,14 +1,11 @@
 """What was run and how far it is: the recorded studies against the finished trials."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
-import pandas as pd
-import yaml
-
-from analysis.studies import TRIAL, planned_trials
+from analysis.studies import study_of
+from jobs.expansion import expand
 from jobs.results import StudyRecord
-
-KEYS = list(TRIAL)
 
 
 class Progress(NamedTuple):
@@ -22,21 +19,18 @@ class Progress(NamedTuple):
     contrasts: tuple[str, ...]
 
 
-def progress(record: StudyRecord, trials: pd.DataFrame) -> Progress:
+def progress(record: StudyRecord, finished: Collection[str]) -> Progress:
     """The trials of a recorded study, and how many of them are finished.
 
     Args:
-        trials: one row a finished trial of our own.
+        finished: the ids of the root's finished trials, of every kind.
     """
-    study = yaml.safe_load(record.text)
-    planned = pd.DataFrame(planned_trials(study), columns=KEYS).drop_duplicates()
-    done = planned.merge(trials[KEYS].drop_duplicates(), on=KEYS, how="inner")
-    contrasts = tuple(
-        f"{one.source} minus {one.baseline}, blocks {_listed(one.blocks)}, "
-        + ("last epoch" if one.epoch == "last" else f"epoch {one.epoch}")
-        for one in record.contrasts
+    study = study_of(record)
+    planned = {spec.trial_id for spec in expand(study)}
+    contrasts = tuple(f"{one.source} minus {one.baseline}, blocks {_listed(one.blocks)}" for one in record.contrasts)
+    return Progress(
+        record.name, record.digest, study.description, len(planned), len(planned & set(finished)), contrasts
     )
-    return Progress(record.name, record.digest, study.get("description", ""), len(planned), len(done), contrasts)
 
 
 def _listed(values: tuple[int, ...]) -> str:

@@ -22,13 +22,13 @@ from analysis.page import html, sections
 from analysis.page.charts import charts
 from analysis.page.directory import report_directory, written_into
 from analysis.page.payload import payload, too_many, with_variant
-from analysis.page.progress import KEYS, progress
+from analysis.page.progress import progress
 from analysis.tables.accuracy import BLOCKS, table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
 from analysis.tables.model import Table
 from jobs.errors import InvalidRequest
-from jobs.results import Store, StudyRecord, read_launches, read_trials, recorded_studies
+from jobs.results import Store, StudyRecord, all_done, read_launches, read_trials, recorded_studies
 from jobs.specs import ALL
 
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -120,10 +120,10 @@ def _sections(
     content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]
 ) -> dict[str, str]:
     trials = content.evaluations.filter(pc.field("epoch") == pc.field("epochs"))
-    own = trials.filter(pc.field("origin") == "run").select(KEYS).to_pandas()
+    finished = all_done(content.store)
     return {
         "Headline deltas": _headlines(content),
-        "What was run": sections.what_was_run(trials, [progress(one, own) for one in content.studies]),
+        "What was run": sections.what_was_run(trials, [progress(one, finished) for one in content.studies]),
         "Curves": sections.curves(_choices(content), bool(content.comparisons)),
         "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
         "Tables": "".join(sections.paper_table(table) for table in tables),

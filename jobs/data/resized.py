@@ -21,7 +21,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
 from jobs.data.raw import FolderPart, RawPart
-from jobs.errors import InvalidRequest
+from jobs.errors import InvalidRequest, StorageFailure
 from jobs.home import data_directory
 
 LIMIT_VARIABLE = "DELTASWEEP_CACHE_GB"
@@ -44,6 +44,7 @@ def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArra
 
     Raises:
         DamagedFile: when an image cannot be decoded.
+        StorageFailure: when the images fit neither on the disk nor in memory.
     """
     shape = (len(part.labels_N), part.channels, image_size, image_size)
     if math.prod(shape) <= _IN_MEMORY_BYTES:
@@ -51,8 +52,19 @@ def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArra
     try:
         return _mapped(part, shape, key)
     except OSError as error:
+        if math.prod(shape) > _free_memory() / 2:
+            raise StorageFailure(
+                f"the resized images of {key.rsplit('-', 2)[0]} are {math.prod(shape) / 1e9:,.0f} GB, too many to be "
+                f"held in memory, and {_directory()} cannot keep them: {error}. Give it the room: ${LIMIT_VARIABLE} is its "
+                "limit in GB, $DELTASWEEP_HOME where it lies"
+            ) from error
         warnings.warn(f"resized images are held in memory, since {_directory()} cannot be used: {error}", stacklevel=2)
         return np.concatenate(list(_chunks(part, image_size)))
+
+
+def _free_memory() -> int:
+    """Bytes of memory that this machine could give now."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _resize_all(part: RawPart | FolderPart, indices: range, size: int) -> npt.NDArray[np.uint8]:

@@ -7,8 +7,8 @@ import pytest
 
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
-from jobs.recipes import RECIPES
-from jobs.specs import FinetuneSpec, Recipe
+from jobs.recipes import RECIPES, named_recipe
+from jobs.specs import FinetuneSpec, PretrainSpec, Recipe
 from jobs.study import Study, seeds
 from orchestrator.study_files import load_study, packaged_studies, parse_study
 
@@ -374,7 +374,7 @@ def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, va
 
 
 def test_unknown_study() -> None:
-    with pytest.raises(InvalidRequest, match="unknown study 'papper'; packaged studies: demo, paper, paper-table4"):
+    with pytest.raises(InvalidRequest, match="unknown study 'papper'; packaged studies: demo, paper, paper-attack"):
         load_study("papper")
 
 
@@ -411,7 +411,17 @@ def test_packaged_studies() -> None:
         assert load_study(name).name == name
 
 
-@pytest.mark.parametrize(("name", "trials"), [("paper", 14_400), ("paper-table4", 12_576)])
+@pytest.mark.parametrize(
+    ("name", "trials"),
+    [
+        ("paper", 14_400),
+        ("paper-table4", 12_576),
+        ("paper-random-init", 900),
+        ("paper-attacks", 3_600),
+        ("paper-attack-sources", 2),
+        ("paper-figure2-small", 90),
+    ],
+)
 def test_the_paper_s_studies_have_the_paper_s_trials(name: str, trials: int) -> None:
     specs = packaged(name)
     assert len(specs) == len({spec.trial_id for spec in specs}) == trials
@@ -447,6 +457,25 @@ def test_the_paper_s_studies_share_trials() -> None:
     """What any study has run is never run again (promise 4)."""
     paper, table4 = ({spec.trial_id for spec in packaged(name)} for name in ("paper", "paper-table4"))
     assert table4 < paper
+    assert {spec.trial_id for spec in packaged("paper-figure2-small")} < paper
+    attacks = packaged("paper-attacks")
+    assert {spec.trial_id for spec in attacks if spec.source in ("natural", "l2_eps3")} < paper
+
+
+@pytest.mark.parametrize("name", ["paper", "paper-table4", "paper-random-init", "paper-attacks", "paper-figure2-small"])
+def test_the_paper_s_studies_are_run_as_released(name: str) -> None:
+    assert {spec.recipe for spec in packaged(name)} == {named_recipe("as-released")}
+
+
+def test_the_sources_of_section_7_are_made_by_a_study() -> None:
+    """A.10: one step of size 6 from zero, and N(0, 1) per pixel, both in the L2 ball of radius 3."""
+    pgd1, gaussian = (spec for spec in packaged("paper-attack-sources") if isinstance(spec, PretrainSpec))
+    assert (pgd1.threat.constraint, pgd1.threat.steps, pgd1.threat.step_size, pgd1.threat.start) == ("l2", 1, 6, "zero")
+    assert (gaussian.threat.constraint, gaussian.threat.epsilon) == ("gaussian", 3)
+    assert {spec.recipe.learning_rate for spec in (pgd1, gaussian)} == {0.1}
+    assert {spec.recipe.batch_size for spec in (pgd1, gaussian)} == {128}
+    made = {"pgd1_l2_eps3", "gaussian_l2_eps3"}
+    assert made < {spec.source for spec in packaged("paper-attacks") if isinstance(spec, FinetuneSpec)}
 
 
 def test_the_demo_is_as_large_as_promised() -> None:

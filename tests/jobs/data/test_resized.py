@@ -15,7 +15,7 @@ from jobs.data import resized as module
 from jobs.data.datasets import load_card, load_dataset
 from jobs.data.raw import FolderPart, RawPart
 from jobs.data.resized import resized
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import DamagedFile, InvalidRequest, StorageFailure
 from tests.jobs.data import made
 
 
@@ -198,6 +198,15 @@ def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTASWEEP_CACHE_GB", "much")
     with pytest.raises(InvalidRequest, match=r"\$DELTASWEEP_CACHE_GB is a number of gigabytes; it is 'much'"):
         resized(grey(), 32, "x")
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_images_that_fit_nowhere_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet at 224 pixels is 193 GB: held in memory without asking it would end the process."""
+    monkeypatch.setenv("DELTASWEEP_CACHE_GB", "0.000001")
+    monkeypatch.setattr("jobs.data.resized._free_memory", lambda: 1000)
+    with pytest.raises(StorageFailure, match=r"images of my-set are 0 GB, too many .* \$DELTASWEEP_CACHE_GB is its"):
+        resized(grey(), 32, "my-set-0123456789abcdef-train")
 
 
 @pytest.mark.usefixtures("on_disk")

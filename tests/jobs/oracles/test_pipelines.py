@@ -29,7 +29,7 @@ def indices(trial: Finetuning) -> list[Tensor]:
     return [trial.subset[batch] for batch in trial.batches]
 
 
-@pytest.mark.parametrize("size", [32])
+@pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("normalization", ["source", "target"])
 def test_grey_images(normalization: str, size: int, weights: SourceWeights) -> None:
     """Resize and Grayscale(3) for training and test."""
