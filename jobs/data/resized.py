@@ -55,8 +55,8 @@ def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArra
         if math.prod(shape) > _free_memory() / 2:
             raise StorageFailure(
                 f"the resized images of {key.rsplit('-', 2)[0]} are {math.prod(shape) / 1e9:,.0f} GB, too many to be "
-                f"held in memory, and {_directory()} cannot keep them: {error}. Give it the room: ${LIMIT_VARIABLE} is its "
-                "limit in GB, $DELTASWEEP_HOME where it lies"
+                f"held in memory, and {_directory()} cannot keep them: {error}. Give it the room: ${LIMIT_VARIABLE} "
+                "is its limit in GB, $DELTASWEEP_HOME where it lies"
             ) from error
         warnings.warn(f"resized images are held in memory, since {_directory()} cannot be used: {error}", stacklevel=2)
         return np.concatenate(list(_chunks(part, image_size)))
