@@ -199,6 +199,8 @@ def test_columns_that_no_query_needs_are_not_read(root, monkeypatch):
     assert [set(columns) for columns in asked] == [{"source", "test_accuracy", "epoch", "epochs"}]
     assert analysis.query(root, "SELECT 1 AS a").to_pylist() == [{"a": 1}]
     assert len(asked) == 1
+    assert analysis.query(root, "SELECT count(epoch) AS n FROM Pretrain").to_pylist() == [{"n": 0}]
+    assert len(asked) == 3
 
 
 def test_queries_load_no_plotting_and_no_torch(root):
