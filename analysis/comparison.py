@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 
 
 def against_paper(data: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell of Table 7 that the results have, per origin and recipe.
+    """One row a cell of Table 7 that the results have, per origin, recipe and numerics.
 
     Columns: ``mean``, ``low``, ``high`` (t interval of the mean over seeds, percent), ``n``, ``printed`` (percent),
     ``difference`` (percentage points, own minus printed), ``covered`` (None without an interval). The interval does not
@@ -29,14 +29,14 @@ def against_paper(data: pd.DataFrame) -> pd.DataFrame:
     table = both.assign(low=both["mean"] - half, high=both["mean"] + half, difference=both["mean"] - both["printed"])
     inside = (table["low"] <= table["printed"]) & (table["printed"] <= table["high"])
     table["covered"] = inside.astype(object).where(table["low"].notna(), None)
-    order = ["origin", "recipe", "images_used", "dataset", "source"]
+    order = ["origin", "recipe", "numerics", "images_used", "dataset", "source"]
     return table.sort_values(order, ignore_index=True)
 
 
 def comparison_table(data: pd.DataFrame) -> Table:
     """``against_paper`` ready to be written."""
     found = against_paper(data)
-    varying = [name for name in ("origin", "recipe") if found[name].nunique() > 1]
+    varying = [name for name in ("origin", "recipe", "numerics") if found[name].nunique() > 1]
     rows = tuple(_row(row, varying) for row in found.to_dict("records"))
     return Table(
         name="table7-comparison",
@@ -54,7 +54,7 @@ def comparison_table(data: pd.DataFrame) -> Table:
             "covered",
         ),
         rows=rows,
-        numbers=frozenset({"images", "own (%)", "95 % interval", "n", "paper (%)", "difference"}),
+        numbers=frozenset({"numerics", "images", "own (%)", "95 % interval", "n", "paper (%)", "difference"}),
         notes=(summary(found),),
     )
 

@@ -111,9 +111,10 @@ def main_lengths(table: pd.DataFrame, cell: Sequence[str], count: str) -> pd.Dat
 
     Args:
         table: any rows with the columns ``cell``, ``epochs`` and ``count``.
-        count: the column that says how many trials a row stands for.
+        count: the column that says how many trials a row stands for. Of several rows, such as one an epoch, the
+            largest counts: trials are no more frequent for being evaluated more often.
     """
-    sizes = table.groupby([*cell, "epochs"])[[count]].sum().reset_index()
+    sizes = table.groupby([*cell, "epochs"])[[count]].max().reset_index()
     most = sizes.sort_values([count, "epochs"], kind="stable").drop_duplicates(list(cell), keep="last")
     return table.merge(most[[*cell, "epochs"]], on=[*cell, "epochs"], how="inner")
 

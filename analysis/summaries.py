@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from analysis.comparisons import Comparison, comparisons, declared_in
 from analysis.evaluations import open_results
-from analysis.frames import COLUMNS, Choice, at_epoch, frame, where
-from analysis.pairing import pair
+from analysis.frames import COLUMNS, Choice, at_epoch, frame, main_lengths, where
+from analysis.pairing import CELL, pair
 from analysis.statistics.aggregate import (
     Estimate,
     interquartile_mean,
@@ -23,7 +23,7 @@ from jobs.results import read_trials
 SUMMARY = pa.schema(
     [
         *((name, pa.string()) for name in ("source", "baseline", "origin", "recipe")),
-        *((name, pa.int64()) for name in ("blocks", "images", "n_datasets", "n_pairs")),
+        *((name, pa.int64()) for name in ("numerics", "blocks", "images", "n_datasets", "n_pairs")),
         *(
             pa.field(name, pa.float64(), metadata={"unit": "percentage points"})
             for name in ("iqm_delta", "iqm_low", "iqm_high")
@@ -47,7 +47,7 @@ def aggregate(
     """Interquartile mean and probability of improvement over datasets, at the last epoch (columns of ``SUMMARY``).
 
     Intervals (95 %) are from a paired bootstrap within each dataset. A dataset with fewer than two pairs takes no part;
-    ``n_datasets`` counts those that do.
+    ``n_datasets`` counts those that do. Of trials of several lengths those count that most pairs of their cell have.
 
     Args:
         seed: of the bootstrap.
@@ -66,11 +66,14 @@ def aggregate(
 
 
 def _rows(last: pd.DataFrame, one: Comparison, seed: int) -> list[dict[str, object]]:
-    pairs = pair(last[last["source"] == one.source], last[last["source"] == one.baseline]).pairs
+    found = pair(last[last["source"] == one.source], last[last["source"] == one.baseline])
+    lengths = main_lengths(found.counts, [*_KEYS, "dataset"], "n_pairs")
+    pairs = found.pairs.merge(lengths[list(CELL)], on=list(CELL), how="inner")
     rows = []
     for key, group in pairs.groupby(_KEYS, sort=True):
-        found = {str(name): values.to_numpy(np.float64) for name, values in group.groupby("dataset")["difference"]}
-        strata = {name: values for name, values in found.items() if len(values) > 1}
+        by_dataset = group.groupby("dataset")["difference"]
+        arrays = {str(name): values.to_numpy(np.float64) for name, values in by_dataset}
+        strata = {name: values for name, values in arrays.items() if len(values) > 1}
         if strata:
             identity = dict(zip(_KEYS, key, strict=True))
             rows.append({**one._asdict(), **identity, **_estimates(strata, seed)})

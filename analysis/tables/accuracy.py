@@ -12,7 +12,8 @@ from jobs.specs import ALL
 BLOCKS = 3
 """Table 7 fine-tunes three blocks; a source trained from random initialisation (blocks -1) stands beside."""
 
-_CELL = ["origin", "recipe", "dataset", "images"]
+_VARIANT = ["origin", "recipe", "numerics"]
+_CELL = [*_VARIANT, "dataset", "images"]
 
 
 @cache
@@ -44,8 +45,8 @@ def table7(data: pd.DataFrame) -> Table:
     columns = {name: f"{name} (all blocks)" if _only_all(found, name) else name for name in names}
     cells = found.sort_values("blocks").drop_duplicates([*_CELL, "source"], keep="last")
     wide = cells.pivot(index=[*_CELL, "images_used"], columns="source", values="mean")
-    wide = wide.reset_index().sort_values(["origin", "recipe", "images_used", "dataset"], ignore_index=True)
-    varying = [name for name in ("origin", "recipe") if wide[name].nunique() > 1]
+    wide = wide.reset_index().sort_values([*_VARIANT, "images_used", "dataset"], ignore_index=True)
+    varying = [name for name in _VARIANT if wide[name].nunique() > 1]
     fixed = [*varying, "dataset", "images"]
     rows = tuple(
         (*(_text(row[name]) for name in fixed), *(_percent(row[name]) for name in names))
@@ -57,7 +58,7 @@ def table7(data: pd.DataFrame) -> Table:
         title=f"Mean test accuracy (%) after fine-tuning {_blocks(data)} blocks",
         columns=(*fixed, *columns.values()),
         rows=rows,
-        numbers=frozenset({"images", *columns.values()}),
+        numbers=frozenset({"numerics", "images", *columns.values()}),
         best=frozenset((int(str(index)), name) for index, name in best),
         notes=(_counted(found),),
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import analysis
 from analysis.statistics.aggregate import interquartile_mean, probability_of_improvement, stratified_bootstrap
 
 STRATA = {"a": np.array([1.0, 2.0, 3.0, 100.0]), "b": np.array([-50.0, 2.0, 2.0, 3.0])}
@@ -38,3 +39,17 @@ def test_coverage_of_the_interquartile_mean():
         for _ in range(250)
     ]
     assert np.mean([one.low <= 2 <= one.high for one in found]) == pytest.approx(0.94, abs=0.045)
+
+
+def test_trials_of_two_lengths_are_not_pooled(build):
+    """The same seeds run again are not further pairs: the length that most pairs have counts, as in the curves."""
+    short, long = build.arms([50.0, 51.0, 52.0], [51.0, 52.0, 53.0]), build.arms([60.0, 61.0], [90.0, 91.0], epochs=1)
+    long = [[{**row, "epoch": 100, "epochs": 100, "trial_id": f"{row['trial_id'][:-2]}ff"} for row in t] for t in long]
+    (row,) = analysis.aggregate(build.root([*short, *long])).to_pylist()
+    assert (row["n_pairs"], row["iqm_delta"]) == (3, 1.0)
+
+
+def test_numerics_tell_rows_apart(build):
+    trials = [*build.arms([50.0, 52.0], [60.0, 62.0]), *build.arms([70.0, 72.0], [75.0, 77.0], numerics=2)]
+    found = analysis.aggregate(build.root(trials)).to_pylist()
+    assert [(row["numerics"], row["iqm_delta"]) for row in found] == [(1, 10.0), (2, 5.0)]

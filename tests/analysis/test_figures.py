@@ -133,6 +133,15 @@ def test_the_most_frequent_length_of_a_cell_is_shown(build):
     assert "most frequent length" in made.notes[0]
 
 
+def test_the_most_frequent_length_is_counted_in_trials_not_in_evaluations(build):
+    short = [build.trial(s, i, {1: v, 30: v + 1}) for s, v in (("natural", 10.0), ("l2", 20.0)) for i in range(3)]
+    often = dict.fromkeys((1, 21, 41, 61, 81, 100), 70.0)
+    long = [build.trial(source, i, often) for source in ("natural", "l2") for i in range(2)]
+    for panel in figure("3", frame(build.table([*short, *long]))).panels:
+        assert set(panel.points["x"]) == {1, 30}
+        assert set(panel.points["n"]) == {3}
+
+
 def test_wide_intervals_of_few_trials_do_not_rule_the_axis(build):
     few = frame(build.table(build.arms([50.0, 60.0], [55.0, 80.0])))
     low, high = y_limits(figure("2", few).panels[1])

@@ -56,6 +56,14 @@ def test_table7_has_means_and_the_best_in_bold(build):
     assert made.best == {(0, "robust"), (1, "random_init (all blocks)")}
 
 
+def test_table7_keeps_numerics_apart(build):
+    trials = [*build.arms([50.0, 52.0], [60.0, 62.0]), *build.arms([70.0, 72.0], [80.0, 82.0], numerics=2)]
+    made = table7(frame(build.table(trials)))
+    assert made.columns == ("numerics", "dataset", "images", "natural", "robust")
+    assert made.rows == (("1", "digits", "100", "51.00", "61.00"), ("2", "digits", "100", "71.00", "81.00"))
+    assert made.notes == ("Means of 2 seeds a cell, last epoch.",)
+
+
 def test_tables_5_and_6_tell_what_is_known(build):
     data = frame(build.table([build.trial("linf_eps4", 0, 50.0), build.trial("stranger", 0, 50.0, dataset="unheard")]))
     assert table5(data).rows[0] == ("linf_eps4", "resnet50", "imagenet", "linf", "4/255", "62.42")
