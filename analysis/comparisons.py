@@ -106,7 +106,9 @@ def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch
 def comparisons(data: pd.DataFrame, asked: str | None, known: Declared) -> list[Comparison]:
     """All sources against the baselines: that asked for, else those of the contrasts, else the natural source.
 
-    Where two sources are each other's baseline by contrasts, only the declared direction is kept.
+    Own and imported trials never pair, so each origin has baselines of its own; one that has none is compared with
+    those of the others, which counts its trials as unpaired. Where two sources are each other's baseline by contrasts,
+    only the declared direction is kept.
 
     Raises:
         InvalidRequest: for an unknown baseline, or when none follows from the data.
@@ -115,9 +117,26 @@ def comparisons(data: pd.DataFrame, asked: str | None, known: Declared) -> list[
     if asked is not None:
         return _against(sources, [_known_baseline(asked, sources)])
     directed = {(contrast.source, contrast.baseline) for contrast in known.contrasts}
-    bases = sorted({contrast.baseline for contrast in known.contrasts} & set(sources))
-    pairs = _against(sources, bases or [_natural(data, sources)])
-    return [pair for pair in pairs if (pair.baseline, pair.source) not in directed or pair in directed]
+    declared = {contrast.baseline for contrast in known.contrasts}
+    origins = [rows for _, rows in data.groupby("origin")]
+    bases = [_baselines(rows, declared) for rows in origins]
+    everywhere = sorted(set().union(*bases))
+    if not everywhere:
+        raise InvalidRequest(_no_baseline(data, sources))
+    pairs = {
+        pair
+        for rows, found in zip(origins, bases, strict=True)
+        for pair in _against(sorted(set(rows["source"])), found or everywhere)
+    }
+    ordered = sorted(pairs, key=lambda pair: (pair.baseline, pair.source))
+    return [pair for pair in ordered if (pair.baseline, pair.source) not in directed or pair in directed]
+
+
+def _baselines(rows: pd.DataFrame, declared: set[str]) -> list[str]:
+    """Of one origin: the declared baselines that it has, else its only natural source; maybe none."""
+    found = sorted(declared & set(rows["source"]))
+    natural = natural_sources(rows)
+    return found or (natural if len(natural) == 1 else [])
 
 
 def natural_sources(data: pd.DataFrame) -> list[str]:
@@ -138,12 +157,10 @@ def _known_baseline(asked: str, sources: Sequence[str]) -> str:
     return asked
 
 
-def _natural(data: pd.DataFrame, sources: Sequence[str]) -> str:
+def _no_baseline(data: pd.DataFrame, sources: Sequence[str]) -> str:
     natural = natural_sources(data)
-    if len(natural) != 1:
-        found = "none is" if not natural else f"{len(natural)} are ({', '.join(natural)})"
-        raise InvalidRequest(
-            f"without --baseline it is the study's contrasts' or the only source with constraint none; {found}. "
-            f"Name one with --baseline, of: {', '.join(sources)}"
-        )
-    return natural[0]
+    found = "none is" if not natural else f"{len(natural)} are ({', '.join(natural)})"
+    return (
+        f"without --baseline it is the study's contrasts' or the only source with constraint none; {found}. "
+        f"Name one with --baseline, of: {', '.join(sources)}"
+    )

@@ -174,6 +174,34 @@ def test_no_obvious_baseline(build):
         analysis.deltas(alone)
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_every_origin_has_a_baseline_of_its_own(build, declared):
+    """The demo's sources beside the paper's: neither has a trial of the other's natural source."""
+    own = [*build.arms(NATURAL, ROBUST)]
+    paper = [
+        build.trial(source, i, value, origin="imported", recipe="imported", constraint=constraint)
+        for source, constraint, arm in (("natural_in50", "none", NATURAL), ("l2_in50", "l2", ROBUST))
+        for i, value in enumerate(arm)
+    ]
+    root = build.root([*own, *paper])
+    if declared:
+        declare(root, CONTRAST)
+    assert [(row["source"], row["baseline"], row["origin"], row["n_pairs"]) for row in rows(analysis.deltas(root))] == [
+        ("l2_in50", "natural_in50", "imported", 5),
+        ("robust", "natural", "run", 5),
+    ]
+
+
+def test_an_origin_without_a_baseline_is_not_lost(build):
+    alone = [build.trial("l2_in50", i, 50.0, origin="imported", recipe="imported") for i in range(3)]
+    found = rows(analysis.deltas(build.root([*build.arms(NATURAL, ROBUST), *alone])))
+    assert [(row["source"], row["n_pairs"], row["n_unpaired"]) for row in found] == [
+        ("l2_in50", 0, 3),
+        ("l2_in50", 0, 5),
+        ("robust", 5, 0),
+    ]
+
+
 def test_a_damaged_file_is_named(build):
     root = build.root(build.arms(NATURAL, ROBUST))
     damaged = next(root.glob("trials/finetune/*/*.parquet"))
