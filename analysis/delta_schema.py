@@ -16,7 +16,9 @@ DELTAS = pa.schema(
         pa.field("blocks", _INT),
         pa.field("images", _INT),
         pa.field("epoch", _INT),
+        pa.field("epochs", _INT),
         pa.field("recipe", _TEXT),
+        pa.field("numerics", _INT),
         pa.field("origin", _TEXT),
         pa.field("n_pairs", _INT),
         pa.field("n_unpaired", _INT),
@@ -31,7 +33,10 @@ DELTAS = pa.schema(
     ],
     metadata={"deltasweep_table": "deltas"},
 )
-"""The columns of ``deltas`` (design, section 5)."""
+"""The columns of ``deltas`` (design, section 5): no two rows agree in all of those before ``n_pairs``.
+
+``epochs`` is the length of the trials, ``numerics`` 0 for imported ones.
+"""
 
 
 def is_deltas(schema: pa.Schema) -> bool:

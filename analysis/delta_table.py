@@ -88,7 +88,7 @@ def delta_cells(
     method: Method = "paired-t",
     whole: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The deltas of the chosen comparisons, as ``deltas``, with ``epochs``, ``numerics`` and ``images_used``.
+    """The deltas of the chosen comparisons, as ``deltas``, with ``images_used``.
 
     ``family`` says, for the cells that are corrected together, which and how many they are; ``declared`` is true for
     those of a study's contrasts.
@@ -160,7 +160,7 @@ def _at_numbered_epochs(data: pd.DataFrame, chosen: list[Comparison], family: pd
 
 def as_table(cells: pd.DataFrame) -> pa.Table:
     """The public columns, in the reading order of the design."""
-    order = ["source", "baseline", "origin", "recipe", "dataset", "blocks", "images_used", "epoch", "epochs"]
+    order = ["source", "baseline", "origin", "recipe", "dataset", "blocks", "images_used", "epoch", "epochs", "numerics"]
     ordered = cells.sort_values(order, kind="stable")
     return pa.Table.from_pandas(ordered[DELTAS.names], schema=DELTAS, preserve_index=False)
 

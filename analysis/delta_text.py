@@ -8,7 +8,7 @@ from analysis.delta_schema import notes
 from analysis.grid import grid
 from analysis.words import counted
 
-_IDENTITY = ("source", "baseline", "dataset", "blocks", "images", "epoch", "recipe", "origin")
+_IDENTITY = ("source", "baseline", "dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin")
 _EMPTY = "-"
 
 
@@ -19,7 +19,10 @@ def deltas_text(table: pa.Table, width: int = 120) -> str:
     """
     rows = [row for row in table.to_pylist() if row["n_pairs"] > 0]
     varying = [name for name in _IDENTITY if len({row[name] for row in rows}) > 1]
-    fixed = [f"{name} {_identity(name, rows[0][name])}" for name in _IDENTITY if rows and name not in varying]
+    if all(row["epoch"] == row["epochs"] for row in rows):
+        varying = [name for name in varying if name != "epochs"]
+    named = [name for name in _IDENTITY if name not in ("epochs", "numerics", *varying)]
+    fixed = [f"{name} {_identity(name, rows[0][name])}" for name in named if rows]
     columns = {name: [_identity(name, row[name]) for row in rows] for name in varying}
     columns["pairs"] = [_pairs(row) for row in rows]
     columns["delta"] = [_signed(row["mean_delta"]) for row in rows]

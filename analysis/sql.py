@@ -31,7 +31,7 @@ _TRIALS = "CREATE VIEW trials AS SELECT * FROM evaluations WHERE epoch = epochs"
 
 
 def query(root: str | Path, sql: str) -> pa.Table:
-    """The answer of one SELECT over the views ``evaluations``, ``trials``, ``failures``.
+    """The answer of one SELECT over the views ``evaluations``, ``trials``, ``failures`` and ``pretrain``.
 
     ``evaluations`` has one row per fine-tuning trial and evaluated epoch, ``trials`` the last epoch of each,
     ``failures`` one row per failed attempt; every other kind of trial has a view of its name. Only the columns that the
@@ -116,6 +116,11 @@ def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None
     if len(statements) != 1:
         raise InvalidRequest(f"a query is exactly one SELECT statement; given are {len(statements)}: {sql!r}")
     kind = statements[0].type
+    if kind == StatementType.MULTI:
+        raise InvalidRequest(
+            "a PIVOT whose columns follow from the data is several statements, of which a query has one; name the "
+            "columns: PIVOT trials ON source IN ('natural', 'l2_eps3') USING avg(test_accuracy) GROUP BY dataset"
+        )
     if kind != StatementType.SELECT:
         raise InvalidRequest(
             f"a query only reads: one SELECT statement; given is {kind.name}. Results are changed by no query; "

@@ -139,6 +139,23 @@ def test_epochs(build):
         analysis.deltas(root, epoch=7)
 
 
+def test_no_two_rows_have_the_same_keys(build):
+    """Two lengths were both looked at after epoch 1, and one recipe was run with two numerics."""
+    trials = [
+        build.trial(source, i, {1: accuracy + i, length: 90.0 + i}, numerics=numerics)
+        for source, accuracy in (("natural", 50.0), ("robust", 52.0))
+        for i in range(2)
+        for length in (2, 3)
+        for numerics in (1, 2)
+    ]
+    table = analysis.deltas(build.root(trials), epoch=1)
+    keys = table.column_names[: table.column_names.index("n_pairs")]
+    assert sorted((row["epochs"], row["numerics"]) for row in rows(table)) == [(2, 1), (2, 2), (3, 1), (3, 2)]
+    assert len({tuple(row[name] for name in keys) for row in rows(table)}) == 4
+    header = next(line for line in analysis.formats.text(table, "table").splitlines() if "pairs" in line).split()
+    assert header[:3] == ["epochs", "numerics", "pairs"]
+
+
 def test_choices_narrow_the_question(build):
     trials = [rows for blocks in (1, 3) for rows in build.arms(NATURAL, ROBUST, blocks=blocks)]
     root = build.root(trials)

@@ -210,3 +210,12 @@ def test_queries_load_no_plotting_and_no_torch(root):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_pivot_names_its_columns(build):
+    root = build.root(build.arms([50.0, 52.0], [60.0, 64.0]))
+    pivot = "PIVOT trials ON source {} USING avg(test_accuracy) GROUP BY dataset"
+    with pytest.raises(InvalidRequest, match="name the columns: PIVOT"):
+        analysis.query(root, pivot.format(""))
+    found = analysis.query(root, pivot.format("IN ('natural', 'robust')")).to_pylist()
+    assert found == [{"dataset": "digits", "natural": 51.0, "robust": 62.0}]
