@@ -160,7 +160,18 @@ def _at_numbered_epochs(data: pd.DataFrame, chosen: list[Comparison], family: pd
 
 def as_table(cells: pd.DataFrame) -> pa.Table:
     """The public columns, in the reading order of the design."""
-    order = ["source", "baseline", "origin", "recipe", "dataset", "blocks", "images_used", "epoch", "epochs", "numerics"]
+    order = [
+        "source",
+        "baseline",
+        "origin",
+        "recipe",
+        "dataset",
+        "blocks",
+        "images_used",
+        "epoch",
+        "epochs",
+        "numerics",
+    ]
     ordered = cells.sort_values(order, kind="stable")
     return pa.Table.from_pandas(ordered[DELTAS.names], schema=DELTAS, preserve_index=False)
 

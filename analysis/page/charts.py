@@ -79,8 +79,7 @@ def _band(base: alt.Chart, low: str, high: str, opacity: float) -> alt.Chart:
 
 def _dash(field: str, names: Sequence[str]) -> alt.StrokeDash:
     dashes = [_DASHES[index % len(_DASHES)] for index in range(len(names))]
-    # colour and shape are the legend's: dashes would be drawn round its small symbols, and blur them
-    return alt.StrokeDash(f"{field}:N", legend=None, scale=alt.Scale(domain=list(names), range=dashes))
+    return alt.StrokeDash(f"{field}:N", scale=alt.Scale(domain=list(names), range=dashes))
 
 
 def _marks(base: alt.Chart, datasets: Sequence[str]) -> alt.Chart:

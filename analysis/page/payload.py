@@ -34,7 +34,7 @@ def payload(data: pd.DataFrame, chosen: Sequence[Comparison]) -> dict[str, Any]:
 
     Args:
         data: evaluations (``with_variant``), not empty.
-        chosen: the default comparisons; none when there is nothing to compare.
+        chosen: the default comparisons; none where no baseline follows from the data.
     """
     return {
         "deltas": _columns(_deltas(data, chosen)),
@@ -44,10 +44,9 @@ def payload(data: pd.DataFrame, chosen: Sequence[Comparison]) -> dict[str, Any]:
 
 def _deltas(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
     """Mean and half widths of intervals by epoch; ``band_last`` is simultaneous over the last epochs' curve."""
-    if not chosen:
+    pairs = shown_pairs(data, chosen)
+    if not pairs:
         return pd.DataFrame()
-    names = sorted(set(data["source"]))
-    pairs = list(chosen) if too_many(data) else [Comparison(left, right) for left, right in combinations(names, 2)]
     nothing = Declared(())
     every = delta_cells(data, pairs, nothing, "all")
     last = delta_cells(data, pairs, nothing, "last")
@@ -69,6 +68,12 @@ def _deltas(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
             "band_last": table["band_last"].round(3),
         }
     )
+
+
+def shown_pairs(data: pd.DataFrame, chosen: Sequence[Comparison]) -> list[Comparison]:
+    """All pairs of sources, which need no baseline; the default comparisons where all would be too many."""
+    names = sorted(set(data["source"]))
+    return list(chosen) if too_many(data) else [Comparison(left, right) for left, right in combinations(names, 2)]
 
 
 def _accuracy(data: pd.DataFrame) -> pd.DataFrame:

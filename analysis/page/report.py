@@ -21,7 +21,7 @@ from analysis.frames import frame
 from analysis.page import html, sections
 from analysis.page.charts import charts
 from analysis.page.directory import report_directory, written_into
-from analysis.page.payload import payload, too_many, with_variant
+from analysis.page.payload import payload, shown_pairs, too_many, with_variant
 from analysis.page.progress import progress
 from analysis.tables.accuracy import BLOCKS, table7
 from analysis.tables.catalogue import table5, table6
@@ -33,6 +33,11 @@ from jobs.specs import ALL
 
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """The version that altair writes for."""
+
+_NO_BASELINE = (
+    "No headline: no study declared a contrast, and it does not follow which of {} is the baseline. The curves compare "
+    "any two of them; `deltasweep deltas --baseline NAME` tells all deltas of one."
+)
 
 
 class Content(NamedTuple):
@@ -124,7 +129,7 @@ def _sections(
     return {
         "Headline deltas": _headlines(content),
         "What was run": sections.what_was_run(trials, [progress(one, finished) for one in content.studies]),
-        "Curves": sections.curves(_choices(content), bool(content.comparisons)),
+        "Curves": sections.curves(_choices(content), bool(shown_pairs(content.data, content.comparisons))),
         "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
         "Tables": "".join(sections.paper_table(table) for table in tables),
         "Failures": sections.failures(content.failures),
@@ -134,7 +139,9 @@ def _sections(
 
 def _headlines(content: Content) -> str:
     if not content.comparisons:
-        return html.paragraph(content.why_no_deltas or "Deltas need trials of two sources; these are of one.")
+        if not shown_pairs(content.data, []):
+            return html.paragraph(content.why_no_deltas or "Deltas need trials of two sources; these are of one.")
+        return html.paragraph(_NO_BASELINE.format(", ".join(sorted(set(content.data["source"])))))
     cells = delta_cells(content.data, content.comparisons, content.contrasts, epoch=None)
     variants = content.data[["origin", "recipe", "numerics", "variant"]].drop_duplicates()
     return sections.headlines(cells.merge(variants, how="left"), _blocks(content.data))
@@ -145,11 +152,11 @@ def _choices(content: Content) -> str:
     data = content.data
     sources = sorted(set(data["source"]))
     first, blocks, epoch = _first_shown(content)
-    bases = sorted({one.baseline for one in content.comparisons}) if too_many(data) else sources
+    bases = sorted({one.baseline for one in content.comparisons}) if too_many(data) else []
     variants = sorted(set(data["variant"]), reverse=True)
     made = [
         html.choice("source", "Source", [(name, name) for name in sources], first.source),
-        html.choice("baseline", "Baseline", [(name, name) for name in bases], first.baseline),
+        html.choice("baseline", "Baseline", [(name, name) for name in bases or sources], first.baseline),
         html.choice("blocks", "Fine-tuned blocks", _numbers(data["blocks"]), str(blocks)),
         html.choice(
             "dataset", "Dataset", [("all", "all"), *((name, name) for name in sorted(set(data["dataset"])))], "all"

@@ -315,6 +315,22 @@ def test_one_source_alone_shows_its_accuracy(browser, build):
     made.context.close()
 
 
+def test_without_an_obvious_baseline_the_curves_still_compare(browser, build):
+    trials = [
+        build.trial(source, seed, 50.0 + gain + seed, constraint="none")
+        for source, gain in (("one", 0.0), ("other", 5.0))
+        for seed in range(3)
+    ]
+    made = Opened(browser, analysis.report(build.root(trials)))
+    said = made.page.inner_text("main")
+    assert "it does not follow which of one, other is the baseline" in said
+    assert "only accuracies can be shown" not in said
+    made.choose("source", "other")
+    made.choose("baseline", "one")
+    assert [row[5] for row in made.rows("delta-images")] == ["+5.00"]
+    made.context.close()
+
+
 @pytest.mark.slow
 def test_the_papers_study_fits_in_3_megabytes(browser, tmp_path, monkeypatch):
     """How fast it opens is measured by ``benchmarks/page.py``."""
