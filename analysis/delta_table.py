@@ -67,7 +67,9 @@ def deltas(
     evaluations = read_trials(store, "finetune", [*COLUMNS, *_LOSSES])
     whole = frame(evaluations)
     if whole.empty:
-        raise InvalidRequest(f"{store.uri} holds no finished trial yet; `deltasweep launch` or `resume` makes some")
+        raise InvalidRequest(
+            f"{store.uri} holds no finished fine-tuning trial yet; `deltasweep launch` or `resume` makes some"
+        )
     contrasts = declared_in(store, study)
     asked = whole if study is None else of_study(whole, store, study)
     data = where(asked, dataset=dataset, blocks=blocks, images=images, origin=origin)

@@ -1,9 +1,13 @@
 """Columns of text, aligned for a terminal."""
 
 import io
+import re
 
 UNLIMITED = 10_000
 """Characters a line where nobody said how wide: output into a file or pipe is never cut."""
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal would obey: an error that a trial raised may hold anything."""
 
 
 def grid(columns: dict[str, list[str]], right: set[str], width: int = UNLIMITED, title: str | None = None) -> str:
@@ -18,7 +22,7 @@ def grid(columns: dict[str, list[str]], right: set[str], width: int = UNLIMITED,
     for name in columns:
         made.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
     for row in zip(*columns.values(), strict=True):
-        made.add_row(*(Text(value) for value in row))
+        made.add_row(*(Text(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value)) for value in row))
     buffer = io.StringIO()
     Console(file=buffer, width=width, color_system=None, legacy_windows=False).print(made)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n") + "\n"

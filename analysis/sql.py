@@ -47,8 +47,10 @@ def query(root: str | Path, sql: str) -> pa.Table:
     with _answering(sql, {name: schema(kind).empty_table() for kind, name in names.items()} | failures) as connection:
         _require_distinct_names(connection.sql(sql).columns)
         needed = _columns(connection, sql)
-        # the plan does not say whose columns they are; a view that the text does not name is not asked
-        names = {kind: name for kind, name in names.items() if kind == "finetune" or name in sql.lower()}
+        # the plan does not say whose columns they are; a view that the text does not name is not asked, unless the
+        # text puts a name together: query_table('pre' || 'train')
+        named = sql.lower()
+        names = {kind: name for kind, name in names.items() if kind == "finetune" or name in named or "query" in named}
         for kind, name in names.items():
             connection.register(name, _read(store, kind, needed))
         if not _columns(connection, sql) <= needed:

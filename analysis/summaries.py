@@ -58,7 +58,9 @@ def aggregate(
     store = open_results(root)
     data = where(frame(read_trials(store, "finetune", list(COLUMNS))), dataset=dataset, blocks=blocks)
     if data.empty:
-        raise InvalidRequest(f"{store.uri} holds no finished trial yet; `deltasweep launch` or `resume` makes some")
+        raise InvalidRequest(
+            f"{store.uri} holds no finished fine-tuning trial yet; `deltasweep launch` or `resume` makes some"
+        )
     chosen = comparisons(data, baseline, declared_in(store))
     last = at_epoch(data, "last")
     rows = [row for one in chosen for row in _rows(last, one, seed)]

@@ -115,8 +115,9 @@ def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str]
 
 
 def _empty(content: Content) -> dict[str, str]:
+    others = len(all_done(content.store))
     return {
-        "Results": sections.nothing_yet(content.store.uri, content.failures.num_rows),
+        "Results": sections.nothing_yet(content.store.uri, content.failures.num_rows, others),
         "Failures": sections.failures(content.failures),
     }
 

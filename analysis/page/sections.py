@@ -26,10 +26,13 @@ _BANDS = (
 )
 
 
-def nothing_yet(uri: str, failures: int) -> str:
-    """What the page of an empty root says."""
+def nothing_yet(uri: str, failures: int, others: int) -> str:
+    """What the page of a root without fine-tuning says; ``others`` counts finished trials of other kinds."""
+    what = "No fine-tuning trial" if others else "No trial"
+    made = f" {counted(others, 'trial')} of other kinds: `deltasweep query` has a view of each." if others else ""
     failed = f" {counted(failures, 'failed attempt')}: see below." if failures else ""
-    return f"""<div class="kind"><p><strong>No trial has finished here yet.</strong>{html.escape(failed)}</p>
+    said = html.escape(made + failed)
+    return f"""<div class="kind"><p><strong>{what} has finished here yet.</strong>{said}</p>
 <p>As soon as one has, this page shows accuracy and delta curves, the figures and tables of the paper, and where every
 number comes from.</p>
 <p>To run trials: <code>deltasweep launch STUDY --results {html.escape(uri)}</code>. To go on with a launch that

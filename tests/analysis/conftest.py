@@ -74,6 +74,16 @@ class Build:
             commit(LocalStore(directory), "finetune", rows)
         return directory
 
+    def pretrained(self, name: str = "root") -> Path:
+        """A results root with one finished trial of the kind pretrain, of two epochs."""
+        nothing = {"string": "x", "int64": 1, "double": 1.0}
+        fields = {field.name: None if field.nullable else nothing[str(field.type)] for field in schema("pretrain")}
+        shared = {**fields, "trial_id": "pretrain-fmnist-small-l2-s0-0123456789abcdef", "epochs": 2}
+        directory = self.folder / name
+        directory.mkdir(exist_ok=True)
+        commit(LocalStore(directory), "pretrain", [{**shared, "epoch": epoch} for epoch in (1, 2)])
+        return directory
+
 
 @pytest.fixture(scope="session")
 def builder() -> type[Build]:

@@ -176,7 +176,7 @@ def test_wrong_requests(build):
         analysis.deltas(root, study="other")
     with pytest.raises(InvalidRequest, match="between 0 and 1"):
         analysis.deltas(root, confidence=95)
-    with pytest.raises(InvalidRequest, match="holds no finished trial yet"):
+    with pytest.raises(InvalidRequest, match="holds no finished fine-tuning trial yet"):
         analysis.deltas(build.root([], "empty"))
     with pytest.raises(InvalidRequest, match=r"must exist; .*nowhere does not"):
         analysis.deltas(root / "nowhere")

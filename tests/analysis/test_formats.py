@@ -75,6 +75,14 @@ def test_markup_is_text():
     assert "[bold]x[/bold]" in text(pa.table({"a": ["[bold]x[/bold]"]}), "table")
 
 
+def test_text_cannot_steer_the_terminal():
+    shown = text(pa.table({"error": ["\x1b[31mred\r\x07 and\nmore"]}), "table")
+    assert "\x1b" not in shown
+    assert "\r" not in shown
+    assert "[31mred" in shown
+    assert "more" in shown.splitlines()[-1]
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_all_formats_show_nothing(form):
     assert text(TABLE.slice(0, 0), form)

@@ -110,3 +110,9 @@ def test_an_out_below_nothing_is_made(build):
 def test_without_out_it_lies_in_the_root(build):
     root = build.root([])
     assert analysis.report(root) == root / "report" / "index.html"
+
+
+def test_a_root_that_only_made_sources_says_so(build):
+    page = analysis.report(build.pretrained()).read_text(encoding="utf-8")
+    assert "No fine-tuning trial has finished here yet." in page
+    assert "1 trial of other kinds" in page

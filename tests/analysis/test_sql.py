@@ -219,3 +219,11 @@ def test_a_pivot_names_its_columns(build):
         analysis.query(root, pivot.format(""))
     found = analysis.query(root, pivot.format("IN ('natural', 'robust')")).to_pylist()
     assert found == [{"dataset": "digits", "natural": 51.0, "robust": 62.0}]
+
+
+@pytest.mark.parametrize(
+    "view", ["pretrain", '"PreTrain"', "query_table('pre' || 'train')", "query('FROM pre' || 'train')"]
+)
+def test_a_view_is_read_however_it_is_named(build, view):
+    found = analysis.query(build.pretrained(), f"SELECT trial_id, epoch FROM {view} ORDER BY epoch")
+    assert found["epoch"].to_pylist() == [1, 2]
