@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
+from numpy.typing import NDArray
 
 from analysis.cells import FEW_PAIRS
 from analysis.figures.model import Figure, Panel
 from analysis.figures.paper import INTERVALS
 from analysis.figures.style import DASHES, Look, looks
+from analysis.statistics.paired_t import Floats
 
 _PANEL_INCHES = (4.6, 3.5)
 _RC: Any = {
@@ -115,10 +118,18 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, look: Look, dash: tuple[float, ..
     for suffix, alpha in (("_simultaneous", 0.10), ("", 0.22)):
         low, high = curve[f"low{suffix}"].to_numpy(), curve[f"high{suffix}"].to_numpy()
         ax.fill_between(x, low, high, color=look.colour, alpha=alpha, linewidth=0)
+        alone = _alone(low)
+        ax.vlines(x[alone], low[alone], high[alone], color=look.colour, alpha=2.5 * alpha, linewidth=3)
     line = ax.plot(x, curve["mean"], color=look.colour, marker=look.marker, markersize=4.5, linewidth=1.4)[0]
     line.set_dashes(dash) if dash else line.set_linestyle("-")
     if hollow:
         line.set_markerfacecolor("white")
+
+
+def _alone(bounds: Floats) -> NDArray[np.bool_]:
+    """The points with an interval whose neighbours on the curve have none: an area between bounds shows nothing."""
+    known = np.concatenate([[False], ~np.isnan(bounds), [False]])
+    return np.asarray(known[1:-1] & ~known[:-2] & ~known[2:])
 
 
 def _image_axis(ax: Axes, points: pd.DataFrame) -> None:

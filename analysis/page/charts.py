@@ -72,8 +72,11 @@ def _base(axis: alt.X, datasets: Sequence[str], title: str, zero: bool) -> alt.C
     )
 
 
-def _band(base: alt.Chart, low: str, high: str, opacity: float) -> alt.Chart:
-    made: alt.Chart = base.mark_area(opacity=opacity).encode(y=alt.Y(f"{low}:Q"), y2=alt.Y2(f"{high}:Q"))
+def _band(base: alt.Chart, low: str, high: str, opacity: float) -> alt.LayerChart:
+    """The area between two bounds, and a bar where it shows nothing: at a point whose neighbours have no bounds."""
+    bounded = base.encode(y=alt.Y(f"{low}:Q"), y2=alt.Y2(f"{high}:Q"))
+    bars = bounded.mark_rule(opacity=2.5 * opacity, strokeWidth=3).transform_filter("datum.alone")
+    made: alt.LayerChart = alt.layer(bounded.mark_area(opacity=opacity), bars)
     return made
 
 
@@ -104,7 +107,7 @@ def _marks(base: alt.Chart, datasets: Sequence[str]) -> alt.Chart:
     return made
 
 
-def _finished(*layers: alt.Chart) -> dict[str, Any]:
+def _finished(*layers: alt.Chart | alt.LayerChart) -> dict[str, Any]:
     chart = (
         alt.layer(*layers)
         .properties(width="container", height=_HEIGHT)

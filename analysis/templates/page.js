@@ -59,7 +59,17 @@ function accuracies(chosen, x, keep) {
   return sorted(rows);
 }
 
-const sorted = rows => rows.sort((a, b) => a.dataset.localeCompare(b.dataset) || a.role.localeCompare(b.role) || a.x - b.x);
+const sorted = rows => alone(rows.sort((a, b) => a.dataset.localeCompare(b.dataset) || a.role.localeCompare(b.role) || a.x - b.x));
+
+// A point whose neighbours on its curve have no interval: an area between bounds shows nothing of its own.
+function alone(rows) {
+  const curves = {}, known = row => row !== undefined && row.low !== null;
+  for (const row of rows) (curves[`${row.dataset} ${row.arm} ${row.variant}`] ??= []).push(row);
+  for (const curve of Object.values(curves)) {
+    curve.forEach((row, at) => { row.alone = known(row) && !known(curve[at - 1]) && !known(curve[at + 1]); });
+  }
+  return rows;
+}
 
 function points(chosen) {
   const ofSize = row => String(row.images) === chosen.images;

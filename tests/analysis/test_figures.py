@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from scipy import stats
 
 from analysis.figures.model import POINTS
@@ -147,6 +148,21 @@ def test_wide_intervals_of_few_trials_do_not_rule_the_axis(build):
     low, high = y_limits(figure("2", few).panels[1])
     assert -2 < low < 0
     assert 12.5 < high < 15
+
+
+def test_an_interval_is_drawn_where_its_neighbours_have_none(build):
+    """One size alone, and one between single pairs: an area between the bounds would have no width."""
+    seeds = {100: 1, 200: 5, 400: 1, 800: 5, 1600: 5}
+    trials = [
+        rows
+        for images, n in seeds.items()
+        for rows in build.arms(np.arange(n) + 50.0, np.arange(n) * 1.5 + 55.0, images=images)
+    ]
+    axes = draw(figure("2", frame(build.table(trials)))).axes[1]
+    bars = [path.vertices for one in axes.collections if isinstance(one, LineCollection) for path in one.get_paths()]
+    assert [bar[0, 0] for bar in bars] == [200, 200]
+    interval = stats.ttest_1samp(np.arange(5) * 0.5 + 5, 0).confidence_interval(0.95)
+    assert bars[1][:, 1] == pytest.approx([interval.low, interval.high])
 
 
 def test_files_are_the_same_every_time(data, tmp_path):

@@ -177,6 +177,18 @@ def test_every_chart_has_a_legend_of_its_datasets(opened, chart):
     assert drawn == ["digits", "mnist"]
 
 
+def test_one_size_alone_shows_its_interval(browser, build):
+    made = Opened(browser, analysis.report(build.root(build.arms([50.0, 51.0, 52.0], [55.0, 57.0, 58.0]))))
+    for chart in ("delta-images", "accuracy-images", "delta-epoch", "accuracy-epoch"):
+        heights = made.page.locator(f"#plot-{chart} .mark-rule.role-mark line[stroke-width='3']").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect().height)"
+        )
+        assert heights
+        assert min(heights) > 10
+    assert made.said == []
+    made.context.close()
+
+
 def test_turning_a_comparison_round_turns_the_sign(opened):
     before = [row[5] for row in opened.rows("delta-images")]
     opened.choose("source", "natural")
