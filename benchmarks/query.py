@@ -1,32 +1,41 @@
-"""How long `deltasweep query` takes: a compacted root of 14,400 trials x 15 rows, and 100 times as many rows.
+"""How long `deltasweep query` takes: 14,400 trials x 15 rows, and how that grows to 100 times as many.
 
-    python benchmarks/query.py [--trials 14400] [--scales 1 10 100]
+    python -m benchmarks.query [--trials 14400] [--scales 1 10 100] [--repeats 5]
 
-Synthetic rows. The first part is the whole of `analysis.query` on a results root with one file a trial, compacted
-(the start of Python aside). The second is DuckDB over one Parquet file that grows: it shows that the time of a query
-grows no faster than its rows.
+The whole of `analysis.query` on compacted roots of synthetic rows, the start of Python aside. The compacted
+file is written in parts, so that the largest fits into memory, and the trials' own files are empty: a query lists
+them and reads none that the index covers. 100 times 14,400 trials take 1 GB of disk, 1.4 million files and 4 GB of
+memory; `SELECT *` of one trial decodes every column of every row and is left out there.
 """
 
 import argparse
+import hashlib
+import os
+import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 import analysis
-from analysis.sql import select
-from jobs.results import LocalStore, compact, read_trials, schema
-from jobs.results.layout import trial_key
-from jobs.results.parquet import encode
+from benchmarks.rows import Row, at_most, beside, report
+from jobs.results import read_trials, schema
+from jobs.results.index import Entry, render
+from jobs.results.layout import CURRENT, compact_key, trial_key
 
 ROWS = 15
-REPEATS = 5
+WITHIN = 0.3
+"""Seconds that an answer may take over 14,400 trials x 15 rows."""
+WIDE = frozenset({"one trial"})
+MOST_OF_WIDE = 10
+"""Times the trials: all columns of more rows than that do not fit beside others' work."""
 QUERIES = {
     "count": "SELECT count(*) FROM evaluations",
     "means": """SELECT source, dataset, images, avg(test_accuracy) AS mean, stddev(test_accuracy) AS sd, count(*) AS n
@@ -93,70 +102,102 @@ def _constant(field: pa.Field, constants: dict[str, str], rows: int) -> pa.Array
     return pa.array(np.ones(rows), field.type)
 
 
-def seconds(work: Callable[[], object]) -> Iterator[float]:
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        yield time.perf_counter() - start
+def make_root(directory: Path, count: int, scale: int) -> None:
+    """A root of ``scale`` times ``count`` trials, all of them compacted."""
+    key = compact_key("benchmark", "finetune")
+    path = directory / key
+    path.parent.mkdir(parents=True)
+    with pq.ParquetWriter(path, schema("finetune"), compression="zstd", write_page_checksum=True) as writer:
+        for part in range(scale):
+            table = trials(count, part * count)
+            writer.write_table(table, row_group_size=122_880)
+            _touch(directory, table["trial_id"].unique().to_pylist())
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    entry = Entry(key, sha256, count * ROWS * scale, count * scale)
+    (directory / CURRENT).write_bytes(render({"finetune": entry}))
 
 
-def told(work: Callable[[], object]) -> str:
-    times = sorted(seconds(work))
-    return f"{times[len(times) // 2]:8.3f} s  (best {times[0]:.3f})"
+def _touch(directory: Path, ids: list[str]) -> None:
+    for trial_id in ids:
+        path = directory / trial_key("finetune", trial_id)
+        try:
+            path.touch()
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
 
 
-def make_root(directory: Path, count: int) -> None:
-    """A root with one file a trial, compacted. Not durable: a benchmark need not survive a power cut."""
-    table = trials(count)
-    for index in range(count):
-        rows = table.slice(index * ROWS, ROWS)
-        target = directory / trial_key("finetune", rows["trial_id"][0].as_py())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(encode(rows))
-    compact(LocalStore(directory), "finetune")
+def measure(roots: dict[int, Path], repeats: int) -> dict[str, dict[int, list[float]]]:
+    """Seconds of each query by scale. The scales take turns, so that a busy machine slows all of them."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for name, sql in QUERIES.items():
+        kept = {scale: root for scale, root in roots.items() if name not in WIDE or scale <= MOST_OF_WIDE}
+        works = {scale: partial(analysis.query, root, sql) for scale, root in kept.items()}
+        found[name] = turns(works, repeats)
+        plain = turns({1: works[1], 0: partial(_plain_text, roots[1], sql)}, repeats)
+        found[f"{name}, text as dictionaries"], found[f"{name}, as plain columns"] = {1: plain[1]}, {1: plain[0]}
+        for scale, times in found[name].items():
+            what = f"{name}, {scale} x the rows"
+            print(
+                f"  {what:30}{sorted(times)[len(times) // 2]:8.3f} s  (best {min(times):.3f}, worst {max(times):.3f})"
+            )
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"  memory so far {most:.1f} GiB, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    return found
 
 
-def whole_root(count: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        make_root(Path(folder), count)
-        print(f"results root of {count:,} trials x {ROWS} rows, made in {time.perf_counter() - start:.0f} s; query:")
-        for name, sql in QUERIES.items():
-            print(f"  {name:10}{told(lambda sql=sql: analysis.query(folder, sql))}{_plain_text(folder, sql)}")
+def turns(works: dict[int, Callable[[], object]], repeats: int) -> dict[int, list[float]]:
+    """Seconds of each work, one after the other, again and again; a first time is not counted."""
+    times: dict[int, list[float]] = {key: [] for key in works}
+    for _ in range(repeats + 1):
+        for key, work in works.items():
+            start = time.perf_counter()
+            work()
+            times[key].append(time.perf_counter() - start)
+    return {key: taken[1:] for key, taken in times.items()}
 
 
-def _plain_text(folder: str, sql: str) -> str:
+def _plain_text(root: Path, sql: str) -> None:
     """The same query with text read as plain columns, not as dictionaries: what that idea saves."""
 
     def plain(*given: object, **_: object) -> pa.Table:
         return read_trials(*given)
 
     with patch("analysis.sql.read_trials", plain):
-        return f"   text as plain columns: {told(lambda: analysis.query(folder, sql))}"
+        analysis.query(root, sql)
 
 
-def growing_file(count: int, scale: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "evaluations.parquet"
-        with pq.ParquetWriter(path, schema("finetune"), compression="zstd") as writer:
-            for part in range(scale):
-                writer.write_table(trials(count, part * count))
-        print(
-            f"one Parquet file of {count * ROWS * scale:,} rows ({path.stat().st_size / 1e6:.0f} MB); DuckDB over it:"
-        )
-        views = {"evaluations": ds.dataset(path)}
-        for name, sql in QUERIES.items():
-            print(f"  {name:10}{told(lambda sql=sql: select(sql, views))}")
+def rows(count: int, found: dict[str, dict[int, list[float]]]) -> list[Row]:
+    """Answers within 0.3 s, text as dictionaries beside plain text, and growth against that of the rows."""
+    made = []
+    for name in QUERIES:
+        once = found[name][1]
+        made.append(at_most(f"query {name}: seconds, {count:,} trials x {ROWS} rows", once, WITHIN))
+        both = zip(found[f"{name}, text as dictionaries"][1], found[f"{name}, as plain columns"][1], strict=True)
+        made.append(beside(f"query {name}: text as dictionaries / plain", [one / other for one, other in both]))
+        for scale, times in found[name].items():
+            if scale > 1:
+                growth = [many / one / scale for many, one in zip(times, once, strict=True)]
+                made.append(at_most(f"query {name}: {scale} x the rows: growth of time / of rows", growth, 1))
+    return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=14_400)
-    parser.add_argument("--scales", type=int, nargs="*", default=[1, 10, 100])
+    parser.add_argument("--scales", type=int, nargs="+", default=[1, 10, 100], help="1 among them")
+    parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
-    whole_root(given.trials)
-    for scale in given.scales:
-        growing_file(given.trials, scale)
+    scales = sorted({1, *given.scales})
+    with ExitStack() as kept:
+        roots = {scale: Path(kept.enter_context(tempfile.TemporaryDirectory())) for scale in scales}
+        for scale, root in roots.items():
+            start = time.perf_counter()
+            make_root(root, given.trials, scale)
+            amount = given.trials * scale
+            print(f"{amount:,} trials, {amount * ROWS:,} rows, made in {time.perf_counter() - start:.0f} s", flush=True)
+        report(rows(given.trials, measure(roots, given.repeats)))
 
 
 if __name__ == "__main__":
