@@ -14,7 +14,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -147,7 +147,7 @@ def measure(roots: dict[int, Path], repeats: int) -> dict[str, dict[int, list[fl
     return found
 
 
-def turns(works: dict[int, Callable[[], object]], repeats: int) -> dict[int, list[float]]:
+def turns(works: Mapping[int, Callable[[], object]], repeats: int) -> dict[int, list[float]]:
     """Seconds of each work, one after the other, again and again; a first time is not counted."""
     times: dict[int, list[float]] = {key: [] for key in works}
     for _ in range(repeats + 1):

@@ -34,7 +34,7 @@ def charts(datasets: Sequence[str], sizes: Sequence[int]) -> dict[str, dict[str,
 def _delta(axis: alt.X, datasets: Sequence[str], bands: Sequence[str]) -> dict[str, Any]:
     base = _base(axis, datasets, "delta (percentage points)", zero=True)
     zero = alt.Chart(alt.InlineData([{"zero": 0}])).mark_rule(color="#333333").encode(y=alt.Y("zero:Q"))
-    shades = [_band(base, f"low{band}", f"high{band}", 0.12 if band else 0.25) for band in bands]
+    shades = [layer for band in bands for layer in _band(base, f"low{band}", f"high{band}", 0.12 if band else 0.25)]
     line = base.mark_line(strokeWidth=2).encode(strokeDash=_dash("dataset", datasets))
     return _finished(zero, *shades, line, _marks(base, datasets))
 
@@ -46,7 +46,7 @@ def _accuracy(axis: alt.X, datasets: Sequence[str]) -> dict[str, Any]:
             "role:N", legend=None, scale=alt.Scale(domain=["source", "baseline"], range=[[1, 0], [5, 4]])
         ),
     )
-    return _finished(_band(base, "low", "high", 0.2), line, _marks(base, datasets))
+    return _finished(*_band(base, "low", "high", 0.2), line, _marks(base, datasets))
 
 
 def _images(sizes: Sequence[int]) -> alt.X:
@@ -72,12 +72,11 @@ def _base(axis: alt.X, datasets: Sequence[str], title: str, zero: bool) -> alt.C
     )
 
 
-def _band(base: alt.Chart, low: str, high: str, opacity: float) -> alt.LayerChart:
+def _band(base: alt.Chart, low: str, high: str, opacity: float) -> list[alt.Chart]:
     """The area between two bounds, and a bar where it shows nothing: at a point whose neighbours have no bounds."""
     bounded = base.encode(y=alt.Y(f"{low}:Q"), y2=alt.Y2(f"{high}:Q"))
     bars = bounded.mark_rule(opacity=2.5 * opacity, strokeWidth=3).transform_filter("datum.alone")
-    made: alt.LayerChart = alt.layer(bounded.mark_area(opacity=opacity), bars)
-    return made
+    return [bounded.mark_area(opacity=opacity), bars]
 
 
 def _dash(field: str, names: Sequence[str]) -> alt.StrokeDash:
@@ -107,7 +106,7 @@ def _marks(base: alt.Chart, datasets: Sequence[str]) -> alt.Chart:
     return made
 
 
-def _finished(*layers: alt.Chart | alt.LayerChart) -> dict[str, Any]:
+def _finished(*layers: alt.Chart) -> dict[str, Any]:
     chart = (
         alt.layer(*layers)
         .properties(width="container", height=_HEIGHT)
