@@ -27,7 +27,11 @@ def progress(record: StudyRecord, finished: Collection[str]) -> Progress:
     """
     study = study_of(record)
     planned = {spec.trial_id for spec in expand(study)}
-    contrasts = tuple(f"{one.source} minus {one.baseline}, blocks {_listed(one.blocks)}" for one in record.contrasts)
+    contrasts = tuple(
+        f"{one.source} minus {one.baseline}, blocks {_listed(one.blocks)}, "
+        + ("last epoch" if one.epoch == "last" else f"epoch {one.epoch}")
+        for one in record.contrasts
+    )
     return Progress(
         record.name, record.digest, study.description, len(planned), len(planned & set(finished)), contrasts
     )

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import imports
 from jobs.results import LocalStore, commit, schema
-from jobs.specs import Recipe, recipe_digest
+from jobs.specs import FinetuneSpec, Recipe, recipe_digest
 
 PAPER = Path(__file__).parents[3] / "shared" / "paper"
 """Beside the checkout, never inside it: the authors' trials do not belong to this project."""
@@ -49,6 +49,9 @@ class Build:
         keys = ("source", "dataset", "blocks", "images", "seed", "epochs", "recipe", "numerics", "origin")
         words = "-".join(str(shared[key]) for key in keys)
         shared.setdefault("trial_id", None)
+        if shared["trial_id"] is None and shared["evaluate_every"] is not None:  # a trial that a study can plan
+            keys = ("source", "dataset", "blocks", "images", "seed", "epochs", "evaluate_every")
+            shared["trial_id"] = FinetuneSpec(recipe=Recipe(), **{key: shared[key] for key in keys}).trial_id
         if shared["trial_id"] is None:
             shared["trial_id"] = f"finetune-{source}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
         return [{**shared, "epoch": epoch, "test_accuracy": value} for epoch, value in by_epoch.items()]
