@@ -32,6 +32,7 @@ from jobs.weights import source_weights
 from orchestrator import tuning
 from orchestrator.budget import Budget
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
+from orchestrator.names import require_same_names
 from orchestrator.outcomes import Outcome, State
 from orchestrator.phases import Phase, phases_of
 from orchestrator.plan import trial_flops
@@ -101,6 +102,7 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
 
 def _launch(study: Study, store: Store, console: Console, options: Options) -> Summary:
     specs = {spec.trial_id: spec for spec in expand(study)}
+    require_same_names(study, store)
     finished = all_done(store) & specs.keys()
     blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - finished
     pending = [trial for trial in _in_running_order(specs) if trial not in finished | blocked][: options.max_trials]

@@ -11,6 +11,7 @@ from jobs.records import Attempt
 from jobs.results import Store, done, next_attempt, record_study, require_writable
 from jobs.specs import AnySpec
 from jobs.study import Study
+from orchestrator.names import require_same_names
 from orchestrator.phases import keeping_of
 
 
@@ -19,8 +20,10 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
 
     Raises:
         InvalidRequest: when the study has no such trial.
+        ResultsConflict: when a name of the study stands for something else in the root.
     """
     spec = _find(study, trial)
+    require_same_names(study, store)
     if spec.trial_id in done(store, spec.kind):
         console.print(f"{spec.trial_id} is done already")
         return

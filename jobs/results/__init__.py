@@ -7,7 +7,7 @@ from jobs.results.launches import Launch, read_launches, write_launch
 from jobs.results.local_store import LocalStore
 from jobs.results.opening import open_store, require_root, require_writable
 from jobs.results.parquet import Problem
-from jobs.results.pins import pin, require_pin
+from jobs.results.pins import pin, pinned, require_pin
 from jobs.results.reader import DamagedIndexWarning, all_done, done, read_trials, uncovered
 from jobs.results.schema import Role, comparable_columns, kinds, schema
 from jobs.results.store import Store
@@ -36,6 +36,7 @@ __all__ = [
     "next_attempt",
     "open_store",
     "pin",
+    "pinned",
     "quarantined",
     "read_failures",
     "read_launches",

@@ -40,16 +40,25 @@ def require_pin(store: Store, what: str, name: str, sha256: str) -> None:
         ResultsConflict: when the root knows another digest under the name.
         DamagedFile: when what it knows cannot be read.
     """
-    try:
-        pinned = read_pin(store, pin_key(what, name))
-    except FileNotFoundError:
-        return
-    if pinned != sha256:
+    known = pinned(store, what, name)
+    if known not in (None, sha256):
         raise ResultsConflict(
-            f"in {store.uri} the name {name!r} among the {what} stands for sha256 {pinned}, here it stands for "
+            f"in {store.uri} the name {name!r} among the {what} stands for sha256 {known}, here it stands for "
             f"{sha256}; results of both under one name could not be told apart. Use the first file again, or "
             "another results root"
         )
+
+
+def pinned(store: Store, what: str, name: str) -> str | None:
+    """The digest that ``name`` stands for in this root; None when no result has been made with it.
+
+    Raises:
+        DamagedFile: when the pin cannot be read.
+    """
+    try:
+        return read_pin(store, pin_key(what, name))
+    except FileNotFoundError:
+        return None
 
 
 def read_pin(store: Store, key: str) -> str:
