@@ -36,8 +36,16 @@ _PATIENCE = timedelta(hours=24)
 """The others wait while the first evaluates; one that dies is noticed at once, by its closed connections."""
 
 
+_NEWS_SECONDS = 5
+"""Its connections close a little before a process that dies can be asked what it died of."""
+
+
 class ReplicaFailure(RuntimeError):
-    """Another replica of a trial could not be started, with what it printed last."""
+    """Another replica of a trial ended with an error of its own, with what it printed last."""
+
+
+class ReplicaLost(OSError):
+    """Another replica of a trial was killed: its machine's fault and not the trial's."""
 
 
 class Part(NamedTuple):
@@ -56,6 +64,11 @@ class Replicas:
         self.rank = rank
         self.count = count
         self._group: Any = None
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has met the others."""
+        return self._group is not None
 
     @property
     def leading(self) -> bool:
@@ -137,7 +150,7 @@ def replicas_of(spec: PretrainSpec, device: torch.device) -> Iterator[Replicas]:
 
     Raises:
         InvalidRequest: when there are fewer GPUs than replicas.
-        ReplicaFailure: when one cannot be started.
+        ReplicaFailure, ReplicaLost, MemoryError: when another one ends before the first does.
     """
     first = Replicas(0, spec.recipe.replicas)
     if device.type == "cuda" and torch.cuda.device_count() < first.count:
@@ -151,6 +164,11 @@ def replicas_of(spec: PretrainSpec, device: torch.device) -> Iterator[Replicas]:
             _wait_for(others)
             first.join(Path(folder) / "meeting", device)
             yield first
+        except RuntimeError as error:  # what torch raises when a connection closes
+            reason = _reason(others) if first.joined else None
+            if reason is None:
+                raise
+            raise reason from error
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
@@ -180,7 +198,20 @@ class _Other:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C is for the first one, which tells the others
             )
+
+    def reason(self) -> Exception | None:
+        """Why it ended with an error; None when it did not."""
+        code = self.process.poll()
+        if not code:
+            return None
+        last = self.printed.read_text(encoding="utf-8", errors="replace")[-2000:]
+        if code < 0:
+            return ReplicaLost(f"another replica was killed by signal {-code}; it printed last:\n{last}")
+        if "OutOfMemoryError" in last or "can't allocate memory" in last:
+            return MemoryError(f"another replica had too little memory; it printed last:\n{last}")
+        return ReplicaFailure(f"another replica ended with {code}; it printed last:\n{last}")
 
     def end(self) -> None:
         """It leaves by itself when the first one does; one that hangs is killed."""
@@ -194,10 +225,21 @@ class _Other:
 def _wait_for(others: Iterable[_Other]) -> None:
     for other in others:
         while not other.ready.exists():
-            if other.process.poll() is not None:
-                last = other.printed.read_text(encoding="utf-8", errors="replace")[-2000:]
-                raise ReplicaFailure(f"a replica ended with {other.process.returncode} before it began:\n{last}")
+            if (reason := other.reason()) is not None:
+                raise reason
             time.sleep(0.05)
+
+
+def _reason(others: Iterable[_Other]) -> Exception | None:
+    """Why another replica ended, if one has; None when all are there: then the first one's error is its own."""
+    waiting = list(others)
+    until = time.monotonic() + _NEWS_SECONDS
+    while time.monotonic() < until:
+        for other in waiting:
+            if (reason := other.reason()) is not None:
+                return reason
+        time.sleep(0.05)
+    return None
 
 
 def _flatten(tensors: list[Tensor]) -> Tensor:

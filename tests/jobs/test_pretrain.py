@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +23,7 @@ from jobs.networks import Network
 from jobs.pretrain import PretrainEvaluation, Pretraining, adversarial_accuracy, build
 from jobs.records import Attempt
 from jobs.registry import SourceCard
-from jobs.replicas import ReplicaFailure, Replicas
+from jobs.replicas import ReplicaFailure, ReplicaLost, Replicas
 from jobs.results import open_store, read_trials, verify
 from jobs.results.layout import trained_weights_key
 from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, Sgd, ThreatModel
@@ -287,6 +290,31 @@ def test_a_replica_that_cannot_begin_is_named_with_what_it_said(
     monkeypatch.setattr("jobs.replicas._MODULE", "jobs.no_such_module")
     with pytest.raises(ReplicaFailure, match="no_such_module"):
         Pretraining(pretrain_spec(replicas=2), few_digits, CPU).advance()
+
+
+@pytest.mark.timeout(120)
+def test_a_replica_that_is_killed_is_the_machine_s_fault(
+    few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OSError, which a launch tries again without charging the trial; and the trial goes on from where it was."""
+    others: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def started(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        others.append(start(*arguments, **options))
+        return others[-1]
+
+    monkeypatch.setattr("jobs.replicas.subprocess.Popen", started)
+    trial = Pretraining(pretrain_spec(replicas=2), few_digits, CPU)
+
+    def kill() -> bool:
+        assert os.getpgid(others[0].pid) != os.getpgid(0), "Ctrl-C at a terminal is for the first one alone"
+        others[0].kill()
+        return False
+
+    with pytest.raises(ReplicaLost, match="killed by signal 9"):
+        trial.advance(kill)
+    assert not trial.done
 
 
 # --- crops ---
