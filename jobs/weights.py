@@ -16,7 +16,7 @@ from jobs import registry
 from jobs.canonical import digest
 from jobs.errors import DamagedFile, InvalidRequest, MissingData
 from jobs.results import Store, open_store
-from jobs.results.layout import trained_weights_key
+from jobs.results.layout import trained_weights_key, trial_key
 from jobs.source_files import read_card, weights_path
 
 _REMEDY = "fetch it again with --replace, or train it again"
@@ -71,6 +71,13 @@ def source_weights(store: Store, name: str) -> SourceWeights:
         key = trained_weights_key(card.pretrain_spec().trial_id)
         with suppress(FileNotFoundError):
             return _trained(store.uri, key)
+        if name not in registry.packaged_sources() and not weights_path(name).is_file():
+            made_by = card.pretrain_spec()
+            raise MissingData(
+                f"the weights of source {name!r} are not in {store.uri} ({key}): list it under `pretrain` in its study "
+                "and launch that. If it was made there and its weights were removed, remove the result, too "
+                f"({trial_key(made_by.kind, made_by.trial_id)}), and launch again to make it anew"
+            )
     return load_source(name)
 
 

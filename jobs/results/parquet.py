@@ -40,6 +40,8 @@ class Problem(StrEnum):
     """The compacted files, or what names them; they can be made again."""
     WITHOUT_FILE = "without-file"
     """In the compacted index, but the trial's own file is gone: the trial is not done, its rows are not read."""
+    WITHOUT_WEIGHTS = "without-weights"
+    """Of a trial that made a source: the source's weights are gone."""
     UNPLANNED = "unplanned"
     """A result that no planned trial asks for."""
     LEFTOVER_CHECKPOINT = "leftover-checkpoint"

@@ -16,8 +16,10 @@ from jobs.results.layout import (
     CURRENT,
     IMPORTED,
     imported_in_conflict,
+    trained_weights_key,
     trial_id_at,
     trial_id_of,
+    trial_key,
     trials_prefix,
 )
 from jobs.results.parquet import DamagedResult, Problem, decode_trial
@@ -33,6 +35,7 @@ _FOLDERS = (
     *("checkpoints", "conflicts", "datasets", "failures", "launches", "logs", "sources", "studies"),
 )
 _STALE_AFTER = timedelta(days=1)
+_MAKES_SOURCES = "pretrain"
 _PINNED = (("sources", "source", "weights_sha256"), ("datasets", "dataset", "dataset_sha256"))
 """Folder of the pins, column of the name, column of the digest."""
 
@@ -78,6 +81,7 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
     if planned is not None:
         findings += _unplanned(store, finished - set(planned))
     findings += [*_conflicts(store), *_records(store), *_checkpoints(store, finished), *_temporaries(store)]
+    findings += _weights(store)
     return sorted(set(findings), key=lambda finding: (finding.key, finding.problem))
 
 
@@ -268,6 +272,20 @@ def _checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
                 Problem.LEFTOVER_CHECKPOINT,
                 key,
                 f"{store.uri}/{key} belongs to a trial that is done; it may be removed",
+            )
+
+
+def _weights(store: Store) -> Iterator[Finding]:
+    """Sources that were made here must be here: fine-tuning reads them."""
+    there = set(_keys(store, "weights"))
+    for trial_id in sorted(_done(store, _MAKES_SOURCES)):
+        if (key := trained_weights_key(trial_id)) not in there:
+            result = trial_key(_MAKES_SOURCES, trial_id)
+            yield Finding(
+                Problem.WITHOUT_WEIGHTS,
+                result,
+                f"{store.uri}/{result} is the result of a source whose weights are gone ({key}): put them back, or "
+                "remove this file and launch again to make them anew",
             )
 
 
