@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from jobs import registry
 from jobs.errors import InvalidRequest
 from jobs.specs import ALL, NAME_PATTERN
@@ -78,6 +80,21 @@ def _own_cards(raw: dict[str, Any]) -> Found:
         if card.pretrain is not None and card.trained_on not in registry.datasets():
             known = ", ".join(registry.datasets())
             yield ("sources", name, "trained_on"), f"unknown dataset {card.trained_on!r}; known: {known}"
+        elif card.pretrain is not None:
+            yield from _normaliser(name, card)
+
+
+def _normaliser(name: str, card: registry.SourceCard) -> Found:
+    """A source is trained behind its dataset's normaliser, and has to stay behind it."""
+    for key, here, there in zip(
+        ("mean", "std"),
+        (card.mean, card.std),
+        registry.dataset(card.trained_on).channel_statistics(),
+        strict=True,
+    ):
+        if here != there:
+            said = f"{name} is trained with the {key} of {card.trained_on}, {list(there)}; it is {list(here)}"
+            yield ("sources", name, key), said
 
 
 def _trainable(raw: dict[str, Any]) -> Found:
@@ -91,10 +108,13 @@ def _trainable(raw: dict[str, Any]) -> Found:
             continue
         try:
             card.pretrain_spec()
-        except ValueError as error:
-            yield location, f"{name}: {error}"
         except InvalidRequest as error:
             yield location, str(error)
+        except ValidationError as error:
+            for mistake in error.errors():
+                where = ".".join(map(str, mistake["loc"]))
+                said = str(mistake["msg"]).removeprefix("Value error, ")
+                yield location, f"{name}: {f'{where}: ' if where else ''}{said[0].lower()}{said[1:]}"
 
 
 def _repeated(items: list[tuple[Location, Any]]) -> Found:

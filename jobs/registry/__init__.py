@@ -23,10 +23,18 @@ from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel
 
 T = TypeVar("T")
 
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A standard deviation of a channel, by which images are divided."""
+
 
 def _fraction(value: object) -> object:
     """Radii are written the way the papers write them: ``4/255``."""
-    return float(Fraction(value)) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(Fraction(value))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError("a radius is a number or a fraction, such as 0.5 or 4/255") from error
 
 
 Radius = Annotated[float, BeforeValidator(_fraction)]
@@ -102,7 +110,7 @@ class SourceCard(Card):
     epsilon: Radius
     attack_steps: int | None = None
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Deviation, Deviation, Deviation]
     licence: str = "not stated"
     expected: Expected | None = None
     pretrain: Pretraining | None = None
@@ -202,7 +210,7 @@ class DatasetCard(Card):
     labels: int
     colour: bool
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Deviation, ...]
     sha256: str | None = None
     folder: str | None = None
     format: DatasetFormat = DatasetFormat.IMAGE_FOLDER

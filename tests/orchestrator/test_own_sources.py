@@ -1,18 +1,22 @@
 """Studies that bring their own cards and make their sources first: files, plan, launch, resume."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from safetensors.torch import load
 
-from jobs.errors import InvalidRequest, MissingData
+from jobs.errors import InvalidRequest, MissingData, ResultsConflict
 from jobs.expansion import expand
-from jobs.results import Failure, FailureKind, all_done, open_store, read_trials, record_failure
-from jobs.results.layout import trained_weights_key
+from jobs.registry import packaged_datasets
+from jobs.results import Failure, FailureKind, Problem, all_done, open_store, read_trials, record_failure, verify
+from jobs.results.layout import trained_weights_key, trial_key
 from jobs.specs import FinetuneSpec, PretrainSpec
 from jobs.study import Study
 from orchestrator.launch import launch
+from orchestrator.names import require_same_names
 from orchestrator.phases import phases_of
 from orchestrator.plan import make_plan
 from orchestrator.prices import gpu
@@ -101,6 +105,11 @@ def test_how_a_source_is_made_is_part_of_its_id() -> None:
         ),
         ("[digits_natural, digits_l2]\n  res", "[natural]\n  res", "source 'natural' is not trained by DeltaSweep"),
         ("steps: 1,", "steps: 0,", "l2 and linf need steps of at least 1"),
+        ("steps: 1,", "steps: 1, step_scale: 9.0,", "digits_l2: step_scale: input should be less than 4"),
+        ("epsilon: 0.5", "epsilon: 4/0", "a radius is a number or a fraction, such as 0.5 or 4/255; it is '4/0'"),
+        ("epsilon: 0.5", "epsilon: four", "a radius is a number or a fraction, such as 0.5 or 4/255; it is 'four'"),
+        ("[0.305, 0.305, 0.305]", "[0.3, 0.3, 0.3]", "sources.digits_l2.mean: digits_l2 is trained with the mean of d"),
+        ("[0.3753, 0.3753, 0.3753]", "[0.3, 0.0, 0.3]", "sources.digits_l2.std[1]: input should be greater than 0"),
         ("epsilon: 0.5", "radius: 0.5", "sources.digits_l2.radius: unknown key"),
         ("steps: 1,", "stepps: 1,", "unknown key (did you mean 'steps'?); valid keys: seed, epochs, steps"),
         ("learning_rate: 0.02", "learning_rat: 0.02", "unknown key (did you mean 'learning_rate'?)"),
@@ -109,7 +118,9 @@ def test_how_a_source_is_made_is_part_of_its_id() -> None:
     ],
 )
 def test_mistakes_are_named_with_their_place(old: str, new: str, expected: str) -> None:
-    assert any(expected in line for line in mistakes((old, new))), mistakes((old, new))
+    found = mistakes((old, new))
+    assert any(expected in line for line in found), found
+    assert all(line.startswith("  line ") for line in found), "one line a mistake"
 
 
 def test_sources_of_one_study_have_phases_by_their_replicas() -> None:
@@ -157,6 +168,38 @@ def test_a_launch_makes_sources_and_fine_tunes_them(launched: Path) -> None:
     assert list(store.keys("checkpoints")) == []
 
 
+def test_one_name_stands_for_one_source_in_a_root(launched: Path) -> None:
+    """A trial's id has its source's name alone: results of the other source must not be taken for this study's."""
+    store = open_store(launched)
+    before = sorted(store.keys(""))
+    other = study(("epsilon: 0.5", "epsilon: 0.6"))
+    with pytest.raises(ResultsConflict, match=r"source 'digits_l2' that was made by pretrain-.*another name"):
+        launch(other, store, Console(quiet=True))
+    with pytest.raises(ResultsConflict, match="digits_l2"):
+        run_single(other, expand(other)[-1].trial_id, store, Console(quiet=True))
+    assert sorted(store.keys("")) == before, "nothing was made or recorded"
+    require_same_names(parse_study(other.resolved().replace("digits_l2", "digits_l2_eps06"), "renamed.yaml"), store)
+
+
+def test_a_source_without_results_may_be_made_another_way(tmp_path: Path) -> None:
+    """Its name is free as long as nothing was fine-tuned from it."""
+    store = open_store(tmp_path / "root")
+    make = next(spec for spec in expand(study()) if isinstance(spec, PretrainSpec))
+    run_single(study(), make.trial_id, store, Console(quiet=True))
+    require_same_names(study(("epochs: 1, steps: 0", "epochs: 2, steps: 0")), store)
+
+
+def test_one_name_stands_for_one_dataset_in_a_root(launched: Path) -> None:
+    card = packaged_datasets()["digits"].model_copy(update={"name": "mine", "sha256": "0" * 64})
+    store = open_store(launched)
+    own = study().model_copy(update={"datasets": {"mine": card}})
+    require_same_names(own, store)
+    store.create("datasets/mine.json", f'{{"name": "mine", "sha256": "{"1" * 64}"}}'.encode())
+    with pytest.raises(ResultsConflict, match="'mine' among the datasets"):
+        require_same_names(own, store)
+    store.delete("datasets/mine.json")
+
+
 def test_the_root_alone_knows_the_study(launched: Path) -> None:
     store = open_store(launched)
     assert planned_trials(store) == all_done(store)
@@ -174,6 +217,26 @@ def test_numbers_are_those_of_a_process_without_ray(launched: Path, tmp_path: Pa
     theirs = theirs[theirs["source"] == "digits_l2"]
     assert list(ours["test_loss"]) == list(theirs["test_loss"])
     assert set(ours["weights_sha256"]) == set(theirs["weights_sha256"])
+
+
+def test_a_source_whose_weights_were_removed_is_made_anew_as_the_message_says(launched: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(launched, root)
+    store = open_store(root)
+    make, finetune = (
+        next(spec for spec in expand(study()) if spec.trial_id.startswith(prefix))
+        for prefix in ("pretrain-digits-resnet35-w8-l2", "finetune-digits-digits_l2")
+    )
+    store.delete(trained_weights_key(make.trial_id))
+    store.delete(trial_key("finetune", finetune.trial_id))
+    result = trial_key("pretrain", make.trial_id)
+    assert [(f.key, f.problem) for f in verify(store) if not f.problem.harmless] == [(result, Problem.WITHOUT_WEIGHTS)]
+    with pytest.raises(MissingData, match=re.escape(f"remove the result, too ({result})")):
+        run_single(study(), finetune.trial_id, store, Console(quiet=True))
+    store.delete(result)
+    for spec in (make, finetune):
+        run_single(study(), spec.trial_id, store, Console(quiet=True))
+    assert [f for f in verify(store) if not f.problem.harmless] == []
 
 
 def test_a_trial_whose_source_was_not_made_says_so(tmp_path: Path) -> None:
