@@ -113,6 +113,9 @@ def _download(urls: Sequence[str], target: Path, expected: Expected, on_progress
     message = f"{target.name} could not be downloaded to {target.parent}:\n" + "\n".join(reasons)
     if wrong:
         raise DamagedFile(f"{message}\nNothing was kept. Name a mirror that has the original file")
+    if not expected.has_digest:  # what comes next could not be held against it
+        part.unlink(missing_ok=True)
+        raise MissingData(f"{message}\nCheck the network or name another mirror, and run it again from the start")
     raise MissingData(f"{message}\nCheck the network or name another mirror, and run it again: it goes on from there")
 
 

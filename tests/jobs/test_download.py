@@ -176,6 +176,14 @@ def test_without_a_digest_nothing_of_an_earlier_call_is_trusted(target: Path) ->
 # --- what fails: one error, and no target ---
 
 
+def test_without_a_digest_nothing_of_a_broken_download_is_kept(target: Path) -> None:
+    """It could not be gone on with, and nobody is told so."""
+    with mirror(files={"weights.bin": BODY}, cut_after=1000) as server:
+        with pytest.raises(MissingData, match="run it again from the start"):
+            get(target, f"{server.url}/weights.bin", sha256=None)
+    assert left_behind(target.parent) == []
+
+
 def test_not_found(target: Path) -> None:
     with mirror() as server, pytest.raises(MissingData, match=r"weights\.bin: HTTP 404 Not Found\nCheck the network"):
         get(target, f"{server.url}/weights.bin")
