@@ -6,6 +6,12 @@ from collections.abc import Callable
 from jobs.errors import InvalidRequest
 
 
+def require_amount(most: float) -> None:
+    """Raises InvalidRequest when this is no amount that a launch may cost, in US dollars."""
+    if not 0 < most < float("inf"):
+        raise InvalidRequest(f"--max-cost is US dollars above 0; it is {most}")
+
+
 class Budget:
     """Adds up what a cluster costs while a launch runs, and says when to stop."""
 
@@ -27,8 +33,7 @@ class Budget:
         Raises:
             InvalidRequest: when ``most`` is not above 0.
         """
-        if not 0 < most < float("inf"):
-            raise InvalidRequest(f"--max-cost is US dollars above 0; it is {most}")
+        require_amount(most)
         self.most = most
         self.spent = 0.0
         self._price = price

@@ -86,6 +86,7 @@ def plan(
     from jobs import registry
     from jobs.expansion import expand
     from jobs.results import all_done, open_store, quarantined, read_failures
+    from orchestrator.names import require_same_names
     from orchestrator.plan import describe, make_plan
     from orchestrator.study_files import load_study
 
@@ -93,6 +94,7 @@ def plan(
     finished, blocked = set[str](), set[str]()
     if results:
         store = open_store(results)
+        require_same_names(loaded, store)
         finished, blocked = all_done(store), quarantined(read_failures(store))
     with registry.using(loaded.cards):
         specs = expand(loaded)
@@ -350,11 +352,13 @@ def _launch(
 
 
 def _spending(max_cost: float | None, gpu: str, price: float | None) -> "Spending | None":
+    from orchestrator.budget import require_amount
     from orchestrator.launch import Spending
 
     known = prices.gpu(gpu, price)
     if max_cost is None:
         return None
+    require_amount(max_cost)
     return Spending(max_cost, known.on_demand)
 
 
