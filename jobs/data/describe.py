@@ -21,7 +21,7 @@ def describe(folder: Path, name: str) -> DatasetCard:
     of all pixels of the training images as they are, in [0, 1], to four digits.
 
     Raises:
-        InvalidRequest: when the name is none for a dataset.
+        InvalidRequest: when the name is none for a dataset, or a channel is the same everywhere.
         DamagedFile: when it is no image folder, or an image cannot be decoded.
     """
     if not re.fullmatch(NAME_PATTERN, name):
@@ -34,6 +34,11 @@ def describe(folder: Path, name: str) -> DatasetCard:
     train, test = (_Statistics.of(raw.train), _Statistics.of(raw.test))
     colour = train.colour or test.colour
     mean, std = train.mean_and_std()
+    if not all(std):
+        raise InvalidRequest(
+            f"a training set has different values in every channel, or nothing can be normalised by it; {folder}/train "
+            f"has the stds {list(std)}"
+        )
     return DatasetCard(
         name=name,
         train=len(raw.train.labels_N),

@@ -178,9 +178,9 @@ def test_without_a_digest_nothing_of_an_earlier_call_is_trusted(target: Path) ->
 
 def test_without_a_digest_nothing_of_a_broken_download_is_kept(target: Path) -> None:
     """It could not be gone on with, and nobody is told so."""
-    with mirror(files={"weights.bin": BODY}, cut_after=1000) as server:
-        with pytest.raises(MissingData, match="run it again from the start"):
-            get(target, f"{server.url}/weights.bin", sha256=None)
+    refused = pytest.raises(MissingData, match="run it again from the start")
+    with mirror(files={"weights.bin": BODY}, cut_after=1000) as server, refused:
+        get(target, f"{server.url}/weights.bin", sha256=None)
     assert left_behind(target.parent) == []
 
 

@@ -177,3 +177,11 @@ def test_a_study_s_card_that_cannot_be_is_named_with_its_line(deltasweep: Comman
     assert result.message.splitlines()[1:] == [
         "  line 6: datasets.insects: a folder is an absolute path, since trials run elsewhere; given: ant/bee"
     ]
+
+
+def test_a_folder_that_nothing_can_be_normalised_by_is_refused(deltasweep: Command) -> None:
+    white = made.plain_image(8, 8, 255)
+    made.write(deltasweep.folder / "white", {"train/a/0.png": white, "train/b/0.png": white, "test/a/0.png": white})
+    result = deltasweep("data", "describe", "white")
+    assert result.code == 2
+    assert "/train has the stds [0.0, 0.0, 0.0]" in result.message
