@@ -3,6 +3,7 @@
 A trial in progress is a ``Finetuning``.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,10 +15,10 @@ from jobs.batches import batch_indices, in_order, to_input
 from jobs.checks import require_possible
 from jobs.data.datasets import Dataset, load_dataset
 from jobs.data.subsets import draw_subset, subset_digest
-from jobs.evaluation import evaluate
+from jobs.evaluation import Tally, evaluate
 from jobs.numerics import memory_format
 from jobs.randomness import Purpose, generator
-from jobs.specs import FinetuneSpec
+from jobs.specs import ALL, FinetuneSpec
 from jobs.training import Pin, Training
 from jobs.transfer import calibrate, set_training_modes, transfer
 from jobs.weights import SourceWeights
@@ -62,15 +63,25 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
     def _batches_of(self, epoch: int) -> list[Tensor]:
         return batch_indices(len(self.subset), self.spec.recipe.batch_size, self.spec.seed, epoch)
 
+    @property
+    def cut(self) -> int | None:
+        """The number of frozen blocks before the head; None when not even the stem is frozen."""
+        return None if self.spec.blocks == ALL else len(self.network.blocks) - self.spec.blocks
+
     def _train_batch(self, indices: Tensor) -> None:
-        if self.spec.recipe.frozen_batchnorm == "calibrated" and self.position == (1, 0):
-            self._calibrate()
-        images = self.subset[indices]
-        x_NCHW = self._training_input(images)
-        labels_N = self.data.train.labels_N[images].to(self.device)
+        self.calibrate()
+        x_NCHW, labels_N = self.training_batch(indices)
         set_training_modes(self.network, self.spec)
+        self.learn(self.network(x_NCHW), labels_N)
+
+    def training_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The images N x 3 x H x W in [0, 1], augmented by the recipe, and the labels N of a batch of the subset."""
+        images = self.subset[indices]
+        return self._training_input(images), self.data.train.labels_N[images].to(self.device)
+
+    def learn(self, logits_NK: Tensor, labels_N: Tensor) -> None:
+        """One step of the optimiser, from the logits of a batch; counts them in the tally."""
         self.optimizer.zero_grad()
-        logits_NK = self.network(x_NCHW)
         loss = nn.functional.cross_entropy(logits_NK, labels_N)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -83,18 +94,31 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
             images_NCHW = augment(images_NCHW, draw(len(images), rng))
         return to_input(images_NCHW, self.device, memory_format(self.spec.recipe))
 
-    def _calibrate(self) -> None:
-        """Estimate the frozen statistics on the subset, not augmented, in its own order. Checkpoints hold them."""
+    def calibrate(self) -> None:
+        """Before the first batch, if the recipe says so: estimate the frozen statistics on the subset, not augmented,
+        in its own order. Checkpoints hold them.
+        """
+        if self.spec.recipe.frozen_batchnorm != "calibrated" or self.position != (1, 0):
+            return
         parts = torch.split(self.subset, self.spec.recipe.batch_size)
         images, form = self.data.train.images_NCHW, memory_format(self.spec.recipe)
         calibrate(self.network, self.spec.blocks, (to_input(images[part], self.device, form) for part in parts))
 
     def _evaluate_epoch(self) -> Evaluation | None:
-        if self.epoch not in self.spec.evaluated_epochs:
-            return None
+        return self.row(evaluate(self.network, self.test_batches())) if self.evaluates else None
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the test set is evaluated after this epoch."""
+        return self.epoch in self.spec.evaluated_epochs
+
+    def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The test set's images N x 3 x H x W and labels N, in order."""
         recipe = self.spec.recipe
-        batches = in_order(self.data.test, recipe.evaluation_batch_size, self.device, memory_format(recipe))
-        test = evaluate(self.network, batches)
+        return in_order(self.data.test, recipe.evaluation_batch_size, self.device, memory_format(recipe))
+
+    def row(self, test: Tally) -> Evaluation:
+        """The numbers after this epoch, given those on the test set; the seconds are filled in later."""
         return Evaluation(
             epoch=self.epoch,
             learning_rate=self.learning_rate,

@@ -87,13 +87,33 @@ class Network(nn.Module):
             x = module(x)
         return x
 
+    def between(self, activations_NCHW: Tensor, first: int, last: int) -> Tensor:
+        """The blocks from ``first`` up to, not including, ``last``: activations, N x C x H x W."""
+        x = activations_NCHW
+        for block in self.blocks[first:last]:
+            x = block(x)
+        return x
+
     def head(self, activations_NCHW: Tensor, cut: int) -> Tensor:
         """The blocks from ``cut`` on, pooling and the fully-connected layer: logits, N x K."""
-        x = activations_NCHW
-        for block in self.blocks[cut:]:
-            x = block(x)
+        x = self.between(activations_NCHW, cut, len(self.blocks))
         logits_NK: Tensor = self.resnet.fc(torch.flatten(self.resnet.avgpool(x), 1))
         return logits_NK
+
+    def same_trunk(self, other: "Network", cut: int) -> bool:
+        """Whether stem and first ``cut`` blocks hold the same tensors as another's, to the last bit."""
+        pairs = zip(self.trunk_modules(cut), other.trunk_modules(cut), strict=True)
+        return all(
+            torch.equal(a, b)
+            for mine, theirs in pairs
+            for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True)
+        )
+
+    def adopt_trunk(self, other: "Network", cut: int) -> None:
+        """Have another's stem and first ``cut`` blocks in place of one's own: from now on they are the same modules."""
+        names = {module: name for name, module in self.resnet.named_modules()}
+        for mine, theirs in zip(self.trunk_modules(cut), other.trunk_modules(cut), strict=True):
+            self.resnet.set_submodule(names[mine], theirs)
 
 
 def initialise(resnet: ResNet, generator: torch.Generator) -> None:

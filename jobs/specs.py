@@ -261,6 +261,11 @@ def recipe_digest(recipe: Sgd) -> str:
     return digest(recipe.model_dump(mode="json"))[:12]
 
 
+def apart_from_blocks(spec: FinetuneSpec) -> FinetuneSpec:
+    """What the trials of a bundle have in common: equal exactly when they differ only in ``blocks``."""
+    return spec.model_copy(update={"blocks": ALL})
+
+
 class Contrast(Spec):
     """A comparison that a study declares beforehand: ``source`` minus ``baseline``.
 

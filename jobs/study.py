@@ -1,6 +1,6 @@
 """A study: a grid of trials, a schedule, a recipe, contrasts and resources. What a study file may say."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
@@ -66,6 +66,10 @@ class Study(Section):
     sources: SourceCards = Field(default={}, description="own source models, as the registry describes them")
     datasets: DatasetCards = Field(default={}, description="own datasets, as the registry describes them")
     resources: Resources = Resources()
+    bundle: Literal["none", "blocks"] = Field(
+        default="none",
+        description="blocks: one actor trains all trials that differ only in their blocks; none: each its own",
+    )
     keep_weights: StrictBool = Field(default=False, description="keep each trial's trained weights in the results root")
     checkpoint_every: StrictInt = Field(default=10, ge=1, le=MOST, description="epochs between two checkpoints")
 

@@ -110,13 +110,10 @@ class Training(ABC, Generic[SpecT, EvaluationT]):
         with numerics(self.spec.recipe):
             while not self.done and not pause():
                 started = time.monotonic()
-                self.optimizer.param_groups[0]["lr"] = self.learning_rate
+                self.set_learning_rate()
                 self._train_batch(self.batches[self.batch])
-                self.batch += 1
-                if self.batch == len(self.batches):
-                    self._end_epoch(started)
-                else:
-                    self.seconds += time.monotonic() - started
+                row = self._evaluate_epoch() if self.ends_epoch else None
+                self.finish_batch(time.monotonic() - started, row)
 
     def tensors(self) -> dict[str, Tensor]:
         """What training changes: ``parameter/NAME`` of every trained parameter, ``buffer/NAME`` of every buffer of the
@@ -169,10 +166,27 @@ class Training(ABC, Generic[SpecT, EvaluationT]):
         """Make this batch (from 0) of this epoch (from 1) the next."""
         self.epoch, self.batch, self.batches = epoch, batch, self._batches_of(epoch)
 
-    def _end_epoch(self, started: float) -> None:
-        row = self._evaluate_epoch()
-        self.seconds += time.monotonic() - started
+    def set_learning_rate(self) -> None:
+        """Give the optimiser the learning rate of this epoch."""
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the next batch is the last of its epoch."""
+        return self.batch + 1 == len(self.batches)
+
+    def finish_batch(self, seconds: float, row: EvaluationT | None) -> None:
+        """Make the batch after the one just trained on the next.
+
+        Args:
+            seconds: spent on the batch, and on evaluating after it.
+            row: what was measured after it, if it ended an epoch to measure after.
+        """
+        ended = self.ends_epoch
+        self.seconds += seconds
+        self.batch += 1
         if row is not None:
             self.evaluations.append(row._replace(seconds=self.seconds))
-        self.tally = Tally()
-        self.go_to(self.epoch + 1, 0)
+        if ended:
+            self.tally = Tally()
+            self.go_to(self.epoch + 1, 0)

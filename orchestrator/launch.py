@@ -31,11 +31,12 @@ from jobs.training import Pin
 from jobs.weights import source_weights
 from orchestrator import tuning
 from orchestrator.budget import Budget
+from orchestrator.bundling import bundle_of, bundled
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.names import require_same_names
 from orchestrator.outcomes import Outcome, State
 from orchestrator.phases import Phase, phases_of
-from orchestrator.plan import trial_flops
+from orchestrator.plan import bundle_flops
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
 from orchestrator.stopping import raise_flag_for
@@ -105,7 +106,9 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
     require_same_names(study, store)
     finished = all_done(store) & specs.keys()
     blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - finished
-    pending = [trial for trial in _in_running_order(specs) if trial not in finished | blocked][: options.max_trials]
+    pending = [trial for trial in _in_running_order(study, specs) if trial not in finished | blocked][
+        : options.max_trials
+    ]
     record = new_launch(study)
     watch = Watch(store, record.launch)
     if study.keep_weights and (without := done(store, FinetuneSpec.kind) & finished - _with_weights(store)):
@@ -156,7 +159,9 @@ def _run_rounds(launching: Launching) -> dict[str, str]:
                 break
             given_up |= _without_source(launching, phase.trials)
             retries = Retries(
-                [trial for trial in phase.trials if trial not in given_up], partial(tuning.largest_multiple, share)
+                [trial for trial in phase.trials if trial not in given_up],
+                partial(tuning.largest_multiple, share),
+                lambda trial: bundle_of(study, launching.specs[trial]),
             )
             watch.on_change = partial(_show, launching, given_up, retries.given_up, view)
             _run_phase(launching, phase, share, retries)
@@ -175,8 +180,8 @@ def _run_phase(launching: Launching, phase: Phase, share: tuning.Share, retries:
     }
     while not watch.stopping and (this := retries.next_round()):
         watch.begin_round()
-        trials = [launching.specs[trial] for trial in this.trials]
-        tuning.run_round(trials, job, {name: amount * this.share for name, amount in share.items()}, watch)
+        bundles = [[launching.specs[trial] for trial in bundle] for bundle in this.bundles]
+        tuning.run_round(bundles, job, {name: amount * this.share for name, amount in share.items()}, watch)
         outcomes = watch.round_outcomes if watch.stopping else _with_lost(this.trials, watch.round_outcomes)
         _print_notes(outcomes, launching.console)
         retries.record(outcomes, quarantined(read_failures(launching.store)))
@@ -207,14 +212,17 @@ def _with_weights(store: Store) -> set[str]:
     return {key.removeprefix("weights/").removesuffix(".safetensors") for key in store.keys("weights")}
 
 
-def _in_running_order(specs: dict[str, AnySpec]) -> list[str]:
-    """Sources first; longest first, so that no long trial starts last; then by dataset, source or network, and seed."""
+def _in_running_order(study: Study, specs: dict[str, AnySpec]) -> list[str]:
+    """Sources first; longest first, so that no long trial or bundle starts last; then by dataset, source or network,
+    and seed. The trials of a bundle follow each other.
+    """
+    work = {spec.trial_id: bundle_flops(bundle).total for bundle in bundled(study, specs.values()) for spec in bundle}
 
     def place(trial: str) -> tuple[object, ...]:
         spec = specs[trial]
         finetunes = isinstance(spec, FinetuneSpec)
         what = spec.source if isinstance(spec, FinetuneSpec) else spec.architecture
-        return finetunes, -trial_flops(spec).total, spec.dataset, what, spec.seed
+        return finetunes, -work[trial], spec.dataset, what, spec.seed
 
     return sorted(specs, key=place)
 
@@ -272,7 +280,7 @@ def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str
     tallies, watch = launching.tallies, launching.watch
     tallies.done = watch.done
     tallies.failed = len(before) + len(given_up)
-    tallies.running = len(watch.running)
+    tallies.running = len(watch.in_flight)
     view.update()
 
 

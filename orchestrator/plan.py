@@ -1,12 +1,13 @@
 """What a study amounts to, what of it is still to do, and what that takes. No torch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, flops_evaluated_image, flops_trained_image, memory, parameters
 from jobs.specs import ALL, AnySpec, FinetuneSpec, PretrainSpec
 from jobs.study import Study
+from orchestrator.bundling import bundled
 from orchestrator.prices import Gpu
 
 RUNTIME_BYTES = 0.6e9
@@ -33,6 +34,8 @@ class Plan(NamedTuple):
     images_trained: int
     images_evaluated: int
     flops: Flops
+    alone: float
+    """Operations without bundles: each trial in an actor of its own."""
     gpu: Gpu
     gpu_hours: float
     measured: str
@@ -92,12 +95,15 @@ def make_plan(
     blocked = [spec for spec in trials if spec.trial_id in quarantined - done]
     pending = [spec for spec in trials if spec.trial_id not in done | quarantined]
     flops = Flops()
-    for spec in pending:
-        flops = flops.plus(trial_flops(spec))
-    seconds = sum(map(measured[1], pending)) if measured else flops.total / gpu.rate
+    for bundle in bundled(study, pending):
+        flops = flops.plus(bundle_flops(bundle))
+    alone = sum(trial_flops(spec).total for spec in pending)
+    # what is measured is a trial alone; bundles save in proportion to operations
+    saved = flops.total / alone if alone else 1
+    seconds = saved * sum(map(measured[1], pending)) if measured else flops.total / gpu.rate
     # of fine-tuning, which shares GPUs; a source that is made has its own to itself
     shared = [spec for spec in trials if isinstance(spec, FinetuneSpec)] or trials
-    needed = max(map(trial_memory, shared), default=0)
+    needed = max(map(bundle_memory, bundled(study, shared)), default=0)
     kept = sum(map(trained_bytes, pending)) if study.keep_weights else 0
     return Plan(
         study=study.name,
@@ -108,6 +114,7 @@ def make_plan(
         images_trained=sum(map(images_trained, pending)),
         images_evaluated=sum(map(images_evaluated, pending)),
         flops=flops,
+        alone=alone,
         gpu=gpu,
         gpu_hours=seconds / 3600,
         measured=measured[0] if measured else "",
@@ -151,12 +158,29 @@ def trial_flops(spec: AnySpec) -> Flops:
     )
 
 
-def trial_memory(spec: AnySpec) -> float:
-    """Bytes of GPU memory that a trial's actor needs (of each GPU, with several replicas)."""
-    architecture, blocks = network_of(spec)
+def bundle_flops(bundle: Sequence[AnySpec]) -> Flops:
+    """Operations of trials that share an actor: what is frozen in several of them runs once (design, section 6)."""
+    if len(bundle) == 1:
+        return trial_flops(bundle[0])
+    forward = flops_evaluated_image(network_of(bundle[0])[0])
+    images = [flops_trained_image(*network_of(spec)) for spec in bundle]
+    trained, evaluated = images_trained(bundle[0]), images_evaluated(bundle[0])
+    trunk = max(image.trunk for image in images)
+    return Flops(
+        trunk=trained * trunk,
+        head_forward=trained * sum(image.head_forward for image in images),
+        head_backward=trained * sum(image.head_backward for image in images),
+        evaluation=evaluated * (trunk + sum(forward - image.trunk for image in images)),
+    )
+
+
+def bundle_memory(bundle: Sequence[AnySpec]) -> float:
+    """Bytes of GPU memory that the actor of these trials needs (of each GPU, with several replicas)."""
+    spec = bundle[0]
     replicas = spec.recipe.replicas if isinstance(spec, PretrainSpec) else 1
     batch = -(-spec.recipe.batch_size // replicas)
-    return RUNTIME_BYTES + SPARE * memory(architecture, blocks, batch, spec.recipe.evaluation_batch_size)
+    depths = [network_of(spec)[1] for spec in bundle]
+    return RUNTIME_BYTES + SPARE * memory(network_of(spec)[0], depths, batch, spec.recipe.evaluation_batch_size)
 
 
 def trained_bytes(spec: AnySpec) -> int:
@@ -204,8 +228,11 @@ def describe(plan: Plan, study: Study) -> str:
         f"money: about ${plan.on_demand:,.2f} on demand (${gpu.on_demand:,.3g} an hour of one {gpu.name}), "
         f"${plan.spot:,.2f} on spot (${gpu.spot:,.3g}); {gpu.prices_from}",
     ]
+    if plan.alone > parts.total:
+        lines.append(f"bundles: {plan.alone / parts.total:.3g} times less work than each trial alone")
+    actor = "bundle" if study.bundle == "blocks" else "trial"
     lines.append(
-        f"memory: about {plan.memory / 1e9:.2g} GB a trial, {plan.gpu_share:.2f} of one {gpu.name}"
+        f"memory: about {plan.memory / 1e9:.2g} GB a {actor}, {plan.gpu_share:.2f} of one {gpu.name}"
         + (f"; the study asks for gpu: {asked:g}" if asked else "; the study asks for no GPU")
         + (f", too little: say {plan.gpu_share:.2f} or more" if 0 < asked < plan.gpu_share else "")
     )

@@ -39,7 +39,12 @@ def _flag_name(launch: str) -> str:
 
 
 class NodeDraining(Exception):
-    """The actor's node is going away; the trial has saved itself and runs elsewhere in the next round."""
+    """The actor's node is going away; its trials have saved themselves and run elsewhere in the next round."""
+
+    def __init__(self, outcomes: dict[str, dict[str, object]]) -> None:
+        super().__init__(outcomes)
+        self.outcomes = outcomes
+        """What became of each trial, by its id (``Outcome.plain``)."""
 
 
 class StopWatcher:

@@ -1,4 +1,4 @@
-"""The adapter between Ray Tune and the jobs: one actor, a list of trials, one after another."""
+"""The adapter between Ray Tune and the jobs: one actor, one trial or a bundle of them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from ray import tune
 
 from jobs import registry
-from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
+from jobs.attempts import Ending, Keeping, attempt_bundle
 from jobs.records import Attempt
 from jobs.results import next_attempt, open_store
 from jobs.specs import from_plain
@@ -16,10 +16,10 @@ from orchestrator.stopping import NodeDraining, StopWatcher
 
 
 class TrialActor(tune.Trainable):
-    """Runs the trials of its configuration; a trial's own error is an outcome, not a crash.
+    """Runs the trials of its configuration together; a trial's own error is an outcome, not a crash.
 
-    Configuration: ``job``, with ``trials`` (specs as plain values), ``root``, ``launch``, ``cards`` (what the study
-    knows besides the registry) and ``keeping`` (as ``Keeping``'s fields).
+    Configuration: ``job``, with ``trials`` (specs as plain values; several differ only in ``blocks``), ``root``,
+    ``launch``, ``cards`` (what the study knows besides the registry) and ``keeping`` (as ``Keeping``'s fields).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -43,20 +43,20 @@ class TrialActor(tune.Trainable):
         store = open_store(self._job["root"])
         stop = StopWatcher(self._job["launch"])
         keeping = Keeping(**self._job["keeping"])
-        outcomes = {}
-        for values in self._job["trials"]:
-            spec = from_plain(values)
-            attempt = Attempt(next_attempt(store, spec.trial_id), self._job["launch"])
-            try:
-                ended = attempt_trial(store, open_trial(store, spec, _device()), attempt, keeping, stop)
-                state = State.DONE if ended.ending is Ending.COMMITTED else State.STOPPED
-                outcome = Outcome(state, tuple(ended.notes))
-            except Exception as error:  # noqa: BLE001  # whatever a trial raises is that trial's failure, not the actor's
-                outcome = Outcome.failed(record_error(store, spec.trial_id, attempt, error))
-            if stop.draining and outcome.state is State.STOPPED:
-                raise NodeDraining(f"node of {spec.trial_id} drains")
-            outcomes[spec.trial_id] = outcome.plain()
-        return outcomes
+        specs = [from_plain(values) for values in self._job["trials"]]
+        attempts = {s.trial_id: Attempt(next_attempt(store, s.trial_id), self._job["launch"]) for s in specs}
+        outcomes: dict[str, Outcome] = {}
+
+        def failed(trial: str, error: Exception) -> None:
+            outcomes[trial] = Outcome.failed(record_error(store, trial, attempts[trial], error))
+
+        for trial, ended in attempt_bundle(store, specs, _device(), attempts, keeping, stop, failed).items():
+            state = State.DONE if ended.ending is Ending.COMMITTED else State.STOPPED
+            outcomes[trial] = Outcome(state, tuple(ended.notes))
+        plain = {trial: outcome.plain() for trial, outcome in outcomes.items()}
+        if stop.draining and any(outcome.state is State.STOPPED for outcome in outcomes.values()):
+            raise NodeDraining(plain)
+        return plain
 
 
 def _device() -> torch.device:

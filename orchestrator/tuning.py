@@ -92,13 +92,14 @@ def billed_units() -> float:
     return sum(node.get("GPU", 0) for node in nodes) or len(nodes)
 
 
-def run_round(trials: Sequence[AnySpec], job: dict[str, Any], share: Share, watch: Watch) -> None:
+def run_round(bundles: Sequence[Sequence[AnySpec]], job: dict[str, Any], share: Share, watch: Watch) -> None:
     """Run the trials through one Tuner; what became of them is in ``watch`` and in the results root.
 
     Args:
+        bundles: trials that share an actor; most often one.
         job: what every actor is told besides its trials: see ``TrialActor``.
     """
-    jobs = [{"trials": [plain(spec)], **job} for spec in trials]
+    jobs = [{"trials": [plain(spec) for spec in bundle], **job} for bundle in bundles]
     with tempfile.TemporaryDirectory(prefix="deltasweep-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),

@@ -2,7 +2,7 @@
 
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +121,13 @@ class Observer(tune.Callback):
         self._watch.started(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        plain = (trial.last_result or {}).get("outcomes", {})
-        self._watch.ended(trial, {trial_id: Outcome.parse(outcome) for trial_id, outcome in plain.items()})
+        self._watch.ended(trial, _parsed((trial.last_result or {}).get("outcomes", {})))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = _last_error(trial)
         watch = self._watch
         if isinstance(error, NodeDraining):
-            watch.ended(trial, dict.fromkeys(_trials_of(trial), Outcome(State.STOPPED)))
+            watch.ended(trial, _parsed(error.outcomes))
             return
         watch.ended(
             trial,
@@ -137,6 +136,10 @@ class Observer(tune.Callback):
                 for trial_id in _trials_of(trial)
             },
         )
+
+
+def _parsed(outcomes: Mapping[str, Mapping[str, object]]) -> dict[str, Outcome]:
+    return {trial_id: Outcome.parse(plain) for trial_id, plain in outcomes.items()}
 
 
 def _trials_of(tune_trial: Any) -> tuple[str, ...]:

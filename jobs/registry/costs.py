@@ -3,6 +3,7 @@
 ``costs.yaml`` is written by ``scripts/count_costs.py``, which counts them on the real networks.
 """
 
+from collections.abc import Collection
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -79,15 +80,21 @@ def parameters(architecture: str, blocks: int = ALL) -> int:
     return sum(part.parameters for part in costs(architecture).split(blocks)[1])
 
 
-def memory(architecture: str, blocks: int, batch_size: int, evaluation_batch_size: int) -> int:
+def memory(architecture: str, depths: Collection[int], batch_size: int, evaluation_batch_size: int) -> int:
     """Bytes that tensors of a trial need at once: weights, gradients, momentum, and the larger of a training step's
     and an evaluation step's activations.
+
+    Args:
+        depths: the trained blocks of the trials that share an actor: each holds its head, takes its step after the
+            others', and what is frozen in any is held once.
     """
-    trunk, head = costs(architecture).split(blocks)
-    state = _FLOAT * (parameters(architecture) + 2 * parameters(architecture, blocks))
-    step = sum(part.kept for part in head) + max((part.peak for part in trunk), default=0)
-    forward = max(part.peak for part in trunk + head)
-    return state + max(batch_size * step, evaluation_batch_size * forward)
+    parts = [costs(architecture).split(blocks) for blocks in depths]
+    trunk = max((trunk for trunk, _ in parts), key=len)
+    state = sum(part.parameters for part in trunk) + 3 * sum(parameters(architecture, blocks) for blocks in depths)
+    kept = max(sum(part.kept for part in head) for _, head in parts)
+    step = kept + max((part.peak for part in trunk), default=0)
+    forward = max(part.peak for trunk, head in parts for part in trunk + head)
+    return _FLOAT * state + max(batch_size * step, evaluation_batch_size * forward)
 
 
 @cache

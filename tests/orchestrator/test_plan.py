@@ -109,10 +109,10 @@ def test_money_follows_hours_and_price() -> None:
 
 def test_memory_grows_with_what_is_trained_and_with_batches() -> None:
     """ResNet-50 at 224 pixels keeps about 100 MB an image when all of it is trained."""
-    sizes = [memory("resnet50", blocks, 128, 1) for blocks in (0, 1, 3, 9, -1)]
+    sizes = [memory("resnet50", [blocks], 128, 1) for blocks in (0, 1, 3, 9, -1)]
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == pytest.approx(128 * 1.0e8, rel=0.2)
-    assert memory("resnet50", 0, 1, 256) == pytest.approx(256 * 1.04e7, rel=0.1)
+    assert memory("resnet50", [0], 1, 256) == pytest.approx(256 * 1.04e7, rel=0.1)
 
 
 def test_measuring_times_the_steps_that_the_trials_consist_of() -> None:
