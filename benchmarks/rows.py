@@ -26,6 +26,12 @@ def at_most(name: str, ratios: Sequence[float], target: float) -> Row:
     return Row(name, middle, low, high, target, middle <= target)
 
 
+def at_least(name: str, ratios: Sequence[float], target: float) -> Row:
+    """The median of repeated ratios with their quartiles; it holds when the median is at least the target."""
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return Row(name, middle, low, high, target, middle >= target)
+
+
 def beside(name: str, ratios: Sequence[float]) -> Row:
     """The median of repeated ratios with their quartiles, for comparison alone."""
     low, middle, high = statistics.quantiles(ratios, n=4)

@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     images_trained: int
     images_evaluated: int
     flops: Flops
-    alone: float
+    flops_alone: float
     """Operations without bundles: each trial in an actor of its own."""
     gpu: Gpu
     gpu_hours: float
@@ -114,7 +114,7 @@ def make_plan(
         images_trained=sum(map(images_trained, pending)),
         images_evaluated=sum(map(images_evaluated, pending)),
         flops=flops,
-        alone=alone,
+        flops_alone=alone,
         gpu=gpu,
         gpu_hours=seconds / 3600,
         measured=measured[0] if measured else "",
@@ -228,8 +228,8 @@ def describe(plan: Plan, study: Study) -> str:
         f"money: about ${plan.on_demand:,.2f} on demand (${gpu.on_demand:,.3g} an hour of one {gpu.name}), "
         f"${plan.spot:,.2f} on spot (${gpu.spot:,.3g}); {gpu.prices_from}",
     ]
-    if plan.alone > parts.total:
-        lines.append(f"bundles: {plan.alone / parts.total:.3g} times less work than each trial alone")
+    if plan.flops_alone > parts.total:
+        lines.append(f"bundles: {plan.flops_alone / parts.total:.3g} times less work than each trial alone")
     actor = "bundle" if study.bundle == "blocks" else "trial"
     lines.append(
         f"memory: about {plan.memory / 1e9:.2g} GB a {actor}, {plan.gpu_share:.2f} of one {gpu.name}"

@@ -9,12 +9,20 @@ import pytest
 
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
-from jobs.registry.costs import memory
+from jobs.registry.costs import memory, parameters
 from jobs.specs import FinetuneSpec, Recipe
 from jobs.study import Study
 from orchestrator.budget import Budget
 from orchestrator.measured import measured_seconds
-from orchestrator.plan import Plan, describe, images_evaluated, images_trained, make_plan, trial_flops
+from orchestrator.plan import (
+    Plan,
+    bundle_flops,
+    describe,
+    images_evaluated,
+    images_trained,
+    make_plan,
+    trial_flops,
+)
 from orchestrator.prices import gpu
 from orchestrator.study_files import load_study
 
@@ -71,6 +79,34 @@ def test_what_is_done_costs_nothing_more() -> None:
     assert "0 pending" in describe(everything, DEMO)
 
 
+@pytest.mark.parametrize(("name", "ratio"), [("paper", 1.69), ("paper-table4", 1.73)])
+def test_bundles_save_what_the_arithmetic_says(name: str, ratio: float) -> None:
+    """Section 6 of the design. It counts no gradient to the head's input, which the table of costs does."""
+    study = load_study(name).model_copy(update={"bundle": "blocks"})
+    together, alone = planned(study), planned(study.model_copy(update={"bundle": "none"}))
+    assert together.flops_alone == alone.flops_alone == alone.flops.total
+    assert alone.flops.total / together.flops.total == pytest.approx(ratio, rel=0.02)
+    assert alone.gpu_hours / together.gpu_hours == pytest.approx(ratio, rel=0.02)
+    counts = [(plan.trials, plan.pending, plan.images_trained, plan.images_evaluated) for plan in (together, alone)]
+    assert counts[0] == counts[1]
+    assert "times less work than each trial alone" in describe(together, study)
+    assert "bundles" not in describe(alone, study.model_copy(update={"bundle": "none"}))
+
+
+def test_operations_of_a_bundle_by_hand() -> None:
+    """Blocks 0 and 3 of ResNet-50: all but the FC layer runs once; layer4 (1.62 GFLOP) forward again for blocks 3."""
+    bundle = [spec(blocks=0), spec(blocks=3)]
+    flops = bundle_flops(bundle)
+    assert flops.trunk == trial_flops(bundle[0]).trunk == pytest.approx(10_000 * 8.18e9, rel=0.01)
+    assert flops.head_forward == pytest.approx(10_000 * 1.62e9, rel=0.01)
+    assert flops.head_backward == 2 * flops.head_forward
+    assert flops.evaluation == pytest.approx(60_000 * (8.18e9 + 1.62e9), rel=0.01)
+    assert bundle_flops([*bundle, spec(blocks=-1)]).total == pytest.approx(
+        flops.total + trial_flops(spec(blocks=-1)).total
+    ), "the whole network shares nothing"
+    assert bundle_flops(bundle[1:]) == trial_flops(bundle[1])
+
+
 def test_quarantined_trials_are_not_pending() -> None:
     specs = expand(DEMO)
     ids = [s.trial_id for s in specs]
@@ -113,6 +149,15 @@ def test_memory_grows_with_what_is_trained_and_with_batches() -> None:
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == pytest.approx(128 * 1.0e8, rel=0.2)
     assert memory("resnet50", [0], 1, 256) == pytest.approx(256 * 1.04e7, rel=0.1)
+
+
+def test_a_bundle_needs_its_largest_trial_and_the_other_heads() -> None:
+    """Weights, gradients and momentum of each head; the trunk and one step's activations once."""
+    together = memory("resnet50", [0, 1, 3, 9], 128, 256)
+    largest = memory("resnet50", [9], 128, 256)
+    heads = 4 * 3 * sum(parameters("resnet50", blocks) for blocks in (0, 1, 3))
+    assert largest < together < sum(memory("resnet50", [blocks], 128, 256) for blocks in (0, 1, 3, 9))
+    assert together == pytest.approx(largest + heads, rel=0.05)
 
 
 def test_measuring_times_the_steps_that_the_trials_consist_of() -> None:

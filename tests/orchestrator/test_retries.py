@@ -59,6 +59,61 @@ def test_out_of_memory_doubles_the_share_after_the_others_until_nothing_is_large
     assert "largest share" in retries.given_up["a"]
 
 
+def bundles_of(retries: Retries) -> tuple[int, list[list[str]]] | None:
+    this = retries.next_round()
+    return (this.share, this.bundles) if this else None
+
+
+def bundled(*trials: str) -> Retries:
+    """Trials that share an actor when their names begin alike."""
+    return Retries(trials, lambda: 2, lambda trial: trial[0])
+
+
+def test_bundles_stand_where_their_first_trial_does() -> None:
+    retries = bundled("a1", "b1", "a2", "c1")
+    assert bundles_of(retries) == (1, [["a1", "a2"], ["b1"], ["c1"]])
+    retries.record({"a1": DONE, "b1": STOPPED}, set())
+    assert bundles_of(retries) == (1, [["b1"], ["a2"], ["c1"]])
+
+
+def test_out_of_memory_splits_a_bundle_before_the_share_is_doubled() -> None:
+    retries = bundled("a1", "a2", "a3")
+    assert bundles_of(retries) == (1, [["a1", "a2", "a3"]])
+    retries.record({"a1": MEMORY, "a2": MEMORY, "a3": STOPPED}, set())
+    assert bundles_of(retries) == (1, [["a1"], ["a2"], ["a3"]])
+    retries.record({"a1": MEMORY, "a2": DONE, "a3": DONE}, set())
+    assert bundles_of(retries) == (2, [["a1"]])
+    retries.record({"a1": MEMORY}, set())
+    assert retries.next_round() is None
+    assert "largest share" in retries.given_up["a1"]
+
+
+def test_a_bundle_that_is_left_with_one_trial_doubles_its_share() -> None:
+    retries = bundled("a1", "a2")
+    assert bundles_of(retries) == (1, [["a1", "a2"]])
+    retries.record({"a1": DONE, "a2": STOPPED}, set())
+    assert bundles_of(retries) == (1, [["a2"]])
+    retries.record({"a2": MEMORY}, set())
+    assert bundles_of(retries) == (2, [["a2"]])
+
+
+def test_a_trial_that_fails_by_its_own_error_is_tried_again_alone() -> None:
+    retries = bundled("a1", "a2", "a3")
+    assert bundles_of(retries) == (1, [["a1", "a2", "a3"]])
+    retries.record({"a1": STOPPED, "a2": error(), "a3": STOPPED}, set())
+    assert bundles_of(retries) == (1, [["a1", "a3"], ["a2"]])
+    retries.record({"a1": DONE, "a2": error(), "a3": DONE}, {"a2"})
+    assert retries.next_round() is None
+    assert "quarantined" in retries.given_up["a2"]
+
+
+def test_a_crash_leaves_a_bundle_together() -> None:
+    retries = bundled("a1", "a2")
+    retries.next_round()
+    retries.record({"a1": CRASH, "a2": CRASH}, set())
+    assert bundles_of(retries) == (1, [["a1", "a2"]])
+
+
 def test_an_own_error_is_tried_once_more_then_quarantined() -> None:
     retries = Retries(["a"], most_share=lambda: 1)
     retries.record({"a": error()}, set())

@@ -140,8 +140,9 @@ def test_a_resolved_study_says_every_default() -> None:
         ("{gpu: 0.5, cpu: 1}", "{gpu: 1, cpu: 2}"),
         ("contrasts:\n  - {source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}\n", ""),
         ("name: mine", "name: mine\ncheckpoint_every: 3"),
+        ("name: mine", "name: mine\nbundle: blocks"),
     ],
-    ids=["name", "description", "resources", "contrasts", "checkpoints"],
+    ids=["name", "description", "resources", "contrasts", "checkpoints", "bundle"],
 )
 def test_placement_does_not_change_ids(replacement: tuple[str, str]) -> None:
     assert ids(replacement) == ids()

@@ -1,0 +1,196 @@
+"""Bundles under Ray: who shares an actor, what the actor says of each trial, and the numbers of a launch."""
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import RayTaskError
+from rich.console import Console
+
+from jobs.expansion import expand
+from jobs.finetune import Finetuning
+from jobs.results import FailureKind, Store, comparable_columns, done, open_store, read_failures, read_trials
+from jobs.results.layout import checkpoints_prefix
+from jobs.specs import AnySpec, plain
+from jobs.study import Study
+from orchestrator import trainable, tuning
+from orchestrator.bundling import bundled
+from orchestrator.launch import Options, launch
+from orchestrator.outcomes import Outcome, State
+from orchestrator.single import run_single
+from orchestrator.stopping import NodeDraining
+from orchestrator.study_files import load_study, parse_study
+from orchestrator.trainable import TrialActor
+from orchestrator.watch import Observer, Watch
+
+STUDY = """
+name: mini
+grid:
+  source: [fmnist_natural]
+  dataset: [digits]
+  blocks: [0, 1, 3]
+schedule:
+  - {images: [30], epochs: 2, seeds: 2, evaluate_every: 1}
+resources: {gpu: 0.25, cpu: 1}
+checkpoint_every: 1
+bundle: blocks
+"""
+
+
+def study() -> Study:
+    return parse_study(STUDY, "mini.yaml")
+
+
+def test_trials_that_differ_only_in_blocks_are_bundled() -> None:
+    specs = expand(study())
+    bundles = bundled(study(), specs)
+    assert [[(spec.seed, spec.blocks) for spec in bundle] for bundle in bundles] == [
+        [(seed, blocks) for blocks in (0, 1, 3)] for seed in (20_000_000, 20_100_000)
+    ]
+    assert bundled(study().model_copy(update={"bundle": "none"}), specs) == [[spec] for spec in specs]
+
+
+def test_sources_that_a_study_makes_are_not_bundled() -> None:
+    table4 = load_study("paper-table4").model_copy(update={"bundle": "blocks"})
+    assert {len(bundle) for bundle in bundled(table4, expand(table4))} == {4}
+
+
+def test_a_launch_in_bundles_gives_the_numbers_of_single_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first launch may run four of six: a bundle, and one trial of the other."""
+    alone, root = open_store(tmp_path / "alone"), open_store(tmp_path / "root")
+    for spec in expand(study()):
+        run_single(study(), spec.trial_id, alone, Console(quiet=True))
+    sizes = []
+    original = tuning.run_round
+
+    def run_round(bundles: list[list[AnySpec]], *rest: object) -> None:
+        sizes.append([len(bundle) for bundle in bundles])
+        original(bundles, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tuning, "run_round", run_round)
+    first = launch(study(), root, Console(quiet=True), Options(max_trials=4))
+    assert (first.planned, first.done, first.failed, first.left) == (6, 4, {}, 2)
+    second = launch(study(), root, Console(quiet=True))
+    assert (second.done, second.failed, second.left) == (6, {}, 0)
+    assert sizes == [[3, 1], [2]]
+    columns = comparable_columns("finetune")
+    mine, expected = (read_trials(store, "finetune").select(columns) for store in (root, alone))
+    assert mine.equals(expected)
+
+
+# --- the actor ---
+
+
+def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None = None) -> TrialActor:
+    """An actor with one bundle, outside of Ray, whose node drains at the n-th question."""
+    watcher = SimpleNamespace(asked=0, draining=False)
+
+    def stop() -> bool:
+        watcher.asked += 1
+        watcher.draining = drain_after is not None and watcher.asked >= drain_after
+        return bool(watcher.draining)
+
+    class Watcher:
+        def __init__(self, launch: str) -> None:
+            pass
+
+        draining = property(lambda _: watcher.draining)
+
+        def __call__(self) -> bool:
+            return stop()
+
+    monkeypatch.setattr(trainable, "StopWatcher", Watcher)
+    bundle = bundled(study(), expand(study()))[0]
+    job = {
+        "trials": [plain(spec) for spec in bundle],
+        "root": store.uri,
+        "launch": "one",
+        "cards": study().cards.model_dump(mode="json"),
+        "keeping": {"checkpoint_every": 1},
+    }
+    made: TrialActor = object.__new__(TrialActor)
+    made.setup({"job": job})
+    return made
+
+
+def break_blocks_1(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    original = Finetuning.learn
+
+    def learn(self: Finetuning, *batch: object) -> None:
+        if self.spec.blocks == 1:
+            raise error
+        original(self, *batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Finetuning, "learn", learn)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("wrong"), FailureKind.ERROR),
+        (MemoryError("full"), FailureKind.MEMORY),
+        (OSError("no route"), FailureKind.INFRASTRUCTURE),
+    ],
+)
+def test_an_actor_answers_for_each_trial_of_its_bundle(
+    error: Exception, kind: FailureKind, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_blocks_1(monkeypatch, error)
+    result = actor(store, monkeypatch).step()
+    outcomes = {trial: Outcome.parse(outcome) for trial, outcome in result["outcomes"].items()}
+    first, broken, last = (spec.trial_id for spec in bundled(study(), expand(study()))[0])
+    assert {trial: outcome.state for trial, outcome in outcomes.items()} == {
+        first: State.DONE,
+        broken: State.FAILED,
+        last: State.DONE,
+    }
+    assert outcomes[broken].kind is kind
+    assert done(store, "finetune") == {first, last}
+    (failure,) = read_failures(store)
+    assert (failure.trial_id, failure.kind, failure.launch) == (broken, kind, "one")
+
+
+def test_a_draining_node_does_not_make_a_failed_trial_a_stopped_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those that go on are saved where they stood; the driver hears of each."""
+    break_blocks_1(monkeypatch, RuntimeError("wrong"))
+    with pytest.raises(NodeDraining) as raised:
+        actor(store, monkeypatch, drain_after=2).step()
+    bundle = bundled(study(), expand(study()))[0]
+    first, broken, last = (spec.trial_id for spec in bundle)
+    assert [len(list(store.keys(checkpoints_prefix(trial)))) for trial in (first, broken, last)] == [1, 0, 1]
+
+    crossed = RayTaskError("step", "traceback", raised.value)
+    (tmp_path / "error.pkl").write_bytes(pickle.dumps(crossed))
+    ended = SimpleNamespace(
+        trial_id="tune-1", config={"job": {"trials": [plain(s) for s in bundle]}},
+        pickled_error_file=str(tmp_path / "error.pkl"), error_file=None,
+    )  # fmt: skip
+    watch = Watch(store, "one")
+    watch.started(ended)
+    assert watch.in_flight == (first, broken, last)
+    Observer(watch).on_trial_error(0, [], ended)
+    assert {trial: outcome.state for trial, outcome in watch.round_outcomes.items()} == {
+        first: State.STOPPED,
+        broken: State.FAILED,
+        last: State.STOPPED,
+    }
+    assert watch.in_flight == ()
+
+
+def test_a_crashed_actor_is_a_failure_of_each_trial_of_its_bundle(store: Store, tmp_path: Path) -> None:
+    bundle = bundled(study(), expand(study()))[0]
+    (tmp_path / "error.txt").write_text("ActorDiedError: gone")
+    ended = SimpleNamespace(
+        trial_id="tune-1", config={"job": {"trials": [plain(s) for s in bundle]}},
+        pickled_error_file=None, error_file=str(tmp_path / "error.txt"),
+    )  # fmt: skip
+    watch = Watch(store, "one")
+    watch.started(ended)
+    Observer(watch).on_trial_error(0, [], ended)
+    assert {failure.trial_id for failure in read_failures(store)} == {spec.trial_id for spec in bundle}
+    assert {outcome.kind for outcome in watch.round_outcomes.values()} == {FailureKind.INFRASTRUCTURE}
