@@ -27,7 +27,7 @@ LABELS = 10
 
 
 def main(repetitions: int) -> None:
-    report([resnet50(4, 24, 2.1, repetitions), resnet50(8, 12, 1.9, repetitions), demo(1.3, repetitions)])
+    report([resnet50(8, 48, 2.1, repetitions), resnet50(16, 24, 1.9, repetitions), demo(1.3, repetitions)])
 
 
 def resnet50(trained: int, evaluated: int, target: float, repetitions: int) -> Row:

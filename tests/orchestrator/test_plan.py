@@ -119,8 +119,9 @@ def test_the_plan_in_words() -> None:
     study = load_study("paper")
     text = describe(planned(study), study)
     assert text.startswith("paper: 14,400 trials: 0 done, 14,400 pending, 0 quarantined\n")
-    # Section 6 of the design: 194 EFLOP naive
-    assert "198 EFLOP" in text
+    # Section 6 of the design: 194 EFLOP naive, 114 in bundles
+    assert "118 EFLOP" in text
+    assert "bundles: 1.67 times less work" in text
     assert "list price of g5.xlarge" in text
     assert "too little" not in text, "the packaged study asks for enough of its GPU"
 
