@@ -184,6 +184,9 @@ def _run_phase(launching: Launching, phase: Phase, share: tuning.Share, retries:
         tuning.run_round(bundles, job, {name: amount * this.share for name, amount in share.items()}, watch)
         outcomes = watch.round_outcomes if watch.stopping else _with_lost(this.trials, watch.round_outcomes)
         _print_notes(outcomes, launching.console)
+        if any(outcome.state is not State.DONE for outcome in outcomes.values()):
+            # an actor may commit some trials of a bundle and die before it answers
+            outcomes |= dict.fromkeys(outcomes.keys() & all_done(launching.store), Outcome(State.DONE))
         retries.record(outcomes, quarantined(read_failures(launching.store)))
 
 

@@ -8,6 +8,7 @@ import pytest
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from jobs.attempts import Keeping
 from jobs.expansion import expand
 from jobs.finetune import Finetuning
 from jobs.results import FailureKind, Store, comparable_columns, done, open_store, read_failures, read_trials
@@ -16,8 +17,11 @@ from jobs.specs import AnySpec, plain
 from jobs.study import Study
 from orchestrator import trainable, tuning
 from orchestrator.bundling import bundled
-from orchestrator.launch import Options, launch
+from orchestrator.launch import Launching, Options, _run_phase, launch
 from orchestrator.outcomes import Outcome, State
+from orchestrator.phases import Phase
+from orchestrator.progress import Tallies
+from orchestrator.retries import Retries
 from orchestrator.single import run_single
 from orchestrator.stopping import NodeDraining
 from orchestrator.study_files import load_study, parse_study
@@ -79,6 +83,27 @@ def test_a_launch_in_bundles_gives_the_numbers_of_single_trials(
     columns = comparable_columns("finetune")
     mine, expected = (read_trials(store, "finetune").select(columns) for store in (root, alone))
     assert mine.equals(expected)
+
+
+def test_what_an_actor_committed_before_it_died_is_not_run_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = {spec.trial_id: spec for spec in expand(study())[:1] + expand(study())[2:3]}
+    first, second = specs
+    rounds = []
+
+    def run_round(bundles: list[list[AnySpec]], job: object, share: object, watch: Watch) -> None:
+        trials = [spec.trial_id for bundle in bundles for spec in bundle]
+        rounds.append(trials)
+        run_single(study(), trials[-1], store, Console(quiet=True))
+        crash = Outcome(State.FAILED, (), FailureKind.INFRASTRUCTURE, "ActorDiedError: gone")
+        watch.round_outcomes = dict.fromkeys(trials, crash)
+
+    monkeypatch.setattr(tuning, "run_round", run_round)
+    phase = Phase(list(specs), study().resources, Keeping(1))
+    launching = Launching(
+        study(), store, Console(quiet=True), specs, list(specs), Watch(store, "one"), Tallies(planned=2)
+    )
+    _run_phase(launching, phase, {"CPU": 1}, Retries(specs, lambda: 1, lambda trial: "one"))
+    assert rounds == [[first, second], [first]]
 
 
 # --- the actor ---
