@@ -57,8 +57,10 @@ class Released(NamedTuple):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         spec, epoch = self.trial.spec, next(self.epochs)
-        batches = batch_indices(len(self.trial.subset), spec.recipe.batch_size, spec.seed, epoch)
-        for number, batch in enumerate(batches):
+        order = torch.cat(batch_indices(len(self.trial.subset), spec.recipe.batch_size, spec.seed, epoch))
+        assert order.sort().values.tolist() == list(range(len(self.trial.subset))), "every image once an epoch"
+        # the order is drawn, so it can only be ours; what makes a batch is the released loader's: the last is kept
+        for number, batch in enumerate(torch.split(order, spec.recipe.batch_size)):
             indices = self.trial.subset[batch]
             images = [self.images[index] for index in indices.tolist()]
             if self.augmented:
