@@ -12,6 +12,7 @@ from ray import tune
 from jobs.errors import InvalidRequest
 from jobs.specs import AnySpec, plain
 from jobs.study import Resources
+from orchestrator.queue import InOrder
 from orchestrator.trainable import TrialActor
 from orchestrator.watch import Observer, StopWhenAsked, Watch
 
@@ -23,6 +24,8 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "30",
+    # trials that wait for room, which an autoscaler sees: for a queue (`InOrder`) Tune takes one, for a grid 200
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -103,8 +106,7 @@ def run_round(bundles: Sequence[Sequence[AnySpec]], job: dict[str, Any], share: 
     with tempfile.TemporaryDirectory(prefix="deltasweep-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),
-            param_space={"job": tune.grid_search(jobs)},
-            tune_config=tune.TuneConfig(reuse_actors=True),
+            tune_config=tune.TuneConfig(search_alg=InOrder(jobs), num_samples=len(jobs), reuse_actors=True),
             run_config=tune.RunConfig(
                 name=watch.launch,
                 storage_path=scratch,
