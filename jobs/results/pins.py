@@ -28,25 +28,33 @@ def pin(store: Store, what: str, name: str, sha256: str) -> None:
         ResultsConflict: when the root knows another digest under the name.
         DamagedFile: when what it knows cannot be read.
     """
-    key = pin_key(what, name)
-    if not store.create(key, json.dumps({"name": name, "sha256": sha256}).encode()):
+    # nearly every commit finds its pins there: a read, where a durable write that is refused takes two fsyncs
+    if require_pin(store, what, name, sha256):
+        return
+    if not store.create(pin_key(what, name), json.dumps({"name": name, "sha256": sha256}).encode()):
         require_pin(store, what, name, sha256)
 
 
-def require_pin(store: Store, what: str, name: str, sha256: str) -> None:
+def require_pin(store: Store, what: str, name: str, sha256: str) -> bool:
     """Hold ``name`` against what this root has pinned, if it has; nothing is written.
+
+    Returns:
+        Whether it has.
 
     Raises:
         ResultsConflict: when the root knows another digest under the name.
         DamagedFile: when what it knows cannot be read.
     """
     known = pinned(store, what, name)
-    if known not in (None, sha256):
+    if known is None:
+        return False
+    if known != sha256:
         raise ResultsConflict(
             f"in {store.uri} the name {name!r} among the {what} stands for sha256 {known}, here it stands for "
             f"{sha256}; results of both under one name could not be told apart. Use the first file again, or "
             "another results root"
         )
+    return True
 
 
 def pinned(store: Store, what: str, name: str) -> str | None:
