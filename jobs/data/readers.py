@@ -6,9 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import scipy.io
-import scipy.io.matlab
-from sklearn.datasets import load_digits
 
 from jobs.data import cifar, idx
 from jobs.data.fetched import require_fetched
@@ -66,6 +63,8 @@ def _require_as_on_card(card: DatasetCard, raw: Raw) -> None:
 
 def _read_digits() -> Raw:
     """scikit-learn's digits, 0 to 16 scaled to 0 to 255; a digit's place follows from a hash of its index."""
+    from sklearn.datasets import load_digits  # a seventh of an actor's start; no other dataset needs it
+
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.int64)
@@ -98,6 +97,8 @@ def _read_svhn(card: DatasetCard, directory: Path) -> Raw:
 
 def _read_matlab(path: Path) -> RawPart:
     """``X``: bytes H x W x C x N, and ``y``: N x 1, where ten stands for the digit zero (Netzer et al. 2011)."""
+    import scipy.io  # loaded where it is used, as scikit-learn is
+
     try:
         content = scipy.io.loadmat(path, variable_names=["X", "y"])
         images_HWCN, labels = content["X"], content["y"].ravel().astype(np.int64)
