@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check pytest pytest-fast clean
+.PHONY: help demo test check pytest pytest-fast bench bench-quick clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -25,6 +25,12 @@ pytest: $(READY)
 
 pytest-fast: $(READY)  ## the tests without the slow ones
 	$(BIN)/python -m pytest -m 'not slow'
+
+bench: $(READY)  ## measure everything side by side (about two hours); benchmarks/results/latest.json
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(READY)  ## the same in under five minutes: fewer repetitions, the largest parts left out
+	$(BIN)/python -m benchmarks --quick
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -22,20 +22,25 @@ class Row(NamedTuple):
 
 def at_most(name: str, ratios: Sequence[float], target: float) -> Row:
     """The median of repeated ratios with their quartiles; it holds when the median is at most the target."""
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    low, middle, high = _quartiles(ratios)
     return Row(name, middle, low, high, target, middle <= target)
 
 
 def at_least(name: str, ratios: Sequence[float], target: float) -> Row:
     """The median of repeated ratios with their quartiles; it holds when the median is at least the target."""
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    low, middle, high = _quartiles(ratios)
     return Row(name, middle, low, high, target, middle >= target)
 
 
 def beside(name: str, ratios: Sequence[float]) -> Row:
     """The median of repeated ratios with their quartiles, for comparison alone."""
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    low, middle, high = _quartiles(ratios)
     return Row(name, middle, low, high, None, None)
+
+
+def _quartiles(ratios: Sequence[float]) -> tuple[float, ...]:
+    """What took too long to be repeated has no spread: all three are the one ratio."""
+    return tuple(statistics.quantiles(ratios, n=4)) if len(ratios) > 1 else (ratios[0],) * 3
 
 
 def report(rows: Sequence[Row]) -> None:

@@ -1,0 +1,54 @@
+"""All benchmarks, one after another: ``make bench`` and ``make bench-quick``.
+
+Each runs in a process of its own, prints its rows, and puts them into ``benchmarks/results/latest.json``. One that
+fails does not keep the others from running; the command then fails.
+
+Usage: python -m benchmarks [--quick]
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+from benchmarks.rows import RESULTS
+
+WHOLE = [
+    "benchmarks.scheduler",
+    "benchmarks.throughput",
+    "benchmarks.execution",
+    "benchmarks.augmentation",
+    "benchmarks.checkpoints",
+    "benchmarks.query",
+]
+QUICK = [
+    "benchmarks.scheduler --sizes 100 --repetitions 1 --resume 0 --no-idle",
+    "benchmarks.throughput --repetitions 3 --released 1 --epochs 6 --no-mix",
+    "benchmarks.execution --repetitions 5 --architectures resnet35-w8 --no-compile",
+    "benchmarks.augmentation 3",
+    "benchmarks.checkpoints 2",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    commands = QUICK if parser.parse_args().quick else WHOLE
+    RESULTS.unlink(missing_ok=True)
+    failed = [command for command in commands if not _succeeds(command)]
+    print(f"\nrows: {RESULTS}")
+    if failed:
+        sys.exit(f"failed: {'; '.join(failed)}")
+
+
+def _succeeds(command: str) -> bool:
+    print(f"\n{command}; load {os.getloadavg()[0]:.1f}", flush=True)
+    started = time.monotonic()
+    code = subprocess.run([sys.executable, "-m", *command.split()], check=False).returncode
+    print(f"{time.monotonic() - started:.0f} s", flush=True)
+    return code == 0
+
+
+if __name__ == "__main__":
+    main()

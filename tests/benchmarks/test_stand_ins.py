@@ -1,0 +1,25 @@
+"""Trials that train nothing leave real results through a real launch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.launched import environment
+from benchmarks.scheduler import STUDY
+from jobs.results import open_store, read_trials
+
+ROWS = 15
+
+
+def test_a_launch_of_stand_ins_commits_every_row(tmp_path: Path) -> None:
+    study, root, out = tmp_path / "study.yaml", tmp_path / "root", tmp_path / "out.json"
+    study.write_text(STUDY.format(images=[50], epochs=ROWS, seeds=1, cpu=1))
+    command = [sys.executable, "-m", "benchmarks.launched", str(study), str(root), str(out)]
+    subprocess.run(command, check=True, env=environment(), timeout=200)
+    table = read_trials(open_store(root), "finetune")
+    assert (len(table), len(table["trial_id"].unique())) == (4 * ROWS, 4)
+    assert set(table["origin"].to_pylist()) == {"run"}
+    times = json.loads(out.read_text())
+    assert times["first"] <= times["ended"]
+    assert not list((root / "checkpoints").rglob("*"))
