@@ -1,9 +1,11 @@
 """What Tune runs next: the jobs of a round, one after another."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
 
 class InOrder(tune.search.Searcher):
@@ -30,3 +32,25 @@ class InOrder(tune.search.Searcher):
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Tune's state is never read back (design, promise 2)."""
+
+
+class FirstWaiting(FIFOScheduler):
+    """Starts the trial that has waited longest, which Tune's own looks for among all that ever ran: at 2,900 trials a
+    fifth of the driver's time, and growing. Tune neither pauses nor repeats trials here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._waiting: deque[Any] = deque()
+
+    def __reduce__(self) -> tuple[type["FirstWaiting"], tuple[()]]:
+        """Tune's state is never read back."""
+        return FirstWaiting, ()
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._waiting.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        while self._waiting and self._waiting[0].status != "PENDING":
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None

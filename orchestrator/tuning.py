@@ -12,7 +12,7 @@ from ray import tune
 from jobs.errors import InvalidRequest
 from jobs.specs import AnySpec, plain
 from jobs.study import Resources
-from orchestrator.queue import InOrder
+from orchestrator.queue import FirstWaiting, InOrder
 from orchestrator.trainable import TrialActor
 from orchestrator.watch import Observer, StopWhenAsked, Watch
 
@@ -106,7 +106,9 @@ def run_round(bundles: Sequence[Sequence[AnySpec]], job: dict[str, Any], share: 
     with tempfile.TemporaryDirectory(prefix="deltasweep-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),
-            tune_config=tune.TuneConfig(search_alg=InOrder(jobs), num_samples=len(jobs), reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=InOrder(jobs), scheduler=FirstWaiting(), num_samples=len(jobs), reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 name=watch.launch,
                 storage_path=scratch,
