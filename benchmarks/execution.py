@@ -2,7 +2,9 @@
 
 On the demo's network at 32 pixels and on ResNet-50 at 224, blocks 3, ``batch`` mode, random weights and images: how
 long a step takes does not depend on them. Ratios are seconds over those of the defaults (one thread,
-channels_last, not compiled), timed in turn in one process; a compiled step is timed after it was compiled.
+channels_last, not compiled), timed in turn in one process; a compiled step is timed after it was compiled. What runs
+in one thread is timed in seconds of the processor, which others on the machine disturb little; two threads by the
+clock.
 
 And the share of the peak: floating-point operations of a default step and of an evaluated batch a second, over
 those of a large float32 matrix product with the same number of threads.
@@ -41,6 +43,13 @@ class Choice(NamedTuple):
     compiled: bool = False
 
 
+class Timing(NamedTuple):
+    """Seconds on the clock and of the processor."""
+
+    wall: float
+    cpu: float
+
+
 DEFAULT = Choice("defaults", Recipe())
 CHOICES = [
     Choice("2 threads", Recipe(threads=2)),
@@ -63,16 +72,18 @@ def main() -> None:
 def _rows(architecture: str, choices: list[Choice], repetitions: int) -> list[Row]:
     works = [_works(architecture, choice) for choice in (DEFAULT, *choices)]
     seconds = [[[_seconds(work) for work in pair] for pair in works] for _ in range(repetitions)]
-    peaks = [MATRIX**3 * 2 / _seconds(_product()) for _ in range(repetitions)]
+    product = _product()
+    peaks = [MATRIX**3 * 2 / _seconds(product).cpu for _ in range(repetitions)]
     found = []
     for part, what in enumerate(("training step", "evaluated batch")):
         for place, choice in enumerate(choices, start=1):
-            ratios = [once[place][part] / once[0][part] for once in seconds]
+            clock = "wall" if choice.recipe.threads > 1 else "cpu"
+            ratios = [getattr(once[place][part], clock) / getattr(once[0][part], clock) for once in seconds]
             found.append(beside(f"{architecture}, {what}: {choice.name} / defaults", ratios))
     flops = BATCH[architecture] * flops_trained_image(architecture, BLOCKS).total
-    found.append(_share(f"{architecture}, training step", flops, [once[0][0] for once in seconds], peaks))
+    found.append(_share(f"{architecture}, training step", flops, [once[0][0].cpu for once in seconds], peaks))
     flops = BATCH[architecture] * flops_evaluated_image(architecture)
-    found.append(_share(f"{architecture}, evaluated batch", flops, [once[0][1] for once in seconds], peaks))
+    found.append(_share(f"{architecture}, evaluated batch", flops, [once[0][1].cpu for once in seconds], peaks))
     return found
 
 
@@ -121,10 +132,10 @@ def _product() -> Callable[[], None]:
     return multiply
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+def _seconds(work: Callable[[], None]) -> Timing:
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return Timing(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 if __name__ == "__main__":
