@@ -16,6 +16,7 @@ from benchmarks.rows import RESULTS
 
 WHOLE = [
     "benchmarks.scheduler",
+    "benchmarks.bundles",
     "benchmarks.throughput",
     "benchmarks.execution",
     "benchmarks.augmentation",
