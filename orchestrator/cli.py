@@ -8,7 +8,7 @@ import sys
 import warnings
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -51,6 +51,9 @@ StudyName = Annotated[
 Root = Annotated[str, typer.Option("--results", help="The results root: a directory, s3:// or gs://.", metavar="ROOT")]
 MaybeRoot = Annotated[str | None, typer.Option("--results", help="The results root, to leave out what it has.")]
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster; by default Ray is started here.")]
+Submit = Annotated[
+    bool, typer.Option("--submit", help="Have the cluster's head run it; --address is its dashboard (http://...).")
+]
 GpuName = Annotated[str, typer.Option("--gpu", help=f"What runs it: {', '.join(prices.names())}.")]
 Price = Annotated[float | None, typer.Option(help="US dollars for an hour of one GPU; by default a list price.")]
 MaxCost = Annotated[float | None, typer.Option(help="US dollars; stop before the cluster's hours pass it.")]
@@ -112,16 +115,21 @@ def launch(
     study: StudyName,
     results: Root,
     address: Address = None,
+    submit: Submit = False,
     max_trials: Annotated[int | None, typer.Option(min=1, help="Run at most so many of the pending trials.")] = None,
     max_cost: MaxCost = None,
     gpu: GpuName = DEFAULT_GPU,
     price: Price = None,
 ) -> None:
     """Run what is pending of a study, through Ray Tune."""
-    from orchestrator.study_files import load_study
+    from orchestrator.study_files import is_path, load_study
 
     loaded = load_study(study)
     spending = _spending(max_cost, gpu, price)
+    if submit:
+        options = _given(max_trials=max_trials, max_cost=max_cost, gpu=gpu, price=price)
+        file = Path(study) if is_path(study) else None
+        _submit(address, results, loaded.name, "launch", options if file else [study, *options], file)
     raise typer.Exit(_exit_code(_launch(loaded, results, address, max_trials=max_trials, spending=spending)))
 
 
@@ -131,11 +139,16 @@ def resume(
     study: Annotated[str | None, typer.Option("--study", help="A study of this root; by default the last.")] = None,
     retry_quarantined: Annotated[bool, typer.Option(help="Run quarantined trials again, too.")] = False,
     address: Address = None,
+    submit: Submit = False,
     max_cost: MaxCost = None,
     gpu: GpuName = DEFAULT_GPU,
     price: Price = None,
 ) -> None:
     """Go on with a study of a results root: what is planned, not done and not quarantined."""
+    if submit:  # the root is for the cluster's machines to read
+        options = [*_given(study=study), *(["--retry-quarantined"] if retry_quarantined else [])]
+        options += _given(max_cost=max_cost, gpu=gpu, price=price)
+        _submit(address, results, study, "resume", options)
     from jobs.results import open_store
     from orchestrator.recorded import recorded_study
 
@@ -349,6 +362,37 @@ def _launch(
     elif summary.failed:
         out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined", markup=False)
     return summary
+
+
+def _given(**options: object) -> list[str]:
+    """Options as on a command line; those that were not given are left out."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _submit(
+    address: str | None, results: str, study: str | None, verb: str, options: list[str], file: Path | None = None
+) -> NoReturn:
+    """Run a verb on a cluster's head, and print what it prints; its exit code is ours."""
+    from orchestrator.submit import Ending, listen, require_submittable, submit
+
+    submission = submit(require_submittable(address, results), verb, [*options, "--results", results], file)
+    of_study = f" --study {study}" if study else ""
+    come_back = (
+        f"Look: deltasweep status --watch --results {results}{of_study}\n"
+        f"Listen: {submission.logs_command()}\n"
+        f"Stop: {submission.stop_command()}\n"
+        f"On a new cluster: deltasweep resume --submit --address {address} --results {results}{of_study}"
+    )
+    out.print(f"Submitted as {submission.job}. Ctrl-C leaves it running.\n{come_back}\n", markup=False)
+    heard = listen(submission, lambda text: out.print(text, end="", markup=False))
+    if heard.ending is Ending.FINISHED:
+        if heard.exit_code is None:
+            out.print(f"The job ended without an exit code: {heard.message}", markup=False)
+        raise typer.Exit(ExitCode.SOME_FAILED if heard.exit_code is None else heard.exit_code)
+    why = "Detached" if heard.ending is Ending.DETACHED else f"The connection was lost ({heard.message})"
+    out.print(f"\n{why}; the job {submission.job} goes on.\n{come_back}", markup=False)
+    raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def _spending(max_cost: float | None, gpu: str, price: float | None) -> "Spending | None":

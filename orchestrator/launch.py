@@ -40,6 +40,7 @@ from orchestrator.plan import bundle_flops
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
 from orchestrator.stopping import raise_flag_for
+from orchestrator.versions import versions
 from orchestrator.watch import STOP_GRACE_SECONDS, Watch
 
 
@@ -175,6 +176,7 @@ def _run_phase(launching: Launching, phase: Phase, share: tuning.Share, retries:
     job = {
         "root": launching.store.uri,
         "launch": watch.launch,
+        "versions": versions(),
         "cards": launching.study.cards.model_dump(mode="json"),
         "keeping": phase.keeping._asdict(),
     }

@@ -31,7 +31,7 @@ def load_study(name_or_path: str) -> Study:
         InvalidRequest: with every mistake in the file, each with its line.
     """
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or "/" in name_or_path:
+    if is_path(name_or_path):
         if not path.is_file():
             raise InvalidRequest(f"there is no study file {name_or_path}; packaged studies: {_names()}")
         return parse_study(_text(path), name_or_path)
@@ -42,6 +42,11 @@ def load_study(name_or_path: str) -> Study:
             "path, ending in .yaml"
         )
     return parse_study(packaged.read_text(encoding="utf-8"), f"{name_or_path}.yaml")
+
+
+def is_path(name_or_path: str) -> bool:
+    """Whether this names a study file rather than a packaged study."""
+    return Path(name_or_path).suffix in (".yaml", ".yml") or "/" in name_or_path
 
 
 def _text(path: Path) -> str:

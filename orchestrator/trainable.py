@@ -13,13 +13,15 @@ from jobs.specs import from_plain
 from orchestrator.failures import record_error
 from orchestrator.outcomes import Outcome, State
 from orchestrator.stopping import NodeDraining, StopWatcher
+from orchestrator.versions import require_same
 
 
 class TrialActor(tune.Trainable):
     """Runs the trials of its configuration together; a trial's own error is an outcome, not a crash.
 
     Configuration: ``job``, with ``trials`` (specs as plain values; several differ only in ``blocks``), ``root``,
-    ``launch``, ``cards`` (what the study knows besides the registry) and ``keeping`` (as ``Keeping``'s fields).
+    ``launch``, ``cards`` (what the study knows besides the registry), ``versions`` (the driver's) and ``keeping`` (as
+    ``Keeping``'s fields).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -35,7 +37,9 @@ class TrialActor(tune.Trainable):
 
         Raises:
             NodeDraining: when the node goes away, so that Tune does not reuse this actor.
+            VersionsDiffer: when this machine has other packages than the driver.
         """
+        require_same(self._job["versions"])
         with registry.using(registry.Cards.model_validate(self._job["cards"])):
             return {"done": True, "outcomes": self._run_all()}
 

@@ -42,6 +42,10 @@ def connect(address: str | None) -> None:
     """
     os.environ.update(_ENVIRONMENT)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith(("http://", "https://")):
+        raise InvalidRequest(
+            f"{address} is a dashboard: launch there with --submit. A cluster's own address is HOST:6379"
+        )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         ray.init(
@@ -52,6 +56,10 @@ def connect(address: str | None) -> None:
         )
     except ConnectionError as error:
         raise InvalidRequest(f"no Ray cluster answers at {address}: {error}") from error
+    except RuntimeError as error:
+        if not str(error).startswith("Version mismatch"):
+            raise
+        raise InvalidRequest(f"the driver needs the cluster's Ray and Python. {error}") from error
 
 
 def share_of(resources: Resources, say: Callable[[str], object]) -> Share:

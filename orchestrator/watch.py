@@ -16,6 +16,7 @@ from orchestrator.failures import record_crash
 from orchestrator.outcomes import Outcome, State
 from orchestrator.retries import all_fail_alike
 from orchestrator.stopping import NodeDraining
+from orchestrator.versions import VersionsDiffer
 
 STOP_GRACE_SECONDS = 60.0
 """How long running trials may take to leave after a stop was asked for: more than one batch ever takes."""
@@ -128,6 +129,10 @@ class Observer(tune.Callback):
         watch = self._watch
         if isinstance(error, NodeDraining):
             watch.ended(trial, _parsed(error.outcomes))
+            return
+        if isinstance(error, VersionsDiffer):
+            watch.request_stop(str(error))
+            watch.ended(trial, dict.fromkeys(_trials_of(trial), Outcome(State.STOPPED)))
             return
         watch.ended(
             trial,

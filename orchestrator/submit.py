@@ -1,0 +1,154 @@
+"""Launching from one's own machine: a cluster's head runs the driver as a Ray job, and this process only listens.
+
+Closing it changes nothing: the driver is the head's, and what it does stands in the results root.
+"""
+
+import asyncio
+import logging
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobs.errors import InvalidRequest
+from jobs.provenance import code_version
+
+STUDY_FILE = "study.yaml"
+"""What a study file is called in the job's working directory."""
+
+
+class Ending(Enum):
+    """How listening to a job ended."""
+
+    FINISHED = "finished"
+    DETACHED = "detached"
+    LOST = "lost"
+
+
+class Heard(NamedTuple):
+    """What is known of a job when listening ends."""
+
+    ending: Ending
+    exit_code: int | None = None
+    """Of the driver, when it finished."""
+    message: str = ""
+    """Ray's, where the driver has no exit code."""
+
+
+class Submission(NamedTuple):
+    """A job that a cluster has accepted."""
+
+    address: str
+    job: str
+
+    def logs_command(self) -> str:
+        return f"ray job logs --follow --address {self.address} {self.job}"
+
+    def stop_command(self) -> str:
+        return f"ray job stop --address {self.address} {self.job}"
+
+
+def require_submittable(address: str | None, results: str) -> str:
+    """Check what a submission is given, before anything is contacted; returns the address.
+
+    Raises:
+        InvalidRequest: when either does not fit.
+    """
+    if address is None or not address.startswith(("http://", "https://")):
+        raise InvalidRequest(
+            f"--submit needs the address of a cluster's dashboard: --address http://127.0.0.1:8265 after "
+            f"`ray dashboard cluster.yaml`; it is {address}"
+        )
+    if "://" not in results and not Path(results).is_absolute():
+        raise InvalidRequest(
+            "with --submit the results root lies where the cluster's machines find it: s3://, gs:// or the full path "
+            f"of a directory that they all share; it is {results}"
+        )
+    return address
+
+
+def submit(address: str, verb: str, options: list[str], study_file: Path | None = None) -> Submission:
+    """Have a cluster's head run ``deltasweep VERB OPTIONS``.
+
+    Args:
+        study_file: sent along; it is the command's first argument.
+
+    Raises:
+        InvalidRequest: when the cluster does not answer, refuses the token, or runs another Ray.
+    """
+    client = _client(address)
+    with tempfile.TemporaryDirectory(prefix="deltasweep-submit-") as folder, _explained(address):
+        runtime_env = {}
+        arguments = [verb, *options]
+        if study_file is not None:
+            Path(folder, STUDY_FILE).write_bytes(study_file.read_bytes())
+            runtime_env["working_dir"] = folder
+            arguments.insert(1, STUDY_FILE)
+        job = client.submit_job(
+            entrypoint=shlex.join(["deltasweep", *arguments]),
+            runtime_env=runtime_env,
+            metadata={"deltasweep": code_version()},
+        )
+    return Submission(address, job)
+
+
+def listen(submission: Submission, write: Callable[[str], object]) -> Heard:
+    """Hand on what the driver prints until it ends, the user interrupts, or the connection is lost."""
+    client = _client(submission.address)
+
+    async def follow() -> None:
+        async for text in client.tail_job_logs(submission.job):
+            write(text)
+
+    try:
+        asyncio.run(follow())
+    except KeyboardInterrupt:
+        return Heard(Ending.DETACHED)
+    except (OSError, RuntimeError) as error:
+        return Heard(Ending.LOST, message=str(error))
+    try:
+        details = client.get_job_info(submission.job)
+    except (OSError, RuntimeError) as error:
+        return Heard(Ending.LOST, message=str(error))
+    if not details.status.is_terminal():
+        return Heard(Ending.LOST, message="the log ended before the job did")
+    return Heard(Ending.FINISHED, details.driver_exit_code, details.message or "")
+
+
+def _client(address: str) -> Any:
+    import ray
+    from ray.job_submission import JobSubmissionClient
+
+    for chatter in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+        logging.getLogger(chatter).setLevel(logging.WARNING)
+    with _explained(address):
+        client = JobSubmissionClient(address)
+        theirs = client._server_ray_version
+    if theirs != ray.__version__:
+        raise InvalidRequest(
+            f"the cluster at {address} runs Ray {theirs}, this machine has {ray.__version__}; install the same "
+            "DeltaSweep and Ray on both"
+        )
+    return client
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    """Ray's errors about a cluster that is not there or lets nobody in, as ours."""
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise InvalidRequest(
+            f"the cluster at {address} did not take this machine's token; set RAY_AUTH_MODE=token and keep the "
+            f"cluster's token in ~/.ray/auth_token ({error})"
+        ) from error
+    except (OSError, RuntimeError, requests.RequestException) as error:
+        raise InvalidRequest(
+            f"no Ray dashboard takes jobs at {address}: {error}. Is `ray dashboard cluster.yaml` running?"
+        ) from error

@@ -1,0 +1,47 @@
+"""What `--submit` refuses before it contacts anything; a real submission is in tests/cluster."""
+
+import socket
+
+import pytest
+
+from jobs.errors import InvalidRequest
+from orchestrator.submit import require_submittable
+from orchestrator.tuning import connect
+from orchestrator.versions import VersionsDiffer, require_same, versions
+
+
+@pytest.mark.parametrize("address", [None, "auto", "10.0.0.1:6379", "ray://10.0.0.1:10001"])
+def test_only_a_dashboard_takes_jobs(address: str | None) -> None:
+    with pytest.raises(InvalidRequest, match=r"--submit needs the address of a cluster's dashboard: --address http://"):
+        require_submittable(address, "s3://bucket/root")
+
+
+@pytest.mark.parametrize("root", ["demo-results", "./root", "~/root"])
+def test_a_root_that_only_this_machine_has(root: str) -> None:
+    with pytest.raises(InvalidRequest, match="where the cluster's machines find it"):
+        require_submittable("http://127.0.0.1:8265", root)
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/root", "gs://bucket/root", "/shared/root"])
+def test_a_root_that_every_machine_finds(root: str) -> None:
+    assert require_submittable("http://127.0.0.1:8265", root) == "http://127.0.0.1:8265"
+
+
+def test_a_dashboard_is_no_cluster_address() -> None:
+    with pytest.raises(InvalidRequest, match="is a dashboard: launch there with --submit"):
+        connect("http://127.0.0.1:8265")
+
+
+def test_the_same_versions_work_together() -> None:
+    require_same(versions())
+
+
+@pytest.mark.parametrize("name", ["deltasweep", "ray", "torch"])
+def test_another_version_is_named_with_its_machine(name: str) -> None:
+    with pytest.raises(VersionsDiffer, match=rf"{socket.gethostname()} has {name} .* \(the driver has 0\.0\.9\)"):
+        require_same({**versions(), name: "0.0.9"})
+
+
+def test_a_package_that_the_driver_lacks_differs() -> None:
+    with pytest.raises(VersionsDiffer, match="ray"):
+        require_same({name: version for name, version in versions().items() if name != "ray"})
