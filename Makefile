@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check pytest pytest-fast bench bench-quick clean
+.PHONY: help demo test test-cluster check wheel pytest pytest-fast bench bench-quick clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -31,6 +31,14 @@ bench: $(READY)  ## measure everything side by side (about two hours); benchmark
 
 bench-quick: $(READY)  ## the same in under five minutes: fewer repetitions, the largest parts left out
 	$(BIN)/python -m benchmarks --quick
+
+test-cluster: $(READY)  ## hosts on this machine, a real `ray up`, lost machines; needs root
+	@[ "$$(id -u)" -eq 0 ] || { echo "make test-cluster makes network namespaces and needs root. Try: sudo make test-cluster"; exit 1; }
+	$(BIN)/python -m pytest -m cluster tests/cluster
+
+wheel: $(READY)  ## the project and the versions of all that it needs, for the machines of a cluster
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip freeze --exclude-editable --exclude deltasweep > dist/constraints.txt
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

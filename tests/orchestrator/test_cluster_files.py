@@ -1,0 +1,126 @@
+"""The files for Ray's cluster launcher, against Ray's own schema and bootstrap code, and against the project."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from moto import mock_aws
+from ray.autoscaler._private.aws.config import bootstrap_aws
+from ray.autoscaler._private.local.config import bootstrap_local
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[2]
+AWS = ROOT / "cluster.yaml"
+CLUSTERS = ROOT / "orchestrator" / "clusters"
+LAUNCHER_FILES = [AWS, CLUSTERS / "gcp.yaml", CLUSTERS / "local.yaml"]
+ALL_FILES = [*LAUNCHER_FILES, CLUSTERS / "rayjob.yaml"]
+
+each_launcher_file = pytest.mark.parametrize("path", LAUNCHER_FILES, ids=lambda path: path.stem)
+each_file = pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: path.stem)
+
+
+def load(path: Path) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return config
+
+
+@each_launcher_file
+def test_it_passes_rays_schema(path: Path) -> None:
+    validate_config(prepare_config(load(path)))
+
+
+def test_rays_schema_would_refuse_a_wrong_key() -> None:
+    with pytest.raises(jsonschema.ValidationError, match="nonsense"):
+        validate_config(prepare_config({**load(AWS), "nonsense": 1}))
+
+
+@pytest.fixture
+def bootstrapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Ray's own code for AWS makes of the file, before a cloud that moto plays."""
+    (tmp_path / ".ssh").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "fake")
+    with mock_aws():
+        config: dict[str, Any] = bootstrap_aws(prepare_config(load(AWS)))
+        return config
+
+
+def test_aws_workers_are_spot_and_the_head_is_not(bootstrapped: dict[str, Any]) -> None:
+    types = bootstrapped["available_node_types"]
+    head = types.pop(bootstrapped["head_node_type"])
+    assert "InstanceMarketOptions" not in head["node_config"]
+    assert head["max_workers"] == 0
+    assert len(types) == 2, "a second type is the way out when the first is not to be had"
+    assert all(t["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"} for t in types.values())
+    assert all(t["min_workers"] == 0 and t["resources"]["GPU"] == 1 for t in types.values())
+
+
+def test_aws_machines_come_with_keys_network_and_imdsv2(bootstrapped: dict[str, Any]) -> None:
+    for name, node_type in bootstrapped["available_node_types"].items():
+        node = node_type["node_config"]
+        assert node["KeyName"], name
+        assert node["SubnetIds"], name
+        assert node["SecurityGroupIds"], name
+        assert node["MetadataOptions"]["HttpTokens"] == "required", name
+
+
+def test_local_machines_are_all_used() -> None:
+    config = bootstrap_local(prepare_config(load(CLUSTERS / "local.yaml")))
+    node_type = config["available_node_types"]["local.cluster.node"]
+    assert node_type["min_workers"] == node_type["max_workers"] == len(config["provider"]["worker_ips"])
+
+
+@each_launcher_file
+def test_the_dashboard_is_on_loopback_and_ray_wants_the_token(path: Path) -> None:
+    config = load(path)
+    (head,) = config["head_start_ray_commands"]
+    assert "--dashboard-host=127.0.0.1" in head
+    assert "~/.ray/auth_token" in config["file_mounts"]
+    assert any("RAY_AUTH_MODE=token" in command for command in config["setup_commands"])
+    assert "0.0.0.0" not in path.read_text(encoding="utf-8")
+
+
+@each_launcher_file
+def test_ray_on_workers_blocks_under_the_supervisor(path: Path) -> None:
+    commands = load(path)["worker_start_ray_commands"]
+    assert "orchestrator.supervisor --name ray -- ray start --block" in commands[0]
+    assert all(command.startswith("python -m orchestrator.supervisor") for command in commands)
+
+
+@pytest.mark.parametrize(("path", "cloud"), [(AWS, "aws"), (CLUSTERS / "gcp.yaml", "gcp")])
+def test_spot_workers_watch_for_the_notice(path: Path, cloud: str) -> None:
+    (watcher,) = [c for c in load(path)["worker_start_ray_commands"] if "orchestrator.spot_watcher" in c]
+    assert f"--cloud {cloud} --address $RAY_HEAD_IP:6379" in watcher
+
+
+@each_launcher_file
+def test_the_projects_own_wheel_is_installed(path: Path) -> None:
+    config = load(path)
+    wheel = f"deltasweep-{version('deltasweep')}-py3-none-any.whl"
+    assert config["file_mounts"][f"~/{wheel}"] == f"dist/{wheel}"
+    (install,) = [command for command in config["setup_commands"] if wheel in command]
+    assert "--constraint ~/constraints.txt" in install
+
+
+def test_the_rayjob_has_the_projects_ray() -> None:
+    spec = load(CLUSTERS / "rayjob.yaml")["spec"]
+    assert spec["rayClusterSpec"]["rayVersion"] == version("ray")
+    containers = [
+        container
+        for group in (spec["rayClusterSpec"]["headGroupSpec"], *spec["rayClusterSpec"]["workerGroupSpecs"])
+        for container in group["template"]["spec"]["containers"]
+    ]
+    assert all(container["image"].endswith(f":{version('deltasweep')}") for container in containers)
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+@each_file
+def test_no_secret_stands_in_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8").lower()
+    assert not [
+        word for word in ("secret_access_key", "aws_access_key_id", "password", "ray_auth_token=") if word in text
+    ]
