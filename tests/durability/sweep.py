@@ -44,6 +44,7 @@ class Batch(NamedTuple):
     epoch: int
     batch: int
     pid: int
+    host: str
 
 
 class Kill(NamedTuple):
@@ -60,13 +61,19 @@ class Kill(NamedTuple):
 class Run:
     """One ``deltasweep`` process and all processes that it started."""
 
-    def __init__(self, arguments: tuple[str, ...], environment: Mapping[str, str], output: Path) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], environment: Mapping[str, str], output: Path, inside: tuple[str, ...] = ()
+    ) -> None:
+        """
+        Args:
+            inside: what to put before the command, where it runs in namespaces of its own.
+        """
         self._output = output
         self._seen: set[Process] = set()
         self.arguments = arguments
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "deltasweep"), *arguments],
+                [*inside, str(Path(sys.executable).parent / "deltasweep"), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -155,9 +162,7 @@ class Sweep:
 
     def disturb(self, seconds: float = BATCH_SECONDS, fail: list[dict[str, Any]] | None = None) -> None:
         """Say what happens to every batch from now on."""
-        new = self.control / "control.new"
-        new.write_text(json.dumps({"seconds": seconds, "fail": fail or []}))
-        new.replace(self.control / "control.json")
+        disturb(self.control, seconds, fail)
 
     # -- commands
 
@@ -189,10 +194,7 @@ class Sweep:
 
     def trace(self) -> list[Batch]:
         """All batches that began so far, in order."""
-        file = self.control / "trace"
-        whole = file.read_text().rpartition("\n")[0] if file.exists() else ""
-        fields = [line.split() for line in whole.splitlines()]
-        return [Batch(trial, int(epoch), int(batch), int(pid)) for trial, epoch, batch, pid in fields]
+        return read_trace(self.control)
 
     def actors(self, family: list[Process]) -> list[Process]:
         """Those of the processes that have trained a batch; Ray's names for them are its own affair."""
@@ -301,7 +303,22 @@ class Sweep:
             time.sleep(0.05)
 
 
-def rows(root: Path) -> dict[str, list[tuple[object, ...]]]:
+def read_trace(control: Path) -> list[Batch]:
+    """All batches that began so far, in order."""
+    file = control / "trace"
+    whole = file.read_text().rpartition("\n")[0] if file.exists() else ""
+    fields = [line.split() for line in whole.splitlines()]
+    return [Batch(trial, int(epoch), int(batch), int(pid), host) for trial, epoch, batch, pid, host in fields]
+
+
+def disturb(control: Path, seconds: float, fail: list[dict[str, Any]] | None = None) -> None:
+    """Say what happens to every batch from now on."""
+    new = control / "control.new"
+    new.write_text(json.dumps({"seconds": seconds, "fail": fail or []}))
+    new.replace(control / "control.json")
+
+
+def rows(root: str | Path) -> dict[str, list[tuple[object, ...]]]:
     """By trial id: its rows without what is measured, floats as their bits."""
     table = read_trials(open_store(str(root)), FinetuneSpec.kind).select(comparable_columns(FinetuneSpec.kind))
     found: dict[str, list[tuple[object, ...]]] = {}

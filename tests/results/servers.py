@@ -34,9 +34,9 @@ class S3(NamedTuple):
 
 
 @contextmanager
-def s3_server() -> Iterator[S3]:
-    """moto's server on a free port of 127.0.0.1, stopped at the end."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+def s3_server(address: str = "127.0.0.1") -> Iterator[S3]:
+    """moto's server on a free port of one address of this machine, stopped at the end."""
+    server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     try:
         yield S3(*server.get_host_and_port())

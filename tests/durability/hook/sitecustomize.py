@@ -1,14 +1,15 @@
 """Loaded by every Python process of a kill test (its folder is on PYTHONPATH): watches and disturbs training.
 
 No product code: it wraps ``jobs.finetune.Finetuning._train_batch`` once that module is imported. In the folder
-that ``DELTASWEEP_TEST_CONTROL`` names, each batch that begins becomes a line ``trial_id epoch batch pid`` of the file
-``trace``, and ``control.json`` says what to do to it: ``seconds`` to wait (a wait leaves the processor to others),
-``fail``: a list of {trial, epoch, error, below_cpus} for errors to raise; ``trial: "*"`` is every trial.
+that ``DELTASWEEP_TEST_CONTROL`` names, each batch that begins becomes a line ``trial_id epoch batch pid host``
+of the file ``trace``, and ``control.json`` says what to do to it: ``seconds`` to wait (a wait leaves the processor to
+others), ``fail``: a list of {trial, epoch, error, below_cpus} for errors to raise; ``trial: "*"`` is every trial.
 """
 
 import builtins
 import json
 import os
+import socket
 import sys
 import time
 from importlib.abc import Loader, MetaPathFinder
@@ -36,7 +37,7 @@ def _disturb(control, trial, epoch):
 def _wrapped(train_batch):
     def traced(self, indices):
         trial = self.spec.trial_id
-        line = f"{trial} {self.epoch} {self.batch} {os.getpid()}\n".encode()
+        line = f"{trial} {self.epoch} {self.batch} {os.getpid()} {socket.gethostname()}\n".encode()
         trace = os.open(f"{CONTROL}/trace", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(trace, line)

@@ -1,0 +1,174 @@
+"""A Ray cluster on test hosts, started by ``ray up`` with the packaged file for machines of one's own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.cluster.hosts import REPOSITORY, Host, Network
+from tests.durability.processes import wait_until
+
+LOCAL = REPOSITORY / "orchestrator" / "clusters" / "local.yaml"
+BIN = Path(sys.prefix) / "bin"
+GPUS = 1
+"""Logical ones of each worker."""
+CPUS = 4
+_OBJECT_STORE = "--object-store-memory=80000000"
+
+
+class Look(NamedTuple):
+    """Ray's state at one moment."""
+
+    nodes: dict[str, str]
+    """Of the workers that Ray takes for alive: address to node id."""
+    actors: dict[str, list[str]]
+    """Of each of them: the ids of the trial actors that are alive on it."""
+
+    @property
+    def running(self) -> int:
+        return sum(map(len, self.actors.values()))
+
+
+class RayCluster:
+    """A laptop, a head and workers; ``up`` starts Ray on them."""
+
+    def __init__(self, network: Network, environment: Mapping[str, str], workers: int, token: str) -> None:
+        """
+        Args:
+            environment: of every process on every host, as its login shell sets it.
+            workers: hosts in the cluster file.
+            token: what the laptop has in its file; ``ray up`` brings it to the others.
+        """
+        self.network = network
+        self.environment = {"PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin", "RAY_AUTH_MODE": "token", **environment}
+        self.laptop = network.add("laptop")
+        self.head = network.add("head")
+        self.workers = [network.add(f"worker{number}") for number in range(workers)]
+        for host in (self.laptop, self.head, *self.workers):
+            self._write_profile(host)
+        token_file = self.laptop.home / ".ray" / "auth_token"
+        token_file.parent.mkdir()
+        token_file.write_text(token)
+        token_file.chmod(0o600)
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._looks = network.shared / "looks"
+        self.file = network.shared / "cluster.yaml"
+        self.file.write_text(yaml.safe_dump(self._config(), sort_keys=False))
+        self.laptop.start()
+
+    @property
+    def address(self) -> str:
+        return f"{self.head.address}:6379"
+
+    def up(self, *hosts: Host) -> None:
+        """Switch the head and these workers on and start Ray; the other workers may come later."""
+        for host in (self.head, *hosts):
+            host.start()
+        self.on(self.laptop, "ray", "up", "-y", "--no-config-cache", str(self.file))
+        self.watch()
+        try:
+            wait_until(lambda: {h.address for h in hosts} <= self.look().nodes.keys(), f"{len(hosts)} workers joined")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
+
+    def watch(self) -> None:
+        """Have the head look at Ray's state again and again: see ``looks``."""
+        self._start(self.head, self._looks, "tests.cluster.state_watcher")
+
+    def looks(self) -> list[Look]:
+        """Everything that was seen so far of the cluster that runs now, oldest first."""
+        lines = self._looks.read_text().rpartition("\n")[0].splitlines() if self._looks.exists() else []
+        return [Look(**json.loads(line)) for line in lines]
+
+    def look(self) -> Look:
+        """What was seen last."""
+        looks = self.looks()
+        return looks[-1] if looks else Look({}, {})
+
+    def logs(self) -> str:
+        """What the parts of the cluster wrote last, for the message of a test that fails."""
+        tails = [self._looks.with_suffix(".log").read_text()[-2000:], repr(self.look())]
+        for host in (self.head, *self.workers):
+            files = "/tmp/ray/session_latest/logs/monitor.* ~/.deltasweep/*.log"
+            if host.on:
+                tails.append(f"== {host.name}\n" + self.attempt(host, "sh", "-c", f"tail -n 25 {files}").stdout)
+        return "\n".join(tails)
+
+    def end(self) -> None:
+        """End what this process started on the hosts; the hosts themselves end with the network."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+    def node_id(self, host: Host) -> str:
+        """Ray's id of what runs on a host now."""
+        return self.look().nodes[host.address]
+
+    def give_notice(self, host: Host) -> None:
+        """A spot notice: the host's metadata server has one, and a watcher asks it."""
+        server = ("tests.orchestrator.metadata", "8169")
+        watcher = ("orchestrator.spot_watcher", "--cloud", "aws", "--address", self.address)
+        where = ("--node-ip", host.address, "--server", "http://127.0.0.1:8169")
+        for module in (server, (*watcher, *where)):
+            self._start(host, host.home / f"{module[0]}.out", *module)
+
+    def _start(self, host: Host, output: Path, *module: str) -> None:
+        """Run a module on a host until the host ends."""
+        with output.open("wb") as file, output.with_suffix(".log").open("ab") as log:
+            self._started.append(
+                subprocess.Popen(
+                    [*host.inside(), sys.executable, "-m", *module],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=log,
+                    env=self.environment_on(host),
+                )
+            )
+
+    def on(self, host: Host, *command: str) -> str:
+        """Run a command on a host; it must succeed. Its output, errors left out."""
+        done = self.attempt(host, *command)
+        assert done.returncode == 0, f"{command} on {host.name}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+        return done.stdout
+
+    def attempt(self, host: Host, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host to its end."""
+        return subprocess.run(
+            [*host.inside(), *command],
+            env=self.environment_on(host) | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def environment_on(self, host: Host) -> dict[str, str]:
+        """What a login on the host would have."""
+        kept = {name: os.environ[name] for name in ("LANG", "LC_ALL") if name in os.environ}
+        return {**kept, "HOME": str(Path.home()), "USER": "root", "SHELL": "/bin/bash", **self.environment}
+
+    def _write_profile(self, host: Host) -> None:
+        lines = [f"export {name}='{value}'" for name, value in self.environment.items()]
+        (host.home / ".bash_profile").write_text("\n".join(lines) + "\n")
+
+    def _config(self) -> dict[str, Any]:
+        """The packaged file with these hosts in it. The package is there already; devices are logical."""
+        config: dict[str, Any] = yaml.safe_load(LOCAL.read_text())
+        config["provider"] |= {"head_ip": self.head.address, "worker_ips": [w.address for w in self.workers]}
+        config["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.network.keys / "user")}
+        config["min_workers"] = config["max_workers"] = len(self.workers)
+        del config["setup_commands"]
+        mounts = config["file_mounts"].items()
+        config["file_mounts"] = {there: here for there, here in mounts if not here.startswith("dist/")}
+        head, worker = config["head_start_ray_commands"], config["worker_start_ray_commands"]
+        config["head_start_ray_commands"] = [command + f" {_OBJECT_STORE}" for command in head]
+        config["worker_start_ray_commands"] = [
+            f"{command} --num-cpus={CPUS} --num-gpus={GPUS} {_OBJECT_STORE}" for command in worker
+        ]
+        return config

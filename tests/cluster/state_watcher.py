@@ -1,0 +1,45 @@
+"""Runs on a test cluster's head and prints what Ray's state API says, one JSON line a look, until it is killed.
+
+Each line has the fields of ``tests.cluster.ray_cluster.Look``.
+"""
+
+import json
+import sys
+import time
+
+from ray.util.state import StateApiClient
+from ray.util.state.common import ListApiOptions, StateResource
+from ray.util.state.exception import RayStateApiException
+
+DASHBOARD = "http://127.0.0.1:8265"
+PAUSE_SECONDS = 0.5
+
+
+def look(client: StateApiClient) -> dict[str, object]:
+    """Workers that are alive, and the trial actors that are alive on each."""
+    alive = ListApiOptions(limit=10_000, detail=True, filters=[("state", "=", "ALIVE")])
+    nodes = client.list(StateResource.NODES, alive, raise_on_missing_output=False)
+    actors = client.list(StateResource.ACTORS, alive, raise_on_missing_output=False)
+    trials = [actor for actor in actors if actor["placement_group_id"]]  # Tune gives each trial's actor one
+    workers = {node["node_ip"]: node["node_id"] for node in nodes if not node["is_head_node"]}
+    return {
+        "nodes": workers,
+        "actors": {
+            ip: [actor["actor_id"] for actor in trials if actor["node_id"] == node] for ip, node in workers.items()
+        },
+    }
+
+
+def main() -> None:
+    client = None
+    while True:
+        try:
+            client = client or StateApiClient(DASHBOARD)
+            print(json.dumps(look(client)), flush=True)
+        except (RayStateApiException, ConnectionError) as error:  # the dashboard takes seconds to start
+            print(repr(error)[:300], file=sys.stderr, flush=True)
+        time.sleep(PAUSE_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Workers that are lost, leave, are cut off and come late; a head that is lost. Afterwards: undisturbed numbers."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.hosts import Host
+from tests.cluster.ray_cluster import GPUS, RayCluster
+from tests.cluster.sweep import FRACTION, ClusterSweep, Rows
+from tests.durability.sweep import Run
+
+pytestmark = pytest.mark.timeout(1200)
+
+ACTORS_A_WORKER = int(GPUS / FRACTION)
+CUT_SECONDS = 60.0
+
+
+def test_workers_come_and_go(make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows) -> None:
+    """One is lost at once, one leaves after a notice, one comes late; no more run than the fractions allow."""
+    cluster = make_cluster(3)
+    lost, leaving, late = cluster.workers
+    cluster.up(lost, leaving)
+    run = sweep.start(cluster, cluster.head, "launch", "--address", cluster.address)
+    run.wait_until(lambda: cluster.look().running == 2 * ACTORS_A_WORKER, "both workers are full")
+    _wait_for_checkpoint(run, sweep, lost)
+    interrupted = sweep.running_on(lost)
+    lost.kill()
+    interrupted -= sweep.done()
+
+    # Tune gives a waiting trial to whichever actor is free first, and takes back the new actor that it had begun to
+    # start: trials must last longer than an actor takes to start, on any machine
+    sweep.disturb(seconds=3)
+    late.start()
+    run.wait_until(lambda: sweep.running_on(late), "the host that came late has taken work")
+    sweep.disturb()
+
+    _wait_for_checkpoint(run, sweep, leaving)
+    cluster.give_notice(leaving)
+    told = time.monotonic()
+    run.wait_until(lambda: not sweep.running_on(leaving) or _moved(cluster, leaving), "the drained host is empty")
+    assert time.monotonic() - told < 110, "it took longer than the notice gives"
+
+    assert run.wait() == 0, run.text
+    looks = cluster.looks()
+    fullest = {host: max(len(look.actors.get(host.address, [])) for look in looks) for host in cluster.workers}
+    assert fullest == dict.fromkeys(cluster.workers, ACTORS_A_WORKER), "fractions were not respected, or not used"
+    assert interrupted, "nothing ran on the host that was lost"
+    assert all(sweep.hosts_of(trial)[-1] != lost.name for trial in interrupted), "trials did not move on"
+    print(
+        sweep.summary(), f"; {len(interrupted)} trials were interrupted by the loss; {len(looks)} looks at Ray's state"
+    )
+    sweep.require_same_as(reference)
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_a_worker_is_cut_off_for_a_minute(
+    make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows
+) -> None:
+    """Its trials run elsewhere; when it is back, what it has done in the dark is not a second result."""
+    cluster = make_cluster(2)
+    near, far = cluster.workers
+    cluster.up(near, far)
+    run = sweep.start(cluster, cluster.head, "launch", "--address", cluster.address)
+    _wait_for_checkpoint(run, sweep, far)
+    cut = sweep.running_on(far)
+    before = cluster.node_id(far)
+    far.cut()
+    time.sleep(CUT_SECONDS)
+    far.mend()
+    run.wait_until(lambda: cluster.look().nodes.get(far.address, before) != before, "the worker has joined again")
+    assert run.wait() == 0, run.text
+    assert cut
+    assert any(sweep.hosts_of(trial) == [far.name, near.name] for trial in cut), "no trial moved on"
+    print(sweep.summary(), f"; {len(cut)} trials were cut off")
+    sweep.require_same_as(reference)
+
+
+@pytest.mark.parametrize("root", ["directory"], indirect=True)
+def test_the_head_is_lost(make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows) -> None:
+    """The launch is gone with it; ``resume`` on a fresh cluster of the same hosts finishes."""
+    cluster = make_cluster(2)
+    cluster.up(*cluster.workers)
+    run = sweep.start(cluster, cluster.head, "launch", "--address", cluster.address)
+    run.wait_until(lambda: len(sweep.done()) >= 5, "five trials are done")
+    for worker in cluster.workers:
+        _wait_for_checkpoint(run, sweep, worker)
+    cluster.head.kill()
+    run.wait()
+    for worker in cluster.workers:
+        worker.kill()
+    before = sweep.done()
+    assert len(before) < len(sweep.specs)
+    cluster.up(*cluster.workers)
+    again = sweep.start(cluster, cluster.head, "resume", "--address", cluster.address)
+    assert again.wait() == 0, again.text
+    print(sweep.summary(), f"; {len(before)} were done when the head was lost")
+    sweep.require_same_as(reference)
+
+
+def _wait_for_checkpoint(run: Run, sweep: ClusterSweep, host: Host) -> None:
+    run.wait_until(lambda: sweep.saved(sweep.running_on(host)), f"a trial on {host.name} has a checkpoint")
+
+
+def _moved(cluster: RayCluster, host: Host) -> bool:
+    """Whether no trial actor is alive on the host, as far as Ray can tell."""
+    return not cluster.look().actors.get(host.address)

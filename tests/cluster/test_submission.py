@@ -1,0 +1,134 @@
+"""From one's own machine: through the head's job API, behind the token; and what others get there."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.cluster.hosts import Host
+from tests.cluster.ray_cluster import RayCluster
+from tests.cluster.sweep import ClusterSweep, Rows
+from tests.durability.processes import wait_until
+
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.parametrize("root", ["s3"], indirect=True)]
+
+DASHBOARD = "http://127.0.0.1:8265"
+INTERRUPTED = 130
+
+
+def test_a_submitted_sweep_needs_no_laptop(
+    make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows
+) -> None:
+    """The laptop submits, listens, lets go and is switched off; later it comes back to a sweep that is done."""
+    cluster = make_cluster(2)
+    cluster.up(*cluster.workers)
+    _require_locked_doors(cluster)
+    with _dashboard_on(cluster, cluster.laptop):
+        listening = sweep.start(cluster, cluster.laptop, "launch", "--submit", "--address", DASHBOARD)
+        listening.wait_until(lambda: f"done 1/{len(sweep.specs)}" in listening.text or sweep.done(), "a trial is done")
+        listening.wait_until(lambda: "time left" in listening.text, "the driver's lines are heard here")
+        (deltasweep,) = listening.family()  # below nsenter, which would not wait for its answer to Ctrl-C
+        os.kill(deltasweep.pid, signal.SIGINT)
+        assert listening.wait(60) == INTERRUPTED, listening.text
+    assert "goes on" in listening.text
+    assert "deltasweep status --watch" in listening.text
+    cluster.laptop.kill()
+    wait_until(lambda: sweep.done() == sweep.specs.keys(), "the sweep is done without the laptop")
+    cluster.laptop.start()
+    with _dashboard_on(cluster, cluster.laptop):
+        again = sweep.start(cluster, cluster.laptop, "resume", "--submit", "--address", DASHBOARD)
+        assert again.wait() == 0, again.text
+    assert f"{len(sweep.specs)} of {len(sweep.specs)} trials are done" in again.text
+    print(sweep.summary())
+    sweep.require_same_as(reference)
+
+
+def test_other_versions_are_refused(make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep) -> None:
+    """A worker with another DeltaSweep than the head's ends the launch, says so, and harms no trial."""
+    cluster = make_cluster(1)
+    (worker,) = cluster.workers
+    old = cluster.network.shared / "old" / "deltasweep-0.0.9.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: deltasweep\nVersion: 0.0.9\n")
+    profile = worker.home / ".bash_profile"
+    profile.write_text(profile.read_text() + f"export PYTHONPATH={old.parent}:$PYTHONPATH\n")
+    cluster.up(worker)
+    run = sweep.start(cluster, cluster.head, "launch", "--address", cluster.address)
+    assert run.wait() == 1, run.text
+    assert "worker0 has deltasweep 0.0.9 (the driver has" in run.text
+    assert not sweep.done()
+    assert not sweep.failures(), "trials were charged with it"
+
+
+def _require_locked_doors(cluster: RayCluster) -> None:
+    """The dashboard and its job API on loopback only, and there for the token's bearer; the GCS likewise."""
+    listening = cluster.on(cluster.head, "ss", "-Hltn").splitlines()
+    places = {line.split()[3] for line in listening if line.split()[3].endswith(":8265")}
+    assert places == {"127.0.0.1:8265"}
+    assert cluster.attempt(cluster.laptop, *_curl(f"http://{cluster.head.address}:8265/api/version")).returncode != 0
+    for path in ("/api/jobs/", "/api/v0/nodes", "/nodes?view=summary", "/api/cluster_status"):
+        assert _status(cluster.head, cluster, path) == "401", path
+        assert _status(cluster.head, cluster, path, "wrong" * 12) == "403", path
+    wrong = {"RAY_AUTH_TOKEN": "wrong" * 12}
+    for environment in (wrong, {"RAY_AUTH_MODE": "disabled"}):
+        submitted = cluster.attempt(
+            cluster.head, "ray", "job", "submit", "--address", DASHBOARD, "--", "touch", "/tmp/intruder", **environment
+        )
+        assert submitted.returncode != 0
+        gcs = cluster.attempt(cluster.laptop, "ray", "status", "--address", cluster.address, **environment)
+        assert gcs.returncode != 0, gcs.stdout
+        refused = cluster.attempt(
+            cluster.laptop,
+            "deltasweep",
+            "launch",
+            "demo",
+            "--results",
+            "/tmp/x",
+            "--address",
+            cluster.address,
+            **environment,
+        )
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert cluster.attempt(cluster.head, "test", "-e", "/tmp/intruder").returncode == 1
+
+
+def _curl(url: str, token: str | None = None) -> tuple[str, ...]:
+    header = ("--header", f"Authorization: Bearer {token}") if token else ()
+    return (
+        "curl",
+        "--silent",
+        "--output",
+        "/dev/null",
+        "--max-time",
+        "10",
+        "--write-out",
+        "%{http_code}",
+        *header,
+        url,
+    )
+
+
+def _status(host: Host, cluster: RayCluster, path: str, token: str | None = None) -> str:
+    return cluster.attempt(host, *_curl(DASHBOARD + path, token)).stdout
+
+
+@contextmanager
+def _dashboard_on(cluster: RayCluster, laptop: Host) -> Iterator[None]:
+    """``ray dashboard``: the head's port on the laptop's loopback, by ssh."""
+    tunnel = subprocess.Popen(
+        [*laptop.inside(), "ray", "dashboard", str(cluster.file)],
+        env=cluster.environment_on(laptop),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: _status(laptop, cluster, "/api/version") in ("200", "401"), "the tunnel is open", 120)
+        yield
+    finally:
+        tunnel.kill()
+        tunnel.wait()
