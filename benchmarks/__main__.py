@@ -22,6 +22,7 @@ WHOLE = [
     "benchmarks.augmentation",
     "benchmarks.checkpoints",
     "benchmarks.query",
+    "benchmarks.page",
 ]
 QUICK = [
     "benchmarks.scheduler --sizes 100 --repetitions 1 --resume 0 --no-idle",
