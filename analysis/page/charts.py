@@ -75,7 +75,7 @@ def _base(axis: alt.X, datasets: Sequence[str], title: str, zero: bool) -> alt.C
 def _band(base: alt.Chart, low: str, high: str, opacity: float) -> list[alt.Chart]:
     """The area between two bounds, and a bar where it shows nothing: at a point whose neighbours have no bounds."""
     bounded = base.encode(y=alt.Y(f"{low}:Q"), y2=alt.Y2(f"{high}:Q"))
-    bars = bounded.mark_rule(opacity=2.5 * opacity, strokeWidth=3).transform_filter("datum.alone")
+    bars = bounded.mark_rule(opacity=2.5 * opacity, strokeWidth=3, aria=False).transform_filter("datum.alone")
     return [bounded.mark_area(opacity=opacity), bars]
 
 
