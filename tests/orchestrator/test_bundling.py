@@ -26,6 +26,7 @@ from orchestrator.single import run_single
 from orchestrator.stopping import NodeDraining
 from orchestrator.study_files import load_study, parse_study
 from orchestrator.trainable import TrialActor
+from orchestrator.versions import versions
 from orchestrator.watch import Observer, Watch
 
 STUDY = """
@@ -134,6 +135,7 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
         "root": store.uri,
         "launch": "one",
         "cards": study().cards.model_dump(mode="json"),
+        "versions": versions(),
         "keeping": {"checkpoint_every": 1},
     }
     made: TrialActor = object.__new__(TrialActor)
