@@ -29,7 +29,7 @@ pytest-fast: $(READY)  ## the tests without the slow ones
 bench: $(READY)  ## measure everything side by side (about two hours); benchmarks/results/latest.json
 	$(BIN)/python -m benchmarks
 
-bench-quick: $(READY)  ## the same in under five minutes: fewer repetitions, the largest parts left out
+bench-quick: $(READY)  ## the same in minutes: fewer repetitions, the largest parts left out
 	$(BIN)/python -m benchmarks --quick
 
 test-cluster: $(READY)  ## hosts on this machine, a real `ray up`, lost machines; needs root

@@ -54,6 +54,7 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         return (
             Pin("sources", self.spec.source, self.weights.sha256),
             Pin("datasets", self.spec.dataset, self.data.sha256),
+            *(Pin(*own) for own in registry.own_digests([self.spec.source], [self.spec.dataset])),
         )
 
     @property

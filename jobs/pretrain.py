@@ -62,7 +62,8 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
 
     @property
     def pins(self) -> tuple[Pin, ...]:
-        return (Pin("datasets", self.spec.dataset, self.data.sha256),)
+        own = registry.own_digests([], [self.spec.dataset])
+        return (Pin("datasets", self.spec.dataset, self.data.sha256), *(Pin(*one) for one in own))
 
     def advance(self, pause: Callable[[], bool] = lambda: False) -> None:
         """As ``Training.advance``; several replicas live for one call, and follow this one's pauses."""

@@ -40,11 +40,11 @@ def commit_trial(store: Store, trial: Finetuning | Pretraining, attempt: Attempt
     assert trial.done, f"{trial.spec.trial_id} is not finished"
     for one in trial.pins:
         pin(store, *one)
-    source = isinstance(trial, Pretraining)
-    tensors = trained_tensors(trial) if weights or source else b""
-    if tensors:
-        store.replace(trained_weights_key(trial.spec.trial_id), tensors)
-    return commit(store, trial.spec.kind, rows(trial, attempt))
+    if isinstance(trial, Finetuning) and not weights:
+        return commit(store, trial.spec.kind, rows(trial, attempt))
+    tensors = trained_tensors(trial)
+    store.replace(trained_weights_key(trial.spec.trial_id), tensors)
+    return commit(store, trial.spec.kind, rows(trial, attempt, hashlib.sha256(tensors).hexdigest()))
 
 
 def trained_tensors(trial: Finetuning | Pretraining) -> bytes:
@@ -52,9 +52,15 @@ def trained_tensors(trial: Finetuning | Pretraining) -> bytes:
     return save({name: t.detach().cpu().contiguous() for name, t in trial.network.resnet.state_dict().items()})
 
 
-def rows(trial: Finetuning | Pretraining, attempt: Attempt) -> list[dict[str, object]]:
-    """One row an evaluated epoch, with every column of the kind's schema."""
-    facts = _finetuned(trial) if isinstance(trial, Finetuning) else _pretrained(trial)
+def rows(
+    trial: Finetuning | Pretraining, attempt: Attempt, trained_sha256: str | None = None
+) -> list[dict[str, object]]:
+    """One row an evaluated epoch, with every column of the kind's schema.
+
+    Args:
+        trained_sha256: of the trained network's file; a source's rows have it.
+    """
+    facts = _finetuned(trial) if isinstance(trial, Finetuning) else _pretrained(trial, trained_sha256)
     shared = {**_identity(trial.spec), **facts, **_measured(trial, attempt)}
     return [{**shared, **evaluation._asdict()} for evaluation in trial.evaluations]
 
@@ -83,13 +89,13 @@ def _finetuned(trial: Finetuning) -> Mapping[str, object]:
     }
 
 
-def _pretrained(trial: Pretraining) -> Mapping[str, object]:
+def _pretrained(trial: Pretraining, trained_sha256: str | None) -> Mapping[str, object]:
     return {
         **trial.spec.threat.model_dump(mode="json"),
         "images_used": len(trial.data.train.labels_N),
         "test_images": len(trial.data.test.labels_N),
         "dataset_sha256": trial.data.sha256,
-        "trained_sha256": hashlib.sha256(trained_tensors(trial)).hexdigest(),
+        "trained_sha256": trained_sha256,
     }
 
 

@@ -16,7 +16,7 @@ from jobs import registry
 from jobs.canonical import digest
 from jobs.errors import DamagedFile, InvalidRequest, MissingData
 from jobs.results import Store, open_store
-from jobs.results.layout import trained_weights_key, trial_key
+from jobs.results.layout import trained_weights_key
 from jobs.source_files import read_card, weights_path
 
 _REMEDY = "fetch it again with --replace, or train it again"
@@ -75,8 +75,7 @@ def source_weights(store: Store, name: str) -> SourceWeights:
             made_by = card.pretrain_spec()
             raise MissingData(
                 f"the weights of source {name!r} are not in {store.uri} ({key}): list it under `pretrain` in its study "
-                "and launch that. If it was made there and its weights were removed, remove the result, too "
-                f"({trial_key(made_by.kind, made_by.trial_id)}), and launch again to make it anew"
+                f"and launch that, or run its trial {made_by.trial_id}: what was made and then removed is made again"
             )
     return load_source(name)
 
@@ -89,8 +88,7 @@ def _trained(uri: str, key: str) -> SourceWeights:
         return SourceWeights(load(data), hashlib.sha256(data).hexdigest())
     except SafetensorError as error:
         raise DamagedFile(
-            f"{uri}/{key} is not a safetensors file ({error}); remove it and the result of its trial, then launch "
-            "again to train it anew"
+            f"{uri}/{key} is not a safetensors file ({error}); remove it, then launch its study again: it is made again"
         ) from error
 
 

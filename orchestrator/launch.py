@@ -23,6 +23,7 @@ from jobs.results import (
     record_study,
     require_pin,
     require_writable,
+    without_weights,
     write_launch,
 )
 from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec
@@ -105,7 +106,7 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
 def _launch(study: Study, store: Store, console: Console, options: Options) -> Summary:
     specs = {spec.trial_id: spec for spec in expand(study)}
     require_same_names(study, store)
-    finished = all_done(store) & specs.keys()
+    finished = (all_done(store) - without_weights(store)) & specs.keys()
     blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - finished
     pending = [trial for trial in _in_running_order(study, specs) if trial not in finished | blocked][
         : options.max_trials
@@ -194,7 +195,7 @@ def _run_phase(launching: Launching, phase: Phase, share: tuning.Share, retries:
 
 def _without_source(launching: Launching, trials: list[str]) -> dict[str, str]:
     """The trials whose source this study makes and has not made, and why they cannot run now."""
-    finished = done(launching.store, PretrainSpec.kind)
+    finished = done(launching.store, PretrainSpec.kind) - without_weights(launching.store)
     made = _made_by(launching.specs.values())
     return {
         trial: f"its source {spec.source} is not trained yet ({made[spec.source]})"
@@ -291,7 +292,7 @@ def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str
 
 def _summary(launching: Launching, blocked: set[str], given_up: dict[str, str]) -> Summary:
     """What the results root says at the end; only reasons come from the launch."""
-    finished = all_done(launching.store) & launching.specs.keys()
+    finished = (all_done(launching.store) - without_weights(launching.store)) & launching.specs.keys()
     failed = dict.fromkeys(blocked, "quarantined before this launch: --retry-quarantined runs it again") | given_up
     reason = launching.watch.stop_reason
     return Summary(

@@ -33,6 +33,13 @@ def require_same_names(study: Study, store: Store) -> None:
                     f"makes another, by {here}, and results of both under one name could not be told apart. Give it "
                     "another name, or use another results root"
                 )
+        for what, name, sha256 in registry.own_digests(study.sources, study.datasets):
+            if pinned(store, what, name) not in (None, sha256):
+                raise ResultsConflict(
+                    f"in {store.uri} there are results of {name!r} under another card among the {what.split('/')[1]} "
+                    "(normaliser, colour, network or threat model differ), and results of both under one name could "
+                    "not be told apart. Give it another name, or use another results root"
+                )
 
 
 def _made(store: Store) -> dict[str, str]:

@@ -8,7 +8,7 @@ from jobs.attempts import attempt_trial, open_trial
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
 from jobs.records import Attempt
-from jobs.results import Store, done, next_attempt, record_study, require_writable
+from jobs.results import Store, done, next_attempt, record_study, require_writable, without_weights
 from jobs.specs import AnySpec
 from jobs.study import Study
 from orchestrator.names import require_same_names
@@ -24,7 +24,7 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
     """
     spec = _find(study, trial)
     require_same_names(study, store)
-    if spec.trial_id in done(store, spec.kind):
+    if spec.trial_id in done(store, spec.kind) - without_weights(store):
         console.print(f"{spec.trial_id} is done already")
         return
     require_writable(store)

@@ -4,7 +4,7 @@ A card says what a name stands for; it holds enough for a study to be checked an
 that has neither the weights nor the images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
+from jobs.canonical import digest
 from jobs.errors import InvalidRequest
 from jobs.home import weights_directory
 from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel
@@ -282,6 +283,24 @@ def using(cards: Cards) -> Iterator[None]:
         yield
     finally:
         _in_use.reset(token)
+
+
+def own_digests(sources: Iterable[str], datasets: Iterable[str]) -> list[tuple[str, str, str]]:
+    """What of the cards in use changes numbers beside weights and images, for those of the names that are a study's
+    own: kind of card as a pin names it, name, sha256. A trial's id has the names alone.
+    """
+    own = _in_use.get()
+    source_parts = {"architecture", "constraint", "epsilon", "mean", "std", "random"}
+    found = [
+        ("cards/sources", name, digest(own.sources[name].model_dump(mode="json", include=source_parts)))
+        for name in sources
+        if name in own.sources
+    ]
+    return found + [
+        ("cards/datasets", name, digest(own.datasets[name].model_dump(mode="json", include={"colour", "mean", "std"})))
+        for name in datasets
+        if name in own.datasets
+    ]
 
 
 def cards_in_use() -> Cards:

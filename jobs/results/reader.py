@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from jobs.errors import DamagedFile
 from jobs.results.index import read_compacted, read_index
-from jobs.results.layout import trial_id_at, trials_prefix
+from jobs.results.layout import trained_weights_key, trial_id_at, trials_prefix
 from jobs.results.parquet import DamagedResult, Problem, decode_trial, encoded_schema
 from jobs.results.schema import kinds, schema
 from jobs.results.store import Store, require_present
@@ -36,6 +36,12 @@ def done(store: Store, kind: str) -> set[str]:
 def all_done(store: Store) -> set[str]:
     """The ids of the finished trials of every kind."""
     return {trial_id for kind in kinds() for trial_id in done(store, kind)}
+
+
+def without_weights(store: Store) -> set[str]:
+    """The ids of finished trials that made a source whose weights are gone from the root: to be run again."""
+    there = set(store.keys("weights"))
+    return {trial_id for trial_id in done(store, "pretrain") if trained_weights_key(trial_id) not in there}
 
 
 def uncovered(store: Store, kind: str) -> int:
@@ -60,7 +66,7 @@ def read_trials(store: Store, kind: str, columns: list[str] | None = None, *, en
 
     Args:
         columns: the columns to return, in this order; None: all. Fewer are read faster.
-        encoded: text as ``encoded_schema`` has it: read far faster, for what can work on dictionaries.
+        encoded: text as ``encoded_schema`` has it: quicker and smaller, for what can work on dictionaries.
 
     Raises:
         DamagedFile: naming the first file that is not a result of the kind; none is skipped.

@@ -32,7 +32,7 @@ from jobs.results.studies import read_study
 _READERS = 16
 _FOLDERS = (
     *("trials", *(trials_prefix(kind) for kind in kinds())),
-    *("checkpoints", "conflicts", "datasets", "failures", "launches", "logs", "sources", "studies"),
+    *("cards", "checkpoints", "conflicts", "datasets", "failures", "launches", "logs", "sources", "studies"),
 )
 _STALE_AFTER = timedelta(days=1)
 _MAKES_SOURCES = "pretrain"
@@ -254,6 +254,7 @@ def _records(store: Store) -> Iterator[Finding]:
         "studies": read_study,
         "sources": read_pin,
         "datasets": read_pin,
+        "cards": read_pin,
     }
     for folder, read in readers.items():
         for key in _keys(store, folder):
@@ -285,7 +286,7 @@ def _weights(store: Store) -> Iterator[Finding]:
                 Problem.WITHOUT_WEIGHTS,
                 result,
                 f"{store.uri}/{result} is the result of a source whose weights are gone ({key}): put them back, or "
-                "remove this file and launch again to make them anew",
+                "launch its study again: they are made again",
             )
 
 

@@ -1,6 +1,5 @@
 """Studies that bring their own cards and make their sources first: files, plan, launch, resume."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -200,6 +199,20 @@ def test_one_name_stands_for_one_dataset_in_a_root(launched: Path) -> None:
     store.delete("datasets/mine.json")
 
 
+def test_what_a_card_says_beside_weights_and_images_holds_in_a_root(launched: Path) -> None:
+    """Mean and std change numbers, and a trial's id has names alone (promise 1)."""
+    store = open_store(launched)
+    require_same_names(study(), store)
+    card = study().sources["digits_natural"]
+    other = study().model_copy(
+        update={"sources": {**study().sources, "digits_natural": card.model_copy(update={"mean": (0.4, 0.4, 0.4)})}}
+    )
+    with pytest.raises(ResultsConflict, match=r"'digits_natural' under another card among the sources"):
+        require_same_names(other, store)
+    with pytest.raises(ResultsConflict, match="another card"):
+        launch(other, store, Console(quiet=True))
+
+
 def test_the_root_alone_knows_the_study(launched: Path) -> None:
     store = open_store(launched)
     assert planned_trials(store) == all_done(store)
@@ -219,7 +232,8 @@ def test_numbers_are_those_of_a_process_without_ray(launched: Path, tmp_path: Pa
     assert set(ours["weights_sha256"]) == set(theirs["weights_sha256"])
 
 
-def test_a_source_whose_weights_were_removed_is_made_anew_as_the_message_says(launched: Path, tmp_path: Path) -> None:
+def test_a_source_whose_weights_were_removed_is_made_again(launched: Path, tmp_path: Path) -> None:
+    """Design, section 4: a job that needs missing weights schedules their trial again."""
     root = tmp_path / "root"
     shutil.copytree(launched, root)
     store = open_store(root)
@@ -231,11 +245,15 @@ def test_a_source_whose_weights_were_removed_is_made_anew_as_the_message_says(la
     store.delete(trial_key("finetune", finetune.trial_id))
     result = trial_key("pretrain", make.trial_id)
     assert [(f.key, f.problem) for f in verify(store) if not f.problem.harmless] == [(result, Problem.WITHOUT_WEIGHTS)]
-    with pytest.raises(MissingData, match=re.escape(f"remove the result, too ({result})")):
+    with pytest.raises(MissingData, match=f"run its trial {make.trial_id}"):
         run_single(study(), finetune.trial_id, store, Console(quiet=True))
-    store.delete(result)
-    for spec in (make, finetune):
-        run_single(study(), spec.trial_id, store, Console(quiet=True))
+    standing = store.read(result)
+    summary = launch(study(), store, Console(quiet=True))
+    assert (summary.done, summary.failed) == (5, {})
+    assert store.read(result) == standing, "the result stands, its weights are back"
+    assert list(store.keys("conflicts")) == []
+    weights = trained_weights_key(make.trial_id)
+    assert store.read(weights) == open_store(launched).read(weights)
     assert [f for f in verify(store) if not f.problem.harmless] == []
 
 
