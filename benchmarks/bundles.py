@@ -1,24 +1,28 @@
-"""What bundles save: the same trials one after another over all of them in one bundle, side by side in one run.
+"""What bundles save: all trials in one bundle beside the same trials one after another, in one run.
 
-Counted are the processor's seconds from the first batch to the last evaluation, with images in memory and one thread:
-on an idle machine those of the clock, and not spoilt by what else runs on a busy one. Joining the bundle is counted
-in. Images are random bytes for ResNet-50, in numbers that keep the ratio of trained to evaluated images of the
-paper's trials (1 : 6 at 100 images, 1 : 1.5 at 400): its operations alone give 2.08 and 1.91.
-The numbers of every trial must be equal on both sides.
+Beside B1 (``benchmarks.baselines.tune_program``), and beside DeltaSweep's own trials without the bundle. Counted are
+the processor's seconds from the first batch to the last evaluation, with images in memory and one thread: on an idle
+machine those of the clock, and not spoilt by what else runs on a busy one. Joining the bundle is counted in, loading
+networks is counted for none. Weights and images are random for ResNet-50, in numbers that keep the ratio of trained to
+evaluated images of the paper's trials (1 : 6 at 100 images, 1 : 1.5 at 400): its operations alone give 2.08 and 1.91.
+Each trial's accuracies must be equal in the three ways.
 
 Usage: python -m benchmarks.bundles [REPETITIONS]
 """
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
-from benchmarks.rows import Row, at_least, report
+from benchmarks.baselines import tune_program
+from benchmarks.rows import Row, at_least, beside, report
 from jobs.bundle import Bundle
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
-from jobs.finetune import Evaluation, Finetuning
+from jobs.finetune import Finetuning
+from jobs.networks import BUILDERS
 from jobs.specs import FinetuneSpec, Recipe
 from jobs.weights import SourceWeights, load_source
 
@@ -26,24 +30,34 @@ CPU = torch.device("cpu")
 LABELS = 10
 
 
+class Work(NamedTuple):
+    """Trials that differ only in blocks, with all that they read in memory."""
+
+    specs: Sequence[FinetuneSpec]
+    weights: SourceWeights
+    data: Dataset
+
+
 def main(repetitions: int) -> None:
-    report([resnet50(8, 48, 2.1, repetitions), resnet50(16, 24, 1.9, repetitions), demo(1.3, repetitions)])
+    resnet50_0139 = "bundle of blocks 0, 1, 3, 9, ResNet-50, {} images trained to {} evaluated"
+    for trained, evaluated, target in ((8, 48, 2.1), (16, 24, 1.9)):
+        report(_rows(resnet50_0139.format(trained, evaluated), _resnet50(trained, evaluated), target, repetitions))
+    report(_rows("bundle of blocks 0, 1, 3, the demo's network on 100 digits", _demo(), 1.3, repetitions))
 
 
-def resnet50(trained: int, evaluated: int, target: float, repetitions: int) -> Row:
-    """Random weights at 224 pixels; one epoch of one batch, then an evaluation."""
+def _resnet50(trained: int, evaluated: int) -> Work:
+    """At 224 pixels; one epoch of one batch, then an evaluation."""
     data = Dataset("mnist", _images(trained), _images(evaluated), "random bytes")
     recipe = Recipe(batch_size=trained, evaluation_batch_size=evaluated)
-    specs = [_spec(blocks, "random_init", "mnist", images=trained, epochs=1, recipe=recipe) for blocks in (0, 1, 3, 9)]
-    name = f"bundle of blocks 0, 1, 3, 9, ResNet-50, {trained} images trained to {evaluated} evaluated"
-    return at_least(name, _ratios(specs, load_source("random_init"), data, repetitions), target)
+    specs = [_spec(blocks, "natural", "mnist", images=trained, epochs=1, recipe=recipe) for blocks in (0, 1, 3, 9)]
+    torch.manual_seed(trained)
+    return Work(specs, SourceWeights(BUILDERS["resnet50"](1000).state_dict(), "random weights"), data)
 
 
-def demo(target: float, repetitions: int) -> Row:
+def _demo() -> Work:
     """The demo's network, data and schedule at 100 images."""
     specs = [_spec(blocks, "fmnist_natural", "digits", images=100, epochs=30, recipe=Recipe()) for blocks in (0, 1, 3)]
-    ratios = _ratios(specs, load_source("fmnist_natural"), load_dataset("digits", 32), repetitions)
-    return at_least("bundle of blocks 0, 1, 3, the demo's network on 100 digits", ratios, target)
+    return Work(specs, load_source("fmnist_natural"), load_dataset("digits", 32))
 
 
 def _spec(blocks: int, source: str, dataset: str, *, images: int, epochs: int, recipe: Recipe) -> FinetuneSpec:
@@ -65,39 +79,49 @@ def _images(count: int) -> ImageSet:
     return ImageSet(images_NCHW, torch.arange(count) % LABELS)
 
 
-def _ratios(specs: Sequence[FinetuneSpec], weights: SourceWeights, data: Dataset, repetitions: int) -> list[float]:
+def _rows(name: str, work: Work, target: float, repetitions: int) -> list[Row]:
     """Seconds of the trials one after another over those of the bundle, once a repetition."""
-
-    def alone() -> list[list[Evaluation]]:
-        for trial in trials:
-            trial.advance()
-        return [trial.evaluations for trial in trials]
-
-    def together() -> list[list[Evaluation]]:
-        first, *others = (Bundle(trial, _failed) for trial in trials)
-        if not all(first.join(other) for other in others):
-            raise RuntimeError("the trials do not share")
-        first.advance()
-        return [trial.evaluations for trial in trials]
-
-    ratios, found = [], []
-    for _ in range(repetitions):
-        seconds = []
-        for way in (alone, together):
-            trials = [Finetuning(spec, weights, data, CPU) for spec in specs]
-            seconds.append(_seconds(way, found))
-        ratios.append(seconds[0] / seconds[1])
-    if any(rows != found[0] for rows in found):
-        raise RuntimeError("a trial's numbers differ between the two ways")
-    return ratios
+    seconds = [_measure(work) for _ in range(repetitions)]
+    return [
+        at_least(f"{name}: B1 / it", [b1 / together for b1, _, together in seconds], target),
+        beside(f"{name}: DeltaSweep without bundles / it", [alone / together for _, alone, together in seconds]),
+    ]
 
 
-def _seconds(run: Callable[[], list[list[Evaluation]]], found: list[list[list[Evaluation]]]) -> float:
+def _measure(work: Work) -> list[float]:
+    """Seconds of the processor: B1, DeltaSweep's trials one after another, and in a bundle.
+
+    Raises:
+        RuntimeError: when the three do not give the same accuracies.
+    """
+    networks = [tune_program.network(spec, work.weights.tensors) for spec in work.specs]
     started = time.process_time()
-    evaluations = run()
-    passed = time.process_time() - started
-    found.append([[row._replace(seconds=0.0) for row in rows] for rows in evaluations])
-    return passed
+    expected = [tune_program.train(s, work.data, *n) for s, n in zip(work.specs, networks, strict=True)]
+    seconds = [time.process_time() - started]
+    for way in (_alone, _together):
+        trials = [Finetuning(spec, work.weights, work.data, CPU) for spec in work.specs]
+        started = time.process_time()
+        way(trials)
+        seconds.append(time.process_time() - started)
+        found = [
+            [tune_program.Measured(row.epoch, row.train_accuracy, row.test_accuracy) for row in trial.evaluations]
+            for trial in trials
+        ]
+        if found != expected:
+            raise RuntimeError(f"not the accuracies of B1, {expected}, but {found}")
+    return seconds
+
+
+def _alone(trials: list[Finetuning]) -> None:
+    for trial in trials:
+        trial.advance()
+
+
+def _together(trials: list[Finetuning]) -> None:
+    first, *others = (Bundle(trial, _failed) for trial in trials)
+    if not all(first.join(other) for other in others):
+        raise RuntimeError("the trials do not share")
+    first.advance()
 
 
 def _failed(trial: Finetuning, error: Exception) -> None:

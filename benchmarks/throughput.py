@@ -1,9 +1,10 @@
-"""Trials an hour against the baselines (``benchmarks.baselines``), without bundles, on the demo's sources and data.
+"""Trials an hour against the baselines (``benchmarks.baselines``), on the demo's sources and data.
 
-- By cell (blocks, images): one trial at a time in this process, everything loaded: opening, checkpoints and commit
-  included for DeltaSweep; B1's way leaves nothing behind. B0 is a process a trial, its imports included.
-- The demo's mix (one seed: 4 sources x 4 sizes), from nothing to the last trial's end, one trial a core at a time:
-  ``launch``, B1 through its own Tuner, and B0's processes.
+- By cell (blocks, images), each trial by itself, and by size, blocks 0, 1 and 3 in a bundle: in this process, all
+  loaded, in seconds of the processor. Opening, checkpoints and commit are included for DeltaSweep; B1's way leaves
+  nothing behind. B0 is a process a trial, its imports included.
+- The demo's mix at blocks 0, 1 and 3 (one seed: 4 sources x 4 sizes), from nothing to the last trial's end by the
+  clock, one trial or bundle a core at a time: ``launch``, B1 through its own Tuner, and B0's processes.
 
 A ratio is DeltaSweep's trials an hour over the baseline's, in the same minute.
 
@@ -13,6 +14,7 @@ Usage: python -m benchmarks.throughput [--repetitions 5] [--released 3] [--epoch
 
 import argparse
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +26,8 @@ import torch
 from rich.console import Console
 
 from benchmarks.baselines import released, tune_program
-from benchmarks.rows import Row, beside, report
-from jobs.attempts import Attempt, Keeping, attempt_trial, open_trial
+from benchmarks.rows import Row, at_least, beside, report
+from jobs.attempts import Attempt, Keeping, attempt_bundle
 from jobs.expansion import expand
 from jobs.results import open_store
 from jobs.specs import FinetuneSpec
@@ -33,7 +35,8 @@ from jobs.study import Study
 from orchestrator.launch import launch
 from orchestrator.study_files import load_study
 
-CELLS = [(blocks, images) for images in (50, 400) for blocks in (0, 1, 3)]
+IMAGES, BLOCKS = (50, 400), (0, 1, 3)
+OVER_B1, OVER_B0 = 1.3, 8.0
 
 
 def main() -> None:
@@ -45,38 +48,67 @@ def main() -> None:
     given = parser.parse_args()
     demo = load_study("demo")
     first = next(spec for spec in expand(demo) if isinstance(spec, FinetuneSpec))
-    for blocks, images in CELLS:
-        spec = first.model_copy(update={"blocks": blocks, "images": images, "epochs": given.epochs})
-        report(_cell(spec, given.repetitions, given.released))
+    for images in IMAGES:
+        trials = [
+            first.model_copy(update={"blocks": blocks, "images": images, "epochs": given.epochs}) for blocks in BLOCKS
+        ]
+        for spec in trials:
+            report(_in_process(f"blocks {spec.blocks}, {images} images", [spec], given.repetitions, given.released))
+        name = f"blocks 0, 1, 3 in a bundle, {images} images"
+        report(_in_process(name, trials, given.repetitions, given.released))
     if not given.no_mix:
         report(_mix(demo, given.repetitions, given.released))
 
 
-def _cell(spec: FinetuneSpec, repetitions: int, with_released: int) -> list[Row]:
-    name = f"trials an hour, blocks {spec.blocks}, {spec.images} images: DeltaSweep /"
-    _ours(spec)  # loads what stays loaded
-    tune_program.run_trial(spec)
-    b1 = [_seconds(lambda: tune_program.run_trial(spec)) / _seconds(lambda: _ours(spec)) for _ in range(repetitions)]
-    b0 = [
-        _seconds(lambda: released.run_in_a_process(spec)) / _seconds(lambda: _ours(spec)) for _ in range(with_released)
+def _in_process(name: str, specs: Sequence[FinetuneSpec], repetitions: int, with_released: int) -> list[Row]:
+    def b1() -> None:
+        for spec in specs:
+            tune_program.run_trial(spec)
+
+    def b0() -> None:
+        for spec in specs:
+            released.run_in_a_process(spec)
+
+    _ours(specs)  # loads what stays loaded
+    b1()
+    over_b1 = [_processor(b1) / _processor(lambda: _ours(specs)) for _ in range(repetitions)]
+    over_b0 = [_processor(b0) / _processor(lambda: _ours(specs)) for _ in range(with_released)]
+    return _rows(f"trials an hour, {name}", over_b1, over_b0, targets=len(specs) > 1)
+
+
+def _rows(name: str, over_b1: list[float], over_b0: list[float], *, targets: bool) -> list[Row]:
+    both = [(f"{name}: DeltaSweep / B1", over_b1, OVER_B1), (f"{name}: DeltaSweep / B0", over_b0, OVER_B0)]
+    return [
+        at_least(what, ratios, target) if targets else beside(what, ratios) for what, ratios, target in both if ratios
     ]
-    return [beside(f"{name} B1", b1), *([beside(f"{name} B0", b0)] if b0 else [])]
 
 
-def _ours(spec: FinetuneSpec) -> None:
+def _ours(specs: Sequence[FinetuneSpec]) -> None:
+    def failed(trial: str, error: Exception) -> None:
+        raise RuntimeError(f"{trial} failed") from error
+
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Path(folder) / "root")
-        attempt_trial(store, open_trial(store, spec, torch.device("cpu")), Attempt(), Keeping(10))
+        attempts = {spec.trial_id: Attempt() for spec in specs}
+        attempt_bundle(store, specs, torch.device("cpu"), attempts, Keeping(10), lambda: False, failed)
 
 
 def _mix(demo: Study, repetitions: int, with_released: int) -> list[Row]:
     """The launch ends the Ray that it started; B1 gets one of its own."""
-    one_seed = demo.model_copy(update={"schedule": tuple(row.model_copy(update={"seeds": 1}) for row in demo.schedule)})
-    specs = [spec for spec in expand(one_seed) if isinstance(spec, FinetuneSpec)]
-    b1 = [_seconds(lambda: _tuned(specs)) / _seconds(lambda: _launched(one_seed)) for _ in range(repetitions)]
-    b0 = [_seconds(lambda: _processes(specs)) / _seconds(lambda: _launched(one_seed)) for _ in range(with_released)]
-    name = f"trials an hour, the demo's mix of {len(specs)}, from a cold start: DeltaSweep /"
-    return [beside(f"{name} B1", b1), *([beside(f"{name} B0", b0)] if b0 else [])]
+    assert demo.grid is not None
+    study = demo.model_copy(
+        update={
+            "grid": demo.grid.model_copy(update={"blocks": BLOCKS}),
+            "contrasts": (),
+            "schedule": tuple(row.model_copy(update={"seeds": 1}) for row in demo.schedule),
+            "bundle": "blocks",
+        }
+    )
+    specs = [spec for spec in expand(study) if isinstance(spec, FinetuneSpec)]
+    over_b1 = [_clock(lambda: _tuned(specs)) / _clock(lambda: _launched(study)) for _ in range(repetitions)]
+    over_b0 = [_clock(lambda: _processes(specs)) / _clock(lambda: _launched(study)) for _ in range(with_released)]
+    name = f"trials an hour, the demo's mix of {len(specs)} with blocks 0, 1, 3, from a cold start"
+    return _rows(name, over_b1, over_b0, targets=True)
 
 
 def _launched(study: Study) -> None:
@@ -100,10 +132,21 @@ def _processes(specs: Sequence[FinetuneSpec]) -> None:
         list(pool.map(released.run_in_a_process, specs))
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _clock(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def _processor(work: Callable[[], object]) -> float:
+    """Seconds of the processor, those of child processes that ended included."""
+    started = _used()
+    work()
+    return _used() - started
+
+
+def _used() -> float:
+    return time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 if __name__ == "__main__":

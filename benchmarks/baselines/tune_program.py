@@ -40,10 +40,14 @@ class Normalised(nn.Module):
         return logits_NK
 
 
-def network(spec: FinetuneSpec) -> tuple[Normalised, list[nn.Parameter]]:
-    """The source's network with a fresh FC layer, and the parameters to train."""
+def network(spec: FinetuneSpec, tensors: dict[str, Tensor] | None = None) -> tuple[Normalised, list[nn.Parameter]]:
+    """The source's network with a fresh FC layer, and the parameters to train.
+
+    Args:
+        tensors: instead of the source's.
+    """
     card = registry.source(spec.source)
-    tensors = load_source(spec.source).tensors
+    tensors = tensors or load_source(spec.source).tensors
     resnet = BUILDERS[card.architecture](len(tensors["fc.bias"]))
     resnet.load_state_dict(tensors)
     fc = nn.Linear(resnet.fc.in_features, registry.dataset(spec.dataset).labels)
@@ -57,23 +61,23 @@ def network(spec: FinetuneSpec) -> tuple[Normalised, list[nn.Parameter]]:
     return Normalised(resnet, card.mean, card.std), parameters
 
 
-def run_trial(spec: FinetuneSpec, data: Dataset | None = None) -> list[Measured]:
-    """One trial from beginning to end on the CPU.
+def run_trial(spec: FinetuneSpec) -> list[Measured]:
+    """One trial from beginning to end on the CPU."""
+    size = registry.architecture(registry.source(spec.source).architecture).image_size
+    return train(spec, load_dataset(spec.dataset, size), *network(spec))
+
+
+def train(spec: FinetuneSpec, data: Dataset, model: Normalised, parameters: list[nn.Parameter]) -> list[Measured]:
+    """A trial whose images and network are loaded.
 
     Grey datasets, ``batch`` mode and the source's normaliser: what the benchmarks have.
-
-    Args:
-        data: instead of the spec's dataset.
     """
     recipe = spec.recipe
     require_simple(recipe, spec.dataset)
     torch.set_num_threads(recipe.threads)
-    size = registry.architecture(registry.source(spec.source).architecture).image_size
-    data = data or load_dataset(spec.dataset, size)
     subset = draw_subset(data.train.labels_N, spec.images, spec.seed)
     train_NCHW, labels_N = data.train.images_NCHW[subset], data.train.labels_N[subset]
     form = torch.channels_last if recipe.memory_format == "channels_last" else torch.contiguous_format
-    model, parameters = network(spec)
     model = model.to(memory_format=form)
     optimizer = torch.optim.SGD(parameters, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay)
     found = []
