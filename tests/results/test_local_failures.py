@@ -4,8 +4,9 @@ import contextlib
 import errno
 import io
 import os
+import subprocess
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, cast
@@ -84,12 +85,18 @@ def test_a_write_that_fails_leaves_nothing(
 
 
 @pytest.fixture
-def small_disk() -> Path:
-    """A real file system that is soon full, where the machine offers one."""
-    folder = os.environ.get("DELTASWEEP_TEST_SMALL_DISK")
-    if not folder:
-        pytest.skip("needs a file system of about 1 MB: mount -t tmpfs -o size=1m, then set DELTASWEEP_TEST_SMALL_DISK")
-    return Path(folder)
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 1 MB, which only root can make."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if _mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)):
+        pytest.skip("needs a file system of its own, and so root who may mount one")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def _mount(*arguments: str) -> int:
+    return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
@@ -130,8 +137,8 @@ def test_a_link_whose_reply_was_lost_is_ones_own(store: LocalStore, monkeypatch:
     assert commit(store, KIND, rows(2)) is Committed.NEW
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root; run the tests as another user")
-def test_a_read_only_root_is_named(store: LocalStore) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root, for whom a mount is read-only instead")
+def test_a_root_without_permissions_is_named(store: LocalStore) -> None:
     folders = [store.directory, *(path for path in store.directory.rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o500)
@@ -144,6 +151,17 @@ def test_a_read_only_root_is_named(store: LocalStore) -> None:
     finally:
         for folder in folders:
             folder.chmod(0o700)
+
+
+def test_a_root_that_is_mounted_read_only_is_named(small_disk: Path) -> None:
+    store = LocalStore(small_disk / "root")
+    commit(store, KIND, rows(1))
+    assert not _mount("-o", "remount,ro", str(small_disk))
+    with pytest.raises(StorageFailure, match=r"refuses.*Read-only file system.*mounted"):
+        commit(store, KIND, rows(2))
+    with pytest.raises(InvalidRequest, match="must be writable"):
+        require_writable(store)
+    assert held(read_trials(store, KIND)) == once({1})
 
 
 def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
