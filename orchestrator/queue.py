@@ -1,4 +1,4 @@
-"""What Tune runs next: the jobs of a round, one after another."""
+"""What Tune runs next: the trials of a round, one after another."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,23 +9,23 @@ from ray.tune.schedulers import FIFOScheduler
 
 
 class InOrder(tune.search.Searcher):
-    """Hands out each job once, in order, when Tune has room for it.
+    """Hands out each configuration once, in order, when Tune has room for it.
 
     ``tune.grid_search`` would do, if Tune did not deep-copy the whole grid for each trial before the first one
     starts: 0.03 s a trial at 400 trials, and growing with their number.
     """
 
-    def __init__(self, jobs: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, configurations: Sequence[dict[str, Any]]) -> None:
         super().__init__()
-        self._jobs = iter(jobs)
+        self._configurations = iter(configurations)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Nothing is searched for."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next job; Tune asks ``num_samples`` times."""
-        return {"job": next(self._jobs)}
+        """The next configuration; Tune asks ``num_samples`` times."""
+        return next(self._configurations)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """What comes next does not depend on what came before."""

@@ -1,5 +1,6 @@
 """The adapter between Ray Tune and the jobs: one actor, one trial or a bundle of them."""
 
+import json
 from typing import Any
 
 import torch
@@ -19,13 +20,14 @@ from orchestrator.versions import require_same
 class TrialActor(tune.Trainable):
     """Runs the trials of its configuration together; a trial's own error is an outcome, not a crash.
 
-    Configuration: ``job``, with ``trials`` (specs as plain values; several differ only in ``blocks``), ``root``,
-    ``launch``, ``cards`` (what the study knows besides the registry), ``versions`` (the driver's) and ``keeping`` (as
-    ``Keeping``'s fields).
+    Configuration, both as JSON: ``trials``, a list of specs as plain values (several differ only in ``blocks``);
+    ``job`` with ``root``, ``launch``, ``cards`` (what the study knows besides the registry), ``versions`` (of the
+    driver) and ``keeping`` (as ``Keeping``'s fields). Result: ``outcomes`` by trial id, as JSON, too.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._job = config["job"]
+        self._job = json.loads(config["job"])
+        self._specs = [from_plain(values) for values in json.loads(config["trials"])]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Tune reuses the actor for its next trials; nothing of the last ones is kept."""
@@ -41,20 +43,19 @@ class TrialActor(tune.Trainable):
         """
         require_same(self._job["versions"])
         with registry.using(registry.Cards.model_validate(self._job["cards"])):
-            return {"done": True, "outcomes": self._run_all()}
+            return {"done": True, "outcomes": json.dumps(self._run_all())}
 
     def _run_all(self) -> dict[str, dict[str, object]]:
         store = open_store(self._job["root"])
         stop = StopWatcher(self._job["launch"])
         keeping = Keeping(**self._job["keeping"])
-        specs = [from_plain(values) for values in self._job["trials"]]
-        attempts = {s.trial_id: Attempt(next_attempt(store, s.trial_id), self._job["launch"]) for s in specs}
+        attempts = {s.trial_id: Attempt(next_attempt(store, s.trial_id), self._job["launch"]) for s in self._specs}
         outcomes: dict[str, Outcome] = {}
 
         def failed(trial: str, error: Exception) -> None:
             outcomes[trial] = Outcome.failed(record_error(store, trial, attempts[trial], error))
 
-        for trial, ended in attempt_bundle(store, specs, _device(), attempts, keeping, stop, failed).items():
+        for trial, ended in attempt_bundle(store, self._specs, _device(), attempts, keeping, stop, failed).items():
             state = State.DONE if ended.ending is Ending.COMMITTED else State.STOPPED
             outcomes[trial] = Outcome(state, tuple(ended.notes))
         plain = {trial: outcome.plain() for trial, outcome in outcomes.items()}

@@ -1,5 +1,6 @@
 """The seam to Ray Tune: connect, size the actors, run one round of trials through one Tuner, quietly."""
 
+import json
 import logging
 import os
 import tempfile
@@ -110,12 +111,17 @@ def run_round(bundles: Sequence[Sequence[AnySpec]], job: dict[str, Any], share: 
         bundles: trials that share an actor; most often one.
         job: what every actor is told besides its trials: see ``TrialActor``.
     """
-    jobs = [{"trials": [plain(spec) for spec in bundle], **job} for bundle in bundles]
+    told = json.dumps(job)
+    # as text: Tune copies each trial's configuration deeply, and encodes it again whenever it writes its state
+    configurations = [{"trials": json.dumps([plain(spec) for spec in bundle]), "job": told} for bundle in bundles]
     with tempfile.TemporaryDirectory(prefix="deltasweep-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),
             tune_config=tune.TuneConfig(
-                search_alg=InOrder(jobs), scheduler=FirstWaiting(), num_samples=len(jobs), reuse_actors=True
+                search_alg=InOrder(configurations),
+                scheduler=FirstWaiting(),
+                num_samples=len(configurations),
+                reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name=watch.launch,

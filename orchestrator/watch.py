@@ -1,5 +1,6 @@
 """What the driver knows while Tune runs a round, and whether it should stop: Tune's events in our words."""
 
+import json
 import pickle
 import time
 from collections.abc import Callable, Mapping
@@ -122,7 +123,7 @@ class Observer(tune.Callback):
         self._watch.started(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._watch.ended(trial, _parsed((trial.last_result or {}).get("outcomes", {})))
+        self._watch.ended(trial, _parsed(json.loads((trial.last_result or {}).get("outcomes", "{}"))))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = _last_error(trial)
@@ -148,7 +149,7 @@ def _parsed(outcomes: Mapping[str, Mapping[str, object]]) -> dict[str, Outcome]:
 
 
 def _trials_of(tune_trial: Any) -> tuple[str, ...]:
-    return tuple(from_plain(spec).trial_id for spec in tune_trial.config["job"]["trials"])
+    return tuple(from_plain(spec).trial_id for spec in json.loads(tune_trial.config["trials"]))
 
 
 def _last_error(tune_trial: Any) -> BaseException:

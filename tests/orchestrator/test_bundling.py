@@ -1,5 +1,6 @@
 """Bundles under Ray: who shares an actor, what the actor says of each trial, and the numbers of a launch."""
 
+import json
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,7 +132,6 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
     monkeypatch.setattr(trainable, "StopWatcher", Watcher)
     bundle = bundled(study(), expand(study()))[0]
     job = {
-        "trials": [plain(spec) for spec in bundle],
         "root": store.uri,
         "launch": "one",
         "cards": study().cards.model_dump(mode="json"),
@@ -139,7 +139,7 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
         "keeping": {"checkpoint_every": 1},
     }
     made: TrialActor = object.__new__(TrialActor)
-    made.setup({"job": job})
+    made.setup({"trials": json.dumps([plain(spec) for spec in bundle]), "job": json.dumps(job)})
     return made
 
 
@@ -167,7 +167,7 @@ def test_an_actor_answers_for_each_trial_of_its_bundle(
 ) -> None:
     break_blocks_1(monkeypatch, error)
     result = actor(store, monkeypatch).step()
-    outcomes = {trial: Outcome.parse(outcome) for trial, outcome in result["outcomes"].items()}
+    outcomes = {trial: Outcome.parse(outcome) for trial, outcome in json.loads(result["outcomes"]).items()}
     first, broken, last = (spec.trial_id for spec in bundled(study(), expand(study()))[0])
     assert {trial: outcome.state for trial, outcome in outcomes.items()} == {
         first: State.DONE,
@@ -194,7 +194,7 @@ def test_a_draining_node_does_not_make_a_failed_trial_a_stopped_one(
     crossed = RayTaskError("step", "traceback", raised.value)
     (tmp_path / "error.pkl").write_bytes(pickle.dumps(crossed))
     ended = SimpleNamespace(
-        trial_id="tune-1", config={"job": {"trials": [plain(s) for s in bundle]}},
+        trial_id="tune-1", config={"trials": json.dumps([plain(s) for s in bundle])},
         pickled_error_file=str(tmp_path / "error.pkl"), error_file=None,
     )  # fmt: skip
     watch = Watch(store, "one")
@@ -213,7 +213,7 @@ def test_a_crashed_actor_is_a_failure_of_each_trial_of_its_bundle(store: Store, 
     bundle = bundled(study(), expand(study()))[0]
     (tmp_path / "error.txt").write_text("ActorDiedError: gone")
     ended = SimpleNamespace(
-        trial_id="tune-1", config={"job": {"trials": [plain(s) for s in bundle]}},
+        trial_id="tune-1", config={"trials": json.dumps([plain(s) for s in bundle])},
         pickled_error_file=None, error_file=str(tmp_path / "error.txt"),
     )  # fmt: skip
     watch = Watch(store, "one")

@@ -1,4 +1,4 @@
-"""What Tune runs next: jobs in order, each once, found without looking at those that ended."""
+"""What Tune runs next: configurations in order, each once, found without looking at those that ended."""
 
 from types import SimpleNamespace
 
@@ -7,9 +7,9 @@ import pytest
 from orchestrator.queue import FirstWaiting, InOrder
 
 
-def test_jobs_come_once_and_in_order() -> None:
+def test_configurations_come_once_and_in_order() -> None:
     queue = InOrder([{"number": number} for number in range(3)])
-    assert [queue.suggest(f"trial-{number}")["job"]["number"] for number in range(3)] == [0, 1, 2]
+    assert [queue.suggest(f"trial-{number}")["number"] for number in range(3)] == [0, 1, 2]
     with pytest.raises(StopIteration):
         queue.suggest("one too many")
 
