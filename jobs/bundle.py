@@ -8,16 +8,19 @@ alone, to the last bit, because it sees the same operations on the same tensors.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from jobs.activations import Activations
 from jobs.evaluation import Tally
 from jobs.finetune import Evaluation, Finetuning
 from jobs.numerics import numerics
 from jobs.specs import apart_from_blocks
 from jobs.transfer import set_training_modes
 
+BatchT = TypeVar("BatchT", slice, Tensor)
 Failed = Callable[[Finetuning, Exception], None]
 """Told of a trial that leaves its bundle, and why, while the error is handled."""
 
@@ -106,13 +109,18 @@ class Bundle:
     def _train_batch(self) -> None:
         deepest = self.deepest
         deepest.calibrate()
-        images_NCHW, labels_N = deepest.training_batch(deepest.batches[deepest.batch])
+        below = None
+        for trial in self.trials:
+            trial.kept(below)
+            below = trial
+        indices = deepest.batches[deepest.batch]
+        labels_N = deepest.training_labels(indices)
         for trial in self.trials:
             set_training_modes(trial.network, trial.spec)
-        for trial, x_NCHW in self._activations(images_NCHW):
+        for trial, x_NCHW in self._inputs("train", indices, deepest.training_images):
             with self.apart(trial):
                 trial.set_learning_rate()
-                trial.learn(_head(trial, x_NCHW), labels_N)
+                trial.learn(trial.head(x_NCHW), labels_N)
 
     @torch.no_grad()
     def _evaluate_epoch(self) -> dict[Finetuning, Evaluation]:
@@ -122,12 +130,13 @@ class Bundle:
         tallies = {trial: Tally() for trial in self.trials}
         for trial in self.trials:
             trial.network.eval()
-        for images_NCHW, labels_N in self.trials[0].test_batches():
+        first = self.trials[0]
+        for part, labels_N in first.test_batches():
             if not self.trials:
                 break
-            for trial, x_NCHW in self._activations(images_NCHW):
+            for trial, x_NCHW in self._inputs("test", part, first.test_images):
                 with self.apart(trial):
-                    logits_NK = _head(trial, x_NCHW)
+                    logits_NK = trial.head(x_NCHW)
                     tallies[trial].add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
         rows = {}
         for trial in list(self.trials):
@@ -135,23 +144,25 @@ class Bundle:
                 rows[trial] = trial.row(tallies[trial])
         return rows
 
-    def _activations(self, images_NCHW: Tensor) -> Iterator[tuple[Finetuning, Tensor]]:
-        """Each trial with what its head takes; what is frozen in several runs once, on the way to the deepest cut."""
-        network, x_NCHW, at = self.deepest.network, images_NCHW, None
+    def _inputs(
+        self, which: Literal["train", "test"], part: BatchT, images: Callable[[BatchT], Tensor]
+    ) -> Iterator[tuple[Finetuning, Tensor]]:
+        """Each trial with what its head takes of a batch: what is kept, or computed now. What is then frozen in several
+        runs once, on the way to the deepest cut.
+        """
+        network, x_NCHW, at = self.deepest.network, None, None
         for trial in list(self.trials):  # some may fail, and leave, on the way
-            cut = trial.cut
-            if cut is not None:
-                x_NCHW = network.trunk(x_NCHW, cut) if at is None else network.between(x_NCHW, at, cut)
-                at = cut
+            kept: Activations | None = getattr(trial.kept(), which)
+            if kept is not None:
+                yield trial, kept.part(part)
+                continue
+            x_NCHW = images(part) if x_NCHW is None else x_NCHW
+            if trial.cut is not None:
+                x_NCHW = network.trunk(x_NCHW, trial.cut) if at is None else network.between(x_NCHW, at, trial.cut)
+                at = trial.cut
             yield trial, x_NCHW
 
 
 def _frozen_blocks(trial: Finetuning) -> int:
     """Their number; -1 when not even the stem is frozen."""
     return -1 if trial.cut is None else trial.cut
-
-
-def _head(trial: Finetuning, x_NCHW: Tensor) -> Tensor:
-    """Logits N x K from what a trial's head takes: activations at its cut, images when nothing is frozen."""
-    logits_NK: Tensor = trial.network(x_NCHW) if trial.cut is None else trial.network.head(x_NCHW, trial.cut)
-    return logits_NK

@@ -1,6 +1,6 @@
 """Accuracy and loss of a network on a whole set of images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +39,19 @@ class Tally:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tally:
-    """Accuracy and loss of ``model`` in evaluation mode; every module's mode is put back afterwards."""
+def evaluate(
+    model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], forward: Callable[[Tensor], Tensor] | None = None
+) -> Tally:
+    """Accuracy and loss of ``model`` in evaluation mode; every module's mode is put back afterwards.
+
+    Args:
+        forward: the part of the model that takes what the batches hold; by default all of it.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     tally = Tally()
     for images_NCHW, labels_N in batches:
-        logits_NK = model(images_NCHW)
+        logits_NK = (forward or model)(images_NCHW)
         tally.add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
     for module, training in modes.items():
         module.training = training

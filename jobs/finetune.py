@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from jobs import registry
+from jobs.activations import Kept, kept_activations
 from jobs.augmentation import augment, draw
-from jobs.batches import batch_indices, in_order, to_input
+from jobs.batches import batch_indices, to_input
 from jobs.checks import require_possible
 from jobs.data.datasets import Dataset, load_dataset
 from jobs.data.subsets import draw_subset, subset_digest
@@ -47,6 +48,7 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         self.data = data
         self.subset = draw_subset(data.train.labels_N, spec.images, spec.seed)
         self.augmented = spec.recipe.transforms == "as-released" and registry.dataset(spec.dataset).colour
+        self._kept: Kept | None = None
         super().__init__(spec, transfer(spec, weights), device)
 
     @property
@@ -69,16 +71,42 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         """The number of frozen blocks before the head; None when not even the stem is frozen."""
         return None if self.spec.blocks == ALL else len(self.network.blocks) - self.spec.blocks
 
+    def kept(self, below: "Finetuning | None" = None) -> Kept:
+        """What the trunk need not compute again, computed or found at the first call: after ``calibrate``.
+
+        Args:
+            below: a trial of the same bundle in which fewer blocks are frozen.
+        """
+        if self._kept is None:
+            self._kept = kept_activations(self, below)
+        return self._kept
+
     def _train_batch(self, indices: Tensor) -> None:
         self.calibrate()
-        x_NCHW, labels_N = self.training_batch(indices)
+        activations = self.kept().train
         set_training_modes(self.network, self.spec)
-        self.learn(self.network(x_NCHW), labels_N)
+        if activations is None:
+            logits_NK = self.network(self.training_images(indices))
+        else:
+            logits_NK = self.head(activations.part(indices))
+        self.learn(logits_NK, self.training_labels(indices))
 
-    def training_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images N x 3 x H x W in [0, 1], augmented by the recipe, and the labels N of a batch of the subset."""
-        images = self.subset[indices]
-        return self._training_input(images), self.data.train.labels_N[images].to(self.device)
+    def training_images(self, indices: Tensor) -> Tensor:
+        """A batch of the subset: images N x 3 x H x W in [0, 1], augmented by the recipe."""
+        images_NCHW = self.data.train.images_NCHW[self.subset[indices]].to(self.device)
+        if self.augmented:
+            rng = generator(self.spec.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
+            images_NCHW = augment(images_NCHW, draw(len(indices), rng))
+        return to_input(images_NCHW, self.device, memory_format(self.spec.recipe))
+
+    def training_labels(self, indices: Tensor) -> Tensor:
+        """The labels N of a batch of the subset."""
+        return self.data.train.labels_N[self.subset[indices]].to(self.device)
+
+    def head(self, x_NCHW: Tensor) -> Tensor:
+        """Logits N x K from activations at the cut; from images when nothing is frozen."""
+        logits_NK: Tensor = self.network(x_NCHW) if self.cut is None else self.network.head(x_NCHW, self.cut)
+        return logits_NK
 
     def learn(self, logits_NK: Tensor, labels_N: Tensor) -> None:
         """One step of the optimiser, from the logits of a batch; counts them in the tally."""
@@ -87,13 +115,6 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.tally.add(logits_NK.detach(), labels_N, loss.detach())
-
-    def _training_input(self, images: Tensor) -> Tensor:
-        images_NCHW = self.data.train.images_NCHW[images].to(self.device)
-        if self.augmented:
-            rng = generator(self.spec.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
-            images_NCHW = augment(images_NCHW, draw(len(images), rng))
-        return to_input(images_NCHW, self.device, memory_format(self.spec.recipe))
 
     def calibrate(self) -> None:
         """Before the first batch, if the recipe says so: estimate the frozen statistics on the subset, not augmented,
@@ -106,17 +127,28 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         calibrate(self.network, self.spec.blocks, (to_input(images[part], self.device, form) for part in parts))
 
     def _evaluate_epoch(self) -> Evaluation | None:
-        return self.row(evaluate(self.network, self.test_batches())) if self.evaluates else None
+        if not self.evaluates:
+            return None
+        activations = self.kept().test
+        take, forward = (self.test_images, self.network) if activations is None else (activations.part, self.head)
+        batches = ((take(part), labels_N) for part, labels_N in self.test_batches())
+        return self.row(evaluate(self.network, batches, forward))
 
     @property
     def evaluates(self) -> bool:
         """Whether the test set is evaluated after this epoch."""
         return self.epoch in self.spec.evaluated_epochs
 
-    def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The test set's images N x 3 x H x W and labels N, in order."""
-        recipe = self.spec.recipe
-        return in_order(self.data.test, recipe.evaluation_batch_size, self.device, memory_format(recipe))
+    def test_batches(self) -> Iterator[tuple[slice, Tensor]]:
+        """The batches of the test set, in order: which images, and their labels N."""
+        labels_N, size = self.data.test.labels_N, self.spec.recipe.evaluation_batch_size
+        for start in range(0, len(labels_N), size):
+            part = slice(start, start + size)
+            yield part, labels_N[part].to(self.device)
+
+    def test_images(self, part: slice) -> Tensor:
+        """Test images N x 3 x H x W in [0, 1]."""
+        return to_input(self.data.test.images_NCHW[part], self.device, memory_format(self.spec.recipe))
 
     def row(self, test: Tally) -> Evaluation:
         """The numbers after this epoch, given those on the test set; the seconds are filled in later."""

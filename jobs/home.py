@@ -16,5 +16,10 @@ def weights_directory() -> Path:
     return _home() / "weights"
 
 
+def activations_directory() -> Path:
+    """What frozen trunks make of whole sets of images (``jobs.activations``)."""
+    return _home() / "activations"
+
+
 def _home() -> Path:
     return Path(os.environ.get(VARIABLE, "~/.cache/deltasweep")).expanduser()

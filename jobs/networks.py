@@ -3,6 +3,7 @@
 Shape suffixes: N images, C channels, H height, W width, K labels.
 """
 
+import hashlib
 from collections.abc import Callable
 
 import torch
@@ -81,24 +82,40 @@ class Network(nn.Module):
         return [net.conv1, net.bn1, net.relu, net.maxpool, *self.blocks[:cut]]
 
     def trunk(self, images_NCHW: Tensor, cut: int) -> Tensor:
-        """Normalisation, stem and the first ``cut`` blocks: activations, N x C x H x W."""
+        """Normalisation, stem and the first ``cut`` blocks: activations, N x C x H x W; after all of them features."""
         x = self.normalised(images_NCHW)
-        for module in self.trunk_modules(cut):
+        for module in self.trunk_modules(0):
             x = module(x)
-        return x
+        return self.between(x, 0, cut)
 
     def between(self, activations_NCHW: Tensor, first: int, last: int) -> Tensor:
-        """The blocks from ``first`` up to, not including, ``last``: activations, N x C x H x W."""
+        """The blocks from ``first`` up to, not including, ``last``: activations, N x C x H x W.
+
+        Pooling belongs to the last block: after it they are features, N x C.
+        """
         x = activations_NCHW
         for block in self.blocks[first:last]:
             x = block(x)
-        return x
+        return torch.flatten(self.resnet.avgpool(x), 1) if first < last == len(self.blocks) else x
 
     def head(self, activations_NCHW: Tensor, cut: int) -> Tensor:
-        """The blocks from ``cut`` on, pooling and the fully-connected layer: logits, N x K."""
-        x = self.between(activations_NCHW, cut, len(self.blocks))
-        logits_NK: Tensor = self.resnet.fc(torch.flatten(self.resnet.avgpool(x), 1))
+        """The blocks from ``cut`` on, with pooling, and the fully-connected layer: logits, N x K.
+
+        Args:
+            activations_NCHW: as ``trunk`` gives them.
+        """
+        logits_NK: Tensor = self.resnet.fc(self.between(activations_NCHW, cut, len(self.blocks)))
         return logits_NK
+
+    def trunk_digest(self, cut: int) -> str:
+        """The sha256 of what the trunk computes with: the normaliser, and names and tensors of its modules."""
+        hasher = hashlib.sha256()
+        states = [module.state_dict() for module in self.trunk_modules(cut)]
+        for state in ({"mean": self.mean, "std": self.std}, *states):
+            for name, tensor in state.items():
+                hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                hasher.update(tensor.detach().cpu().contiguous().numpy().data)
+        return hasher.hexdigest()
 
     def same_trunk(self, other: "Network", cut: int) -> bool:
         """Whether stem and first ``cut`` blocks hold the same tensors as another's, to the last bit."""

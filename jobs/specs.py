@@ -174,7 +174,7 @@ class FinetuneSpec(TrainingSpec):
     """One fine-tuning trial: the last ``blocks`` blocks of ``source`` on ``images`` images of ``dataset``."""
 
     kind: ClassVar[str] = "finetune"
-    numerics: ClassVar[int] = 1
+    numerics: ClassVar[int] = 2
 
     source: str = Field(pattern=NAME_PATTERN)
     dataset: str = Field(pattern=NAME_PATTERN)

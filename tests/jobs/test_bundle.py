@@ -297,15 +297,15 @@ def test_a_damaged_checkpoint_holds_back_its_own_trial_alone(
 def test_an_error_in_what_is_shared_fails_all_and_keeps_their_checkpoints(
     specs: list[FinetuneSpec], root: Root, alone: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Finetuning.training_batch
+    original = Finetuning.training_images
 
-    def broken(self: Finetuning, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def broken(self: Finetuning, indices: Tensor) -> Tensor:
         if self.epoch == 2:
             raise MemoryError("full")
         return original(self, indices)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Finetuning, "training_batch", broken)
+        patch.setattr(Finetuning, "training_images", broken)
         assert root.attempt(specs, Keeping(checkpoint_every=1, weights=True)) == {}
     assert {trial: str(error) for trial, error in root.failed.items()} == {s.trial_id: "full" for s in specs}
     assert [len(root.checkpoints(spec)) for spec in specs] == [1, 1, 1]

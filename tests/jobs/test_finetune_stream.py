@@ -79,8 +79,12 @@ def test_the_source_does_not_change_the_stream(
 def test_how_batchnorm_and_normalisation_are_done_does_not_change_the_stream(
     reference: Stream, weights: SourceWeights, few_digits: Dataset
 ) -> None:
-    recipe = {"frozen_batchnorm": "source", "normalization": "target", "fc_init": "default", "learning_rate": 0.01}
+    recipe = {"normalization": "target", "fc_init": "default", "learning_rate": 0.01}
     assert stream(weights, few_digits, recipe) == reference
+    fixed = stream(weights, few_digits, {**recipe, "frozen_batchnorm": "source"})
+    assert fixed == reference._replace(inputs=[]), (
+        "the whole network sees nothing: its trunk has seen all images before"
+    )
 
 
 def test_the_seed_changes_subset_and_stream(reference: Stream, weights: SourceWeights, few_digits: Dataset) -> None:

@@ -342,7 +342,7 @@ def test_a_trial_s_rows(weights: SourceWeights, few_digits: Dataset) -> None:
         assert (row["constraint"], row["epsilon"]) == ("l2", 1.0)
         assert row["recipe"] == recipe_digest(trial.spec.recipe)
         assert row["recipe_json"] == canonical_json(trial.spec.recipe.model_dump(mode="json"))
-        assert (row["origin"], row["numerics"]) == ("run", 1)
+        assert (row["origin"], row["numerics"]) == ("run", 2)
         assert (row["weights_sha256"], row["dataset_sha256"]) == (weights.sha256, few_digits.sha256)
         assert (row["attempt"], row["launch"]) == (4, "l")
         assert row["seconds"] > 0  # type: ignore[operator]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs import registry
+from jobs.batches import batch_indices
 from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.data.datasets import Dataset
 from jobs.errors import DamagedFile
@@ -81,19 +82,19 @@ def test_in_source_mode_only_the_head_s_statistics_drift(
 def test_in_source_mode_frozen_blocks_normalise_with_the_source_s_statistics(
     weights: SourceWeights, few_digits: Dataset
 ) -> None:
-    """The trunk's activations of a training batch are those of the source in evaluation mode, and only then."""
+    """What the first fine-tuned block takes of the training images is what the source makes of them in evaluation mode,
+    and only then.
+    """
     for mode, equal in (("source", True), ("batch", False)):
-        trial = Finetuning(finetune_spec({"frozen_batchnorm": mode}, epochs=1), weights, few_digits, CPU)
-        seen: list[tuple[Tensor, Tensor]] = []
-        trial.network.register_forward_pre_hook(lambda _, args, seen=seen: seen.append((args[0].clone(), args[0])))
-        outputs: list[Tensor] = []
-        trial.network.blocks[7].register_forward_hook(lambda *args, outputs=outputs: outputs.append(args[2].clone()))
+        spec = finetune_spec({"frozen_batchnorm": mode, "batch_size": 20}, epochs=1)
+        trial = Finetuning(spec, weights, few_digits, CPU)
+        source = Finetuning(spec, weights, few_digits, CPU).network.eval().to(memory_format=torch.channels_last)
+        taken: list[Tensor] = []
+        trial.network.blocks[8].register_forward_pre_hook(lambda _, args, taken=taken: taken.append(args[0].clone()))
         trial.advance()
-        source = Finetuning(finetune_spec({"frozen_batchnorm": mode}), weights, few_digits, CPU).network.eval()
-        source = source.to(memory_format=torch.channels_last)
         with torch.no_grad():
-            expected = source.trunk(seen[0][0], 8)
-        assert torch.allclose(outputs[0], expected, rtol=1e-5, atol=1e-6) == equal
+            expected = source.trunk(trial.training_images(batch_indices(20, 20, spec.seed, 1)[0]), 8)
+        assert torch.allclose(taken[0], expected, rtol=1e-5, atol=1e-6) == equal
 
 
 def test_the_optimizer_knows_only_what_is_trained(weights: SourceWeights, few_digits: Dataset) -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from jobs import machine_cache
 from jobs.data import resized as module
 from jobs.data.datasets import load_card, load_dataset
 from jobs.data.raw import FolderPart, RawPart
@@ -109,14 +110,16 @@ def test_other_content_size_and_shape_have_files_of_their_own() -> None:
 def test_a_file_that_is_not_whole_is_written_again(damage: bytes) -> None:
     first = np.array(resized(grey(), 32, "x"))
     files()[0].write_bytes(damage)
-    assert np.array_equal(resized(grey(), 32, "x"), first)
+    with pytest.warns(UserWarning, match=r"x-32px-.*\.npy is damaged"):
+        assert np.array_equal(resized(grey(), 32, "x"), first)
 
 
 @pytest.mark.usefixtures("on_disk")
 def test_a_file_cut_off_is_written_again() -> None:
     first = np.array(resized(grey(), 32, "x"))
-    files()[0].write_bytes(files()[0].read_bytes()[:-1])
-    assert np.array_equal(resized(grey(), 32, "x"), first)
+    files()[0].write_bytes(files()[0].read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=r"x-32px-.*\.npy is damaged"):
+        assert np.array_equal(resized(grey(), 32, "x"), first)
 
 
 @pytest.mark.usefixtures("on_disk")
@@ -221,8 +224,8 @@ def test_a_home_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypat
 @pytest.mark.usefixtures("on_disk")
 def test_a_home_that_cannot_be_written_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     first = np.array(resized(grey(), 32, "x"))
-    monkeypatch.setattr(module, "FileLock", lambda path: pytest.fail(f"{path} is not to be written"))
-    monkeypatch.setattr(os, "utime", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(machine_cache, "FileLock", lambda path: pytest.fail(f"{path} is not to be written"))
+    monkeypatch.setattr(os, "utime", lambda path, ns: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     assert np.array_equal(resized(grey(), 32, "x"), first)
 
 

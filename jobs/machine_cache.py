@@ -1,0 +1,177 @@
+"""Arrays in files of this machine: written once, under a lock, mapped by all its processes, bounded in size."""
+
+import fcntl
+import hashlib
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from jobs.errors import InvalidRequest
+
+Array = npt.NDArray[Any]
+
+_DIGEST = hashlib.sha256
+_sound: set[tuple[int, int, int]] = set()
+"""Files that this process has verified or written: device, inode, time of writing."""
+
+
+class MachineCache(NamedTuple):
+    """The files of one directory. Deleting any of them at any time costs time only."""
+
+    directory: Path
+    variable: str
+    """The environment variable that holds the limit, in GB."""
+    default_gb: float
+
+    def array(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        chunks: Callable[[], Iterable[Array]],
+        *,
+        verified: bool,
+    ) -> Array:
+        """A private mapping of the array of a name, which one process writes while the others that ask for it wait.
+
+        A file is put in its place when it is whole. One that is not what it should be is named and made again.
+        While it is mapped it is not removed.
+
+        Args:
+            name: what the array is; another content has another name.
+            chunks: the array's parts along its first axis, in order.
+            verified: whether to hold the bytes against the digest written with them, once a process.
+
+        Raises:
+            OSError: when the file can be neither read nor written here.
+            InvalidRequest: when the limit is no number.
+        """
+        path = self.directory / f"{name}.npy"
+        found = _map(path, shape, np.dtype(dtype), verified)
+        if found is None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.directory / f"{_DIGEST(name.encode()).hexdigest()[:2]}.lock"):  # a few for all names
+                found = _map(path, shape, np.dtype(dtype), verified)
+                if found is None:
+                    found = self._write(path, shape, np.dtype(dtype), chunks())
+        return found
+
+    def _write(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: Iterable[Array]) -> Array:
+        """Write chunk by chunk: a full disk is then an error, where a mapping would kill the process."""
+        part = path.with_suffix(".part")
+        try:
+            with part.open("w+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._reserve(file, math.prod(shape) * dtype.itemsize)
+                header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                start = file.tell()
+                digest = _DIGEST()
+                for chunk in chunks:
+                    data = np.ascontiguousarray(chunk).data
+                    digest.update(data)
+                    file.write(data)
+                file.write(digest.digest())
+                file.flush()
+                os.fsync(file.fileno())
+                part.replace(path)
+                fcntl.flock(file, fcntl.LOCK_SH)
+                _sound.add(_identity(file))
+                return _mapping(file, shape, dtype, start)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _reserve(self, file: BinaryIO, size: int) -> None:
+        """Make room, and give the file its full size from the beginning, so that others count it."""
+        with FileLock(self.directory / "room.lock"):
+            self._make_room(size)
+            file.seek(size - 1)
+            file.write(b"\0")
+            file.flush()
+            file.seek(0)
+
+    def _make_room(self, needed: int) -> None:
+        """Remove the files not used for longest, and by nobody now, until ``needed`` bytes fit into limit and disk.
+
+        Raises:
+            OSError: when they would not fit even then; nothing is removed.
+        """
+        limit, free = self._limit(), shutil.disk_usage(self.directory).free
+        files = [(path, path.stat()) for path in self.directory.iterdir() if path.suffix in (".npy", ".part")]
+        unused = sorted((found for found in files if not _in_use(found[0])), key=lambda found: found[1].st_atime_ns)
+        used, removable = (sum(stat.st_size for _, stat in some) for some in (files, unused))
+        if needed > limit:
+            raise OSError(f"{needed:,} bytes are more than its limit, ${self.variable} ({limit / 1e9:g} GB)")
+        if used - removable + needed > limit:
+            raise OSError(f"{needed:,} bytes are needed and {used - removable:,} of ${self.variable} are in use")
+        if needed > free + removable:
+            raise OSError(f"{needed:,} bytes are needed and {free:,} free")
+        for path, stat in unused:
+            if used + needed <= limit and needed <= free:
+                return
+            used, free = used - stat.st_size, free + stat.st_size
+            path.unlink()
+
+    def _limit(self) -> float:
+        text = os.environ.get(self.variable, str(self.default_gb))
+        try:
+            return float(text) * 1e9
+        except ValueError as error:
+            raise InvalidRequest(f"${self.variable} is a number of gigabytes; it is {text!r}") from error
+
+
+def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], verified: bool) -> Array | None:
+    """Map a file; None when it is not there, or is not what it should be: then it is named."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0(file)
+            if header != (shape, False, dtype):
+                raise ValueError(f"it holds {header[0]} of {header[2]}, not {shape} of {dtype}")
+            found = _mapping(file, shape, dtype, file.tell())
+            if verified and _identity(file) not in _sound:
+                file.seek(found.nbytes, os.SEEK_CUR)
+                if file.read() != _DIGEST(found.data).digest():
+                    raise ValueError("its bytes are not those that were written")
+                _sound.add(_identity(file))
+            with suppress(OSError):  # a home that is shared and cannot be written
+                os.utime(path, ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))
+            return found
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError) as error:
+        warnings.warn(f"{path} is damaged ({error}) and made again", stacklevel=2)
+        return None
+
+
+def _mapping(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], start: int) -> Array:
+    """It shares the file's lock, which lasts until the mapping is gone. Copy-on-write: torch warns of read-only arrays,
+    and nothing that is done to a tensor may reach the file.
+    """
+    return np.asarray(np.memmap(file, dtype, "c", start, shape))
+
+
+def _identity(file: BinaryIO) -> tuple[int, int, int]:
+    stat = os.fstat(file.fileno())
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a process maps or writes it."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
