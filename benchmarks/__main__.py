@@ -17,6 +17,7 @@ from benchmarks.rows import RESULTS
 WHOLE = [
     "benchmarks.scheduler",
     "benchmarks.bundles",
+    "benchmarks.activations",
     "benchmarks.throughput",
     "benchmarks.execution",
     "benchmarks.augmentation",

@@ -119,8 +119,8 @@ class _Passes:
             stored = cache.array(self._name(), self._shape, _TYPE, self._chunks, verified=True)
         except OSError as error:
             warnings.warn(
-                f"activations of the {self._part} images of {self._trial.data.name} are computed again where they are "
-                f"needed, since {cache.directory} cannot keep them: {error}",
+                f"activations of the {self._part} images of {self._trial.data.name} are not shared, and each trial "
+                f"computes its own, since {cache.directory} cannot keep them: {error}",
                 stacklevel=2,
             )
             return None

@@ -107,7 +107,11 @@ class MachineCache(NamedTuple):
             OSError: when they would not fit even then; nothing is removed.
         """
         limit, free = self._limit(), shutil.disk_usage(self.directory).free
-        files = [(path, path.stat()) for path in self.directory.iterdir() if path.suffix in (".npy", ".part")]
+        files = []
+        for path in self.directory.iterdir():
+            with suppress(FileNotFoundError):  # a part that has just become whole
+                if path.suffix in (".npy", ".part"):
+                    files.append((path, path.stat()))
         unused = sorted((found for found in files if not _in_use(found[0])), key=lambda found: found[1].st_atime_ns)
         used, removable = (sum(stat.st_size for _, stat in some) for some in (files, unused))
         if needed > limit:
@@ -120,7 +124,7 @@ class MachineCache(NamedTuple):
             if used + needed <= limit and needed <= free:
                 return
             used, free = used - stat.st_size, free + stat.st_size
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def _limit(self) -> float:
         text = os.environ.get(self.variable, str(self.default_gb))
@@ -139,9 +143,10 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], verified: boo
             header = np.lib.format.read_array_header_1_0(file)
             if header != (shape, False, dtype):
                 raise ValueError(f"it holds {header[0]} of {header[2]}, not {shape} of {dtype}")
-            found = _mapping(file, shape, dtype, file.tell())
+            start = file.tell()
+            found = _mapping(file, shape, dtype, start)
             if verified and _identity(file) not in _sound:
-                file.seek(found.nbytes, os.SEEK_CUR)
+                file.seek(start + found.nbytes)
                 if file.read() != _DIGEST(found.data).digest():
                     raise ValueError("its bytes are not those that were written")
                 _sound.add(_identity(file))
@@ -168,10 +173,10 @@ def _identity(file: BinaryIO) -> tuple[int, int, int]:
 
 
 def _in_use(path: Path) -> bool:
-    """Whether a process maps or writes it."""
-    with path.open("rb") as file:
-        try:
+    """Whether a process maps or writes it, or has just put it in its place."""
+    try:
+        with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except (BlockingIOError, FileNotFoundError):
+        return True
     return False

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from ray import tune
 from torch import Tensor, nn
+from torchvision.models.resnet import ResNet
 
 from benchmarks.raw_tune import ENVIRONMENT as ENVIRONMENT  # what a driver of `run` puts into its own before ray.init
 from jobs import registry
@@ -29,7 +30,7 @@ class Measured(NamedTuple):
 class Normalised(nn.Module):
     """A ResNet behind its normaliser: images in [0, 1] in, logits out."""
 
-    def __init__(self, resnet: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, resnet: ResNet, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.resnet = resnet
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
@@ -54,11 +55,14 @@ def network(spec: FinetuneSpec, tensors: dict[str, Tensor] | None = None) -> tup
     nn.init.normal_(fc.weight, generator=generator(spec.seed, Purpose.FC_INIT))
     nn.init.zeros_(fc.bias)
     resnet.fc = fc
-    blocks = [block for name in ("layer1", "layer2", "layer3", "layer4") for block in getattr(resnet, name)]
-    trained = [*blocks[len(blocks) - spec.blocks :], fc]
     resnet.requires_grad_(False)
-    parameters = [parameter.requires_grad_() for module in trained for parameter in module.parameters()]
+    parameters = [p.requires_grad_() for module in _trained(resnet, spec.blocks) for p in module.parameters()]
     return Normalised(resnet, card.mean, card.std), parameters
+
+
+def _trained(resnet: ResNet, trained: int) -> list[nn.Module]:
+    blocks = [block for name in ("layer1", "layer2", "layer3", "layer4") for block in getattr(resnet, name)]
+    return [*blocks[len(blocks) - trained :], resnet.fc]
 
 
 def run_trial(spec: FinetuneSpec) -> list[Measured]:
@@ -70,10 +74,10 @@ def run_trial(spec: FinetuneSpec) -> list[Measured]:
 def train(spec: FinetuneSpec, data: Dataset, model: Normalised, parameters: list[nn.Parameter]) -> list[Measured]:
     """A trial whose images and network are loaded.
 
-    Grey datasets, ``batch`` mode and the source's normaliser: what the benchmarks have.
+    Grey datasets, ``batch`` or ``source`` mode and the source's normaliser: what the benchmarks have.
     """
     recipe = spec.recipe
-    require_simple(recipe, spec.dataset)
+    require_simple(recipe, spec.dataset, modes=("batch", "source"))
     torch.set_num_threads(recipe.threads)
     subset = draw_subset(data.train.labels_N, spec.images, spec.seed)
     train_NCHW, labels_N = data.train.images_NCHW[subset], data.train.labels_N[subset]
@@ -83,25 +87,42 @@ def train(spec: FinetuneSpec, data: Dataset, model: Normalised, parameters: list
     found = []
     for epoch in range(1, spec.epochs + 1):
         optimizer.param_groups[0]["lr"] = recipe.learning_rate_at(epoch, spec.epochs)
-        model.train()
+        set_modes(model, spec)
         correct = 0
         order = torch.randperm(len(subset), generator=generator(spec.seed, Purpose.BATCH_ORDER, epoch))
         for part in torch.split(order, recipe.batch_size):
-            logits_NK = model(floats(train_NCHW[part], form))
-            loss = nn.functional.cross_entropy(logits_NK, labels_N[part])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            logits_NK = step(model, optimizer, floats(train_NCHW[part], form), labels_N[part])
             correct += int((logits_NK.argmax(1) == labels_N[part]).sum())
         if epoch in spec.evaluated_epochs:
-            found.append(Measured(epoch, 100 * correct / len(subset), _accuracy(model, data, recipe, form)))
+            found.append(Measured(epoch, 100 * correct / len(subset), accuracy(model, data, recipe, form)))
     return found
 
 
-def require_simple(recipe: Recipe, dataset: str) -> None:
-    """The baselines do what the benchmarks need and refuse the rest."""
+def set_modes(model: Normalised, spec: FinetuneSpec) -> None:
+    """For training: frozen layers as the recipe says, the others in training mode."""
+    model.train(spec.recipe.frozen_batchnorm == "batch")
+    for module in _trained(model.resnet, spec.blocks):
+        module.train()
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
+    """One step on a batch; its logits N x K."""
+    logits_NK: Tensor = model(images_NCHW)
+    loss = nn.functional.cross_entropy(logits_NK, labels_N)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return logits_NK
+
+
+def require_simple(recipe: Recipe, dataset: str, modes: Sequence[str] = ("batch",)) -> None:
+    """The baselines do what the benchmarks need and refuse the rest.
+
+    Args:
+        modes: of ``frozen_batchnorm``.
+    """
     choices = (recipe.frozen_batchnorm, recipe.fc_init, recipe.normalization, registry.dataset(dataset).colour)
-    if choices != ("batch", "normal", "source", False):
+    if choices not in [(mode, "normal", "source", False) for mode in modes]:
         raise ValueError(f"baselines fine-tune on grey datasets with the recipe's defaults, not {choices}")
 
 
@@ -111,7 +132,7 @@ def floats(images_NCHW: Tensor, form: torch.memory_format) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, data: Dataset, recipe: Recipe, form: torch.memory_format) -> float:
+def accuracy(model: nn.Module, data: Dataset, recipe: Recipe, form: torch.memory_format) -> float:
     model.eval()
     images_NCHW, labels_N = data.test
     parts = torch.split(torch.arange(len(labels_N)), recipe.evaluation_batch_size)

@@ -48,3 +48,22 @@ def test_one_epoch(blocks: int, weights: SourceWeights, photographs: Dataset) ->
         if not name.startswith("fc."):
             assert torch.equal(parameter, weights.tensors[name]) != (id(parameter) in trained), name
     assert int(trial.network.resnet.bn1.num_batches_tracked) == 2, "frozen BatchNorm drifts as released"
+
+
+@torch.no_grad()
+def test_kept_activations_are_those_of_each_batch_within_a_hundred_thousandth(
+    weights: SourceWeights, photographs: Dataset
+) -> None:
+    """Of the largest, as the guide says; the test set's are equal to the last bit."""
+    recipe = {"frozen_batchnorm": "source", "transforms": "none"}
+    for blocks in (0, 3):
+        spec = finetune_spec(recipe, source="natural", dataset="cifar10", blocks=blocks, images=12)
+        trial = Finetuning(spec, weights, photographs, CPU)
+        kept = trial.kept()
+        assert kept.train is not None
+        assert kept.test is not None
+        assert trial.cut is not None
+        assert torch.equal(kept.test.part(slice(10)), trial.network.trunk(trial.test_images(slice(10)), trial.cut))
+        batch = torch.tensor([7, 2, 11, 5, 3])
+        expected = trial.network.trunk(trial.training_images(batch), trial.cut)
+        assert (kept.train.part(batch) - expected).abs().max() < 1e-5 * expected.abs().max()
