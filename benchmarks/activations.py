@@ -11,8 +11,9 @@ batch each, 6 evaluations. A whole cell takes B1 days of one core, so both sides
   evaluation (20 x 6 x 10,000 images).
 
 Counted are the processor's seconds, with one thread. Left out: holding a file of 10,000 images against its digest, once
-a process (about half a second a GB; 0.08, 4 and 8 GB at blocks 0, 1 and 3). By operations alone the three ratios could
-be 116, 13.5 and 4.1. Weights and images are random.
+a process (about half a second a GB; 0.08, 4 and 8 GB at blocks 0, 1 and 3). By operations the ratios could be 116, 13.5
+and 4.1; in seconds they can be more, since the stem and the first blocks, which run once, take more time an
+operation than the last. Weights and images are random.
 
 Usage: python -m benchmarks.activations [REPETITIONS]
 """

@@ -39,8 +39,11 @@ class Activations:
     """Activations N x C x H x W at a cut, or features N x C where all blocks are frozen, of images in their order."""
 
     def __init__(self, stored: Array, channels_last: bool, device: torch.device) -> None:
-        """Args:
-        stored: with the channels last if the trunk's activations have them there.
+        """Wrap what a trunk has computed.
+
+        Args:
+            stored: N x H x W x C with ``channels_last``, N x C x H x W, or N x C.
+            device: where the parts that are asked for go.
         """
         self._stored = torch.from_numpy(stored)
         self._channels_last = channels_last
@@ -87,8 +90,10 @@ class _Passes:
     def __init__(
         self, trial: "Finetuning", below: "Finetuning | None", part: Literal["train", "test"], images: Tensor
     ) -> None:
-        """Args:
-        images: indices into the part.
+        """Pass one image, to see what comes of it.
+
+        Args:
+            images: indices into the part, at least one.
         """
         self._trial = trial
         self._part = part
