@@ -17,7 +17,7 @@ from duckdb import StatementType
 from analysis.evaluations import load_failures, open_results
 from jobs.errors import InvalidRequest
 from jobs.results import Store, read_trials, schema
-from jobs.results.schema import kinds
+from jobs.results.schema import kinds, view
 
 _SETTINGS = {
     "enable_external_access": "false",
@@ -43,7 +43,7 @@ def query(root: str | Path, sql: str) -> pa.Table:
     """
     store = open_results(root)
     failures = {"failures": load_failures(store)}
-    names = {kind: "evaluations" if kind == "finetune" else kind for kind in kinds()}
+    names = {kind: view(kind) for kind in kinds()}
     with _answering(sql, {name: schema(kind).empty_table() for kind, name in names.items()} | failures) as connection:
         _require_distinct_names(connection.sql(sql).columns)
         needed = _columns(connection, sql)
@@ -146,5 +146,5 @@ def _explain(sql: str, error: duckdb.Error) -> str:
     if isinstance(error, duckdb.PermissionException):
         message += "\nA query sees the results root's views and nothing else: no files, no network, no settings"
     if isinstance(error, duckdb.CatalogException) and "Table with name" in str(error):
-        message += f"\nThe views are: evaluations, trials, failures{''.join(', ' + kind for kind in kinds()[1:])}"
+        message += f"\nThe views are: evaluations, trials, failures{''.join(', ' + view(kind) for kind in kinds()[1:])}"
     return message

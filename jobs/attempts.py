@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from jobs.bundle import Bundle
 from jobs.checkpoints import remove_checkpoints, restore_checkpoint, save_checkpoint
 from jobs.finetune import Finetuning, open_finetuning
-from jobs.pretrain import Pretraining, open_pretraining
+from jobs.pretrain import open_pretraining
 from jobs.records import Attempt, commit_trial
 from jobs.results import Committed, Store, require_pin
 from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec
-from jobs.training import Evaluated
+from jobs.trial import Trial
 from jobs.weights import source_weights
 
 
@@ -43,10 +43,10 @@ class Ended(NamedTuple):
     notes: list[str]
 
 
-AnyTraining = Finetuning | Pretraining
+AnyTrial = Trial[Any, Any]
 
 
-def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTraining:
+def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTrial:
     """Load what a trial needs and set it to its start.
 
     Raises:
@@ -60,18 +60,18 @@ def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTraining
 
 def attempt_trial(
     store: Store,
-    trial: AnyTraining,
+    trial: AnyTrial,
     attempt: Attempt,
     keeping: Keeping,
     stop: Callable[[], bool] = lambda: False,
-    on_evaluation: Callable[[Evaluated], None] = lambda _: None,
+    on_evaluation: Callable[[Any], None] = lambda _: None,
 ) -> Ended:
     """Run a trial from its newest checkpoint until it is committed, or until ``stop()`` says to leave.
 
     Args:
         trial: at its start (``open_trial``).
         stop: asked between any two batches; true makes the trial save and leave.
-        on_evaluation: called once for each evaluation made in this attempt.
+        on_evaluation: called once for each of the trial's rows made in this attempt.
 
     Raises:
         ResultsConflict: when the root knows what the trial reads under another digest.
@@ -193,14 +193,14 @@ class _BundleRun:
             self.bundles.append(bundle)
 
 
-def _begin(store: Store, trial: AnyTraining) -> list[str]:
+def _begin(store: Store, trial: AnyTrial) -> list[str]:
     """Bring a trial to its newest good checkpoint; the notes of those passed over."""
     for pin in trial.pins:
         require_pin(store, *pin)
     return restore_checkpoint(store, trial)
 
 
-def _commit(store: Store, trial: AnyTraining, attempt: Attempt, keeping: Keeping, notes: list[str]) -> Ended:
+def _commit(store: Store, trial: AnyTrial, attempt: Attempt, keeping: Keeping, notes: list[str]) -> Ended:
     if commit_trial(store, trial, attempt, keeping.weights) is Committed.CONFLICT:
         notes.append(
             f"{trial.spec.trial_id} was committed with other numbers before; the first stand, these are in conflicts/"
@@ -210,7 +210,7 @@ def _commit(store: Store, trial: AnyTraining, attempt: Attempt, keeping: Keeping
 
 
 def _to_next_pause(
-    trial: AnyTraining | Bundle,
+    trial: AnyTrial | Bundle,
     keeping: Keeping,
     stop: Callable[[], bool],
     others: Set[tuple[int, int]] = frozenset(),

@@ -90,7 +90,7 @@ class Bundle:
                 rows = self._evaluate_epoch()
                 seconds = (time.monotonic() - started) / max(len(self.trials), 1)
                 for trial in self.trials:
-                    trial.finish_batch(seconds, rows.get(trial))
+                    trial.finish_batch(seconds, [rows[trial]] if trial in rows else [])
 
     @contextmanager
     def apart(self, trial: Finetuning) -> Iterator[None]:

@@ -15,14 +15,14 @@ from safetensors.torch import load, save
 from jobs.evaluation import Tally
 from jobs.results import Store
 from jobs.results.layout import checkpoint_key, checkpoints_prefix
-from jobs.training import Training
+from jobs.trial import Trial
 
-AnyTraining = Training[Any, Any]
+AnyTrial = Trial[Any, Any]
 KEPT = 2
 _DIGEST_DIGITS = 16
 
 
-def save_checkpoint(store: Store, trial: AnyTraining) -> None:
+def save_checkpoint(store: Store, trial: AnyTrial) -> None:
     """Put the trial's state under its id, whole, then drop all but the last two."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trial.tensors().items()}
     data = save(tensors, metadata={"state": json.dumps(_state(trial))})
@@ -32,7 +32,7 @@ def save_checkpoint(store: Store, trial: AnyTraining) -> None:
         store.delete(key)
 
 
-def restore_checkpoint(store: Store, trial: AnyTraining) -> list[str]:
+def restore_checkpoint(store: Store, trial: AnyTrial) -> list[str]:
     """Bring a trial at its start to its newest good checkpoint; without one it stays at its start.
 
     Returns:
@@ -59,7 +59,7 @@ def remove_checkpoints(store: Store, trial_id: str) -> None:
         store.delete(key)
 
 
-def _state(trial: AnyTraining) -> dict[str, object]:
+def _state(trial: AnyTrial) -> dict[str, object]:
     return {
         "trial_id": trial.spec.trial_id,
         "pins": _pins(trial),
@@ -71,7 +71,7 @@ def _state(trial: AnyTraining) -> dict[str, object]:
     }
 
 
-def _pins(trial: AnyTraining) -> dict[str, str]:
+def _pins(trial: AnyTrial) -> dict[str, str]:
     """What the trial reads, and the digest of each."""
     return {f"{pin.what}/{pin.name}": pin.sha256 for pin in trial.pins}
 
@@ -84,7 +84,7 @@ def _verified(key: str, data: bytes) -> bytes:
     return data
 
 
-def _restore(trial: AnyTraining, data: bytes) -> None:
+def _restore(trial: AnyTrial, data: bytes) -> None:
     state = _metadata(data)
     for what, expected in {"trial_id": trial.spec.trial_id, "pins": _pins(trial)}.items():
         if state[what] != expected:

@@ -3,7 +3,7 @@
 A trial in progress is a ``Finetuning``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -20,8 +20,9 @@ from jobs.evaluation import Tally, evaluate
 from jobs.numerics import memory_format
 from jobs.randomness import Purpose, generator
 from jobs.specs import ALL, FinetuneSpec
-from jobs.training import Pin, Training
+from jobs.training import Training
 from jobs.transfer import calibrate, set_training_modes, transfer
+from jobs.trial import Pin
 from jobs.weights import SourceWeights
 
 
@@ -58,6 +59,19 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
             Pin("datasets", self.spec.dataset, self.data.sha256),
             *(Pin(*own) for own in registry.own_digests([self.spec.source], [self.spec.dataset])),
         )
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        source = registry.source(self.spec.source)
+        return {
+            "constraint": source.constraint.value,
+            "epsilon": source.epsilon,
+            "images_used": len(self.subset),
+            "test_images": len(self.data.test.labels_N),
+            "weights_sha256": self.weights.sha256,
+            "dataset_sha256": self.data.sha256,
+            "subset_sha256": self.subset_sha256,
+        }
 
     @property
     def subset_sha256(self) -> str:

@@ -3,7 +3,7 @@
 Equations (1) to (5) of the paper; the hyper-parameters of A.10 are the recipe's defaults.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -21,7 +21,8 @@ from jobs.numerics import memory_format, numerics
 from jobs.randomness import Purpose, generator
 from jobs.replicas import ALONE, Replicas, replicas_of
 from jobs.specs import Constraint, PretrainSpec, Sgd, ThreatModel
-from jobs.training import Pin, Training
+from jobs.training import Training
+from jobs.trial import Pin
 
 _ATTACK_STEPS = 20  # PGD(20), the attack the paper trains with (A.2)
 
@@ -64,6 +65,14 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
     def pins(self) -> tuple[Pin, ...]:
         own = registry.own_digests([], [self.spec.dataset])
         return (Pin("datasets", self.spec.dataset, self.data.sha256), *(Pin(*one) for one in own))
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        return {
+            "images_used": len(self.data.train.labels_N),
+            "test_images": len(self.data.test.labels_N),
+            "dataset_sha256": self.data.sha256,
+        }
 
     def advance(self, pause: Callable[[], bool] = lambda: False) -> None:
         """As ``Training.advance``; several replicas live for one call, and follow this one's pauses."""

@@ -5,19 +5,20 @@ import json
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors.torch import save
 
-from jobs import registry
 from jobs.canonical import canonical_json
-from jobs.finetune import Finetuning
 from jobs.numerics import device_kind
 from jobs.pretrain import Pretraining
 from jobs.provenance import code_version, packages
 from jobs.results import Committed, Store, commit, pin
 from jobs.results.layout import trained_weights_key
-from jobs.specs import AnySpec, recipe_digest
+from jobs.results.schema import schema
+from jobs.specs import TrialSpec, recipe_digest
+from jobs.training import Training
+from jobs.trial import Trial
 
 
 class Attempt(NamedTuple):
@@ -27,12 +28,12 @@ class Attempt(NamedTuple):
     launch: str = ""
 
 
-def commit_trial(store: Store, trial: Finetuning | Pretraining, attempt: Attempt, weights: bool = False) -> Committed:
+def commit_trial(store: Store, trial: Trial[Any, Any], attempt: Attempt, weights: bool = False) -> Committed:
     """Commit a finished trial; afterwards it is done (design, promise 2).
 
     Args:
-        weights: keep the trained network's tensors, with torchvision's names, under the trial id. Those of a source
-            are always kept. They are there before the commit, so that a trial that is done has them.
+        weights: keep the network's tensors, if the trial trains it, with torchvision's names, under the trial id. Those
+            of a source are always kept. They are there before the commit, so that a trial that is done has them.
 
     Raises:
         ResultsConflict: when the root knows what the trial read under another digest.
@@ -40,34 +41,33 @@ def commit_trial(store: Store, trial: Finetuning | Pretraining, attempt: Attempt
     assert trial.done, f"{trial.spec.trial_id} is not finished"
     for one in trial.pins:
         pin(store, *one)
-    if isinstance(trial, Finetuning) and not weights:
+    if not (isinstance(trial, Training) and (weights or isinstance(trial, Pretraining))):
         return commit(store, trial.spec.kind, rows(trial, attempt))
     tensors = trained_tensors(trial)
     store.replace(trained_weights_key(trial.spec.trial_id), tensors)
     return commit(store, trial.spec.kind, rows(trial, attempt, hashlib.sha256(tensors).hexdigest()))
 
 
-def trained_tensors(trial: Finetuning | Pretraining) -> bytes:
+def trained_tensors(trial: Training[Any, Any]) -> bytes:
     """The trained network as a safetensors file, with torchvision's names."""
     return save({name: t.detach().cpu().contiguous() for name, t in trial.network.resnet.state_dict().items()})
 
 
-def rows(
-    trial: Finetuning | Pretraining, attempt: Attempt, trained_sha256: str | None = None
-) -> list[dict[str, object]]:
-    """One row an evaluated epoch, with every column of the kind's schema.
+def rows(trial: Trial[Any, Any], attempt: Attempt, trained_sha256: str | None = None) -> list[dict[str, object]]:
+    """The trial's rows with every column of the kind's schema.
 
     Args:
         trained_sha256: of the trained network's file; a source's rows have it.
     """
-    facts = _finetuned(trial) if isinstance(trial, Finetuning) else _pretrained(trial, trained_sha256)
-    shared = {**_identity(trial.spec), **facts, **_measured(trial, attempt)}
+    shared = {**_identity(trial.spec), **trial.facts, **_measured(trial, attempt)}
+    if "trained_sha256" in schema(trial.spec.kind).names:
+        shared["trained_sha256"] = trained_sha256
     return [{**shared, **evaluation._asdict()} for evaluation in trial.evaluations]
 
 
-def _identity(spec: AnySpec) -> Mapping[str, object]:
+def _identity(spec: TrialSpec) -> Mapping[str, object]:
     return {
-        **spec.model_dump(exclude={"recipe", "threat"}),
+        **spec.choices,
         "trial_id": spec.trial_id,
         "recipe": recipe_digest(spec.recipe),
         "recipe_json": canonical_json(spec.recipe.model_dump(mode="json")),
@@ -76,30 +76,7 @@ def _identity(spec: AnySpec) -> Mapping[str, object]:
     }
 
 
-def _finetuned(trial: Finetuning) -> Mapping[str, object]:
-    source = registry.source(trial.spec.source)
-    return {
-        "constraint": source.constraint.value,
-        "epsilon": source.epsilon,
-        "images_used": len(trial.subset),
-        "test_images": len(trial.data.test.labels_N),
-        "weights_sha256": trial.weights.sha256,
-        "dataset_sha256": trial.data.sha256,
-        "subset_sha256": trial.subset_sha256,
-    }
-
-
-def _pretrained(trial: Pretraining, trained_sha256: str | None) -> Mapping[str, object]:
-    return {
-        **trial.spec.threat.model_dump(mode="json"),
-        "images_used": len(trial.data.train.labels_N),
-        "test_images": len(trial.data.test.labels_N),
-        "dataset_sha256": trial.data.sha256,
-        "trained_sha256": trained_sha256,
-    }
-
-
-def _measured(trial: Finetuning | Pretraining, attempt: Attempt) -> Mapping[str, object]:
+def _measured(trial: Trial[Any, Any], attempt: Attempt) -> Mapping[str, object]:
     return {
         "device_kind": device_kind(trial.device),
         "host": socket.gethostname(),

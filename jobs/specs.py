@@ -81,6 +81,9 @@ class Execution(Spec):
     memory_format: Literal["contiguous", "channels_last"] = "channels_last"
     compile: StrictBool = Field(default=False, description="torch.compile; only False so far")
     tf32: StrictBool = Field(default=False, description="TF32 in matrix products and convolutions on CUDA")
+    evaluation_batch_size: StrictInt = Field(
+        default=256, ge=1, le=MOST, description="images; the split changes sums in the last bits"
+    )
 
     @field_validator("compile")
     @classmethod
@@ -104,9 +107,6 @@ class Sgd(Execution):
     lr_milestones: Literal["paper", "as-released"] = Field(
         default="paper",
         description="paper: after 1/3 and 2/3 of the epochs; as-released: every epochs // 3, so also after 99 of 100",
-    )
-    evaluation_batch_size: StrictInt = Field(
-        default=256, ge=1, le=MOST, description="images; the split changes sums in the last bits"
     )
 
     def learning_rate_at(self, epoch: int, epochs: int) -> float:
@@ -150,6 +150,9 @@ class TrialSpec(Spec):
     kind: ClassVar[str]
     numerics: ClassVar[int]
 
+    seed: StrictInt = Field(ge=0, le=MOST)
+    recipe: Execution
+
     @property
     def prefix(self) -> str:
         """The readable part of the trial id."""
@@ -158,14 +161,22 @@ class TrialSpec(Spec):
     @property
     def trial_id(self) -> str:
         """Readable prefix + the first 16 hexadecimal digits of the identity's sha256 (design, section 1)."""
-        identity = {"kind": self.kind, "numerics": self.numerics, "spec": self.model_dump(mode="json")}
-        return f"{self.prefix}-{digest(identity)[:16]}"
+        return f"{self.prefix}-{digest(self.identity)[:16]}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the trial's numbers follow from, as plain values."""
+        return {"kind": self.kind, "numerics": self.numerics, "spec": self.model_dump(mode="json")}
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The spec's own columns of a result row: every field but the recipe, which all kinds have."""
+        return self.model_dump(mode="json", exclude={"recipe"})
 
 
 class TrainingSpec(TrialSpec):
     """Base of the kinds that train a network, epoch by epoch."""
 
-    seed: StrictInt = Field(ge=0, le=MOST)
     epochs: StrictInt = Field(ge=1, le=MOST_EPOCHS)
     recipe: Sgd
 
@@ -239,6 +250,11 @@ class PretrainSpec(TrainingSpec):
     def prefix(self) -> str:
         return f"{self.kind}-{self.dataset}-{self.architecture}-{self.threat.constraint}-s{self.seed}"
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        fields = super().choices
+        return {**fields.pop("threat"), **fields}
+
 
 AnySpec = FinetuneSpec | PretrainSpec
 """A trial of any kind."""
@@ -256,7 +272,7 @@ def from_plain(values: Mapping[str, Any]) -> AnySpec:
     return _KINDS[values["kind"]].model_validate({key: value for key, value in values.items() if key != "kind"})
 
 
-def recipe_digest(recipe: Sgd) -> str:
+def recipe_digest(recipe: Execution) -> str:
     """A short name for a recipe, equal exactly when every choice is: 12 hexadecimal digits."""
     return digest(recipe.model_dump(mode="json"))[:12]
 

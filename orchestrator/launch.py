@@ -28,7 +28,7 @@ from jobs.results import (
 )
 from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec
 from jobs.study import Study
-from jobs.training import Pin
+from jobs.trial import Pin
 from jobs.weights import source_weights
 from orchestrator import tuning
 from orchestrator.budget import Budget

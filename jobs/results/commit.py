@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from jobs.results.layout import conflict_key, trial_key
 from jobs.results.parquet import decode_trial, encode
-from jobs.results.schema import comparable_columns, schema
+from jobs.results.schema import comparable_columns, numbering, schema
 from jobs.results.store import Store, require_present
 
 
@@ -31,7 +31,7 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
     ALREADY_THERE: equal numbers are never a conflict, whoever wrote them.
 
     Args:
-        rows: one mapping an evaluation, with all columns of the kind's schema, no epoch twice.
+        rows: mappings with all columns of the kind's schema, no two of one number (an epoch, for training).
 
     Raises:
         DamagedFile: when a file that is not this trial's result stands in its place.
@@ -40,7 +40,7 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema(kind))
     table.validate(full=True)
     (trial_id,) = set(table["trial_id"].to_pylist())
-    assert len(table["epoch"].unique()) == len(table), f"{trial_id} has two rows for one epoch"
+    assert len(table[numbering(kind)].unique()) == len(table), f"{trial_id} has two rows for one {numbering(kind)}"
     key, data = trial_key(kind, trial_id), encode(table)
     if store.create(key, data):
         return Committed.NEW
@@ -54,7 +54,7 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
 
 def _same_numbers(left: pa.Table, right: pa.Table, kind: str) -> bool:
     columns = comparable_columns(kind)
-    frames = [table.select(columns).sort_by("epoch").to_pandas() for table in (left, right)]
+    frames = [table.select(columns).sort_by(numbering(kind)).to_pandas() for table in (left, right)]
     # pandas takes two NaN (the loss of a diverged trial) as equal, Arrow does not
     return bool(frames[0].equals(frames[1]))
 

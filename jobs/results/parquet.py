@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.errors import DamagedFile
-from jobs.results.schema import KIND_KEY, VERSION_KEY, VERSIONS, schema
+from jobs.results.schema import KIND_KEY, VERSION_KEY, numbering, schema, version
 
 _ROW_GROUP = 122_880
 """DuckDB works through a file in groups of this many rows."""
@@ -25,7 +25,7 @@ class Problem(StrEnum):
     WRONG_CONTENT = "wrong-content"
     """Readable, but not the rows of the trial that its name says."""
     DUPLICATE_ROWS = "duplicate-rows"
-    """Two rows for one trial and epoch."""
+    """Two rows of one number (such as the epoch) for one trial."""
     FOREIGN = "foreign"
     """A file where only results may lie, or in place of a folder."""
     MISNAMED = "misnamed"
@@ -124,10 +124,10 @@ def _decoded(found: pa.Schema) -> pa.Schema:
 
 
 def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> pa.Table:
-    """The rows of one trial's file, in order of epoch.
+    """The rows of one trial's file, in order.
 
     Raises:
-        DamagedResult: as ``decode``, and when it holds another trial, or an epoch twice.
+        DamagedResult: as ``decode``, and when it holds another trial, or two rows of one number.
     """
     table = decode(data, kind, path)
     found = pc.unique(table["trial_id"]).to_pylist()
@@ -136,17 +136,18 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> pa.Table:
             Problem.WRONG_CONTENT,
             f"{path} holds the trial {found}, not the one its name says; move it away and resume",
         )
-    epochs = table["epoch"].to_pylist()
-    if len(set(epochs)) < len(epochs):
+    name = numbering(kind)
+    numbers = table[name].to_pylist()
+    if len(set(numbers)) < len(numbers):
         raise DamagedResult(
             Problem.DUPLICATE_ROWS,
-            f"a result has one row an epoch; {path} has the epochs {epochs}; move it away and resume",
+            f"a result has one row for each {name}; {path} has {name} {numbers}; move it away and resume",
         )
-    return table if epochs == sorted(epochs) else table.sort_by("epoch")
+    return table if numbers == sorted(numbers) else table.sort_by(name)
 
 
 def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> None:
-    expected, found = str(VERSIONS[kind]), _said(metadata, VERSION_KEY)
+    expected, found = str(version(kind)), _said(metadata, VERSION_KEY)
     if found not in ("", expected):
         older = found.isdigit() and int(found) < int(expected)
         raise DamagedResult(

@@ -17,7 +17,7 @@ from jobs.errors import DamagedFile
 from jobs.results.index import read_compacted, read_index
 from jobs.results.layout import trained_weights_key, trial_id_at, trials_prefix
 from jobs.results.parquet import DamagedResult, Problem, decode_trial, encoded_schema
-from jobs.results.schema import kinds, schema
+from jobs.results.schema import kinds, numbering, schema
 from jobs.results.store import Store, require_present
 
 _READERS = 16  # threads; reading small files waits more than it computes
@@ -58,7 +58,7 @@ def uncovered(store: Store, kind: str) -> int:
 
 
 def read_trials(store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False) -> pa.Table:
-    """The rows of all finished trials of a kind, in order of trial id and epoch, each once.
+    """The rows of all finished trials of a kind, in order of trial id and number (an epoch, for training), each once.
 
     Every trial that was committed before the call is in, whatever is committed, compacted, deleted from
     ``compact/`` or killed meanwhile. A damaged index is passed over with a ``DamagedIndexWarning``: nothing is lost,
@@ -72,7 +72,7 @@ def read_trials(store: Store, kind: str, columns: list[str] | None = None, *, en
         DamagedFile: naming the first file that is not a result of the kind; none is skipped.
     """
     wanted = schema(kind).names if columns is None else columns
-    needed = list(dict.fromkeys(["trial_id", "epoch", *wanted]))
+    needed = list(dict.fromkeys(["trial_id", numbering(kind), *wanted]))
     return with_files(store, kind, _compacted(store, kind, needed, encoded), needed, encoded=encoded).select(wanted)
 
 
@@ -82,7 +82,7 @@ def with_files(
     """These compacted rows (None: none) as far as their trials' files are there, and the rows of all other files.
 
     Args:
-        columns: those that ``compacted`` has, ``trial_id`` and ``epoch`` among them.
+        columns: those that ``compacted`` has, ``trial_id`` and the rows' number among them.
         encoded: whether text is as ``encoded_schema`` has it, in ``compacted`` too.
     """
     whole = encoded_schema(kind) if encoded else schema(kind)

@@ -107,17 +107,45 @@ PRETRAIN_COLUMNS: tuple[Column, ...] = (
     *_MEASURED,
 )
 
-_COLUMNS: dict[str, tuple[Column, ...]] = {"finetune": FINETUNE_COLUMNS, "pretrain": PRETRAIN_COLUMNS}
 
-VERSIONS: dict[str, int] = {"finetune": 1, "pretrain": 1}
-"""Raised whenever a kind's columns change; every file says which version it was written with."""
+class _Rows(NamedTuple):
+    """What the rows of a kind's trials are."""
+
+    columns: tuple[Column, ...]
+    version: int
+    """Raised whenever the columns change; every file says which version it was written with."""
+    number: str
+    """The column that numbers a trial's rows: no two of them share a value, and they are in its order."""
+    view: str
+    """What a query calls them."""
+
+
+_KINDS: dict[str, _Rows] = {
+    "finetune": _Rows(FINETUNE_COLUMNS, version=1, number="epoch", view="evaluations"),
+    "pretrain": _Rows(PRETRAIN_COLUMNS, version=1, number="epoch", view="pretrain"),
+}
 
 KIND_KEY, VERSION_KEY = "deltasweep_kind", "deltasweep_schema"
 
 
 def kinds() -> tuple[str, ...]:
     """The kinds of trials that have a schema."""
-    return tuple(_COLUMNS)
+    return tuple(_KINDS)
+
+
+def version(kind: str) -> int:
+    """The version of a kind's schema."""
+    return _KINDS[kind].version
+
+
+def numbering(kind: str) -> str:
+    """The column that numbers the rows of one trial."""
+    return _KINDS[kind].number
+
+
+def view(kind: str) -> str:
+    """What a query calls the rows of a kind."""
+    return _KINDS[kind].view
 
 
 @cache
@@ -131,12 +159,12 @@ def schema(kind: str) -> pa.Schema:
                 nullable=column.nullable,
                 metadata={"role": column.role.value, "unit": column.unit, "description": column.description},
             )
-            for column in _COLUMNS[kind]
+            for column in _KINDS[kind].columns
         ],
-        metadata={KIND_KEY: kind, VERSION_KEY: str(VERSIONS[kind])},
+        metadata={KIND_KEY: kind, VERSION_KEY: str(version(kind))},
     )
 
 
 def comparable_columns(kind: str) -> list[str]:
     """The columns that two runs of a trial must agree on: everything but what is measured."""
-    return [column.name for column in _COLUMNS[kind] if column.role is not Role.MEASURED]
+    return [column.name for column in _KINDS[kind].columns if column.role is not Role.MEASURED]
