@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from jobs.adversarial import open_adversarial
 from jobs.bundle import Bundle
 from jobs.checkpoints import remove_checkpoints, restore_checkpoint, save_checkpoint
 from jobs.finetune import Finetuning, open_finetuning
 from jobs.pretrain import open_pretraining
 from jobs.records import Attempt, commit_trial
 from jobs.results import Committed, Store, require_pin
-from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec
+from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, PretrainSpec
 from jobs.trial import Trial
 from jobs.weights import source_weights
 
@@ -53,9 +54,13 @@ def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTrial:
         InvalidRequest: when the trial cannot exist.
         MissingData, DamagedFile: when its weights or images are not here, or not what they should be.
     """
-    if isinstance(spec, PretrainSpec):
-        return open_pretraining(spec, device)
-    return open_finetuning(spec, source_weights(store, spec.source), device)
+    match spec:
+        case PretrainSpec():
+            return open_pretraining(spec, device)
+        case FinetuneSpec():
+            return open_finetuning(spec, source_weights(store, spec.source), device)
+        case AttackSpec():
+            return open_adversarial(store, spec, device)
 
 
 def attempt_trial(

@@ -2,12 +2,18 @@
 
 from jobs import registry
 from jobs.errors import InvalidRequest
-from jobs.specs import ALL, FinetuneSpec, PretrainSpec
+from jobs.specs import ALL, AnySpec, AttackSpec, ExaminationSpec, FinetuneSpec, PretrainSpec
 
 
-def problems(spec: FinetuneSpec | PretrainSpec) -> list[str]:
+def problems(spec: AnySpec) -> list[str]:
     """Every rule that the trial breaks, in words; an empty list means that it can be run."""
-    return _finetuning(spec) if isinstance(spec, FinetuneSpec) else _pretraining(spec)
+    match spec:
+        case PretrainSpec():
+            return _pretraining(spec)
+        case FinetuneSpec():
+            return _finetuning(spec)
+        case AttackSpec():
+            return [*_examining(spec), *_attacking(spec)]
 
 
 def _pretraining(spec: PretrainSpec) -> list[str]:
@@ -45,7 +51,33 @@ def _finetuning(spec: FinetuneSpec) -> list[str]:
     return found
 
 
-def require_possible(spec: FinetuneSpec | PretrainSpec) -> None:
+def _examining(spec: ExaminationSpec) -> list[str]:
+    """What is examined can exist, has weights, and knows the labels of the images that it is shown."""
+    if isinstance(spec.network, FinetuneSpec) and (found := _finetuning(spec.network)):
+        return found
+    try:
+        source, shown = registry.source(spec.source), registry.dataset(spec.dataset)
+        if isinstance(spec.network, str) and source.random:
+            return [f"network: {spec.source} is drawn from each trial's seed; examine trials fine-tuned from it"]
+        known = registry.dataset(source.test_dataset if isinstance(spec.network, str) else spec.network.dataset)
+    except InvalidRequest as error:
+        return [str(error)]
+    if known.labels != shown.labels:
+        return [
+            f"dataset: a network is shown images of the labels that it knows; it knows the {known.labels} of "
+            f"{known.name}, {shown.name} has {shown.labels}"
+        ]
+    return []
+
+
+def _attacking(spec: AttackSpec) -> list[str]:
+    card = registry.datasets().get(spec.dataset)
+    if card is not None and spec.test_images > card.test:
+        return [f"test_images: {spec.dataset} has {card.test}, or -1 for all; it is {spec.test_images}"]
+    return []
+
+
+def require_possible(spec: AnySpec) -> None:
     """Refuse a trial that cannot exist.
 
     Raises:

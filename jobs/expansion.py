@@ -4,19 +4,23 @@ from collections.abc import Iterator
 
 from jobs import registry
 from jobs.checks import whole_set_as_all
-from jobs.specs import AnySpec, FinetuneSpec
-from jobs.study import Grid, ScheduleRow, Study, seeds
+from jobs.specs import AnySpec, AttackSpec, Constraint, FinetuneSpec, ThreatModel
+from jobs.study import Attack, Examine, Grid, ScheduleRow, Study, seeds
 
 
 def expand(study: Study) -> list[AnySpec]:
-    """The trials of a study, each once: those that make its sources first, then in the order of its file."""
+    """The trials of a study, each once: those that make its sources first, those that examine networks last."""
     with registry.using(study.cards):
         trials: list[AnySpec] = [
             registry.source(name).pretrain_spec() for name in (study.pretrain.source if study.pretrain else ())
         ]
+        tuned: list[FinetuneSpec] = []
         if study.grid is not None:
             grid = study.grid
-            trials += [whole_set_as_all(spec) for row in study.schedule for spec in _row(study, grid, row)]
+            tuned = [whole_set_as_all(spec) for row in study.schedule for spec in _row(study, grid, row)]
+        trials += tuned
+        if study.attack is not None:
+            trials += _attacks(study.attack, tuned)
     return list({spec.trial_id: spec for spec in trials}.values())
 
 
@@ -36,3 +40,44 @@ def _row(study: Study, grid: Grid, row: ScheduleRow) -> Iterator[FinetuneSpec]:
                             evaluate_every=row.evaluate_every,
                             recipe=study.recipe,
                         )
+
+
+def _examined(section: Examine, tuned: list[FinetuneSpec]) -> Iterator[tuple[str | FinetuneSpec, str]]:
+    """Networks, each with the dataset whose test images it is shown."""
+    for name in section.source:
+        yield name, registry.source(name).test_dataset
+    if section.finetuned is not None:
+        chosen = seeds(section.finetuned.seeds)
+        for spec in tuned:
+            sizes = {whole_set_as_all(spec.model_copy(update={"images": n})).images for n in section.finetuned.images}
+            if spec.images in sizes and spec.seed in chosen:
+                yield spec, spec.dataset
+
+
+def _attacks(section: Attack, tuned: list[FinetuneSpec]) -> Iterator[AttackSpec]:
+    for network, dataset in _examined(section, tuned):
+        for threat, restarts in _threats(section):
+            yield AttackSpec(
+                network=network,
+                dataset=dataset,
+                threat=threat,
+                restarts=restarts,
+                test_images=section.test_images,
+                seed=section.seed,
+                recipe=section.recipe,
+            )
+
+
+def _threats(section: Attack) -> Iterator[tuple[ThreatModel, int]]:
+    """Clean images, then every ball, each with its restarts."""
+    yield ThreatModel(constraint=Constraint.NONE, epsilon=0.0), 1
+    for ball in section.balls:
+        for epsilon in ball.epsilon:
+            threat = ThreatModel(
+                constraint=Constraint(ball.constraint),
+                epsilon=epsilon,
+                steps=ball.steps,
+                step_scale=ball.step_scale,
+                start=ball.start,
+            )
+            yield threat, ball.restarts

@@ -256,10 +256,87 @@ class PretrainSpec(TrainingSpec):
         return {**fields.pop("threat"), **fields}
 
 
-AnySpec = FinetuneSpec | PretrainSpec
+class ExaminationSpec(TrialSpec):
+    """Base of the kinds that look at a network as it is: a source model's, or that of a fine-tuned trial."""
+
+    network: FinetuneSpec | Annotated[str, Field(pattern=NAME_PATTERN)] = Field(
+        description="a source's name, or the whole fine-tuning trial, so that the id follows from what is examined"
+    )
+    dataset: str = Field(pattern=NAME_PATTERN, description="whose test images are shown to it")
+    recipe: Execution
+
+    @property
+    def source(self) -> str:
+        """The source that the network is, or was fine-tuned from."""
+        return self.network if isinstance(self.network, str) else self.network.source
+
+    @property
+    def prefix(self) -> str:
+        tuned = self.network
+        of = "" if isinstance(tuned, str) else f"-k{tuned.blocks}-n{tuned.images}-s{tuned.seed}"
+        return f"{self.kind}-{self.dataset}-{self.source}{of}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        found = super().identity
+        if isinstance(self.network, FinetuneSpec):
+            found["spec"]["network"] = self.network.identity
+        return found
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        tuned = self.network if isinstance(self.network, FinetuneSpec) else None
+        return {
+            **{name: value for name, value in super().choices.items() if name != "network"},
+            "source": self.source,
+            "finetuned": tuned and tuned.trial_id,
+            "blocks": tuned and tuned.blocks,
+            "images": tuned and tuned.images,
+            "finetuned_seed": tuned and tuned.seed,
+        }
+
+
+class AttackSpec(ExaminationSpec):
+    """Accuracy of a network on test images that are moved as a threat model says (Table 1b)."""
+
+    kind: ClassVar[str] = "attack"
+    numerics: ClassVar[int] = 1
+
+    threat: ThreatModel = Field(description="none: clean images")
+    restarts: StrictInt = Field(
+        default=1, ge=1, le=1000, description="attacks on each image, each with its own draws; the worst counts"
+    )
+    test_images: StrictInt = Field(
+        default=ALL, ge=ALL, le=MOST, description="size of the random part of the test set; -1: the whole"
+    )
+
+    @model_validator(mode="after")
+    def _worth_it(self) -> Self:
+        draws = self.threat.start == "random" or self.threat.constraint is Constraint.GAUSSIAN
+        if self.restarts > 1 and not draws:
+            raise ValueError(
+                f"an attack that draws nothing ends where it ended before: restarts need start random; there are "
+                f"{self.restarts}, of constraint {self.threat.constraint} and start {self.threat.start}"
+            )
+        if self.test_images == 0:
+            raise ValueError("test_images is the number of attacked images: at least 1, or -1 for all; it is 0")
+        return self
+
+    @property
+    def prefix(self) -> str:
+        radius = f"-{self.threat.epsilon:.4g}" if self.threat.epsilon else ""
+        return f"{super().prefix}-{self.threat.constraint}{radius}"
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        fields = super().choices
+        return {**fields.pop("threat"), **fields}
+
+
+AnySpec = FinetuneSpec | PretrainSpec | AttackSpec
 """A trial of any kind."""
 
-_KINDS: dict[str, type[AnySpec]] = {spec.kind: spec for spec in (PretrainSpec, FinetuneSpec)}
+_KINDS: dict[str, type[AnySpec]] = {spec.kind: spec for spec in (PretrainSpec, FinetuneSpec, AttackSpec)}
 
 
 def plain(spec: AnySpec) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """A study: a grid of trials, a schedule, a recipe, contrasts and resources. What a study file may say."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from jobs.canonical import digest
 from jobs.recipes import named_recipe
-from jobs.registry import Cards, DatasetCards, SourceCards
-from jobs.specs import MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Recipe
+from jobs.registry import Cards, DatasetCards, Radius, SourceCards
+from jobs.specs import ALL, MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Execution, Recipe
 
 
 class Section(BaseModel):
@@ -49,9 +49,57 @@ class Pretrain(Section):
     checkpoint_batches: StrictInt = Field(default=500, ge=1, le=MOST, description="batches between two checkpoints")
 
 
+class Finetuned(Section):
+    """Which of the study's fine-tuned trials are examined: of every source, dataset and depth of its grid."""
+
+    images: tuple[StrictInt, ...] = Field(min_length=1, description="sizes of the training subset, of the schedule")
+    seeds: StrictInt = Field(ge=1, le=10_000, description="the first so many of each")
+
+
+class Examine(Section):
+    """Base of the sections of kinds that look at networks as they are."""
+
+    source: tuple[str, ...] = Field(default=(), description="source models, on the images of their own labels")
+    finetuned: Finetuned | None = Field(default=None, description="fine-tuned trials, on their target; none by default")
+    seed: StrictInt = Field(default=20_000_000, ge=0, le=MOST)
+    recipe: Execution = Execution()
+    resources: Resources = Resources()
+    checkpoint_batches: StrictInt = Field(default=50, ge=1, le=MOST, description="batches between two checkpoints")
+
+
+class Ball(Section):
+    """Where an attack moves images, and how it searches there."""
+
+    constraint: Literal["l2", "linf"]
+    epsilon: tuple[Annotated[Radius, Field(gt=0)], ...] = Field(
+        min_length=1, description="radii, images in [0, 1]; each is a trial"
+    )
+    steps: StrictInt = Field(ge=1, description="k of PGD(k)")
+    step_scale: StrictFloat = Field(default=2.5, gt=1.5, lt=4, description="c in alpha = c * epsilon / k")
+    start: Literal["zero", "random"] = "zero"
+    restarts: StrictInt = Field(default=1, ge=1, le=1000, description="attacks on each image; the worst counts")
+
+    @model_validator(mode="after")
+    def _worth_it(self) -> Self:
+        if self.restarts > 1 and self.start == "zero":
+            raise ValueError(
+                f"from zero every restart is the same: restarts need start random; there are {self.restarts}"
+            )
+        return self
+
+
+class Attack(Examine):
+    """Adversarial evaluation, trials of the kind ``attack``: each network on clean images and in every ball."""
+
+    balls: tuple[Ball, ...] = Field(min_length=1)
+    test_images: StrictInt = Field(
+        default=ALL, ge=ALL, le=MOST, description="a random part of the test set; -1: the whole"
+    )
+
+
 class Study(Section):
-    """A study file. Only sources, datasets, pretrain, grid, schedule and recipe take part in the ids of its trials; the
-    rest is placement.
+    """A study file. Only sources, datasets, pretrain, grid, schedule, recipe and attack take part in the ids of its
+    trials; the rest is placement.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=100)
@@ -63,6 +111,7 @@ class Study(Section):
     )
     contrasts: tuple[Contrast, ...] = ()
     pretrain: Pretrain | None = Field(default=None, description="sources that are made first; without it none is")
+    attack: Attack | None = Field(default=None, description="networks that are attacked; without it none is")
     sources: SourceCards = Field(default={}, description="own source models, as the registry describes them")
     datasets: DatasetCards = Field(default={}, description="own datasets, as the registry describes them")
     resources: Resources = Resources()
@@ -82,6 +131,11 @@ class Study(Section):
     def digest(self) -> str:
         """16 hexadecimal digits: which version of a study's file this is."""
         return digest(self.model_dump(mode="json"))[:16]
+
+    @property
+    def examinations(self) -> dict[str, Examine]:
+        """The sections that examine networks, by kind."""
+        return {} if self.attack is None else {"attack": self.attack}
 
     def resolved(self) -> str:
         """The study as YAML with every default written out."""

@@ -31,14 +31,19 @@ def transfer(spec: FinetuneSpec, weights: SourceWeights) -> Network:
             resnet = BUILDERS[source.architecture](target.labels)
             initialise(resnet, generator(spec.seed, Purpose.NETWORK_INIT))
         else:
-            resnet = _with_weights(spec.source, source.architecture, weights)
+            resnet = with_weights(spec.source, source.architecture, weights)
             resnet.fc = _fresh_fc(resnet.fc.in_features, target.labels, spec.recipe.fc_init, spec.seed)
-    network = Network(resnet, *_normaliser(spec.recipe, source, target))
+    network = Network(resnet, *normaliser(spec.recipe, source, target))
     freeze(network, spec.blocks)
     return network
 
 
-def _with_weights(name: str, architecture: str, weights: SourceWeights) -> ResNet:
+def with_weights(name: str, architecture: str, weights: SourceWeights) -> ResNet:
+    """A network that holds these tensors.
+
+    Raises:
+        DamagedFile: when they do not fit; ``name`` says whose they are.
+    """
     try:
         resnet = BUILDERS[architecture](len(weights.tensors["fc.bias"]))
         resnet.load_state_dict(weights.tensors)
@@ -100,7 +105,7 @@ def _fresh_fc(inputs: int, labels: int, init: Literal["normal", "default"], seed
     return layer
 
 
-def _normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std by the recipe; as released, a checkpoint's normaliser replaced the target's (design, section 9)."""
     as_released = recipe.normalization == "as-released"
     if recipe.normalization == "target" or (as_released and not source.carries_normaliser):

@@ -80,6 +80,22 @@ def source_weights(store: Store, name: str) -> SourceWeights:
     return load_source(name)
 
 
+def trained_weights(store: Store, trial_id: str) -> SourceWeights:
+    """The network that a fine-tuning trial of this root left.
+
+    Raises:
+        MissingData: when its weights were not kept, or removed.
+        DamagedFile: when they are no safetensors file.
+    """
+    try:
+        return _trained(store.uri, trained_weights_key(trial_id))
+    except FileNotFoundError as error:
+        raise MissingData(
+            f"the weights of {trial_id} are not in {store.uri}: launch the study, or run that trial of it; a "
+            "trial that another one of its study examines leaves its weights, also when its result is there already"
+        ) from error
+
+
 @lru_cache(maxsize=8)
 def _trained(uri: str, key: str) -> SourceWeights:
     """Weights in a results root; once there they never change."""

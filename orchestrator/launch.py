@@ -1,7 +1,7 @@
 """A launch: run what is pending of a study, round by round, see it through, say what became of it."""
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -23,7 +23,7 @@ from jobs.results import (
     record_study,
     require_pin,
     require_writable,
-    without_weights,
+    with_weights,
     write_launch,
 )
 from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec
@@ -33,16 +33,18 @@ from jobs.weights import source_weights
 from orchestrator import tuning
 from orchestrator.budget import Budget
 from orchestrator.bundling import bundle_of, bundled
+from orchestrator.finished import finished, made_by, source_read, unready
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.names import require_same_names
 from orchestrator.outcomes import Outcome, State
-from orchestrator.phases import Phase, phases_of
+from orchestrator.phases import Phase, phases_of, rank
 from orchestrator.plan import bundle_flops
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
 from orchestrator.stopping import raise_flag_for
 from orchestrator.versions import versions
 from orchestrator.watch import STOP_GRACE_SECONDS, Watch
+from orchestrator.work import network_of
 
 
 class Options(NamedTuple):
@@ -106,20 +108,20 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
 def _launch(study: Study, store: Store, console: Console, options: Options) -> Summary:
     specs = {spec.trial_id: spec for spec in expand(study)}
     require_same_names(study, store)
-    finished = (all_done(store) - without_weights(store)) & specs.keys()
-    blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - finished
-    pending = [trial for trial in _in_running_order(study, specs) if trial not in finished | blocked][
+    standing = finished(store, specs)
+    blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - standing
+    pending = [trial for trial in _in_running_order(study, specs) if trial not in standing | blocked][
         : options.max_trials
     ]
     record = new_launch(study)
     watch = Watch(store, record.launch)
-    if study.keep_weights and (without := done(store, FinetuneSpec.kind) & finished - _with_weights(store)):
+    if study.keep_weights and (without := done(store, FinetuneSpec.kind) & standing - with_weights(store)):
         console.print(
             f"{len(without)} trials are done without kept weights: they were run before keep_weights was set."
         )
-    tallies = Tallies(planned=len(specs), done_before=len(finished), failed_before=len(blocked))
+    tallies = Tallies(planned=len(specs), done_before=len(standing), failed_before=len(blocked))
     launching = Launching(study, store, console, specs, pending, watch, tallies)
-    to_make = {name for name, trial in _made_by(specs.values()).items() if trial not in finished}
+    to_make = {name for name, trial in made_by(specs.values()).items() if trial not in standing}
     inputs = _inputs(store, [specs[trial] for trial in pending], to_make)
     require_writable(store)
     for pin in sorted(inputs):
@@ -159,7 +161,7 @@ def _run_rounds(launching: Launching) -> dict[str, str]:
         for phase, share in zip(phases, shares, strict=True):
             if watch.stopping:
                 break
-            given_up |= _without_source(launching, phase.trials)
+            given_up |= unready(launching.store, launching.specs, phase.trials)
             retries = Retries(
                 [trial for trial in phase.trials if trial not in given_up],
                 partial(tuning.largest_multiple, share),
@@ -193,42 +195,16 @@ def _run_phase(launching: Launching, phase: Phase, share: tuning.Share, retries:
         retries.record(outcomes, quarantined(read_failures(launching.store)))
 
 
-def _without_source(launching: Launching, trials: list[str]) -> dict[str, str]:
-    """The trials whose source this study makes and has not made, and why they cannot run now."""
-    finished = done(launching.store, PretrainSpec.kind) - without_weights(launching.store)
-    made = _made_by(launching.specs.values())
-    return {
-        trial: f"its source {spec.source} is not trained yet ({made[spec.source]})"
-        for trial in trials
-        if isinstance(spec := launching.specs[trial], FinetuneSpec)
-        and spec.source in made
-        and made[spec.source] not in finished
-    }
-
-
-def _made_by(specs: Iterable[AnySpec]) -> dict[str, str]:
-    """The sources that trials make, each with the id of the trial that does."""
-    made = {spec.trial_id for spec in specs if isinstance(spec, PretrainSpec)}
-    cards = {name: card for name, card in registry.sources().items() if card.pretrain is not None}
-    return {name: i for name, card in cards.items() if (i := card.pretrain_spec().trial_id) in made}
-
-
-def _with_weights(store: Store) -> set[str]:
-    """The trials whose trained weights stand in the root."""
-    return {key.removeprefix("weights/").removesuffix(".safetensors") for key in store.keys("weights")}
-
-
 def _in_running_order(study: Study, specs: dict[str, AnySpec]) -> list[str]:
-    """Sources first; longest first, so that no long trial or bundle starts last; then by dataset, source or network,
-    and seed. The trials of a bundle follow each other.
+    """Sources first, examinations last; longest first, so that no long trial or bundle starts last; then by dataset,
+    source or network, and seed. The trials of a bundle follow each other.
     """
     work = {spec.trial_id: bundle_flops(bundle).total for bundle in bundled(study, specs.values()) for spec in bundle}
 
     def place(trial: str) -> tuple[object, ...]:
         spec = specs[trial]
-        finetunes = isinstance(spec, FinetuneSpec)
-        what = spec.source if isinstance(spec, FinetuneSpec) else spec.architecture
-        return finetunes, -work[trial], spec.dataset, what, spec.seed
+        what = spec.architecture if isinstance(spec, PretrainSpec) else spec.source
+        return rank(spec), -work[trial], spec.dataset, what, spec.seed
 
     return sorted(specs, key=place)
 
@@ -239,14 +215,9 @@ def _inputs(store: Store, specs: list[AnySpec], to_make: set[str]) -> set[Pin]:
     Args:
         to_make: sources that the study itself is yet to make; they are left out.
     """
-    finetuned = [spec for spec in specs if isinstance(spec, FinetuneSpec)]
-    wanted = {(registry.source(spec.source).architecture, spec.dataset) for spec in finetuned}
-    wanted |= {(spec.architecture, spec.dataset) for spec in specs if isinstance(spec, PretrainSpec)}
-    found = {
-        Pin("sources", name, source_weights(store, name).sha256)
-        for name in {spec.source for spec in finetuned} - to_make
-    }
-    for architecture, dataset in wanted:
+    read = {source_read(spec) for spec in specs} - {None, *to_make}
+    found = {Pin("sources", name, source_weights(store, name).sha256) for name in read if name is not None}
+    for architecture, dataset in {(network_of(spec)[0], spec.dataset) for spec in specs}:
         image_size = registry.architecture(architecture).image_size
         found.add(Pin("datasets", dataset, load_dataset(dataset, image_size).sha256))
     return found
@@ -292,13 +263,13 @@ def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str
 
 def _summary(launching: Launching, blocked: set[str], given_up: dict[str, str]) -> Summary:
     """What the results root says at the end; only reasons come from the launch."""
-    finished = (all_done(launching.store) - without_weights(launching.store)) & launching.specs.keys()
+    standing = finished(launching.store, launching.specs)
     failed = dict.fromkeys(blocked, "quarantined before this launch: --retry-quarantined runs it again") | given_up
     reason = launching.watch.stop_reason
     return Summary(
         planned=len(launching.specs),
-        done=len(finished),
-        failed={trial: why for trial, why in failed.items() if trial not in finished},
+        done=len(standing),
+        failed={trial: why for trial, why in failed.items() if trial not in standing},
         stop_reason=reason,
         interrupted=reason in (signal.SIGINT.name, signal.SIGTERM.name),
     )

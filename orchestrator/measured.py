@@ -3,9 +3,10 @@
 import torch
 
 from jobs.numerics import device_kind
-from jobs.specs import AnySpec, PretrainSpec
+from jobs.specs import AnySpec, Sgd
 from jobs.stopwatch import Rates, measure
-from orchestrator.plan import Seconds, images_evaluated, images_trained, network_of
+from orchestrator.plan import Seconds
+from orchestrator.work import attack_steps, batch_size, images_evaluated, images_trained, network_of
 
 
 def measured_seconds(specs: list[AnySpec]) -> tuple[str, Seconds]:
@@ -19,13 +20,19 @@ def measured_seconds(specs: list[AnySpec]) -> tuple[str, Seconds]:
     for spec in specs:
         key = (*network_of(spec), spec.recipe)
         if key not in rates:
-            rates[key] = measure(*network_of(spec), spec.recipe, device)
+            rates[key] = measure(*network_of(spec), _training(spec), device)
 
     def seconds(spec: AnySpec) -> float:
         rate = rates[(*network_of(spec), spec.recipe)]
-        # a step of an attack is a forward pass, and a backward pass to the image of about the same length
-        attack = 2 * rate.evaluated * (spec.threat.steps if isinstance(spec, PretrainSpec) else 0)
-        return images_trained(spec) * (rate.trained + attack) + images_evaluated(spec) * rate.evaluated
+        forward = images_evaluated(spec) + 2 * attack_steps(spec)
+        return images_trained(spec) * rate.trained + forward * rate.evaluated
 
     batches = ", ".join(str(batch) for batch in sorted({rate.batch for rate in rates.values()}))
     return f"measured here on {device_kind(device)}, batches of {batches}, one trial at a time", seconds
+
+
+def _training(spec: AnySpec) -> Sgd:
+    """The recipe of a trial, or that of training in the same batches for one that trains nothing."""
+    if isinstance(spec.recipe, Sgd):
+        return spec.recipe
+    return Sgd(**spec.recipe.model_dump(), batch_size=batch_size(spec))

@@ -1,10 +1,11 @@
-"""The two parts of a launch: sources are made first, because fine-tuning reads what they leave."""
+"""The parts of a launch, in order: each kind reads what those before it leave."""
 
 from typing import NamedTuple
 
 from jobs.attempts import Keeping
-from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec
+from jobs.specs import AnySpec, ExaminationSpec, PretrainSpec
 from jobs.study import Resources, Study
+from orchestrator.finished import examined
 
 
 class Phase(NamedTuple):
@@ -16,35 +17,54 @@ class Phase(NamedTuple):
 
 
 def phases_of(study: Study, specs: dict[str, AnySpec], pending: list[str]) -> list[Phase]:
-    """Pretraining, one phase for each number of replicas, then fine-tuning; only what has pending trials.
+    """Sources are made, networks are fine-tuned, then examined; only what has pending trials.
+
+    Pretraining is one phase for each number of replicas; fine-tuned trials whose weights others wait for come before
+    the rest; each kind of examination is a phase.
 
     Args:
         specs: all trials of the study, by id.
         pending: ids in the order they should run.
     """
-    parts: dict[int, list[str]] = {}
+    waited_for = examined(specs[trial] for trial in pending)
+    parts: dict[tuple[int, int, str, Keeping], list[str]] = {}
     for trial in pending:
-        parts.setdefault(_replicas(specs[trial]), []).append(trial)
-    return [
-        Phase(trials, _resources(study, replicas), keeping_of(study, specs[trials[0]].kind))
-        for replicas, trials in sorted(parts.items(), reverse=True)
-    ]
+        spec = specs[trial]
+        keeping = keeping_of(study, spec, waited_for)
+        parts.setdefault((rank(spec), -_replicas(spec), spec.kind, keeping), []).append(trial)
+    ordered = sorted(parts.items(), key=lambda part: (*part[0][:3], not part[0][3].weights))
+    return [Phase(trials, _resources(study, specs[trials[0]]), keeping) for (*_, keeping), trials in ordered]
 
 
-def keeping_of(study: Study, kind: str) -> Keeping:
-    """What a trial of this kind leaves behind besides its result."""
-    if study.pretrain is not None and kind == PretrainSpec.kind:
+def rank(spec: AnySpec) -> int:
+    """The place of a trial's kind among the parts of a launch."""
+    return 0 if isinstance(spec, PretrainSpec) else 2 if isinstance(spec, ExaminationSpec) else 1
+
+
+def keeping_of(study: Study, spec: AnySpec, waited_for: set[str]) -> Keeping:
+    """What a trial leaves behind besides its result.
+
+    Args:
+        waited_for: ids of the trials whose weights others are to examine.
+    """
+    section = study.examinations.get(spec.kind)
+    if section is not None:
+        return Keeping(checkpoint_every=1, checkpoint_batches=section.checkpoint_batches)
+    if study.pretrain is not None and isinstance(spec, PretrainSpec):
         return Keeping(checkpoint_every=1, checkpoint_batches=study.pretrain.checkpoint_batches)
-    return Keeping(study.checkpoint_every, weights=study.keep_weights)
+    return Keeping(study.checkpoint_every, weights=study.keep_weights or spec.trial_id in waited_for)
 
 
 def _replicas(spec: AnySpec) -> int:
-    """Processes that a trial starts; 0 for fine-tuning, which starts none besides its actor."""
-    return 0 if isinstance(spec, FinetuneSpec) else spec.recipe.replicas
+    """Processes that a trial starts; 0 for one that starts none besides its actor."""
+    return spec.recipe.replicas if isinstance(spec, PretrainSpec) else 0
 
 
-def _resources(study: Study, replicas: int) -> Resources:
-    if study.pretrain is None or replicas == 0:
+def _resources(study: Study, spec: AnySpec) -> Resources:
+    section = study.examinations.get(spec.kind)
+    if section is not None:
+        return section.resources
+    if study.pretrain is None or not isinstance(spec, PretrainSpec):
         return study.resources
-    one = study.pretrain.resources
+    one, replicas = study.pretrain.resources, _replicas(spec)
     return Resources(gpu=one.gpu * replicas, cpu=one.cpu * replicas)

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, flops_evaluated_image, flops_trained_image, memory, parameters
-from jobs.specs import ALL, AnySpec, FinetuneSpec, PretrainSpec
-from jobs.study import Study
+from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec, TrainingSpec
+from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
+from orchestrator.finished import examined
 from orchestrator.prices import Gpu
+from orchestrator.work import attack_steps, batch_size, images_evaluated, images_trained, network_of
 
 RUNTIME_BYTES = 0.6e9
 """Assumed: what CUDA and its libraries take of a GPU's memory for each process."""
@@ -104,7 +106,12 @@ def make_plan(
     # of fine-tuning, which shares GPUs; a source that is made has its own to itself
     shared = [spec for spec in trials if isinstance(spec, FinetuneSpec)] or trials
     needed = max(map(bundle_memory, bundled(study, shared)), default=0)
-    kept = sum(map(trained_bytes, pending)) if study.keep_weights else 0
+    waited_for = examined(trials)
+    kept = sum(
+        trained_bytes(spec)
+        for spec in pending
+        if isinstance(spec, TrainingSpec) and (study.keep_weights or spec.trial_id in waited_for)
+    )
     return Plan(
         study=study.name,
         trials=len(trials),
@@ -126,19 +133,6 @@ def make_plan(
     )
 
 
-def images_trained(spec: AnySpec) -> int:
-    """Images that steps are made on, over all epochs; the steps of an attack on them are not counted."""
-    if isinstance(spec, PretrainSpec) or spec.images == ALL:
-        return registry.dataset(spec.dataset).train * spec.epochs
-    return spec.images * spec.epochs
-
-
-def images_evaluated(spec: AnySpec) -> int:
-    """Test images passed forward, over all evaluated epochs."""
-    epochs = spec.epochs if isinstance(spec, PretrainSpec) else len(spec.evaluated_epochs)
-    return registry.dataset(spec.dataset).test * epochs
-
-
 def trial_flops(spec: AnySpec) -> Flops:
     """Floating-point operations of a trial, by what they are for.
 
@@ -148,13 +142,12 @@ def trial_flops(spec: AnySpec) -> Flops:
     forward = flops_evaluated_image(architecture)
     image = flops_trained_image(architecture, blocks)
     trained = images_trained(spec)
-    steps = spec.threat.steps if isinstance(spec, PretrainSpec) else 0
     return Flops(
         trunk=trained * image.trunk,
         head_forward=trained * image.head_forward,
         head_backward=trained * image.head_backward,
         evaluation=images_evaluated(spec) * forward,
-        attack=trained * steps * 2 * forward,
+        attack=attack_steps(spec) * 2 * forward,
     )
 
 
@@ -178,7 +171,7 @@ def bundle_memory(bundle: Sequence[AnySpec]) -> float:
     """Bytes of GPU memory that the actor of these trials needs (of each GPU, with several replicas)."""
     spec = bundle[0]
     replicas = spec.recipe.replicas if isinstance(spec, PretrainSpec) else 1
-    batch = -(-spec.recipe.batch_size // replicas)
+    batch = -(-batch_size(spec) // replicas)
     depths = [network_of(spec)[1] for spec in bundle]
     return RUNTIME_BYTES + SPARE * memory(network_of(spec)[0], depths, batch, spec.recipe.evaluation_batch_size)
 
@@ -189,15 +182,13 @@ def trained_bytes(spec: AnySpec) -> int:
 
 
 def checkpoint_bytes(spec: AnySpec) -> int:
-    """Bytes of a trial's checkpoints while it runs: parameters and momentum of the head, the last two kept."""
+    """Bytes of a trial's checkpoints while it runs: parameters and momentum of the head, the last two kept.
+
+    An examination trains nothing: it keeps sums, smaller than its result.
+    """
+    if not isinstance(spec, TrainingSpec):
+        return 0
     return _CHECKPOINTS_KEPT * 2 * _FLOAT * parameters(*network_of(spec))
-
-
-def network_of(spec: AnySpec) -> tuple[str, int]:
-    """A trial's architecture, and its trained blocks."""
-    if isinstance(spec, FinetuneSpec):
-        return registry.source(spec.source).architecture, spec.blocks
-    return spec.architecture, ALL
 
 
 def _dataset(spec: AnySpec) -> tuple[str, int]:
@@ -218,7 +209,7 @@ def describe(plan: Plan, study: Study) -> str:
         if parts.total and amount
     )
     rate = plan.measured or f"{gpu.rate / 1e12:,.3g} TFLOP/s, {gpu.rate_from}"
-    asked = study.pretrain.resources.gpu if study.grid is None and study.pretrain else study.resources.gpu
+    asked = _asked(study).gpu
     lines = [
         f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
         f"{plan.quarantined:,} quarantined",
@@ -241,6 +232,15 @@ def describe(plan: Plan, study: Study) -> str:
         f"{_bytes(plan.images_at_rest)} of images on each machine"
     )
     return "\n".join(lines)
+
+
+def _asked(study: Study) -> Resources:
+    """The share of those trials whose memory a plan tells: fine-tuned ones, or else what there is."""
+    if study.grid is not None:
+        return study.resources
+    if study.pretrain is not None:
+        return study.pretrain.resources
+    return next(iter(study.examinations.values())).resources
 
 
 def _flop(amount: float) -> str:

@@ -1,5 +1,7 @@
 """One trial of a study in this process: the same numbers as under Ray, with a debugger at hand."""
 
+from collections.abc import Mapping
+
 import torch
 from rich.console import Console
 
@@ -8,9 +10,10 @@ from jobs.attempts import attempt_trial, open_trial
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
 from jobs.records import Attempt
-from jobs.results import Store, done, next_attempt, record_study, require_writable, without_weights
+from jobs.results import Store, next_attempt, record_study, require_writable
 from jobs.specs import AnySpec
 from jobs.study import Study
+from orchestrator.finished import examined, finished
 from orchestrator.names import require_same_names
 from orchestrator.phases import keeping_of
 
@@ -22,9 +25,10 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
         InvalidRequest: when the study has no such trial.
         ResultsConflict: when a name of the study stands for something else in the root.
     """
-    spec = _find(study, trial)
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    spec = _find(study, specs, trial)
     require_same_names(study, store)
-    if spec.trial_id in done(store, spec.kind) - without_weights(store):
+    if spec.trial_id in finished(store, specs):
         console.print(f"{spec.trial_id} is done already")
         return
     require_writable(store)
@@ -34,8 +38,8 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
             store,
             open_trial(store, spec, device),
             Attempt(next_attempt(store, spec.trial_id)),
-            keeping_of(study, spec.kind),
-            on_evaluation=lambda e: console.print(f"epoch {e.epoch}: test accuracy {e.test_accuracy:.2f} %"),
+            keeping_of(study, spec, examined(specs.values())),
+            on_evaluation=lambda row: console.print(_words(row._asdict())),
         )
     record_study(store, study.name, study.digest, study.resolved())
     for note in ended.notes:
@@ -43,9 +47,13 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
     console.print(f"{spec.trial_id}: {ended.ending}")
 
 
-def _find(study: Study, trial: str) -> AnySpec:
-    found = [spec for spec in expand(study) if trial in (spec.trial_id, spec.trial_id.rsplit("-", 1)[1])]
+def _words(row: dict[str, float | None]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in row.items() if value is not None)
+
+
+def _find(study: Study, specs: Mapping[str, AnySpec], trial: str) -> AnySpec:
+    found = [spec for name, spec in specs.items() if trial in (name, name.rsplit("-", 1)[1])]
     if not found:
-        example = expand(study)[0].trial_id
+        example = next(iter(specs))
         raise InvalidRequest(f"study {study.name} has no trial {trial!r}; its ids look like {example}")
     return found[0]

@@ -23,6 +23,8 @@ def problems(raw: dict[str, Any]) -> Found:
     yield from _known(raw, ("pretrain", "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _repeated(_items(raw, ("pretrain", "source")))
     yield from _trainable(raw)
+    yield from _examined(raw, "attack")
+    yield from _attacked(raw)
     for key in ("source", "dataset", "blocks"):
         yield from _repeated(_items(raw, ("grid", key)))
     yield from _sizes(raw)
@@ -39,13 +41,16 @@ def _items(raw: dict[str, Any], path: tuple[str, ...]) -> list[tuple[Location, A
 
 
 def _parts(raw: dict[str, Any]) -> Found:
-    """A study fine-tunes (grid and schedule), makes sources (pretrain), or both."""
+    """A study fine-tunes (grid and schedule), makes sources (pretrain), attacks networks, or several of these."""
     absent = [key for key in ("grid", "schedule") if not raw.get(key)]
-    if len(absent) == 2 and raw.get("pretrain"):
+    if len(absent) == 2 and (raw.get("pretrain") or raw.get("attack")):
         return
     for key in absent:
         if key not in raw or raw[key] is None:
-            yield (key,), "this key is required (a study that only makes sources has neither grid nor schedule)"
+            said = (
+                "this key is required (a study that only makes sources, or attacks them, has neither grid nor schedule)"
+            )
+            yield (key,), said
         else:
             yield (key,), f"this must not be empty; it is {raw[key]!r}"
 
@@ -115,6 +120,48 @@ def _trainable(raw: dict[str, Any]) -> Found:
                 where = ".".join(map(str, mistake["loc"]))
                 said = str(mistake["msg"]).removeprefix("Value error, ")
                 yield location, f"{name}: {f'{where}: ' if where else ''}{said[0].lower()}{said[1:]}"
+
+
+def _examined(raw: dict[str, Any], kind: str) -> Found:
+    """What a section examines: sources with weights and known labels, and fine-tuned trials that the study has."""
+    section = _mapping(raw, kind)
+    yield from _known(raw, (kind, "source"), [*registry.sources(), *_mapping(raw, "sources")])
+    yield from _repeated(_items(raw, (kind, "source")))
+    for location, name in _items(raw, (kind, "source")):
+        card = registry.sources().get(name) if isinstance(name, str) else None
+        if card is not None and card.random:
+            yield location, f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
+        elif card is not None and card.test_dataset not in registry.datasets():
+            yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
+    if section and not section.get("source") and not section.get("finetuned"):
+        yield (kind,), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
+    rows = [row for _, row in _items(raw, ("schedule",)) if isinstance(row, dict)]
+    sizes = [images for row in rows if isinstance(row.get("images"), list) for images in row["images"]]
+    for (_, _, _, index), images in _items(raw, (kind, "finetuned", "images")):
+        if images not in sizes:
+            yield (
+                (kind, "finetuned", "images", index),
+                f"no row of the schedule has {images} images; there are: {sizes}",
+            )
+    seeds = [row["seeds"] for row in rows if isinstance(row.get("seeds"), int)]
+    asked = _mapping(section, "finetuned").get("seeds")
+    if isinstance(asked, int) and seeds and asked > max(seeds):
+        yield (kind, "finetuned", "seeds"), f"the schedule has {max(seeds)} seeds at most; asked for {asked}"
+
+
+def _attacked(raw: dict[str, Any]) -> Found:
+    """As many test images as there are."""
+    asked = _mapping(raw, "attack").get("test_images", ALL)
+    if asked == 0:
+        yield ("attack", "test_images"), f"at least one image is attacked, or {ALL} for all; it is 0"
+    sources = [name for _, name in _items(raw, ("attack", "source")) if isinstance(name, str)]
+    names = {registry.sources()[name].test_dataset for name in sources if name in registry.sources()}
+    if _mapping(raw, "attack").get("finetuned"):
+        names |= {name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)}
+    for name in sorted(names & registry.datasets().keys()):
+        most = registry.dataset(name).test
+        if isinstance(asked, int) and asked > most:
+            yield ("attack", "test_images"), f"{name} has 1 to {most} test images, or {ALL} for all; it is {asked}"
 
 
 def _repeated(items: list[tuple[Location, Any]]) -> Found:

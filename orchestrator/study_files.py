@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from jobs import registry
 from jobs.errors import InvalidRequest
 from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
-from jobs.specs import Contrast, PretrainRecipe, Recipe
-from jobs.study import Grid, Pretrain, Resources, ScheduleRow, Study
+from jobs.specs import Contrast, Execution, PretrainRecipe, Recipe
+from jobs.study import Attack, Ball, Finetuned, Grid, Pretrain, Resources, ScheduleRow, Study
 from orchestrator import yaml_lines
 from orchestrator.study_checks import problems
 from orchestrator.yaml_lines import Document, Location
@@ -142,7 +142,16 @@ def _section(location: Location) -> type[BaseModel]:
             "resources": Resources,
         }
         return nested.get(str(location[-1]), SourceCard)
+    if location[0] == "attack" and len(location) > 1:
+        parts: dict[str, type[BaseModel]] = {
+            "balls": Ball,
+            "finetuned": Finetuned,
+            "recipe": Execution,
+            "resources": Resources,
+        }
+        return parts[str(location[1])]
     sections: dict[str, type[BaseModel]] = {
+        "attack": Attack,
         "datasets": DatasetCard,
         "pretrain": Pretrain,
         "grid": Grid,

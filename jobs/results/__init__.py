@@ -8,7 +8,7 @@ from jobs.results.local_store import LocalStore
 from jobs.results.opening import open_store, require_root, require_writable
 from jobs.results.parquet import Problem
 from jobs.results.pins import pin, pinned, require_pin
-from jobs.results.reader import DamagedIndexWarning, all_done, done, read_trials, uncovered, without_weights
+from jobs.results.reader import DamagedIndexWarning, all_done, done, read_trials, uncovered, with_weights
 from jobs.results.schema import Role, comparable_columns, kinds, schema
 from jobs.results.store import Store
 from jobs.results.studies import StudyRecord, record_study, recorded_studies
@@ -50,6 +50,6 @@ __all__ = [
     "schema",
     "uncovered",
     "verify",
-    "without_weights",
+    "with_weights",
     "write_launch",
 ]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from jobs.errors import DamagedFile
 from jobs.results.index import read_compacted, read_index
-from jobs.results.layout import trained_weights_key, trial_id_at, trials_prefix
+from jobs.results.layout import trial_id_at, trials_prefix
 from jobs.results.parquet import DamagedResult, Problem, decode_trial, encoded_schema
 from jobs.results.schema import kinds, numbering, schema
 from jobs.results.store import Store, require_present
@@ -38,10 +38,9 @@ def all_done(store: Store) -> set[str]:
     return {trial_id for kind in kinds() for trial_id in done(store, kind)}
 
 
-def without_weights(store: Store) -> set[str]:
-    """The ids of finished trials that made a source whose weights are gone from the root: to be run again."""
-    there = set(store.keys("weights"))
-    return {trial_id for trial_id in done(store, "pretrain") if trained_weights_key(trial_id) not in there}
+def with_weights(store: Store) -> set[str]:
+    """The ids of trials whose trained weights stand in the root; they are put there before the trial is done."""
+    return {key.removeprefix("weights/").removesuffix(".safetensors") for key in store.keys("weights")}
 
 
 def uncovered(store: Store, kind: str) -> int:

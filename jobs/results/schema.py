@@ -107,6 +107,43 @@ PRETRAIN_COLUMNS: tuple[Column, ...] = (
     *_MEASURED,
 )
 
+_EXAMINED: tuple[Column, ...] = (
+    Column("trial_id", _TEXT, _I, "readable prefix and hash of the spec"),
+    Column("source", _TEXT, _I, "source model that is examined, or was fine-tuned"),
+    Column("finetuned", _TEXT, _I, "id of the fine-tuned trial that is examined; null: the source is", nullable=True),
+    Column("blocks", _INT, _I, "of that trial", "blocks", nullable=True),
+    Column("images", _INT, _I, "of that trial: size of its training subset; -1: the whole set", "images", True),
+    Column("finetuned_seed", _INT, _I, "of that trial", nullable=True),
+    Column("dataset", _TEXT, _I, "dataset whose test images are shown"),
+    Column("seed", _INT, _I, "seed of every random choice of the trial"),
+    Column("recipe", _TEXT, _I, "digest of the recipe"),
+    Column("recipe_json", _TEXT, _I, "the recipe as canonical JSON"),
+    Column("numerics", _INT, _I, "version of the kind's numbers"),
+    Column("origin", _TEXT, _I, "run: by DeltaSweep"),
+    Column("source_constraint", _TEXT, _N, "how the source was trained: none, l2, linf, gaussian"),
+    Column("source_epsilon", _FLOAT, _N, "radius of that constraint, images in [0, 1]"),
+    Column("network_sha256", _TEXT, _N, "of the examined network's file"),
+    Column("dataset_sha256", _TEXT, _N, "of the dataset's images and labels"),
+    *_MEASURED,
+)
+"""What all kinds have that look at a network as it is."""
+
+ATTACK_COLUMNS: tuple[Column, ...] = (
+    *_EXAMINED,
+    Column("constraint", _TEXT, _I, "ball that images are moved in: none (clean images), l2, linf, gaussian"),
+    Column("epsilon", _FLOAT, _I, "its radius, images in [0, 1]"),
+    Column("steps", _INT, _I, "k of PGD(k); 0: no search"),
+    Column("step_scale", _FLOAT, _I, "c in alpha = c * epsilon / k"),
+    Column("start", _TEXT, _I, "where the search starts: zero, random"),
+    Column("restarts", _INT, _I, "attacks on each image"),
+    Column("test_images", _INT, _I, "size of the random part of the test set; -1: the whole", "images"),
+    Column("test_images_used", _INT, _N, "attacked images", "images"),
+    Column("subset_sha256", _TEXT, _N, "of the attacked images' indices"),
+    Column("accuracy", _FLOAT, _N, "accuracy on attacked images, over all restarts", "percent"),
+    Column("robust_accuracy", _FLOAT, _N, "images that are right in every restart", "percent"),
+    Column("loss", _FLOAT, _N, "mean cross-entropy on attacked images, over all restarts", "nats"),
+)
+
 
 class _Rows(NamedTuple):
     """What the rows of a kind's trials are."""
@@ -123,6 +160,7 @@ class _Rows(NamedTuple):
 _KINDS: dict[str, _Rows] = {
     "finetune": _Rows(FINETUNE_COLUMNS, version=1, number="epoch", view="evaluations"),
     "pretrain": _Rows(PRETRAIN_COLUMNS, version=1, number="epoch", view="pretrain"),
+    "attack": _Rows(ATTACK_COLUMNS, version=1, number="epsilon", view="attacks"),
 }
 
 KIND_KEY, VERSION_KEY = "deltasweep_kind", "deltasweep_schema"

@@ -1,0 +1,60 @@
+"""What trials of a study leave for others of it, and which need not run. No torch."""
+
+from collections.abc import Iterable, Mapping
+
+from jobs import registry
+from jobs.results import Store, all_done, with_weights
+from jobs.specs import AnySpec, ExaminationSpec, FinetuneSpec, PretrainSpec
+
+
+def finished(store: Store, specs: Mapping[str, AnySpec]) -> set[str]:
+    """The trials that need not run: their results stand, and so do the weights that the study still reads.
+
+    Weights are read of every source that the study makes, and of fine-tuned trials that are yet to be examined. Where
+    they are gone the trial runs again; its result stands (design, section 4).
+
+    Args:
+        specs: all trials of the study, by id.
+    """
+    done = all_done(store) & specs.keys()
+    read = {trial for trial, spec in specs.items() if isinstance(spec, PretrainSpec)}
+    read |= examined(spec for trial, spec in specs.items() if trial not in done)
+    return done - (read - with_weights(store))
+
+
+def examined(specs: Iterable[AnySpec]) -> set[str]:
+    """The ids of the fine-tuned trials that these look at."""
+    networks = [spec.network for spec in specs if isinstance(spec, ExaminationSpec)]
+    return {network.trial_id for network in networks if isinstance(network, FinetuneSpec)}
+
+
+def made_by(specs: Iterable[AnySpec]) -> dict[str, str]:
+    """The sources that trials make, each with the id of the trial that does."""
+    made = {spec.trial_id for spec in specs if isinstance(spec, PretrainSpec)}
+    cards = {name: card for name, card in registry.sources().items() if card.pretrain is not None}
+    return {name: i for name, card in cards.items() if (i := card.pretrain_spec().trial_id) in made}
+
+
+def source_read(spec: AnySpec) -> str | None:
+    """The source whose weights a trial reads; None for one that reads none, or those of a fine-tuned trial."""
+    match spec:
+        case FinetuneSpec():
+            return spec.source
+        case ExaminationSpec():
+            return spec.network if isinstance(spec.network, str) else None
+        case _:
+            return None
+
+
+def unready(store: Store, specs: Mapping[str, AnySpec], trials: Iterable[str]) -> dict[str, str]:
+    """The trials that wait for weights which another trial of the study has not left, and why they cannot run now."""
+    made, ready = made_by(specs.values()), all_done(store) & with_weights(store)
+    found = {}
+    for trial in trials:
+        spec = specs[trial]
+        if isinstance(spec, ExaminationSpec) and isinstance(spec.network, FinetuneSpec):
+            if (of := spec.network.trial_id) not in ready:
+                found[trial] = f"the trial that it examines has not left its weights yet ({of})"
+        elif (source := source_read(spec)) in made and made[source] not in ready:
+            found[trial] = f"its source {source} is not trained yet ({made[source]})"
+    return found

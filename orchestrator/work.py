@@ -1,0 +1,54 @@
+"""What a trial of each kind amounts to, in images. No torch."""
+
+from jobs import registry
+from jobs.specs import ALL, AnySpec, AttackSpec, FinetuneSpec, PretrainSpec
+
+
+def network_of(spec: AnySpec) -> tuple[str, int]:
+    """A trial's architecture, and the blocks that gradients go through; an attack's go to the image."""
+    match spec:
+        case PretrainSpec():
+            return spec.architecture, ALL
+        case FinetuneSpec():
+            return registry.source(spec.source).architecture, spec.blocks
+        case AttackSpec():
+            return registry.source(spec.source).architecture, ALL
+
+
+def batch_size(spec: AnySpec) -> int:
+    """Images that a step of training, or of an attack, is made on at once."""
+    return spec.recipe.evaluation_batch_size if isinstance(spec, AttackSpec) else spec.recipe.batch_size
+
+
+def images_trained(spec: AnySpec) -> int:
+    """Images that steps of training are made on, over all epochs; the steps of an attack on them are not counted."""
+    match spec:
+        case PretrainSpec():
+            return registry.dataset(spec.dataset).train * spec.epochs
+        case FinetuneSpec():
+            return (registry.dataset(spec.dataset).train if spec.images == ALL else spec.images) * spec.epochs
+        case AttackSpec():
+            return 0
+
+
+def images_evaluated(spec: AnySpec) -> int:
+    """Test images passed forward to be measured, over all evaluated epochs or restarts."""
+    test = registry.dataset(spec.dataset).test
+    match spec:
+        case PretrainSpec():
+            return test * spec.epochs
+        case FinetuneSpec():
+            return test * len(spec.evaluated_epochs)
+        case AttackSpec():
+            return (test if spec.test_images == ALL else spec.test_images) * spec.restarts
+
+
+def attack_steps(spec: AnySpec) -> int:
+    """Steps of attacks, each on one image: a pass forward, and one backward to the image of about the same length."""
+    match spec:
+        case PretrainSpec():
+            return images_trained(spec) * spec.threat.steps
+        case FinetuneSpec():
+            return 0
+        case AttackSpec():
+            return images_evaluated(spec) * spec.threat.steps

@@ -1,0 +1,298 @@
+"""Adversarial evaluation: the worst case where it is known in closed form, other libraries' attacks, and pauses."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from robustness.attacker import Attacker
+from torch import Tensor, nn
+
+from jobs import registry
+from jobs.adversarial import AdversarialEvaluation, UnderAttack, open_adversarial
+from jobs.attacks import draw_noise, perturb
+from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
+from jobs.data.datasets import Dataset, ImageSet
+from jobs.errors import InvalidRequest, MissingData
+from jobs.evaluation import evaluate
+from jobs.examination import Examined
+from jobs.networks import Network, SmallResNet
+from jobs.randomness import Purpose, generator
+from jobs.records import Attempt
+from jobs.results import Store, comparable_columns, pinned, read_trials
+from jobs.specs import AttackSpec, Constraint, Execution, FinetuneSpec, ThreatModel
+from jobs.weights import load_source
+from tests.jobs.support import CPU, finetune_spec
+
+NEVER = Keeping(checkpoint_every=10**9)
+CLEAN = ThreatModel(constraint=Constraint.NONE, epsilon=0.0)
+L2 = ThreatModel(constraint=Constraint.L2, epsilon=0.25, steps=5)
+LINF = ThreatModel(constraint=Constraint.LINF, epsilon=2 / 255, steps=5)
+RANDOM = ThreatModel(constraint=Constraint.LINF, epsilon=2 / 255, steps=2, start="random")
+
+
+def attack(threat: ThreatModel = L2, **changes: Any) -> AttackSpec:
+    """A small evaluation: the bundled natural source on digits, which have as many labels as Fashion-MNIST."""
+    values = {
+        "network": "fmnist_natural",
+        "dataset": "digits",
+        "seed": 7,
+        "recipe": Execution(evaluation_batch_size=24),
+    }
+    return AttackSpec(threat=threat, **{**values, **changes})
+
+
+@pytest.fixture
+def network() -> Network:
+    """The bundled natural source: gradients of a trained network, not of noise."""
+    card, resnet = registry.source("fmnist_natural"), SmallResNet(10)
+    resnet.load_state_dict(load_source("fmnist_natural").tensors)
+    return Network(resnet, card.mean, card.std).eval()
+
+
+@pytest.fixture(scope="session")
+def guessed(digits: Dataset) -> Dataset:
+    """64 digits under the labels that the natural source of Fashion-MNIST gives them, every fourth wrong: what is left
+    of that accuracy under attack is neither all nor nothing.
+    """
+    card, resnet = registry.source("fmnist_natural"), SmallResNet(10)
+    resnet.load_state_dict(load_source("fmnist_natural").tensors)
+    images_NCHW = digits.test.images_NCHW[:64]
+    with torch.no_grad():
+        x_NCHW = images_NCHW.float().div(255).expand(-1, 3, -1, -1)
+        labels_N = Network(resnet, card.mean, card.std).eval()(x_NCHW).argmax(1)
+    labels_N[::4] = (labels_N[::4] + 1) % 10
+    return digits._replace(test=ImageSet(images_NCHW, labels_N))
+
+
+def evaluated(spec: AttackSpec, network: nn.Module, data: Dataset) -> UnderAttack:
+    trial = AdversarialEvaluation(spec, Examined(cast(Network, network), "0" * 64), data, CPU)
+    trial.advance()
+    (row,) = trial.evaluations
+    return row
+
+
+# --- hand-computed: a linear model ---
+
+
+class Linear(nn.Module):
+    """Two labels, logits (0, w x + b): the distance to the border is known."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(pixels, 2)
+        rng = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.stack([torch.zeros(pixels), torch.randn(pixels, generator=rng)]))
+            self.fc.bias.copy_(torch.tensor([0.0, -0.5 * float(self.fc.weight[1].sum())]))
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        logits_NK: Tensor = self.fc(images_NCHW.flatten(1))
+        return logits_NK
+
+
+@pytest.mark.parametrize("constraint", [Constraint.L2, Constraint.LINF])
+@pytest.mark.parametrize("epsilon", [0.01, 0.03, 0.1])
+def test_the_worst_case_of_a_linear_model(constraint: Constraint, epsilon: float, digits: Dataset) -> None:
+    """Its margin falls by epsilon times the dual norm of its weights, and by no more, wherever the ball is searched.
+
+    Pixels are so far from 0 and 1 that the ball is not cut.
+    """
+    rng = torch.Generator().manual_seed(0)
+    images_NCHW = torch.randint(90, 166, (50, 3, 4, 4), generator=rng, dtype=torch.uint8)
+    labels_N = torch.arange(50) % 2
+    model = Linear(48)
+    with torch.no_grad():
+        score_N = model(images_NCHW.float().div(255))[:, 1].double()
+        dual = model.fc.weight[1].double().norm(p=2 if constraint is Constraint.L2 else 1)
+    margin_N = torch.where(labels_N == 1, score_N, -score_N)
+    worst_N = margin_N - epsilon * dual
+    assert worst_N.abs().min() > 1e-4, "no image is on the border"
+    data = digits._replace(test=ImageSet(images_NCHW, labels_N))
+    worst_loss = float(nn.functional.softplus(-worst_N).mean())
+    for steps in (1, 7):
+        found = evaluated(attack(ThreatModel(constraint=constraint, epsilon=epsilon, steps=steps)), model, data)
+        assert found.accuracy == found.robust_accuracy == 100 * float((worst_N > 0).double().mean())
+        assert found.loss == pytest.approx(worst_loss, rel=1e-4)
+    random = ThreatModel(constraint=constraint, epsilon=epsilon, steps=20, start="random")
+    assert 0.99 * worst_loss < evaluated(attack(random), model, data).loss < (1 + 1e-4) * worst_loss
+    clean = evaluated(attack(CLEAN), model, data)
+    assert clean.accuracy == 100 * float((margin_N > 0).double().mean())
+    assert clean.accuracy > found.accuracy
+
+
+# --- other libraries ---
+
+
+@pytest.mark.parametrize("threat", [L2, LINF], ids=["l2", "linf"])
+def test_as_the_robustness_library(
+    threat: ThreatModel, network: Network, guessed: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same algorithm, from zero, last iterate, in the same batch: equal accuracies and losses."""
+    monkeypatch.setattr(Tensor, "cuda", lambda self, *args, **kwargs: self)  # the oracle's loop insists on it
+    oracle = Attacker(network, SimpleNamespace(mean=torch.zeros(3), std=torch.ones(3)))
+    x_NCHW = guessed.test.images_NCHW.float().div(255).expand(-1, 3, -1, -1).contiguous()
+    moved = oracle(
+        x_NCHW,
+        guessed.test.labels_N,
+        constraint={Constraint.L2: "2", Constraint.LINF: "inf"}[threat.constraint],
+        eps=threat.epsilon,
+        step_size=threat.step_size,
+        iterations=threat.steps,
+        random_start=False,
+        use_best=False,
+        should_normalize=False,  # our network normalises
+    )
+    expected = evaluate(network, iter([(moved, guessed.test.labels_N)]))
+    whole = Execution(evaluation_batch_size=64, memory_format="contiguous")
+    found = evaluated(attack(threat, recipe=whole), network, guessed)
+    assert 0 < found.accuracy < 75
+    assert found.accuracy == found.robust_accuracy == expected.accuracy_percent
+    assert found.loss == pytest.approx(expected.mean_loss, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # foolbox imports scipy.ndimage.filters
+@pytest.mark.parametrize("threat", [L2, LINF], ids=["l2", "linf"])
+def test_as_foolbox(threat: ThreatModel, network: Network, guessed: Dataset) -> None:
+    """Its PGD has the same steps and projections, in other floating-point operations."""
+    import foolbox
+
+    kind = {Constraint.L2: foolbox.attacks.L2PGD, Constraint.LINF: foolbox.attacks.LinfPGD}[threat.constraint]
+    oracle = kind(abs_stepsize=threat.step_size, steps=threat.steps, random_start=False)
+    x_NCHW = guessed.test.images_NCHW.float().div(255).expand(-1, 3, -1, -1).contiguous()
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    _, _, fooled_N = oracle(model, x_NCHW, guessed.test.labels_N, epsilons=threat.epsilon)
+    found = evaluated(attack(threat), network, guessed)
+    assert 0 < found.accuracy < 75
+    assert found.accuracy == 100 * float((~fooled_N).double().mean())
+
+
+# --- restarts, subsets, pauses ---
+
+
+def test_of_all_restarts_the_worst_counts(network: Network, guessed: Dataset) -> None:
+    """Counted by hand: each restart's images from the generator of its pass and batch."""
+    found = evaluated(attack(RANDOM, restarts=3), network, guessed)
+    right = []
+    for restart in (1, 2, 3):
+        parts = []
+        for batch, part in enumerate(torch.split(torch.arange(64), 24)):
+            x_NCHW = guessed.test.images_NCHW[part].float().div(255).expand(-1, 3, -1, -1)
+            noise = draw_noise(RANDOM, tuple(x_NCHW.shape), generator(7, Purpose.PERTURBATION, restart, batch))
+            labels_N = guessed.test.labels_N[part]
+            with torch.no_grad():
+                parts.append(network(perturb_with(network, x_NCHW, labels_N, noise)).argmax(1) == labels_N)
+        right.append(torch.cat(parts))
+    right_RN = torch.stack(right)
+    assert found.accuracy == pytest.approx(100 * float(right_RN.double().mean()))
+    assert found.robust_accuracy == pytest.approx(100 * float(right_RN.all(0).double().mean()))
+    assert found.robust_accuracy <= found.accuracy
+
+
+def perturb_with(network: Network, x_NCHW: Tensor, labels_N: Tensor, noise: Tensor | None) -> Tensor:
+    with torch.enable_grad():
+        return perturb(network, x_NCHW, labels_N, RANDOM, noise)
+
+
+def test_clean_images_are_those_of_every_evaluation(network: Network, guessed: Dataset) -> None:
+    found = evaluated(attack(CLEAN), network, guessed)
+    assert found.accuracy == found.robust_accuracy == 75
+
+
+def test_the_same_random_part_for_every_ball(network: Network, digits: Dataset) -> None:
+    def chosen(spec: AttackSpec) -> Tensor:
+        return AdversarialEvaluation(spec, Examined(network, "0" * 64), digits, CPU).chosen
+
+    some = chosen(attack(L2, test_images=20))
+    assert len(some.unique()) == 20
+    assert torch.equal(some, chosen(attack(RANDOM, test_images=20, restarts=2)))
+    assert not torch.equal(some, chosen(attack(L2, test_images=20, seed=8)))
+    assert torch.equal(chosen(attack(L2)), torch.arange(len(digits.test.labels_N)))
+
+
+def test_pauses_change_nothing(store: Store) -> None:
+    """Stopped between any two batches, of any restart, and gone on with from a checkpoint by another attempt."""
+    spec = attack(RANDOM, restarts=2, test_images=60)
+    whole = open_trial(store, spec, CPU)
+    whole.advance()
+    for number in range(1, 6):
+        asked = iter([False, True])
+        ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(number), NEVER, lambda it=asked: next(it))
+        assert ended.ending is Ending.STOPPED
+    assert attempt_trial(store, open_trial(store, spec, CPU), Attempt(6), NEVER).ending is Ending.COMMITTED
+    (row,) = read_trials(store, "attack").to_pylist()
+    (expected,) = whole.evaluations
+    assert (row["accuracy"], row["robust_accuracy"], row["loss"]) == expected[:3]
+    assert row["attempt"] == 6
+    assert list(store.keys("checkpoints")) == []
+
+
+# --- what is examined ---
+
+
+def test_a_fine_tuned_trial_is_attacked_by_its_kept_weights(store: Store) -> None:
+    """Clean accuracy is that of the trial's last epoch; nothing else than its file is read."""
+    tuned = finetune_spec({"normalization": "target"}, images=60, epochs=2)
+    spec = attack(CLEAN, network=tuned)
+    with pytest.raises(MissingData, match=rf"{tuned.trial_id} are not in .*run that trial"):
+        open_adversarial(store, spec, CPU)
+    attempt_trial(store, open_trial(store, tuned, CPU), Attempt(), Keeping(checkpoint_every=10, weights=True))
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER)
+    (row,) = read_trials(store, "attack").to_pylist()
+    last = read_trials(store, "finetune").to_pylist()[-1]
+    assert row["accuracy"] == last["test_accuracy"]
+    assert row["loss"] == pytest.approx(last["test_loss"], rel=1e-5)
+    assert row["test_images_used"] == last["test_images"]
+    assert (row["source"], row["source_constraint"], row["source_epsilon"]) == ("fmnist_l2_eps1", "l2", 1.0)
+    assert (row["finetuned"], row["blocks"], row["images"], row["finetuned_seed"]) == (tuned.trial_id, 3, 60, 7)
+    assert row["network_sha256"] != last["weights_sha256"]
+
+
+def test_a_source_is_pinned_and_its_row_says_so(store: Store) -> None:
+    attempt_trial(store, open_trial(store, attack(L2, test_images=30), CPU), Attempt(), NEVER)
+    (row,) = read_trials(store, "attack").to_pylist()
+    assert row["network_sha256"] == load_source("fmnist_natural").sha256 == pinned(store, "sources", "fmnist_natural")
+    assert (row["finetuned"], row["blocks"], row["constraint"], row["epsilon"]) == (None, None, "l2", 0.25)
+    assert {"trial_id", "epsilon", "robust_accuracy"} <= set(comparable_columns("attack"))
+
+
+def test_the_id_follows_from_what_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = finetune_spec()
+    specs = [
+        attack(),
+        attack(network="fmnist_l2_eps1"),
+        attack(network=tuned),
+        attack(network=finetune_spec(seed=8)),
+        attack(network=finetune_spec({"learning_rate": 0.2})),
+        attack(LINF),
+        attack(test_images=20),
+    ]
+    assert len({spec.trial_id for spec in specs}) == len(specs)
+    assert attack().trial_id.startswith("attack-digits-fmnist_natural-l2-0.25-")
+    assert attack(network=tuned).trial_id.startswith("attack-digits-fmnist_l2_eps1-k3-n20-s7-l2-0.25-")
+    before = attack(network=tuned).trial_id
+    monkeypatch.setattr(FinetuneSpec, "numerics", 99)
+    assert attack(network=tuned).trial_id != before, "other numbers of the fine-tuning are another network"
+    assert attack().trial_id == specs[0].trial_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"network": "random_init_resnet35-w8"}, "drawn from each trial's seed"),
+        ({"network": "nothing"}, "nothing"),
+        ({"dataset": "cifar100"}, "knows the 10 of fmnist, cifar100 has 100"),
+        ({"network": finetune_spec(dataset="cifar100", images=100)}, "knows the 100 of cifar100, digits has 10"),
+        ({"network": finetune_spec(images=3)}, "a subset of digits"),
+        ({"test_images": 10**6}, "test_images: digits has"),
+    ],
+)
+def test_what_cannot_be_examined(changes: dict[str, Any], expected: str, store: Store) -> None:
+    with pytest.raises(InvalidRequest, match=expected):
+        open_trial(store, attack(**changes), CPU)
+
+
+def test_restarts_that_draw_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="restarts need start random; there are 2"):
+        attack(L2, restarts=2)
+    assert attack(ThreatModel(constraint=Constraint.GAUSSIAN, epsilon=0.5), restarts=2).restarts == 2

@@ -1,0 +1,241 @@
+"""Studies that examine networks: files, trials, phases, launches, and weights that have to come back first."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import analysis
+from jobs.errors import InvalidRequest, MissingData
+from jobs.expansion import expand
+from jobs.results import open_store, read_trials, verify
+from jobs.results.layout import trained_weights_key, trial_key
+from jobs.specs import AttackSpec, FinetuneSpec, PretrainSpec
+from jobs.study import Study
+from orchestrator.launch import launch
+from orchestrator.phases import phases_of
+from orchestrator.plan import make_plan
+from orchestrator.prices import gpu
+from orchestrator.recorded import planned_trials
+from orchestrator.single import run_single
+from orchestrator.study_files import load_study, parse_study
+
+QUIET = Console(quiet=True)
+STUDY = """\
+name: attacked
+grid: {source: [fmnist_natural], dataset: [digits], blocks: [0, 3]}
+schedule:
+  - {images: [30, 1000], epochs: 1, seeds: 2, evaluate_every: 1}
+attack:
+  source: [fmnist_l2_eps1]
+  finetuned: {images: [30], seeds: 1}
+  test_images: 20
+  balls:
+    - {constraint: l2, epsilon: [0.25, 1/2], steps: 2}
+    - {constraint: linf, epsilon: [2/255], steps: 2, start: random, restarts: 2}
+resources: {gpu: 0.25, cpu: 1}
+"""
+SMALL = STUDY.replace("[30, 1000]", "[30]").replace("source: [fmnist_l2_eps1]\n  finetuned", "finetuned")
+"""Nothing that needs Fashion-MNIST's images."""
+
+
+def mistake(old: str, new: str) -> str:
+    """The one mistake of the changed study."""
+    assert STUDY.count(old) == 1
+    with pytest.raises(InvalidRequest) as caught:
+        parse_study(STUDY.replace(old, new), "attacked.yaml")
+    head, *mistakes = str(caught.value).splitlines()
+    assert head == "attacked.yaml: 1 mistake", mistakes
+    return mistakes[0].strip()
+
+
+def attacks(study: Study) -> list[AttackSpec]:
+    return [spec for spec in expand(study) if isinstance(spec, AttackSpec)]
+
+
+def test_each_network_is_shown_clean_images_and_every_ball() -> None:
+    study = parse_study(STUDY, "attacked.yaml")
+    found = attacks(study)
+    assert len(expand(study)) == 8 + len(found) == 8 + 3 * 4
+    assert [spec.kind for spec in expand(study)[-12:]] == ["attack"] * 12, "networks first"
+    assert {(s.threat.constraint.value, s.threat.epsilon, s.restarts) for s in found} == {
+        ("none", 0.0, 1),
+        ("l2", 0.25, 1),
+        ("l2", 0.5, 1),
+        ("linf", 2 / 255, 2),
+    }
+    sources = {(s.network, s.dataset) for s in found if isinstance(s.network, str)}
+    assert sources == {("fmnist_l2_eps1", "fmnist")}, "on the labels that it was trained on"
+    tuned = {s.network.trial_id for s in found if isinstance(s.network, FinetuneSpec)}
+    planned = {s.trial_id for s in expand(study) if isinstance(s, FinetuneSpec) and s.images == 30}
+    assert len(tuned) == 2, "both depths, one seed"
+    assert tuned < planned
+
+
+def test_the_whole_training_set_has_one_name() -> None:
+    study = parse_study(STUDY.replace("finetuned: {images: [30]", "finetuned: {images: [1000]"), "attacked.yaml")
+    assert {s.network.images for s in attacks(study) if isinstance(s.network, FinetuneSpec)} == {-1}
+
+
+def test_the_resolved_file_gives_the_same_trials() -> None:
+    study = parse_study(STUDY, "attacked.yaml")
+    again = parse_study(study.resolved(), "resolved.yaml")
+    assert [spec.trial_id for spec in expand(again)] == [spec.trial_id for spec in expand(study)]
+
+
+def test_what_is_attacked_changes_no_other_trial() -> None:
+    with_attack, without = (parse_study(text, "s.yaml") for text in (STUDY, STUDY[: STUDY.index("attack:")]))
+    assert {spec.trial_id for spec in expand(without)} < {spec.trial_id for spec in expand(with_attack)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("[fmnist_l2_eps1]", "[fmnist_l3]", "unknown source 'fmnist_l3'"),
+        ("[fmnist_l2_eps1]", "[fmnist_l2_eps1, fmnist_l2_eps1]", "twice"),
+        ("[fmnist_l2_eps1]", "[random_init_resnet35-w8]", "fine-tuned from it"),
+        ("{images: [30], seeds: 1}", "{images: [50], seeds: 1}", "no row of the schedule has 50 images"),
+        ("{images: [30], seeds: 1}", "{images: [30], seeds: 3}", "the schedule has 2 seeds at most; asked for 3"),
+        ("test_images: 20", "test_images: 798", "digits has 1 to 797 test images"),
+        ("test_images: 20", "test_images: 0", "or -1 for all; it is 0"),
+        ("test_images: 20", "test_image: 20", "did you mean 'test_images'?"),
+        ("[0.25, 1/2]", "[0.25, 0]", "greater than 0"),
+        ("[0.25, 1/2]", "[]", "at least 1 item"),
+        ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 0", "greater than or equal to 1"),
+        ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 2, restarts: 2", "restarts need start random; there are 2"),
+        ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 2, restart: 2", "did you mean 'restarts'?"),
+    ],
+)
+def test_mistakes(old: str, new: str, expected: str) -> None:
+    assert expected in mistake(old, new)
+
+
+def test_a_study_may_only_attack_and_has_to_attack_something() -> None:
+    alone = "name: a\nattack:\n  source: [fmnist_natural]\n  balls: [{constraint: l2, epsilon: [1], steps: 1}]\n"
+    assert [spec.kind for spec in expand(parse_study(alone, "a.yaml"))] == ["attack"] * 2
+    with pytest.raises(InvalidRequest, match="nothing is examined"):
+        parse_study(alone.replace("  source: [fmnist_natural]\n", ""), "a.yaml")
+
+
+@pytest.mark.parametrize("name", ["demo-full", "demo-sources", "paper-table1b"])
+def test_packaged_studies(name: str) -> None:
+    found = attacks(load_study(name))
+    assert found
+    if name == "paper-table1b":
+        assert {spec.network for spec in found} == {"natural", "sin", "in_sin"}
+        assert {spec.dataset for spec in found} == {"imagenet"}
+        assert {(s.threat.epsilon, s.threat.steps) for s in found} == {(0.0, 0), (3 / 32, 3), (3 / 16, 3)}
+    if name == "demo-full":
+        demo = {spec.trial_id for spec in expand(load_study("demo"))}
+        assert demo < {spec.trial_id for spec in expand(load_study(name))}
+
+
+def test_examinations_come_last_and_what_they_wait_for_keeps_its_weights() -> None:
+    study = parse_study(STUDY, "attacked.yaml")
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    phases = phases_of(study, specs, list(specs))
+    kinds = [{specs[trial].kind for trial in phase.trials} for phase in phases]
+    assert kinds == [{"finetune"}, {"finetune"}, {"attack"}]
+    assert [phase.keeping.weights for phase in phases] == [True, False, False]
+    waited_for = {s.network.trial_id for s in attacks(study) if isinstance(s.network, FinetuneSpec)}
+    assert set(phases[0].trials) == waited_for
+    assert phases[-1].resources == study.examinations["attack"].resources
+
+
+def test_a_plan_counts_the_steps_of_attacks() -> None:
+    study = parse_study(STUDY, "attacked.yaml")
+    specs = expand(study)
+    trained = {spec.trial_id for spec in specs if isinstance(spec, FinetuneSpec)}
+    made = make_plan(study, specs, trained, set(), gpu("A10G"))
+    assert (made.done, made.pending) == (8, 12)
+    assert made.images_trained == 0
+    # for each of three networks 20 images: clean, two balls of one restart, one of two
+    assert made.images_evaluated == 3 * 20 * (1 + 1 + 1 + 2)
+    # two steps, each forward and back, for each image that is evaluated in a ball
+    assert made.flops.attack / made.flops.evaluation == pytest.approx(2 * 2 * 4 / 5)
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("attacked") / "root"
+    summary = launch(parse_study(SMALL, "attacked.yaml"), open_store(root), QUIET)
+    assert (summary.planned, summary.done, summary.failed) == (12, 12, {})
+    return root
+
+
+def test_a_launch_fine_tunes_and_attacks(launched: Path) -> None:
+    store = open_store(launched)
+    rows = read_trials(store, "attack").to_pylist()
+    assert {(row["constraint"], round(row["epsilon"], 4)) for row in rows} == {
+        ("none", 0.0),
+        ("l2", 0.25),
+        ("l2", 0.5),
+        ("linf", 0.0078),
+    }
+    kept = {row["finetuned"] for row in rows}
+    assert {key.removeprefix("weights/").removesuffix(".safetensors") for key in store.keys("weights")} == kept
+    assert planned_trials(store) == {spec.trial_id for spec in expand(parse_study(SMALL, "attacked.yaml"))}
+    assert [finding for finding in verify(store, planned_trials(store)) if not finding.problem.harmless] == []
+    sql = "SELECT t.trial_id FROM attacks a JOIN trials t ON a.finetuned = t.trial_id WHERE a.epsilon = 0"
+    assert set(analysis.query(launched, sql)["trial_id"].to_pylist()) == kept
+
+
+def test_removed_weights_come_back_before_an_examination_and_only_then(launched: Path, tmp_path: Path) -> None:
+    """Design, section 4: a job that needs missing weights schedules their trial again; its result stands."""
+    root = tmp_path / "root"
+    shutil.copytree(launched, root)
+    store, study = open_store(root), parse_study(SMALL, "attacked.yaml")
+    lost = next(s for s in attacks(study) if isinstance(s.network, FinetuneSpec) and s.threat.steps)
+    assert isinstance(lost.network, FinetuneSpec)
+    weights, tuned = trained_weights_key(lost.network.trial_id), trial_key("finetune", lost.network.trial_id)
+    there, standing = store.read(weights), store.read(tuned)
+    store.delete(weights)
+    assert launch(study, store, QUIET).done == 12
+    assert weights not in set(store.keys("weights")), "nobody reads them any more"
+    rows = read_trials(store, "attack")
+    store.delete(trial_key("attack", lost.trial_id))
+    with pytest.raises(MissingData, match=lost.network.trial_id):
+        run_single(study, lost.trial_id, store, QUIET)
+    summary = launch(study, store, QUIET)
+    assert (summary.done, summary.failed) == (12, {})
+    assert store.read(weights) == there
+    assert store.read(tuned) == standing
+    columns = ["trial_id", "epsilon", "accuracy", "robust_accuracy", "loss", "network_sha256"]
+    assert read_trials(store, "attack").select(columns).equals(rows.select(columns))
+    assert list(store.keys("conflicts")) == []
+
+
+def test_one_at_a_time_without_ray(tmp_path: Path, launched: Path) -> None:
+    store, study = open_store(tmp_path / "root"), parse_study(SMALL, "attacked.yaml")
+    spec = next(spec for spec in attacks(study) if spec.restarts == 2)
+    assert isinstance(spec.network, FinetuneSpec)
+    for trial in (spec.network.trial_id, spec.trial_id):
+        run_single(study, trial, store, QUIET)
+    (row,) = read_trials(store, "attack").to_pylist()
+    theirs = {row["trial_id"]: row for row in read_trials(open_store(launched), "attack").to_pylist()}
+    names = ("accuracy", "robust_accuracy", "loss", "network_sha256", "subset_sha256")
+    assert [row[name] for name in names] == [theirs[spec.trial_id][name] for name in names]
+
+
+def test_a_source_that_the_study_makes_is_attacked_after_it() -> None:
+    text = """\
+name: own
+sources:
+  digits_natural:
+    architecture: resnet35-w8
+    trained_on: digits
+    constraint: none
+    epsilon: 0
+    mean: [0.305, 0.305, 0.305]
+    std: [0.3753, 0.3753, 0.3753]
+    pretrain: {seed: 1, epochs: 1, steps: 0}
+pretrain: {source: [digits_natural]}
+attack:
+  source: [digits_natural]
+  balls: [{constraint: l2, epsilon: [0.5], steps: 2}]
+"""
+    study = parse_study(text, "own.yaml")
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    phases = phases_of(study, specs, list(specs))
+    assert [type(specs[phase.trials[0]]) for phase in phases] == [PretrainSpec, AttackSpec]
