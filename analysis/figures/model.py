@@ -29,7 +29,7 @@ class Panel:
 
     title: str
     quantity: Literal["accuracy", "delta"]
-    against: Literal["images", "epoch"]
+    against: Literal["images", "epoch", "epsilon"]
     points: pd.DataFrame
 
 

@@ -96,7 +96,7 @@ def _draw_panel(ax: Axes, panel: Panel, looks_of: dict[str, Look]) -> None:
     if panel.against == "images":
         _image_axis(ax, points)
     else:
-        ax.set_xlabel(f"epoch\n{_counts_text(points)}")
+        ax.set_xlabel(f"{panel.against}\n{_counts_text(points)}")
 
 
 def y_limits(panel: Panel) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from analysis.comparison import comparison_table
 from analysis.comparisons import Comparison, Declared, comparisons, declared
 from analysis.delta_table import delta_cells
 from analysis.evaluations import load_failures, open_results
+from analysis.figures import attacks
 from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.render import save as save_figure
@@ -51,6 +52,7 @@ class Content(NamedTuple):
     comparisons: list[Comparison]
     why_no_deltas: str
     contrasts: Declared
+    attacks: Figure | None
 
 
 def report(root: str | Path, out: str | Path | None = None, compare_paper: bool = False) -> Path:
@@ -77,7 +79,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     tables = _tables(content.data, compare_paper)
     text = render(content, [(one, svg(one)) for one in figures], missing, tables)
     with written_into(directory):
-        for one in figures:
+        for one in [*figures, *([content.attacks] if content.attacks else [])]:
             save_figure(one, directory)
             one.table().to_csv(directory / f"{one.name}.csv", index=False)
         for table in tables:
@@ -99,7 +101,8 @@ def gather(store: Store) -> Content:
             chosen = comparisons(data, None, contrasts)
         except InvalidRequest as error:
             why = str(error)
-    return Content(store, evaluations, load_failures(store), studies, data, chosen, why, contrasts)
+    attacked = attacks.attack_figure(read_trials(store, "attack", list(attacks.COLUMNS)).to_pandas())
+    return Content(store, evaluations, load_failures(store), studies, data, chosen, why, contrasts, attacked)
 
 
 def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]) -> str:
@@ -118,6 +121,7 @@ def _empty(content: Content) -> dict[str, str]:
     others = len(all_done(content.store))
     return {
         "Results": sections.nothing_yet(content.store.uri, content.failures.num_rows, others),
+        **_attacked(content),
         "Failures": sections.failures(content.failures),
     }
 
@@ -132,10 +136,16 @@ def _sections(
         "What was run": sections.what_was_run(trials, [progress(one, finished) for one in content.studies]),
         "Curves": sections.curves(_choices(content), bool(shown_pairs(content.data, content.comparisons))),
         "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
+        **_attacked(content),
         "Tables": "".join(sections.paper_table(table) for table in tables),
         "Failures": sections.failures(content.failures),
         "Provenance": sections.where_from(trials),
     }
+
+
+def _attacked(content: Content) -> dict[str, str]:
+    found = content.attacks
+    return {} if found is None else {"Why: accuracy under attack": sections.attacks(found, svg(found))}
 
 
 def _headlines(content: Content) -> str:

@@ -1,5 +1,6 @@
 """The page's sections, each from data that is already computed."""
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +125,26 @@ def figures(drawn: Sequence[Figure], missing: Sequence[str]) -> str:
     shown = "".join(_figure(figure) for figure in drawn)
     absent = "".join(f"<li>{html.escape(reason)}</li>" for reason in missing)
     return shown + (f"<h3>Figures these results cannot show</h3><ul>{absent}</ul>" if absent else "")
+
+
+def attacks(figure: Figure, svg: str) -> str:
+    """The figure of accuracy under attack as an image of its own, and its numbers."""
+    numbers = figure.table()[["panel", "series", "variant", "x", "mean", "low", "high", "n"]]
+    columns = ("networks and ball", "source", "attack", "epsilon", "accuracy", "low", "high", "trials")
+    rows = [tuple(_short(value) for value in row) for row in numbers.itertuples(index=False)]
+    source = base64.b64encode(html.shortened(svg).encode()).decode()
+    image = f'<img alt="{html.escape(figure.title)}" src="data:image/svg+xml;base64,{source}">'
+    return (
+        f'<figure><h3>As Table 1b of the paper: {html.escape(figure.title)}</h3><div class="wide" tabindex="0" '
+        f'role="region" aria-label="{html.escape(figure.title)}">{image}</div>'
+        f"<figcaption>{html.paragraph(' '.join([figure.caption, *(f'{note}.' for note in figure.notes), INTERVALS]))}"
+        "</figcaption>"
+        + html.details(
+            "Numbers of this figure",
+            html.table("attacks", figure.title, columns, rows, frozenset(columns[3:])),
+        )
+        + "</figure>"
+    )
 
 
 def figure_data(figure: Figure, svg: str) -> dict[str, Any]:

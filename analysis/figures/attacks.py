@@ -1,0 +1,119 @@
+"""Accuracy against the radius of the ball that test images are moved in, of sources and of what was fine-tuned."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.model import POINTS, Figure, Panel
+from analysis.figures.points import CONFIDENCE
+from analysis.statistics.paired_t import bonferroni, half_width, moments
+from jobs.specs import ALL, Constraint
+
+COLUMNS = (
+    "trial_id",
+    "source",
+    "finetuned",
+    "blocks",
+    "images",
+    "dataset",
+    "seed",
+    "recipe",
+    "numerics",
+    "constraint",
+    "epsilon",
+    "steps",
+    "step_scale",
+    "start",
+    "restarts",
+    "test_images",
+    "test_images_used",
+    "robust_accuracy",
+)
+_SHOWN = ("dataset", "blocks", "images")
+"""What the networks of one row of panels have in common."""
+
+_IMAGES = ("test_images", "test_images_used", "seed", "recipe", "numerics")
+"""What clean and attacked images of one curve have in common besides the network."""
+
+_SEARCH = ("steps", "step_scale", "start", "restarts")
+_BALLS = {Constraint.L2: ("L2", 1.0), Constraint.LINF: ("L-infinity", 255.0)}
+"""Name of a ball, and the parts of a unit in which its radius is told."""
+
+
+def attack_figure(attacks: pd.DataFrame) -> Figure | None:
+    """Accuracy under attack against epsilon, a panel for each ball and each kind of network; None without any attack.
+
+    Args:
+        attacks: rows of the kind ``attack`` with ``COLUMNS``. Those on clean images begin the curve of every ball.
+    """
+    rows = attacks.sort_values(list(COLUMNS), kind="stable", ignore_index=True)
+    panels = list(_panels(rows))
+    if not panels:
+        return None
+    searches = rows[rows["steps"] > 0][[*_SEARCH, "test_images_used"]].drop_duplicates().to_dict("records")
+    return Figure(
+        name="attacks",
+        title="Accuracy under attack",
+        caption="Share of test images that stay right however PGD moves them in a ball of radius epsilon (images in "
+        "[0, 1]; every restart counts, the worst stands). At 0 the images are clean. An attack gives an upper bound: a "
+        "better one may find more.",
+        panels=tuple(panels),
+        notes=(f"Attacks: {'; '.join(_search_words(search) for search in searches)}",),
+    )
+
+
+def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
+    for _, shown in rows.groupby(list(_SHOWN), sort=True, dropna=False):  # blocks and images of a source are null
+        for constraint, (ball, unit) in _BALLS.items():
+            attacked = shown[shown["constraint"] == constraint.value]
+            if attacked.empty:
+                continue
+            clean = shown[shown["constraint"] == Constraint.NONE.value].drop(columns=list(_SEARCH))
+            beginnings = attacked[["source", *_IMAGES, *_SEARCH]].drop_duplicates()
+            curves = pd.concat([clean.merge(beginnings, on=["source", *_IMAGES]), attacked], ignore_index=True)
+            told = ball if unit == 1 else f"{ball}, in {unit:.0f}ths"
+            title = f"{_network_words(shown.iloc[0].to_dict())}: {told}"
+            yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit))
+
+
+def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:
+    """Mean over the examined trials, with its t interval where there are several."""
+    curve = ["source", *_IMAGES, *_SEARCH]
+    groups = rows.groupby([*curve, "epsilon"], sort=True)
+    table = groups.size().reset_index(name="n")
+    values = rows.loc[groups.ngroup().index, "robust_accuracy"].to_numpy(np.float64)
+    found = moments(values, groups.ngroup().to_numpy(), len(table))
+    sizes = table.assign(has=table["n"] > 1).groupby(curve)["has"].transform("sum").to_numpy()
+    for suffix, level in (("", CONFIDENCE), ("_simultaneous", bonferroni(CONFIDENCE, sizes))):
+        half = half_width(found, level)
+        table[f"low{suffix}"], table[f"high{suffix}"] = found.mean - half, found.mean + half
+    several = len(table[[*_IMAGES, *_SEARCH]].drop_duplicates()) > 1
+    words = [_search_words(row) if several else "" for row in table.to_dict("records")]
+    made = table.assign(
+        series=table["source"],
+        arm=table["source"],
+        variant=words,
+        x=table["epsilon"] * unit,
+        whole=table["test_images"] == ALL,
+        mean=found.mean,
+    )
+    return made[list(POINTS)]
+
+
+def _network_words(row: Mapping[Any, Any]) -> str:
+    if pd.isna(row["finetuned"]):
+        return f"sources on {row['dataset']}"
+    blocks, images = (
+        f"all {name}" if row[name] == ALL else f"{row[name]:,.0f} {name}" for name in ("blocks", "images")
+    )
+    return f"fine-tuned on {row['dataset']} ({blocks}, {images})"
+
+
+def _search_words(row: Mapping[Any, Any]) -> str:
+    start = "zero" if row["start"] == "zero" else "a random point"
+    return (
+        f"PGD({row['steps']}) from {start}, steps of {row['step_scale']:g} epsilon / {row['steps']}, "
+        f"restarts: {row['restarts']}, {row['test_images_used']:,} images"
+    )

@@ -1,0 +1,123 @@
+"""Accuracy under attack: the figure's numbers, its place in the page, and the view."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+import analysis
+from analysis.figures.attacks import COLUMNS, attack_figure
+from jobs.errors import InvalidRequest
+from jobs.results import LocalStore, commit, schema
+
+_NOTHING = {"string": "x", "int64": 1, "double": 1.0}
+
+
+def attacked(source="natural", seed=None, constraint="l2", epsilon=0.5, accuracy=50.0, **columns):
+    """One row of the kind attack; ``seed`` is that of the fine-tuned trial, None for the source itself."""
+    fields = {field.name: None if field.nullable else _NOTHING[str(field.type)] for field in schema("attack")}
+    clean = constraint == "none"
+    return {
+        **fields,
+        "trial_id": f"attack-{source}-{seed}-{constraint}-{epsilon:.3g}-{round(accuracy):016x}",
+        "source": source,
+        "finetuned": None if seed is None else f"finetune-{source}-{seed}",
+        "blocks": None if seed is None else 3,
+        "images": None if seed is None else 400,
+        "finetuned_seed": seed,
+        "dataset": "fmnist" if seed is None else "digits",
+        "constraint": constraint,
+        "epsilon": 0.0 if clean else epsilon,
+        "steps": 0 if clean else 10,
+        "step_scale": 2.5,
+        "start": "zero" if clean else "random",
+        "restarts": 1 if clean else 2,
+        "test_images": 100,
+        "test_images_used": 100,
+        "accuracy": accuracy,
+        "robust_accuracy": accuracy,
+        **columns,
+    }
+
+
+def rows():
+    made = [attacked(constraint="none", accuracy=90.0), attacked(accuracy=40.0)]
+    made += [attacked(constraint="linf", epsilon=8 / 255, accuracy=10.0), attacked("l2", accuracy=70.0)]
+    for seed, clean, robust in ((1, 80.0, 60.0), (2, 84.0, 50.0), (3, 82.0, 55.0)):
+        made += [attacked(seed=seed, constraint="none", accuracy=clean), attacked(seed=seed, accuracy=robust)]
+    return made
+
+
+def drawn(made):
+    return attack_figure(pd.DataFrame(made)[list(COLUMNS)])
+
+
+def test_a_curve_begins_with_clean_images_and_has_a_point_a_radius() -> None:
+    figure = drawn(rows())
+    panels = {panel.title: panel.points.to_dict("records") for panel in figure.panels}
+    assert list(panels) == [
+        "fine-tuned on digits (3 blocks, 400 images): L2",
+        "sources on fmnist: L2",
+        "sources on fmnist: L-infinity, in 255ths",
+    ]
+    points = {(p["series"], p["x"]): p for p in panels["sources on fmnist: L2"]}
+    assert {key: p["mean"] for key, p in points.items()} == {
+        ("natural", 0.0): 90.0,
+        ("natural", 0.5): 40.0,
+        ("l2", 0.5): 70.0,  # nobody showed it clean images
+    }
+    assert all(math.isnan(p["low"]) and p["n"] == 1 for p in points.values()), "one network: no interval"
+    assert [(p["x"], p["mean"]) for p in panels["sources on fmnist: L-infinity, in 255ths"]] == [(0, 90), (8, 10)]
+
+
+def test_intervals_are_over_the_fine_tuned_trials() -> None:
+    """60, 50, 55: mean 55, standard deviation 5, so 5 / sqrt 3 times t."""
+    points = {p["x"]: p for p in drawn(rows()).panels[0].points.to_dict("records")}
+    half = stats.t.ppf(0.975, 2) * 5 / math.sqrt(3)
+    assert (points[0.5]["mean"], points[0.5]["n"]) == (55.0, 3)
+    assert points[0.5]["low"] == pytest.approx(55 - half)
+    assert points[0.5]["high"] == pytest.approx(55 + half)
+    assert points[0.0]["mean"] == 82.0
+    assert points[0.5]["low_simultaneous"] < points[0.5]["low"], "two points of a curve at once"
+
+
+def test_other_attacks_are_other_curves_of_their_own() -> None:
+    weaker = attacked(accuracy=65.0, steps=3, start="zero", restarts=1, trial_id="attack-x-0123456789abcdef")
+    figure = drawn([*rows(), weaker])
+    panel = next(panel for panel in figure.panels if panel.title == "sources on fmnist: L2")
+    natural = panel.points[panel.points["series"] == "natural"]
+    assert sorted(natural["variant"].unique()) == [
+        "PGD(10) from a random point, steps of 2.5 epsilon / 10, restarts: 2, 100 images",
+        "PGD(3) from zero, steps of 2.5 epsilon / 3, restarts: 1, 100 images",
+    ]
+    assert len(natural[natural["x"] == 0]) == 2, "both begin with the same clean images"
+
+
+def test_no_attack_no_figure() -> None:
+    assert attack_figure(pd.DataFrame(columns=list(COLUMNS))) is None
+    assert drawn([attacked(constraint="none")]) is None
+
+
+@pytest.mark.parametrize("with_trials", [True, False])
+def test_the_page_shows_it_with_its_numbers(build, with_trials) -> None:
+    root = build.root([build.trial("natural", 0, 50.0)] if with_trials else [])
+    for row in rows():
+        commit(LocalStore(root), "attack", [row])
+    page = analysis.report(root)
+    text = page.read_text()
+    assert "Why: accuracy under attack" in text
+    assert 'src="data:image/svg+xml;base64,' in text
+    assert "<td>sources on fmnist: L2</td>" in text
+    assert {f"attacks.{form}" for form in ("png", "svg", "pdf", "csv")} <= {path.name for path in page.parent.iterdir()}
+    assert "Why: accuracy" not in analysis.report(build.root([], "empty")).read_text()
+
+
+def test_the_view(build) -> None:
+    root = build.root([])
+    for row in rows():
+        commit(LocalStore(root), "attack", [row])
+    found = analysis.query(root, "SELECT max(robust_accuracy) AS best FROM attacks WHERE epsilon > 0")
+    assert found["best"].to_pylist() == [70.0]
+    with pytest.raises(InvalidRequest, match="evaluations, trials, failures, pretrain, attacks"):
+        analysis.query(root, "SELECT * FROM attack")
