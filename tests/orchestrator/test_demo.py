@@ -5,9 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs.data import places
 from jobs.expansion import expand
 from jobs.results import done, open_store
+from jobs.study import Study
+from orchestrator import cli
+from orchestrator.launch import Summary
 from orchestrator.study_files import load_study
 
 
@@ -20,6 +25,26 @@ def test_the_demo_study_is_what_it_should_be() -> None:
     assert len({trial.seed for trial in trials}) >= 5
     assert len(trials) >= 40
     assert min(trial.epochs for trial in trials) >= 30
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize(("first", "code"), [("done", 0), ("failed", 1), ("interrupted", 130)])
+def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both studies of why, the second where Fashion-MNIST is; its exit code does not cover up the first's."""
+    launched: list[str] = []
+
+    def launch(study: Study, results: str) -> Summary:
+        launched.append(study.name)
+        state = first if study.name == "demo-full" else "done"
+        return Summary(1, 0, {"x": "why"} if state == "failed" else {}, None, state == "interrupted")
+
+    monkeypatch.setattr(cli, "_launch", launch)
+    monkeypatch.setattr(places, "find", lambda card: tmp_path if here else None)
+    ended = CliRunner().invoke(cli.app, ["demo", "--full", "--results", str(tmp_path / "root")])
+    assert ended.exit_code == code
+    assert launched == ["demo-full", *(["demo-sources"] if here and first != "interrupted" else [])]
+    assert CliRunner().invoke(cli.app, ["demo"]).exit_code == 0
+    assert launched[-1] == "demo"
 
 
 @pytest.mark.slow
