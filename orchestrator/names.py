@@ -19,7 +19,7 @@ def require_same_names(study: Study, store: Store) -> None:
     """
     for name, dataset in study.datasets.items():
         if dataset.sha256 is not None:
-            require_pin(store, "datasets", name, dataset.sha256)
+            require_pin(store, "datasets", name, dataset.shown_digest(dataset.sha256))
     made = _made(store) if study.sources else {}
     with registry.using(study.cards):
         for name, source in study.sources.items():

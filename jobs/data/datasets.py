@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jobs import registry
+from jobs.data.degraded import Degradation
 from jobs.data.raw import FolderPart, RawPart
 from jobs.data.readers import read_raw
 from jobs.data.resized import resized
@@ -24,7 +25,7 @@ class ImageSet(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Both parts of a dataset at one image size; ``sha256`` is that of the images before resizing."""
+    """Both parts of a dataset at one image size; ``sha256`` is of the images before resizing, and what they lost."""
 
     name: str
     train: ImageSet
@@ -53,9 +54,10 @@ def load_dataset(name: str, image_size: int, directory: Path | None = None) -> D
 def load_card(card: registry.DatasetCard, image_size: int, directory: Path | None = None) -> Dataset:
     """Load the dataset that a card describes; two studies may mean two datasets by one name."""
     raw = read_raw(card, directory)
+    sha256, lost = card.shown_digest(raw.sha256), Degradation(card.low_resolution, card.low_pass)
 
     def images(part: RawPart | FolderPart, which: str) -> ImageSet:
-        images_NCHW = resized(part, image_size, f"{card.name}-{raw.sha256[:16]}-{which}")
+        images_NCHW = resized(part, image_size, f"{card.name}-{sha256[:16]}-{which}", lost)
         return ImageSet(torch.from_numpy(images_NCHW), torch.from_numpy(part.labels_N.copy()))
 
-    return Dataset(card.name, images(raw.train, "train"), images(raw.test, "test"), raw.sha256)
+    return Dataset(card.name, images(raw.train, "train"), images(raw.test, "test"), sha256)

@@ -68,7 +68,7 @@ def _read_verified(card: DatasetCard) -> Raw | None:
 
 
 def _download_and_extract(card: DatasetCard, mirror: str | None, on_progress: Callable[[str], Progress]) -> None:
-    folders = [f"{mirror.rstrip('/')}/{card.name}"] if mirror else list(card.mirrors)
+    folders = [f"{mirror.rstrip('/')}/{card.files_of}"] if mirror else list(card.mirrors)
     directory = own_directory(card)
     for file in card.files:
         download(

@@ -16,7 +16,7 @@ _DEBIAN = {"fmnist": Path("/usr/share/datasets/fashion-mnist")}  # apt-get insta
 
 def own_directory(card: DatasetCard) -> Path:
     """Where ``data fetch`` puts a dataset's files."""
-    return data_directory() / card.name
+    return data_directory() / card.files_of
 
 
 def find(card: DatasetCard, directory: Path | None = None) -> Path | None:
@@ -49,7 +49,7 @@ def require(card: DatasetCard, directory: Path | None = None) -> Path:
             f"dataset {card.name!r} is not on this machine (looked for train/ and test/ in {looked}), and is not "
             "handed out freely; put your own copy there, as train/LABEL/* and test/LABEL/*"
         )
-    debian = ", or on Debian: apt-get install dataset-fashion-mnist" if card.name in _DEBIAN else ""
+    debian = ", or on Debian: apt-get install dataset-fashion-mnist" if card.files_of in _DEBIAN else ""
     raise MissingData(
         f"dataset {card.name!r} is not on this machine (looked in {looked}); fetch it: "
         f"deltasweep data fetch {card.name}{debian}"
@@ -74,7 +74,7 @@ def require_unchanged(directory: Path, files: Sequence[DataFile]) -> None:
 def _candidates(card: DatasetCard) -> list[Path]:
     if card.folder is not None:
         return [Path(card.folder)]
-    return [own_directory(card), *([_DEBIAN[card.name]] if card.name in _DEBIAN else [])]
+    return [own_directory(card), *([_DEBIAN[card.files_of]] if card.files_of in _DEBIAN else [])]
 
 
 def _present(card: DatasetCard, directory: Path) -> list[Path]:

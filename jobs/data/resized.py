@@ -17,6 +17,7 @@ import PIL
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
+from jobs.data.degraded import Degradation, low_pass
 from jobs.data.raw import FolderPart, RawPart
 from jobs.errors import StorageFailure
 from jobs.home import data_directory
@@ -25,12 +26,15 @@ from jobs.machine_cache import MachineCache
 LIMIT_VARIABLE = "DELTASWEEP_CACHE_GB"
 
 _DEFAULT_LIMIT_GB = 64
+_NOTHING = Degradation()
 _IN_MEMORY_BYTES = 4 << 20  # resized again in each process: quicker than to find a file
 _TASK_IMAGES = 32
 _TASKS_A_CHUNK = 16
 
 
-def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArray[np.uint8]:
+def resized(
+    part: RawPart | FolderPart, image_size: int, key: str, lost: Degradation = _NOTHING
+) -> npt.NDArray[np.uint8]:
     """The images of a part as N x C x S x S: the shorter side resized bilinearly to S, then the centre.
 
     Few images are in memory. Many are mapped from a file (``jobs.machine_cache``); where it cannot be, they are in
@@ -38,6 +42,7 @@ def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArra
 
     Args:
         key: dataset, digest and part: what the images are.
+        lost: what they are to lose on the way.
 
     Raises:
         DamagedFile: when an image cannot be decoded.
@@ -45,9 +50,9 @@ def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArra
     """
     shape = (len(part.labels_N), part.channels, image_size, image_size)
     if math.prod(shape) <= _IN_MEMORY_BYTES:
-        return _resize_all(part, range(len(part.labels_N)), image_size)
+        return _resize_all(part, range(len(part.labels_N)), image_size, lost)
     try:
-        return _mapped(part, shape, key)
+        return _mapped(part, shape, key, lost)
     except OSError as error:
         if math.prod(shape) > _free_memory() / 2:
             raise StorageFailure(
@@ -56,7 +61,7 @@ def resized(part: RawPart | FolderPart, image_size: int, key: str) -> npt.NDArra
                 "is its limit in GB, $DELTASWEEP_HOME where it lies"
             ) from error
         warnings.warn(f"resized images are held in memory, since {_directory()} cannot be used: {error}", stacklevel=2)
-        return np.concatenate(list(_chunks(part, image_size)))
+        return np.concatenate(list(_chunks(part, image_size, lost)))
 
 
 def _free_memory() -> int:
@@ -64,39 +69,47 @@ def _free_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _resize_all(part: RawPart | FolderPart, indices: range, size: int) -> npt.NDArray[np.uint8]:
+def _resize_all(
+    part: RawPart | FolderPart, indices: range, size: int, lost: Degradation = _NOTHING
+) -> npt.NDArray[np.uint8]:
     images_NCHW = np.empty((len(indices), part.channels, size, size), np.uint8)
     for image_CHW, index in zip(images_NCHW, indices, strict=True):
-        image_CHW[:] = _resize(part.image(index), size)
+        image_CHW[:] = _pixels(part.image(index), size, lost)
     return images_NCHW
 
 
-def _resize(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+def _pixels(image: Image.Image, size: int, lost: Degradation) -> npt.NDArray[np.uint8]:
     """One image as C x S x S."""
+    if lost.low_resolution is not None:
+        image = _resize(image, lost.low_resolution)
+    pixels = np.asarray(_resize(image, size))
+    pixels_CHW = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return pixels_CHW if lost.low_pass is None else low_pass(pixels_CHW, lost.low_pass)
+
+
+def _resize(image: Image.Image, size: int) -> Image.Image:
+    """The shorter side to ``size``, then the centre."""
     if image.width == image.height:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    else:
-        image = transforms.center_crop(transforms.resize(image, [size]), [size, size])
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return image.resize((size, size), Image.Resampling.BILINEAR)
+    return transforms.center_crop(transforms.resize(image, [size]), [size, size])  # type: ignore[no-any-return]
 
 
-def _chunks(part: RawPart | FolderPart, size: int) -> Iterator[npt.NDArray[np.uint8]]:
+def _chunks(part: RawPart | FolderPart, size: int, lost: Degradation) -> Iterator[npt.NDArray[np.uint8]]:
     """All images in order, some at a time; PIL works without Python's lock."""
     total = len(part.labels_N)
     tasks = [range(start, min(start + _TASK_IMAGES, total)) for start in range(0, total, _TASK_IMAGES)]
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(tasks), _TASKS_A_CHUNK):
             chunk = tasks[first : first + _TASKS_A_CHUNK]
-            yield np.concatenate(list(pool.map(lambda indices: _resize_all(part, indices, size), chunk)))
+            yield np.concatenate(list(pool.map(lambda indices: _resize_all(part, indices, size, lost), chunk)))
 
 
-def _mapped(part: RawPart | FolderPart, shape: tuple[int, ...], key: str) -> npt.NDArray[np.uint8]:
+def _mapped(part: RawPart | FolderPart, shape: tuple[int, ...], key: str, lost: Degradation) -> npt.NDArray[np.uint8]:
     size = shape[-1]
     # another Pillow may round, or decode, otherwise
     name = f"{key}-{size}px-pillow{PIL.__version__}"
     cache = MachineCache(_directory(), LIMIT_VARIABLE, _DEFAULT_LIMIT_GB)
-    return cache.array(name, shape, np.uint8, lambda: _chunks(part, size), verified=False)
+    return cache.array(name, shape, np.uint8, lambda: _chunks(part, size, lost), verified=False)
 
 
 def _directory() -> Path:

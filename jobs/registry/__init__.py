@@ -200,9 +200,11 @@ class DataFile(Card):
 class DatasetCard(Card):
     """One dataset: Table 6's columns, the statistics of its training images, and its files.
 
-    A dataset of the user's own has a ``folder`` (absolute, since trials run elsewhere) with
-    ``train/LABEL/*`` and ``test/LABEL/*``; ``deltasweep data describe FOLDER`` writes its card. ``mean``
-    and ``std`` are required of it too: nothing is normalised by statistics that nobody wrote down.
+    A variant with less texture has ``low_resolution`` or ``low_pass`` (``jobs.data.degraded``), and is ``of`` a
+    packaged dataset, whose files and other facts are its own. A dataset of the user's own has a ``folder``
+    (absolute, since trials run elsewhere) with ``train/LABEL/*`` and ``test/LABEL/*``; ``deltasweep data describe
+    FOLDER`` writes its card. ``mean`` and ``std`` are required of it too: nothing is normalised by statistics that
+    nobody wrote down.
     """
 
     name: str
@@ -213,6 +215,9 @@ class DatasetCard(Card):
     mean: tuple[float, ...]
     std: tuple[Deviation, ...]
     sha256: str | None = None
+    of: str | None = None
+    low_resolution: Annotated[int, Field(ge=1)] | None = None
+    low_pass: Annotated[Radius, Field(gt=0, lt=1)] | None = None
     folder: str | None = None
     format: DatasetFormat = DatasetFormat.IMAGE_FOLDER
     mirrors: tuple[str, ...] = ()  # URLs of folders that have the files, in the order to ask them
@@ -233,7 +238,19 @@ class DatasetCard(Card):
             )
         if self.folder is not None and not PurePath(self.folder).is_absolute():
             raise ValueError(f"a folder is an absolute path, since trials run elsewhere; given: {self.folder}")
+        if self.low_resolution is not None and self.low_pass is not None:
+            raise ValueError(f"a variant has low_resolution or low_pass; {self.name!r} has both")
         return self
+
+    @property
+    def files_of(self) -> str:
+        """The name of the dataset whose files are read."""
+        return self.of or self.name
+
+    def shown_digest(self, sha256: str) -> str:
+        """The digest of the images as networks are shown them, given that of the original ones."""
+        lost = {"low_resolution": self.low_resolution, "low_pass": self.low_pass}
+        return sha256 if not any(lost.values()) else digest({"images": sha256, **lost})
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std for three channels; a grey image is repeated to three."""
@@ -260,8 +277,18 @@ def _named(cards: object) -> object:
     )
 
 
+def _whole(cards: object) -> object:
+    """What a variant does not say is as on the packaged card that it is ``of``."""
+    packaged = _read("datasets.yaml")
+
+    def whole(card: object) -> object:
+        return {**packaged.get(str(card.get("of")), {}), **card} if isinstance(card, dict) else card
+
+    return {name: whole(card) for name, card in cards.items()} if isinstance(cards, dict) else cards
+
+
 SourceCards = Annotated[dict[str, SourceCard], BeforeValidator(_named)]
-DatasetCards = Annotated[dict[str, DatasetCard], BeforeValidator(_named)]
+DatasetCards = Annotated[dict[str, DatasetCard], BeforeValidator(_named), BeforeValidator(_whole)]
 
 
 class Cards(Card):
@@ -315,7 +342,7 @@ def packaged_sources() -> dict[str, SourceCard]:
 
 @cache
 def packaged_datasets() -> dict[str, DatasetCard]:
-    return {name: DatasetCard(name=name, **card) for name, card in _read("datasets.yaml").items()}
+    return TypeAdapter(DatasetCards).validate_python(_read("datasets.yaml"))
 
 
 def sources() -> dict[str, SourceCard]:

@@ -377,7 +377,7 @@ def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, va
 def test_unknown_study() -> None:
     with pytest.raises(
         InvalidRequest,
-        match="unknown study 'papper'; packaged studies: demo, demo-full, demo-sources, paper",
+        match="unknown study 'papper'; packaged studies: demo, demo-full, demo-sources, demo-texture, paper",
     ):
         load_study("papper")
 
@@ -424,6 +424,8 @@ def test_packaged_studies() -> None:
         ("paper-attacks", 3_600),
         ("paper-attack-sources", 2),
         ("paper-figure2-small", 90),
+        ("paper-table2", 40),
+        ("paper-table1b", 9),
     ],
 )
 def test_the_paper_s_studies_have_the_paper_s_trials(name: str, trials: int) -> None:

@@ -240,7 +240,7 @@ def test_cards_that_cannot_be(changes: dict[str, object], says: str) -> None:
 
 def test_every_file_of_the_registry_can_be_held_against_its_digest() -> None:
     for card in registry.datasets().values():
-        assert bool(card.files) == bool(card.mirrors) == (card.name not in ("digits", "imagenet"))
+        assert bool(card.files) == bool(card.mirrors) == (card.files_of not in ("digits", "imagenet"))
         for file in card.files + card.members:
             assert [len(digest or "") for digest in (file.sha256, file.md5)] in ([64, 32], [0, 32]), file.name
             assert file.size is not None or file in card.members

@@ -1,0 +1,29 @@
+"""Images with less texture: fewer pixels, or fewer frequencies (Section 5 and Table 2 of the paper)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Degradation(NamedTuple):
+    """What images lose before a network sees them; nothing by default."""
+
+    low_resolution: int | None = None
+    """They are reduced to so many pixels a side, then enlarged to the network's size."""
+    low_pass: float | None = None
+    """At the network's size, this share of the frequencies of each direction, the highest, is zeroed."""
+
+
+def low_pass(pixels_CHW: npt.NDArray[np.uint8], share: float) -> npt.NDArray[np.uint8]:
+    """Zero every frequency (u, v) with max(|u|, |v|) > (1 - share) S / 2 of each channel's discrete Fourier transform.
+
+    u and v run from -S/2 to S/2 cycles an image, so a share of 32/224 at 224 pixels keeps those up to 96 (193 of 224; a
+    real image allows no even number of them). What comes back is cut to 0 to 255 and rounded.
+    """
+    size = pixels_CHW.shape[-1]
+    frequencies = np.abs(np.fft.fftfreq(size, 1 / size))
+    kept = np.maximum.outer(frequencies, frequencies) <= (1 - share) * size / 2
+    filtered = np.fft.ifft2(np.fft.fft2(pixels_CHW.astype(np.float64)) * kept).real
+    rounded: npt.NDArray[np.uint8] = np.rint(filtered.clip(0, 255)).astype(np.uint8)
+    return rounded
