@@ -263,7 +263,6 @@ class ExaminationSpec(TrialSpec):
         description="a source's name, or the whole fine-tuning trial, so that the id follows from what is examined"
     )
     dataset: str = Field(pattern=NAME_PATTERN, description="whose test images are shown to it")
-    recipe: Execution
 
     @property
     def source(self) -> str:

@@ -80,7 +80,7 @@ def _own_cards(raw: dict[str, Any]) -> Found:
                 yield (key, name), f"{name} stands for something else in the registry; choose another name"
     for name, raw_card in _mapping(raw, "datasets").items():
         of = raw_card.get("of") if isinstance(raw_card, dict) else None
-        if of is not None and of not in registry.packaged_datasets():
+        if isinstance(of, str) and of not in registry.packaged_datasets():
             known = ", ".join(registry.packaged_datasets())
             yield ("datasets", name, "of"), f"a variant is of a packaged dataset, {known}; it is of {of!r}"
     for name, card in own.sources.items():

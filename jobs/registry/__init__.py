@@ -258,6 +258,7 @@ class DatasetCard(Card):
         return self.mean * repeat, self.std * repeat
 
 
+@cache
 def _read(file: str) -> dict[str, Any]:
     text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
@@ -279,10 +280,11 @@ def _named(cards: object) -> object:
 
 def _whole(cards: object) -> object:
     """What a variant does not say is as on the packaged card that it is ``of``."""
-    packaged = _read("datasets.yaml")
 
     def whole(card: object) -> object:
-        return {**packaged.get(str(card.get("of")), {}), **card} if isinstance(card, dict) else card
+        if not isinstance(card, dict) or "of" not in card:
+            return card
+        return {**_read("datasets.yaml").get(str(card["of"]), {}), **card}
 
     return {name: whole(card) for name, card in cards.items()} if isinstance(cards, dict) else cards
 

@@ -111,6 +111,16 @@ def test_mistakes(old: str, new: str, expected: str) -> None:
     assert expected in mistake(old, new)
 
 
+def test_a_variant_of_an_unknown_dataset() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"datasets.blurred.of: a variant is of a packaged dataset, digits.*'digit'"
+    ):
+        parse_study(STUDY + "datasets: {blurred: {of: digit, low_resolution: 5}}\n", "attacked.yaml")
+    study = parse_study(STUDY + "datasets: {blurred: {of: digits, low_pass: 1/4}}\n", "attacked.yaml")
+    assert (study.datasets["blurred"].low_pass, study.datasets["blurred"].labels) == (0.25, 10)
+    assert parse_study(study.resolved(), "resolved.yaml").datasets == study.datasets
+
+
 def test_a_study_may_only_attack_and_has_to_attack_something() -> None:
     alone = "name: a\nattack:\n  source: [fmnist_natural]\n  balls: [{constraint: l2, epsilon: [1], steps: 1}]\n"
     assert [spec.kind for spec in expand(parse_study(alone, "a.yaml"))] == ["attack"] * 2
