@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.cells import FEW_PAIRS
 from analysis.figures.model import POINTS, Figure, Panel
 from analysis.figures.points import CONFIDENCE
 from analysis.statistics.paired_t import bonferroni, half_width, moments
@@ -38,7 +39,7 @@ _IMAGES = ("test_images", "test_images_used", "seed", "recipe", "numerics")
 """What clean and attacked images of one curve have in common besides the network."""
 
 _SEARCH = ("steps", "step_scale", "start", "restarts")
-_BALLS = {Constraint.L2: ("L2", 1.0), Constraint.LINF: ("L-infinity", 255.0)}
+_BALLS = {Constraint.L2: ("L2", 1.0), Constraint.LINF: ("Linf", 255.0)}
 """Name of a ball, and the parts of a unit in which its radius is told."""
 
 
@@ -60,7 +61,10 @@ def attack_figure(attacks: pd.DataFrame) -> Figure | None:
         "[0, 1]; every restart counts, the worst stands). At 0 the images are clean. An attack gives an upper bound: a "
         "better one may find more.",
         panels=tuple(panels),
-        notes=(f"Attacks: {'; '.join(_search_words(search) for search in searches)}",),
+        notes=(
+            f"Attacks: {'; '.join(_search_words(search) for search in searches)}",
+            f"Fine-tuned networks are means over seeds, with intervals from {FEW_PAIRS} on",
+        ),
     )
 
 
@@ -73,21 +77,22 @@ def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
             clean = shown[shown["constraint"] == Constraint.NONE.value].drop(columns=list(_SEARCH))
             beginnings = attacked[["source", *_IMAGES, *_SEARCH]].drop_duplicates()
             curves = pd.concat([clean.merge(beginnings, on=["source", *_IMAGES]), attacked], ignore_index=True)
-            told = ball if unit == 1 else f"{ball}, in {unit:.0f}ths"
+            told = ball if unit == 1 else f"{ball} in {unit:.0f}ths"
             title = f"{_network_words(shown.iloc[0].to_dict())}: {told}"
             yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit))
 
 
 def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:
-    """Mean over the examined trials, with its t interval where there are several."""
+    """Mean over the examined trials, with its t interval where there are enough of them to say much."""
     curve = ["source", *_IMAGES, *_SEARCH]
     groups = rows.groupby([*curve, "epsilon"], sort=True)
     table = groups.size().reset_index(name="n")
     values = rows.loc[groups.ngroup().index, "robust_accuracy"].to_numpy(np.float64)
     found = moments(values, groups.ngroup().to_numpy(), len(table))
-    sizes = table.assign(has=table["n"] > 1).groupby(curve)["has"].transform("sum").to_numpy()
+    enough = table["n"] >= FEW_PAIRS
+    sizes = table.assign(has=enough).groupby(curve)["has"].transform("sum").to_numpy()
     for suffix, level in (("", CONFIDENCE), ("_simultaneous", bonferroni(CONFIDENCE, sizes))):
-        half = half_width(found, level)
+        half = np.where(enough, half_width(found, level), np.nan)
         table[f"low{suffix}"], table[f"high{suffix}"] = found.mean - half, found.mean + half
     several = len(table[[*_IMAGES, *_SEARCH]].drop_duplicates()) > 1
     words = [_search_words(row) if several else "" for row in table.to_dict("records")]
@@ -104,11 +109,11 @@ def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:
 
 def _network_words(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["finetuned"]):
-        return f"sources on {row['dataset']}"
+        return f"{row['dataset']}, sources"
     blocks, images = (
         f"all {name}" if row[name] == ALL else f"{row[name]:,.0f} {name}" for name in ("blocks", "images")
     )
-    return f"fine-tuned on {row['dataset']} ({blocks}, {images})"
+    return f"{row['dataset']}, {blocks}, {images}"
 
 
 def _search_words(row: Mapping[Any, Any]) -> str:

@@ -41,10 +41,13 @@ def attacked(source="natural", seed=None, constraint="l2", epsilon=0.5, accuracy
     }
 
 
+_SEEDS = ((1, 80.0, 60.0), (2, 84.0, 50.0), (3, 82.0, 55.0), (4, 82.0, 52.0), (5, 82.0, 58.0))
+
+
 def rows():
     made = [attacked(constraint="none", accuracy=90.0), attacked(accuracy=40.0)]
     made += [attacked(constraint="linf", epsilon=8 / 255, accuracy=10.0), attacked("l2", accuracy=70.0)]
-    for seed, clean, robust in ((1, 80.0, 60.0), (2, 84.0, 50.0), (3, 82.0, 55.0)):
+    for seed, clean, robust in _SEEDS:
         made += [attacked(seed=seed, constraint="none", accuracy=clean), attacked(seed=seed, accuracy=robust)]
     return made
 
@@ -57,35 +60,37 @@ def test_a_curve_begins_with_clean_images_and_has_a_point_a_radius() -> None:
     figure = drawn(rows())
     panels = {panel.title: panel.points.to_dict("records") for panel in figure.panels}
     assert list(panels) == [
-        "fine-tuned on digits (3 blocks, 400 images): L2",
-        "sources on fmnist: L2",
-        "sources on fmnist: L-infinity, in 255ths",
+        "digits, 3 blocks, 400 images: L2",
+        "fmnist, sources: L2",
+        "fmnist, sources: Linf in 255ths",
     ]
-    points = {(p["series"], p["x"]): p for p in panels["sources on fmnist: L2"]}
+    points = {(p["series"], p["x"]): p for p in panels["fmnist, sources: L2"]}
     assert {key: p["mean"] for key, p in points.items()} == {
         ("natural", 0.0): 90.0,
         ("natural", 0.5): 40.0,
         ("l2", 0.5): 70.0,  # nobody showed it clean images
     }
     assert all(math.isnan(p["low"]) and p["n"] == 1 for p in points.values()), "one network: no interval"
-    assert [(p["x"], p["mean"]) for p in panels["sources on fmnist: L-infinity, in 255ths"]] == [(0, 90), (8, 10)]
+    assert [(p["x"], p["mean"]) for p in panels["fmnist, sources: Linf in 255ths"]] == [(0, 90), (8, 10)]
 
 
 def test_intervals_are_over_the_fine_tuned_trials() -> None:
-    """60, 50, 55: mean 55, standard deviation 5, so 5 / sqrt 3 times t."""
+    """60, 50, 55, 52, 58: mean 55, variance (25 + 25 + 0 + 9 + 9) / 4 = 17, so t times the root of 17 / 5."""
     points = {p["x"]: p for p in drawn(rows()).panels[0].points.to_dict("records")}
-    half = stats.t.ppf(0.975, 2) * 5 / math.sqrt(3)
-    assert (points[0.5]["mean"], points[0.5]["n"]) == (55.0, 3)
+    half = stats.t.ppf(0.975, 4) * math.sqrt(17 / 5)
+    assert (points[0.5]["mean"], points[0.5]["n"]) == (55.0, 5)
     assert points[0.5]["low"] == pytest.approx(55 - half)
     assert points[0.5]["high"] == pytest.approx(55 + half)
     assert points[0.0]["mean"] == 82.0
     assert points[0.5]["low_simultaneous"] < points[0.5]["low"], "two points of a curve at once"
+    four = drawn([row for row in rows() if row["finetuned_seed"] != 5]).panels[0].points
+    assert four[["low", "high", "low_simultaneous", "high_simultaneous"]].isna().all(axis=None), "wide and dense"
 
 
 def test_other_attacks_are_other_curves_of_their_own() -> None:
     weaker = attacked(accuracy=65.0, steps=3, start="zero", restarts=1, trial_id="attack-x-0123456789abcdef")
     figure = drawn([*rows(), weaker])
-    panel = next(panel for panel in figure.panels if panel.title == "sources on fmnist: L2")
+    panel = next(panel for panel in figure.panels if panel.title == "fmnist, sources: L2")
     natural = panel.points[panel.points["series"] == "natural"]
     assert sorted(natural["variant"].unique()) == [
         "PGD(10) from a random point, steps of 2.5 epsilon / 10, restarts: 2, 100 images",
@@ -108,7 +113,7 @@ def test_the_page_shows_it_with_its_numbers(build, with_trials) -> None:
     text = page.read_text()
     assert "Why: accuracy under attack" in text
     assert 'src="data:image/svg+xml;base64,' in text
-    assert "<td>sources on fmnist: L2</td>" in text
+    assert "<td>fmnist, sources: L2</td>" in text
     assert {f"attacks.{form}" for form in ("png", "svg", "pdf", "csv")} <= {path.name for path in page.parent.iterdir()}
     assert "Why: accuracy" not in analysis.report(build.root([], "empty")).read_text()
 
