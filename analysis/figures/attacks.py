@@ -61,10 +61,9 @@ def attack_figure(attacks: pd.DataFrame) -> Figure | None:
         "[0, 1]; every restart counts, the worst stands). At 0 the images are clean. An attack gives an upper bound: a "
         "better one may find more.",
         panels=tuple(panels),
-        notes=(
-            f"Attacks: {'; '.join(_search_words(search) for search in searches)}",
-            f"Fine-tuned networks are means over seeds, with intervals from {FEW_PAIRS} on",
-        ),
+        notes=(f"Attacks: {'; '.join(_search_words(search) for search in searches)}",),
+        intervals=f"Fine-tuned networks are means over seeds. From {FEW_PAIRS} networks on, shades are 95 % t "
+        "intervals of the mean: darker point by point, lighter all points of a curve at once (Bonferroni).",
     )
 
 

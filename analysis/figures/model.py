@@ -22,6 +22,12 @@ POINTS = (
 ``arm`` a dash (a source), ``variant`` a fill (imported or which recipe; empty where all are alike); ``whole`` marks
 the point of the whole training set; ``n`` counts trials or pairs. Bounds are NaN where there is none."""
 
+INTERVALS = (
+    "Darker shade: 95 % paired t interval of the mean delta (t interval of the mean accuracy), point by point; "
+    "lighter shade: all points of a curve at once (Bonferroni). It covers subset and fine-tuning noise, given one "
+    "checkpoint per source and a fixed test set. A point without shade is a single trial or pair."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
@@ -44,6 +50,13 @@ class Figure:
     columns: int = 2
     notes: tuple[str, ...] = field(default=())
     """What differs from the paper's figure because the results differ."""
+    intervals: str = INTERVALS
+    """What the shades are."""
+
+    @property
+    def words(self) -> str:
+        """What stands under the figure."""
+        return " ".join([self.caption, *(f"{note}." for note in self.notes), self.intervals])
 
     def table(self) -> pd.DataFrame:
         """All numbers of the figure, one row a point."""

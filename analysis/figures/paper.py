@@ -14,11 +14,6 @@ from analysis.pairing import CELL
 from jobs.errors import InvalidRequest
 from jobs.specs import ALL
 
-INTERVALS = (
-    "Darker shade: 95 % paired t interval of the mean delta (t interval of the mean accuracy), point by point; "
-    "lighter shade: all points of a curve at once (Bonferroni). It covers subset and fine-tuning noise, given one "
-    "checkpoint per source and a fixed test set. A point without shade is a single trial or pair."
-)
 BLOCKS = 3
 """The paper's headline figures fine-tune three blocks."""
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from analysis.cells import FEW_PAIRS
 from analysis.figures.model import Figure, Panel
-from analysis.figures.paper import INTERVALS
 from analysis.figures.style import DASHES, Look, looks
 from analysis.statistics.paired_t import Floats
 
@@ -182,6 +181,5 @@ def _handles(figure: Figure) -> list[Line2D]:
 
 
 def _caption(canvas: Canvas, figure: Figure, columns: int) -> None:
-    words = " ".join([figure.caption, *(f"{note}." for note in figure.notes), INTERVALS])
-    lines = textwrap.wrap(words, 62 * columns)
+    lines = textwrap.wrap(figure.words, 62 * columns)
     canvas.text(0.01, -0.01, "\n".join(lines), va="top", ha="left", fontsize=7.5, color="#333333")

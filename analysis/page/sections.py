@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.figures.model import Figure
-from analysis.figures.paper import INTERVALS
 from analysis.page import html, words
 from analysis.page.progress import Progress
 from analysis.page.provenance import COLUMNS, provenance
@@ -137,8 +136,7 @@ def attacks(figure: Figure, svg: str) -> str:
     return (
         f'<figure><h3>As Table 1b of the paper: {html.escape(figure.title)}</h3><div class="wide" tabindex="0" '
         f'role="region" aria-label="{html.escape(figure.title)}">{image}</div>'
-        f"<figcaption>{html.paragraph(' '.join([figure.caption, *(f'{note}.' for note in figure.notes), INTERVALS]))}"
-        "</figcaption>"
+        f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
         + html.details(
             "Numbers of this figure",
             html.table("attacks", figure.title, columns, rows, frozenset(columns[3:])),
@@ -156,12 +154,11 @@ def figure_data(figure: Figure, svg: str) -> dict[str, Any]:
 
 def _figure(figure: Figure) -> str:
     number = figure.name.removeprefix("figure")
-    caption = " ".join([figure.caption, *(f"{note}." for note in figure.notes), INTERVALS])
     inner = html.shell(f"{figure.name}-numbers", f"Numbers of figure {number}")
     return (
         f"<figure><h3>As Figure {number} of the paper: {html.escape(figure.title)}</h3>"
         f"{html.picture(figure.name, f'Figure {number}: {figure.title}')}"
-        f"<figcaption>{html.paragraph(caption)}</figcaption>"
+        f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
         + html.details(f"Numbers of figure {number}", inner, f' data-figure="{figure.name}"')
         + "</figure>"
     )
