@@ -1,6 +1,7 @@
 """Accuracy and loss of a network on a whole set of images."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,18 @@ class Tally:
         return self.loss / self.images
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run a block with ``model`` in evaluation mode; every module's mode is put back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], forward: Callable[[Tensor], Tensor] | None = None
@@ -47,12 +60,9 @@ def evaluate(
     Args:
         forward: the part of the model that takes what the batches hold; by default all of it.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     tally = Tally()
-    for images_NCHW, labels_N in batches:
-        logits_NK = (forward or model)(images_NCHW)
-        tally.add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
-    for module, training in modes.items():
-        module.training = training
+    with evaluating(model):
+        for images_NCHW, labels_N in batches:
+            logits_NK = (forward or model)(images_NCHW)
+            tally.add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
     return tally

@@ -1,0 +1,143 @@
+"""What training images do to the loss on test images, through the last layer (paper, Section 6 and A.9).
+
+Shape suffixes: N training images, M test images, D pooled features, T the strongest training images of a test image.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jobs.curvature import Examples, Solve, require_dense
+from jobs.errors import InvalidRequest
+from jobs.evaluation import evaluating
+from jobs.networks import Network
+
+
+@torch.no_grad()
+def pooled_features(network: Network, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """What the FC layer takes of each image, N x D, and the labels N, in evaluation mode and in the batches' order."""
+    with evaluating(network):
+        found = [(network.trunk(images_NCHW, len(network.blocks)), labels_N) for images_NCHW, labels_N in batches]
+    features, labels = zip(*found, strict=True)
+    return torch.cat(features), torch.cat(labels)
+
+
+class Block(NamedTuple):
+    """A part of a matrix of training by test images: some training images and all test images, or the reverse."""
+
+    train: slice
+    test: slice
+    values_NM: Tensor
+
+
+def influences(train: Examples, test: Examples, solve: Solve, *, block: int = 64) -> Iterator[Block]:
+    """-g_train H^-1 g_test, equation (9), ``block`` images of the smaller set at a time.
+
+    It is the rise of the loss on a test image for each unit of weight that a training image is given beside the mean
+    over all: below 0 the training image helps. Leaving it out is a weight of -1/N. (The released code leaves the minus
+    out and calls the largest the most influential: the same images.)
+
+    H is symmetric, so only the smaller set's gradients are multiplied by its inverse.
+
+    Args:
+        solve: of the Hessian over the training images.
+        block: memory is K J + N K + M K numbers for each, a few times over; results agree to the solver's tolerance.
+    """
+    if train.images <= test.images:
+        for part in _parts(train.images, block):
+            yield Block(part, slice(0, test.images), -test.inner_products(solve(train.gradients(part))).T)
+    else:
+        for part in _parts(test.images, block):
+            yield Block(slice(0, train.images), part, -train.inner_products(solve(test.gradients(part))))
+
+
+def fisher_similarities(train: Examples, test: Examples, damping: float, *, block: int = 64) -> Iterator[Block]:
+    """The Fisher kernel g_train F^-1 g_test (Jaakkola and Haussler 1998; Khanna et al. 2019): above 0 is alike.
+
+    F is the empirical Fisher information, the mean of g g^T over the training images, plus damping. (With labels drawn
+    from the model in place of the true ones F would be the Hessian, and the kernel minus the influence: A.9.) With all
+    their gradients in G, G (G^T G / N + d)^-1 = (G G^T / N + d)^-1 G: only inner products are needed.
+
+    Raises:
+        InvalidRequest: for more than ``MOST_DENSE`` training images, or a damping that is not above 0.
+    """
+    require_dense(train.images, "the Fisher kernel's matrix of training images", "use influences")
+    if not damping > 0:
+        raise InvalidRequest(f"the Fisher kernel needs a damping above 0; it is {damping}")
+    gram_NN = _gradient_products(train, train, slice(None)) / train.images
+    gram_NN.diagonal().add_(damping)
+    factor_NN = torch.linalg.cholesky(gram_NN)
+    for part in _parts(test.images, block):
+        products_NM = _gradient_products(train, test, part)
+        yield Block(slice(0, train.images), part, torch.cholesky_solve(products_NM, factor_NN))
+
+
+def _gradient_products(a: Examples, b: Examples, part: slice) -> Tensor:
+    return (a.residuals_NK @ b.residuals_NK[part].T) * (a.inputs_NJ @ b.inputs_NJ[part].T)
+
+
+def _parts(images: int, block: int) -> Iterator[slice]:
+    return (slice(start, min(start + block, images)) for start in range(0, images, block))
+
+
+class Strongest(NamedTuple):
+    """The training images that stand first for each test image, the first one first."""
+
+    images_MT: Tensor
+    """Positions in the training set (int64)."""
+    values_MT: Tensor
+
+
+def strongest(blocks: Iterable[Block], train_images: int, test_images: int, count: int, *, largest: bool) -> Strongest:
+    """The ``count`` training images of smallest or largest value for each test image.
+
+    Of equal values that of the lower position comes first.
+
+    Args:
+        largest: False for influences, where the smallest helps most; True for similarities.
+
+    Raises:
+        InvalidRequest: when there are fewer training images.
+    """
+    if not 1 <= count <= train_images:
+        raise InvalidRequest(f"of {train_images} training images 1 to {train_images} can be kept; asked for {count}")
+    values_MT = torch.full((test_images, count), -torch.inf if largest else torch.inf, dtype=torch.float64)
+    images_MT = torch.full((test_images, count), -1)
+    for block in blocks:
+        found_MN = block.values_NM.T.cpu()
+        positions_MN = torch.arange(block.train.start, block.train.stop).expand_as(found_MN)
+        values = torch.cat([values_MT[block.test], found_MN], 1)
+        images = torch.cat([images_MT[block.test], positions_MN], 1)
+        first_MT = values.argsort(dim=1, descending=largest, stable=True)[:, :count]
+        values_MT[block.test], images_MT[block.test] = values.gather(1, first_MT), images.gather(1, first_MT)
+    return Strongest(images_MT, values_MT)
+
+
+def label_match(images_MT: Tensor, train_labels_N: Tensor, test_labels_M: Tensor) -> Tensor:
+    """Figure 7(b): for k = 1 to T, how many of the first k training images have the test image's (true) label.
+
+    Returns:
+        Percent, T: the mean over the test images.
+    """
+    matches_MT = train_labels_N[images_MT] == test_labels_M[:, None]
+    places_T = torch.arange(1, images_MT.shape[1] + 1)
+    return 100 * matches_MT.sum(0).cumsum(0) / (places_T * len(test_labels_M)).double()
+
+
+def sorted_by_label(blocks: Iterable[Block], train_labels_N: Tensor, test_labels_M: Tensor, into_MN: Tensor) -> Tensor:
+    """Figure 7(a): the matrix with test images as rows, both sides sorted by label, divided by its Frobenius norm.
+
+    Images of one label keep their order.
+
+    Args:
+        into_MN: what is filled and returned; for a large matrix one that lies in a file (``torch.from_file``).
+    """
+    rows_M, columns_N = (labels.argsort(stable=True).argsort() for labels in (test_labels_M, train_labels_N))
+    squares = 0.0
+    for block in blocks:
+        values_MN = block.values_NM.T.cpu()
+        squares += float(values_MN.square().sum())
+        into_MN[rows_M[block.test][:, None], columns_N[block.train]] = values_MN.to(into_MN.dtype)
+    return into_MN.div_(squares**0.5)
