@@ -1,5 +1,6 @@
 """Fixtures shared by the tests of jobs and orchestrator: small data, made weights, small trials."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from tests.jobs.support import make_weights
 # More threads are no faster on networks this small, and far slower on a busy machine. What must not
 # depend on the number sets another one itself.
 torch.set_num_threads(1)
+
+# A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C; some send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
