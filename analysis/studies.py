@@ -1,8 +1,8 @@
 """What a recorded study plans: the points of its grid, and the cells of the contrasts that it declared."""
 
-import yaml
 from pydantic import ValidationError
 
+from jobs import yaml_values
 from jobs.errors import DamagedFile
 from jobs.expansion import expand
 from jobs.results import StudyRecord
@@ -23,7 +23,7 @@ def study_of(record: StudyRecord) -> Study:
         DamagedFile: when this version cannot read what another recorded.
     """
     try:
-        return Study.model_validate(yaml.safe_load(record.text))
+        return Study.model_validate(yaml_values.load(record.text))
     except ValidationError as error:
         raise DamagedFile(
             f"the study {record.name} in version {record.digest} of this root cannot be read: {error}; launch its "

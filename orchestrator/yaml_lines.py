@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from jobs import yaml_values
 from jobs.errors import InvalidRequest
 
 Location = tuple[int | str, ...]
@@ -29,24 +30,20 @@ class Document(NamedTuple):
 
 
 def parse(text: str, path: str) -> Document:
-    """Parse YAML safely.
+    """Parse YAML.
 
     Raises:
         InvalidRequest: with the line, when the text is not YAML.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
+        root, value = yaml_values.compose(text), yaml_values.load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}" if mark else path
         raise InvalidRequest(f"{where}: not valid YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date, a number too long
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date, a number too long
         raise InvalidRequest(f"{path}: not valid YAML: {error}") from error
-    try:
-        return Document(path, value, root, list(_duplicates(root, ())))
-    except RecursionError as error:
-        raise InvalidRequest(f"{path}: an alias (*name) stands inside what it is an alias of; write it out") from error
+    return Document(path, value, root, list(_duplicates(root, ())))
 
 
 def _child(node: yaml.Node | None, step: int | str) -> tuple[int, yaml.Node] | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from jobs.errors import DamagedFile
 from jobs.results.layout import failure_key, log_key
 from jobs.results.records import read_record
 from jobs.results.store import Store
@@ -46,6 +47,7 @@ class Failure(NamedTuple):
 
 
 _FAILURE = TypeAdapter(Failure)
+_REMEDY = "remove it: the attempt then counts for nothing"
 
 
 def record_failure(store: Store, failure: Failure, log: str) -> None:
@@ -84,5 +86,11 @@ def quarantined(failures: Iterable[Failure]) -> set[str]:
 
 
 def read_failure(store: Store, key: str) -> Failure:
-    """One failed attempt. Raises DamagedFile, naming it, when it cannot be read."""
-    return read_record(store, key, _FAILURE, "a failure record", "remove it: the attempt then counts for nothing")
+    """One failed attempt. Raises DamagedFile, naming it, when it cannot be read or is another's."""
+    failure = read_record(store, key, _FAILURE, "a failure record", _REMEDY)
+    if key != failure_key(failure.trial_id, failure.attempt):
+        raise DamagedFile(
+            f"{store.uri}/{key} is the record of attempt {failure.attempt} at {failure.trial_id!r}, not of the one "
+            f"that its name says; {_REMEDY}"
+        )
+    return failure

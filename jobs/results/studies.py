@@ -5,6 +5,7 @@ from typing import NamedTuple
 import yaml
 from pydantic import TypeAdapter
 
+from jobs import yaml_values
 from jobs.errors import DamagedFile
 from jobs.results.layout import study_key
 from jobs.results.records import reason
@@ -42,7 +43,7 @@ def read_study(store: Store, key: str) -> StudyRecord:
     try:
         _, name, file = key.split("/")
         text = store.read(key).decode()
-        contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(yaml.safe_load(text).get("contrasts", []))
+        contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(yaml_values.load(text).get("contrasts", []))
     except (ValueError, AttributeError, yaml.YAMLError) as error:
         raise DamagedFile(
             f"{store.uri}/{key} is not a study record ({reason(error)}); launch the study's file again, then remove "

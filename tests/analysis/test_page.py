@@ -343,6 +343,28 @@ def test_without_an_obvious_baseline_the_curves_still_compare(browser, build):
     made.context.close()
 
 
+def test_names_from_a_strangers_root_run_nothing(browser, build):
+    """Whoever can write results chooses what their columns say; the page shows it as text."""
+    trap = "</script><img src=x onerror=ran=1>"
+    columns = dict.fromkeys(("dataset", "host", "code_version", "launch", "recipe", "device_kind"), trap)
+    columns["packages"] = json.dumps({trap: trap})
+    trials = [
+        build.trial(source, seed, {1: 20.0, 5: 50.0 + seed}, trial_id=f"x-{name}{seed}", **columns)
+        for name, source in (("natural", "natural"), ("trap", trap))
+        for seed in range(3)
+    ]
+    root = build.root(trials)
+    record_study(LocalStore(root), "mine", "d1", json.dumps(STUDY | {"description": trap, "contrasts": []}))
+    made = Opened(browser, analysis.report(root))
+    assert made.page.locator("#choices select[name=source] option").all_inner_texts() == sorted(["natural", trap])
+    made.choose("source", trap)
+    made.choose("baseline", "natural")
+    assert made.page.evaluate("window.ran") is None
+    made.page.evaluate("trap => { document.body.innerHTML = trap }", trap)
+    made.page.wait_for_function("window.ran === 1", timeout=30_000)  # where it is not text, it runs
+    made.context.close()
+
+
 @pytest.mark.slow
 def test_the_papers_study_fits_in_3_megabytes(browser, tmp_path, monkeypatch):
     """How fast it opens is measured by ``benchmarks/page.py``."""

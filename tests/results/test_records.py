@@ -54,6 +54,7 @@ DAMAGES: list[tuple[str, object]] = [
         (failure_key("x-1", 1), FAILURE._asdict() | wrong)
         for wrong in ({"attempt": "1"}, {"attempt": None}, {"kind": "bad luck"}, {"reason": ["no"]}, {"trial_id": 1})
     ],
+    *[(failure_key("x-1", 1), FAILURE._asdict() | another) for another in ({"trial_id": "../x-1"}, {"attempt": 3})],
     *[
         (pin_key(folder, "x"), wrong)
         for folder in ("sources", "datasets")
@@ -68,7 +69,7 @@ def test_what_is_no_record_is_named_by_reader_and_verify(key: str, record: objec
     record_failure(store, FAILURE._replace(attempt=2), "a good one beside it")
     write_launch(store, LAUNCH._replace(launch="m"))
     store.replace(key, json.dumps(record).encode())
-    with pytest.raises(DamagedFile, match=rf"^{store.uri}/{key} is not a .*; remove it.*$"):
+    with pytest.raises(DamagedFile, match=rf"^{store.uri}/{key} is (not a|the record of) .*; remove it.*$"):
         READERS[key](store)
     assert [(finding.key, finding.problem) for finding in verify(store)] == [(key, Problem.UNREADABLE_RECORD)]
 
