@@ -1,6 +1,7 @@
 """The adapter between Ray Tune and the jobs: one actor, one trial or a bundle of them."""
 
 import json
+import socket
 from typing import Any
 
 import torch
@@ -8,13 +9,14 @@ from ray import tune
 
 from jobs import registry
 from jobs.attempts import Ending, Keeping, attempt_bundle
+from jobs.errors import MissingData, ResultsConflict
 from jobs.records import Attempt
 from jobs.results import next_attempt, open_store
 from jobs.specs import from_plain
 from orchestrator.failures import record_error
 from orchestrator.outcomes import Outcome, State
 from orchestrator.stopping import NodeDraining, StopWatcher
-from orchestrator.versions import require_same
+from orchestrator.versions import UnfitMachine, require_same
 
 
 class TrialActor(tune.Trainable):
@@ -39,7 +41,8 @@ class TrialActor(tune.Trainable):
 
         Raises:
             NodeDraining: when the node goes away, so that Tune does not reuse this actor.
-            VersionsDiffer: when this machine has other packages than the driver.
+            UnfitMachine: when this machine has other packages than the driver, lacks a dataset or source model that the
+                driver has found, or has another one.
         """
         require_same(self._job["versions"])
         with registry.using(registry.Cards.model_validate(self._job["cards"])):
@@ -53,6 +56,10 @@ class TrialActor(tune.Trainable):
         outcomes: dict[str, Outcome] = {}
 
         def failed(trial: str, error: Exception) -> None:
+            if isinstance(error, MissingData | ResultsConflict):  # the driver has looked: it is this machine's own
+                raise UnfitMachine(
+                    f"all machines of a launch need its data and source models; on {socket.gethostname()}: {error}"
+                ) from error
             outcomes[trial] = Outcome.failed(record_error(store, trial, attempts[trial], error))
 
         for trial, ended in attempt_bundle(store, self._specs, _device(), attempts, keeping, stop, failed).items():

@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from jobs.provenance import code_version, packages
 
 
-class VersionsDiffer(Exception):
-    """An actor has other packages than the driver: every trial of the launch would meet it, so the launch ends."""
+class UnfitMachine(Exception):
+    """A machine cannot run any trial of the launch as the driver can. The launch ends, and no trial is charged: that
+    machine would take and fail one after another.
+    """
+
+
+class VersionsDiffer(UnfitMachine):
+    """An actor has other packages than the driver."""
 
 
 def versions() -> dict[str, str]:

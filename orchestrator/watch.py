@@ -17,7 +17,7 @@ from orchestrator.failures import record_crash
 from orchestrator.outcomes import Outcome, State
 from orchestrator.retries import all_fail_alike
 from orchestrator.stopping import NodeDraining
-from orchestrator.versions import VersionsDiffer
+from orchestrator.versions import UnfitMachine
 
 STOP_GRACE_SECONDS = 60.0
 """How long running trials may take to leave after a stop was asked for: more than one batch ever takes."""
@@ -131,7 +131,7 @@ class Observer(tune.Callback):
         if isinstance(error, NodeDraining):
             watch.ended(trial, _parsed(error.outcomes))
             return
-        if isinstance(error, VersionsDiffer):
+        if isinstance(error, UnfitMachine):
             watch.request_stop(str(error))
             watch.ended(trial, dict.fromkeys(_trials_of(trial), Outcome(State.STOPPED)))
             return
@@ -160,8 +160,11 @@ def _last_error(tune_trial: Any) -> BaseException:
     if tune_trial.pickled_error_file and Path(tune_trial.pickled_error_file).is_file():
         # our own process wrote it just now
         error: BaseException = pickle.loads(Path(tune_trial.pickled_error_file).read_bytes())
-        if isinstance(error, RayTaskError):
-            error = error.as_instanceof_cause()  # type: ignore[no-untyped-call]
-        return error
+        if not isinstance(error, RayTaskError):
+            return error
+        if isinstance(error.cause, NodeDraining | UnfitMachine):
+            return error.cause
+        other: BaseException = error.as_instanceof_cause()  # type: ignore[no-untyped-call]  # says its traceback too
+        return other
     text = Path(tune_trial.error_file).read_text(encoding="utf-8").strip() if tune_trial.error_file else ""
     return RuntimeError(text or "its actor ended without an answer")

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,12 +11,14 @@ import pytest
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from jobs import attempts
 from jobs.attempts import Keeping
+from jobs.errors import MissingData
 from jobs.expansion import expand
 from jobs.finetune import Finetuning
-from jobs.results import FailureKind, Store, comparable_columns, done, open_store, read_failures, read_trials
+from jobs.results import FailureKind, Store, comparable_columns, done, open_store, pin, read_failures, read_trials
 from jobs.results.layout import checkpoints_prefix
-from jobs.specs import AnySpec, plain
+from jobs.specs import AnySpec, FinetuneSpec, plain
 from jobs.study import Study
 from orchestrator import trainable, tuning
 from orchestrator.bundling import bundled
@@ -27,7 +31,7 @@ from orchestrator.single import run_single
 from orchestrator.stopping import NodeDraining
 from orchestrator.study_files import load_study, parse_study
 from orchestrator.trainable import TrialActor
-from orchestrator.versions import versions
+from orchestrator.versions import UnfitMachine, versions
 from orchestrator.watch import Observer, Watch
 
 STUDY = """
@@ -180,6 +184,43 @@ def test_an_actor_answers_for_each_trial_of_its_bundle(
     assert (failure.trial_id, failure.kind, failure.launch) == (broken, kind, "one")
 
 
+def ended_by(error: Exception, bundle: list[FinetuneSpec], folder: Path) -> SimpleNamespace:
+    """Tune's view of an actor that raised, as it reaches the driver."""
+    (folder / "error.pkl").write_bytes(pickle.dumps(RayTaskError("step", "traceback", error)))
+    config = {"trials": json.dumps([plain(spec) for spec in bundle])}
+    return SimpleNamespace(
+        trial_id="tune-1", config=config, pickled_error_file=str(folder / "error.pkl"), error_file=None
+    )
+
+
+def lacks_a_source(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
+    def missing(*_: object) -> None:
+        raise MissingData("its weights are not on this machine")
+
+    monkeypatch.setattr(attempts, "source_weights", missing)
+    return "its weights are not on this machine"
+
+
+def has_other_data(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
+    pin(store, "datasets", "digits", "0" * 64)
+    return "the name 'digits' among the datasets stands for sha256 0000"
+
+
+@pytest.mark.parametrize("wrong", [lacks_a_source, has_other_data])
+def test_a_machine_without_the_drivers_inputs_ends_the_launch_and_charges_no_trial(
+    wrong: Callable[[Store, pytest.MonkeyPatch], str], store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    why = wrong(store, monkeypatch)
+    with pytest.raises(UnfitMachine, match=f"data and source models; on {socket.gethostname()}: .*{why}") as raised:
+        actor(store, monkeypatch).step()
+    bundle = bundled(study(), expand(study()))[0]
+    watch = Watch(store, "one")
+    Observer(watch).on_trial_error(0, [], ended_by(raised.value, bundle, tmp_path))
+    assert watch.stop_reason == str(raised.value)
+    assert {outcome.state for outcome in watch.round_outcomes.values()} == {State.STOPPED}
+    assert not read_failures(store)
+
+
 def test_a_draining_node_does_not_make_a_failed_trial_a_stopped_one(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -191,13 +232,8 @@ def test_a_draining_node_does_not_make_a_failed_trial_a_stopped_one(
     first, broken, last = (spec.trial_id for spec in bundle)
     assert [len(list(store.keys(checkpoints_prefix(trial)))) for trial in (first, broken, last)] == [1, 0, 1]
 
-    crossed = RayTaskError("step", "traceback", raised.value)
-    (tmp_path / "error.pkl").write_bytes(pickle.dumps(crossed))
-    ended = SimpleNamespace(
-        trial_id="tune-1", config={"trials": json.dumps([plain(s) for s in bundle])},
-        pickled_error_file=str(tmp_path / "error.pkl"), error_file=None,
-    )  # fmt: skip
     watch = Watch(store, "one")
+    ended = ended_by(raised.value, bundle, tmp_path)
     watch.started(ended)
     assert watch.in_flight == (first, broken, last)
     Observer(watch).on_trial_error(0, [], ended)
