@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 import yaml
 from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
@@ -66,6 +67,14 @@ def test_aws_machines_come_with_keys_network_and_imdsv2(bootstrapped: dict[str, 
         assert node["SubnetIds"], name
         assert node["SecurityGroupIds"], name
         assert node["MetadataOptions"]["HttpTokens"] == "required", name
+
+
+def test_googles_machines_have_the_driver_and_python_that_the_pinned_torch_needs() -> None:
+    """CUDA 13 needs NVIDIA's driver 580, the project Python 3.11: Ubuntu 24.04 has 3.12."""
+    assert str(torch.version.cuda).startswith("13.")
+    for node_type in load(CLUSTERS / "gcp.yaml")["available_node_types"].values():
+        (disk,) = node_type["node_config"]["disks"]
+        assert disk["initializeParams"]["sourceImage"].endswith("-ubuntu-2404-nvidia-580")
 
 
 def test_local_machines_are_all_used() -> None:
