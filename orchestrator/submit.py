@@ -18,6 +18,10 @@ from jobs.provenance import code_version
 
 STUDY_FILE = "study.yaml"
 """What a study file is called in the job's working directory."""
+_STOP_SECONDS = 90
+"""From ``ray job stop`` to the driver's end by force, where Ray waits 3 s: longer than running trials may take to leave
+(``orchestrator.watch.STOP_GRACE_SECONDS``).
+"""
 
 
 class Ending(Enum):
@@ -81,7 +85,7 @@ def submit(address: str, verb: str, options: list[str], study_file: Path | None 
     """
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="deltasweep-submit-") as folder, _explained(address):
-        runtime_env = {}
+        runtime_env: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}}
         arguments = [verb, *options]
         if study_file is not None:
             Path(folder, STUDY_FILE).write_bytes(study_file.read_bytes())

@@ -5,15 +5,21 @@ import socket
 import pytest
 
 from jobs.errors import InvalidRequest
+from orchestrator import submit
 from orchestrator.submit import require_submittable
 from orchestrator.tuning import connect
 from orchestrator.versions import VersionsDiffer, require_same, versions
+from orchestrator.watch import STOP_GRACE_SECONDS
 
 
 @pytest.mark.parametrize("address", [None, "auto", "10.0.0.1:6379", "ray://10.0.0.1:10001"])
 def test_only_a_dashboard_takes_jobs(address: str | None) -> None:
     with pytest.raises(InvalidRequest, match=r"--submit needs the address of a cluster's dashboard: --address http://"):
         require_submittable(address, "s3://bucket/root")
+
+
+def test_a_stopped_driver_is_given_longer_than_its_trials() -> None:
+    assert submit._STOP_SECONDS > STOP_GRACE_SECONDS
 
 
 @pytest.mark.parametrize("root", ["demo-results", "./root", "~/root"])
