@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,12 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from ray.autoscaler._private.fake_multi_node.node_provider import (
+    FAKE_HEAD_NODE_ID,
+    FAKE_HEAD_NODE_TYPE,
+    FakeMultiNodeProvider,
+)
+from ray.autoscaler._private.util import prepare_config
 
 from tests.cluster.hosts import REPOSITORY, Host, Network
 from tests.durability.processes import wait_until
 
+AWS = REPOSITORY / "cluster.yaml"
 LOCAL = REPOSITORY / "orchestrator" / "clusters" / "local.yaml"
 BIN = Path(sys.prefix) / "bin"
+LOOPBACK = "127.0.0.1"
 GPUS = 1
 """Logical ones of each worker."""
 CPUS = 4
@@ -25,13 +34,19 @@ class Look(NamedTuple):
     """Ray's state at one moment."""
 
     nodes: dict[str, str]
-    """Of the workers that Ray takes for alive: address to node id."""
+    """Of the workers that Ray takes for alive: node id to address."""
     actors: dict[str, list[str]]
     """Of each of them: the ids of the trial actors that are alive on it."""
 
     @property
     def running(self) -> int:
         return sum(map(len, self.actors.values()))
+
+    def nodes_on(self, host: Host) -> set[str]:
+        return {node for node, address in self.nodes.items() if address == host.address}
+
+    def running_on(self, host: Host) -> int:
+        return sum(len(self.actors[node]) for node in self.nodes_on(host))
 
 
 class RayCluster:
@@ -72,9 +87,38 @@ class RayCluster:
         self.on(self.laptop, "ray", "up", "-y", "--no-config-cache", str(self.file))
         self.watch()
         try:
-            wait_until(lambda: {h.address for h in hosts} <= self.look().nodes.keys(), f"{len(hosts)} workers joined")
+            wait_until(lambda: all(map(self.look().nodes_on, hosts)), f"{len(hosts)} workers joined")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.logs()}") from None
+
+    def up_autoscaling(self, idle_minutes: float, most: int) -> None:
+        """Ray on the head alone, with its autoscaler and the packaged file for AWS. The machines that it asks for are
+        further raylets on the head's loopback: Ray's own fake provider stands in AWS' place.
+        """
+        self.head.start()
+        shutil.copytree(self.laptop.home / ".ray", self.head.home / ".ray")
+        config = prepare_config(yaml.safe_load(AWS.read_text()))
+        types = config["available_node_types"]
+        types[FAKE_HEAD_NODE_TYPE] = types.pop(config["head_node_type"])
+        for node_type in types.values():
+            node_type["node_config"] = {}
+        fake = {"gcs_address": f"{LOOPBACK}:6379", "head_node_id": FAKE_HEAD_NODE_ID, "launch_multiple": True}
+        # under `type: fake_multinode` Ray 2.60 looks for a file of defaults that its wheel does not have
+        fake |= {"type": "external", "module": f"{FakeMultiNodeProvider.__module__}.{FakeMultiNodeProvider.__name__}"}
+        fake |= {"disable_node_updaters": True}
+        config |= {"provider": fake, "auth": {}, "head_node_type": FAKE_HEAD_NODE_TYPE}
+        config |= {"file_mounts": {}, "idle_timeout_minutes": idle_minutes, "max_workers": most}
+        self.file.write_text(yaml.safe_dump(config))
+        self.on(
+            self.head,
+            *("ray", "start", "--head", "--num-cpus=0", "--num-gpus=0", "--port=6379", f"--node-ip-address={LOOPBACK}"),
+            *(f"--dashboard-host={LOOPBACK}", f"--autoscaling-config={self.file}", _OBJECT_STORE),
+            RAY_FAKE_CLUSTER="1",
+            RAY_enable_autoscaler_v2="1",  # these three as `ray up` sets them
+            RAY_CLOUD_INSTANCE_ID=FAKE_HEAD_NODE_ID,
+            RAY_NODE_TYPE_NAME=FAKE_HEAD_NODE_TYPE,
+        )
+        self.watch()
 
     def watch(self) -> None:
         """Have the head look at Ray's state again and again: see ``looks``."""
@@ -107,7 +151,8 @@ class RayCluster:
 
     def node_id(self, host: Host) -> str:
         """Ray's id of what runs on a host now."""
-        return self.look().nodes[host.address]
+        (node,) = self.look().nodes_on(host)
+        return node
 
     def give_notice(self, host: Host) -> None:
         """A spot notice: the host's metadata server has one, and a watcher asks it."""
@@ -130,9 +175,9 @@ class RayCluster:
                 )
             )
 
-    def on(self, host: Host, *command: str) -> str:
+    def on(self, host: Host, *command: str, **environment: str) -> str:
         """Run a command on a host; it must succeed. Its output, errors left out."""
-        done = self.attempt(host, *command)
+        done = self.attempt(host, *command, **environment)
         assert done.returncode == 0, f"{command} on {host.name}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout
 

@@ -21,13 +21,9 @@ def look(client: StateApiClient) -> dict[str, object]:
     nodes = client.list(StateResource.NODES, alive, raise_on_missing_output=False)
     actors = client.list(StateResource.ACTORS, alive, raise_on_missing_output=False)
     trials = [actor for actor in actors if actor["placement_group_id"]]  # Tune gives each trial's actor one
-    workers = {node["node_ip"]: node["node_id"] for node in nodes if not node["is_head_node"]}
-    return {
-        "nodes": workers,
-        "actors": {
-            ip: [actor["actor_id"] for actor in trials if actor["node_id"] == node] for ip, node in workers.items()
-        },
-    }
+    workers = {node["node_id"]: node["node_ip"] for node in nodes if not node["is_head_node"]}
+    on_each = {node: [actor["actor_id"] for actor in trials if actor["node_id"] == node] for node in workers}
+    return {"nodes": workers, "actors": on_each}
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ STUDY = f"""
 name: cluster
 grid: {{source: [fmnist_natural, fmnist_l2_eps1], dataset: [digits], blocks: [0, 3, 9]}}
 schedule:
-  - {{images: [60, 100], epochs: 8, seeds: 4, evaluate_every: 8}}
+  - {{images: [60, 100], epochs: 8, seeds: 3, evaluate_every: 8}}
 recipe: {{batch_size: 64}}
 resources: {{gpu: {FRACTION}, cpu: 1}}
 checkpoint_every: 2
@@ -30,7 +30,7 @@ Rows = Mapping[str, list[tuple[object, ...]]]
 
 
 class ClusterSweep:
-    """48 trials in a results root that every host can reach."""
+    """36 trials in a results root that every host can reach."""
 
     def __init__(self, shared: Path, root: str) -> None:
         """

@@ -16,6 +16,7 @@ ACTORS_A_WORKER = int(GPUS / FRACTION)
 CUT_SECONDS = 60.0
 
 
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
 def test_workers_come_and_go(make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows) -> None:
     """One is lost at once, one leaves after a notice, one comes late; no more run than the fractions allow."""
     cluster = make_cluster(3)
@@ -43,7 +44,7 @@ def test_workers_come_and_go(make_cluster: Callable[[int], RayCluster], sweep: C
 
     assert run.wait() == 0, run.text
     looks = cluster.looks()
-    fullest = {host: max(len(look.actors.get(host.address, [])) for look in looks) for host in cluster.workers}
+    fullest = {host: max(look.running_on(host) for look in looks) for host in cluster.workers}
     assert fullest == dict.fromkeys(cluster.workers, ACTORS_A_WORKER), "fractions were not respected, or not used"
     assert interrupted, "nothing ran on the host that was lost"
     assert all(sweep.hosts_of(trial)[-1] != lost.name for trial in interrupted), "trials did not move on"
@@ -68,7 +69,7 @@ def test_a_worker_is_cut_off_for_a_minute(
     far.cut()
     time.sleep(CUT_SECONDS)
     far.mend()
-    run.wait_until(lambda: cluster.look().nodes.get(far.address, before) != before, "the worker has joined again")
+    run.wait_until(lambda: cluster.look().nodes_on(far) - {before}, "the worker has joined again")
     assert run.wait() == 0, run.text
     assert cut
     assert any(sweep.hosts_of(trial) == [far.name, near.name] for trial in cut), "no trial moved on"
@@ -104,4 +105,4 @@ def _wait_for_checkpoint(run: Run, sweep: ClusterSweep, host: Host) -> None:
 
 def _moved(cluster: RayCluster, host: Host) -> bool:
     """Whether no trial actor is alive on the host, as far as Ray can tell."""
-    return not cluster.look().actors.get(host.address)
+    return not cluster.look().running_on(host)

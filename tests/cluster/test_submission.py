@@ -1,6 +1,8 @@
 """From one's own machine: through the head's job API, behind the token; and what others get there."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,13 +24,22 @@ INTERRUPTED = 130
 def test_a_submitted_sweep_needs_no_laptop(
     make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows
 ) -> None:
-    """The laptop submits, listens, lets go and is switched off; later it comes back to a sweep that is done."""
+    """The laptop submits, stops the job, resumes it, listens, lets go and is switched off; later it comes back to a
+    sweep that is done. No batch is done twice.
+    """
     cluster = make_cluster(2)
     cluster.up(*cluster.workers)
     _require_locked_doors(cluster)
     with _dashboard_on(cluster, cluster.laptop, "ray", "dashboard", str(cluster.file)):
-        listening = sweep.start(cluster, cluster.laptop, "launch", "--submit", "--address", DASHBOARD)
-        listening.wait_until(lambda: f"done 1/{len(sweep.specs)}" in listening.text or sweep.done(), "a trial is done")
+        first = sweep.start(cluster, cluster.laptop, "launch", "--submit", "--address", DASHBOARD)
+        first.wait_until(lambda: any(map(sweep.running_on, cluster.workers)), "a trial runs")
+        (job,) = set(re.findall(r"raysubmit_\w+", first.text))
+        cluster.on(cluster.laptop, "ray", "job", "stop", "--address", DASHBOARD, job)
+        first.wait()
+        assert "To go on: deltasweep resume" in first.text, first.text
+        assert len(sweep.done()) < len(sweep.specs)
+        listening = sweep.start(cluster, cluster.laptop, "resume", "--submit", "--address", DASHBOARD)
+        listening.wait_until(sweep.done, "a trial is done")
         listening.wait_until(lambda: "time left" in listening.text, "the driver's lines are heard here")
         (deltasweep,) = listening.family()  # below nsenter, which would not wait for its answer to Ctrl-C
         os.kill(deltasweep.pid, signal.SIGINT)
@@ -45,7 +56,10 @@ def test_a_submitted_sweep_needs_no_laptop(
         again = sweep.start(cluster, cluster.laptop, "resume", "--submit", "--address", DASHBOARD)
         assert again.wait() == 0, again.text
     assert f"{len(sweep.specs)} of {len(sweep.specs)} trials are done" in again.text
+    status = cluster.on(cluster.laptop, "deltasweep", "status", "--json", "--results", sweep.root)
+    assert json.loads(status)["done"] == len(sweep.specs)
     print(sweep.summary())
+    assert len(sweep.trace()) == len({(b.trial, b.epoch, b.batch) for b in sweep.trace()})
     sweep.require_same_as(reference)
 
 
