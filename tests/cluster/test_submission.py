@@ -81,20 +81,28 @@ def test_other_versions_are_refused(make_cluster: Callable[[int], RayCluster], s
 
 
 def _require_locked_doors(cluster: RayCluster) -> None:
-    """The dashboard and its job API on loopback only, and there for the token's bearer; the GCS likewise."""
+    """The dashboard and its job API on loopback only; they, a node's agent, the GCS and Ray's client port answer the
+    token's bearer alone.
+    """
     listening = cluster.on(cluster.head, "ss", "-Hltn").splitlines()
     places = {line.split()[3] for line in listening if line.split()[3].endswith(":8265")}
     assert places == {"127.0.0.1:8265"}
     assert cluster.attempt(cluster.laptop, *_curl(f"http://{cluster.head.address}:8265/api/version")).returncode != 0
     for path in ("/api/jobs/", "/api/v0/nodes", "/nodes?view=summary", "/api/cluster_status"):
-        assert _status(cluster.head, cluster, path) == "401", path
-        assert _status(cluster.head, cluster, path, "wrong" * 12) == "403", path
+        assert _status(cluster.head, cluster, DASHBOARD + path) == "401", path
+        assert _status(cluster.head, cluster, DASHBOARD + path, "wrong" * 12) == "403", path
+    agent = f"http://{cluster.head.address}:52365/api/job_agent/jobs/"
+    assert _status(cluster.laptop, cluster, agent) == "401"
+    connect = f"import ray.util; ray.util.connect('{cluster.head.address}:10001', connection_retries=1)"
+    cluster.on(cluster.laptop, "python", "-c", connect)
     wrong = {"RAY_AUTH_TOKEN": "wrong" * 12}
     for environment in (wrong, {"RAY_AUTH_MODE": "disabled"}):
         submitted = cluster.attempt(
             cluster.head, "ray", "job", "submit", "--address", DASHBOARD, "--", "touch", "/tmp/intruder", **environment
         )
         assert submitted.returncode != 0
+        client = cluster.attempt(cluster.laptop, "python", "-c", connect, **environment)
+        assert "ConnectionError" in client.stderr
         gcs = cluster.attempt(cluster.laptop, "ray", "status", "--address", cluster.address, **environment)
         assert gcs.returncode != 0, gcs.stdout
         refused = cluster.attempt(
@@ -128,8 +136,8 @@ def _curl(url: str, token: str | None = None) -> tuple[str, ...]:
     )
 
 
-def _status(host: Host, cluster: RayCluster, path: str, token: str | None = None) -> str:
-    return cluster.attempt(host, *_curl(DASHBOARD + path, token)).stdout
+def _status(host: Host, cluster: RayCluster, url: str, token: str | None = None) -> str:
+    return cluster.attempt(host, *_curl(url, token)).stdout
 
 
 @contextmanager
@@ -144,7 +152,9 @@ def _dashboard_on(cluster: RayCluster, laptop: Host, *tunnel_command: str) -> It
         start_new_session=True,
     )
     try:
-        wait_until(lambda: _status(laptop, cluster, "/api/version") in ("200", "401"), "the tunnel is open", 120)
+        wait_until(
+            lambda: _status(laptop, cluster, f"{DASHBOARD}/api/version") in ("200", "401"), "the tunnel is open", 120
+        )
         yield
     finally:
         tunnel.kill()

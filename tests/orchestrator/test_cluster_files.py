@@ -89,6 +89,7 @@ def test_the_dashboard_is_on_loopback_and_ray_wants_the_token(path: Path) -> Non
     (head,) = config["head_start_ray_commands"]
     assert "--dashboard-host=127.0.0.1" in head
     assert "~/.ray/auth_token" in config["file_mounts"]
+    assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
     assert any("RAY_AUTH_MODE=token" in command for command in config["setup_commands"])
     assert "0.0.0.0" not in path.read_text(encoding="utf-8")
 
