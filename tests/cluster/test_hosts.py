@@ -69,7 +69,9 @@ def test_a_worker_is_cut_off_for_a_minute(
     far.cut()
     time.sleep(CUT_SECONDS)
     far.mend()
+    sweep.disturb(seconds=3)  # a fast machine must not be done before the worker is back
     run.wait_until(lambda: cluster.look().nodes_on(far) - {before}, "the worker has joined again")
+    sweep.disturb()
     assert run.wait() == 0, run.text
     assert cut
     assert any(sweep.hosts_of(trial) == [far.name, near.name] for trial in cut), "no trial moved on"
