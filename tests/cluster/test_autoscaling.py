@@ -11,7 +11,7 @@ from tests.durability.processes import wait_until
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.parametrize("root", ["directory"], indirect=True)]
 
 MOST = 2
-IDLE_MINUTES = 0.1
+IDLE_MINUTES = 0.2
 
 
 def test_waiting_trials_bring_machines_and_idle_ones_go(
