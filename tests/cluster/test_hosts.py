@@ -68,8 +68,9 @@ def test_a_worker_is_cut_off_for_a_minute(
     before = cluster.node_id(far)
     far.cut()
     time.sleep(CUT_SECONDS)
-    far.mend()
     sweep.disturb(seconds=3)  # a fast machine must not be done before the worker is back
+    run.wait_until(lambda: not cluster.look().nodes_on(far), "Ray takes the worker for lost, after a minute or so")
+    far.mend()
     run.wait_until(lambda: cluster.look().nodes_on(far) - {before}, "the worker has joined again")
     sweep.disturb()
     assert run.wait() == 0, run.text
