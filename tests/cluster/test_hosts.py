@@ -58,7 +58,7 @@ def test_workers_come_and_go(make_cluster: Callable[[int], RayCluster], sweep: C
 def test_a_worker_is_cut_off_for_a_minute(
     make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows
 ) -> None:
-    """Its trials run elsewhere; when it is back, what it has done in the dark is not a second result."""
+    """Its trials run in other actors; when it is back, what it has done in the dark is not a second result."""
     cluster = make_cluster(2)
     near, far = cluster.workers
     cluster.up(near, far)
@@ -75,7 +75,8 @@ def test_a_worker_is_cut_off_for_a_minute(
     sweep.disturb()
     assert run.wait() == 0, run.text
     assert cut
-    assert any(sweep.hosts_of(trial) == [far.name, near.name] for trial in cut), "no trial moved on"
+    actors = {trial: {(b.host, b.pid) for b in sweep.trace() if b.trial == trial} for trial in cut}
+    assert any(len(one) > 1 for one in actors.values()), "no trial was begun again by another actor"
     print(sweep.summary(), f"; {len(cut)} trials were cut off")
     sweep.require_same_as(reference)
 
