@@ -6,6 +6,7 @@ called, where files lie: none of it is here, so none of it can change an id (des
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
@@ -161,7 +162,7 @@ class TrialSpec(Spec):
     @property
     def trial_id(self) -> str:
         """Readable prefix + the first 16 hexadecimal digits of the identity's sha256 (design, section 1)."""
-        return f"{self.prefix}-{digest(self.identity)[:16]}"
+        return _trial_id(self, self.numerics)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -172,6 +173,12 @@ class TrialSpec(Spec):
     def choices(self) -> dict[str, Any]:
         """The spec's own columns of a result row: every field but the recipe, which all kinds have."""
         return self.model_dump(mode="json", exclude={"recipe"})
+
+
+@lru_cache(maxsize=65_536)
+def _trial_id(spec: TrialSpec, numerics: int) -> str:
+    """Hashed once a process; ``numerics`` takes part so that no id outlives a change of it."""
+    return f"{spec.prefix}-{digest(spec.identity)[:16]}"
 
 
 class TrainingSpec(TrialSpec):

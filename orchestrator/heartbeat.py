@@ -77,10 +77,13 @@ class Heartbeat:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._over.set()
+        self.finish()
         self._thread.join()
-        self._compact()
         write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), ended_at=timestamp()))
+
+    def finish(self) -> None:
+        """Stop beating and compact a last time, in the background; the end of the context waits for it."""
+        self._over.set()
 
     def _beat(self) -> None:
         pause = _FIRST_SECONDS
@@ -91,6 +94,7 @@ class Heartbeat:
             except DeltaSweepError as error:
                 self._warn(f"Warning: the heartbeat of this launch could not be written: {error}")
             self._compact()
+        self._compact()
 
     def _compact(self) -> None:
         """Bring the index up to date when enough trials have gathered outside of it."""

@@ -135,13 +135,14 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
             f"Warning: launch {other.launch} of {other.user} on {other.host} works on this root too; no result is "
             "lost or doubled, but some trials may be run by both."
         )
-    with Heartbeat(store, record, lambda: watch.in_flight, console.print):
+    with Heartbeat(store, record, lambda: watch.in_flight, console.print) as heartbeat:
         tuning.connect(options.address)
         if options.spending is not None:
             watch.budget = Budget(*options.spending, tuning.billed_units, STOP_GRACE_SECONDS)
         try:
             given_up = _run_rounds(launching)
         finally:
+            heartbeat.finish()
             ray.shutdown()
     return _summary(launching, blocked, given_up)
 

@@ -12,6 +12,8 @@ from jobs.results.schema import KIND_KEY, VERSION_KEY, numbering, schema, versio
 
 _ROW_GROUP = 122_880
 """DuckDB works through a file in groups of this many rows."""
+_WORTH_PACKING = 1_000
+"""Rows. The file of a trial with its 15 is as large by zstd, which takes twice as long to write it."""
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -65,8 +67,9 @@ class DamagedResult(DamagedFile):
 
 def encode(table: pa.Table) -> bytes:
     """One Parquet file in memory, every page with a checksum."""
+    compression = "zstd" if len(table) >= _WORTH_PACKING else "snappy"
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
+    pq.write_table(table, buffer, compression=compression, row_group_size=_ROW_GROUP, write_page_checksum=True)
     return buffer.getvalue()
 
 
