@@ -77,8 +77,10 @@ def kept_activations(trial: "Finetuning", below: "Finetuning | None" = None) -> 
         return Kept()
     trial.network.eval()
     test = _Passes(trial, below, "test", torch.arange(len(trial.data.test.labels_N))).from_file()
+    if trial.augmented:
+        return Kept(test=test)
     train = _Passes(trial, below, "train", trial.subset)
-    if trial.augmented or train.bytes > _MOST_TRAINED_BYTES:
+    if train.bytes > _MOST_TRAINED_BYTES:
         return Kept(test=test)
     shared = train.from_file() if trial.spec.images == ALL else None
     return Kept(shared or train.in_memory(), test)

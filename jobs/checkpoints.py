@@ -61,8 +61,7 @@ def remove_checkpoints(store: Store, trial_id: str) -> None:
 
 def _state(trial: AnyTrial) -> dict[str, object]:
     return {
-        "trial_id": trial.spec.trial_id,
-        "pins": _pins(trial),
+        **_read_by(trial),
         "epoch": trial.epoch,
         "batch": trial.batch,
         "tally": asdict(trial.tally),
@@ -71,9 +70,10 @@ def _state(trial: AnyTrial) -> dict[str, object]:
     }
 
 
-def _pins(trial: AnyTrial) -> dict[str, str]:
-    """What the trial reads, and the digest of each."""
-    return {f"{pin.what}/{pin.name}": pin.sha256 for pin in trial.pins}
+def _read_by(trial: AnyTrial) -> dict[str, object]:
+    """Which trial it is and what it reads, with the digest of each: a checkpoint of anything else is not its own."""
+    pins = {f"{pin.what}/{pin.name}": pin.sha256 for pin in trial.pins}
+    return {"trial_id": trial.spec.trial_id, "pins": pins, "facts": dict(trial.facts)}
 
 
 def _verified(key: str, data: bytes) -> bytes:
@@ -86,7 +86,7 @@ def _verified(key: str, data: bytes) -> bytes:
 
 def _restore(trial: AnyTrial, data: bytes) -> None:
     state = _metadata(data)
-    for what, expected in {"trial_id": trial.spec.trial_id, "pins": _pins(trial)}.items():
+    for what, expected in _read_by(trial).items():
         if state[what] != expected:
             raise ValueError(f"its {what} is {state[what]}, the trial's is {expected}")
     trial.restore(

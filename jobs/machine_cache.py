@@ -3,8 +3,10 @@
 import fcntl
 import hashlib
 import math
+import mmap
 import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -21,6 +23,10 @@ from jobs.errors import InvalidRequest
 Array = npt.NDArray[Any]
 
 _DIGEST = hashlib.sha256
+_SPARE = 0.05
+"""Share of the disk that is left alone: results, checkpoints and Ray may lie on it, too."""
+_MAPPING = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+"""Without a reservation a file may be larger than memory: its pages are never written to."""
 _sound: set[tuple[int, int, int]] = set()
 """Files that this process has verified or written: device, inode, time of writing."""
 
@@ -72,7 +78,7 @@ class MachineCache(NamedTuple):
         try:
             with part.open("w+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                self._reserve(file, math.prod(shape) * dtype.itemsize)
+                self._reserve(part, file, math.prod(shape) * dtype.itemsize)
                 header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 start = file.tell()
@@ -91,26 +97,27 @@ class MachineCache(NamedTuple):
         finally:
             part.unlink(missing_ok=True)
 
-    def _reserve(self, file: BinaryIO, size: int) -> None:
-        """Make room, and give the file its full size from the beginning, so that others count it."""
+    def _reserve(self, part: Path, file: BinaryIO, size: int) -> None:
+        """Make room, and take it from the beginning, so that others count it and find it gone."""
         with FileLock(self.directory / "room.lock"):
-            self._make_room(size)
-            file.seek(size - 1)
-            file.write(b"\0")
-            file.flush()
-            file.seek(0)
+            self._make_room(size, part)
+            os.posix_fallocate(file.fileno(), 0, size)
 
-    def _make_room(self, needed: int) -> None:
+    def _make_room(self, needed: int, part: Path) -> None:
         """Remove the files not used for longest, and by nobody now, until ``needed`` bytes fit into limit and disk.
+
+        Args:
+            part: the file that the room is for.
 
         Raises:
             OSError: when they would not fit even then; nothing is removed.
         """
-        limit, free = self._limit(), shutil.disk_usage(self.directory).free
+        disk = shutil.disk_usage(self.directory)
+        limit, free = self._limit(), disk.free - int(_SPARE * disk.total)
         files = []
         for path in self.directory.iterdir():
             with suppress(FileNotFoundError):  # a part that has just become whole
-                if path.suffix in (".npy", ".part"):
+                if path.suffix in (".npy", ".part") and path != part:
                     files.append((path, path.stat()))
         unused = sorted((found for found in files if not _in_use(found[0])), key=lambda found: found[1].st_atime_ns)
         used, removable = (sum(stat.st_size for _, stat in some) for some in (files, unused))
@@ -119,7 +126,7 @@ class MachineCache(NamedTuple):
         if used - removable + needed > limit:
             raise OSError(f"{needed:,} bytes are needed and {used - removable:,} of ${self.variable} are in use")
         if needed > free + removable:
-            raise OSError(f"{needed:,} bytes are needed and {free:,} free")
+            raise OSError(f"{needed:,} bytes are needed and {max(free, 0):,} free beside {_SPARE:.0%} spare")
         for path, stat in unused:
             if used + needed <= limit and needed <= free:
                 return
@@ -164,7 +171,9 @@ def _mapping(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], start
     """It shares the file's lock, which lasts until the mapping is gone. Copy-on-write: torch warns of read-only arrays,
     and nothing that is done to a tensor may reach the file.
     """
-    return np.asarray(np.memmap(file, dtype, "c", start, shape))
+    size = math.prod(shape) * dtype.itemsize
+    memory = mmap.mmap(file.fileno(), start + size, _MAPPING, mmap.PROT_READ | mmap.PROT_WRITE)
+    return np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
 
 
 def _identity(file: BinaryIO) -> tuple[int, int, int]:
@@ -175,8 +184,8 @@ def _identity(file: BinaryIO) -> tuple[int, int, int]:
 def _in_use(path: Path) -> bool:
     """Whether a process maps or writes it, or has just put it in its place."""
     try:
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # on NFS only what may write can lock out others
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):
+    except OSError:
         return True
     return False

@@ -94,25 +94,27 @@ def plan(
     """Say what a study amounts to: trials, work, time, money, memory, disk, and what of it is done already."""
     from jobs import registry
     from jobs.expansion import expand
-    from jobs.results import all_done, open_store, quarantined, read_failures
+    from jobs.results import open_store, quarantined, read_failures
+    from orchestrator.finished import finished
     from orchestrator.names import require_same_names
     from orchestrator.plan import describe, make_plan
     from orchestrator.study_files import load_study
 
     loaded = load_study(study)
-    finished, blocked = set[str](), set[str]()
-    if results:
-        store = open_store(results)
-        require_same_names(loaded, store)
-        finished, blocked = all_done(store), quarantined(read_failures(store))
+    standing, blocked = set[str](), set[str]()
     with registry.using(loaded.cards):
         specs = expand(loaded)
+        if results:
+            store = open_store(results)
+            require_same_names(loaded, store)
+            standing = finished(store, {spec.trial_id: spec for spec in specs})
+            blocked = quarantined(read_failures(store))
         measured = None
         if measure:
             from orchestrator.measured import measured_seconds
 
             measured = measured_seconds(specs)
-        made = make_plan(loaded, specs, finished, blocked, prices.gpu(gpu, price, spot_price), measured)
+        made = make_plan(loaded, specs, standing, blocked, prices.gpu(gpu, price, spot_price), measured)
     out.print_json(json.dumps(made.plain())) if as_json else out.print(describe(made, loaded), markup=False)
 
 

@@ -19,7 +19,7 @@ def finished(store: Store, specs: Mapping[str, AnySpec]) -> set[str]:
     done = all_done(store) & specs.keys()
     read = {trial for trial, spec in specs.items() if isinstance(spec, PretrainSpec)}
     read |= examined(spec for trial, spec in specs.items() if trial not in done)
-    return done - (read - with_weights(store))
+    return done - (read - with_weights(store)) if read else done
 
 
 def examined(specs: Iterable[AnySpec]) -> set[str]:

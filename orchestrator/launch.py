@@ -16,7 +16,6 @@ from jobs.expansion import expand
 from jobs.results import (
     FailureKind,
     Store,
-    all_done,
     done,
     quarantined,
     read_failures,
@@ -192,7 +191,8 @@ def _run_phase(launching: Launching, phase: Phase, share: tuning.Share, retries:
         _print_notes(outcomes, launching.console)
         if any(outcome.state is not State.DONE for outcome in outcomes.values()):
             # an actor may commit some trials of a bundle and die before it answers
-            outcomes |= dict.fromkeys(outcomes.keys() & all_done(launching.store), Outcome(State.DONE))
+            standing = outcomes.keys() & finished(launching.store, launching.specs)
+            outcomes |= dict.fromkeys(standing, Outcome(State.DONE))
         retries.record(outcomes, quarantined(read_failures(launching.store)))
 
 

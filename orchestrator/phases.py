@@ -26,7 +26,7 @@ def phases_of(study: Study, specs: dict[str, AnySpec], pending: list[str]) -> li
         specs: all trials of the study, by id.
         pending: ids in the order they should run.
     """
-    waited_for = examined(specs[trial] for trial in pending)
+    waited_for = examined(specs.values())  # those of later launches, too
     parts: dict[tuple[int, int, str, Keeping], list[str]] = {}
     for trial in pending:
         spec = specs[trial]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, flops_evaluated_image, flops_trained_image, memory, parameters
-from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec, TrainingSpec
+from jobs.specs import AnySpec, PretrainSpec, TrainingSpec
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
 from orchestrator.finished import examined
@@ -103,8 +103,8 @@ def make_plan(
     # what is measured is a trial alone; bundles save in proportion to operations
     saved = flops.total / alone if alone else 1
     seconds = saved * sum(map(measured[1], pending)) if measured else flops.total / gpu.rate
-    # of fine-tuning, which shares GPUs; a source that is made has its own to itself
-    shared = [spec for spec in trials if isinstance(spec, FinetuneSpec)] or trials
+    # of what shares GPUs; a source that is made has its own to itself
+    shared = [spec for spec in trials if not isinstance(spec, PretrainSpec)] or trials
     needed = max(map(bundle_memory, bundled(study, shared)), default=0)
     waited_for = examined(trials)
     kept = sum(

@@ -9,9 +9,10 @@ from rich.live import Live
 
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
-from jobs.results import Failure, Launch, Store, all_done, quarantined, read_failures, read_launches
+from jobs.results import Failure, Launch, Store, quarantined, read_failures, read_launches
 from jobs.results.layout import log_key
 from jobs.study import Study
+from orchestrator.finished import finished
 
 _WATCH_SECONDS = 5.0
 
@@ -50,23 +51,24 @@ class Status(NamedTuple):
 def status_of(store: Store, study: Study, now: datetime | None = None) -> Status:
     """Sort a study's trials into done, quarantined, running, failed and pending, in this order."""
     now = now or datetime.now(UTC)
-    planned = {spec.trial_id for spec in expand(study)}
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    planned = specs.keys()
     launches = read_launches(store)
     live = [launch for launch in launches if launch.alive(now)]
     failures = read_failures(store)
-    finished = all_done(store) & planned
-    blocked = (quarantined(failures) & planned) - finished
-    running = {trial for launch in live for trial in launch.in_flight} & planned - finished - blocked
+    done = finished(store, specs)
+    blocked = (quarantined(failures) & planned) - done
+    running = {trial for launch in live for trial in launch.in_flight} & planned - done - blocked
     last = {failure.trial_id: failure for failure in failures}
-    failed = {trial: last[trial] for trial in sorted(last.keys() & planned - finished - blocked - running)}
+    failed = {trial: last[trial] for trial in sorted(last.keys() & planned - done - blocked - running)}
     return Status(
         study=study.name,
         planned=len(planned),
-        done=finished,
+        done=done,
         quarantined=blocked,
         running=running,
         failed=failed,
-        pending=len(planned) - len(finished) - len(blocked) - len(running) - len(failed),
+        pending=len(planned) - len(done) - len(blocked) - len(running) - len(failed),
         live=live,
         stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
     )

@@ -320,11 +320,11 @@ def own_digests(sources: Iterable[str], datasets: Iterable[str]) -> list[tuple[s
     """
     own = _in_use.get()
     source_parts = {"architecture", "constraint", "epsilon", "mean", "std", "random"}
-    found = [
-        ("cards/sources", name, digest(own.sources[name].model_dump(mode="json", include=source_parts)))
-        for name in sources
-        if name in own.sources
-    ]
+    found = []
+    for name in sources:
+        if (card := own.sources.get(name)) is not None:
+            parts = card.model_dump(mode="json", include=source_parts)
+            found.append(("cards/sources", name, digest({**parts, "carries_normaliser": card.carries_normaliser})))
     return found + [
         ("cards/datasets", name, digest(own.datasets[name].model_dump(mode="json", include={"colour", "mean", "std"})))
         for name in datasets

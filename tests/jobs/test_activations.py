@@ -88,7 +88,7 @@ def test_augmented_images_are_never_the_same(weights: SourceWeights, colours: Da
     found = passes(trial)
     trial.advance()
     assert trial.kept().train is None
-    assert found == [1, 32, 1, *[8, 8, 4] * 2], "test images once, training images in each batch"
+    assert found == [1, 32, *[8, 8, 4] * 2], "test images once, training images in each batch"
     plain = opened(weights, colours, {"transforms": "none"})
     plain.advance()
     assert plain.kept().train is not None

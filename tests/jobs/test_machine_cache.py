@@ -1,5 +1,6 @@
 """Arrays in files of this machine. Their limit, a full disk and a home without room: ``data/test_resized.py``, too."""
 
+import mmap
 import multiprocessing
 import os
 import signal
@@ -37,7 +38,7 @@ def test_what_was_written_is_mapped(tmp_path: Path) -> None:
     second = MachineCache(tmp_path, VARIABLE, 1.0).array("a", (6, 4), np.float32, never, verified=True)
     for found in (first, second):
         assert np.array_equal(found, CONTENT)
-        assert isinstance(found.base, np.memmap)
+        assert isinstance(found.base.base.obj, mmap.mmap)
     assert names(tmp_path) == ["a.npy"]
 
 

@@ -1,5 +1,6 @@
 """Resizing as the paper's code had it done, and the files that hold what was resized."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -232,12 +233,10 @@ def test_a_home_that_cannot_be_written_is_read(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.usefixtures("on_disk")
 def test_a_disk_that_fills_up_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.open
-    monkeypatch.setattr(
-        Path,
-        "open",
-        lambda self, *mode, **more: real(Path("/dev/full") if self.suffix == ".part" else self, *mode, **more),
-    )
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.warns(UserWarning, match="No space left on device"):
         images = resized(grey(), 32, "x")
     assert np.array_equal(images, module._resize_all(grey(), range(5), 32))
