@@ -162,7 +162,7 @@ class TrialSpec(Spec):
     @property
     def trial_id(self) -> str:
         """Readable prefix + the first 16 hexadecimal digits of the identity's sha256 (design, section 1)."""
-        return _trial_id(self, self.numerics)
+        return _trial_id(self, tuple(kind.numerics for kind in _KINDS.values()))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -176,8 +176,8 @@ class TrialSpec(Spec):
 
 
 @lru_cache(maxsize=65_536)
-def _trial_id(spec: TrialSpec, numerics: int) -> str:
-    """Hashed once a process; ``numerics`` takes part so that no id outlives a change of it."""
+def _trial_id(spec: TrialSpec, numerics: tuple[int, ...]) -> str:
+    """Hashed once a process; ``numerics`` of all kinds take part so that no id outlives a change of one."""
     return f"{spec.prefix}-{digest(spec.identity)[:16]}"
 
 
