@@ -10,10 +10,11 @@ from jobs.adversarial import open_adversarial
 from jobs.bundle import Bundle
 from jobs.checkpoints import remove_checkpoints, restore_checkpoint, save_checkpoint
 from jobs.finetune import Finetuning, open_finetuning
+from jobs.influence_trial import open_influence
 from jobs.pretrain import open_pretraining
 from jobs.records import Attempt, commit_trial
 from jobs.results import Committed, Store, require_pin
-from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, PretrainSpec
+from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
 from jobs.trial import Trial
 from jobs.weights import source_weights
 
@@ -61,6 +62,8 @@ def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTrial:
             return open_finetuning(spec, source_weights(store, spec.source), device)
         case AttackSpec():
             return open_adversarial(store, spec, device)
+        case InfluenceSpec():
+            return open_influence(store, spec, device)
 
 
 def attempt_trial(

@@ -2,7 +2,21 @@
 
 from jobs import registry
 from jobs.errors import InvalidRequest
-from jobs.specs import ALL, AnySpec, AttackSpec, ExaminationSpec, FinetuneSpec, PretrainSpec
+from jobs.registry.costs import costs
+from jobs.specs import (
+    ALL,
+    MOST_DENSE,
+    AnySpec,
+    AttackSpec,
+    ExaminationSpec,
+    FinetuneSpec,
+    InfluenceSpec,
+    Measure,
+    PretrainSpec,
+)
+
+_FC_LABELS = 1000
+"""Labels of the FC layer in the table of costs."""
 
 
 def problems(spec: AnySpec) -> list[str]:
@@ -14,6 +28,9 @@ def problems(spec: AnySpec) -> list[str]:
             return _finetuning(spec)
         case AttackSpec():
             return [*_examining(spec), *_attacking(spec)]
+        case InfluenceSpec():
+            tuned = spec.network
+            return _examining(spec) or weighing(tuned.source, tuned.dataset, tuned.images, spec.measure, spec.top)
 
 
 def _pretraining(spec: PretrainSpec) -> list[str]:
@@ -75,6 +92,28 @@ def _attacking(spec: AttackSpec) -> list[str]:
     if card is not None and spec.test_images > card.test:
         return [f"test_images: {spec.dataset} has {card.test}, or -1 for all; it is {spec.test_images}"]
     return []
+
+
+def weighing(source: str, dataset: str, images: int, measure: Measure, top: int) -> list[str]:
+    """Why the training images of a network cannot be weighed: more asked for than there are, or a matrix too large.
+
+    Args:
+        images: size of its training subset; -1: the whole set.
+    """
+    card = registry.dataset(dataset)
+    used = card.train if images == ALL else images
+    found = []
+    if top > used:
+        found.append(f"top: of {used} training images {top} cannot be kept")
+    features = costs(registry.source(source).architecture).fc.parameters // _FC_LABELS
+    if measure == "pseudo-inverse" and (rows := card.labels * features) > MOST_DENSE:
+        found.append(
+            f"measure: the Hessian is held whole up to {MOST_DENSE} rows; {source} on {dataset} has {rows}; "
+            "use influence, which does not make it"
+        )
+    if measure == "fisher" and used > MOST_DENSE:
+        found.append(f"measure: fisher compares up to {MOST_DENSE} training images; there are {used}; use influence")
+    return found
 
 
 def require_possible(spec: AnySpec) -> None:

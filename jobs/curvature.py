@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.errors import InvalidRequest
-
-MOST_DENSE = 8192
-"""Rows of the largest matrix that is inverted whole: 512 MiB, and a few times that while it is decomposed."""
+from jobs.specs import MOST_DENSE
 
 Solve = Callable[[Tensor], Tensor]
 """Right-hand sides B x K x J to their products with the inverse of a Hessian, B x K x J."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from jobs import registry
 from jobs.checks import whole_set_as_all
-from jobs.specs import AnySpec, AttackSpec, Constraint, FinetuneSpec, ThreatModel
-from jobs.study import Attack, Examine, Grid, ScheduleRow, Study, seeds
+from jobs.specs import AnySpec, AttackSpec, Constraint, FinetuneSpec, InfluenceSpec, ThreatModel
+from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, Study, seeds
 
 
 def expand(study: Study) -> list[AnySpec]:
@@ -21,6 +21,8 @@ def expand(study: Study) -> list[AnySpec]:
         trials += tuned
         if study.attack is not None:
             trials += _attacks(study.attack, tuned)
+        if study.influence is not None:
+            trials += _influences(study.influence, tuned)
     return list({spec.trial_id: spec for spec in trials}.values())
 
 
@@ -42,20 +44,22 @@ def _row(study: Study, grid: Grid, row: ScheduleRow) -> Iterator[FinetuneSpec]:
                         )
 
 
-def _examined(section: Examine, tuned: list[FinetuneSpec]) -> Iterator[tuple[str | FinetuneSpec, str]]:
-    """Networks, each with the dataset whose test images it is shown."""
-    for name in section.source:
-        yield name, registry.source(name).test_dataset
+def _examined(section: Examine, tuned: list[FinetuneSpec]) -> Iterator[FinetuneSpec]:
+    """The fine-tuned trials that a section looks at."""
     if section.finetuned is not None:
         chosen = seeds(section.finetuned.seeds)
         for spec in tuned:
             sizes = {whole_set_as_all(spec.model_copy(update={"images": n})).images for n in section.finetuned.images}
             if spec.images in sizes and spec.seed in chosen:
-                yield spec, spec.dataset
+                yield spec
 
 
 def _attacks(section: Attack, tuned: list[FinetuneSpec]) -> Iterator[AttackSpec]:
-    for network, dataset in _examined(section, tuned):
+    networks: list[tuple[str | FinetuneSpec, str]] = [
+        *((name, registry.source(name).test_dataset) for name in section.source),
+        *((spec, spec.dataset) for spec in _examined(section, tuned)),
+    ]
+    for network, dataset in networks:
         for threat, restarts in _threats(section):
             yield AttackSpec(
                 network=network,
@@ -81,3 +85,21 @@ def _threats(section: Attack) -> Iterator[tuple[ThreatModel, int]]:
                 start=ball.start,
             )
             yield threat, ball.restarts
+
+
+def _influences(section: Influence, tuned: list[FinetuneSpec]) -> Iterator[InfluenceSpec]:
+    for network in _examined(section, tuned):
+        damping = network.recipe.weight_decay if section.damping is None else section.damping
+        for measure in section.measures:
+            inverts = measure == "pseudo-inverse"
+            yield InfluenceSpec(
+                network=network,
+                dataset=network.dataset,
+                measure=measure,
+                damping=0.0 if inverts else damping,
+                cutoff_absolute=section.cutoff_absolute if inverts else None,
+                cutoff_relative=section.cutoff_relative if inverts else None,
+                top=section.top,
+                seed=network.seed,
+                recipe=section.recipe,
+            )

@@ -32,7 +32,7 @@ class Block(NamedTuple):
     values_NM: Tensor
 
 
-def influences(train: Examples, test: Examples, solve: Solve, *, block: int = 64) -> Iterator[Block]:
+def influences(train: Examples, test: Examples, solve: Solve, *, block: int = 64, start: int = 0) -> Iterator[Block]:
     """-g_train H^-1 g_test, equation (9), ``block`` images of the smaller set at a time.
 
     It is the rise of the loss on a test image for each unit of weight that a training image is given beside the mean
@@ -44,21 +44,27 @@ def influences(train: Examples, test: Examples, solve: Solve, *, block: int = 64
     Args:
         solve: of the Hessian over the training images.
         block: memory is K J + N K + M K numbers for each, a few times over; results agree to the solver's tolerance.
+        start: images of the smaller set that are passed over.
     """
     if train.images <= test.images:
-        for part in _parts(train.images, block):
+        for part in _parts(train.images, block, start):
             yield Block(part, slice(0, test.images), -test.inner_products(solve(train.gradients(part))).T)
     else:
-        for part in _parts(test.images, block):
+        for part in _parts(test.images, block, start):
             yield Block(slice(0, train.images), part, -train.inner_products(solve(test.gradients(part))))
 
 
-def fisher_similarities(train: Examples, test: Examples, damping: float, *, block: int = 64) -> Iterator[Block]:
+def fisher_similarities(
+    train: Examples, test: Examples, damping: float, *, block: int = 64, start: int = 0
+) -> Iterator[Block]:
     """The Fisher kernel g_train F^-1 g_test (Jaakkola and Haussler 1998; Khanna et al. 2019): above 0 is alike.
 
     F is the empirical Fisher information, the mean of g g^T over the training images, plus damping. (With labels drawn
     from the model in place of the true ones F would be the Hessian, and the kernel minus the influence: A.9.) With all
     their gradients in G, G (G^T G / N + d)^-1 = (G G^T / N + d)^-1 G: only inner products are needed.
+
+    Args:
+        start: test images that are passed over.
 
     Raises:
         InvalidRequest: for more than ``MOST_DENSE`` training images, or a damping that is not above 0.
@@ -69,7 +75,7 @@ def fisher_similarities(train: Examples, test: Examples, damping: float, *, bloc
     gram_NN = _gradient_products(train, train, slice(None)) / train.images
     gram_NN.diagonal().add_(damping)
     factor_NN = torch.linalg.cholesky(gram_NN)
-    for part in _parts(test.images, block):
+    for part in _parts(test.images, block, start):
         products_NM = _gradient_products(train, test, part)
         yield Block(slice(0, train.images), part, torch.cholesky_solve(products_NM, factor_NN))
 
@@ -78,8 +84,8 @@ def _gradient_products(a: Examples, b: Examples, part: slice) -> Tensor:
     return (a.residuals_NK @ b.residuals_NK[part].T) * (a.inputs_NJ @ b.inputs_NJ[part].T)
 
 
-def _parts(images: int, block: int) -> Iterator[slice]:
-    return (slice(start, min(start + block, images)) for start in range(0, images, block))
+def _parts(images: int, block: int, start: int) -> Iterator[slice]:
+    return (slice(first, min(first + block, images)) for first in range(start, images, block))
 
 
 class Strongest(NamedTuple):
@@ -90,21 +96,33 @@ class Strongest(NamedTuple):
     values_MT: Tensor
 
 
-def strongest(blocks: Iterable[Block], train_images: int, test_images: int, count: int, *, largest: bool) -> Strongest:
+def strongest(
+    blocks: Iterable[Block],
+    train_images: int,
+    test_images: int,
+    count: int,
+    *,
+    largest: bool,
+    before: Strongest | None = None,
+) -> Strongest:
     """The ``count`` training images of smallest or largest value for each test image.
 
     Of equal values that of the lower position comes first.
 
     Args:
         largest: False for influences, where the smallest helps most; True for similarities.
+        before: what was found in earlier blocks of the same matrix.
 
     Raises:
         InvalidRequest: when there are fewer training images.
     """
     if not 1 <= count <= train_images:
         raise InvalidRequest(f"of {train_images} training images 1 to {train_images} can be kept; asked for {count}")
-    values_MT = torch.full((test_images, count), -torch.inf if largest else torch.inf, dtype=torch.float64)
-    images_MT = torch.full((test_images, count), -1)
+    if before is None:
+        values_MT = torch.full((test_images, count), -torch.inf if largest else torch.inf, dtype=torch.float64)
+        images_MT = torch.full((test_images, count), -1)
+    else:
+        images_MT, values_MT = (tensor.clone() for tensor in before)
     for block in blocks:
         found_MN = block.values_NM.T.cpu()
         positions_MN = torch.arange(block.train.start, block.train.stop).expand_as(found_MN)

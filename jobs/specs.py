@@ -21,6 +21,9 @@ MOST = 2**31 - 1
 
 MOST_EPOCHS = 1_000_000
 
+MOST_DENSE = 8192
+"""Rows of the largest matrix that is held whole and inverted: 512 MiB, and a few times that on the way."""
+
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
 """Names of sources, datasets and studies: they become parts of file names on every kind of storage."""
 
@@ -339,10 +342,53 @@ class AttackSpec(ExaminationSpec):
         return {**fields.pop("threat"), **fields}
 
 
-AnySpec = FinetuneSpec | PretrainSpec | AttackSpec
+Measure = Literal["influence", "pseudo-inverse", "fisher"]
+"""How training and test images are compared through the last layer: influence with a damped Hessian, by conjugate
+gradients; influence by the pseudo-inverse of the whole Hessian, without damping (A.9); similarity by the Fisher kernel.
+"""
+
+
+class InfluenceSpec(ExaminationSpec):
+    """The training images that stand first for each test image of a fine-tuned trial (Section 6). It draws nothing: its
+    seed is that of the fine-tuned trial.
+    """
+
+    kind: ClassVar[str] = "influence"
+    numerics: ClassVar[int] = 1
+
+    network: FinetuneSpec
+    measure: Measure
+    damping: StrictFloat = Field(ge=0, description="added to the diagonal of what is inverted; pseudo-inverse: 0")
+    cutoff_absolute: StrictFloat | None = Field(ge=0, description="singular values up to this count as 0")
+    cutoff_relative: StrictFloat | None = Field(ge=0, lt=1, description="those up to this share of the largest too")
+    top: StrictInt = Field(ge=1, le=1000, description="training images that are kept for each test image")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        inverts = self.measure == "pseudo-inverse"
+        if inverts == (self.damping > 0):
+            raise ValueError(
+                f"the pseudo-inverse has a damping of 0, influence and fisher one above 0; measure is {self.measure} "
+                f"and damping is {self.damping}"
+            )
+        if inverts == (self.cutoff_absolute is None or self.cutoff_relative is None):
+            raise ValueError(f"both cut-offs belong to the pseudo-inverse, and to it alone; measure is {self.measure}")
+        if self.dataset != self.network.dataset:
+            raise ValueError(
+                f"test images are those of the dataset that was fine-tuned on, {self.network.dataset}; "
+                f"dataset is {self.dataset}"
+            )
+        return self
+
+    @property
+    def prefix(self) -> str:
+        return f"{super().prefix}-{self.measure}"
+
+
+AnySpec = FinetuneSpec | PretrainSpec | AttackSpec | InfluenceSpec
 """A trial of any kind."""
 
-_KINDS: dict[str, type[AnySpec]] = {spec.kind: spec for spec in (PretrainSpec, FinetuneSpec, AttackSpec)}
+_KINDS: dict[str, type[AnySpec]] = {spec.kind: spec for spec in (PretrainSpec, FinetuneSpec, AttackSpec, InfluenceSpec)}
 
 
 def plain(spec: AnySpec) -> dict[str, Any]:

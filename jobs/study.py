@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from jobs.canonical import digest
 from jobs.recipes import named_recipe
 from jobs.registry import Cards, DatasetCards, Radius, SourceCards
-from jobs.specs import ALL, MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Execution, Recipe
+from jobs.specs import ALL, MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Execution, Measure, Recipe
 
 
 class Section(BaseModel):
@@ -59,9 +59,7 @@ class Finetuned(Section):
 class Examine(Section):
     """Base of the sections of kinds that look at networks as they are."""
 
-    source: tuple[str, ...] = Field(default=(), description="source models, on the images of their own labels")
     finetuned: Finetuned | None = Field(default=None, description="fine-tuned trials, on their target; none by default")
-    seed: StrictInt = Field(default=20_000_000, ge=0, le=MOST)
     recipe: Execution = Execution()
     resources: Resources = Resources()
     checkpoint_batches: StrictInt = Field(default=50, ge=1, le=MOST, description="batches between two checkpoints")
@@ -91,15 +89,37 @@ class Ball(Section):
 class Attack(Examine):
     """Adversarial evaluation, trials of the kind ``attack``: each network on clean images and in every ball."""
 
+    source: tuple[str, ...] = Field(default=(), description="source models, on the images of their own labels")
+    seed: StrictInt = Field(default=20_000_000, ge=0, le=MOST)
     balls: tuple[Ball, ...] = Field(min_length=1)
     test_images: StrictInt = Field(
         default=ALL, ge=ALL, le=MOST, description="a random part of the test set; -1: the whole"
     )
 
 
+class Influence(Examine):
+    """What training images do to test images, trials of the kind ``influence``: one for each network and measure."""
+
+    finetuned: Finetuned
+    measures: tuple[Measure, ...] = Field(default=("influence",), min_length=1)
+    damping: StrictFloat | None = Field(
+        default=None, gt=0, description="of influence and fisher; by default the recipe's weight_decay"
+    )
+    cutoff_absolute: StrictFloat = Field(
+        default=0.0, ge=0, description="of the pseudo-inverse: singular values up to this count as 0"
+    )
+    cutoff_relative: StrictFloat = Field(
+        default=1e-10, ge=0, lt=1, description="of the pseudo-inverse: those up to this share of the largest do too"
+    )
+    top: StrictInt = Field(default=10, ge=1, le=1000, description="training images that are kept for each test image")
+
+
+_DAMPED: set[Measure] = {"influence", "fisher"}
+
+
 class Study(Section):
-    """A study file. Only sources, datasets, pretrain, grid, schedule, recipe and attack take part in the ids of its
-    trials; the rest is placement.
+    """A study file. Only sources, datasets, pretrain, grid, schedule, recipe, attack and influence take part in the ids
+    of its trials; the rest is placement.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=100)
@@ -112,6 +132,9 @@ class Study(Section):
     contrasts: tuple[Contrast, ...] = ()
     pretrain: Pretrain | None = Field(default=None, description="sources that are made first; without it none is")
     attack: Attack | None = Field(default=None, description="networks that are attacked; without it none is")
+    influence: Influence | None = Field(
+        default=None, description="fine-tuned trials whose training images are weighed; without it none is"
+    )
     sources: SourceCards = Field(default={}, description="own source models, as the registry describes them")
     datasets: DatasetCards = Field(default={}, description="own datasets, as the registry describes them")
     resources: Resources = Resources()
@@ -121,6 +144,13 @@ class Study(Section):
     )
     keep_weights: StrictBool = Field(default=False, description="keep each trial's trained weights in the results root")
     checkpoint_every: StrictInt = Field(default=10, ge=1, le=MOST, description="epochs between two checkpoints")
+
+    @model_validator(mode="after")
+    def _damped(self) -> Self:
+        section = self.influence
+        if section and section.damping is None and not self.recipe.weight_decay and set(section.measures) & _DAMPED:
+            raise ValueError("influence needs a damping above 0: the recipe's weight_decay is 0, so name one")
+        return self
 
     @property
     def cards(self) -> Cards:
@@ -135,7 +165,8 @@ class Study(Section):
     @property
     def examinations(self) -> dict[str, Examine]:
         """The sections that examine networks, by kind."""
-        return {} if self.attack is None else {"attack": self.attack}
+        sections = {"attack": self.attack, "influence": self.influence}
+        return {kind: section for kind, section in sections.items() if section is not None}
 
     def resolved(self) -> str:
         """The study as YAML with every default written out."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, flops_evaluated_image, flops_trained_image, memory, parameters
-from jobs.specs import AnySpec, PretrainSpec, TrainingSpec
+from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, TrainingSpec
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
 from orchestrator.finished import examined
@@ -20,6 +20,9 @@ SPARE = 1.25
 
 RESULT_BYTES = 23_000
 """A trial's Parquet file, measured: 21 to 23 kB, nearly all of it schema."""
+
+ROW_BYTES, TOP_BYTES = 20, 12
+"""For each test image of an influence trial, and for each training image that is kept of it, measured."""
 
 _CHECKPOINTS_KEPT = 2
 _FLOAT = 4
@@ -128,7 +131,7 @@ def make_plan(
         memory=needed,
         gpu_share=needed / gpu.memory,
         checkpoints=max(map(checkpoint_bytes, trials), default=0),
-        results=RESULT_BYTES * len(pending) + kept,
+        results=sum(map(result_bytes, pending)) + kept,
         images_at_rest=sum(_dataset_bytes(*pair) for pair in {_dataset(spec) for spec in trials}),
     )
 
@@ -179,6 +182,13 @@ def bundle_memory(bundle: Sequence[AnySpec]) -> float:
 def trained_bytes(spec: AnySpec) -> int:
     """Bytes of a trial's trained network."""
     return _FLOAT * parameters(network_of(spec)[0])
+
+
+def result_bytes(spec: AnySpec) -> int:
+    """Bytes of a trial's result; that of an influence has a row for each test image."""
+    if not isinstance(spec, InfluenceSpec):
+        return RESULT_BYTES
+    return RESULT_BYTES + registry.dataset(spec.dataset).test * (ROW_BYTES + spec.top * TOP_BYTES)
 
 
 def checkpoint_bytes(spec: AnySpec) -> int:

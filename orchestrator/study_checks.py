@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
 
 from jobs import registry
+from jobs.checks import weighing
 from jobs.errors import InvalidRequest
 from jobs.specs import ALL, NAME_PATTERN
 from orchestrator.yaml_lines import Location
@@ -23,8 +25,10 @@ def problems(raw: dict[str, Any]) -> Found:
     yield from _known(raw, ("pretrain", "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _repeated(_items(raw, ("pretrain", "source")))
     yield from _trainable(raw)
-    yield from _examined(raw, "attack")
+    for kind in ("attack", "influence"):
+        yield from _examined(raw, kind)
     yield from _attacked(raw)
+    yield from _weighed(raw)
     for key in ("source", "dataset", "blocks"):
         yield from _repeated(_items(raw, ("grid", key)))
     yield from _sizes(raw)
@@ -128,18 +132,7 @@ def _trainable(raw: dict[str, Any]) -> Found:
 
 
 def _examined(raw: dict[str, Any], kind: str) -> Found:
-    """What a section examines: sources with weights and known labels, and fine-tuned trials that the study has."""
-    section = _mapping(raw, kind)
-    yield from _known(raw, (kind, "source"), [*registry.sources(), *_mapping(raw, "sources")])
-    yield from _repeated(_items(raw, (kind, "source")))
-    for location, name in _items(raw, (kind, "source")):
-        card = registry.sources().get(name) if isinstance(name, str) else None
-        if card is not None and card.random:
-            yield location, f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
-        elif card is not None and card.test_dataset not in registry.datasets():
-            yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
-    if section and not section.get("source") and not section.get("finetuned"):
-        yield (kind,), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
+    """The fine-tuned trials that a section examines are the study's."""
     rows = [row for _, row in _items(raw, ("schedule",)) if isinstance(row, dict)]
     sizes = [images for row in rows if isinstance(row.get("images"), list) for images in row["images"]]
     for (_, _, _, index), images in _items(raw, (kind, "finetuned", "images")):
@@ -149,13 +142,24 @@ def _examined(raw: dict[str, Any], kind: str) -> Found:
                 f"no row of the schedule has {images} images; there are: {sizes}",
             )
     seeds = [row["seeds"] for row in rows if isinstance(row.get("seeds"), int)]
-    asked = _mapping(section, "finetuned").get("seeds")
+    asked = _mapping(_mapping(raw, kind), "finetuned").get("seeds")
     if isinstance(asked, int) and seeds and asked > max(seeds):
         yield (kind, "finetuned", "seeds"), f"the schedule has {max(seeds)} seeds at most; asked for {asked}"
 
 
 def _attacked(raw: dict[str, Any]) -> Found:
-    """As many test images as there are."""
+    """Sources with weights and known labels, and as many test images as there are."""
+    section = _mapping(raw, "attack")
+    yield from _known(raw, ("attack", "source"), [*registry.sources(), *_mapping(raw, "sources")])
+    yield from _repeated(_items(raw, ("attack", "source")))
+    for location, name in _items(raw, ("attack", "source")):
+        card = registry.sources().get(name) if isinstance(name, str) else None
+        if card is not None and card.random:
+            yield location, f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
+        elif card is not None and card.test_dataset not in registry.datasets():
+            yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
+    if section and not section.get("source") and not section.get("finetuned"):
+        yield ("attack",), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
     asked = _mapping(raw, "attack").get("test_images", ALL)
     if asked == 0:
         yield ("attack", "test_images"), f"at least one image is attacked, or {ALL} for all; it is 0"
@@ -167,6 +171,22 @@ def _attacked(raw: dict[str, Any]) -> Found:
         most = registry.dataset(name).test
         if isinstance(asked, int) and asked > most:
             yield ("attack", "test_images"), f"{name} has 1 to {most} test images, or {ALL} for all; it is {asked}"
+
+
+def _weighed(raw: dict[str, Any]) -> Found:
+    """As many training images as are kept of them, and matrices that can be held."""
+    section = _mapping(raw, "influence")
+    top, measures = section.get("top", 1), section.get("measures", ["influence"])
+    yield from _repeated(_items(raw, ("influence", "measures")))
+    if not isinstance(top, int) or not isinstance(measures, list):
+        return
+    cards = [registry.sources()[name] for _, name in _items(raw, ("grid", "source")) if name in [*registry.sources()]]
+    sources = [card.name for card in cards if card.architecture in registry.architectures()]
+    datasets = [name for _, name in _items(raw, ("grid", "dataset")) if name in [*registry.datasets()]]
+    for location, images in _items(raw, ("influence", "finetuned", "images")):
+        if isinstance(images, int):
+            for source, dataset, measure in product(sources, datasets, measures):
+                yield from ((location, said) for said in weighing(source, dataset, images, measure, top))
 
 
 def _repeated(items: list[tuple[Location, Any]]) -> Found:

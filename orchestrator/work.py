@@ -1,7 +1,7 @@
 """What a trial of each kind amounts to, in images. No torch."""
 
 from jobs import registry
-from jobs.specs import ALL, AnySpec, AttackSpec, FinetuneSpec, PretrainSpec
+from jobs.specs import ALL, AnySpec, AttackSpec, ExaminationSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
 
 
 def network_of(spec: AnySpec) -> tuple[str, int]:
@@ -13,11 +13,13 @@ def network_of(spec: AnySpec) -> tuple[str, int]:
             return registry.source(spec.source).architecture, spec.blocks
         case AttackSpec():
             return registry.source(spec.source).architecture, ALL
+        case InfluenceSpec():
+            return registry.source(spec.source).architecture, 0
 
 
 def batch_size(spec: AnySpec) -> int:
-    """Images that a step of training, or of an attack, is made on at once."""
-    return spec.recipe.evaluation_batch_size if isinstance(spec, AttackSpec) else spec.recipe.batch_size
+    """Images that a step of training, or of an examination, is made on at once."""
+    return spec.recipe.evaluation_batch_size if isinstance(spec, ExaminationSpec) else spec.recipe.batch_size
 
 
 def images_trained(spec: AnySpec) -> int:
@@ -26,13 +28,20 @@ def images_trained(spec: AnySpec) -> int:
         case PretrainSpec():
             return registry.dataset(spec.dataset).train * spec.epochs
         case FinetuneSpec():
-            return (registry.dataset(spec.dataset).train if spec.images == ALL else spec.images) * spec.epochs
-        case AttackSpec():
+            return images_used(spec) * spec.epochs
+        case AttackSpec() | InfluenceSpec():
             return 0
 
 
+def images_used(spec: FinetuneSpec) -> int:
+    """Size of the training subset."""
+    return registry.dataset(spec.dataset).train if spec.images == ALL else spec.images
+
+
 def images_evaluated(spec: AnySpec) -> int:
-    """Test images passed forward to be measured, over all evaluated epochs or restarts."""
+    """Images passed forward to be measured: test images, over all evaluated epochs or restarts, and for influence the
+    training images; its linear algebra is not counted.
+    """
     test = registry.dataset(spec.dataset).test
     match spec:
         case PretrainSpec():
@@ -41,6 +50,8 @@ def images_evaluated(spec: AnySpec) -> int:
             return test * len(spec.evaluated_epochs)
         case AttackSpec():
             return (test if spec.test_images == ALL else spec.test_images) * spec.restarts
+        case InfluenceSpec():
+            return test + images_used(spec.network)
 
 
 def attack_steps(spec: AnySpec) -> int:
@@ -48,7 +59,7 @@ def attack_steps(spec: AnySpec) -> int:
     match spec:
         case PretrainSpec():
             return images_trained(spec) * spec.threat.steps
-        case FinetuneSpec():
+        case FinetuneSpec() | InfluenceSpec():
             return 0
         case AttackSpec():
             return images_evaluated(spec) * spec.threat.steps

@@ -32,6 +32,7 @@ class Column(NamedTuple):
 
 _I, _N, _M = Role.IDENTITY, Role.NUMBER, Role.MEASURED
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+_INTS, _FLOATS = pa.list_(_INT), pa.list_(_FLOAT)
 
 FINETUNE_COLUMNS: tuple[Column, ...] = (
     Column("trial_id", _TEXT, _I, "readable prefix and hash of the spec"),
@@ -144,6 +145,26 @@ ATTACK_COLUMNS: tuple[Column, ...] = (
     Column("loss", _FLOAT, _N, "mean cross-entropy on attacked images, over all restarts", "nats"),
 )
 
+INFLUENCE_COLUMNS: tuple[Column, ...] = (
+    *_EXAMINED,
+    Column("measure", _TEXT, _I, "influence, pseudo-inverse (influence by it) or fisher (similarity by its kernel)"),
+    Column("damping", _FLOAT, _I, "added to the diagonal of the Hessian, or of the Fisher information"),
+    Column("cutoff_absolute", _FLOAT, _I, "of the pseudo-inverse: singular values up to this count as 0", "", True),
+    Column("cutoff_relative", _FLOAT, _I, "of the pseudo-inverse: those up to this share of the largest", "", True),
+    Column("top", _INT, _I, "training images that are kept", "images"),
+    Column("test_image", _INT, _I, "index of the test image in the dataset, from 0"),
+    Column("images_used", _INT, _N, "training images that were weighed: those that the network was tuned on", "images"),
+    Column("subset_sha256", _TEXT, _N, "of their indices"),
+    Column("test_label", _INT, _N, "of the test image"),
+    Column("predicted_label", _INT, _N, "by the network"),
+    Column("test_loss", _FLOAT, _N, "cross-entropy of the test image", "nats"),
+    Column(
+        "train_images", _INTS, _N, "indices in the dataset's training set: what helps most, or is most alike, first"
+    ),
+    Column("train_labels", _INTS, _N, "of these images"),
+    Column("values", _FLOATS, _N, "of these images: influence (below 0 helps), or similarity by the Fisher kernel"),
+)
+
 
 class _Rows(NamedTuple):
     """What the rows of a kind's trials are."""
@@ -161,6 +182,7 @@ _KINDS: dict[str, _Rows] = {
     "finetune": _Rows(FINETUNE_COLUMNS, version=1, number="epoch", view="evaluations"),
     "pretrain": _Rows(PRETRAIN_COLUMNS, version=1, number="epoch", view="pretrain"),
     "attack": _Rows(ATTACK_COLUMNS, version=1, number="epsilon", view="attacks"),
+    "influence": _Rows(INFLUENCE_COLUMNS, version=1, number="test_image", view="influences"),
 }
 
 KIND_KEY, VERSION_KEY = "deltasweep_kind", "deltasweep_schema"

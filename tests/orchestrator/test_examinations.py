@@ -11,7 +11,7 @@ from jobs.errors import InvalidRequest, MissingData
 from jobs.expansion import expand
 from jobs.results import open_store, read_trials, verify
 from jobs.results.layout import trained_weights_key, trial_key
-from jobs.specs import AttackSpec, FinetuneSpec, PretrainSpec
+from jobs.specs import AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
 from jobs.study import Study
 from orchestrator.launch import launch
 from orchestrator.phases import phases_of
@@ -40,11 +40,25 @@ SMALL = STUDY.replace("[30, 1000]", "[30]").replace("source: [fmnist_l2_eps1]\n 
 """Nothing that needs Fashion-MNIST's images."""
 
 
-def mistake(old: str, new: str) -> str:
+WEIGHED = """\
+name: weighed
+grid: {source: [fmnist_natural, fmnist_l2_eps1], dataset: [digits], blocks: [3]}
+schedule:
+  - {images: [30], epochs: 1, seeds: 2, evaluate_every: 1}
+influence:
+  finetuned: {images: [30], seeds: 1}
+  measures: [influence, pseudo-inverse, fisher]
+  damping: 0.01
+  cutoff_relative: 0.05
+  top: 3
+"""
+
+
+def mistake(old: str, new: str, study: str = STUDY) -> str:
     """The one mistake of the changed study."""
-    assert STUDY.count(old) == 1
+    assert study.count(old) == 1
     with pytest.raises(InvalidRequest) as caught:
-        parse_study(STUDY.replace(old, new), "attacked.yaml")
+        parse_study(study.replace(old, new), "attacked.yaml")
     head, *mistakes = str(caught.value).splitlines()
     assert head == "attacked.yaml: 1 mistake", mistakes
     return mistakes[0].strip()
@@ -249,3 +263,73 @@ attack:
     specs = {spec.trial_id: spec for spec in expand(study)}
     phases = phases_of(study, specs, list(specs))
     assert [type(specs[phase.trials[0]]) for phase in phases] == [PretrainSpec, AttackSpec]
+
+
+def test_each_fine_tuned_network_is_weighed_by_each_measure() -> None:
+    study = parse_study(WEIGHED, "weighed.yaml")
+    found = [spec for spec in expand(study) if isinstance(spec, InfluenceSpec)]
+    assert {(s.source, s.seed, s.network.seed) for s in found} == {
+        (source, 20_000_000, 20_000_000) for source in ("fmnist_natural", "fmnist_l2_eps1")
+    }
+    assert [(s.measure, s.damping, s.cutoff_absolute, s.cutoff_relative) for s in found[:3]] == [
+        ("influence", 0.01, None, None),
+        ("pseudo-inverse", 0.0, 0.0, 0.05),
+        ("fisher", 0.01, None, None),
+    ]
+    again = parse_study(study.resolved(), "resolved.yaml")
+    assert [spec.trial_id for spec in expand(again)] == [spec.trial_id for spec in expand(study)]
+    default = parse_study(WEIGHED.replace("  damping: 0.01\n", ""), "weighed.yaml")
+    assert {spec.damping for spec in expand(default) if isinstance(spec, InfluenceSpec)} == {0.0, 5e-4}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("influence:\n", "influence:\n  source: [fmnist_natural]\n", "influence.source: unknown key"),
+        ("  finetuned: {images: [30], seeds: 1}\n", "", "this key is required"),
+        ("finetuned: {images: [30], seeds: 1}", "finetuned: {images: [50], seeds: 1}", "no row of the schedule has 50"),
+        ("measures: [influence, pseudo-inverse, fisher]", "measures: [influence, influence]", "twice"),
+        ("damping: 0.01", "damping: 0.0", "greater than 0"),
+        ("  damping: 0.01\n", "recipe: {weight_decay: 0.0}\n", "the recipe's weight_decay is 0, so name one"),
+        ("top: 3", "top: 31", "of 30 training images 31 cannot be kept"),
+        ("top: 3", "tops: 3", "did you mean 'top'?"),
+    ],
+)
+def test_mistakes_of_influence(old: str, new: str, expected: str) -> None:
+    assert expected in mistake(old, new, WEIGHED)
+
+
+def test_matrices_that_are_too_large_are_said_before_a_launch() -> None:
+    large = WEIGHED.replace("digits", "cifar10").replace("[30]", "[9000]").replace("fmnist_natural, ", "natural, ")
+    with pytest.raises(InvalidRequest) as caught:
+        parse_study(large, "weighed.yaml")
+    said = [line.split("measure: ")[1] for line in str(caught.value).splitlines()[1:]]
+    assert said == [
+        "fisher compares up to 8192 training images; there are 9000; use influence",
+        "the Hessian is held whole up to 8192 rows; natural on cifar10 has 20490; "
+        "use influence, which does not make it",
+    ]
+
+
+def test_a_launch_fine_tunes_and_weighs_what_it_tuned_on(tmp_path: Path) -> None:
+    study, store = parse_study(WEIGHED.replace("pseudo-inverse, ", ""), "weighed.yaml"), open_store(tmp_path / "root")
+    specs = expand(study)
+    plan = make_plan(study, specs, {s.trial_id for s in specs if isinstance(s, FinetuneSpec)}, set(), gpu("A10G"))
+    assert (plan.pending, plan.images_trained, plan.images_evaluated) == (4, 0, 4 * (30 + 797))
+    summary = launch(study, store, QUIET)
+    assert (summary.planned, summary.done, summary.failed) == (8, 8, {})
+    assert [finding for finding in verify(store, planned_trials(store)) if not finding.problem.harmless] == []
+    joined = "influences JOIN trials USING (subset_sha256, source)"
+    sql = f"SELECT measure, count(*) AS n FROM {joined} GROUP BY ALL ORDER BY ALL"
+    assert analysis.query(tmp_path / "root", sql).to_pylist() == [
+        {"measure": "fisher", "n": 2 * 797},
+        {"measure": "influence", "n": 2 * 797},
+    ]
+
+
+def test_the_paper_s_influence_study_shares_trials_with_table_4() -> None:
+    found = expand(load_study("paper-influence"))
+    tuned = {spec.trial_id for spec in found if isinstance(spec, FinetuneSpec)}
+    assert len(tuned) == 10
+    assert tuned < {spec.trial_id for spec in expand(load_study("paper-table4"))}
+    assert {spec.network.trial_id for spec in found if isinstance(spec, InfluenceSpec)} == tuned

@@ -1,0 +1,242 @@
+"""Trials of the kind ``influence``: their rows held against a dense computation, pauses, and how rows are kept."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+import analysis
+from analysis.formats import parquet, text
+from jobs import registry
+from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
+from jobs.data.datasets import Dataset, ImageSet
+from jobs.data.subsets import draw_subset
+from jobs.errors import InvalidRequest
+from jobs.examination import Examined
+from jobs.influence_trial import InfluenceTrial
+from jobs.networks import Network, SmallResNet
+from jobs.records import Attempt
+from jobs.results import Committed, Store, commit, compact, open_store, read_trials, schema, verify
+from jobs.results.compaction import Compaction
+from jobs.results.parquet import Problem
+from jobs.specs import InfluenceSpec
+from jobs.weights import load_source
+from tests.jobs.support import CPU, finetune_spec
+
+NEVER = Keeping(checkpoint_every=10**9)
+IMAGES, TESTS, DAMPING = 100, 90, 1e-2
+
+
+def influence(measure: str = "influence", **changes: Any) -> InfluenceSpec:
+    """Of a network fine-tuned on 100 digits."""
+    inverts = measure == "pseudo-inverse"
+    network = changes.pop("network", finetune_spec(images=IMAGES))
+    values = {
+        "network": network,
+        "dataset": network.dataset,
+        "seed": network.seed,
+        "damping": 0.0 if inverts else DAMPING,
+        "cutoff_absolute": 0.0 if inverts else None,
+        "cutoff_relative": 1e-6 if inverts else None,
+        "top": 3,
+    }
+    return InfluenceSpec.model_validate({"measure": measure, "recipe": {}, **values, **changes})
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """A bundled source stands for a fine-tuned network: any will do."""
+    card, resnet = registry.source("fmnist_l2_eps1"), SmallResNet(10)
+    resnet.load_state_dict(load_source("fmnist_l2_eps1").tensors)
+    return Network(resnet, card.mean, card.std).eval()
+
+
+@pytest.fixture(scope="session")
+def few(digits: Dataset) -> Dataset:
+    """All training images, and the first test images: more of them than one block has."""
+    return digits._replace(test=ImageSet(digits.test.images_NCHW[:TESTS], digits.test.labels_N[:TESTS]))
+
+
+def started(spec: InfluenceSpec, network: Network, data: Dataset) -> InfluenceTrial:
+    return InfluenceTrial(spec, Examined(network, "0" * 64), data, CPU)
+
+
+def last_layer(network: Network, images: ImageSet, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the last layer takes, the labels, and what it gives; by a hook."""
+    seen: list[Tensor] = []
+    hook = network.resnet.fc.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        logits_NK = network(images.images_NCHW[chosen].float().div(255).expand(-1, 3, -1, -1))
+    hook.remove()
+    return seen[0].double(), images.labels_N[chosen], logits_NK
+
+
+@pytest.mark.parametrize("measure", ["influence", "pseudo-inverse", "fisher"])
+def test_rows_are_those_of_a_dense_computation(measure: str, network: Network, few: Dataset) -> None:
+    """Gradients by autograd, the Hessian of Kronecker products, numpy's inverse, and a sort of the whole matrix."""
+    trial = started(influence(measure), network, few)
+    trial.advance()
+    subset = draw_subset(few.train.labels_N, IMAGES, 7)
+    train_ND, train_labels, _ = last_layer(network, few.train, subset)
+    test_ND, test_labels, test_logits = last_layer(network, few.test, torch.arange(TESTS))
+    fc_KJ = torch.cat([network.resnet.fc.weight, network.resnet.fc.bias[:, None]], 1).detach().double()
+
+    def loss(at_P: Tensor, x_D: Tensor, label: Tensor) -> Tensor:
+        at_KJ = at_P.view_as(fc_KJ)
+        return cross_entropy(at_KJ[:, :-1] @ x_D + at_KJ[:, -1], label)
+
+    gradients = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))
+    train_NP, test_MP = (
+        gradients(fc_KJ.flatten(), x, y) for x, y in ((train_ND, train_labels), (test_ND, test_labels))
+    )
+    if measure == "fisher":
+        curved_PP = train_NP.T @ train_NP / IMAGES
+    else:
+        x_NJ = torch.cat([train_ND, torch.ones(IMAGES, 1)], 1)
+        p_NK = (x_NJ @ fc_KJ.T).softmax(1)
+        curved_PP = sum(torch.kron(p.diag() - p.outer(p), x.outer(x)) for p, x in zip(p_NK, x_NJ, strict=True)) / IMAGES
+    damped_PP = curved_PP + trial.spec.damping * torch.eye(len(curved_PP))
+    inverse_PP = torch.from_numpy(np.linalg.pinv(damped_PP.numpy(), rcond=1e-6, hermitian=True))
+    sign = 1 if measure == "fisher" else -1
+    expected_MN = sign * (test_MP @ inverse_PP @ train_NP.T)
+    order_MT = (-sign * expected_MN).argsort(dim=1)[:, :3]
+    assert [row.test_image for row in trial.evaluations] == list(range(TESTS))
+    assert [row.train_images for row in trial.evaluations] == subset[order_MT].tolist()
+    assert [row.train_labels for row in trial.evaluations] == few.train.labels_N[subset][order_MT].tolist()
+    values_MT = torch.tensor([row.values for row in trial.evaluations], dtype=torch.float64)
+    torch.testing.assert_close(values_MT, expected_MN.gather(1, order_MT), rtol=1e-3, atol=0)
+    assert [row.test_label for row in trial.evaluations] == few.test.labels_N[:TESTS].tolist()
+    assert [row.predicted_label for row in trial.evaluations] == test_logits.argmax(1).tolist()
+    losses_M = cross_entropy(test_logits, test_labels, reduction="none")
+    assert [row.test_loss for row in trial.evaluations] == pytest.approx(losses_M.tolist(), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", ["influence", "fisher"])
+def test_pauses_change_nothing(measure: str, store: Store, network: Network, few: Dataset) -> None:
+    """Stopped after each block, and gone on with from a checkpoint by another attempt, to the last bit."""
+    spec = influence(measure)
+    whole = started(spec, network, few)
+    assert len(whole.batches) == 2, "90 test images are two blocks"
+    whole.advance()
+    asked = iter([False, True])
+    ended = attempt_trial(store, started(spec, network, few), Attempt(), NEVER, lambda: next(asked))
+    assert ended.ending is Ending.STOPPED
+    assert attempt_trial(store, started(spec, network, few), Attempt(2), NEVER).ending is Ending.COMMITTED
+    rows = read_trials(store, "influence").to_pylist()
+    assert {row["attempt"] for row in rows} == {2}
+    for row, expected in zip(rows, whole.evaluations, strict=True):
+        assert [row[name] for name in expected._fields[:-1]] == list(expected[:-1])
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, object]]:
+    """Two invented rows of one trial, every column filled."""
+    made = {"string": "x", "int64": 1, "double": 0.5, "list<element: int64>": [5, 3], "list<item: int64>": [5, 3]}
+    kinds = {**made, "list<element: double>": [-2.5, 0.5], "list<item: double>": [-2.5, 0.5]}
+    row = {field.name: kinds[str(field.type)] for field in schema("influence")}
+    return [{**row, "trial_id": "influence-x-0123456789abcdef", "test_image": number} for number in (1, 0)]
+
+
+def test_lists_of_images_are_kept_compared_and_compacted_like_numbers(rows: list[dict[str, Any]], store: Store) -> None:
+    other = [{**row, "trial_id": "influence-y-0123456789abcdef"} for row in rows]
+    assert commit(store, "influence", rows) is Committed.NEW
+    assert commit(store, "influence", rows[::-1]) is Committed.ALREADY_THERE
+    assert compact(store, "influence").written
+    assert commit(store, "influence", other) is Committed.NEW
+    for encoded in (False, True):
+        found = read_trials(store, "influence", encoded=encoded)
+        assert found["test_image"].to_pylist() == [0, 1, 0, 1]
+        assert found["train_images"].to_pylist() == [[5, 3]] * 4
+        assert found["values"].to_pylist() == [[-2.5, 0.5]] * 4
+    assert verify(store) == []
+    assert compact(store, "influence") == Compaction(trials=2, rows=4, written=True)
+    assert verify(store) == [], "the index holds what the files do"
+    changed = [{**row, "train_images": [5, 4]} for row in rows]
+    assert commit(store, "influence", changed) is Committed.CONFLICT
+    assert [finding.problem for finding in verify(store)] == [Problem.CONFLICT]
+
+
+def test_lists_in_queries(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    commit(open_store(tmp_path), "influence", rows)
+    found = analysis.query(tmp_path, "SELECT test_image, train_images, values FROM influences WHERE values[1] < -2")
+    assert text(found, "csv") == 'test_image,train_images,values\n0,"[5, 3]","[-2.5, 0.5]"\n1,"[5, 3]","[-2.5, 0.5]"\n'
+    assert json.loads(text(found, "json"))[0] == {"test_image": 0, "train_images": [5, 3], "values": [-2.5, 0.5]}
+    assert "[5, 3]" in text(found, "table")
+    assert pq.read_table(io.BytesIO(parquet(found))).to_pylist() == found.to_pylist()
+    matches = "SELECT count(*) AS n FROM influences WHERE train_labels[1] = test_label"
+    assert analysis.query(tmp_path, matches)["n"].to_pylist() == [0]
+
+
+def test_a_fine_tuned_trial_is_examined_by_its_kept_weights(store: Store) -> None:
+    """Predictions are those of the trial's last epoch, and its training images the ones that are weighed."""
+    tuned = finetune_spec({"normalization": "target"}, images=60, epochs=2)
+    spec = influence(network=tuned, top=2)
+    attempt_trial(store, open_trial(store, tuned, CPU), Attempt(), Keeping(checkpoint_every=10, weights=True))
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER)
+    rows, last = read_trials(store, "influence").to_pylist(), read_trials(store, "finetune").to_pylist()[-1]
+    right = sum(row["predicted_label"] == row["test_label"] for row in rows)
+    assert 100 * right / len(rows) == last["test_accuracy"]
+    assert {(row["finetuned"], row["images_used"], row["subset_sha256"]) for row in rows} == {
+        (tuned.trial_id, 60, last["subset_sha256"])
+    }
+    assert (rows[0]["source"], rows[0]["measure"], rows[0]["damping"]) == ("fmnist_l2_eps1", "influence", DAMPING)
+    assert rows[0]["cutoff_absolute"] is None
+    assert [len(rows[0][name]) for name in ("train_images", "train_labels", "values")] == [2, 2, 2]
+
+
+def test_the_id_follows_from_what_is_examined_and_how() -> None:
+    specs = [
+        influence(),
+        influence("fisher"),
+        influence("pseudo-inverse"),
+        influence("pseudo-inverse", cutoff_absolute=1e-20),
+        influence(damping=0.1),
+        influence(top=4),
+        influence(network=finetune_spec(images=IMAGES, seed=8)),
+    ]
+    assert len({spec.trial_id for spec in specs}) == len(specs)
+    assert specs[1].trial_id.startswith("influence-digits-fmnist_l2_eps1-k3-n100-s7-fisher-")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"network": "fmnist_natural"}, "network"),
+        ({"dataset": "fmnist"}, "those of the dataset that was fine-tuned on, digits; dataset is fmnist"),
+        ({"damping": 0.0}, "measure is influence and damping is 0.0"),
+        ({"measure": "pseudo-inverse"}, "the pseudo-inverse has a damping of 0"),
+        ({"cutoff_absolute": 0.0, "cutoff_relative": 0.0}, "cut-offs belong to the pseudo-inverse"),
+    ],
+)
+def test_what_no_influence_is(changes: dict[str, Any], expected: str) -> None:
+    values = influence().model_dump()
+    with pytest.raises(ValidationError, match=expected):
+        InfluenceSpec.model_validate({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (influence(top=101), "of 100 training images 101 cannot be kept"),
+        (influence(network=finetune_spec(images=3)), "a subset of digits"),
+        (
+            influence("pseudo-inverse", network=finetune_spec(dataset="cifar100", images=100)),
+            "up to 8192 rows; fmnist_l2_eps1 on cifar100 has 25700; use influence",
+        ),
+        (
+            influence("fisher", network=finetune_spec(dataset="cifar10", images=9000)),
+            "up to 8192 training images; there are 9000",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_loaded(spec: InfluenceSpec, expected: str, store: Store) -> None:
+    with pytest.raises(InvalidRequest, match=expected):
+        open_trial(store, spec, CPU)
