@@ -133,17 +133,6 @@ def strongest(
     return Strongest(images_MT, values_MT)
 
 
-def label_match(images_MT: Tensor, train_labels_N: Tensor, test_labels_M: Tensor) -> Tensor:
-    """Figure 7(b): for k = 1 to T, how many of the first k training images have the test image's (true) label.
-
-    Returns:
-        Percent, T: the mean over the test images.
-    """
-    matches_MT = train_labels_N[images_MT] == test_labels_M[:, None]
-    places_T = torch.arange(1, images_MT.shape[1] + 1)
-    return 100 * matches_MT.sum(0).cumsum(0) / (places_T * len(test_labels_M)).double()
-
-
 def sorted_by_label(blocks: Iterable[Block], train_labels_N: Tensor, test_labels_M: Tensor, into_MN: Tensor) -> Tensor:
     """Figure 7(a): the matrix with test images as rows, both sides sorted by label, divided by its Frobenius norm.
 

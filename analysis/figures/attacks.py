@@ -3,13 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis.cells import FEW_PAIRS
-from analysis.figures.model import POINTS, Figure, Panel
-from analysis.figures.points import CONFIDENCE
-from analysis.statistics.paired_t import bonferroni, half_width, moments
+from analysis.figures.model import FEW, POINTS, Figure, Panel
+from analysis.figures.points import mean_points
 from jobs.specs import ALL, Constraint
 
 COLUMNS = (
@@ -62,8 +59,7 @@ def attack_figure(attacks: pd.DataFrame) -> Figure | None:
         "better one may find more.",
         panels=tuple(panels),
         notes=(f"Attacks: {'; '.join(_search_words(search) for search in searches)}",),
-        intervals=f"Fine-tuned networks are means over seeds. From {FEW_PAIRS} networks on, shades are 95 % t "
-        "intervals of the mean: darker point by point, lighter all points of a curve at once (Bonferroni).",
+        intervals=FEW,
     )
 
 
@@ -77,22 +73,12 @@ def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
             beginnings = attacked[["source", *_IMAGES, *_SEARCH]].drop_duplicates()
             curves = pd.concat([clean.merge(beginnings, on=["source", *_IMAGES]), attacked], ignore_index=True)
             told = ball if unit == 1 else f"{ball} in {unit:.0f}ths"
-            title = f"{_network_words(shown.iloc[0].to_dict())}: {told}"
+            title = f"{network_words(shown.iloc[0].to_dict())}: {told}"
             yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit))
 
 
 def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:
-    """Mean over the examined trials, with its t interval where there are enough of them to say much."""
-    curve = ["source", *_IMAGES, *_SEARCH]
-    groups = rows.groupby([*curve, "epsilon"], sort=True)
-    table = groups.size().reset_index(name="n")
-    values = rows.loc[groups.ngroup().index, "robust_accuracy"].to_numpy(np.float64)
-    found = moments(values, groups.ngroup().to_numpy(), len(table))
-    enough = table["n"] >= FEW_PAIRS
-    sizes = table.assign(has=enough).groupby(curve)["has"].transform("sum").to_numpy()
-    for suffix, level in (("", CONFIDENCE), ("_simultaneous", bonferroni(CONFIDENCE, sizes))):
-        half = np.where(enough, half_width(found, level), np.nan)
-        table[f"low{suffix}"], table[f"high{suffix}"] = found.mean - half, found.mean + half
+    table = mean_points(rows, ["source", *_IMAGES, *_SEARCH], "epsilon", "robust_accuracy")
     several = len(table[[*_IMAGES, *_SEARCH]].drop_duplicates()) > 1
     words = [_search_words(row) if several else "" for row in table.to_dict("records")]
     made = table.assign(
@@ -101,12 +87,12 @@ def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:
         variant=words,
         x=table["epsilon"] * unit,
         whole=table["test_images"] == ALL,
-        mean=found.mean,
     )
     return made[list(POINTS)]
 
 
-def _network_words(row: Mapping[Any, Any]) -> str:
+def network_words(row: Mapping[Any, Any]) -> str:
+    """Which networks the rows of an examination are of."""
     if pd.isna(row["finetuned"]):
         return f"{row['dataset']}, sources"
     blocks, images = (

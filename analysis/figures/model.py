@@ -5,6 +5,8 @@ from typing import Literal
 
 import pandas as pd
 
+from analysis.cells import FEW_PAIRS
+
 POINTS = (
     "series",
     "arm",
@@ -28,14 +30,20 @@ INTERVALS = (
     "checkpoint per source and a fixed test set. A point without shade is a single trial or pair."
 )
 
+FEW = (
+    f"Fine-tuned networks are means over seeds. From {FEW_PAIRS} networks on, shades are 95 % t intervals of the mean: "
+    "darker point by point, lighter all points of a curve at once (Bonferroni)."
+)
+"""What the shades of ``points.mean_points`` are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """One pair of axes."""
 
     title: str
-    quantity: Literal["accuracy", "delta"]
-    against: Literal["images", "epoch", "epsilon"]
+    quantity: Literal["accuracy", "delta", "match"]
+    against: Literal["images", "epoch", "epsilon", "k"]
     points: pd.DataFrame
 
 

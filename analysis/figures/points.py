@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.cells import summarize
+from analysis.cells import FEW_PAIRS, summarize
 from analysis.figures.model import POINTS
 from analysis.frames import main_lengths
 from analysis.pairing import CELL, pair
@@ -62,6 +62,25 @@ def delta_points(
     )
     x = "images_used" if against == "images" else "epoch"
     return _points(renamed.assign(source=arm), series, "source", x)
+
+
+def mean_points(rows: pd.DataFrame, curve: Sequence[str], x: str, value: str) -> pd.DataFrame:
+    """Mean of ``value`` over the trials of each curve and x, with its t interval where there are enough to say much.
+
+    Args:
+        rows: one a trial and x.
+        curve: the columns that tell curves apart.
+    """
+    groups = rows.groupby([*curve, x], sort=True, dropna=False)
+    table = groups.size().reset_index(name="n")
+    values = rows.loc[groups.ngroup().index, value].to_numpy(np.float64)
+    found = moments(values, groups.ngroup().to_numpy(), len(table))
+    enough = table["n"] >= FEW_PAIRS
+    sizes = table.assign(has=enough).groupby(list(curve), dropna=False)["has"].transform("sum").to_numpy()
+    for suffix, level in (("", CONFIDENCE), ("_simultaneous", bonferroni(CONFIDENCE, sizes))):
+        half = np.where(enough, half_width(found, level), np.nan)
+        table[f"low{suffix}"], table[f"high{suffix}"] = found.mean - half, found.mean + half
+    return table.assign(mean=found.mean)
 
 
 def _curve_keys(*names: str) -> list[str]:

@@ -34,7 +34,7 @@ _RC: Any = {
     "axes.axisbelow": True,
     "figure.dpi": 150,
 }
-_AXIS = {"accuracy": "test accuracy (%)", "delta": "delta (percentage points)"}
+_AXIS = {"accuracy": "test accuracy (%)", "delta": "delta (percentage points)", "match": "of the same label (%)"}
 
 
 def save(figure: Figure, directory: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
@@ -107,9 +107,9 @@ def y_limits(panel: Panel) -> tuple[float, float]:
     if panel.quantity == "delta":
         low, high = min(low, 0.0), max(high, 0.0)
     margin = 0.06 * max(high - low, 1.0)
-    if panel.quantity == "accuracy":
-        return max(low - margin, 0.0), min(high + margin, 101.0)
-    return low - margin, high + margin
+    if panel.quantity == "delta":
+        return low - margin, high + margin
+    return max(low - margin, 0.0), min(high + margin, 101.0)
 
 
 def _draw_curve(ax: Axes, curve: pd.DataFrame, look: Look, dash: tuple[float, ...], hollow: bool) -> None:

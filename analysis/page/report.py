@@ -13,7 +13,7 @@ from analysis.comparison import comparison_table
 from analysis.comparisons import Comparison, Declared, comparisons, declared
 from analysis.delta_table import delta_cells
 from analysis.evaluations import load_failures, open_results
-from analysis.figures import attacks
+from analysis.figures import attacks, influences
 from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.render import save as save_figure
@@ -53,6 +53,12 @@ class Content(NamedTuple):
     why_no_deltas: str
     contrasts: Declared
     attacks: Figure | None
+    influences: Figure | None
+
+    @property
+    def why(self) -> list[Figure]:
+        """The figures of what networks were asked."""
+        return [one for one in (self.attacks, self.influences) if one is not None]
 
 
 def report(root: str | Path, out: str | Path | None = None, compare_paper: bool = False) -> Path:
@@ -79,7 +85,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     tables = _tables(content.data, compare_paper)
     text = render(content, [(one, svg(one)) for one in figures], missing, tables)
     with written_into(directory):
-        for one in [*figures, *([content.attacks] if content.attacks else [])]:
+        for one in [*figures, *content.why]:
             save_figure(one, directory)
             one.table().to_csv(directory / f"{one.name}.csv", index=False)
         for table in tables:
@@ -102,7 +108,8 @@ def gather(store: Store) -> Content:
         except InvalidRequest as error:
             why = str(error)
     attacked = attacks.attack_figure(read_trials(store, "attack", list(attacks.COLUMNS)).to_pandas())
-    return Content(store, evaluations, load_failures(store), studies, data, chosen, why, contrasts, attacked)
+    weighed = influences.influence_figure(read_trials(store, "influence", list(influences.COLUMNS)).to_pandas())
+    return Content(store, evaluations, load_failures(store), studies, data, chosen, why, contrasts, attacked, weighed)
 
 
 def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]) -> str:
@@ -121,7 +128,7 @@ def _empty(content: Content) -> dict[str, str]:
     others = len(all_done(content.store))
     return {
         "Results": sections.nothing_yet(content.store.uri, content.failures.num_rows, others),
-        **_attacked(content),
+        **_why(content),
         "Failures": sections.failures(content.failures),
     }
 
@@ -136,16 +143,20 @@ def _sections(
         "What was run": sections.what_was_run(trials, [progress(one, finished) for one in content.studies]),
         "Curves": sections.curves(_choices(content), bool(shown_pairs(content.data, content.comparisons))),
         "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
-        **_attacked(content),
+        **_why(content),
         "Tables": "".join(sections.paper_table(table) for table in tables),
         "Failures": sections.failures(content.failures),
         "Provenance": sections.where_from(trials),
     }
 
 
-def _attacked(content: Content) -> dict[str, str]:
-    found = content.attacks
-    return {} if found is None else {"Why: accuracy under attack": sections.attacks(found, svg(found))}
+def _why(content: Content) -> dict[str, str]:
+    parts = (("Table 1b", sections.ATTACKED, content.attacks), ("Figure 7b", sections.WEIGHED, content.influences))
+    return {
+        f"Why: {found.title[0].lower()}{found.title[1:]}": sections.why(found, svg(found), part, columns)
+        for part, columns, found in parts
+        if found is not None
+    }
 
 
 def _headlines(content: Content) -> str:

@@ -126,20 +126,28 @@ def figures(drawn: Sequence[Figure], missing: Sequence[str]) -> str:
     return shown + (f"<h3>Figures these results cannot show</h3><ul>{absent}</ul>" if absent else "")
 
 
-def attacks(figure: Figure, svg: str) -> str:
-    """The figure of accuracy under attack as an image of its own, and its numbers."""
+ATTACKED = ("networks and ball", "source", "attack", "epsilon", "accuracy", "low", "high", "trials")
+WEIGHED = ("networks and measure", "source", "variant", "k", "of the same label", "low", "high", "trials")
+
+
+def why(figure: Figure, svg: str, part: str, columns: Sequence[str]) -> str:
+    """A figure of what networks were asked as an image of its own, and its numbers.
+
+    Args:
+        part: of the paper, that it is like.
+        columns: names for panel, series, variant, x, mean, low, high and n.
+    """
     numbers = figure.table()[["panel", "series", "variant", "x", "mean", "low", "high", "n"]]
-    columns = ("networks and ball", "source", "attack", "epsilon", "accuracy", "low", "high", "trials")
     rows = [tuple(_short(value) for value in row) for row in numbers.itertuples(index=False)]
     source = base64.b64encode(html.shortened(svg).encode()).decode()
     image = f'<img alt="{html.escape(figure.title)}" src="data:image/svg+xml;base64,{source}">'
     return (
-        f'<figure><h3>As Table 1b of the paper: {html.escape(figure.title)}</h3><div class="wide" tabindex="0" '
+        f'<figure><h3>As {part} of the paper: {html.escape(figure.title)}</h3><div class="wide" tabindex="0" '
         f'role="region" aria-label="{html.escape(figure.title)}">{image}</div>'
         f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
         + html.details(
             "Numbers of this figure",
-            html.table("attacks", figure.title, columns, rows, frozenset(columns[3:])),
+            html.table(figure.name, figure.title, columns, rows, frozenset(columns[3:])),
         )
         + "</figure>"
     )

@@ -22,7 +22,6 @@ from jobs.influence import (
     Block,
     fisher_similarities,
     influences,
-    label_match,
     pooled_features,
     sorted_by_label,
     strongest,
@@ -295,13 +294,6 @@ def test_the_strongest_are_the_first_of_a_stable_sort_however_the_matrix_is_cut(
         assert smallest.values_MT.tolist() == [[-2, -2, 3], [0.5, 1, 1]]
         largest = strongest(blocks, 4, 2, 3, largest=True)
         assert largest.images_MT.tolist() == [[2, 0, 1], [3, 0, 1]]
-
-
-def test_label_match_by_hand() -> None:
-    images_MT = torch.tensor([[0, 2, 1], [3, 1, 0]])
-    train_labels_N, test_labels_M = torch.tensor([7, 7, 4, 5]), torch.tensor([7, 5])
-    # first: both match; first two: 7 of 7 4 and 5 of 5 7; first three: 7 4 7 and 5 7 7
-    assert label_match(images_MT, train_labels_N, test_labels_M).tolist() == pytest.approx([100, 50, 50])
 
 
 def test_the_matrix_is_sorted_by_label_and_has_norm_one() -> None:

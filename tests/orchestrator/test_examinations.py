@@ -290,7 +290,7 @@ def test_each_fine_tuned_network_is_weighed_by_each_measure() -> None:
         ("finetuned: {images: [30], seeds: 1}", "finetuned: {images: [50], seeds: 1}", "no row of the schedule has 50"),
         ("measures: [influence, pseudo-inverse, fisher]", "measures: [influence, influence]", "twice"),
         ("damping: 0.01", "damping: 0.0", "greater than 0"),
-        ("  damping: 0.01\n", "recipe: {weight_decay: 0.0}\n", "the recipe's weight_decay is 0, so name one"),
+        ("  damping: 0.01\n  cutoff_relative: 0.05\n  top: 3\n", "recipe: {weight_decay: 0.0}\n", "is 0, so name one"),
         ("top: 3", "top: 31", "of 30 training images 31 cannot be kept"),
         ("top: 3", "tops: 3", "did you mean 'top'?"),
     ],

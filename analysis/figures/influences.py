@@ -1,0 +1,91 @@
+"""How often the training images that a test image owes most to have its label (Figure 7b of the paper)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.figures.attacks import network_words
+from analysis.figures.model import FEW, POINTS, Figure, Panel
+from analysis.figures.points import mean_points
+from analysis.statistics.paired_t import Floats
+
+COLUMNS = (
+    "trial_id",
+    "source",
+    "finetuned",
+    "dataset",
+    "blocks",
+    "images",
+    "recipe",
+    "numerics",
+    "measure",
+    "damping",
+    "cutoff_absolute",
+    "cutoff_relative",
+    "top",
+    "test_label",
+    "train_labels",
+)
+_SHOWN = ("dataset", "blocks", "images", "measure")
+"""What the trials of one panel have in common."""
+
+_CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "recipe", "numerics", "top")
+"""What those of one curve have in common besides."""
+
+_MEASURES = {
+    "influence": "influence",
+    "pseudo-inverse": "influence by the pseudo-inverse",
+    "fisher": "Fisher kernel",
+}
+
+
+def influence_figure(influences: pd.DataFrame) -> Figure | None:
+    """Label match against k, a panel for each kind of network and measure; None without any trial.
+
+    Args:
+        influences: rows of the kind ``influence`` with ``COLUMNS``.
+    """
+    if influences.empty:
+        return None
+    matches = pd.DataFrame(list(_matches(influences)))
+    return Figure(
+        name="influences",
+        title="Labels of the most influential training images",
+        caption="Share, over the test images, of the k training images that stand first which have the test image's "
+        "label: those whose influence on its loss is smallest (they help most), or those most alike by the Fisher "
+        "kernel. Both see the last layer alone. A network that is right more often matches more often too.",
+        panels=tuple(_panels(matches)),
+        intervals=FEW,
+    )
+
+
+def label_match(train_labels_MT: NDArray[np.int64], test_labels_M: NDArray[np.int64]) -> Floats:
+    """For k = 1 to T, how many of the first k training images have the test image's label: percent, T."""
+    matches_MT = train_labels_MT == test_labels_M[:, None]
+    return np.asarray(100 * matches_MT.mean(0).cumsum() / np.arange(1, matches_MT.shape[1] + 1))
+
+
+def _matches(influences: pd.DataFrame) -> Iterator[dict[Any, Any]]:
+    """A row for each trial and k."""
+    for _, rows in influences.groupby("trial_id", sort=True):
+        trial = rows.iloc[0].to_dict()
+        matches = label_match(np.stack(rows["train_labels"].tolist()), rows["test_label"].to_numpy())
+        for k, match in enumerate(matches.tolist(), 1):
+            yield {**trial, "k": k, "match": match}
+
+
+def _panels(matches: pd.DataFrame) -> Iterator[Panel]:
+    for (*_, measure), shown in matches.groupby(list(_SHOWN), sort=True):
+        title = f"{network_words(shown.iloc[0].to_dict())}: {_MEASURES[str(measure)]}"
+        yield Panel(title=title, quantity="match", against="k", points=_points(shown))
+
+
+def _points(rows: pd.DataFrame) -> pd.DataFrame:
+    table = mean_points(rows, ["source", *_CHOICES], "k", "match")
+    varying = [name for name in _CHOICES if table[name].nunique(dropna=False) > 1]
+    words = [", ".join(f"{name} {row[name]}" for name in varying) for row in table.to_dict("records")]
+    made = table.assign(series=table["source"], arm=table["source"], variant=words, x=table["k"], whole=False)
+    return made[list(POINTS)]

@@ -1,0 +1,92 @@
+"""Labels of the most influential training images: the figure's numbers, and its place in the page."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+import analysis
+from analysis.figures.influences import COLUMNS, influence_figure
+from jobs.results import LocalStore, commit, schema
+
+_NOTHING = {"string": "x", "int64": 1, "double": 1.0}
+_LABELS = {1: [[7, 4, 7], [5, 7, 7]], 2: [[7, 7, 4], [5, 5, 5]], 3: [[4, 7, 7], [5, 7, 7]]}
+"""Of the first three training images of two test images, whose labels are 7 and 5, by seed.
+
+For k = 1, 2, 3, in percent: 100, 50, 50; 100, 100, 5/6 of 100; 50, 50, 50.
+"""
+
+
+def weighed(seed, labels, source="natural", **columns):
+    """The rows of one trial of the kind influence."""
+    plain = {field.name: _NOTHING.get(str(field.type)) for field in schema("influence")}
+    return [
+        {
+            **plain,
+            "trial_id": f"influence-{source}-{columns.get('measure', 'influence')}-{seed:016x}",
+            "source": source,
+            "finetuned": f"finetune-{source}-{seed}",
+            "blocks": 3,
+            "images": 400,
+            "finetuned_seed": seed,
+            "dataset": "digits",
+            "measure": "influence",
+            "cutoff_absolute": None,
+            "cutoff_relative": None,
+            "test_image": number,
+            "test_label": label,
+            "train_images": [0, 1, 2],
+            "train_labels": found,
+            "values": [-3.0, -2.0, -1.0],
+            **columns,
+        }
+        for number, (label, found) in enumerate(zip((7, 5), labels, strict=True))
+    ]
+
+
+def drawn(trials):
+    return influence_figure(pd.DataFrame([row for rows in trials for row in rows])[list(COLUMNS)])
+
+
+def test_label_match_by_hand() -> None:
+    figure = drawn([weighed(seed, labels) for seed, labels in _LABELS.items()])
+    (panel,) = figure.panels
+    assert panel.title == "digits, 3 blocks, 400 images: influence"
+    points = panel.points.to_dict("records")
+    assert [(p["x"], p["n"]) for p in points] == [(1, 3), (2, 3), (3, 3)]
+    assert [p["mean"] for p in points] == pytest.approx([250 / 3, 200 / 3, (100 + 500 / 6) / 3])
+    assert all(math.isnan(p["low"]) for p in points), "three networks: no interval"
+
+
+def test_intervals_are_over_the_seeds() -> None:
+    """Of the first image: 100, 100, 50, 100, 50; mean 80, variance (3 x 400 + 2 x 900) / 4 = 750."""
+    trials = [weighed(seed, _LABELS[of]) for seed, of in ((1, 1), (2, 2), (3, 3), (4, 2), (5, 3))]
+    first = drawn(trials).panels[0].points.to_dict("records")[0]
+    half = stats.t.ppf(0.975, 4) * math.sqrt(750 / 5)
+    assert (first["mean"], first["low"]) == pytest.approx((80, 80 - half))
+    assert first["high_simultaneous"] > first["high"] == pytest.approx(80 + half)
+
+
+def test_measures_are_panels_and_other_choices_curves_of_their_own() -> None:
+    trials = [weighed(1, _LABELS[1]), weighed(1, _LABELS[2], measure="fisher"), weighed(2, _LABELS[2], damping=0.5)]
+    fisher, influence = drawn(trials).panels
+    assert fisher.title.endswith("Fisher kernel")
+    assert fisher.points["variant"].unique().tolist() == [""]
+    assert sorted(influence.points["variant"].unique()) == ["damping 0.5", "damping 1.0"]
+
+
+def test_no_trial_no_figure() -> None:
+    assert influence_figure(pd.DataFrame(columns=list(COLUMNS))) is None
+
+
+def test_the_page_shows_it_with_its_numbers(build) -> None:
+    root = build.root([build.trial("natural", 0, 50.0)])
+    for seed, labels in _LABELS.items():
+        commit(LocalStore(root), "influence", weighed(seed, labels))
+    page = analysis.report(root)
+    text = page.read_text()
+    assert "Why: labels of the most influential training images" in text
+    assert "As Figure 7b of the paper" in text
+    assert '<td class="number">83.3333</td>' in text
+    assert {f"influences.{form}" for form in ("png", "svg", "pdf", "csv")} <= {p.name for p in page.parent.iterdir()}
