@@ -64,7 +64,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def demo(
     results: Root = "demo-results",
-    full: Annotated[bool, typer.Option("--full", help="Also why: six sources, attacked; less texture.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also why: six sources, attacked and weighed; less texture.")
+    ] = False,
 ) -> None:
     """Run the packaged study `demo` on bundled models and data, and report on it."""
     import analysis
