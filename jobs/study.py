@@ -114,9 +114,6 @@ class Influence(Examine):
     top: StrictInt = Field(default=10, ge=1, le=1000, description="training images that are kept for each test image")
 
 
-_DAMPED: set[Measure] = {"influence", "fisher"}
-
-
 class Study(Section):
     """A study file. Only sources, datasets, pretrain, grid, schedule, recipe, attack and influence take part in the ids
     of its trials; the rest is placement.
@@ -148,7 +145,12 @@ class Study(Section):
     @model_validator(mode="after")
     def _damped(self) -> Self:
         section = self.influence
-        if section and section.damping is None and not self.recipe.weight_decay and set(section.measures) & _DAMPED:
+        if (
+            section
+            and section.damping is None
+            and not self.recipe.weight_decay
+            and set(section.measures) - {"pseudo-inverse"}
+        ):
             raise ValueError("influence needs a damping above 0: the recipe's weight_decay is 0, so name one")
         return self
 

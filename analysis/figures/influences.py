@@ -29,13 +29,13 @@ COLUMNS = (
     "test_label",
     "train_labels",
 )
-_SHOWN = ("dataset", "blocks", "images", "measure")
+SHOWN = ("dataset", "blocks", "images", "measure")
 """What the trials of one panel have in common."""
 
 _CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "recipe", "numerics", "top")
 """What those of one curve have in common besides."""
 
-_MEASURES = {
+MEASURES = {
     "influence": "influence",
     "pseudo-inverse": "influence by the pseudo-inverse",
     "fisher": "Fisher kernel",
@@ -78,8 +78,8 @@ def _matches(influences: pd.DataFrame) -> Iterator[dict[Any, Any]]:
 
 
 def _panels(matches: pd.DataFrame) -> Iterator[Panel]:
-    for (*_, measure), shown in matches.groupby(list(_SHOWN), sort=True):
-        title = f"{network_words(shown.iloc[0].to_dict())}: {_MEASURES[str(measure)]}"
+    for (*_, measure), shown in matches.groupby(list(SHOWN), sort=True):
+        title = f"{network_words(shown.iloc[0].to_dict())}: {MEASURES[str(measure)]}"
         yield Panel(title=title, quantity="match", against="k", points=_points(shown))
 
 

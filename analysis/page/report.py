@@ -14,6 +14,8 @@ from analysis.comparisons import Comparison, Declared, comparisons, declared
 from analysis.delta_table import delta_cells
 from analysis.evaluations import load_failures, open_results
 from analysis.figures import attacks, influences
+from analysis.figures.examples import COLUMNS as EXAMPLE_COLUMNS
+from analysis.figures.examples import Examples, examples
 from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.render import save as save_figure
@@ -54,6 +56,7 @@ class Content(NamedTuple):
     contrasts: Declared
     attacks: Figure | None
     influences: Figure | None
+    examples: list[Examples]
 
     @property
     def why(self) -> list[Figure]:
@@ -88,6 +91,10 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
         for one in [*figures, *content.why]:
             save_figure(one, directory)
             one.table().to_csv(directory / f"{one.name}.csv", index=False)
+        for shown in content.examples:
+            shown.numbers.to_csv(directory / f"{shown.name}.csv", index=False)
+            if shown.png is not None:
+                (directory / f"{shown.name}.png").write_bytes(shown.png)
         for table in tables:
             save_table(table, directory)
         page = directory / "index.html"
@@ -108,8 +115,20 @@ def gather(store: Store) -> Content:
         except InvalidRequest as error:
             why = str(error)
     attacked = attacks.attack_figure(read_trials(store, "attack", list(attacks.COLUMNS)).to_pandas())
-    weighed = influences.influence_figure(read_trials(store, "influence", list(influences.COLUMNS)).to_pandas())
-    return Content(store, evaluations, load_failures(store), studies, data, chosen, why, contrasts, attacked, weighed)
+    weighed = read_trials(store, "influence", [*influences.COLUMNS, *EXAMPLE_COLUMNS]).to_pandas()
+    return Content(
+        store,
+        evaluations,
+        load_failures(store),
+        studies,
+        data,
+        chosen,
+        why,
+        contrasts,
+        attacked,
+        influences.influence_figure(weighed),
+        list(examples(weighed)),
+    )
 
 
 def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]) -> str:
@@ -152,11 +171,13 @@ def _sections(
 
 def _why(content: Content) -> dict[str, str]:
     parts = (("Table 1b", sections.ATTACKED, content.attacks), ("Figure 7b", sections.WEIGHED, content.influences))
-    return {
+    made = {
         f"Why: {found.title[0].lower()}{found.title[1:]}": sections.why(found, svg(found), part, columns)
         for part, columns, found in parts
         if found is not None
     }
+    shown = "".join(map(sections.examples, content.examples))
+    return {**made, "Why: the most influential training images": shown} if shown else made
 
 
 def _headlines(content: Content) -> str:

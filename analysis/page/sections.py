@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from analysis.figures.examples import Examples
 from analysis.figures.model import Figure
 from analysis.page import html, words
 from analysis.page.progress import Progress
@@ -139,11 +140,9 @@ def why(figure: Figure, svg: str, part: str, columns: Sequence[str]) -> str:
     """
     numbers = figure.table()[["panel", "series", "variant", "x", "mean", "low", "high", "n"]]
     rows = [tuple(_short(value) for value in row) for row in numbers.itertuples(index=False)]
-    source = base64.b64encode(html.shortened(svg).encode()).decode()
-    image = f'<img alt="{html.escape(figure.title)}" src="data:image/svg+xml;base64,{source}">'
+    image = _image(figure.title, "image/svg+xml", html.shortened(svg).encode())
     return (
-        f'<figure><h3>As {part} of the paper: {html.escape(figure.title)}</h3><div class="wide" tabindex="0" '
-        f'role="region" aria-label="{html.escape(figure.title)}">{image}</div>'
+        f"<figure><h3>As {part} of the paper: {html.escape(figure.title)}</h3>{image}"
         f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
         + html.details(
             "Numbers of this figure",
@@ -151,6 +150,31 @@ def why(figure: Figure, svg: str, part: str, columns: Sequence[str]) -> str:
         )
         + "</figure>"
     )
+
+
+def examples(one: Examples) -> str:
+    """What stands first for some test images, as pictures where they are at hand, and as indices."""
+    image = "" if one.png is None else _image(one.title, "image/png", one.png)
+    said = (
+        "The first test image of each label, and under it the training image that stands first for it by each source's "
+        "network of the lowest seed; above each image stands its label. Examples: the curves count all test images."
+        + ("" if one.png else " The images are not on this machine as they were shown; the table has their indices.")
+    )
+    columns = ("source", "test image", "its label", "predicted", "training image", "its label in training", "value")
+    rows = [tuple(_short(value) for value in row) for row in one.numbers.itertuples(index=False)]
+    return (
+        f"<figure><h3>As Figure 6 of the paper: {html.escape(one.title)}</h3>{image}"
+        f"<figcaption>{html.paragraph(said)}</figcaption>"
+        + html.details("Numbers of this figure", html.table(one.name, one.title, columns, rows, frozenset(columns[1:])))
+        + "</figure>"
+    )
+
+
+def _image(title: str, media: str, data: bytes) -> str:
+    """A picture that brings its own bytes, and scrolls where it is wider than the page."""
+    words, source = html.escape(title), base64.b64encode(data).decode()
+    image = f'<img alt="{words}" src="data:{media};base64,{source}">'
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{words}">{image}</div>'
 
 
 def figure_data(figure: Figure, svg: str) -> dict[str, Any]:

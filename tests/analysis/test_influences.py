@@ -1,13 +1,18 @@
 """Labels of the most influential training images: the figure's numbers, and its place in the page."""
 
+import io
 import math
 
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 
 import analysis
+from analysis.figures.examples import examples
 from analysis.figures.influences import COLUMNS, influence_figure
+from jobs import registry
+from jobs.data.readers import read_raw
 from jobs.results import LocalStore, commit, schema
 
 _NOTHING = {"string": "x", "int64": 1, "double": 1.0}
@@ -80,6 +85,24 @@ def test_no_trial_no_figure() -> None:
     assert influence_figure(pd.DataFrame(columns=list(COLUMNS))) is None
 
 
+def test_examples_are_the_first_test_image_of_each_label_and_what_stands_first_for_it() -> None:
+    """Of the lowest seed; drawn where the images here have the digest of those that were shown."""
+    sha256 = read_raw(registry.dataset("digits")).sha256
+    trials = [weighed(seed, _LABELS[seed], source, dataset_sha256=sha256) for seed in (2, 1) for source in ("b", "a")]
+    twice = [{**row, "test_image": row["test_image"] + 2} for rows in trials for row in rows]
+    (found,) = examples(pd.DataFrame([*twice, *(row for rows in trials for row in rows)]))
+    assert found.name == "figure6-digits-k3-n400-influence"
+    assert found.numbers.to_dict("split")["data"] == [
+        [source, number, label, 1, 0, first, -3.0]
+        for source in ("a", "b")
+        for number, label, first in ((1, 5, 5), (0, 7, 7))
+    ]
+    assert found.png is not None
+    assert Image.open(io.BytesIO(found.png)).width > 200
+    (others,) = examples(pd.DataFrame(weighed(1, _LABELS[1])))
+    assert others.png is None
+
+
 def test_the_page_shows_it_with_its_numbers(build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     for seed, labels in _LABELS.items():
@@ -89,4 +112,6 @@ def test_the_page_shows_it_with_its_numbers(build) -> None:
     assert "Why: labels of the most influential training images" in text
     assert "As Figure 7b of the paper" in text
     assert '<td class="number">83.3333</td>' in text
+    assert "As Figure 6 of the paper: digits, 3 blocks, 400 images: influence" in text
+    assert "images are not on this machine as they were shown" in text, "rows of other images than the digits here"
     assert {f"influences.{form}" for form in ("png", "svg", "pdf", "csv")} <= {p.name for p in page.parent.iterdir()}

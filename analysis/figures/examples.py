@@ -1,0 +1,90 @@
+"""The most influential training image of some test images, side by side for all sources (Figure 6 of the paper)."""
+
+import io
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+
+from analysis.figures.attacks import network_words
+from analysis.figures.influences import MEASURES, SHOWN
+from jobs import registry
+from jobs.data.raw import Raw
+from jobs.data.readers import read_raw
+from jobs.errors import DamagedFile, MissingData
+
+COLUMNS = ("finetuned_seed", "test_image", "predicted_label", "train_images", "values", "dataset_sha256")
+"""What is read besides the columns of the curves."""
+
+_MOST_LABELS = 10
+_CELL_INCHES = 0.85
+
+
+class Examples(NamedTuple):
+    """Some test images of one dataset, and what stands first for each in each source's network."""
+
+    name: str
+    title: str
+    numbers: pd.DataFrame
+    """A row for each test image and source."""
+    png: bytes | None
+    """None: the dataset's images are not on this machine."""
+
+
+def examples(influences: pd.DataFrame) -> Iterator[Examples]:
+    """The first test image of each label, for each kind of network and measure; networks of the lowest seed.
+
+    Args:
+        influences: rows of the kind ``influence``, with the columns of the curves and ``COLUMNS``.
+    """
+    for (dataset, blocks, images, measure), rows in influences.groupby(list(SHOWN), sort=True):
+        one_each = rows[rows["finetuned_seed"] == rows["finetuned_seed"].min()].sort_values(["trial_id", "test_image"])
+        one_each = one_each.drop_duplicates(["source", "test_image"])
+        firsts = one_each.groupby("test_label")["test_image"].min().head(_MOST_LABELS)
+        shown = one_each[one_each["test_image"].isin(firsts)].sort_values(["source", "test_label"])
+        numbers = shown[["source", "test_image", "test_label", "predicted_label"]].assign(
+            train_image=[found[0] for found in shown["train_images"]],
+            train_label=[found[0] for found in shown["train_labels"]],
+            value=[found[0] for found in shown["values"]],
+        )
+        raw = _images(str(dataset), str(shown["dataset_sha256"].iloc[0]))
+        yield Examples(
+            name=f"figure6-{dataset}-k{blocks}-n{images}-{measure}",
+            title=f"{network_words(shown.iloc[0].to_dict())}: {MEASURES[str(measure)]}",
+            numbers=numbers.reset_index(drop=True),
+            png=None if raw is None else _drawn(numbers, raw),
+        )
+
+
+@lru_cache(maxsize=1)
+def _images(dataset: str, sha256: str) -> Raw | None:
+    """A dataset's images, if those that were weighed are on this machine as they were shown."""
+    card = registry.datasets().get(dataset)
+    try:
+        raw = None if card is None else read_raw(card)
+    except (MissingData, DamagedFile):
+        return None
+    return raw if raw is not None and raw.sha256 == sha256 else None
+
+
+def _drawn(numbers: pd.DataFrame, raw: Raw) -> bytes:
+    """Test images above, and under them a row for each source, with the labels; PNG."""
+    sources = list(numbers["source"].unique())
+    tests = numbers.drop_duplicates("test_image")
+    with mpl.rc_context({"font.size": 7, "figure.dpi": 150}):
+        canvas = Canvas(figsize=(_CELL_INCHES * (len(tests) + 2), _CELL_INCHES * 1.25 * (len(sources) + 1)))
+        axes = canvas.subplots(len(sources) + 1, len(tests), squeeze=False)
+        for row, name in enumerate(["test image", *sources]):
+            axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
+            found = tests if row == 0 else numbers[numbers["source"] == name]
+            part, which = (raw.test, "test") if row == 0 else (raw.train, "train")
+            for ax, (_, one) in zip(axes[row], found.iterrows(), strict=True):
+                ax.imshow(part.image(int(one[f"{which}_image"])), cmap="gray")
+                ax.set_title(str(one[f"{which}_label"]), fontsize=7, pad=2)
+                ax.set(xticks=[], yticks=[])
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()
