@@ -11,6 +11,7 @@ from jobs import registry
 from jobs.checks import weighing
 from jobs.errors import InvalidRequest
 from jobs.specs import ALL, NAME_PATTERN
+from jobs.study import Influence
 from orchestrator.yaml_lines import Location
 
 Found = Iterator[tuple[Location, str]]
@@ -176,7 +177,7 @@ def _attacked(raw: dict[str, Any]) -> Found:
 def _weighed(raw: dict[str, Any]) -> Found:
     """As many training images as are kept of them, and matrices that can be held."""
     section = _mapping(raw, "influence")
-    top, measures = section.get("top", 1), section.get("measures", ["influence"])
+    top, measures = section.get("top", Influence.model_fields["top"].default), section.get("measures", ["influence"])
     yield from _repeated(_items(raw, ("influence", "measures")))
     if not isinstance(top, int) or not isinstance(measures, list):
         return

@@ -56,7 +56,7 @@ def influence_figure(influences: pd.DataFrame) -> Figure | None:
         title="Labels of the most influential training images",
         caption="Share, over the test images, of the k training images that stand first which have the test image's "
         "label: those whose influence on its loss is smallest (they help most), or those most alike by the Fisher "
-        "kernel. Both see the last layer alone, where images of one label push the same logits: a match is no likeness yet.",
+        "kernel. Both see the last layer alone, where images of one label push the same logits: no likeness follows.",
         panels=tuple(_panels(matches)),
         intervals=FEW,
     )
