@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from jobs import registry
 from jobs.checks import whole_set_as_all
-from jobs.specs import AnySpec, AttackSpec, Constraint, FinetuneSpec, InfluenceSpec, ThreatModel
+from jobs.specs import ALL, AnySpec, AttackSpec, Constraint, FinetuneSpec, InfluenceSpec, ThreatModel
 from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, Study, seeds
 
 
@@ -60,13 +60,15 @@ def _attacks(section: Attack, tuned: list[FinetuneSpec]) -> Iterator[AttackSpec]
         *((spec, spec.dataset) for spec in _examined(section, tuned)),
     ]
     for network, dataset in networks:
+        card = registry.datasets().get(dataset)
+        whole = card is not None and section.test_images == card.test
         for threat, restarts in _threats(section):
             yield AttackSpec(
                 network=network,
                 dataset=dataset,
                 threat=threat,
                 restarts=restarts,
-                test_images=section.test_images,
+                test_images=ALL if whole else section.test_images,
                 seed=section.seed,
                 recipe=section.recipe,
             )

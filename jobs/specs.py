@@ -302,6 +302,8 @@ class ExaminationSpec(TrialSpec):
             "blocks": tuned and tuned.blocks,
             "images": tuned and tuned.images,
             "finetuned_seed": tuned and tuned.seed,
+            "finetuned_epochs": tuned and tuned.epochs,
+            "finetuned_recipe": tuned and recipe_digest(tuned.recipe),
         }
 
 

@@ -15,6 +15,8 @@ COLUMNS = (
     "finetuned",
     "blocks",
     "images",
+    "finetuned_epochs",
+    "finetuned_recipe",
     "dataset",
     "seed",
     "recipe",
@@ -29,7 +31,7 @@ COLUMNS = (
     "test_images_used",
     "robust_accuracy",
 )
-_SHOWN = ("dataset", "blocks", "images")
+NETWORKS = ("dataset", "blocks", "images", "finetuned_epochs", "finetuned_recipe")
 """What the networks of one row of panels have in common."""
 
 _IMAGES = ("test_images", "test_images_used", "seed", "recipe", "numerics")
@@ -64,7 +66,7 @@ def attack_figure(attacks: pd.DataFrame) -> Figure | None:
 
 
 def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
-    for _, shown in rows.groupby(list(_SHOWN), sort=True, dropna=False):  # blocks and images of a source are null
+    for _, shown in rows.groupby(list(NETWORKS), sort=True, dropna=False):  # a source has but the dataset
         for constraint, (ball, unit) in _BALLS.items():
             attacked = shown[shown["constraint"] == constraint.value]
             if attacked.empty:
@@ -73,7 +75,7 @@ def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
             beginnings = attacked[["source", *_IMAGES, *_SEARCH]].drop_duplicates()
             curves = pd.concat([clean.merge(beginnings, on=["source", *_IMAGES]), attacked], ignore_index=True)
             told = ball if unit == 1 else f"{ball} in {unit:.0f}ths"
-            title = f"{network_words(shown.iloc[0].to_dict())}: {told}"
+            title = f"{network_words(shown.iloc[0].to_dict(), rows)}: {told}"
             yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit))
 
 
@@ -91,14 +93,16 @@ def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:
     return made[list(POINTS)]
 
 
-def network_words(row: Mapping[Any, Any]) -> str:
-    """Which networks the rows of an examination are of."""
+def network_words(row: Mapping[Any, Any], rows: pd.DataFrame) -> str:
+    """Which networks an examination is of; how they were fine-tuned, too, where ``rows`` have several ways."""
     if pd.isna(row["finetuned"]):
         return f"{row['dataset']}, sources"
     blocks, images = (
         f"all {name}" if row[name] == ALL else f"{row[name]:,.0f} {name}" for name in ("blocks", "images")
     )
-    return f"{row['dataset']}, {blocks}, {images}"
+    ways = {"finetuned_epochs": "{:.0f} epochs", "finetuned_recipe": "recipe {}"}
+    told = [words.format(row[name]) for name, words in ways.items() if rows[name].nunique() > 1]
+    return ", ".join([row["dataset"], blocks, images, *told])
 
 
 def _search_words(row: Mapping[Any, Any]) -> str:

@@ -40,7 +40,7 @@ def examples(influences: pd.DataFrame) -> Iterator[Examples]:
     Args:
         influences: rows of the kind ``influence``, with the columns of the curves and ``COLUMNS``.
     """
-    for (dataset, blocks, images, measure), rows in influences.groupby(list(SHOWN), sort=True):
+    for number, ((dataset, *_, measure), rows) in enumerate(influences.groupby(list(SHOWN), sort=True), 1):
         one_each = rows[rows["finetuned_seed"] == rows["finetuned_seed"].min()].sort_values(["trial_id", "test_image"])
         one_each = one_each.drop_duplicates(["source", "test_image"])
         firsts = one_each.groupby("test_label")["test_image"].min().head(_MOST_LABELS)
@@ -52,8 +52,8 @@ def examples(influences: pd.DataFrame) -> Iterator[Examples]:
         )
         raw = _images(str(dataset), str(shown["dataset_sha256"].iloc[0]))
         yield Examples(
-            name=f"figure6-{dataset}-k{blocks}-n{images}-{measure}",
-            title=f"{network_words(shown.iloc[0].to_dict())}: {MEASURES[str(measure)]}",
+            name=f"figure6-{number}-{dataset}-{measure}",
+            title=f"{network_words(shown.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",
             numbers=numbers.reset_index(drop=True),
             png=None if raw is None else _drawn(numbers, raw),
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.figures.attacks import network_words
+from analysis.figures.attacks import NETWORKS, network_words
 from analysis.figures.model import FEW, POINTS, Figure, Panel
 from analysis.figures.points import mean_points
 from analysis.statistics.paired_t import Floats
@@ -19,6 +19,8 @@ COLUMNS = (
     "dataset",
     "blocks",
     "images",
+    "finetuned_epochs",
+    "finetuned_recipe",
     "recipe",
     "numerics",
     "measure",
@@ -29,7 +31,7 @@ COLUMNS = (
     "test_label",
     "train_labels",
 )
-SHOWN = ("dataset", "blocks", "images", "measure")
+SHOWN = (*NETWORKS, "measure")
 """What the trials of one panel have in common."""
 
 _CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "recipe", "numerics", "top")
@@ -79,7 +81,7 @@ def _matches(influences: pd.DataFrame) -> Iterator[dict[Any, Any]]:
 
 def _panels(matches: pd.DataFrame) -> Iterator[Panel]:
     for (*_, measure), shown in matches.groupby(list(SHOWN), sort=True):
-        title = f"{network_words(shown.iloc[0].to_dict())}: {MEASURES[str(measure)]}"
+        title = f"{network_words(shown.iloc[0].to_dict(), matches)}: {MEASURES[str(measure)]}"
         yield Panel(title=title, quantity="match", against="k", points=_points(shown))
 
 

@@ -115,6 +115,8 @@ _EXAMINED: tuple[Column, ...] = (
     Column("blocks", _INT, _I, "of that trial", "blocks", nullable=True),
     Column("images", _INT, _I, "of that trial: size of its training subset; -1: the whole set", "images", True),
     Column("finetuned_seed", _INT, _I, "of that trial", nullable=True),
+    Column("finetuned_epochs", _INT, _I, "length of that trial", "epochs", nullable=True),
+    Column("finetuned_recipe", _TEXT, _I, "digest of that trial's recipe", nullable=True),
     Column("dataset", _TEXT, _I, "dataset whose test images are shown"),
     Column("seed", _INT, _I, "seed of every random choice of the trial"),
     Column("recipe", _TEXT, _I, "digest of the recipe"),

@@ -56,6 +56,19 @@ def drawn(made):
     return attack_figure(pd.DataFrame(made)[list(COLUMNS)])
 
 
+def test_networks_that_were_tuned_in_two_ways_are_not_averaged() -> None:
+    ways = (
+        {"finetuned_recipe": "a" * 12, "finetuned_epochs": 30},
+        {"finetuned_recipe": "b" * 12, "finetuned_epochs": 30},
+    )
+    made = [attacked(seed=1, accuracy=accuracy, **way) for accuracy, way in zip((90.0, 10.0), ways, strict=True)]
+    panels = drawn(made).panels
+    assert [panel.points["mean"].tolist() for panel in panels] == [[90.0], [10.0]]
+    assert [panel.title for panel in panels] == [
+        f"digits, 3 blocks, 400 images, recipe {letter * 12}: L2" for letter in "ab"
+    ]
+
+
 def test_a_curve_begins_with_clean_images_and_has_a_point_a_radius() -> None:
     figure = drawn(rows())
     panels = {panel.title: panel.points.to_dict("records") for panel in figure.panels}

@@ -35,6 +35,8 @@ def weighed(seed, labels, source="natural", **columns):
             "blocks": 3,
             "images": 400,
             "finetuned_seed": seed,
+            "finetuned_epochs": 30,
+            "finetuned_recipe": "a" * 12,
             "dataset": "digits",
             "measure": "influence",
             "cutoff_absolute": None,
@@ -91,7 +93,7 @@ def test_examples_are_the_first_test_image_of_each_label_and_what_stands_first_f
     trials = [weighed(seed, _LABELS[seed], source, dataset_sha256=sha256) for seed in (2, 1) for source in ("b", "a")]
     twice = [{**row, "test_image": row["test_image"] + 2} for rows in trials for row in rows]
     (found,) = examples(pd.DataFrame([*twice, *(row for rows in trials for row in rows)]))
-    assert found.name == "figure6-digits-k3-n400-influence"
+    assert found.name == "figure6-1-digits-influence"
     assert found.numbers.to_dict("split")["data"] == [
         [source, number, label, 1, 0, first, -3.0]
         for source in ("a", "b")

@@ -12,6 +12,7 @@ from jobs import registry
 from jobs.adversarial import AdversarialEvaluation, UnderAttack, open_adversarial
 from jobs.attacks import draw_noise, perturb
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
+from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.errors import InvalidRequest, MissingData
 from jobs.evaluation import evaluate
@@ -225,6 +226,18 @@ def test_pauses_change_nothing(store: Store) -> None:
     assert (row["accuracy"], row["robust_accuracy"], row["loss"]) == expected[:3]
     assert row["attempt"] == 6
     assert list(store.keys("checkpoints")) == []
+
+
+def test_a_checkpoint_of_another_network_is_passed_over(network: Network, digits: Dataset, store: Store) -> None:
+    """The weights of a fine-tuned trial may have been made again, on another kind of device."""
+    spec = attack(RANDOM, restarts=2, test_images=60)
+    first, other = (AdversarialEvaluation(spec, Examined(network, letter * 64), digits, CPU) for letter in "ab")
+    asked = iter([False, True])
+    first.advance(lambda: next(asked))
+    save_checkpoint(store, first)
+    (note,) = restore_checkpoint(store, other)
+    assert "a" * 64 in note
+    assert other.position == (1, 0)
 
 
 # --- what is examined ---

@@ -1,5 +1,7 @@
 """Arrays in files of this machine. Their limit, a full disk and a home without room: ``data/test_resized.py``, too."""
 
+import errno
+import fcntl
 import mmap
 import multiprocessing
 import os
@@ -7,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -40,6 +43,20 @@ def test_what_was_written_is_mapped(tmp_path: Path) -> None:
         assert np.array_equal(found, CONTENT)
         assert isinstance(found.base.base.obj, mmap.mmap)
     assert names(tmp_path) == ["a.npy"]
+
+
+def test_where_only_who_may_write_locks_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS emulates ``flock``."""
+    flock = fcntl.flock
+
+    def emulated(file: IO[bytes] | int, how: int) -> None:
+        if how & fcntl.LOCK_EX and fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", emulated)
+    for name in ("a", "b"):
+        assert np.array_equal(array(tmp_path, name), CONTENT)
 
 
 @pytest.mark.parametrize("place", [0, 130, -40, -1])

@@ -1,7 +1,9 @@
 """Studies that examine networks: files, trials, phases, launches, and weights that have to come back first."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,15 +13,18 @@ from jobs.errors import InvalidRequest, MissingData
 from jobs.expansion import expand
 from jobs.results import open_store, read_trials, verify
 from jobs.results.layout import trained_weights_key, trial_key
-from jobs.specs import AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
+from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
 from jobs.study import Study
+from orchestrator import tuning
 from orchestrator.launch import launch
 from orchestrator.phases import phases_of
 from orchestrator.plan import make_plan
 from orchestrator.prices import gpu
 from orchestrator.recorded import planned_trials
 from orchestrator.single import run_single
+from orchestrator.status import status_of
 from orchestrator.study_files import load_study, parse_study
+from orchestrator.watch import Watch
 
 QUIET = Console(quiet=True)
 STUDY = """\
@@ -85,6 +90,11 @@ def test_each_network_is_shown_clean_images_and_every_ball() -> None:
     planned = {s.trial_id for s in expand(study) if isinstance(s, FinetuneSpec) and s.images == 30}
     assert len(tuned) == 2, "both depths, one seed"
     assert tuned < planned
+
+
+def test_the_whole_test_set_has_one_name() -> None:
+    study = parse_study(SMALL.replace("test_images: 20", "test_images: 797"), "attacked.yaml")
+    assert {spec.test_images for spec in attacks(study)} == {-1}
 
 
 def test_the_whole_training_set_has_one_name() -> None:
@@ -167,6 +177,14 @@ def test_examinations_come_last_and_what_they_wait_for_keeps_its_weights() -> No
     assert phases[-1].resources == study.examinations["attack"].resources
 
 
+def test_what_later_launches_examine_keeps_its_weights_too() -> None:
+    """``--max-trials`` cuts examinations off first: they come last."""
+    study = parse_study(STUDY, "attacked.yaml")
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    tuned = [trial for trial, spec in specs.items() if isinstance(spec, FinetuneSpec)]
+    assert [phase.keeping.weights for phase in phases_of(study, specs, tuned)] == [True, False]
+
+
 def test_a_plan_counts_the_steps_of_attacks() -> None:
     study = parse_study(STUDY, "attacked.yaml")
     specs = expand(study)
@@ -228,6 +246,33 @@ def test_removed_weights_come_back_before_an_examination_and_only_then(launched:
     columns = ["trial_id", "epsilon", "accuracy", "robust_accuracy", "loss", "network_sha256"]
     assert read_trials(store, "attack").select(columns).equals(rows.select(columns))
     assert list(store.keys("conflicts")) == []
+
+
+def test_a_machine_that_dies_while_it_makes_weights_again_is_no_success(
+    launched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial's result stands from before; only with its weights has it done what it ran again for."""
+    root = tmp_path / "root"
+    shutil.copytree(launched, root)
+    store, study = open_store(root), parse_study(SMALL, "attacked.yaml")
+    lost = next(s for s in attacks(study) if isinstance(s.network, FinetuneSpec) and s.threat.steps)
+    assert isinstance(lost.network, FinetuneSpec)
+    store.delete(trained_weights_key(lost.network.trial_id))
+    store.delete(trial_key("attack", lost.trial_id))
+    assert status_of(store, study).counts()["done"] == 10
+    run_round, rounds = tuning.run_round, list[list[str]]()
+
+    def dies_first(
+        bundles: Sequence[Sequence[AnySpec]], job: dict[str, Any], share: tuning.Share, watch: Watch
+    ) -> None:
+        rounds.append([spec.trial_id for bundle in bundles for spec in bundle])
+        if len(rounds) > 1:
+            run_round(bundles, job, share, watch)
+
+    monkeypatch.setattr(tuning, "run_round", dies_first)
+    summary = launch(study, store, QUIET)
+    assert (summary.done, summary.failed) == (12, {})
+    assert rounds == [[lost.network.trial_id], [lost.network.trial_id], [lost.trial_id]]
 
 
 def test_one_at_a_time_without_ray(tmp_path: Path, launched: Path) -> None:
