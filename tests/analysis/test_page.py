@@ -1,8 +1,8 @@
 """The page, in a real browser: no errors, no requests, choices that change marks, keyboard, phone, print, axe."""
 
+import importlib
 import json
 import shutil
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -372,7 +372,7 @@ def test_the_papers_study_fits_in_3_megabytes(browser, tmp_path, monkeypatch):
     def read(store, kind, *columns):
         return trials(14_400) if kind == "finetune" else read_trials(store, kind, *columns)
 
-    monkeypatch.setattr(sys.modules["analysis.page.report"], "read_trials", read)
+    monkeypatch.setattr(importlib.import_module("analysis.page.report"), "read_trials", read)
     path = analysis.report(tmp_path)
     assert path.stat().st_size < 3e6
     made = Opened(browser, path)
