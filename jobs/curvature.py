@@ -178,7 +178,7 @@ class ConjugateGradients:
                 worst = float((_norms(residual) / goal).max()) * self.tolerance
                 raise InvalidRequest(
                     f"conjugate gradients reach a relative residual of {self.tolerance} within {self.most} iterations; "
-                    f"it is {worst:.1e}; raise the damping ({self.hessian.damping}) or the tolerance"
+                    f"it is {worst:.1e}; raise the damping ({self.hessian.damping})"
                 )
             open_B, goal, descent = open_B[kept], goal[kept], descent[kept]
             residual, direction = residual[kept], direction[kept]

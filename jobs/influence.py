@@ -131,20 +131,3 @@ def strongest(
         first_MT = values.argsort(dim=1, descending=largest, stable=True)[:, :count]
         values_MT[block.test], images_MT[block.test] = values.gather(1, first_MT), images.gather(1, first_MT)
     return Strongest(images_MT, values_MT)
-
-
-def sorted_by_label(blocks: Iterable[Block], train_labels_N: Tensor, test_labels_M: Tensor, into_MN: Tensor) -> Tensor:
-    """Figure 7(a): the matrix with test images as rows, both sides sorted by label, divided by its Frobenius norm.
-
-    Images of one label keep their order.
-
-    Args:
-        into_MN: what is filled and returned; for a large matrix one that lies in a file (``torch.from_file``).
-    """
-    rows_M, columns_N = (labels.argsort(stable=True).argsort() for labels in (test_labels_M, train_labels_N))
-    squares = 0.0
-    for block in blocks:
-        values_MN = block.values_NM.T.cpu()
-        squares += float(values_MN.square().sum())
-        into_MN[rows_M[block.test][:, None], columns_N[block.train]] = values_MN.to(into_MN.dtype)
-    return into_MN.div_(squares**0.5)

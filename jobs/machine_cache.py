@@ -101,7 +101,10 @@ class MachineCache(NamedTuple):
         """Make room, and take it from the beginning, so that others count it and find it gone."""
         with FileLock(self.directory / "room.lock"):
             self._make_room(size, part)
-            os.posix_fallocate(file.fileno(), 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS: others count it, but do not find its room gone
+                file.truncate(size)
 
     def _make_room(self, needed: int, part: Path) -> None:
         """Remove the files not used for longest, and by nobody now, until ``needed`` bytes fit into limit and disk.

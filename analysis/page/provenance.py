@@ -48,10 +48,16 @@ def _counted(values: Sequence[object]) -> list[tuple[str, str]]:
 
 
 def _packages(text: str) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(json.loads(text).items()))
+    return ", ".join(sorted(_told(text)))
 
 
 def _recipe(text: str | None) -> str:
-    if text is None:
-        return "not known"
-    return ", ".join(f"{name} {value}" for name, value in json.loads(text).items())
+    return "not known" if text is None else ", ".join(_told(text))
+
+
+def _told(text: str) -> list[str]:
+    """The pairs of a JSON object; text that is none, as it is: what strangers wrote is shown, too."""
+    try:
+        return [f"{name} {value}" for name, value in json.loads(text).items()]
+    except (ValueError, AttributeError):
+        return [text]

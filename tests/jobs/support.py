@@ -1,16 +1,20 @@
 """What several tests of the jobs need: specs of small trials, made weights, rows of a result."""
 
 import hashlib
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
+from robustness.attacker import Attacker
+from torch import Tensor
 
 from jobs.data.datasets import Dataset
 from jobs.finetune import Evaluation, Finetuning
-from jobs.networks import SmallResNet, initialise
+from jobs.networks import Network, SmallResNet, initialise
 from jobs.numerics import device_kind
 from jobs.records import Attempt, rows
-from jobs.specs import FinetuneSpec, Recipe
+from jobs.specs import Constraint, FinetuneSpec, Recipe, ThreatModel
 from jobs.weights import SourceWeights
 
 CPU = torch.device("cpu")
@@ -40,6 +44,35 @@ def make_weights(seed: int, labels: int = 10) -> SourceWeights:
         if name.endswith(("running_mean", "running_var")):
             tensor.copy_(torch.rand(tensor.shape, generator=rng) * 0.2 + (0.9 if name.endswith("var") else 0))
     return SourceWeights(tensors, hashlib.sha256(f"made {seed}".encode()).hexdigest())
+
+
+GOLDEN_DEVICE = "cpu-avx512"
+
+
+def require_golden(trial: Finetuning, golden: list[tuple[float, float]]) -> None:
+    """Training and test loss after each epoch are these: to the bit on the golden numbers' own kind of device."""
+    found = [(row.train_loss, row.test_loss) for row in trial.evaluations]
+    if same_kind_of_device(GOLDEN_DEVICE):
+        assert found == golden
+    for losses, expected in zip(found, golden, strict=True):
+        assert losses == pytest.approx(expected, rel=1e-3)
+
+
+def moved_by_robustness(network: Network, images_NCHW: Tensor, labels_N: Tensor, threat: ThreatModel) -> Tensor:
+    """What the attacker of the robustness library makes of images, from zero and to the last iterate."""
+    oracle = Attacker(network, SimpleNamespace(mean=torch.zeros(3), std=torch.ones(3)))
+    found: Tensor = oracle(
+        images_NCHW,
+        labels_N,
+        constraint={Constraint.L2: "2", Constraint.LINF: "inf"}[threat.constraint],
+        eps=threat.epsilon,
+        step_size=threat.step_size,
+        iterations=threat.steps,
+        random_start=False,
+        use_best=False,
+        should_normalize=False,  # our network normalises
+    )
+    return found
 
 
 def finetuned(spec: FinetuneSpec, weights: SourceWeights, data: Dataset) -> Finetuning:

@@ -17,7 +17,7 @@ from jobs.finetune import Evaluation, Finetuning
 from jobs.home import activations_directory
 from jobs.results import Store
 from jobs.weights import SourceWeights, load_source
-from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers, same_kind_of_device
+from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers, require_golden
 
 SOURCE = {"frozen_batchnorm": "source"}
 MODES = ("source", "calibrated")
@@ -292,7 +292,6 @@ def test_a_bundle_passes_each_image_once_and_computes_what_each_does_alone(
     assert {trial.spec.blocks: numbers(trial) for trial in first.trials} == alone
 
 
-GOLDEN_DEVICE = "cpu-avx512"
 GOLDEN_LOSSES = [(9.396739196777343, 4.358483791351318), (1.1558403491973877, 5.826063632965088)]
 """Training and test loss after each epoch."""
 
@@ -300,9 +299,4 @@ GOLDEN_LOSSES = [(9.396739196777343, 4.358483791351318), (1.1558403491973877, 5.
 def test_golden_numbers(golden_digits: Dataset) -> None:
     """Changed on purpose only, together with the kind's ``numerics``."""
     spec = finetune_spec({**SOURCE, "learning_rate": 0.01}, source="fmnist_natural", epochs=2)
-    rows = numbers(finetuned(spec, load_source("fmnist_natural"), golden_digits))
-    found = [(row.train_loss, row.test_loss) for row in rows]
-    if same_kind_of_device(GOLDEN_DEVICE):
-        assert found == GOLDEN_LOSSES
-    for losses, expected in zip(found, GOLDEN_LOSSES, strict=True):
-        assert losses == pytest.approx(expected, rel=1e-3)
+    require_golden(finetuned(spec, load_source("fmnist_natural"), golden_digits), GOLDEN_LOSSES)

@@ -1,11 +1,9 @@
 """Adversarial evaluation: the worst case where it is known in closed form, other libraries' attacks, and pauses."""
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
-from robustness.attacker import Attacker
 from torch import Tensor, nn
 
 from jobs import registry
@@ -23,7 +21,7 @@ from jobs.records import Attempt
 from jobs.results import Store, comparable_columns, pinned, read_trials
 from jobs.specs import AttackSpec, Constraint, Execution, FinetuneSpec, ThreatModel
 from jobs.weights import load_source
-from tests.jobs.support import CPU, finetune_spec
+from tests.jobs.support import CPU, finetune_spec, moved_by_robustness
 
 NEVER = Keeping(checkpoint_every=10**9)
 CLEAN = ThreatModel(constraint=Constraint.NONE, epsilon=0.0)
@@ -131,19 +129,8 @@ def test_as_the_robustness_library(
 ) -> None:
     """The same algorithm, from zero, last iterate, in the same batch: equal accuracies and losses."""
     monkeypatch.setattr(Tensor, "cuda", lambda self, *args, **kwargs: self)  # the oracle's loop insists on it
-    oracle = Attacker(network, SimpleNamespace(mean=torch.zeros(3), std=torch.ones(3)))
     x_NCHW = guessed.test.images_NCHW.float().div(255).expand(-1, 3, -1, -1).contiguous()
-    moved = oracle(
-        x_NCHW,
-        guessed.test.labels_N,
-        constraint={Constraint.L2: "2", Constraint.LINF: "inf"}[threat.constraint],
-        eps=threat.epsilon,
-        step_size=threat.step_size,
-        iterations=threat.steps,
-        random_start=False,
-        use_best=False,
-        should_normalize=False,  # our network normalises
-    )
+    moved = moved_by_robustness(network, x_NCHW, guessed.test.labels_N, threat)
     expected = evaluate(network, iter([(moved, guessed.test.labels_N)]))
     whole = Execution(evaluation_batch_size=64, memory_format="contiguous")
     found = evaluated(attack(threat, recipe=whole), network, guessed)

@@ -1,11 +1,8 @@
 """Perturbations: the same as the robustness library's, inside their balls, from the given generator alone."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from robustness.attack_steps import AttackerStep, L2Step, LinfStep
-from robustness.attacker import Attacker
 from torch import Tensor, nn
 
 from jobs.attacks import draw_noise, perturb
@@ -13,7 +10,7 @@ from jobs.data.datasets import Dataset
 from jobs.networks import Network, SmallResNet
 from jobs.specs import Constraint, ThreatModel
 from jobs.weights import load_source
-from tests.jobs.support import make_weights
+from tests.jobs.support import make_weights, moved_by_robustness
 
 MEAN, STD = (0.1801,) * 3, (0.3421,) * 3
 L2 = ThreatModel(constraint=Constraint.L2, epsilon=1.0, steps=7)
@@ -85,18 +82,7 @@ def test_pgd_is_that_of_the_robustness_library(
         net.load_state_dict(make_weights(seed=1).tensors)
         network = Network(net, MEAN, STD).eval()
     monkeypatch.setattr(Tensor, "cuda", lambda self, *args, **kwargs: self)  # the oracle's loop insists on it
-    oracle = Attacker(network, SimpleNamespace(mean=torch.zeros(3), std=torch.ones(3)))
-    expected = oracle(
-        images,
-        labels,
-        constraint={Constraint.L2: "2", Constraint.LINF: "inf"}[threat.constraint],
-        eps=threat.epsilon,
-        step_size=threat.step_size,
-        iterations=threat.steps,
-        random_start=False,
-        use_best=False,
-        should_normalize=False,  # our network normalises
-    )
+    expected = moved_by_robustness(network, images, labels, threat)
     found = moved_by(network, images, labels, threat, rng())
     assert not torch.equal(found, images)
     assert torch.equal(found, expected)

@@ -13,7 +13,7 @@ from jobs.finetune import Finetuning
 from jobs.results import Store
 from jobs.transfer import head_modules
 from jobs.weights import SourceWeights, load_source
-from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers, same_kind_of_device
+from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers, require_golden
 
 CALIBRATED = {"frozen_batchnorm": "calibrated"}
 
@@ -159,7 +159,6 @@ def test_a_pause_before_the_first_batch_changes_nothing(weights: SourceWeights, 
     assert numbers(trial) == numbers(finetuned(trial.spec, weights, few_digits))
 
 
-GOLDEN_DEVICE = "cpu-avx512"
 GOLDEN_LOSSES = [(9.436088180541992, 3.5787479877471924), (1.8353243112564086, 5.930068492889404)]
 """Training and test loss after each epoch."""
 
@@ -167,9 +166,4 @@ GOLDEN_LOSSES = [(9.436088180541992, 3.5787479877471924), (1.8353243112564086, 5
 def test_golden_numbers(golden_digits: Dataset) -> None:
     """Changed on purpose only, together with the kind's ``numerics``."""
     spec = finetune_spec({**CALIBRATED, "learning_rate": 0.01}, source="fmnist_natural", epochs=2)
-    rows = numbers(finetuned(spec, load_source("fmnist_natural"), golden_digits))
-    found = [(row.train_loss, row.test_loss) for row in rows]
-    if same_kind_of_device(GOLDEN_DEVICE):
-        assert found == GOLDEN_LOSSES
-    for losses, expected in zip(found, GOLDEN_LOSSES, strict=True):
-        assert losses == pytest.approx(expected, rel=1e-3)
+    require_golden(finetuned(spec, load_source("fmnist_natural"), golden_digits), GOLDEN_LOSSES)

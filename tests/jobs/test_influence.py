@@ -23,7 +23,6 @@ from jobs.influence import (
     fisher_similarities,
     influences,
     pooled_features,
-    sorted_by_label,
     strongest,
 )
 from jobs.networks import Network, SmallResNet
@@ -294,16 +293,6 @@ def test_the_strongest_are_the_first_of_a_stable_sort_however_the_matrix_is_cut(
         assert smallest.values_MT.tolist() == [[-2, -2, 3], [0.5, 1, 1]]
         largest = strongest(blocks, 4, 2, 3, largest=True)
         assert largest.images_MT.tolist() == [[2, 0, 1], [3, 0, 1]]
-
-
-def test_the_matrix_is_sorted_by_label_and_has_norm_one() -> None:
-    matrix_NM = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=torch.float64)
-    blocks = [Block(slice(0, 2), slice(0, 2), matrix_NM[:2]), Block(slice(2, 3), slice(0, 2), matrix_NM[2:])]
-    into_MN = torch.empty(2, 3, dtype=torch.float64)
-    found_MN = sorted_by_label(blocks, torch.tensor([1, 0, 1]), torch.tensor([1, 0]), into_MN)
-    # rows: test 1, 0; columns: train 1, 0, 2; the norm is the root of 91
-    assert (found_MN * 91**0.5).flatten().tolist() == pytest.approx([4, 2, 6, 3, 1, 5])
-    assert found_MN is into_MN
 
 
 def test_pooled_features_are_what_the_last_layer_takes_in_order_and_in_evaluation_mode() -> None:

@@ -45,6 +45,12 @@ def test_what_was_written_is_mapped(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.npy"]
 
 
+def test_a_system_that_cannot_reserve_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert np.array_equal(array(tmp_path), CONTENT)
+
+
 def test_where_only_who_may_write_locks_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As NFS emulates ``flock``."""
     flock = fcntl.flock
