@@ -20,7 +20,7 @@ from jobs.canonical import digest
 from jobs.home import activations_directory
 from jobs.machine_cache import Array, MachineCache
 from jobs.numerics import device_kind, memory_format
-from jobs.specs import ALL, Execution
+from jobs.specs import ALL, MOST_KEPT_BYTES, Execution
 
 if TYPE_CHECKING:
     from jobs.finetune import Finetuning
@@ -29,10 +29,6 @@ LIMIT_VARIABLE = "DELTASWEEP_ACTIVATIONS_GB"
 
 _DEFAULT_LIMIT_GB = 64
 _TYPE = np.dtype(np.float32)
-_MOST_TRAINED_BYTES = 2 << 30
-"""Where those of the subset are more, the trunk runs on each batch. A change of it changes numbers: on a batch as it is
-trained on, sums are in another order than on the subset in its own.
-"""
 
 
 class Activations:
@@ -73,14 +69,14 @@ def kept_activations(trial: "Finetuning", below: "Finetuning | None" = None) -> 
         trial: its frozen statistics are what they stay; its network is left in evaluation mode.
         below: a trial with the first blocks of this trunk, whose activations are gone on from.
     """
-    if trial.cut is None or trial.spec.recipe.frozen_batchnorm == "batch":
+    if not trial.spec.keeps_activations:
         return Kept()
     trial.network.eval()
     test = _Passes(trial, below, "test", torch.arange(len(trial.data.test.labels_N))).from_file()
     if trial.augmented:
         return Kept(test=test)
     train = _Passes(trial, below, "train", trial.subset)
-    if train.bytes > _MOST_TRAINED_BYTES:
+    if train.bytes > MOST_KEPT_BYTES:
         return Kept(test=test)
     shared = train.from_file() if trial.spec.images == ALL else None
     return Kept(shared or train.in_memory(), test)

@@ -19,6 +19,7 @@ from jobs.data.subsets import draw_subset, subset_digest
 from jobs.evaluation import Tally, evaluate
 from jobs.numerics import memory_format
 from jobs.randomness import Purpose, generator
+from jobs.recipes import augments
 from jobs.specs import ALL, FinetuneSpec
 from jobs.training import Training
 from jobs.transfer import calibrate, set_training_modes, transfer
@@ -48,7 +49,7 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         self.weights = weights
         self.data = data
         self.subset = draw_subset(data.train.labels_N, spec.images, spec.seed)
-        self.augmented = spec.recipe.transforms == "as-released" and registry.dataset(spec.dataset).colour
+        self.augmented = augments(spec)
         self._kept: Kept | None = None
         super().__init__(spec, transfer(spec, weights), device)
 

@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from jobs.specs import Recipe
+from jobs import registry
+from jobs.specs import FinetuneSpec, Recipe
 
 RECIPES: dict[str, Recipe] = {
     "paper": Recipe(),
@@ -19,6 +20,11 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 """``paper``: Tables 3 and 4. ``as-released``: what the paper's released code does where the two differ."""
+
+
+def augments(spec: FinetuneSpec) -> bool:
+    """Whether training images are never the same twice."""
+    return spec.recipe.transforms == "as-released" and registry.dataset(spec.dataset).colour
 
 
 def named_recipe(value: object) -> object:

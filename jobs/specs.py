@@ -24,6 +24,11 @@ MOST_EPOCHS = 1_000_000
 MOST_DENSE = 8192
 """Rows of the largest matrix that is held whole and inverted: 512 MiB, and a few times that on the way."""
 
+MOST_KEPT_BYTES = 2 << 30
+"""Where activations of a training subset are more, the trunk runs on each batch. A change of it changes numbers: on a
+batch as it is trained on, sums are in another order than on the subset in its own.
+"""
+
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
 """Names of sources, datasets and studies: they become parts of file names on every kind of storage."""
 
@@ -220,6 +225,11 @@ class FinetuneSpec(TrainingSpec):
     def evaluated_epochs(self) -> list[int]:
         """Epochs (from 1) after which the whole test set is evaluated (Section A.4)."""
         return sorted({*range(1, self.epochs + 1, self.evaluate_every), self.epochs})
+
+    @property
+    def keeps_activations(self) -> bool:
+        """Whether what is frozen stays as it is, so that what it makes of an image is computed once."""
+        return self.blocks != ALL and self.recipe.frozen_batchnorm != "batch"
 
 
 class PretrainRecipe(Sgd):

@@ -35,9 +35,9 @@ from orchestrator.bundling import bundle_of, bundled
 from orchestrator.finished import finished, made_by, source_read, unready
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.names import require_same_names
+from orchestrator.operations import bundle_flops
 from orchestrator.outcomes import Outcome, State
 from orchestrator.phases import Phase, phases_of, rank
-from orchestrator.plan import bundle_flops
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
 from orchestrator.stopping import raise_flag_for

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobs import registry
-from jobs.registry.costs import Flops, flops_evaluated_image, flops_trained_image, memory, parameters
+from jobs.registry.costs import Flops, memory, parameters
 from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, TrainingSpec
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
 from orchestrator.finished import examined
+from orchestrator.operations import kept_bytes, study_flops, trial_flops
 from orchestrator.prices import Gpu
-from orchestrator.work import attack_steps, batch_size, images_evaluated, images_trained, network_of
+from orchestrator.work import batch_size, images_evaluated, images_trained, network_of
 
 RUNTIME_BYTES = 0.6e9
 """Assumed: what CUDA and its libraries take of a GPU's memory for each process."""
@@ -42,7 +43,7 @@ class Plan(NamedTuple):
     images_evaluated: int
     flops: Flops
     flops_alone: float
-    """Operations without bundles: each trial in an actor of its own."""
+    """Operations of trials that share and keep nothing."""
     gpu: Gpu
     gpu_hours: float
     measured: str
@@ -57,6 +58,8 @@ class Plan(NamedTuple):
     """Bytes of all results and kept weights."""
     images_at_rest: int
     """Bytes of all resized images, once a machine."""
+    activations: int
+    """Bytes of all activations of test images, kept on a machine until its limit is reached."""
 
     @property
     def on_demand(self) -> float:
@@ -101,11 +104,9 @@ def make_plan(
     finished = [spec for spec in trials if spec.trial_id in done]
     blocked = [spec for spec in trials if spec.trial_id in quarantined - done]
     pending = [spec for spec in trials if spec.trial_id not in done | quarantined]
-    flops = Flops()
-    for bundle in bundled(study, pending):
-        flops = flops.plus(bundle_flops(bundle))
+    flops = study_flops(bundled(study, pending))
     alone = sum(trial_flops(spec).total for spec in pending)
-    # what is measured is a trial alone; bundles save in proportion to operations
+    # what is measured is a trial that keeps nothing; bundles and kept activations save in proportion to operations
     saved = flops.total / alone if alone else 1
     seconds = saved * sum(map(measured[1], pending)) if measured else flops.total / gpu.rate
     # of what shares GPUs; a source that is made has its own to itself
@@ -134,41 +135,8 @@ def make_plan(
         gpu_share=needed / gpu.memory,
         checkpoints=max(map(checkpoint_bytes, trials), default=0),
         results=sum(map(result_bytes, pending)) + kept,
+        activations=kept_bytes(pending),
         images_at_rest=sum(_dataset_bytes(*pair) for pair in {_dataset(spec) for spec in trials}),
-    )
-
-
-def trial_flops(spec: AnySpec) -> Flops:
-    """Floating-point operations of a trial, by what they are for.
-
-    A step of an attack is a forward pass and a backward pass to the image alone, about as much again.
-    """
-    architecture, blocks = network_of(spec)
-    forward = flops_evaluated_image(architecture)
-    image = flops_trained_image(architecture, blocks)
-    trained = images_trained(spec)
-    return Flops(
-        trunk=trained * image.trunk,
-        head_forward=trained * image.head_forward,
-        head_backward=trained * image.head_backward,
-        evaluation=images_evaluated(spec) * forward,
-        attack=attack_steps(spec) * 2 * forward,
-    )
-
-
-def bundle_flops(bundle: Sequence[AnySpec]) -> Flops:
-    """Operations of trials that share an actor: what is frozen in several of them runs once (design, section 6)."""
-    if len(bundle) == 1:
-        return trial_flops(bundle[0])
-    forward = flops_evaluated_image(network_of(bundle[0])[0])
-    images = [flops_trained_image(*network_of(spec)) for spec in bundle]
-    trained, evaluated = images_trained(bundle[0]), images_evaluated(bundle[0])
-    trunk = max(image.trunk for image in images)
-    return Flops(
-        trunk=trained * trunk,
-        head_forward=trained * sum(image.head_forward for image in images),
-        head_backward=trained * sum(image.head_backward for image in images),
-        evaluation=evaluated * (trunk + sum(forward - image.trunk for image in images)),
     )
 
 
@@ -232,7 +200,7 @@ def describe(plan: Plan, study: Study) -> str:
         f"${plan.spot:,.2f} on spot (${gpu.spot:,.3g}); {gpu.prices_from}",
     ]
     if plan.flops_alone > parts.total:
-        lines.append(f"bundles: {plan.flops_alone / parts.total:.3g} times less work than each trial alone")
+        lines.append(f"{_savings(study)}: {plan.flops_alone / parts.total:.3g} times less work than each trial alone")
     actor = "bundle" if study.bundle == "blocks" else "trial"
     lines.append(
         f"memory: about {plan.memory / 1e9:.2g} GB a {actor}, {plan.gpu_share:.2f} of one {gpu.name}"
@@ -242,8 +210,14 @@ def describe(plan: Plan, study: Study) -> str:
     lines.append(
         f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints for each running trial, "
         f"{_bytes(plan.images_at_rest)} of images on each machine"
+        + (f", and up to {_bytes(plan.activations)} of activations" if plan.activations else "")
     )
     return "\n".join(lines)
+
+
+def _savings(study: Study) -> str:
+    bundles, kept = study.bundle == "blocks", study.recipe.frozen_batchnorm != "batch"
+    return " and ".join(["bundles"] * bundles + ["kept activations"] * kept)
 
 
 def _asked(study: Study) -> Resources:

@@ -33,7 +33,9 @@ def count(architecture: str) -> dict[str, Any]:
     for module in [stem, *network.blocks]:
         part, x_NCHW = _part(module, x_NCHW)
         parts.append(part)
-    fc, _ = _part(net.fc.eval(), torch.flatten(net.avgpool(x_NCHW), 1))
+    features_ND = torch.flatten(net.avgpool(x_NCHW), 1)
+    parts[-1]["output"] = features_ND.nbytes
+    fc, _ = _part(net.fc.eval(), features_ND)
     return {"stem": parts[0], "blocks": parts[1:], "fc": fc}
 
 
@@ -43,11 +45,21 @@ def _part(module: nn.Module, x_NCHW: Tensor) -> tuple[dict[str, int], Tensor]:
         out = module(x_NCHW)
     costs = {
         "flops": int(counter.get_total_flops()),
+        "input_gradient": _flops_trained(module, x_NCHW, to_input=True)
+        - _flops_trained(module, x_NCHW, to_input=False),
         "parameters": sum(p.numel() for p in module.parameters()),
         "kept": _kept_for_backward(module, x_NCHW),
         "peak": _peak_of_forward(module, x_NCHW),
+        "output": out.nbytes,
     }
     return costs, out.detach()
+
+
+def _flops_trained(module: nn.Module, x_NCHW: Tensor, *, to_input: bool = False) -> int:
+    """Operations of one image's forward and backward pass, with or without the gradient to the module's input."""
+    with FlopCounterMode(display=False) as counter:
+        module(x_NCHW.clone().requires_grad_(to_input)).sum().backward()
+    return int(counter.get_total_flops())
 
 
 def _kept_for_backward(module: nn.Module, x_NCHW: Tensor) -> int:

@@ -21,11 +21,15 @@ class Part(NamedTuple):
 
     flops: int
     """Operations (two a multiply-add) of a forward pass."""
+    input_gradient: int
+    """Those of the backward pass to its input, which the first part of a head does not need."""
     parameters: int
     kept: int
     """Bytes that a forward pass keeps for the backward pass."""
     peak: int
     """The most bytes that a forward pass without gradients holds at once."""
+    output: int
+    """Bytes of what it hands on: pooled features, for the last block."""
 
 
 class Costs(NamedTuple):
@@ -49,7 +53,7 @@ class Flops(NamedTuple):
     """The frozen part's forward pass on training images."""
     head_forward: float = 0
     head_backward: float = 0
-    """About twice its forward pass."""
+    """Twice its forward pass, less the gradient to the head's input."""
     evaluation: float = 0
     attack: float = 0
     """Forward and backward to the image in every step of PGD."""
@@ -72,7 +76,13 @@ def flops_trained_image(architecture: str, blocks: int) -> Flops:
     """One image forward, and backward through the head."""
     trunk, head = costs(architecture).split(blocks)
     forward = sum(part.flops for part in head)
-    return Flops(trunk=sum(part.flops for part in trunk), head_forward=forward, head_backward=2 * forward)
+    backward = 2 * forward - head[0].input_gradient
+    return Flops(trunk=sum(part.flops for part in trunk), head_forward=forward, head_backward=backward)
+
+
+def activation_bytes(architecture: str, blocks: int) -> int:
+    """Of one image's activations at the cut before the last ``blocks`` blocks, at least 0."""
+    return costs(architecture).split(blocks)[0][-1].output
 
 
 def parameters(architecture: str, blocks: int = ALL) -> int:

@@ -99,7 +99,7 @@ def test_a_subset_that_is_too_large_is_passed_again(few_digits: Dataset, monkeyp
     size = 20 * 128 * 4 * 4 * 4
     found = []
     for limit in (size, size - 1):
-        monkeypatch.setattr(module, "_MOST_TRAINED_BYTES", limit)
+        monkeypatch.setattr(module, "MOST_KEPT_BYTES", limit)
         trial = opened(load_source("fmnist_natural"), few_digits, {"learning_rate": 0.01})
         trial.advance()
         assert (trial.kept().train is None) == (limit < size)

@@ -8,7 +8,7 @@ from torchvision.models import resnet50
 
 from jobs import registry
 from jobs.networks import BUILDERS, Network, SmallResNet, initialise
-from jobs.registry.costs import costs, flops_evaluated_image, flops_trained_image, parameters
+from jobs.registry.costs import activation_bytes, costs, flops_evaluated_image, flops_trained_image, parameters
 from scripts.count_costs import TABLE, count
 from tests.jobs.support import make_weights
 
@@ -159,14 +159,23 @@ def test_flops_of_resnet50_by_hand() -> None:
     assert flops_evaluated_image("resnet50") == pytest.approx(2 * 4.09e9, rel=0.002)
 
 
-def test_flops_of_training_count_the_backward_of_the_head_twice() -> None:
+def test_flops_of_training_count_the_backward_of_the_head_twice_but_for_its_input() -> None:
     table = costs("resnet50")
     blocks = [part.flops for part in table.blocks]
     forward = table.stem.flops + sum(blocks) + table.fc.flops
-    for trained, head in ((0, 0), (3, sum(blocks[13:])), (16, sum(blocks)), (-1, table.stem.flops + sum(blocks))):
+    layer4_0 = 2 * 1024 * (512 * 14 * 14 + 2048 * 7 * 7)  # its first convolution and its shortcut
+    heads = {0: (0, table.fc.flops), 3: (sum(blocks[13:]), layer4_0), -1: (forward - table.fc.flops, table.stem.flops)}
+    for trained, (head, to_input) in heads.items():
         flops = flops_trained_image("resnet50", trained)
         assert flops.trunk + flops.head_forward == forward
-        assert flops.head_backward == 2 * (head + table.fc.flops)
+        assert flops.head_backward == 2 * (head + table.fc.flops) - to_input
+
+
+def test_bytes_of_activations_of_resnet50() -> None:
+    """Figures of the guide: 82 MB, 4 GB and 8 GB for 10,000 images."""
+    assert activation_bytes("resnet50", 0) == 4 * 2048
+    assert activation_bytes("resnet50", 1) == 4 * 2048 * 7 * 7
+    assert activation_bytes("resnet50", 3) == 4 * 1024 * 14 * 14
 
 
 def test_parameters_of_resnet50() -> None:
