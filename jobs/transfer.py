@@ -72,8 +72,16 @@ def head_modules(network: Network, blocks: int) -> list[nn.Module]:
 
 
 def set_training_modes(network: Network, spec: FinetuneSpec) -> None:
-    """Training mode as the recipe's ``frozen_batchnorm`` says; the head is always in training mode."""
-    network.train(spec.recipe.frozen_batchnorm == "batch")
+    """Training mode as the recipe's ``frozen_batchnorm`` says; the head is always in training mode.
+
+    Asked before each batch: as modes are only ever set for whole networks, the stem's and the FC layer's tell if they
+    still are as they were set, without a walk over all modules.
+    """
+    frozen = spec.recipe.frozen_batchnorm == "batch"
+    resnet = network.resnet
+    if resnet.fc.training and resnet.bn1.training == (frozen or spec.blocks == ALL):
+        return
+    network.train(frozen)
     for module in head_modules(network, spec.blocks):
         module.train()
 

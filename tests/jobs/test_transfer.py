@@ -12,11 +12,12 @@ from jobs.batches import batch_indices
 from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.data.datasets import Dataset
 from jobs.errors import DamagedFile
+from jobs.evaluation import evaluating
 from jobs.finetune import Finetuning
 from jobs.networks import BUILDERS, Network
 from jobs.pretrain import build
 from jobs.results import Store
-from jobs.transfer import freeze, head_modules, transfer
+from jobs.transfer import freeze, head_modules, set_training_modes, transfer
 from jobs.weights import SourceWeights, load_source
 from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers
 
@@ -40,6 +41,27 @@ def state(trial: Finetuning) -> dict[str, Tensor]:
 
 
 # --- what is frozen ---
+
+
+@pytest.mark.parametrize("blocks", [0, 3, -1])
+@pytest.mark.parametrize("mode", ["batch", "calibrated", "source"])
+def test_modes_before_a_batch_are_the_recipe_s_whatever_ran_before(blocks: int, mode: str) -> None:
+    network = Network(BUILDERS["resnet35-w8"](10), (0.0,) * 3, (1.0,) * 3)
+    spec = finetune_spec({"frozen_batchnorm": mode}, blocks=blocks)
+    freeze(network, blocks)
+
+    def modes() -> dict[str, bool]:
+        """Of the layers with parameters; ReLU and pooling do the same in both."""
+        set_training_modes(network, spec)
+        return {name: module.training for name, module in network.resnet.named_modules() if module._parameters}
+
+    expected = {name: mode == "batch" or in_head(f"{name}.", blocks) for name in modes()}
+    for before in (lambda: None, network.eval, network.train):
+        before()
+        assert modes() == expected
+    with evaluating(network):
+        assert not any(module.training for module in network.modules())
+    assert modes() == expected
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 3, 9, 11, -1])
