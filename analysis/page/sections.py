@@ -147,7 +147,7 @@ def why(figure: Figure, svg: str, part: str, columns: Sequence[str]) -> str:
         f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
         + html.details(
             "Numbers of this figure",
-            html.table(figure.name, figure.title, columns, rows, frozenset(columns[3:])),
+            html.table(figure.name, figure.title, columns, rows, frozenset(columns[3:]) - {"category"}),
         )
         + "</figure>"
     )

@@ -48,7 +48,7 @@ def _require_as_on_card(card: DatasetCard, raw: Raw) -> None:
     if (trained if card.train else tested) != set(range(card.labels)) or (card.train and not tested <= trained):
         raise DamagedFile(
             f"dataset {card.name!r} has the {card.labels} labels from 0 to {card.labels - 1}; the files hold "
-            f"{_told(trained)} in training, and {_told(tested)} in testing"
+            f"{_told(trained, 'training')}, and {_told(tested, 'testing')}"
         )
     if card.label_names is not None and raw.names and (names := digest(raw.names)) != card.label_names:
         raise DamagedFile(
@@ -68,8 +68,8 @@ def _require_as_on_card(card: DatasetCard, raw: Raw) -> None:
         )
 
 
-def _told(labels: set[int]) -> str:
-    return f"{len(labels)}, from {min(labels)} to {max(labels)}" if labels else "none"
+def _told(labels: set[int], use: str) -> str:
+    return f"{len(labels)} in {use}, from {min(labels)} to {max(labels)}" if labels else f"none in {use}"
 
 
 def _read_digits() -> Raw:

@@ -182,7 +182,7 @@ def test_what_is_no_such_folder(extra: dict[str, bytes], says: str, tmp_path: Pa
     ("changes", "says"),
     [
         ({"test": 6}, r"has 0 \+ 6 images; the files hold \(0, 5\)"),
-        ({"labels": 4}, "the 4 labels from 0 to 3; the files hold none in training, and 3, from 0 to 2 in testing"),
+        ({"labels": 4}, "the 4 labels from 0 to 3; the files hold none in training, and 3 in testing, from 0 to 2"),
         ({"label_names": "0" * 64}, "the names of the 3 labels .* those of the files, bear to oven, have"),
     ],
 )
