@@ -153,10 +153,11 @@ def _alone(bounds: Floats) -> NDArray[np.bool_]:
 
 
 def _named_axis(ax: Axes, panel: Panel) -> None:
-    """A tick for each name, with room for several series; the first stands for all."""
+    """A tick for each name, with room for several series; of categories the first stands for all."""
     ax.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=90 if len(panel.ticks) > 12 else 45, fontsize=7)
     ax.set_xlim(-0.6, len(panel.ticks) - 0.4)
-    ax.axvline(0.5, color="#444444", linewidth=0.8, zorder=1)
+    if panel.against == "category":
+        ax.axvline(0.5, color="#444444", linewidth=0.8, zorder=1)
     ax.set_xlabel(f"{panel.against}\n{_counts_text(panel.points)}")
 
 
