@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 import analysis
+from jobs.canonical import digest
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
 from jobs.results import open_store, read_trials, verify
@@ -16,6 +17,7 @@ from orchestrator.plan import make_plan
 from orchestrator.prices import gpu
 from orchestrator.recorded import planned_trials
 from orchestrator.study_files import load_study, parse_study
+from tests.jobs.data import made
 
 QUIET = Console(quiet=True)
 STUDY = """\
@@ -149,3 +151,46 @@ def test_a_launch_fine_tunes_and_asks(tmp_path: Path) -> None:
         texture = sum(row["decision"] == row["texture"] for row in mine)
         assert found[source] == pytest.approx(100 * shape / (shape + texture))
     assert "Why: shape bias" in analysis.report(tmp_path / "root").read_text()
+
+
+def test_a_source_on_stylized_images_before_and_after(tmp_path: Path) -> None:
+    """Table 1a in small: a source made of one folder, shown and fine-tuned on another of the same labels by name."""
+    cards = []
+    for name, part in (("plain", "test"), ("styled", "val")):
+        files = {path.replace("test/", f"{part}/"): content for path, content in made.folder_files(test=2).items()}
+        made.write(tmp_path / name, files)
+        sizes = "train: 9, test: 6, labels: 3, colour: true, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]"
+        names = digest(["ant", "bee", "cat"])
+        cards.append(f"  {name}: {{{sizes}, folder: {tmp_path / name}, label_names: {names}}}\n")
+    text = f"""\
+name: table
+datasets:
+{"".join(cards)}
+sources:
+  own:
+    architecture: resnet35-w8
+    trained_on: plain
+    constraint: none
+    epsilon: 0
+    mean: [0.5, 0.5, 0.5]
+    std: [0.25, 0.25, 0.25]
+    pretrain: {{seed: 1, epochs: 1, steps: 0}}
+pretrain: {{source: [own]}}
+grid: {{source: [own], dataset: [styled], blocks: [0, 3]}}
+schedule:
+  - {{images: [-1], epochs: 1, seeds: 1, evaluate_every: 1}}
+attack: {{source: [own], dataset: [styled]}}
+bundle: blocks
+"""
+    study, store = parse_study(text, "table.yaml"), open_store(tmp_path / "root")
+    summary = launch(study, store, QUIET)
+    assert (summary.planned, summary.done, summary.failed) == (4, 4, {})
+    (before,) = read_trials(store, "attack").to_pylist()
+    assert (before["source"], before["dataset"], before["test_images_used"]) == ("own", "styled", 6)
+    analysis.report(tmp_path / "root")
+    rows = [line.split(",") for line in (tmp_path / "root" / "report" / "table1a.csv").read_text().splitlines()]
+    after = {row["blocks"]: row["test_accuracy"] for row in read_trials(store, "finetune").to_pylist()}
+    accuracies = [f"{value:.2f}" for value in (before["accuracy"], after[0], after[3])]
+    assert [(row[2], row[5]) for row in rows[1:]] == list(
+        zip(("nothing", "FC layer", "3 blocks"), accuracies, strict=True)
+    )
