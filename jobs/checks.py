@@ -1,7 +1,11 @@
 """Whether a trial can exist, as far as the registry knows: asked before anything is loaded. No torch."""
 
+from collections.abc import Callable
+
 from jobs import registry
 from jobs.errors import InvalidRequest
+from jobs.registry import DatasetCard
+from jobs.registry.categories import in_categories, same_labels
 from jobs.registry.costs import costs
 from jobs.specs import (
     ALL,
@@ -13,6 +17,7 @@ from jobs.specs import (
     InfluenceSpec,
     Measure,
     PretrainSpec,
+    ShapeBiasSpec,
 )
 
 _FC_LABELS = 1000
@@ -27,10 +32,14 @@ def problems(spec: AnySpec) -> list[str]:
         case FinetuneSpec():
             return _finetuning(spec)
         case AttackSpec():
-            return [*_examining(spec), *_attacking(spec)]
+            return [*_examining(spec, unknown_labels), *_attacking(spec)]
         case InfluenceSpec():
             tuned = spec.network
-            return _examining(spec) or weighing(tuned.source, tuned.dataset, tuned.images, spec.measure, spec.top)
+            return _examining(spec, unknown_labels) or weighing(
+                tuned.source, tuned.dataset, tuned.images, spec.measure, spec.top
+            )
+        case ShapeBiasSpec():
+            return _examining(spec, undecidable)
 
 
 def _pretraining(spec: PretrainSpec) -> list[str]:
@@ -51,7 +60,9 @@ def _finetuning(spec: FinetuneSpec) -> list[str]:
     found = []
     try:
         card = registry.dataset(spec.dataset)
-        if spec.images != ALL and not card.labels <= spec.images <= card.train:
+        if not card.train:
+            found.append(no_training(card))
+        elif spec.images != ALL and not card.labels <= spec.images <= card.train:
             found.append(
                 f"images: a subset of {spec.dataset} has {card.labels} (one image a label) to {card.train} images, "
                 f"or -1 for all; it is {spec.images}"
@@ -68,8 +79,17 @@ def _finetuning(spec: FinetuneSpec) -> list[str]:
     return found
 
 
-def _examining(spec: ExaminationSpec) -> list[str]:
-    """What is examined can exist, has weights, and knows the labels of the images that it is shown."""
+def no_training(card: DatasetCard) -> str:
+    """Why nothing is fine-tuned on a dataset."""
+    return f"dataset: all {card.test} images of {card.name} are for testing; nothing can be trained on them"
+
+
+def _examining(spec: ExaminationSpec, mismatch: Callable[[DatasetCard, DatasetCard], str | None]) -> list[str]:
+    """What is examined can exist, has weights, and fits the images that it is shown.
+
+    Args:
+        mismatch: why a network that knows one dataset's labels cannot be shown another's images, or None.
+    """
     if isinstance(spec.network, FinetuneSpec) and (found := _finetuning(spec.network)):
         return found
     try:
@@ -79,12 +99,31 @@ def _examining(spec: ExaminationSpec) -> list[str]:
         known = registry.dataset(source.test_dataset if isinstance(spec.network, str) else spec.network.dataset)
     except InvalidRequest as error:
         return [str(error)]
-    if known.labels != shown.labels:
-        return [
-            f"dataset: a network is shown images of the labels that it knows; it knows the {known.labels} of "
-            f"{known.name}, {shown.name} has {shown.labels}"
-        ]
-    return []
+    said = mismatch(known, shown)
+    return [] if said is None else [f"dataset: {said}"]
+
+
+def unknown_labels(known: DatasetCard, shown: DatasetCard) -> str | None:
+    """Why a network that knows the labels of one dataset has no accuracy on another's images; None: it has."""
+    if same_labels(known, shown):
+        return None
+    theirs = str(shown.labels) if known.labels != shown.labels else "others, by their names (`label_names`)"
+    return (
+        f"a network is shown images of the labels that it knows; it knows the {known.labels} of {known.name}, "
+        f"{shown.name} has {theirs}"
+    )
+
+
+def undecidable(known: DatasetCard, shown: DatasetCard) -> str | None:
+    """Why a network that knows the labels of one dataset decides nothing between shape and texture of another's images;
+    None: it does.
+    """
+    if not shown.conflicting:
+        made = ", ".join(name for name, card in registry.datasets().items() if card.conflicting)
+        return f"shape bias is asked of images whose cues conflict, as those of {made}; {shown.name} has none"
+    if in_categories(known, shown):
+        return None
+    return unknown_labels(known, shown)
 
 
 def _attacking(spec: AttackSpec) -> list[str]:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from jobs import registry
 from jobs.checks import whole_set_as_all
-from jobs.specs import ALL, AnySpec, AttackSpec, Constraint, FinetuneSpec, InfluenceSpec, ThreatModel
-from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, Study, seeds
+from jobs.specs import ALL, AnySpec, AttackSpec, Constraint, FinetuneSpec, InfluenceSpec, ShapeBiasSpec, ThreatModel
+from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, ShapeBias, Study, seeds
 
 
 def expand(study: Study) -> list[AnySpec]:
@@ -23,6 +23,8 @@ def expand(study: Study) -> list[AnySpec]:
             trials += _attacks(study.attack, tuned)
         if study.influence is not None:
             trials += _influences(study.influence, tuned)
+        if study.shape_bias is not None:
+            trials += _decisions(study.shape_bias, tuned)
     return list({spec.trial_id: spec for spec in trials}.values())
 
 
@@ -56,7 +58,11 @@ def _examined(section: Examine, tuned: list[FinetuneSpec]) -> Iterator[FinetuneS
 
 def _attacks(section: Attack, tuned: list[FinetuneSpec]) -> Iterator[AttackSpec]:
     networks: list[tuple[str | FinetuneSpec, str]] = [
-        *((name, registry.source(name).test_dataset) for name in section.source),
+        *(
+            (name, dataset)
+            for name in section.source
+            for dataset in section.dataset or (registry.source(name).test_dataset,)
+        ),
         *((spec, spec.dataset) for spec in _examined(section, tuned)),
     ]
     for network, dataset in networks:
@@ -105,3 +111,11 @@ def _influences(section: Influence, tuned: list[FinetuneSpec]) -> Iterator[Influ
                 seed=network.seed,
                 recipe=section.recipe,
             )
+
+
+def _decisions(section: ShapeBias, tuned: list[FinetuneSpec]) -> Iterator[ShapeBiasSpec]:
+    networks: list[str | FinetuneSpec] = [*section.source, *_examined(section, tuned)]
+    for network in networks:
+        seed = network.seed if isinstance(network, FinetuneSpec) else seeds(1)[0]
+        for dataset in section.dataset:
+            yield ShapeBiasSpec(network=network, dataset=dataset, seed=seed, recipe=section.recipe)

@@ -397,10 +397,21 @@ class InfluenceSpec(ExaminationSpec):
         return f"{super().prefix}-{self.measure}"
 
 
-AnySpec = FinetuneSpec | PretrainSpec | AttackSpec | InfluenceSpec
+class ShapeBiasSpec(ExaminationSpec):
+    """What a network decides on images whose shape and texture are of two labels (Section 5; Geirhos et al. 2019). It
+    draws nothing: its seed is that of the fine-tuned trial, or the first.
+    """
+
+    kind: ClassVar[str] = "shape_bias"
+    numerics: ClassVar[int] = 1
+
+
+AnySpec = FinetuneSpec | PretrainSpec | AttackSpec | InfluenceSpec | ShapeBiasSpec
 """A trial of any kind."""
 
-_KINDS: dict[str, type[AnySpec]] = {spec.kind: spec for spec in (PretrainSpec, FinetuneSpec, AttackSpec, InfluenceSpec)}
+_KINDS: dict[str, type[AnySpec]] = {
+    spec.kind: spec for spec in (PretrainSpec, FinetuneSpec, AttackSpec, InfluenceSpec, ShapeBiasSpec)
+}
 
 
 def plain(spec: AnySpec) -> dict[str, Any]:

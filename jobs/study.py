@@ -89,9 +89,12 @@ class Ball(Section):
 class Attack(Examine):
     """Adversarial evaluation, trials of the kind ``attack``: each network on clean images and in every ball."""
 
-    source: tuple[str, ...] = Field(default=(), description="source models, on the images of their own labels")
+    source: tuple[str, ...] = Field(default=(), description="source models, on test images of their own labels")
+    dataset: tuple[str, ...] = Field(
+        default=(), description="whose test images sources are shown; by default those that they are known on"
+    )
     seed: StrictInt = Field(default=20_000_000, ge=0, le=MOST)
-    balls: tuple[Ball, ...] = Field(min_length=1)
+    balls: tuple[Ball, ...] = Field(default=(), description="none: clean images alone")
     test_images: StrictInt = Field(
         default=ALL, ge=ALL, le=MOST, description="a random part of the test set; -1: the whole"
     )
@@ -114,9 +117,16 @@ class Influence(Examine):
     top: StrictInt = Field(default=10, ge=1, le=1000, description="training images that are kept for each test image")
 
 
+class ShapeBias(Examine):
+    """What networks decide on images of conflicting cues, trials of the kind ``shape_bias``."""
+
+    source: tuple[str, ...] = Field(default=(), description="source models")
+    dataset: tuple[str, ...] = Field(min_length=1, description="of conflicting cues")
+
+
 class Study(Section):
-    """A study file. Only sources, datasets, pretrain, grid, schedule, recipe, attack and influence take part in the ids
-    of its trials; the rest is placement.
+    """A study file. Only sources, datasets, pretrain, grid, schedule, recipe, attack, influence and shape_bias take
+    part in the ids of its trials; the rest is placement.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=100)
@@ -131,6 +141,9 @@ class Study(Section):
     attack: Attack | None = Field(default=None, description="networks that are attacked; without it none is")
     influence: Influence | None = Field(
         default=None, description="fine-tuned trials whose training images are weighed; without it none is"
+    )
+    shape_bias: ShapeBias | None = Field(
+        default=None, description="networks that decide on images of conflicting cues; without it none does"
     )
     sources: SourceCards = Field(default={}, description="own source models, as the registry describes them")
     datasets: DatasetCards = Field(default={}, description="own datasets, as the registry describes them")
@@ -167,7 +180,7 @@ class Study(Section):
     @property
     def examinations(self) -> dict[str, Examine]:
         """The sections that examine networks, by kind."""
-        sections = {"attack": self.attack, "influence": self.influence}
+        sections = {"attack": self.attack, "influence": self.influence, "shape_bias": self.shape_bias}
         return {kind: section for kind, section in sections.items() if section is not None}
 
     def resolved(self) -> str:

@@ -380,9 +380,9 @@ def _more_demos() -> list[str]:
     from jobs.data.places import find
 
     if find(registry.dataset("fmnist")) is not None:
-        return ["demo-texture", "demo-sources"]
+        return ["demo-texture", "demo-shape", "demo-sources"]
     out.print("Fashion-MNIST is not here: attacks on the sources are left out (deltasweep data fetch fmnist).")
-    return ["demo-texture"]
+    return ["demo-texture", "demo-shape"]
 
 
 def _given(**options: object) -> list[str]:

@@ -93,7 +93,8 @@ def _asked_for(names: list[str], everything: bool, study: str | None) -> list["D
     if study is not None:
         return _read_by(study)
     if everything:
-        return [card for card in registry.datasets().values() if card.format is not registry.DatasetFormat.IMAGENET]
+        brought = (registry.DatasetFormat.IMAGENET, registry.DatasetFormat.CUE_CONFLICT)
+        return [card for card in registry.datasets().values() if card.format not in brought]
     return [registry.dataset(name) for name in dict.fromkeys(names)]
 
 

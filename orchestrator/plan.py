@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, memory, parameters
-from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, TrainingSpec
+from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec, TrainingSpec
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
 from orchestrator.finished import examined
@@ -155,10 +155,14 @@ def trained_bytes(spec: AnySpec) -> int:
 
 
 def result_bytes(spec: AnySpec) -> int:
-    """Bytes of a trial's result; that of an influence has a row for each test image."""
-    if not isinstance(spec, InfluenceSpec):
-        return RESULT_BYTES
-    return RESULT_BYTES + registry.dataset(spec.dataset).test * (ROW_BYTES + spec.top * TOP_BYTES)
+    """Bytes of a trial's result; those of influence and shape bias have a row for each test image."""
+    match spec:
+        case InfluenceSpec():
+            return RESULT_BYTES + registry.dataset(spec.dataset).test * (ROW_BYTES + spec.top * TOP_BYTES)
+        case ShapeBiasSpec():
+            return RESULT_BYTES + registry.dataset(spec.dataset).test * ROW_BYTES
+        case _:
+            return RESULT_BYTES
 
 
 def checkpoint_bytes(spec: AnySpec) -> int:

@@ -1,15 +1,16 @@
 """Rules across the keys of a study, checked on the raw values so that they are reported beside other mistakes."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
 
 from jobs import registry
-from jobs.checks import weighing
+from jobs.checks import no_training, undecidable, unknown_labels, weighing
 from jobs.errors import InvalidRequest
+from jobs.registry import DatasetCard
 from jobs.specs import ALL, NAME_PATTERN
 from jobs.study import Influence
 from orchestrator.yaml_lines import Location
@@ -26,10 +27,13 @@ def problems(raw: dict[str, Any]) -> Found:
     yield from _known(raw, ("pretrain", "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _repeated(_items(raw, ("pretrain", "source")))
     yield from _trainable(raw)
-    for kind in ("attack", "influence"):
+    for kind in ("attack", "influence", "shape_bias"):
         yield from _examined(raw, kind)
+    for kind in ("attack", "shape_bias"):
+        yield from _sources_examined(raw, kind)
     yield from _attacked(raw)
     yield from _weighed(raw)
+    yield from _decided(raw)
     for key in ("source", "dataset", "blocks"):
         yield from _repeated(_items(raw, ("grid", key)))
     yield from _sizes(raw)
@@ -46,15 +50,13 @@ def _items(raw: dict[str, Any], path: tuple[str, ...]) -> list[tuple[Location, A
 
 
 def _parts(raw: dict[str, Any]) -> Found:
-    """A study fine-tunes (grid and schedule), makes sources (pretrain), attacks networks, or several of these."""
+    """A study fine-tunes (grid and schedule), makes sources (pretrain), examines networks, or several of these."""
     absent = [key for key in ("grid", "schedule") if not raw.get(key)]
-    if len(absent) == 2 and (raw.get("pretrain") or raw.get("attack")):
+    if len(absent) == 2 and (raw.get("pretrain") or raw.get("attack") or raw.get("shape_bias")):
         return
     for key in absent:
         if key not in raw or raw[key] is None:
-            said = (
-                "this key is required (a study that only makes sources, or attacks them, has neither grid nor schedule)"
-            )
+            said = "this key is required (a study that only makes or examines sources has neither grid nor schedule)"
             yield (key,), said
         else:
             yield (key,), f"this must not be empty; it is {raw[key]!r}"
@@ -148,24 +150,32 @@ def _examined(raw: dict[str, Any], kind: str) -> Found:
         yield (kind, "finetuned", "seeds"), f"the schedule has {max(seeds)} seeds at most; asked for {asked}"
 
 
-def _attacked(raw: dict[str, Any]) -> Found:
-    """Sources with weights and known labels, and as many test images as there are."""
-    section = _mapping(raw, "attack")
-    yield from _known(raw, ("attack", "source"), [*registry.sources(), *_mapping(raw, "sources")])
-    yield from _repeated(_items(raw, ("attack", "source")))
-    for location, name in _items(raw, ("attack", "source")):
+def _sources_examined(raw: dict[str, Any], kind: str) -> Found:
+    """Sources with weights and known labels, datasets that are known, and something to examine."""
+    section = _mapping(raw, kind)
+    yield from _known(raw, (kind, "source"), [*registry.sources(), *_mapping(raw, "sources")])
+    yield from _known(raw, (kind, "dataset"), [*registry.datasets(), *_mapping(raw, "datasets")])
+    for key in ("source", "dataset"):
+        yield from _repeated(_items(raw, (kind, key)))
+    for location, name in _items(raw, (kind, "source")):
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and card.random:
             yield location, f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
         elif card is not None and card.test_dataset not in registry.datasets():
             yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
     if section and not section.get("source") and not section.get("finetuned"):
-        yield ("attack",), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
+        yield (kind,), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
+
+
+def _attacked(raw: dict[str, Any]) -> Found:
+    """Images of labels that the sources know, and as many test images as there are."""
+    yield from _mismatches(raw, "attack", _sources_know(raw, "attack"), unknown_labels)
     asked = _mapping(raw, "attack").get("test_images", ALL)
     if asked == 0:
         yield ("attack", "test_images"), f"at least one image is attacked, or {ALL} for all; it is 0"
     sources = [name for _, name in _items(raw, ("attack", "source")) if isinstance(name, str)]
-    names = {registry.sources()[name].test_dataset for name in sources if name in registry.sources()}
+    shown = {name for _, name in _items(raw, ("attack", "dataset")) if isinstance(name, str)}
+    names = shown or {registry.sources()[name].test_dataset for name in sources if name in registry.sources()}
     if _mapping(raw, "attack").get("finetuned"):
         names |= {name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)}
     for name in sorted(names & registry.datasets().keys()):
@@ -188,6 +198,35 @@ def _weighed(raw: dict[str, Any]) -> Found:
         if isinstance(images, int):
             for source, dataset, measure in product(sources, datasets, measures):
                 yield from ((location, said) for said in weighing(source, dataset, images, measure, top))
+
+
+def _decided(raw: dict[str, Any]) -> Found:
+    """Images of conflicting cues, between whose labels the networks can decide."""
+    known = _sources_know(raw, "shape_bias")
+    if _mapping(raw, "shape_bias").get("finetuned"):
+        known |= {name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)}
+    yield from _mismatches(raw, "shape_bias", known, undecidable)
+
+
+def _sources_know(raw: dict[str, Any], kind: str) -> set[str]:
+    """The datasets whose labels the sources of a section know."""
+    cards = [registry.sources().get(name) for _, name in _items(raw, (kind, "source")) if isinstance(name, str)]
+    return {card.test_dataset for card in cards if card is not None and not card.random}
+
+
+def _mismatches(
+    raw: dict[str, Any], kind: str, known: set[str], mismatch: Callable[[DatasetCard, DatasetCard], str | None]
+) -> Found:
+    """What a section would show to networks that cannot be asked about it.
+
+    Args:
+        known: datasets whose labels the networks know.
+    """
+    cards = registry.datasets()
+    for location, name in _items(raw, (kind, "dataset")):
+        if isinstance(name, str) and name in cards:
+            found = [mismatch(cards[one], cards[name]) for one in sorted(known & cards.keys())]
+            yield from ((location, said) for said in dict.fromkeys(found) if said is not None)
 
 
 def _repeated(items: list[tuple[Location, Any]]) -> Found:
@@ -213,6 +252,9 @@ def _sizes(raw: dict[str, Any]) -> Found:
     for name in names:
         card = registry.datasets().get(name)
         if card is None:
+            continue
+        if not card.train:
+            yield ("grid", "dataset", names.index(name)), no_training(card).removeprefix("dataset: ")
             continue
         seen: set[int] = set()
         for place, images in sizes:

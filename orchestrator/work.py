@@ -1,7 +1,16 @@
 """What a trial of each kind amounts to, in images. No torch."""
 
 from jobs import registry
-from jobs.specs import ALL, AnySpec, AttackSpec, ExaminationSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
+from jobs.specs import (
+    ALL,
+    AnySpec,
+    AttackSpec,
+    ExaminationSpec,
+    FinetuneSpec,
+    InfluenceSpec,
+    PretrainSpec,
+    ShapeBiasSpec,
+)
 
 
 def network_of(spec: AnySpec) -> tuple[str, int]:
@@ -13,7 +22,7 @@ def network_of(spec: AnySpec) -> tuple[str, int]:
             return registry.source(spec.source).architecture, spec.blocks
         case AttackSpec():
             return registry.source(spec.source).architecture, ALL
-        case InfluenceSpec():
+        case InfluenceSpec() | ShapeBiasSpec():
             return registry.source(spec.source).architecture, 0
 
 
@@ -29,7 +38,7 @@ def images_trained(spec: AnySpec) -> int:
             return registry.dataset(spec.dataset).train * spec.epochs
         case FinetuneSpec():
             return images_used(spec) * spec.epochs
-        case AttackSpec() | InfluenceSpec():
+        case AttackSpec() | InfluenceSpec() | ShapeBiasSpec():
             return 0
 
 
@@ -46,6 +55,8 @@ def images_evaluated(spec: AnySpec) -> int:
     match spec:
         case PretrainSpec():
             return test * spec.epochs
+        case ShapeBiasSpec():
+            return test
         case FinetuneSpec():
             return test * len(spec.evaluated_epochs)
         case AttackSpec():
@@ -59,7 +70,7 @@ def attack_steps(spec: AnySpec) -> int:
     match spec:
         case PretrainSpec():
             return images_trained(spec) * spec.threat.steps
-        case FinetuneSpec() | InfluenceSpec():
+        case FinetuneSpec() | InfluenceSpec() | ShapeBiasSpec():
             return 0
         case AttackSpec():
             return images_evaluated(spec) * spec.threat.steps

@@ -42,9 +42,17 @@ class Panel:
     """One pair of axes."""
 
     title: str
-    quantity: Literal["accuracy", "delta", "match"]
-    against: Literal["images", "epoch", "epsilon", "k"]
+    quantity: Literal["accuracy", "delta", "match", "bias"]
+    against: Literal["images", "epoch", "epsilon", "k", "category"]
     points: pd.DataFrame
+    ticks: tuple[str, ...] = ()
+    """Names of x = 0, 1, ..., where it has no order; points are then not joined."""
+
+    @property
+    def named(self) -> pd.DataFrame:
+        """The points, x by its name where it has one."""
+        points = self.points[list(POINTS)]
+        return points.assign(x=[self.ticks[x] for x in points["x"]]) if self.ticks else points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +78,7 @@ class Figure:
         """All numbers of the figure, one row a point."""
         return pd.concat(
             [
-                panel.points[list(POINTS)].assign(panel=panel.title, quantity=panel.quantity, against=panel.against)
+                panel.named.assign(panel=panel.title, quantity=panel.quantity, against=panel.against)
                 for panel in self.panels
             ],
             ignore_index=True,

@@ -34,7 +34,12 @@ _RC: Any = {
     "axes.axisbelow": True,
     "figure.dpi": 150,
 }
-_AXIS = {"accuracy": "test accuracy (%)", "delta": "delta (percentage points)", "match": "of the same label (%)"}
+_AXIS = {
+    "accuracy": "test accuracy (%)",
+    "delta": "delta (percentage points)",
+    "match": "of the same label (%)",
+    "bias": "shape bias (%)",
+}
 
 
 def save(figure: Figure, directory: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
@@ -83,16 +88,22 @@ def _series(figure: Figure) -> list[str]:
 def _draw_panel(ax: Axes, panel: Panel, looks_of: dict[str, Look]) -> None:
     points = panel.points
     arms, variants = list(dict.fromkeys(points["arm"])), list(dict.fromkeys(points["variant"]))
-    for (series, arm, variant), curve in points.groupby(["series", "arm", "variant"], sort=False):
-        look = looks_of[str(series)]
+    curves = points.groupby(["series", "arm", "variant"], sort=False)
+    for number, ((series, arm, variant), curve) in enumerate(curves):
+        look, hollow = looks_of[str(series)], variants.index(variant) > 0
         dash = DASHES[(arms.index(arm) + 2 * variants.index(variant)) % len(DASHES)]
-        _draw_curve(ax, curve, look, dash, hollow=variants.index(variant) > 0)
+        if panel.ticks:
+            _draw_apart(ax, curve, look, (number + 1) / (curves.ngroups + 1) - 0.5, hollow)
+        else:
+            _draw_curve(ax, curve, look, dash, hollow)
     ax.set_title(panel.title, fontsize=9, loc="left")
     ax.set_ylabel(_AXIS[panel.quantity])
     ax.set_ylim(*y_limits(panel))
     if panel.quantity == "delta":
         ax.axhline(0, color="#444444", linewidth=1, zorder=1)
-    if panel.against == "images":
+    if panel.ticks:
+        _named_axis(ax, panel)
+    elif panel.against == "images":
         _image_axis(ax, points)
     else:
         ax.set_xlabel(f"{panel.against}\n{_counts_text(points)}")
@@ -125,10 +136,29 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, look: Look, dash: tuple[float, ..
         line.set_markerfacecolor("white")
 
 
+def _draw_apart(ax: Axes, points: pd.DataFrame, look: Look, beside: float, hollow: bool) -> None:
+    """Points with their intervals, none joined: each a little beside its place, so that series do not hide others."""
+    x = points["x"].to_numpy() + beside
+    for suffix, alpha in (("_simultaneous", 0.25), ("", 0.55)):
+        low, high = points[f"low{suffix}"].to_numpy(), points[f"high{suffix}"].to_numpy()
+        ax.vlines(x, low, high, color=look.colour, alpha=alpha, linewidth=3)
+    fill = "white" if hollow else look.colour
+    ax.plot(x, points["mean"], look.marker, color=look.colour, markersize=4.5, markerfacecolor=fill)
+
+
 def _alone(bounds: Floats) -> NDArray[np.bool_]:
     """The points with an interval whose neighbours on the curve have none: an area between bounds shows nothing."""
     known = np.concatenate([[False], ~np.isnan(bounds), [False]])
     return np.asarray(known[1:-1] & ~known[:-2] & ~known[2:])
+
+
+def _named_axis(ax: Axes, panel: Panel) -> None:
+    """A tick for each name, with room for several series; of categories the first stands for all."""
+    ax.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=90 if len(panel.ticks) > 12 else 45, fontsize=7)
+    ax.set_xlim(-0.6, len(panel.ticks) - 0.4)
+    if panel.against == "category":
+        ax.axvline(0.5, color="#444444", linewidth=0.8, zorder=1)
+    ax.set_xlabel(f"{panel.against}\n{_counts_text(panel.points)}")
 
 
 def _image_axis(ax: Axes, points: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from analysis.comparison import comparison_table
 from analysis.comparisons import Comparison, Declared, comparisons, declared
 from analysis.delta_table import delta_cells
 from analysis.evaluations import load_failures, open_results
-from analysis.figures import attacks, influences
+from analysis.figures import attacks, influences, shape_bias
 from analysis.figures.examples import COLUMNS as EXAMPLE_COLUMNS
 from analysis.figures.examples import Examples, examples
 from analysis.figures.model import Figure
@@ -30,6 +30,7 @@ from analysis.tables.accuracy import BLOCKS, table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
 from analysis.tables.model import Table
+from analysis.tables.stylized import table1a
 from jobs.errors import InvalidRequest
 from jobs.results import Store, StudyRecord, all_done, read_launches, read_trials, recorded_studies
 from jobs.specs import ALL
@@ -57,11 +58,13 @@ class Content(NamedTuple):
     attacks: Figure | None
     influences: Figure | None
     examples: list[Examples]
+    shape_bias: Figure | None
+    table1a: Table | None
 
     @property
     def why(self) -> list[Figure]:
         """The figures of what networks were asked."""
-        return [one for one in (self.attacks, self.influences) if one is not None]
+        return [one for one in (self.attacks, self.influences, self.shape_bias) if one is not None]
 
 
 def report(root: str | Path, out: str | Path | None = None, compare_paper: bool = False) -> Path:
@@ -85,7 +88,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     directory = report_directory(store, out)
     content = gather(store)
     figures, missing = _figures(content.data)
-    tables = _tables(content.data, compare_paper)
+    tables = [*_tables(content.data, compare_paper), *([content.table1a] if content.table1a else [])]
     text = render(content, [(one, svg(one)) for one in figures], missing, tables)
     with written_into(directory):
         for one in [*figures, *content.why]:
@@ -114,7 +117,7 @@ def gather(store: Store) -> Content:
             chosen = comparisons(data, None, contrasts)
         except InvalidRequest as error:
             why = str(error)
-    attacked = attacks.attack_figure(read_trials(store, "attack", list(attacks.COLUMNS)).to_pandas())
+    attacked = read_trials(store, "attack", list(attacks.COLUMNS)).to_pandas()
     weighed = read_trials(store, "influence", [*influences.COLUMNS, *EXAMPLE_COLUMNS]).to_pandas()
     return Content(
         store,
@@ -125,9 +128,11 @@ def gather(store: Store) -> Content:
         chosen,
         why,
         contrasts,
-        attacked,
+        attacks.attack_figure(attacked),
         influences.influence_figure(weighed),
         list(examples(weighed)),
+        shape_bias.shape_bias_figure(read_trials(store, "shape_bias", list(shape_bias.COLUMNS)).to_pandas()),
+        table1a(data, attacked),
     )
 
 
@@ -170,7 +175,11 @@ def _sections(
 
 
 def _why(content: Content) -> dict[str, str]:
-    parts = (("Table 1b", sections.ATTACKED, content.attacks), ("Figure 7b", sections.WEIGHED, content.influences))
+    parts = (
+        ("Table 1b of the paper", sections.ATTACKED, content.attacks),
+        ("Figure 7b of the paper", sections.WEIGHED, content.influences),
+        ("Figure 4 of Geirhos et al. (2019)", sections.DECIDED, content.shape_bias),
+    )
     made = {
         f"Why: {found.title[0].lower()}{found.title[1:]}": sections.why(found, svg(found), part, columns)
         for part, columns, found in parts

@@ -128,6 +128,7 @@ def figures(drawn: Sequence[Figure], missing: Sequence[str]) -> str:
 
 
 ATTACKED = ("networks and ball", "source", "attack", "epsilon", "accuracy", "low", "high", "trials")
+DECIDED = ("networks", "source", "variant", "category", "shape bias", "low", "high", "trials")
 WEIGHED = ("networks and measure", "source", "variant", "k", "of the same label", "low", "high", "trials")
 
 
@@ -135,18 +136,18 @@ def why(figure: Figure, svg: str, part: str, columns: Sequence[str]) -> str:
     """A figure of what networks were asked as an image of its own, and its numbers.
 
     Args:
-        part: of the paper, that it is like.
+        part: of the paper, or of another, that it is like.
         columns: names for panel, series, variant, x, mean, low, high and n.
     """
     numbers = figure.table()[["panel", "series", "variant", "x", "mean", "low", "high", "n"]]
     rows = [tuple(_short(value) for value in row) for row in numbers.itertuples(index=False)]
     image = _image(figure.title, "image/svg+xml", html.shortened(svg).encode())
     return (
-        f"<figure><h3>As {part} of the paper: {html.escape(figure.title)}</h3>{image}"
+        f"<figure><h3>As {html.escape(part)}: {html.escape(figure.title)}</h3>{image}"
         f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
         + html.details(
             "Numbers of this figure",
-            html.table(figure.name, figure.title, columns, rows, frozenset(columns[3:])),
+            html.table(figure.name, figure.title, columns, rows, frozenset(columns[3:]) - {"category"}),
         )
         + "</figure>"
     )

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from jobs import registry
+from jobs.data.conflicts import in_conflict
 from jobs.data.degraded import Degradation
-from jobs.data.raw import FolderPart, RawPart
+from jobs.data.raw import Part
 from jobs.data.readers import read_raw
 from jobs.data.resized import resized
 
@@ -24,6 +25,15 @@ class ImageSet(NamedTuple):
     labels_N: Tensor
 
 
+class Cues(NamedTuple):
+    """What test images of conflicting cues say besides their shape: the label of the texture N (int64), and what labels
+    are called.
+    """
+
+    textures_N: Tensor
+    names: tuple[str, ...]
+
+
 class Dataset(NamedTuple):
     """Both parts of a dataset at one image size; ``sha256`` is of the images before resizing, and what they lost."""
 
@@ -31,6 +41,8 @@ class Dataset(NamedTuple):
     train: ImageSet
     test: ImageSet
     sha256: str
+    cues: Cues | None = None
+    """Of test images whose shape and texture say different labels; ``test`` has that of the shape."""
 
 
 def load_dataset(name: str, image_size: int, directory: Path | None = None) -> Dataset:
@@ -56,8 +68,16 @@ def load_card(card: registry.DatasetCard, image_size: int, directory: Path | Non
     raw = read_raw(card, directory)
     sha256, lost = card.shown_digest(raw.sha256), Degradation(card.low_resolution, card.low_pass)
 
-    def images(part: RawPart | FolderPart, which: str) -> ImageSet:
+    test: Part = raw.test
+    textures_N = raw.textures_N
+    if card.cue_conflict is not None:
+        test = mixed = in_conflict(raw.test, image_size)
+        textures_N = mixed.textures_N
+    names = raw.names or tuple(map(str, range(card.labels)))
+    cues = None if textures_N is None else Cues(torch.from_numpy(textures_N.copy()), names)
+
+    def images(part: Part, which: str) -> ImageSet:
         images_NCHW = resized(part, image_size, f"{card.name}-{sha256[:16]}-{which}", lost)
         return ImageSet(torch.from_numpy(images_NCHW), torch.from_numpy(part.labels_N.copy()))
 
-    return Dataset(card.name, images(raw.train, "train"), images(raw.test, "test"), sha256)
+    return Dataset(card.name, images(raw.train, "train"), images(test, "test"), sha256, cues)

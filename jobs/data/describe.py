@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jobs.canonical import digest
 from jobs.data.folders import read_image_folder
 from jobs.data.raw import FolderPart, RawPart
 from jobs.errors import InvalidRequest
@@ -48,6 +49,7 @@ def describe(folder: Path, name: str) -> DatasetCard:
         mean=mean if colour else mean[:1],
         std=std if colour else std[:1],
         sha256=raw.sha256,
+        label_names=digest(raw.names),
         folder=str(folder),
     )
 

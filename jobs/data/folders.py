@@ -1,6 +1,9 @@
-"""Images in folders, one a label: any image folder, and Caltech101 with the split that DeltaSweep gives it."""
+"""Images in folders, one a label: any image folder, Caltech101 with the split that DeltaSweep gives it, and images of
+conflicting cues.
+"""
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +16,18 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", "
 _NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # what Windows leaves behind; hidden files are left out too
 _CLUTTER = "BACKGROUND_Google"
 _TRAINING_IMAGES_A_LABEL = 30  # Section 5 of the paper
+_FOLDER, _CUES = "train/LABEL/* and test/LABEL/*", "SHAPE/SHAPEn-TEXTUREm.png"  # as messages tell them
 
 
 def read_image_folder(directory: Path, colour: bool) -> Raw:
-    """``train/LABEL/*`` and ``test/LABEL/*``; the labels are numbered in the order of their names.
+    """``train/LABEL/*`` and ``test/LABEL/*``, or ``val/LABEL/*`` where there is no ``test``, as ImageNet and
+    Stylized-ImageNet come; the labels are numbered in the order of their names.
 
     Raises:
         DamagedFile: when a part or a label is missing, or something in it is no image by its name.
     """
-    train, test = (_images_by_label(directory / part) for part in ("train", "test"))
+    held_out = "test" if (directory / "test").exists() or not (directory / "val").exists() else "val"
+    train, test = (_images_by_label(directory / part, _FOLDER) for part in ("train", held_out))
     if unknown := sorted(test.keys() - train.keys()):
         raise DamagedFile(f"every label has training images; {directory}/train has none of {', '.join(unknown)}")
     labels = sorted(train)
@@ -31,11 +37,34 @@ def read_image_folder(directory: Path, colour: bool) -> Raw:
 def read_caltech101(directory: Path) -> Raw:
     """The 101 labels without the clutter; 30 images of each are for training, which follows from their names."""
     root = directory / CALTECH101_IMAGES
-    images = {label: paths for label, paths in _images_by_label(root).items() if label != _CLUTTER}
+    images = {label: paths for label, paths in _images_by_label(root, _FOLDER).items() if label != _CLUTTER}
     shuffled = {label: sorted(paths, key=lambda path: _place(root, path)) for label, paths in images.items()}
     train = {label: sorted(paths[:_TRAINING_IMAGES_A_LABEL]) for label, paths in shuffled.items()}
     test = {label: sorted(paths[_TRAINING_IMAGES_A_LABEL:]) for label, paths in shuffled.items()}
     return _raw(root, sorted(images), train, test, colour=True)
+
+
+def read_cue_conflict(directory: Path, colour: bool) -> Raw:
+    """``SHAPE/SHAPEn-TEXTUREm.png``, as Geirhos et al. (2019) give them: all are for testing, labelled by shape.
+
+    Raises:
+        DamagedFile: when an image is not named after its folder and another.
+    """
+    images = _images_by_label(directory, _CUES)
+    names = sorted(images)
+    textures = [names.index(_texture(path, names)) for name in names for path in images[name]]
+    return _raw(directory, names, {}, images, colour)._replace(textures_N=np.array(textures, np.int64))
+
+
+def _texture(path: Path, names: list[str]) -> str:
+    shape = path.parent.name
+    match = re.fullmatch(rf"{re.escape(shape)}\d*-(.+?)\d*", path.stem)
+    if match is None or match[1] not in names:
+        raise DamagedFile(
+            f"{path} is to be named by its shape, which is its folder, and its texture, one of {', '.join(names)}, as "
+            f"{_CUES}; rename or remove it"
+        )
+    return match[1]
 
 
 def _place(root: Path, path: Path) -> bytes:
@@ -53,18 +82,18 @@ def _raw(
         )
         for images in (train, test)
     ]
-    return Raw(parts[0], parts[1], files_digest(folder, parts))
+    return Raw(parts[0], parts[1], files_digest(folder, parts), tuple(labels))
 
 
-def _images_by_label(directory: Path) -> dict[str, list[Path]]:
+def _images_by_label(directory: Path, layout: str) -> dict[str, list[Path]]:
     """The images of each label, by name; nothing that might be one is left out in silence."""
     if not directory.is_dir():
-        raise DamagedFile(f"{directory} is no directory; an image folder has train/LABEL/* and test/LABEL/*")
+        raise DamagedFile(f"{directory} is no directory; an image folder has {layout}")
     entries = [path for path in sorted(directory.iterdir()) if not _ignored(path)]
     if stray := [path for path in entries if not path.is_dir()]:
         raise DamagedFile(f"{directory} has one directory a label and nothing else; remove {stray[0].name}")
     if not entries:
-        raise DamagedFile(f"{directory} has no labels; an image folder has train/LABEL/* and test/LABEL/*")
+        raise DamagedFile(f"{directory} has no labels; an image folder has {layout}")
     images = {label.name: [path for path in sorted(label.iterdir()) if not _ignored(path)] for label in entries}
     for label, paths in images.items():
         if unknown := [path for path in paths if path.suffix.lower() not in _SUFFIXES or not path.is_file()]:

@@ -41,13 +41,14 @@ def require(card: DatasetCard, directory: Path | None = None) -> Path:
     looked = ", ".join(str(place) for place in ([directory] if directory else _candidates(card)))
     if card.folder is not None:
         raise MissingData(
-            f"dataset {card.name!r} is an image folder that is not on this machine (looked for train/ and test/ in "
+            f"dataset {card.name!r} is an image folder that is not on this machine (looked for {_layout(card)} in "
             f"{looked}); put it there, or correct `folder` in its card"
         )
-    if card.format is DatasetFormat.IMAGENET:
+    if card.format in (DatasetFormat.IMAGENET, DatasetFormat.CUE_CONFLICT):
+        copy = "train/LABEL/* and test/LABEL/*" if card.train else "SHAPE/SHAPEn-TEXTUREm.png"
         raise MissingData(
-            f"dataset {card.name!r} is not on this machine (looked for train/ and test/ in {looked}), and is not "
-            "handed out freely; put your own copy there, as train/LABEL/* and test/LABEL/*"
+            f"dataset {card.name!r} is not on this machine (looked for {_layout(card)} in {looked}), and is not "
+            f"fetched by DeltaSweep; put your own copy there, as {copy}"
         )
     debian = ", or on Debian: apt-get install dataset-fashion-mnist" if card.files_of in _DEBIAN else ""
     raise MissingData(
@@ -77,11 +78,18 @@ def _candidates(card: DatasetCard) -> list[Path]:
     return [own_directory(card), *([_DEBIAN[card.files_of]] if card.files_of in _DEBIAN else [])]
 
 
+def _layout(card: DatasetCard) -> str:
+    """What is looked for in a folder that the user brings."""
+    return "a folder for each shape" if card.format is DatasetFormat.CUE_CONFLICT else "train/ and test/ or val/"
+
+
 def _present(card: DatasetCard, directory: Path) -> list[Path]:
     """What of a dataset is in a directory; lock files and partial downloads do not count."""
     match card.format:
         case DatasetFormat.IMAGE_FOLDER | DatasetFormat.IMAGENET:
-            wanted = [directory / "train", directory / "test"]
+            wanted = [directory / "train", directory / "test", directory / "val"]
+        case DatasetFormat.CUE_CONFLICT:
+            wanted = [path for path in directory.iterdir() if path.is_dir()] if directory.is_dir() else []
         case DatasetFormat.CALTECH101:
             wanted = [directory / CALTECH101_IMAGES]
         case DatasetFormat.IDX:

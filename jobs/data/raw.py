@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,16 @@ from PIL import Image
 from jobs.errors import DamagedFile
 
 _DEEP_MODES = ("I", "F")  # 16 and 32 bits a channel; PIL would clip them to eight
+
+
+class Part(Protocol):
+    """Images before resizing, one at a time, and their labels N."""
+
+    @property
+    def labels_N(self) -> npt.NDArray[np.int64]: ...  # noqa: N802  # a field of those that are parts
+    @property
+    def channels(self) -> int: ...
+    def image(self, index: int) -> Image.Image: ...
 
 
 class RawPart(NamedTuple):
@@ -63,6 +73,10 @@ class Raw(NamedTuple):
     train: RawPart | FolderPart
     test: RawPart | FolderPart
     sha256: str
+    names: tuple[str, ...] = ()
+    """Of the labels, in the order of their numbers; none where the files have numbers alone."""
+    textures_N: npt.NDArray[np.int64] | None = None
+    """Of test images whose cues conflict: the label of the texture, where ``test`` has that of the shape."""
 
 
 def in_memory(train: RawPart, test: RawPart) -> Raw:

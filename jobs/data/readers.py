@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.canonical import digest
 from jobs.data import cifar, idx
 from jobs.data.fetched import require_fetched
-from jobs.data.folders import read_caltech101, read_image_folder
+from jobs.data.folders import read_caltech101, read_cue_conflict, read_image_folder
 from jobs.data.places import require, require_unchanged
 from jobs.data.raw import Raw, RawPart, in_memory
 from jobs.errors import DamagedFile, InvalidRequest
@@ -44,10 +45,16 @@ def _require_as_on_card(card: DatasetCard, raw: Raw) -> None:
     if sizes != (card.train, card.test):
         raise DamagedFile(f"dataset {card.name!r} has {card.train} + {card.test} images; the files hold {sizes}")
     trained, tested = set(raw.train.labels_N.tolist()), set(raw.test.labels_N.tolist())
-    if trained != set(range(card.labels)) or not tested <= trained:
+    if (trained if card.train else tested) != set(range(card.labels)) or (card.train and not tested <= trained):
         raise DamagedFile(
             f"dataset {card.name!r} has the {card.labels} labels from 0 to {card.labels - 1}; the files hold "
-            f"{len(trained)} in training, from {min(trained)} to {max(trained)}, and {len(tested)} in testing"
+            f"{_told(trained, 'training')}, and {_told(tested, 'testing')}"
+        )
+    if card.label_names is not None and raw.names and (names := digest(raw.names)) != card.label_names:
+        raise DamagedFile(
+            f"the names of the {card.labels} labels of dataset {card.name!r}, in their order, have the digest "
+            f"{card.label_names}; those of the files, {raw.names[0]} to {raw.names[-1]}, have {names}. "
+            "Name the folders as the original does, or correct `label_names` in the card"
         )
     if (channels := 3 if card.colour else 1) != raw.train.channels or channels != raw.test.channels:
         raise DamagedFile(
@@ -59,6 +66,10 @@ def _require_as_on_card(card: DatasetCard, raw: Raw) -> None:
             f"dataset {card.name!r} must have the digest {card.sha256}; the files give {raw.sha256}. "
             "Install the original files again"
         )
+
+
+def _told(labels: set[int], use: str) -> str:
+    return f"{len(labels)} in {use}, from {min(labels)} to {max(labels)}" if labels else f"none in {use}"
 
 
 def _read_digits() -> Raw:
@@ -127,4 +138,5 @@ _READERS: dict[DatasetFormat, Callable[[DatasetCard, Path], Raw]] = {
     DatasetFormat.CALTECH101: lambda _, directory: read_caltech101(directory),
     DatasetFormat.IMAGENET: lambda card, directory: read_image_folder(directory, card.colour),
     DatasetFormat.IMAGE_FOLDER: lambda card, directory: read_image_folder(directory, card.colour),
+    DatasetFormat.CUE_CONFLICT: lambda card, directory: read_cue_conflict(directory, card.colour),
 }

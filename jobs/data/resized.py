@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
 from jobs.data.degraded import Degradation, low_pass
-from jobs.data.raw import FolderPart, RawPart
+from jobs.data.raw import Part
 from jobs.errors import StorageFailure
 from jobs.home import data_directory
 from jobs.machine_cache import MachineCache
@@ -32,9 +32,7 @@ _TASK_IMAGES = 32
 _TASKS_A_CHUNK = 16
 
 
-def resized(
-    part: RawPart | FolderPart, image_size: int, key: str, lost: Degradation = _NOTHING
-) -> npt.NDArray[np.uint8]:
+def resized(part: Part, image_size: int, key: str, lost: Degradation = _NOTHING) -> npt.NDArray[np.uint8]:
     """The images of a part as N x C x S x S: the shorter side resized bilinearly to S, then the centre.
 
     Few images are in memory. Many are mapped from a file (``jobs.machine_cache``); where it cannot be, they are in
@@ -69,9 +67,7 @@ def _free_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _resize_all(
-    part: RawPart | FolderPart, indices: range, size: int, lost: Degradation = _NOTHING
-) -> npt.NDArray[np.uint8]:
+def _resize_all(part: Part, indices: range, size: int, lost: Degradation = _NOTHING) -> npt.NDArray[np.uint8]:
     images_NCHW = np.empty((len(indices), part.channels, size, size), np.uint8)
     for image_CHW, index in zip(images_NCHW, indices, strict=True):
         image_CHW[:] = _pixels(part.image(index), size, lost)
@@ -81,20 +77,20 @@ def _resize_all(
 def _pixels(image: Image.Image, size: int, lost: Degradation) -> npt.NDArray[np.uint8]:
     """One image as C x S x S."""
     if lost.low_resolution is not None:
-        image = _resize(image, lost.low_resolution)
-    pixels = np.asarray(_resize(image, size))
+        image = resize(image, lost.low_resolution)
+    pixels = np.asarray(resize(image, size))
     pixels_CHW = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return pixels_CHW if lost.low_pass is None else low_pass(pixels_CHW, lost.low_pass)
 
 
-def _resize(image: Image.Image, size: int) -> Image.Image:
+def resize(image: Image.Image, size: int) -> Image.Image:
     """The shorter side to ``size``, then the centre."""
     if image.width == image.height:
         return image.resize((size, size), Image.Resampling.BILINEAR)
     return transforms.center_crop(transforms.resize(image, [size]), [size, size])  # type: ignore[no-any-return]
 
 
-def _chunks(part: RawPart | FolderPart, size: int, lost: Degradation) -> Iterator[npt.NDArray[np.uint8]]:
+def _chunks(part: Part, size: int, lost: Degradation) -> Iterator[npt.NDArray[np.uint8]]:
     """All images in order, some at a time; PIL works without Python's lock."""
     total = len(part.labels_N)
     tasks = [range(start, min(start + _TASK_IMAGES, total)) for start in range(0, total, _TASK_IMAGES)]
@@ -104,7 +100,7 @@ def _chunks(part: RawPart | FolderPart, size: int, lost: Degradation) -> Iterato
             yield np.concatenate(list(pool.map(lambda indices: _resize_all(part, indices, size, lost), chunk)))
 
 
-def _mapped(part: RawPart | FolderPart, shape: tuple[int, ...], key: str, lost: Degradation) -> npt.NDArray[np.uint8]:
+def _mapped(part: Part, shape: tuple[int, ...], key: str, lost: Degradation) -> npt.NDArray[np.uint8]:
     size = shape[-1]
     # another Pillow may round, or decode, otherwise
     name = f"{key}-{size}px-pillow{PIL.__version__}"

@@ -178,8 +178,9 @@ class DatasetFormat(StrEnum):
     CIFAR = "cifar"  # pickled batches
     SVHN = "svhn"  # two MATLAB files
     CALTECH101 = "caltech101"  # 101_ObjectCategories/LABEL/*.jpg, split by DeltaSweep
-    IMAGENET = "imagenet"  # the user's own copy, train/LABEL/* and test/LABEL/*
-    IMAGE_FOLDER = "image-folder"  # FOLDER/train/LABEL/* and FOLDER/test/LABEL/*
+    IMAGENET = "imagenet"  # the user's own copy, train/LABEL/* and test/LABEL/* or val/LABEL/*
+    IMAGE_FOLDER = "image-folder"  # FOLDER/train/LABEL/* and FOLDER/test/LABEL/* or FOLDER/val/LABEL/*
+    CUE_CONFLICT = "cue-conflict"  # the user's own copy, SHAPE/SHAPEn-TEXTUREm.png; in a folder if the card names one
 
 
 class DataFile(Card):
@@ -201,10 +202,12 @@ class DatasetCard(Card):
     """One dataset: Table 6's columns, the statistics of its training images, and its files.
 
     A variant with less texture has ``low_resolution`` or ``low_pass`` (``jobs.data.degraded``), and is ``of`` a
-    packaged dataset, whose files and other facts are its own. A dataset of the user's own has a ``folder``
-    (absolute, since trials run elsewhere) with ``train/LABEL/*`` and ``test/LABEL/*``; ``deltasweep data describe
-    FOLDER`` writes its card. ``mean`` and ``std`` are required of it too: nothing is normalised by statistics that
-    nobody wrote down.
+    packaged dataset, whose files and other facts are its own; so has one with ``cue_conflict``, whose test images have
+    the shape of one image and the texture of another (``jobs.data.conflicts``). A dataset of the user's own has a
+    ``folder`` (absolute, since trials run elsewhere) with ``train/LABEL/*`` and ``test/LABEL/*``; ``deltasweep data
+    describe FOLDER`` writes its card. ``mean`` and ``std`` are required of it too: nothing is normalised by statistics
+    that nobody wrote down. ``label_names`` is the digest of the names of the labels in their order
+    (``jobs.canonical``): datasets that share it have the same labels, and files that name theirs are held against it.
     """
 
     name: str
@@ -215,9 +218,11 @@ class DatasetCard(Card):
     mean: tuple[float, ...]
     std: tuple[Deviation, ...]
     sha256: str | None = None
+    label_names: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     of: str | None = None
     low_resolution: Annotated[int, Field(ge=1)] | None = None
     low_pass: Annotated[Radius, Field(gt=0, lt=1)] | None = None
+    cue_conflict: Literal["fourier"] | None = None
     folder: str | None = None
     format: DatasetFormat = DatasetFormat.IMAGE_FOLDER
     mirrors: tuple[str, ...] = ()  # URLs of folders that have the files, in the order to ask them
@@ -232,7 +237,9 @@ class DatasetCard(Card):
                 f"a {'colour' if self.colour else 'grey'} dataset has {channels} means and stds, one a channel; "
                 f"{self.name!r} has {len(self.mean)} and {len(self.std)}"
             )
-        if (self.folder is None) == (self.format is DatasetFormat.IMAGE_FOLDER):
+        if self.format is not DatasetFormat.CUE_CONFLICT and (self.folder is None) == (
+            self.format is DatasetFormat.IMAGE_FOLDER
+        ):
             raise ValueError(
                 f"an image folder, and nothing else, has a folder; {self.name!r} has {self.folder or 'none'}"
             )
@@ -240,6 +247,13 @@ class DatasetCard(Card):
             raise ValueError(f"a folder is an absolute path, since trials run elsewhere; given: {self.folder}")
         if self.low_resolution is not None and self.low_pass is not None:
             raise ValueError(f"a variant has low_resolution or low_pass; {self.name!r} has both")
+        if self.cue_conflict is not None and (self.low_resolution is not None or self.low_pass is not None):
+            raise ValueError(f"a variant has cue_conflict or less texture; {self.name!r} has both")
+        if self.cue_conflict is not None and (self.labels < 2 or self.format is DatasetFormat.CUE_CONFLICT):
+            raise ValueError(
+                "cue_conflict is made of images of two labels or more, whose cues do not conflict already; "
+                f"{self.name!r} has {self.labels} labels and the format {self.format}"
+            )
         return self
 
     @property
@@ -247,8 +261,15 @@ class DatasetCard(Card):
         """The name of the dataset whose files are read."""
         return self.of or self.name
 
+    @property
+    def conflicting(self) -> bool:
+        """Whether its test images have a label by their shape and one by their texture."""
+        return self.cue_conflict is not None or self.format is DatasetFormat.CUE_CONFLICT
+
     def shown_digest(self, sha256: str) -> str:
         """The digest of the images as networks are shown them, given that of the original ones."""
+        if self.cue_conflict is not None:
+            return digest({"images": sha256, "cue_conflict": self.cue_conflict})
         lost = {"low_resolution": self.low_resolution, "low_pass": self.low_pass}
         return sha256 if not any(lost.values()) else digest({"images": sha256, **lost})
 

@@ -167,6 +167,15 @@ INFLUENCE_COLUMNS: tuple[Column, ...] = (
     Column("values", _FLOATS, _N, "of these images: influence (below 0 helps), or similarity by the Fisher kernel"),
 )
 
+SHAPE_BIAS_COLUMNS: tuple[Column, ...] = (
+    *_EXAMINED,
+    Column("test_image", _INT, _I, "index of the image in the dataset, from 0"),
+    Column("network_labels", _INT, _N, "labels of the network; averaged by category where images have fewer", "labels"),
+    Column("shape", _TEXT, _N, "label of the image's shape"),
+    Column("texture", _TEXT, _N, "label of its texture; where it is that of the shape no cues conflict"),
+    Column("decision", _TEXT, _N, "label that the network decides for"),
+)
+
 
 class _Rows(NamedTuple):
     """What the rows of a kind's trials are."""
@@ -185,6 +194,7 @@ _KINDS: dict[str, _Rows] = {
     "pretrain": _Rows(PRETRAIN_COLUMNS, version=1, number="epoch", view="pretrain"),
     "attack": _Rows(ATTACK_COLUMNS, version=1, number="epsilon", view="attacks"),
     "influence": _Rows(INFLUENCE_COLUMNS, version=1, number="test_image", view="influences"),
+    "shape_bias": _Rows(SHAPE_BIAS_COLUMNS, version=1, number="test_image", view="cue_conflicts"),
 }
 
 KIND_KEY, VERSION_KEY = "deltasweep_kind", "deltasweep_schema"

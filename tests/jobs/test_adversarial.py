@@ -1,15 +1,18 @@
 """Adversarial evaluation: the worst case where it is known in closed form, other libraries' attacks, and pauses."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from jobs import registry
 from jobs.adversarial import AdversarialEvaluation, UnderAttack, open_adversarial
 from jobs.attacks import draw_noise, perturb
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
+from jobs.canonical import digest
 from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.errors import InvalidRequest, MissingData
@@ -21,6 +24,7 @@ from jobs.records import Attempt
 from jobs.results import Store, comparable_columns, pinned, read_trials
 from jobs.specs import AttackSpec, Constraint, Execution, FinetuneSpec, ThreatModel
 from jobs.weights import load_source
+from tests.jobs.data import made
 from tests.jobs.support import CPU, finetune_spec, moved_by_robustness
 
 NEVER = Keeping(checkpoint_every=10**9)
@@ -30,8 +34,16 @@ LINF = ThreatModel(constraint=Constraint.LINF, epsilon=2 / 255, steps=5)
 RANDOM = ThreatModel(constraint=Constraint.LINF, epsilon=2 / 255, steps=2, start="random")
 
 
+@pytest.fixture(autouse=True)
+def _same_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here digits stand for other images of Fashion-MNIST's labels."""
+    for name in ("fmnist", "digits"):
+        card = registry.dataset(name).model_copy(update={"label_names": "1" * 64})
+        monkeypatch.setitem(registry.packaged_datasets(), name, card)
+
+
 def attack(threat: ThreatModel = L2, **changes: Any) -> AttackSpec:
-    """A small evaluation: the bundled natural source on digits, which have as many labels as Fashion-MNIST."""
+    """A small evaluation: the bundled natural source on digits."""
     values = {
         "network": "fmnist_natural",
         "dataset": "digits",
@@ -256,6 +268,37 @@ def test_a_source_is_pinned_and_its_row_says_so(store: Store) -> None:
     assert {"trial_id", "epsilon", "robust_accuracy"} <= set(comparable_columns("attack"))
 
 
+def test_a_source_has_an_accuracy_on_other_images_of_its_labels(
+    tmp_path: Path, network: Network, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder, as Stylized-ImageNet is one for ImageNet's sources: its labels by name, not by their number alone."""
+    labels = [f"garment {number}" for number in range(10)]
+    pixels_NHW = made.random_images(20, 32, 32, seed=1)
+    for number, pixels_HW in enumerate(pixels_NHW):
+        for part in ("train", "val"):
+            path = tmp_path / "styled" / part / labels[number // 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels_HW).save(path)
+    fmnist = registry.dataset("fmnist").model_copy(update={"label_names": digest(labels)})
+    monkeypatch.setitem(registry.packaged_datasets(), "fmnist", fmnist)
+    fields = {"train": 20, "test": 20, "labels": 10, "colour": False, "mean": [0.5], "std": [0.25]}
+    card = {**fields, "folder": str(tmp_path / "styled"), "label_names": digest(labels)}
+    with registry.using(registry.Cards.model_validate({"datasets": {"styled": card}})):
+        attempt_trial(store, open_trial(store, attack(CLEAN, dataset="styled"), CPU), Attempt(), NEVER)
+    (row,) = read_trials(store, "attack").to_pylist()
+    x_NCHW = torch.from_numpy(pixels_NHW).float().div(255)[:, None].expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(network(x_NCHW), torch.arange(20) // 2)
+    assert row["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert (row["dataset"], row["finetuned"], row["test_images_used"]) == ("styled", None, 20)
+    others = {"datasets": {"styled": {**card, "label_names": digest(labels[::-1])}}}
+    with (
+        registry.using(registry.Cards.model_validate(others)),
+        pytest.raises(InvalidRequest, match="styled has others, by their names"),
+    ):
+        open_trial(store, attack(CLEAN, dataset="styled"), CPU)
+
+
 def test_the_id_follows_from_what_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = finetune_spec()
     specs = [
@@ -282,6 +325,7 @@ def test_the_id_follows_from_what_is_examined(monkeypatch: pytest.MonkeyPatch) -
         ({"network": "random_init_resnet35-w8"}, "drawn from each trial's seed"),
         ({"network": "nothing"}, "nothing"),
         ({"dataset": "cifar100"}, "knows the 10 of fmnist, cifar100 has 100"),
+        ({"dataset": "kmnist"}, "knows the 10 of fmnist, kmnist has others, by their names"),
         ({"network": finetune_spec(dataset="cifar100", images=100)}, "knows the 100 of cifar100, digits has 10"),
         ({"network": finetune_spec(images=3)}, "a subset of digits"),
         ({"test_images": 10**6}, "test_images: digits has"),

@@ -204,7 +204,7 @@ def test_unknown_dataset() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, card in registry.datasets().items() if card.files and name != "fmnist"]
+    "name", [name for name, card in registry.datasets().items() if card.files and card.files_of != "fmnist"]
 )
 def test_datasets_that_are_not_here_say_how_to_get_them(name: str) -> None:
     with pytest.raises(MissingData, match=f"'{name}' is not on this machine .* deltasweep data fetch {name}"):
@@ -239,6 +239,11 @@ def test_sizes_of_table_6() -> None:
         "caltech101_lowpass": (3030, 5647, 101, True),
         # the table counts 150,000 test images; 50,000 of them, the validation set, have published labels
         "imagenet": (1_281_167, 50_000, 1000, True),
+        # images of conflicting cues, and Stylized-ImageNet (Geirhos et al. 2019)
+        "digits_conflict": (1000, 797, 10, False),
+        "fmnist_conflict": (60_000, 10_000, 10, False),
+        "stylized-imagenet": (1_281_167, 50_000, 1000, True),
+        "cue-conflict": (0, 1280, 16, True),
     }
 
 

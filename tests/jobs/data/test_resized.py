@@ -94,7 +94,7 @@ def test_few_images_make_no_files() -> None:
 @pytest.mark.usefixtures("on_disk")
 def test_a_file_is_written_once_and_read_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     first = resized(grey(), 32, "x")
-    monkeypatch.setattr(module, "_resize", lambda *_: pytest.fail("resized again"))
+    monkeypatch.setattr(module, "resize", lambda *_: pytest.fail("resized again"))
     assert np.array_equal(resized(grey(), 32, "x"), first)
 
 

@@ -1,0 +1,174 @@
+"""Shape bias by hand, its figure and its place in the page; Table 1a."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+import analysis
+from analysis.figures.attacks import COLUMNS as ATTACKS
+from analysis.figures.shape_bias import COLUMNS, OVERALL, shape_bias_figure, shape_biases
+from analysis.frames import frame
+from analysis.tables.stylized import table1a
+from jobs.results import LocalStore, commit, schema
+
+_NOTHING = {"string": "x", "int64": 1, "double": 1.0}
+
+CAT, DOG, CAR = "cat", "dog", "car"
+TINY = (
+    # shape, texture, decision
+    (CAT, DOG, CAT),
+    (CAT, DOG, DOG),
+    (CAT, CAR, CAT),
+    (CAT, CAR, DOG),  # a third label
+    (CAT, CAT, CAT),  # no conflict
+    (DOG, CAT, CAT),
+    (DOG, CAT, CAT),
+    (DOG, CAR, DOG),
+    (CAR, CAT, DOG),  # neither, of all the cars
+)
+"""Cats: 2 by shape, 1 by texture. Dogs: 1 and 2. Cars: none. In all 3 of 6; 6 of 8 are decided by a cue."""
+
+
+def asked(seed=None, decisions=TINY, source="natural", **columns):
+    """The rows of one trial of the kind shape_bias; ``seed`` is that of the fine-tuned trial, None for a source."""
+    plain = {field.name: None if field.nullable else _NOTHING[str(field.type)] for field in schema("shape_bias")}
+    tuned = {"finetuned": f"finetune-{source}-{seed}", "blocks": 3, "images": 400, "finetuned_seed": seed}
+    return [
+        {
+            **plain,
+            "trial_id": f"shape_bias-{source}-{'-'.join(columns.values())}-{seed or 0:016x}",
+            "source": source,
+            **(tuned if seed is not None else {}),
+            "dataset": "digits_conflict",
+            "test_image": number,
+            "shape": shape,
+            "texture": texture,
+            "decision": decision,
+            **columns,
+        }
+        for number, (shape, texture, decision) in enumerate(decisions)
+    ]
+
+
+def rows_of(*trials):
+    return pd.DataFrame([row for rows in trials for row in rows])[list(COLUMNS)]
+
+
+def test_by_hand() -> None:
+    found = shape_biases(rows_of(asked())).set_index("category")
+    assert found.loc[OVERALL, ["bias", "decided"]].tolist() == [50, 75]
+    assert found.loc[CAT, ["bias", "decided"]].tolist() == pytest.approx([200 / 3, 75])
+    assert found.loc[DOG, ["bias", "decided"]].tolist() == pytest.approx([100 / 3, 100])
+    assert math.isnan(found.loc[CAR, "bias"])
+    assert found.loc[CAR, "decided"] == 0
+
+
+def test_overall_is_of_all_images_and_no_mean_of_categories() -> None:
+    many = (*TINY, *[(CAT, DOG, CAT)] * 6)
+    found = shape_biases(rows_of(asked(decisions=many))).set_index("category")
+    assert found.loc[OVERALL, "bias"] == 75
+    assert found.loc[[CAT, DOG], "bias"].mean() == pytest.approx((800 / 9 + 100 / 3) / 2)
+
+
+def test_the_figure_has_a_point_for_each_category_that_was_decided() -> None:
+    figure = shape_bias_figure(rows_of(asked()))
+    (panel,) = figure.panels
+    assert panel.title == "digits_conflict, sources"
+    assert panel.ticks == (OVERALL, CAR, CAT, DOG)
+    assert [(p["x"], p["n"]) for p in panel.points.to_dict("records")] == [(0, 1), (2, 1), (3, 1)]
+    assert figure.table()["x"].tolist() == [OVERALL, CAT, DOG], "by name in the numbers"
+    assert "75 % by natural" in figure.words
+
+
+def test_intervals_are_over_the_seeds() -> None:
+    """Of 50, 50, 50, 100 and 100 %: mean 70, variance (3 x 400 + 2 x 900) / 4 = 750."""
+    by_shape = tuple((shape, texture, shape) for shape, texture, _ in TINY)
+    trials = [asked(seed, by_shape if seed > 3 else TINY) for seed in range(1, 6)]
+    point = shape_bias_figure(rows_of(*trials)).panels[0].points.to_dict("records")[0]
+    half = stats.t.ppf(0.975, 4) * math.sqrt(750 / 5)
+    assert (point["mean"], point["low"], point["high"]) == pytest.approx((70, 70 - half, 70 + half))
+    assert point["n"] == 5
+
+
+def test_networks_of_other_kinds_are_panels_and_other_recipes_series_of_their_own() -> None:
+    trials = [asked(), asked(1), asked(2, recipe="b"), asked(3, source="l2_eps3")]
+    tuned, sources = shape_bias_figure(rows_of(*trials)).panels
+    assert (tuned.title, sources.title) == ("digits_conflict, 3 blocks, 400 images", "digits_conflict, sources")
+    assert set(tuned.points["series"]) == {"natural", "l2_eps3"}
+    assert set(tuned.points["variant"]) == {"recipe x", "recipe b"}
+    assert set(sources.points["variant"]) == {""}
+
+
+def test_no_trial_no_figure() -> None:
+    assert shape_bias_figure(pd.DataFrame(columns=list(COLUMNS))) is None
+
+
+def test_the_page_shows_it_with_its_numbers(build) -> None:
+    root = build.root([build.trial("natural", 0, 50.0)])
+    for seed in (1, 2):
+        commit(LocalStore(root), "shape_bias", asked(seed))
+    page = analysis.report(root)
+    text = page.read_text()
+    assert "Why: shape bias" in text
+    assert "As Figure 4 of Geirhos et al. (2019)" in text
+    assert "<td>cat</td>" in text
+    assert '<td class="number">66.6667</td>' in text
+    assert {f"shape-bias.{form}" for form in ("png", "svg", "pdf", "csv")} <= {p.name for p in page.parent.iterdir()}
+    lines = (page.parent / "shape-bias.csv").read_text().splitlines()
+    assert any(",cat," in line for line in lines)
+
+
+# --- Table 1a ---
+
+
+def clean(source, accuracy, **columns):
+    row = dict.fromkeys(ATTACKS)
+    plain = {"trial_id": f"attack-{source}", "constraint": "none", "epsilon": 0.0, "test_images": -1}
+    return {**row, **plain, "source": source, "dataset": "digits", "robust_accuracy": accuracy, **columns}
+
+
+def test_table_1a_before_and_after(build) -> None:
+    trials = [
+        build.trial("natural", seed, {1: 1.0, 3: value}, images=-1, blocks=blocks)
+        for blocks, values in ((0, (30.0, 31.0, 32.0, 33.0, 34.0)), (3, (50.0, 52.0)))
+        for seed, value in enumerate(values)
+    ]
+    trials += [build.trial("robust", 0, {3: 60.0}, images=-1, blocks=3), build.trial("other", 0, {3: 1.0})]
+    attacks = pd.DataFrame(
+        [
+            clean("robust", 20.1),
+            clean("natural", 11.4),
+            clean("natural", 99.0, test_images=20),
+            clean("natural", 98.0, finetuned="finetune-x"),
+            clean("natural", 97.0, constraint="l2", epsilon=1.0),
+            clean("natural", 96.0, dataset="elsewhere"),
+        ]
+    )
+    made = table1a(frame(build.table(trials)), attacks)
+    half = stats.t.ppf(0.975, 4) * math.sqrt(2.5 / 5)
+    assert made.columns == ("dataset", "source", "fine-tuned", "images", "epochs", "accuracy", "low", "high", "trials")
+    assert made.rows == (
+        ("digits", "natural", "nothing", "", "", "11.40", "", "", "1"),
+        ("digits", "natural", "FC layer", "all", "3", "32.00", f"{32 - half:.2f}", f"{32 + half:.2f}", "5"),
+        ("digits", "natural", "3 blocks", "all", "3", "51.00", "", "", "2"),
+        ("digits", "robust", "nothing", "", "", "20.10", "", "", "1"),
+        ("digits", "robust", "3 blocks", "all", "3", "60.00", "", "", "1"),
+    )
+
+
+def test_no_table_1a_without_both(build) -> None:
+    data = frame(build.table([build.trial("natural", 0, 50.0)]))
+    assert table1a(data, pd.DataFrame([clean("natural", 9.0, dataset="elsewhere")])) is None
+    assert table1a(data, pd.DataFrame(columns=list(ATTACKS))) is None
+
+
+def test_table_1a_is_in_the_page(build) -> None:
+    root = build.root([build.trial("natural", 0, 50.0)])
+    fields = {f.name: None if f.nullable else _NOTHING[str(f.type)] for f in schema("attack")}
+    row = {**fields, **{k: v for k, v in clean("natural", 11.4).items() if v is not None}}
+    commit(LocalStore(root), "attack", [{**row, "trial_id": "attack-digits-natural-0123456789abcdef"}])
+    page = analysis.report(root)
+    assert "Table 1a of the paper" in page.read_text()
+    assert (page.parent / "table1a.csv").read_text().startswith("dataset,source,fine-tuned")

@@ -1,0 +1,196 @@
+"""Studies of texture and shape: sources on other images of their labels, decisions on conflicting cues, a launch."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import analysis
+from jobs.canonical import digest
+from jobs.errors import InvalidRequest
+from jobs.expansion import expand
+from jobs.results import open_store, read_trials, verify
+from jobs.specs import AttackSpec, FinetuneSpec, ShapeBiasSpec
+from orchestrator.launch import launch
+from orchestrator.phases import phases_of
+from orchestrator.plan import make_plan
+from orchestrator.prices import gpu
+from orchestrator.recorded import planned_trials
+from orchestrator.study_files import load_study, parse_study
+from tests.jobs.data import made
+
+QUIET = Console(quiet=True)
+STUDY = """\
+name: shapes
+grid: {source: [fmnist_natural, fmnist_l2_eps1], dataset: [digits], blocks: [3]}
+schedule:
+  - {images: [30], epochs: 1, seeds: 2, evaluate_every: 1}
+shape_bias:
+  source: [natural]
+  finetuned: {images: [30], seeds: 1}
+  dataset: [digits_conflict]
+"""
+SMALL = STUDY.replace("  source: [natural]\n", "")
+STYLED = """\
+name: styled
+attack:
+  source: [natural, sin]
+  dataset: [stylized-imagenet]
+"""
+
+
+def mistakes(text: str) -> list[str]:
+    """All of a refused study."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_study(text, "s.yaml")
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def test_fine_tuned_networks_and_sources_are_asked() -> None:
+    study = parse_study(SMALL, "s.yaml")
+    found = [spec for spec in expand(study) if isinstance(spec, ShapeBiasSpec)]
+    tuned = {s.trial_id for s in expand(study) if isinstance(s, FinetuneSpec) and s.seed == 20_000_000}
+    assert {s.network.trial_id for s in found if isinstance(s.network, FinetuneSpec)} == tuned
+    assert {(s.dataset, s.seed) for s in found} == {("digits_conflict", 20_000_000)}
+    paper = [s for s in expand(load_study("paper-shape-bias")) if isinstance(s, ShapeBiasSpec)]
+    assert {s.network for s in paper} == {"natural", "l2_eps3", "linf_eps4", "linf_eps8", "sin", "in_sin"}
+    assert {(s.dataset, s.seed) for s in paper} == {("cue-conflict", 20_000_000)}
+    again = parse_study(study.resolved(), "resolved.yaml")
+    assert [spec.trial_id for spec in expand(again)] == [spec.trial_id for spec in expand(study)]
+    phases = phases_of(study, {s.trial_id: s for s in expand(study)}, [s.trial_id for s in expand(study)])
+    assert [phase.keeping.weights for phase in phases] == [True, False, False], "networks that are asked keep weights"
+    plan = make_plan(study, expand(study), set(), set(), gpu("A10G"))
+    assert (plan.trials, plan.images_evaluated) == (4 + 2, (4 + 2) * 797)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("  finetuned: {images: [30], seeds: 1}\n", "", "nothing is examined"),
+        ("dataset: [digits_conflict]", "dataset: [digits]", "images whose cues conflict"),
+        ("dataset: [digits_conflict]", "dataset: [cue-conflict]", "the 10 of digits, cue-conflict has 16"),
+        ("dataset: [digits_conflict]", "dataset: [digit_conflict]", "unknown dataset 'digit_conflict'"),
+        ("dataset: [digits_conflict]", "dataset: [digits_conflict, digits_conflict]", "twice"),
+        ("  dataset: [digits_conflict]\n", "", "this key is required"),
+        ("finetuned: {images: [30], seeds: 1}", "finetuned: {images: [30], seeds: 3}", "2 seeds at most; asked for 3"),
+        ("finetuned: {images: [30], seeds: 1}", "finetuned: {images: [30], seed: 1}", "did you mean 'seeds'?"),
+        ("shape_bias:\n", "shape_bias:\n  top: 3\n", "shape_bias.top: unknown key"),
+        ("shape_bias:\n", "shape_bias:\n  source: [fmnist_natural]\n", "the 10 of fmnist, digits_conflict has others"),
+        ("shape_bias:\n", "shape_bias:\n  source: [nobody]\n", "unknown source 'nobody'"),
+        ("shape_bias:\n", "shape_bias:\n  source: [random_init_resnet35-w8]\n", "drawn from each trial's seed"),
+    ],
+)
+def test_mistakes(old: str, new: str, expected: str) -> None:
+    assert SMALL.count(old) == 1
+    assert any(expected in said for said in mistakes(SMALL.replace(old, new)))
+
+
+def test_every_mismatch_is_told_once_with_its_place() -> None:
+    assert mistakes(STUDY) == [
+        "line 8: shape_bias.dataset[0]: a network is shown images of the labels that it knows; it knows the 1000 of "
+        "imagenet, digits_conflict has 10"
+    ]
+
+
+def test_nothing_is_fine_tuned_where_all_images_are_for_testing() -> None:
+    (said,) = mistakes(SMALL.replace("dataset: [digits], blocks", "dataset: [cue-conflict], blocks").split("shape_")[0])
+    assert said.startswith("line 2: grid.dataset[0]: all 1280 images of cue-conflict are for testing")
+
+
+def test_sources_are_evaluated_on_other_images_of_their_labels() -> None:
+    found = expand(parse_study(STYLED, "s.yaml"))
+    assert [(s.network, s.dataset, s.threat.constraint) for s in found if isinstance(s, AttackSpec)] == [
+        ("natural", "stylized-imagenet", "none"),
+        ("sin", "stylized-imagenet", "none"),
+    ]
+    (said,) = mistakes(STYLED.replace("[stylized-imagenet]", "[cue-conflict]"))
+    assert "it knows the 1000 of imagenet, cue-conflict has 16" in said
+    (said,) = mistakes(STYLED.replace("[natural, sin]", "[fmnist_natural]").replace("stylized-imagenet", "kmnist"))
+    assert "it knows the 10 of fmnist, kmnist has others, by their names" in said
+    (said,) = mistakes(STYLED + "  test_images: 50001\n")
+    assert "stylized-imagenet has 1 to 50000 test images" in said
+
+
+def test_table_1a_has_both_readings() -> None:
+    found = expand(load_study("paper-table1a"))
+    clean = [s for s in found if isinstance(s, AttackSpec)]
+    assert {(s.network, s.dataset, s.threat.steps, s.test_images) for s in clean} == {
+        ("natural", "stylized-imagenet", 0, -1),
+        ("l2_eps3", "stylized-imagenet", 0, -1),
+    }
+    tuned = [s for s in found if isinstance(s, FinetuneSpec)]
+    assert {(s.source, s.blocks) for s in tuned} == {(name, k) for name in ("natural", "l2_eps3") for k in (0, 3)}
+    assert {(s.dataset, s.images, s.epochs) for s in tuned} == {("stylized-imagenet", -1, 3)}
+    assert len(found) == 22
+    steps = 3 * -(-1_281_167 // 128)
+    assert steps == pytest.approx(150 * 25_600 / 128, rel=0.01), "as many as Table 4's largest subsets take"
+
+
+def test_the_miniature_shares_trials_with_the_demo() -> None:
+    found = expand(load_study("demo-shape"))
+    tuned = {s.trial_id for s in found if isinstance(s, FinetuneSpec)}
+    assert len(tuned) == len(found) - len(tuned) == 20
+    assert len(tuned & {s.trial_id for s in expand(load_study("demo"))}) == 10
+
+
+def test_a_launch_fine_tunes_and_asks(tmp_path: Path) -> None:
+    study, store = parse_study(SMALL, "s.yaml"), open_store(tmp_path / "root")
+    summary = launch(study, store, QUIET)
+    assert (summary.planned, summary.done, summary.failed) == (6, 6, {})
+    assert [finding for finding in verify(store, planned_trials(store)) if not finding.problem.harmless] == []
+    rows = read_trials(store, "shape_bias").to_pylist()
+    assert len(rows) == 2 * 797
+    # the view's own answer, against a count of the rows
+    sql = """
+        SELECT source, 100 * avg((decision = shape)::INT) AS bias FROM cue_conflicts
+        WHERE shape <> texture AND decision IN (shape, texture) GROUP BY source"""
+    found = {row["source"]: row["bias"] for row in analysis.query(tmp_path / "root", sql).to_pylist()}
+    for source in ("fmnist_natural", "fmnist_l2_eps1"):
+        mine = [row for row in rows if row["source"] == source]
+        shape = sum(row["decision"] == row["shape"] for row in mine)
+        texture = sum(row["decision"] == row["texture"] for row in mine)
+        assert found[source] == pytest.approx(100 * shape / (shape + texture))
+    assert "Why: shape bias" in analysis.report(tmp_path / "root").read_text()
+
+
+def test_a_source_on_stylized_images_before_and_after(tmp_path: Path) -> None:
+    """Table 1a in small: a source made of one folder, shown and fine-tuned on another of the same labels by name."""
+    cards = []
+    for name, part in (("plain", "test"), ("styled", "val")):
+        files = {path.replace("test/", f"{part}/"): content for path, content in made.folder_files(test=2).items()}
+        made.write(tmp_path / name, files)
+        sizes = "train: 9, test: 6, labels: 3, colour: true, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]"
+        names = digest(["ant", "bee", "cat"])
+        cards.append(f"  {name}: {{{sizes}, folder: {tmp_path / name}, label_names: {names}}}\n")
+    text = f"""\
+name: table
+datasets:
+{"".join(cards)}
+sources:
+  own:
+    architecture: resnet35-w8
+    trained_on: plain
+    constraint: none
+    epsilon: 0
+    mean: [0.5, 0.5, 0.5]
+    std: [0.25, 0.25, 0.25]
+    pretrain: {{seed: 1, epochs: 1, steps: 0}}
+pretrain: {{source: [own]}}
+grid: {{source: [own], dataset: [styled], blocks: [0, 3]}}
+schedule:
+  - {{images: [-1], epochs: 1, seeds: 1, evaluate_every: 1}}
+attack: {{source: [own], dataset: [styled]}}
+bundle: blocks
+"""
+    study, store = parse_study(text, "table.yaml"), open_store(tmp_path / "root")
+    summary = launch(study, store, QUIET)
+    assert (summary.planned, summary.done, summary.failed) == (4, 4, {})
+    (before,) = read_trials(store, "attack").to_pylist()
+    assert (before["source"], before["dataset"], before["test_images_used"]) == ("own", "styled", 6)
+    analysis.report(tmp_path / "root")
+    rows = [line.split(",") for line in (tmp_path / "root" / "report" / "table1a.csv").read_text().splitlines()]
+    after = {row["blocks"]: row["test_accuracy"] for row in read_trials(store, "finetune").to_pylist()}
+    accuracies = [f"{value:.2f}" for value in (before["accuracy"], after[0], after[3])]
+    assert [(row[2], row[5]) for row in rows[1:]] == list(
+        zip(("nothing", "FC layer", "3 blocks"), accuracies, strict=True)
+    )
