@@ -43,8 +43,10 @@ class Panel:
 
     title: str
     quantity: Literal["accuracy", "delta", "match"]
-    against: Literal["images", "epoch", "epsilon", "k"]
+    against: Literal["images", "epoch", "epsilon", "k", "frozen BatchNorm"]
     points: pd.DataFrame
+    ticks: tuple[str, ...] = ()
+    """What x = 0, 1, ... stand for, where it is no number: points stand beside each other, and no line joins them."""
 
 
 @dataclass(frozen=True, kw_only=True)

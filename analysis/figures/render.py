@@ -85,6 +85,9 @@ def _draw_panel(ax: Axes, panel: Panel, looks_of: dict[str, Look]) -> None:
     arms, variants = list(dict.fromkeys(points["arm"])), list(dict.fromkeys(points["variant"]))
     for (series, arm, variant), curve in points.groupby(["series", "arm", "variant"], sort=False):
         look = looks_of[str(series)]
+        if panel.ticks:
+            _draw_apart(ax, curve, look)
+            continue
         dash = DASHES[(arms.index(arm) + 2 * variants.index(variant)) % len(DASHES)]
         _draw_curve(ax, curve, look, dash, hollow=variants.index(variant) > 0)
     ax.set_title(panel.title, fontsize=9, loc="left")
@@ -95,6 +98,9 @@ def _draw_panel(ax: Axes, panel: Panel, looks_of: dict[str, Look]) -> None:
     if panel.against == "images":
         _image_axis(ax, points)
     else:
+        if panel.ticks:
+            ax.set_xticks(range(len(panel.ticks)), panel.ticks)
+            ax.set_xlim(-0.5, len(panel.ticks) - 0.5)
         ax.set_xlabel(f"{panel.against}\n{_counts_text(points)}")
 
 
@@ -123,6 +129,15 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, look: Look, dash: tuple[float, ..
     line.set_dashes(dash) if dash else line.set_linestyle("-")
     if hollow:
         line.set_markerfacecolor("white")
+
+
+def _draw_apart(ax: Axes, points: pd.DataFrame, look: Look) -> None:
+    """Marks with their intervals as bars: thick point by point, thin all at once."""
+    x = points["x"].to_numpy()
+    for suffix, width in (("_simultaneous", 1.0), ("", 3.0)):
+        low, high = points[f"low{suffix}"].to_numpy(), points[f"high{suffix}"].to_numpy()
+        ax.vlines(x, low, high, color=look.colour, alpha=0.6, linewidth=width)
+    ax.plot(x, points["mean"], color=look.colour, marker=look.marker, markersize=6, linestyle="")
 
 
 def _alone(bounds: Floats) -> NDArray[np.bool_]:
