@@ -153,7 +153,7 @@ def label_groups(labels_N: Tensor, most: int) -> Groups:
     not more labels.
     """
     order_N, of_N = labels_N.argsort(stable=True), torch.empty_like(labels_N)
-    counts = labels_N.unique(return_counts=True)[1].tolist()
+    counts = [count for count in labels_N.bincount().tolist() if count]
     groups = 0
     for images_n in torch.split(order_N, counts):
         pieces = min(len(images_n), max(1, most // len(counts)))

@@ -170,7 +170,9 @@ class InfluenceTrial(Examination[InfluenceSpec, Influential]):
         cells = dict(zip(picture.test.firsts_G.tolist(), picture.means.tolist(), strict=True))
         labels = picture.train.labels_G.tolist()
         return [
-            Influential(test_image, *row, norm, cells.get(test_image), labels if test_image in cells else None, 0.0)
+            Influential._make(
+                (test_image, *row, norm, cells.get(test_image), labels if test_image in cells else None, 0.0)
+            )
             for test_image, row in enumerate(zip(*(column.tolist() for column in columns), strict=True))
         ]
 

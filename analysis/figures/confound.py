@@ -87,7 +87,7 @@ def confound(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[
     ]
     figure = Figure(
         name="confound",
-        title="Deltas by normalisation and BatchNorm mode",
+        title="Does the delta survive?",
         caption=_CAPTION,
         panels=tuple(panels),
         intervals=_INTERVALS,

@@ -46,7 +46,7 @@ class Matrix(NamedTuple):
 
     @property
     def _diagonal(self) -> NDArray[np.bool_]:
-        return self.test_labels_H[:, None] == self.train_labels_G
+        return np.asarray(self.test_labels_H[:, None] == self.train_labels_G)
 
 
 class Matrices(NamedTuple):
@@ -67,11 +67,11 @@ def matrices(influences: pd.DataFrame) -> Iterator[Matrices]:
         influences: rows of the kind ``influence``, with the columns of the curves and ``COLUMNS``.
     """
     for number, ((dataset, *_, measure), rows) in enumerate(influences.groupby(list(SHOWN), sort=True), 1):
-        found = [(trial.iloc[0], matrix_of(trial)) for _, trial in rows.groupby("trial_id", sort=True)]
-        trials = pd.DataFrame([first for first, _ in found]).assign(
-            matrix=[matrix for _, matrix in found],
-            same=[matrix.same for _, matrix in found],
-            other=[matrix.other for _, matrix in found],
+        firsts = rows.drop_duplicates("trial_id")
+        found = {str(trial): matrix_of(of_one) for trial, of_one in rows.groupby("trial_id")}
+        trials = firsts.assign(
+            same=[found[trial].same for trial in firsts["trial_id"]],
+            other=[found[trial].other for trial in firsts["trial_id"]],
         )
         curves = trials.sort_values([*_CURVE, "finetuned_seed"], kind="stable").groupby(_CURVE, dropna=False)
         lowest = curves.head(1)
@@ -80,7 +80,7 @@ def matrices(influences: pd.DataFrame) -> Iterator[Matrices]:
             name=f"figure7a-{number}-{dataset}-{measure}",
             title=f"{network_words(rows.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",
             numbers=_numbers(trials).assign(source=words),
-            png=_drawn(list(lowest["matrix"]), words, str(measure)),
+            png=_drawn([found[trial] for trial in lowest["trial_id"]], words, str(measure)),
         )
 
 

@@ -22,6 +22,7 @@ from analysis.figures.style import DASHES, Look, looks
 from analysis.statistics.paired_t import Floats
 
 _PANEL_INCHES = (4.6, 3.5)
+_COMPARISON_CHARACTERS = 40  # of a line over a panel that names two sources
 _RC: Any = {
     "svg.hashsalt": "deltasweep",
     "svg.fonttype": "none",
@@ -90,7 +91,8 @@ def _draw_panel(ax: Axes, panel: Panel, looks_of: dict[str, Look]) -> None:
             continue
         dash = DASHES[(arms.index(arm) + 2 * variants.index(variant)) % len(DASHES)]
         _draw_curve(ax, curve, look, dash, hollow=variants.index(variant) > 0)
-    ax.set_title(panel.title, fontsize=9, loc="left")
+    title = textwrap.fill(panel.title, _COMPARISON_CHARACTERS) if panel.ticks else panel.title
+    ax.set_title(title, fontsize=9, loc="left")
     ax.set_ylabel(_AXIS[panel.quantity])
     ax.set_ylim(*y_limits(panel))
     if panel.quantity == "delta":

@@ -76,6 +76,11 @@ class Content(NamedTuple):
         return [one for one in found if one is not None]
 
     @property
+    def pictures(self) -> list[Examples | Matrices]:
+        """What is drawn once, with numbers of its own."""
+        return [*self.examples, *self.matrices]
+
+    @property
     def worded(self) -> pd.DataFrame:
         """The evaluations with recipes by their words: for what is shown and pairs nothing by digest."""
         return self.data.assign(recipe=in_words(self.data["recipe"], self.recipes))
@@ -108,7 +113,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
         for one in [*figures, *content.why]:
             save_figure(one, directory)
             one.table().to_csv(directory / f"{one.name}.csv", index=False)
-        for shown in [*content.examples, *content.matrices]:
+        for shown in content.pictures:
             shown.numbers.to_csv(directory / f"{shown.name}.csv", index=False)
             if shown.png is not None:
                 (directory / f"{shown.name}.png").write_bytes(shown.png)
