@@ -19,10 +19,11 @@ from analysis.evaluations import open_results
 from analysis.families import declared_cells
 from analysis.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
 from analysis.pairing import KEYS, Pairing, pair_all
+from analysis.recipes import recipe_choices, recipe_words
 from analysis.statistics.multiple import holm
 from analysis.words import counted
 from jobs.errors import InvalidRequest
-from jobs.results import read_trials
+from jobs.results import Store, read_trials
 
 _LOSSES = ("test_loss", "train_loss")
 _CURVE = ("source", "baseline", "dataset", "blocks", "recipe", "numerics", "origin")
@@ -78,7 +79,8 @@ def deltas(
         chosen = _only_sources(data, chosen, source)
     cells, pairs = _deltas(data, chosen, contrasts, epoch, confidence, method, whole)
     repeated = evaluations.num_rows - len(whole)
-    return with_notes(as_table(cells), _notes(repeated, len(_diverged(evaluations) & _trials(pairs))))
+    notes = _notes(repeated, len(_diverged(evaluations) & _trials(pairs)))
+    return with_notes(as_table(cells), [*notes, *_recipes(store, set(cells["recipe"]))])
 
 
 def delta_cells(
@@ -151,6 +153,15 @@ def _notes(repeated: int, diverged: int) -> list[str]:
         verb = "is" if diverged == 1 else "are"
         said.append(f"{counted(diverged, 'trial')} with a loss that is not finite (diverged) {verb} among the pairs")
     return said
+
+
+def _recipes(store: Store, shown: set[str]) -> list[str]:
+    """What tells the recipes of the cells apart, where there are several."""
+    if len(shown) < 2:
+        return []
+    known = recipe_choices(read_trials(store, "finetune", ["recipe", "recipe_json"], encoded=True))
+    words = recipe_words({digest: choices for digest, choices in known.items() if digest in shown})
+    return [f"recipe {digest}: {said}" for digest, said in words.items()]
 
 
 def _at_numbered_epochs(data: pd.DataFrame, chosen: list[Comparison], family: pd.DataFrame) -> Pairing:

@@ -46,9 +46,9 @@ def _planned(record: StudyRecord, names: tuple[str, ...]) -> frozenset[tuple[obj
     one_seed = study.model_copy(
         update={"schedule": tuple(row.model_copy(update={"seeds": 1}) for row in study.schedule)}
     )
-    recipe = recipe_digest(study.recipe)
+    digests = {recipe: recipe_digest(recipe) for recipe in study.recipes}
     return frozenset(
-        tuple(recipe if name == "recipe" else getattr(spec, name) for name in names)
+        tuple(digests[spec.recipe] if name == "recipe" else getattr(spec, name) for name in names)
         for spec in expand(one_seed)
         if isinstance(spec, FinetuneSpec)
     )

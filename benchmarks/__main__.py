@@ -24,6 +24,7 @@ WHOLE = [
     "benchmarks.checkpoints",
     "benchmarks.query",
     "benchmarks.page",
+    "benchmarks.influence",
 ]
 QUICK = [
     "benchmarks.scheduler --sizes 100 --repetitions 1 --resume 0 --no-idle",

@@ -1,10 +1,21 @@
 """From a study to its trials."""
 
 from collections.abc import Iterator
+from itertools import product
 
 from jobs import registry
 from jobs.checks import whole_set_as_all
-from jobs.specs import ALL, AnySpec, AttackSpec, Constraint, FinetuneSpec, InfluenceSpec, ShapeBiasSpec, ThreatModel
+from jobs.specs import (
+    ALL,
+    AnySpec,
+    AttackSpec,
+    Constraint,
+    FinetuneSpec,
+    InfluenceSpec,
+    Recipe,
+    ShapeBiasSpec,
+    ThreatModel,
+)
 from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, ShapeBias, Study, seeds
 
 
@@ -17,7 +28,8 @@ def expand(study: Study) -> list[AnySpec]:
         tuned: list[FinetuneSpec] = []
         if study.grid is not None:
             grid = study.grid
-            tuned = [whole_set_as_all(spec) for row in study.schedule for spec in _row(study, grid, row)]
+            recipes = study.recipes
+            tuned = [whole_set_as_all(spec) for row in study.schedule for spec in _row(grid, row, recipes)]
         trials += tuned
         if study.attack is not None:
             trials += _attacks(study.attack, tuned)
@@ -28,22 +40,20 @@ def expand(study: Study) -> list[AnySpec]:
     return list({spec.trial_id: spec for spec in trials}.values())
 
 
-def _row(study: Study, grid: Grid, row: ScheduleRow) -> Iterator[FinetuneSpec]:
-    for dataset in grid.dataset:
-        for images in row.images:
-            for blocks in grid.blocks:
-                for source in grid.source:
-                    for seed in seeds(row.seeds):
-                        yield FinetuneSpec(
-                            source=source,
-                            dataset=dataset,
-                            blocks=blocks,
-                            images=images,
-                            seed=seed,
-                            epochs=row.epochs,
-                            evaluate_every=row.evaluate_every,
-                            recipe=study.recipe,
-                        )
+def _row(grid: Grid, row: ScheduleRow, recipes: tuple[Recipe, ...]) -> Iterator[FinetuneSpec]:
+    for dataset, images, recipe, blocks, source, seed in product(
+        grid.dataset, row.images, recipes, grid.blocks, grid.source, seeds(row.seeds)
+    ):
+        yield FinetuneSpec(
+            source=source,
+            dataset=dataset,
+            blocks=blocks,
+            images=images,
+            seed=seed,
+            epochs=row.epochs,
+            evaluate_every=row.evaluate_every,
+            recipe=recipe,
+        )
 
 
 def _examined(section: Examine, tuned: list[FinetuneSpec]) -> Iterator[FinetuneSpec]:

@@ -131,3 +131,63 @@ def strongest(
         first_MT = values.argsort(dim=1, descending=largest, stable=True)[:, :count]
         values_MT[block.test], images_MT[block.test] = values.gather(1, first_MT), images.gather(1, first_MT)
     return Strongest(images_MT, values_MT)
+
+
+class Groups(NamedTuple):
+    """The images of one side of a matrix, sorted by label and cut into groups, none of which has two labels."""
+
+    of_N: Tensor
+    """The group of each image, from 0."""
+    labels_G: Tensor
+    firsts_G: Tensor
+    """The first image of each group; images of one label keep their order."""
+
+    @property
+    def sizes(self) -> Tensor:
+        """Images in each group, G."""
+        return self.of_N.bincount(minlength=len(self.labels_G))
+
+
+def label_groups(labels_N: Tensor, most: int) -> Groups:
+    """As many groups for each label, of as equal sizes, as the images allow; together at most ``most``, if there are
+    not more labels.
+    """
+    order_N, of_N = labels_N.argsort(stable=True), torch.empty_like(labels_N)
+    counts = [count for count in labels_N.bincount().tolist() if count]
+    groups = 0
+    for images_n in torch.split(order_N, counts):
+        pieces = min(len(images_n), max(1, most // len(counts)))
+        of_N[images_n] = groups + torch.arange(len(images_n)) * pieces // len(images_n)
+        groups += pieces
+    firsts_G = order_N[torch.searchsorted(of_N[order_N], torch.arange(groups))]
+    return Groups(of_N, labels_N[firsts_G], firsts_G)
+
+
+class GroupSums:
+    """The matrix as Figure 7(a) shows it, both sides sorted by label, summed over groups while its blocks pass.
+
+    What is kept is no larger than the picture, and the same to the last bit wherever the blocks are interrupted.
+    """
+
+    def __init__(self, train: Groups, test: Groups) -> None:
+        self.train, self.test = train, test
+        self.sums_HG = torch.zeros(len(test.labels_G), len(train.labels_G), dtype=torch.float64)
+        """Rows are groups of test images, columns of training images."""
+        self.squares = torch.zeros((), dtype=torch.float64)
+
+    def add(self, block: Block) -> None:
+        values_MN = block.values_NM.T.cpu()
+        by_test_HN = values_MN.new_zeros(len(self.sums_HG), values_MN.shape[1])
+        by_test_HN.index_add_(0, self.test.of_N[block.test], values_MN)
+        self.sums_HG.index_add_(1, self.train.of_N[block.train], by_test_HN)
+        self.squares += values_MN.square().sum()
+
+    @property
+    def norm(self) -> float:
+        """The Frobenius norm of the whole matrix."""
+        return float(self.squares.sqrt())
+
+    @property
+    def means(self) -> Tensor:
+        """The mean value of each group of test images with each group of training images, H x G."""
+        return self.sums_HG / (self.test.sizes[:, None] * self.train.sizes)

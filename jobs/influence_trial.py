@@ -13,7 +13,16 @@ from jobs.curvature import ConjugateGradients, Examples, Hessian, Solve, pseudo_
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.data.subsets import draw_subset, subset_digest
 from jobs.examination import Examination, Examined, examined_network
-from jobs.influence import Block, Strongest, fisher_similarities, influences, pooled_features, strongest
+from jobs.influence import (
+    Block,
+    GroupSums,
+    Strongest,
+    fisher_similarities,
+    influences,
+    label_groups,
+    pooled_features,
+    strongest,
+)
 from jobs.numerics import memory_format
 from jobs.results import Store
 from jobs.specs import InfluenceSpec
@@ -23,6 +32,9 @@ BLOCK = 64
 """Images whose products with the inverse are computed at once. Another number changes results within the solver's
 tolerance (``ConjugateGradients``), so it stands for all trials.
 """
+
+PICTURE = 100
+"""Groups of images on each side of the picture of the matrix (Figure 7a), unless there are more labels."""
 
 
 class Influential(NamedTuple):
@@ -35,6 +47,12 @@ class Influential(NamedTuple):
     train_images: list[int]
     train_labels: list[int]
     values: list[float]
+    matrix_norm: float
+    """Of the whole matrix of training by test images (Frobenius)."""
+    cells: list[float] | None
+    """Of the first test image of its group: the group's means over each group of training images."""
+    cell_labels: list[int] | None
+    """Of these groups of training images."""
     seconds: float
 
 
@@ -53,6 +71,9 @@ class InfluenceTrial(Examination[InfluenceSpec, Influential]):
     def __init__(self, spec: InfluenceSpec, examined: Examined, data: Dataset, device: torch.device) -> None:
         self.subset = draw_subset(data.train.labels_N, spec.network.images, spec.network.seed)
         self._top = strongest([], len(self.subset), len(data.test.labels_N), spec.top, largest=_largest(spec))
+        self._picture = GroupSums(
+            label_groups(data.train.labels_N[self.subset], PICTURE), label_groups(data.test.labels_N, PICTURE)
+        )
         self._opened: _Opened | None = None
         super().__init__(spec, examined, data, device)
 
@@ -69,12 +90,13 @@ class InfluenceTrial(Examination[InfluenceSpec, Influential]):
         return 1
 
     def tensors(self) -> dict[str, Tensor]:
-        """The strongest so far."""
-        return self._top._asdict()
+        """The strongest, and the picture, so far."""
+        return {**self._top._asdict(), "sums_HG": self._picture.sums_HG, "squares": self._picture.squares}
 
     def _load(self, tensors: Mapping[str, Tensor]) -> None:
         require_shapes(self.tensors(), tensors)
         self._top, self._opened = Strongest(tensors["images_MT"], tensors["values_MT"]), None
+        self._picture.sums_HG, self._picture.squares = tensors["sums_HG"], tensors["squares"]
 
     def _batches_of(self, epoch: int) -> list[Tensor]:
         """Positions among the images that blocks are cut along: those of the smaller set; fisher: test images."""
@@ -85,8 +107,10 @@ class InfluenceTrial(Examination[InfluenceSpec, Influential]):
     def _run_batch(self) -> Sequence[Influential]:
         if self._opened is None:
             self._opened = self._open()
+        block = next(self._opened.blocks)
+        self._picture.add(block)
         self._top = strongest(
-            [next(self._opened.blocks)],
+            [block],
             len(self.subset),
             len(self._top.images_MT),
             self.spec.top,
@@ -142,8 +166,15 @@ class InfluenceTrial(Examination[InfluenceSpec, Influential]):
             self.data.train.labels_N[images_MT],
             self._top.values_MT,
         )
-        rows = enumerate(zip(*(column.tolist() for column in columns), strict=True))
-        return [Influential._make((test_image, *row, 0.0)) for test_image, row in rows]
+        picture, norm = self._picture, self._picture.norm
+        cells = dict(zip(picture.test.firsts_G.tolist(), picture.means.tolist(), strict=True))
+        labels = picture.train.labels_G.tolist()
+        return [
+            Influential._make(
+                (test_image, *row, norm, cells.get(test_image), labels if test_image in cells else None, 0.0)
+            )
+            for test_image, row in enumerate(zip(*(column.tolist() for column in columns), strict=True))
+        ]
 
 
 def _largest(spec: InfluenceSpec) -> bool:

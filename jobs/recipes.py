@@ -47,6 +47,24 @@ def named_recipe(value: object) -> object:
     return _refuse([_unknown(base, ("base",)), *_mistakes(choices)])
 
 
+def varied(choices: Mapping[str, tuple[object, ...]]) -> Mapping[str, tuple[object, ...]]:
+    """Lists of values for choices of a recipe, by the choice's key; given back as they are.
+
+    Raises:
+        ValidationError: with every value that its choice cannot have, and every key that is none.
+    """
+    mistakes: list[InitErrorDetails] = []
+    for key, values in choices.items():
+        if key not in Recipe.model_fields:
+            mistakes += [InitErrorDetails(type="extra_forbidden", loc=(key,), input=values)]
+            continue
+        for place, value in enumerate(values):
+            mistakes += [{**found, "loc": (key, place)} for found in _mistakes({key: value})]
+    if mistakes:
+        _refuse(mistakes)
+    return choices
+
+
 def _unknown(name: object, location: tuple[str, ...]) -> InitErrorDetails:
     message = PydanticCustomError("unknown_recipe", f"unknown recipe; known recipes: {', '.join(RECIPES)}")
     return InitErrorDetails(type=message, loc=location, input=name)

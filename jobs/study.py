@@ -1,12 +1,23 @@
 """A study: a grid of trials, a schedule, a recipe, contrasts and resources. What a study file may say."""
 
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_validator,
+)
 
 from jobs.canonical import digest
-from jobs.recipes import named_recipe
+from jobs.recipes import named_recipe, varied
 from jobs.registry import Cards, DatasetCards, Radius, SourceCards
 from jobs.specs import ALL, MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Execution, Measure, Recipe
 
@@ -23,6 +34,9 @@ class Grid(Section):
     source: tuple[str, ...] = Field(min_length=1, description="source models, by name (`deltasweep models list`)")
     dataset: tuple[str, ...] = Field(min_length=1, description="target datasets, by name (`deltasweep data list`)")
     blocks: tuple[StrictInt, ...] = Field(min_length=1, description="fine-tuned residual blocks; -1: the whole network")
+    recipe: Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], AfterValidator(varied)] = Field(
+        default={}, description="choices of the recipe that vary, each a list; the others are those of the study's"
+    )
 
 
 class ScheduleRow(Section):
@@ -161,11 +175,20 @@ class Study(Section):
         if (
             section
             and section.damping is None
-            and not self.recipe.weight_decay
+            and not all(recipe.weight_decay for recipe in self.recipes)
             and set(section.measures) - {"pseudo-inverse"}
         ):
-            raise ValueError("influence needs a damping above 0: the recipe's weight_decay is 0, so name one")
+            raise ValueError("influence needs a damping above 0: the weight_decay of a recipe is 0, so name one")
         return self
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """What trials are fine-tuned by: every combination of the choices that the grid varies, on top of `recipe`."""
+        varying = self.grid.recipe if self.grid is not None else {}
+        return tuple(
+            Recipe.model_validate({**self.recipe.model_dump(), **dict(zip(varying, chosen, strict=True))})
+            for chosen in product(*varying.values())
+        )
 
     @property
     def cards(self) -> Cards:

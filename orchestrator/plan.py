@@ -220,7 +220,8 @@ def describe(plan: Plan, study: Study) -> str:
 
 
 def _savings(study: Study) -> str:
-    bundles, kept = study.bundle == "blocks", study.recipe.frozen_batchnorm != "batch"
+    bundles = study.bundle == "blocks"
+    kept = any(recipe.frozen_batchnorm != "batch" for recipe in study.recipes)
     return " and ".join(["bundles"] * bundles + ["kept activations"] * kept)
 
 

@@ -34,8 +34,8 @@ def problems(raw: dict[str, Any]) -> Found:
     yield from _attacked(raw)
     yield from _weighed(raw)
     yield from _decided(raw)
-    for key in ("source", "dataset", "blocks"):
-        yield from _repeated(_items(raw, ("grid", key)))
+    for path in (*(("grid", key) for key in ("source", "dataset", "blocks")), *_varied(raw)):
+        yield from _repeated(_items(raw, path))
     yield from _sizes(raw)
     yield from _depths(raw)
     yield from _contrasts(raw)
@@ -71,6 +71,11 @@ def _known(raw: dict[str, Any], path: tuple[str, str], names: list[str]) -> Foun
     for location, name in _items(raw, path):
         if isinstance(name, str) and name not in names:
             yield location, f"unknown {path[1]} {name!r}; known: {', '.join(dict.fromkeys(names))}"
+
+
+def _varied(raw: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The places of the lists of choices that a recipe's variants differ in."""
+    return [("grid", "recipe", str(key)) for key in _mapping(_mapping(raw, "grid"), "recipe")]
 
 
 def _own_cards(raw: dict[str, Any]) -> Found:
@@ -232,7 +237,7 @@ def _mismatches(
 def _repeated(items: list[tuple[Location, Any]]) -> Found:
     seen: dict[Any, Location] = {}
     for location, value in items:
-        if not isinstance(value, str | int):
+        if not isinstance(value, str | int | float):
             continue
         if value in seen:
             yield location, f"{value!r} is in this list twice"

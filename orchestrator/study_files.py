@@ -125,7 +125,7 @@ def _message(error: dict[str, Any]) -> str:
 
 def _unknown_key(location: Location) -> str:
     section = _section(location[:-1])
-    valid = [*(["base"] if section is Recipe else []), *section.model_fields]
+    valid = [*(["base"] if location[:-1] == ("recipe",) else []), *section.model_fields]
     close = difflib.get_close_matches(str(location[-1]), valid, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"unknown key{hint}; valid keys: {', '.join(valid)}"
@@ -150,6 +150,8 @@ def _section(location: Location) -> type[BaseModel]:
             "resources": Resources,
         }
         return parts[str(location[1])]
+    if location == ("grid", "recipe"):
+        return Recipe
     sections: dict[str, type[BaseModel]] = {
         "attack": Attack,
         "influence": Influence,

@@ -34,7 +34,7 @@ COLUMNS = (
 SHOWN = (*NETWORKS, "measure")
 """What the trials of one panel have in common."""
 
-_CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "recipe", "numerics", "top")
+CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "recipe", "numerics", "top")
 """What those of one curve have in common besides."""
 
 MEASURES = {
@@ -86,8 +86,14 @@ def _panels(matches: pd.DataFrame) -> Iterator[Panel]:
 
 
 def _points(rows: pd.DataFrame) -> pd.DataFrame:
-    table = mean_points(rows, ["source", *_CHOICES], "k", "match")
-    varying = [name for name in _CHOICES if table[name].nunique(dropna=False) > 1]
-    words = [", ".join(f"{name} {row[name]}" for name in varying) for row in table.to_dict("records")]
-    made = table.assign(series=table["source"], arm=table["source"], variant=words, x=table["k"], whole=False)
+    table = mean_points(rows, ["source", *CHOICES], "k", "match")
+    made = table.assign(
+        series=table["source"], arm=table["source"], variant=choice_words(table), x=table["k"], whole=False
+    )
     return made[list(POINTS)]
+
+
+def choice_words(table: pd.DataFrame) -> list[str]:
+    """What tells the rows of one panel apart besides the source."""
+    varying = [name for name in CHOICES if table[name].nunique(dropna=False) > 1]
+    return [", ".join(f"{name} {row[name]}" for name in varying) for row in table.to_dict("records")]

@@ -43,7 +43,7 @@ class Panel:
 
     title: str
     quantity: Literal["accuracy", "delta", "match", "bias"]
-    against: Literal["images", "epoch", "epsilon", "k", "category"]
+    against: Literal["images", "epoch", "epsilon", "k", "category", "frozen BatchNorm"]
     points: pd.DataFrame
     ticks: tuple[str, ...] = ()
     """Names of x = 0, 1, ..., where it has no order; points are then not joined."""

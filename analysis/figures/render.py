@@ -22,6 +22,7 @@ from analysis.figures.style import DASHES, Look, looks
 from analysis.statistics.paired_t import Floats
 
 _PANEL_INCHES = (4.6, 3.5)
+_NAMED_CHARACTERS = 40  # of a line over a panel whose places have names
 _RC: Any = {
     "svg.hashsalt": "deltasweep",
     "svg.fonttype": "none",
@@ -96,7 +97,8 @@ def _draw_panel(ax: Axes, panel: Panel, looks_of: dict[str, Look]) -> None:
             _draw_apart(ax, curve, look, (number + 1) / (curves.ngroups + 1) - 0.5, hollow)
         else:
             _draw_curve(ax, curve, look, dash, hollow)
-    ax.set_title(panel.title, fontsize=9, loc="left")
+    title = textwrap.fill(panel.title, _NAMED_CHARACTERS) if panel.ticks else panel.title
+    ax.set_title(title, fontsize=9, loc="left")
     ax.set_ylabel(_AXIS[panel.quantity])
     ax.set_ylim(*y_limits(panel))
     if panel.quantity == "delta":
@@ -137,11 +139,14 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, look: Look, dash: tuple[float, ..
 
 
 def _draw_apart(ax: Axes, points: pd.DataFrame, look: Look, beside: float, hollow: bool) -> None:
-    """Points with their intervals, none joined: each a little beside its place, so that series do not hide others."""
+    """Points with their intervals, none joined: each a little beside its place, so that series do not hide others.
+
+    Thick bars: intervals point by point; thin ones: all at once.
+    """
     x = points["x"].to_numpy() + beside
-    for suffix, alpha in (("_simultaneous", 0.25), ("", 0.55)):
+    for suffix, width in (("_simultaneous", 1.0), ("", 3.0)):
         low, high = points[f"low{suffix}"].to_numpy(), points[f"high{suffix}"].to_numpy()
-        ax.vlines(x, low, high, color=look.colour, alpha=alpha, linewidth=3)
+        ax.vlines(x, low, high, color=look.colour, alpha=0.6, linewidth=width)
     fill = "white" if hollow else look.colour
     ax.plot(x, points["mean"], look.marker, color=look.colour, markersize=4.5, markerfacecolor=fill)
 
@@ -154,11 +159,16 @@ def _alone(bounds: Floats) -> NDArray[np.bool_]:
 
 def _named_axis(ax: Axes, panel: Panel) -> None:
     """A tick for each name, with room for several series; of categories the first stands for all."""
-    ax.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=90 if len(panel.ticks) > 12 else 45, fontsize=7)
+    ax.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=_slant(len(panel.ticks)), fontsize=7)
     ax.set_xlim(-0.6, len(panel.ticks) - 0.4)
     if panel.against == "category":
         ax.axvline(0.5, color="#444444", linewidth=0.8, zorder=1)
     ax.set_xlabel(f"{panel.against}\n{_counts_text(panel.points)}")
+
+
+def _slant(names: int) -> int:
+    """Degrees by which so many names are turned to stand beside each other."""
+    return 0 if names < 5 else 45 if names < 13 else 90
 
 
 def _image_axis(ax: Axes, points: pd.DataFrame) -> None:

@@ -1,6 +1,6 @@
 """The numbers behind the page's curves, compact enough for 14,400 trials: columns, names by index, few digits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -18,15 +18,19 @@ MOST_ROWS = 25_000
 _CELL = ["dataset", "blocks", "images", "images_used", "epoch", "epochs", "variant"]
 
 
-def with_variant(data: pd.DataFrame) -> pd.DataFrame:
-    """A readable name for what keeps trials apart besides the grid: origin, recipe and numerics."""
+def with_variant(data: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
+    """A readable name for what keeps trials apart besides the grid: origin, recipe and numerics.
+
+    Args:
+        words: of recipes, by digest; those that have none are named by it.
+    """
     own = data["origin"] != "imported"
-    several = data.loc[own, ["recipe", "numerics"]].drop_duplicates()
-    names = np.where(own, "own trials", "imported")
-    if len(several) > 1:
-        detail = "recipe " + data["recipe"] + ", numerics " + data["numerics"].astype(str)
-        names = np.where(own, "own trials, " + detail, "imported")
-    return data.assign(variant=names)
+    names = pd.Series("own trials", index=data.index)
+    if data.loc[own, "recipe"].nunique() > 1:
+        names += ", " + data["recipe"].map(lambda digest: words.get(digest, f"recipe {digest}"))
+    if data.loc[own, "numerics"].nunique() > 1:
+        names += ", numerics " + data["numerics"].astype(str)
+    return data.assign(variant=names.where(own, "imported"))
 
 
 def payload(data: pd.DataFrame, chosen: Sequence[Comparison]) -> dict[str, Any]:

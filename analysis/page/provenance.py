@@ -2,33 +2,75 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-COLUMNS = ("what", "value", "trials")
+from jobs.results import Store, kinds, read_trials, schema
+
+COLUMNS = ("kind", "what", "value", "trials")
+
+Rows = list[tuple[str, ...]]
 
 
-def provenance(trials: pa.Table) -> list[tuple[str, ...]]:
-    """Rows of (what, value, trials): each distinct value with the number of trials that have it.
+def provenance(trials: pa.Table | None, examinations: Mapping[str, pa.Table]) -> Rows:
+    """Rows of (kind, what, value, trials): each distinct value with the number of trials that have it.
 
     Args:
-        trials: the last evaluation of each finished trial.
+        trials: the last evaluation of each fine-tuned trial; None: there is none.
+        examinations: as ``examined`` gives them.
     """
-    rows: list[tuple[str, ...]] = []
+    rows: Rows = []
+    if trials is not None:
+        weights = _named(trials["source"], trials["weights_sha256"])
+        rows += [("finetune", *row) for row in _of_kind(trials, [("source, sha256", weights)])]
+    for kind, table in examinations.items():
+        rows += [(kind, *row) for row in _of_kind(table, _networks(table))]
+    return rows
+
+
+def examined(store: Store) -> dict[str, pa.Table]:
+    """Of each kind that looks at networks and has finished trials, a row a trial with what is told here."""
+    looking = [kind for kind in kinds() if "network_sha256" in schema(kind).names]
+    found = {kind: read_trials(store, kind, list(_READ), encoded=True) for kind in looking}
+    return {
+        kind: table.filter(pa.array(~table["trial_id"].to_pandas().duplicated()))
+        for kind, table in found.items()
+        if table.num_rows
+    }
+
+
+def _networks(table: pa.Table) -> list[tuple[str, list[str | None]]]:
+    """Sources by the digest of their weights; fine-tuned networks, of which each trial has its own, by their source."""
+    of_source = pc.is_null(table["finetuned"])
+    sources = table["source"].cast(pa.string())
+    return [
+        ("source, sha256", _named(*(column.filter(of_source) for column in (sources, table["network_sha256"])))),
+        ("fine-tuned from source", sources.filter(pc.invert(of_source)).to_pylist()),
+    ]
+
+
+def _of_kind(trials: pa.Table, networks: Sequence[tuple[str, Sequence[str | None]]]) -> Rows:
+    """What the trials of one kind were made with."""
+    rows: Rows = []
     for column, words in _SIMPLE.items():
         rows += [(words, value, count) for value, count in _counted(trials[column].to_pylist())]
     rows += [("packages", _packages(value), count) for value, count in _counted(trials["packages"].to_pylist())]
-    for name, digest in (("source", "weights_sha256"), ("dataset", "dataset_sha256")):
-        pairs = [
-            f"{one} {other[:16]}" if other else None
-            for one, other in zip(trials[name].to_pylist(), trials[digest].to_pylist(), strict=True)
-        ]
-        rows += [(f"{name}, sha256", value, count) for value, count in _counted(pairs)]
+    for words, names in [*networks, ("dataset, sha256", _named(trials["dataset"], trials["dataset_sha256"]))]:
+        rows += [(words, value, count) for value, count in _counted(names)]
     recipes = dict(zip(trials["recipe"].to_pylist(), trials["recipe_json"].to_pylist(), strict=True))
     counts = dict(_counted(trials["recipe"].to_pylist()))
     rows += [("recipe", f"{name}: {_recipe(recipes[name])}", counts[name]) for name in sorted(recipes)]
     return rows
+
+
+def _named(names: pa.ChunkedArray, digests: pa.ChunkedArray) -> list[str | None]:
+    """Names with the beginning of what they stood for."""
+    return [
+        f"{name} {digest[:16]}" if digest else None
+        for name, digest in zip(names.to_pylist(), digests.to_pylist(), strict=True)
+    ]
 
 
 _SIMPLE = {
@@ -39,6 +81,10 @@ _SIMPLE = {
     "host": "host",
     "launch": "launch",
 }
+_READ = (
+    *("trial_id", *_SIMPLE, "packages", "recipe", "recipe_json"),
+    *("source", "finetuned", "network_sha256", "dataset", "dataset_sha256"),
+)
 
 
 def _counted(values: Sequence[object]) -> list[tuple[str, str]]:

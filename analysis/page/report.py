@@ -14,8 +14,11 @@ from analysis.comparisons import Comparison, Declared, comparisons, declared
 from analysis.delta_table import delta_cells
 from analysis.evaluations import load_failures, open_results
 from analysis.figures import attacks, influences, shape_bias
+from analysis.figures.confound import Confound, confound
 from analysis.figures.examples import COLUMNS as EXAMPLE_COLUMNS
 from analysis.figures.examples import Examples, examples
+from analysis.figures.matrices import COLUMNS as MATRIX_COLUMNS
+from analysis.figures.matrices import Matrices, matrices
 from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.render import save as save_figure
@@ -26,6 +29,8 @@ from analysis.page.charts import charts
 from analysis.page.directory import report_directory, written_into
 from analysis.page.payload import payload, shown_pairs, too_many, with_variant
 from analysis.page.progress import progress
+from analysis.page.provenance import examined
+from analysis.recipes import in_words, recipe_choices, recipe_words
 from analysis.tables.accuracy import BLOCKS, table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
@@ -60,11 +65,28 @@ class Content(NamedTuple):
     examples: list[Examples]
     shape_bias: Figure | None
     table1a: Table | None
+    matrices: list[Matrices]
+    recipes: dict[str, str]
+    """Words for each recipe by its digest, where there are several."""
+    confound: Confound | None
+    examined: dict[str, pa.Table]
+    """What the trials of kinds that look at networks say of where they come from, by kind."""
 
     @property
     def why(self) -> list[Figure]:
         """The figures of what networks were asked."""
-        return [one for one in (self.attacks, self.influences, self.shape_bias) if one is not None]
+        found = (self.attacks, self.influences, self.shape_bias, self.confound.figure if self.confound else None)
+        return [one for one in found if one is not None]
+
+    @property
+    def pictures(self) -> list[Examples | Matrices]:
+        """What is drawn once, with numbers of its own."""
+        return [*self.examples, *self.matrices]
+
+    @property
+    def worded(self) -> pd.DataFrame:
+        """The evaluations with recipes by their words: for what is shown and pairs nothing by digest."""
+        return self.data.assign(recipe=in_words(self.data["recipe"], self.recipes))
 
 
 def report(root: str | Path, out: str | Path | None = None, compare_paper: bool = False) -> Path:
@@ -87,18 +109,18 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     store = open_results(root)
     directory = report_directory(store, out)
     content = gather(store)
-    figures, missing = _figures(content.data)
-    tables = [*_tables(content.data, compare_paper), *([content.table1a] if content.table1a else [])]
+    figures, missing = _figures(content.worded)
+    tables = [*_tables(content.worded, compare_paper), *([content.table1a] if content.table1a else [])]
     text = render(content, [(one, svg(one)) for one in figures], missing, tables)
     with written_into(directory):
         for one in [*figures, *content.why]:
             save_figure(one, directory)
             one.table().to_csv(directory / f"{one.name}.csv", index=False)
-        for shown in content.examples:
+        for shown in content.pictures:
             shown.numbers.to_csv(directory / f"{shown.name}.csv", index=False)
             if shown.png is not None:
                 (directory / f"{shown.name}.png").write_bytes(shown.png)
-        for table in tables:
+        for table in [*tables, *([content.confound.table] if content.confound else [])]:
             save_table(table, directory)
         page = directory / "index.html"
         page.write_text(text, encoding="utf-8")
@@ -109,7 +131,9 @@ def gather(store: Store) -> Content:
     """Read a root and decide what is compared with what."""
     evaluations = read_trials(store, "finetune")
     studies = recorded_studies(store)
-    data, contrasts = with_variant(frame(evaluations)), declared(studies, read_launches(store))
+    choices = recipe_choices(evaluations)
+    recipes = recipe_words(choices)
+    data, contrasts = with_variant(frame(evaluations), recipes), declared(studies, read_launches(store))
     chosen: list[Comparison] = []
     why = ""
     if not data.empty:
@@ -118,7 +142,10 @@ def gather(store: Store) -> Content:
         except InvalidRequest as error:
             why = str(error)
     attacked = read_trials(store, "attack", list(attacks.COLUMNS)).to_pandas()
-    weighed = read_trials(store, "influence", [*influences.COLUMNS, *EXAMPLE_COLUMNS]).to_pandas()
+    columns = [*dict.fromkeys([*influences.COLUMNS, *EXAMPLE_COLUMNS, *MATRIX_COLUMNS])]
+    weighed = read_trials(store, "influence", columns).to_pandas()
+    for rows in (attacked, weighed):
+        rows["finetuned_recipe"] = in_words(rows["finetuned_recipe"], recipes)
     return Content(
         store,
         evaluations,
@@ -133,6 +160,10 @@ def gather(store: Store) -> Content:
         list(examples(weighed)),
         shape_bias.shape_bias_figure(read_trials(store, "shape_bias", list(shape_bias.COLUMNS)).to_pandas()),
         table1a(data, attacked),
+        list(matrices(weighed)),
+        recipes,
+        confound(data, chosen, choices),
+        examined(store),
     )
 
 
@@ -154,6 +185,7 @@ def _empty(content: Content) -> dict[str, str]:
         "Results": sections.nothing_yet(content.store.uri, content.failures.num_rows, others),
         **_why(content),
         "Failures": sections.failures(content.failures),
+        **({"Provenance": sections.where_from(None, content.examined)} if content.examined else {}),
     }
 
 
@@ -167,10 +199,11 @@ def _sections(
         "What was run": sections.what_was_run(trials, [progress(one, finished) for one in content.studies]),
         "Curves": sections.curves(_choices(content), bool(shown_pairs(content.data, content.comparisons))),
         "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
+        **_confound(content),
         **_why(content),
         "Tables": "".join(sections.paper_table(table) for table in tables),
         "Failures": sections.failures(content.failures),
-        "Provenance": sections.where_from(trials),
+        "Provenance": sections.where_from(trials, content.examined),
     }
 
 
@@ -185,8 +218,16 @@ def _why(content: Content) -> dict[str, str]:
         for part, columns, found in parts
         if found is not None
     }
-    shown = "".join(map(sections.examples, content.examples))
-    return {**made, "Why: the most influential training images": shown} if shown else made
+    more = {
+        "Why: influence by label": "".join(map(sections.matrices, content.matrices)),
+        "Why: the most influential training images": "".join(map(sections.examples, content.examples)),
+    }
+    return {**made, **{title: shown for title, shown in more.items() if shown}}
+
+
+def _confound(content: Content) -> dict[str, str]:
+    one = content.confound
+    return {"Does the delta survive": sections.confound(one, svg(one.figure))} if one else {}
 
 
 def _headlines(content: Content) -> str:

@@ -1,13 +1,15 @@
 """The page's sections, each from data that is already computed."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
+from analysis.figures.confound import Confound
 from analysis.figures.examples import Examples
+from analysis.figures.matrices import Matrices
 from analysis.figures.model import Figure
 from analysis.page import html, words
 from analysis.page.progress import Progress
@@ -153,6 +155,14 @@ def why(figure: Figure, svg: str, part: str, columns: Sequence[str]) -> str:
     )
 
 
+def confound(one: Confound, svg: str) -> str:
+    """Deltas by normalisation and BatchNorm mode, as a figure and with their changes as a table."""
+    title = one.figure.title
+    image = _image(title, "image/svg+xml", html.shortened(svg).encode())
+    caption = f"<figcaption>{html.paragraph(one.figure.words)}</figcaption>"
+    return f"<figure><h3>{html.escape(title)}</h3>{image}{caption}</figure>{paper_table(one.table)}"
+
+
 def examples(one: Examples) -> str:
     """What stands first for some test images, as pictures where they are at hand, and as indices."""
     image = "" if one.png is None else _image(one.title, "image/png", one.png)
@@ -165,6 +175,24 @@ def examples(one: Examples) -> str:
     rows = [tuple(_short(value) for value in row) for row in one.numbers.itertuples(index=False)]
     return (
         f"<figure><h3>As Figure 6 of the paper: {html.escape(one.title)}</h3>{image}"
+        f"<figcaption>{html.paragraph(said)}</figcaption>"
+        + html.details("Numbers of this figure", html.table(one.name, one.title, columns, rows, frozenset(columns[1:])))
+        + "</figure>"
+    )
+
+
+def matrices(one: Matrices) -> str:
+    """All training against all test images as pictures, and how far images of one label stand out as numbers."""
+    said = (
+        "Every training image (across) on every test image (down), both sorted by label: means over groups of images "
+        "of one label, divided by the root mean square of the whole matrix, its norm up to a factor. What helps, or is "
+        "alike, is blue. The pictures are of the networks of the lowest seed. The table has all networks: the mean "
+        "over cells of one label, over all others, and their difference, with 95 % t intervals from five networks on."
+    )
+    columns = ("source", "one label", "other labels", "difference", "low", "high", "networks")
+    rows = [tuple(_short(value) for value in row) for row in one.numbers.itertuples(index=False)]
+    return (
+        f"<figure><h3>As Figure 7a of the paper: {html.escape(one.title)}</h3>{_image(one.title, 'image/png', one.png)}"
         f"<figcaption>{html.paragraph(said)}</figcaption>"
         + html.details("Numbers of this figure", html.table(one.name, one.title, columns, rows, frozenset(columns[1:])))
         + "</figure>"
@@ -228,5 +256,6 @@ def failures(found: pa.Table) -> str:
     return said + html.table("failures", "Failed attempts", columns, rows, frozenset({"attempt"}))
 
 
-def where_from(trials: pa.Table) -> str:
-    return html.table("provenance", "Where the numbers come from", COLUMNS, provenance(trials), frozenset({"trials"}))
+def where_from(trials: pa.Table | None, examined: Mapping[str, pa.Table]) -> str:
+    rows = provenance(trials, examined)
+    return html.table("provenance", "Where the numbers come from", COLUMNS, rows, frozenset({"trials"}))

@@ -165,6 +165,16 @@ INFLUENCE_COLUMNS: tuple[Column, ...] = (
     ),
     Column("train_labels", _INTS, _N, "of these images"),
     Column("values", _FLOATS, _N, "of these images: influence (below 0 helps), or similarity by the Fisher kernel"),
+    Column("matrix_norm", _FLOAT, _N, "Frobenius norm of the matrix of all these training images and all test images"),
+    Column(
+        "cells",
+        _FLOATS,
+        _N,
+        "of the first test image of each group of one label: means of the matrix over its group and each group of "
+        "training images of one label; null for the others",
+        nullable=True,
+    ),
+    Column("cell_labels", _INTS, _N, "of these groups of training images", nullable=True),
 )
 
 SHAPE_BIAS_COLUMNS: tuple[Column, ...] = (
@@ -193,7 +203,7 @@ _KINDS: dict[str, _Rows] = {
     "finetune": _Rows(FINETUNE_COLUMNS, version=1, number="epoch", view="evaluations"),
     "pretrain": _Rows(PRETRAIN_COLUMNS, version=1, number="epoch", view="pretrain"),
     "attack": _Rows(ATTACK_COLUMNS, version=1, number="epsilon", view="attacks"),
-    "influence": _Rows(INFLUENCE_COLUMNS, version=1, number="test_image", view="influences"),
+    "influence": _Rows(INFLUENCE_COLUMNS, version=2, number="test_image", view="influences"),
     "shape_bias": _Rows(SHAPE_BIAS_COLUMNS, version=1, number="test_image", view="cue_conflicts"),
 }
 

@@ -11,6 +11,7 @@ from scipy import stats
 import analysis
 from analysis.figures.examples import examples
 from analysis.figures.influences import COLUMNS, influence_figure
+from analysis.figures.matrices import matrices, matrix_of
 from jobs import registry
 from jobs.data.readers import read_raw
 from jobs.results import LocalStore, commit, schema
@@ -46,6 +47,10 @@ def weighed(seed, labels, source="natural", **columns):
             "train_images": [0, 1, 2],
             "train_labels": found,
             "values": [-3.0, -2.0, -1.0],
+            "images_used": 8,
+            "matrix_norm": 8.0,
+            "cells": {7: [4.0, -2.0], 5: [-6.0, 2.0]}[label],
+            "cell_labels": [5, 7],
             **columns,
         }
         for number, (label, found) in enumerate(zip((7, 5), labels, strict=True))
@@ -105,6 +110,41 @@ def test_examples_are_the_first_test_image_of_each_label_and_what_stands_first_f
     assert others.png is None
 
 
+def test_the_matrix_is_sorted_by_label_and_has_a_root_mean_square_of_one() -> None:
+    """Of 8 training and 2 test images and the norm 8 it is the root of 64 / 16: cells are halved."""
+    matrix = matrix_of(pd.DataFrame(weighed(1, _LABELS[1])))
+    assert matrix.cells_HG.tolist() == [[-3, 1], [2, -1]]
+    assert (matrix.test_labels_H.tolist(), matrix.train_labels_G.tolist()) == ([5, 7], [5, 7])
+    assert (matrix.same, matrix.other) == (-2, 1.5)
+    assert matrix_of(pd.DataFrame(weighed(1, _LABELS[1], matrix_norm=0.0, cells=[0.0, 0.0]))).same == 0
+
+
+def test_matrices_stand_side_by_side_with_means_over_the_networks() -> None:
+    """The norms 8, 16, 32, 16, 8 give the differences -3.5, -1.75, -0.875, -1.75, -3.5; those of b are too few."""
+    norms = {"a": (8.0, 16.0, 32.0, 16.0, 8.0), "b": (8.0, 16.0)}
+    trials = [
+        weighed(seed, _LABELS[1], source, matrix_norm=norm)
+        for source, all_norms in norms.items()
+        for seed, norm in enumerate(all_norms)
+    ]
+    (found,) = matrices(pd.DataFrame([row for rows in trials for row in rows]))
+    assert (found.name, found.title) == ("figure7a-1-digits-influence", "digits, 3 blocks, 400 images: influence")
+    a, b = found.numbers.to_dict("records")
+    differences = [-3.5, -1.75, -0.875, -1.75, -3.5]
+    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert (a["source"], a["networks"], a["difference"]) == ("a", 5, pytest.approx(-11.375 / 5))
+    assert (a["low"], a["high"]) == pytest.approx((interval.low, interval.high))
+    assert (b["source"], b["networks"], b["same"], b["other"]) == ("b", 2, -1.5, 1.125)
+    assert math.isnan(b["low"])
+    assert Image.open(io.BytesIO(found.png)).width > Image.open(io.BytesIO(found.png)).height
+
+
+def test_other_choices_have_matrices_of_their_own() -> None:
+    trials = [weighed(1, _LABELS[1]), weighed(1, _LABELS[1], trial_id="influence-x-0123456789abcdef", damping=0.5)]
+    (found,) = matrices(pd.DataFrame([row for rows in trials for row in rows]))
+    assert found.numbers["source"].tolist() == ["natural, damping 0.5", "natural, damping 1.0"]
+
+
 def test_the_page_shows_it_with_its_numbers(build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     for seed, labels in _LABELS.items():
@@ -116,4 +156,7 @@ def test_the_page_shows_it_with_its_numbers(build) -> None:
     assert '<td class="number">83.3333</td>' in text
     assert "As Figure 6 of the paper: digits, 3 blocks, 400 images: influence" in text
     assert "images are not on this machine as they were shown" in text, "rows of other images than the digits here"
+    assert "As Figure 7a of the paper: digits, 3 blocks, 400 images: influence" in text
+    assert '<td class="number">-2.0000</td><td class="number">1.5000</td>' in text
+    assert {f"figure7a-1-digits-influence.{form}" for form in ("png", "csv")} <= {p.name for p in page.parent.iterdir()}
     assert {f"influences.{form}" for form in ("png", "svg", "pdf", "csv")} <= {p.name for p in page.parent.iterdir()}

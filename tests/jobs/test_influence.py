@@ -20,8 +20,10 @@ from jobs.data.datasets import ImageSet
 from jobs.errors import InvalidRequest
 from jobs.influence import (
     Block,
+    GroupSums,
     fisher_similarities,
     influences,
+    label_groups,
     pooled_features,
     strongest,
 )
@@ -293,6 +295,27 @@ def test_the_strongest_are_the_first_of_a_stable_sort_however_the_matrix_is_cut(
         assert smallest.values_MT.tolist() == [[-2, -2, 3], [0.5, 1, 1]]
         largest = strongest(blocks, 4, 2, 3, largest=True)
         assert largest.images_MT.tolist() == [[2, 0, 1], [3, 0, 1]]
+
+
+def test_images_of_one_label_are_cut_into_groups_of_as_equal_sizes_as_can_be() -> None:
+    groups = label_groups(torch.tensor([1, 0, 1, 0, 1, 4]), 7)
+    # three labels, two groups each: images 1 and 3 of label 0; 0 and 2, then 4, of label 1; 5 alone of label 4
+    assert groups.of_N.tolist() == [2, 0, 2, 1, 3, 4]
+    assert groups.labels_G.tolist() == [0, 0, 1, 1, 4]
+    assert groups.firsts_G.tolist() == [1, 3, 0, 4, 5]
+    assert groups.sizes.tolist() == [1, 1, 2, 1, 1]
+    assert label_groups(torch.tensor([2, 1, 0]), 2).of_N.tolist() == [2, 1, 0], "each label has a group all the same"
+
+
+@pytest.mark.parametrize("cut", [[(0, 3, 0, 2)], [(0, 2, 0, 2), (2, 3, 0, 2)], [(0, 3, 1, 2), (0, 3, 0, 1)]])
+def test_the_matrix_by_label_however_it_is_cut(cut: list[tuple[int, int, int, int]]) -> None:
+    matrix_NM = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 9.0]], dtype=torch.float64)
+    sums = GroupSums(label_groups(torch.tensor([1, 0, 1]), 2), label_groups(torch.tensor([1, 0]), 2))
+    for a, b, c, d in cut:
+        sums.add(Block(slice(a, b), slice(c, d), matrix_NM[a:b, c:d]))
+    # rows: test images 1 (label 0) and 0; columns: training image 1 (label 0), then the mean of 0 and 2
+    assert sums.means.tolist() == [[4, (2 + 9) / 2], [3, (1 + 5) / 2]]
+    assert sums.norm == pytest.approx(136**0.5)  # 1 + 4 + 9 + 16 + 25 + 81
 
 
 def test_pooled_features_are_what_the_last_layer_takes_in_order_and_in_evaluation_mode() -> None:

@@ -79,6 +79,17 @@ def last_layer(network: Network, images: ImageSet, chosen: Tensor) -> tuple[Tens
     return seen[0].double(), images.labels_N[chosen], logits_NK
 
 
+def cut(labels: list[int]) -> list[list[int]]:
+    """The images of each of ten labels in ten groups, or each alone."""
+    of = [[image for image, label in enumerate(labels) if label == one] for one in sorted(set(labels))]
+    pieces = [min(10, len(images)) for images in of]
+    return [
+        [image for place, image in enumerate(images) if place * most // len(images) == piece]
+        for images, most in zip(of, pieces, strict=True)
+        for piece in range(most)
+    ]
+
+
 @pytest.mark.parametrize("measure", ["influence", "pseudo-inverse", "fisher"])
 def test_rows_are_those_of_a_dense_computation(measure: str, network: Network, few: Dataset) -> None:
     """Gradients by autograd, the Hessian of Kronecker products, numpy's inverse, and a sort of the whole matrix."""
@@ -117,6 +128,16 @@ def test_rows_are_those_of_a_dense_computation(measure: str, network: Network, f
     assert [row.predicted_label for row in trial.evaluations] == test_logits.argmax(1).tolist()
     losses_M = cross_entropy(test_logits, test_labels, reduction="none")
     assert [row.test_loss for row in trial.evaluations] == pytest.approx(losses_M.tolist(), rel=1e-4, abs=1e-6)
+    (norm,) = {row.matrix_norm for row in trial.evaluations}
+    assert norm == pytest.approx(float(expected_MN.norm()), rel=1e-4)
+    rows = sorted((row for row in trial.evaluations if row.cells), key=lambda row: (row.test_label, row.test_image))
+    tests_of, images_of = cut([row.test_label for row in trial.evaluations]), cut(train_labels.tolist())
+    assert [row.test_image for row in rows] == [images[0] for images in tests_of]
+    for row, tests in zip(rows, tests_of, strict=True):
+        assert row.cell_labels == [int(train_labels[images[0]]) for images in images_of]
+        means = [float(expected_MN[tests][:, images].mean()) for images in images_of]
+        scale = max(abs(mean) for mean in means)
+        assert row.cells == pytest.approx(means, rel=1e-3, abs=1e-3 * scale)
 
 
 @pytest.mark.parametrize("measure", ["influence", "fisher"])

@@ -172,6 +172,64 @@ def test_more_seeds_keep_the_trials_there_were() -> None:
     assert set(ids()) < set(ids(("seeds: 2", "seeds: 5")))
 
 
+# --- several recipes ---
+
+VARIED = ("blocks: [0, 3]", "blocks: [0, 3]\n  recipe: {normalization: [source, target], momentum: [0.9, 0.5]}")
+
+
+def test_every_combination_of_varied_choices_is_a_recipe() -> None:
+    """On top of the study's own recipe; the trials of each are those of a study with that recipe alone."""
+    loaded = study(VARIED)
+    assert loaded.recipes == tuple(
+        Recipe(learning_rate=0.05, normalization=normalization, momentum=momentum)
+        for normalization in ("source", "target")
+        for momentum in (0.9, 0.5)
+    )
+    alone = [
+        ids(("learning_rate: 0.05", f"learning_rate: 0.05, normalization: {normalization}, momentum: {momentum}"))
+        for normalization in ("source", "target")
+        for momentum in (0.9, 0.5)
+    ]
+    assert sorted(ids(VARIED)) == sorted(trial for one in alone for trial in one)
+    assert alone[0] == ids(), "source and 0.9 are the defaults"
+
+
+def test_what_varies_replaces_what_a_named_recipe_says() -> None:
+    named = ("{learning_rate: 0.05}", "as-released")
+    varied = study(named, ("blocks: [0, 3]", "blocks: [0, 3]\n  recipe: {normalization: [target]}"))
+    assert varied.recipes == (Recipe(**(RECIPES["as-released"].model_dump() | {"normalization": "target"})),)
+    assert study(named).recipes == (RECIPES["as-released"],)
+
+
+@pytest.mark.parametrize(
+    ("varied", "expected"),
+    [
+        (
+            "{normalisation: [source]}",
+            "grid.recipe.normalisation: unknown key (did you mean 'normalization'?); valid keys: precision, ",
+        ),
+        ("{normalization: [source, sourc]}", "grid.recipe.normalization[1]: input should be 'as-released', "),
+        ("{momentum: [0.9, 1.0]}", "grid.recipe.momentum[1]: input should be less than 1; it is 1.0"),
+        ("{momentum: [0.9, 0.5, 0.9]}", "grid.recipe.momentum[2]: 0.9 is in this list twice"),
+        ("{tf32: [false, true, false]}", "grid.recipe.tf32[2]: False is in this list twice"),
+        ("{normalization: source}", "grid.recipe.normalization: input should be a valid tuple; it is 'source'"),
+        ("{normalization: []}", "grid.recipe.normalization: "),
+        ("as-released", "grid.recipe: input should be a valid dictionary; it is 'as-released'"),
+        ("{compile: [false, true]}", "grid.recipe.compile[1]: torch.compile is not supported so far"),
+        ("{base: [paper]}", "grid.recipe.base: unknown key"),
+    ],
+)
+def test_a_mistake_in_what_varies(varied: str, expected: str) -> None:
+    assert mistake(("blocks: [0, 3]", f"blocks: [0, 3]\n  recipe: {varied}")).startswith(f"line 6: {expected}")
+
+
+def test_a_damping_is_needed_where_any_recipe_has_no_weight_decay() -> None:
+    text = changed(("blocks: [0, 3]", "blocks: [0, 3]\n  recipe: {weight_decay: [0.0005, 0.0]}"))
+    weighed = "influence: {finetuned: {images: [50], seeds: 1}%s}\n"
+    parse_study(text + weighed % ", damping: 0.1", "mine.yaml")
+    assert "the weight_decay of a recipe is 0, so name one" in refusal(text + weighed % "")[1]
+
+
 # --- mistakes, with their lines ---
 
 
@@ -377,7 +435,8 @@ def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, va
 def test_unknown_study() -> None:
     with pytest.raises(
         InvalidRequest,
-        match="unknown study 'papper'; packaged studies: demo, demo-full, demo-shape, demo-sources, demo-texture",
+        match="unknown study 'papper'; packaged studies: demo, demo-confound, demo-full, demo-shape, demo-sources, "
+        "demo-texture",
     ):
         load_study("papper")
 
@@ -426,6 +485,7 @@ def test_packaged_studies() -> None:
         ("paper-figure2-small", 90),
         ("paper-table2", 40),
         ("paper-table1b", 9),
+        ("paper-confound", 1_080),
     ],
 )
 def test_the_paper_s_studies_have_the_paper_s_trials(name: str, trials: int) -> None:
@@ -466,6 +526,20 @@ def test_the_paper_s_studies_share_trials() -> None:
     assert {spec.trial_id for spec in packaged("paper-figure2-small")} < paper
     attacks = packaged("paper-attacks")
     assert {spec.trial_id for spec in attacks if spec.source in ("natural", "l2_eps3")} < paper
+
+
+def test_the_confound_is_every_way_of_both_choices_and_shares_the_released_one_with_the_paper() -> None:
+    by_way: dict[tuple[str, str], set[str]] = {}
+    for spec in packaged("paper-confound"):
+        way = (spec.recipe.normalization, spec.recipe.frozen_batchnorm)
+        by_way.setdefault(way, set()).add(spec.trial_id)
+    assert {len(trials) for trials in by_way.values()} == {2 * 2 * 3 * 10}
+    assert len(by_way) == 9
+    paper = {spec.trial_id for spec in packaged("paper")}
+    assert [way for way, trials in by_way.items() if trials & paper] == [("as-released", "batch")]
+    assert by_way["as-released", "batch"] < paper
+    demo, small = ({spec.trial_id for spec in packaged(name)} for name in ("demo", "demo-confound"))
+    assert len(demo & small) == 2 * 5
 
 
 @pytest.mark.parametrize("name", ["paper", "paper-table4", "paper-random-init", "paper-attacks", "paper-figure2-small"])

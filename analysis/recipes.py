@@ -1,0 +1,48 @@
+"""Recipes by their choices: results name each by a digest, people by what it does differently."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+
+Choices: TypeAlias = Mapping[str, Any]
+"""A recipe's choices by key, as results keep them."""
+
+
+def recipe_choices(evaluations: pa.Table) -> dict[str, Choices]:
+    """The choices of every recipe by its digest, in order of digest; recipes nobody recorded are left out.
+
+    Args:
+        evaluations: rows with the columns ``recipe`` and ``recipe_json``.
+    """
+    found = evaluations.select(["recipe", "recipe_json"]).to_pandas().drop_duplicates()
+    read = {digest: _read(text) for digest, text in found.itertuples(index=False)}
+    return {digest: choices for digest, choices in sorted(read.items()) if choices is not None}
+
+
+def recipe_words(recipes: Mapping[str, Choices]) -> dict[str, str]:
+    """What tells each recipe from the others, such as ``frozen_batchnorm batch, normalization source``.
+
+    Nothing where there are not two.
+    """
+    keys = sorted({key for choices in recipes.values() for key in choices})
+    differing = [key for key in keys if len({repr(choices.get(key)) for choices in recipes.values()}) > 1]
+    if not differing:
+        return {}
+    return {digest: ", ".join(f"{key} {choices.get(key)}" for key in differing) for digest, choices in recipes.items()}
+
+
+def in_words(recipes: "pd.Series[str]", words: Mapping[str, str]) -> "pd.Series[str]":
+    """A column of digests, by their words; those that have none stay."""
+    return recipes.map(lambda digest: words.get(digest, digest))
+
+
+def _read(text: str | None) -> Choices | None:
+    """Text that strangers wrote may be no recipe at all: its trials keep the digest as their name."""
+    try:
+        choices = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return choices if isinstance(choices, dict) else None

@@ -1,0 +1,192 @@
+"""One study in several recipes: what is kept apart, what is compared with what, and how it is told."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+import analysis
+from analysis.comparisons import Comparison
+from analysis.delta_text import deltas_text
+from analysis.figures.confound import confound, confound_cells
+from analysis.frames import frame
+from analysis.recipes import recipe_choices, recipe_words
+from analysis.studies import planned_cells
+from jobs.canonical import canonical_json
+from jobs.results import LocalStore, StudyRecord, record_study
+from jobs.specs import Recipe, recipe_digest
+from jobs.study import Study
+
+NATURAL = [50.0, 51.0, 52.0, 53.0, 54.0]
+GAINS = {
+    ("as-released", "batch"): [4.0, 5.0, 6.0, 5.0, 5.0],
+    ("source", "batch"): [1.0, 3.0, 2.0, 2.0, 2.0],
+    ("as-released", "source"): [4.0, 4.0, 6.0, 6.0, 5.0],
+}
+"""Of the robust source, seed by seed: means 5, 2 and 5; changes against the first -3, -2, -4, -3, -3 and
+0, -1, 0, 1, 0.
+"""
+
+AGAINST = [Comparison("robust", "natural")]
+
+
+def recipe(normalization, mode, **choices):
+    return Recipe(normalization=normalization, frozen_batchnorm=mode, **choices)
+
+
+def arms(build, gains, made, **columns):
+    kept = {"recipe": recipe_digest(made), "recipe_json": canonical_json(made.model_dump(mode="json")), **columns}
+    return build.arms(NATURAL, [one + gain for one, gain in zip(NATURAL, gains, strict=True)], **kept)
+
+
+def trials(build, **columns):
+    return [rows for way, gains in GAINS.items() for rows in arms(build, gains, recipe(*way), **columns)]
+
+
+def given(build, rows):
+    table = build.table(rows)
+    return frame(table), AGAINST, recipe_choices(table)
+
+
+def by_way(cells):
+    return {(row["normalization"], row["frozen_batchnorm"]): row for row in cells.to_dict("records")}
+
+
+def test_each_way_is_a_cell_of_its_own_and_changes_are_paired_by_seed(build) -> None:
+    found = by_way(confound_cells(*given(build, trials(build))))
+    assert {way: row["mean_delta"] for way, row in found.items()} == pytest.approx(
+        dict.fromkeys(GAINS, 5) | {("source", "batch"): 2}
+    )
+    for way, row in found.items():
+        interval = stats.ttest_1samp(GAINS[way], 0).confidence_interval(0.95)
+        assert (row["n_pairs"], row["ci_low"], row["ci_high"]) == (5, *map(pytest.approx, interval))
+        all_three = stats.ttest_1samp(GAINS[way], 0).confidence_interval(1 - 0.05 / 3)
+        assert row["ci_low_simultaneous"] == pytest.approx(all_three.low)
+    half = stats.t.ppf(0.975, 4) * math.sqrt(0.5 / 5)  # both changes have the variance 2 / 4
+    matched, mode, released = (
+        found[way] for way in (("source", "batch"), ("as-released", "source"), ("as-released", "batch"))
+    )
+    assert (matched["change"], matched["change_low"], matched["change_high"]) == pytest.approx(
+        (-3, -3 - half, -3 + half)
+    )
+    assert (mode["change"], mode["change_high"]) == pytest.approx((0, half), abs=1e-12)
+    assert math.isnan(released["change"])
+
+
+def test_ways_come_in_the_order_of_the_words_and_beside_each_other(build) -> None:
+    made = confound(*given(build, trials(build)))
+    (panel,) = made.figure.panels
+    assert panel.title == "robust minus natural: digits, 3 blocks, 100 images"
+    assert panel.ticks == ("batch", "source")
+    points = panel.points[["series", "x", "mean", "n"]].to_dict("split")["data"]
+    assert points == [
+        ["normalization as-released", 0, pytest.approx(5), 5],
+        ["normalization source", 0, pytest.approx(2), 5],
+        ["normalization as-released", 1, pytest.approx(5), 5],
+    ]
+    assert [row[4:8] for row in made.table.rows] == [
+        ("as-released", "batch", "5", "+5.00"),
+        ("source", "batch", "5", "+2.00"),
+        ("as-released", "source", "5", "+5.00"),
+    ]
+    assert [row[-2] for row in made.table.rows] == ["", "-3.00", "+0.00"]
+
+
+def test_other_choices_are_panels_of_their_own(build) -> None:
+    """A recipe that differs in more than the way is compared with none of these."""
+    slow = [arms(build, GAINS[way], recipe(*way, learning_rate=0.05)) for way in list(GAINS)[:2]]
+    alone = arms(build, [9.0] * 5, recipe("target", "batch", momentum=0.5))
+    made = confound(*given(build, [*trials(build), *slow[0], *slow[1], *alone]))
+    assert [panel.title.partition("images, ")[2] for panel in made.figure.panels] == [
+        "learning_rate 0.05",
+        "learning_rate 0.1",
+    ]
+    assert [len(panel.points) for panel in made.figure.panels] == [2, 3]
+    assert "other choices" in made.table.columns
+
+
+def test_one_way_alone_is_no_comparison(build) -> None:
+    rows = arms(build, GAINS["source", "batch"], recipe("source", "batch"))
+    assert confound(*given(build, rows)) is None
+    unknown = build.arms(NATURAL, NATURAL, recipe="imported", origin="imported", trial_id=None)
+    assert confound(*given(build, [*rows, *unknown])) is None
+    data, _, recipes = given(build, trials(build))
+    assert confound(data, [], recipes) is None, "nothing to compare with"
+
+
+def test_without_the_released_way_there_is_no_change(build) -> None:
+    rows = [one for way in list(GAINS)[1:] for one in arms(build, GAINS[way], recipe(*way))]
+    cells = confound_cells(*given(build, rows))
+    assert len(cells) == 2
+    assert cells["change"].isna().all()
+
+
+def test_recipes_in_words(build) -> None:
+    table = build.table([*trials(build), *build.arms([1.0], [2.0], recipe="e" * 12, recipe_json="[no recipe")])
+    found = recipe_choices(table)
+    assert set(found) == {recipe_digest(recipe(*way)) for way in GAINS}
+    assert recipe_words(found)[recipe_digest(recipe("source", "batch"))] == (
+        "frozen_batchnorm batch, normalization source"
+    )
+    assert recipe_words(dict(list(found.items())[:1])) == {}
+
+
+def test_deltas_say_what_their_recipes_are(build) -> None:
+    root = build.root(trials(build))
+    table = analysis.deltas(root)
+    assert sorted(table["mean_delta"].to_pylist()) == pytest.approx([2, 5, 5]), "never averaged over recipes"
+    said = deltas_text(table)
+    for way in GAINS:
+        assert f"recipe {recipe_digest(recipe(*way))}: frozen_batchnorm {way[1]}, normalization {way[0]}" in said
+    one = build.root(arms(build, GAINS["source", "batch"], recipe("source", "batch")), "one")
+    assert "frozen_batchnorm" not in deltas_text(analysis.deltas(one))
+
+
+STUDY = {
+    "name": "ways",
+    "grid": {
+        "source": ["natural", "robust"],
+        "dataset": ["digits"],
+        "blocks": [3],
+        "recipe": {"normalization": ["as-released", "source"], "frozen_batchnorm": ["batch", "source"]},
+    },
+    "schedule": [{"images": [100], "epochs": 1, "seeds": 5, "evaluate_every": 1}],
+    "contrasts": [{"source": "robust", "baseline": "natural", "blocks": [3]}],
+}
+
+
+def test_a_family_has_the_cells_of_all_recipes_of_its_study(build) -> None:
+    """Three of four planned ways have results; a recipe that the study does not plan is exploration."""
+    outside = arms(build, [9.0, 8.0, 9.0, 9.0, 9.0], recipe("target", "batch"))
+    root = build.root([*trials(build), *outside])
+    record_study(LocalStore(root), "ways", "d1", json.dumps(STUDY))
+    found = {row["recipe"]: row for row in analysis.deltas(root).to_pylist()}
+    explored = found.pop(recipe_digest(recipe("target", "batch")))
+    assert (explored["p_holm"], explored["n_pairs"]) == (None, 5)
+    p = sorted(row["p_value"] for row in found.values())
+    assert sorted(row["p_holm"] for row in found.values()) == pytest.approx(
+        [3 * p[0], max(3 * p[0], 2 * p[1]), max(3 * p[0], 2 * p[1], p[2])]
+    )
+    assert {row["method"].partition("Holm over ")[2] for row in found.values()} == {"3 cells of the contrasts of ways"}
+    planned = planned_cells(StudyRecord("ways", "d1", json.dumps(STUDY), tuple(Study.model_validate(STUDY).contrasts)))
+    assert {cell[-1] for cell in planned} == {
+        recipe_digest(recipe(rule, mode)) for rule in ("as-released", "source") for mode in ("batch", "source")
+    }
+
+
+def test_the_page_names_the_ways_in_words(build) -> None:
+    root = build.root(trials(build))
+    page = analysis.report(root)
+    text = page.read_text()
+    assert "Does the delta survive" in text
+    assert "<td>robust minus natural</td>" in text
+    assert '<td class="number">-3.00</td>' in text
+    assert "own trials, frozen_batchnorm batch, normalization source" in text, "headlines and choices"
+    names = {path.name for path in page.parent.iterdir()}
+    assert {f"confound.{form}" for form in ("png", "svg", "pdf", "csv")} <= names
+    table = pd.read_csv(page.parent / "confound-deltas.csv")
+    assert table["normalization"].tolist() == ["as-released", "source", "as-released"]
+    plain = analysis.report(build.root(build.arms(NATURAL, NATURAL), "plain")).read_text()
+    assert "Does the delta survive" not in plain

@@ -1,0 +1,52 @@
+"""Where numbers come from: the rows of fine-tuning, and of trials that looked at networks."""
+
+import analysis
+from analysis.page.provenance import examined, provenance
+from jobs.results import LocalStore, commit, schema
+
+_NOTHING = {"string": "x", "int64": 1, "double": 1.0, "list<element: int64>": [1], "list<element: double>": [1.0]}
+
+
+def look(root, kind, name, rows=1, **columns):
+    """One finished trial of a kind that looks at networks, of several rows."""
+    plain = {field.name: _NOTHING[str(field.type).replace("item", "element")] for field in schema(kind)}
+    number = {"attack": "epsilon", "influence": "test_image"}[kind]
+    shared = {**plain, "trial_id": f"{kind}-{name}-0123456789abcdef", "packages": '{"torch": "2.10"}', **columns}
+    shared["recipe_json"] = '{"threads": 1}'
+    commit(LocalStore(root), kind, [{**shared, number: row} for row in range(rows)])
+
+
+def test_each_trial_counts_once_whatever_its_rows(build) -> None:
+    root = build.root([])
+    look(root, "attack", "a", source="natural", finetuned=None, network_sha256="a" * 64, host="one")
+    look(root, "attack", "b", source="natural", finetuned="finetune-1", network_sha256="b" * 64, host="two")
+    for name in ("c", "e"):
+        network = {"source": "l2", "finetuned": f"finetune-{name}"}
+        look(root, "influence", name, rows=3, dataset="digits", dataset_sha256="d" * 64, **network)
+    found = provenance(None, examined(LocalStore(root)))
+    attack = [row[1:] for row in found if row[0] == "attack"]
+    assert ("host", "one", "1") in attack
+    assert ("host", "two", "1") in attack
+    assert ("source, sha256", f"natural {'a' * 16}", "1") in attack
+    assert ("fine-tuned from source", "natural", "1") in attack
+    assert ("packages", "torch 2.10", "2") in attack
+    influence = [row[1:] for row in found if row[0] == "influence"]
+    assert ("dataset, sha256", f"digits {'d' * 16}", "2") in influence
+    assert ("fine-tuned from source", "l2", "2") in influence
+    assert ("recipe", "x: threads 1", "2") in influence
+    assert not [row for row in influence if row[0] == "source, sha256"]
+
+
+def test_fine_tuning_says_where_it_comes_from_as_before(build) -> None:
+    rows = build.trial("natural", 0, 50.0, host="here", weights_sha256="c" * 64)
+    found = provenance(build.table([rows]), {})
+    assert ("finetune", "host", "here", "1") in found
+    assert ("finetune", "source, sha256", f"natural {'c' * 16}", "1") in found
+    assert {row[0] for row in found} == {"finetune"}
+
+
+def test_the_page_has_them_without_any_fine_tuning(build) -> None:
+    root = build.root([])
+    assert 'id="provenance"' not in analysis.report(root).read_text()
+    look(root, "attack", "a", finetuned=None, constraint="none", host="the host of the attack")
+    assert "<td>the host of the attack</td>" in analysis.report(root).read_text()
