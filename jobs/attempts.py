@@ -14,8 +14,9 @@ from jobs.influence_trial import open_influence
 from jobs.pretrain import open_pretraining
 from jobs.records import Attempt, commit_trial
 from jobs.results import Committed, Store, require_pin
-from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
+from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec, VisualizeSpec
 from jobs.trial import Trial
+from jobs.visualization import open_visualization
 from jobs.weights import source_weights
 
 
@@ -64,6 +65,8 @@ def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTrial:
             return open_adversarial(store, spec, device)
         case InfluenceSpec():
             return open_influence(store, spec, device)
+        case VisualizeSpec():
+            return open_visualization(store, spec, device)
 
 
 def attempt_trial(

@@ -4,8 +4,17 @@ from collections.abc import Iterator
 
 from jobs import registry
 from jobs.checks import whole_set_as_all
-from jobs.specs import ALL, AnySpec, AttackSpec, Constraint, FinetuneSpec, InfluenceSpec, ThreatModel
-from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, Study, seeds
+from jobs.specs import (
+    ALL,
+    AnySpec,
+    AttackSpec,
+    Constraint,
+    FinetuneSpec,
+    InfluenceSpec,
+    ThreatModel,
+    VisualizeSpec,
+)
+from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, Study, Visualize, seeds
 
 
 def expand(study: Study) -> list[AnySpec]:
@@ -23,6 +32,8 @@ def expand(study: Study) -> list[AnySpec]:
             trials += _attacks(study.attack, tuned)
         if study.influence is not None:
             trials += _influences(study.influence, tuned)
+        if study.visualize is not None:
+            trials += _visualizations(study.visualize, tuned)
     return list({spec.trial_id: spec for spec in trials}.values())
 
 
@@ -85,6 +96,7 @@ def _threats(section: Attack) -> Iterator[tuple[ThreatModel, int]]:
                 steps=ball.steps,
                 step_scale=ball.step_scale,
                 start=ball.start,
+                band=ball.band,
             )
             yield threat, ball.restarts
 
@@ -103,5 +115,21 @@ def _influences(section: Influence, tuned: list[FinetuneSpec]) -> Iterator[Influ
                 cutoff_relative=section.cutoff_relative if inverts else None,
                 top=section.top,
                 seed=network.seed,
+                recipe=section.recipe,
+            )
+
+
+def _visualizations(section: Visualize, tuned: list[FinetuneSpec]) -> Iterator[VisualizeSpec]:
+    for network in (*section.source, *_examined(section, tuned)):
+        for unit in section.units:
+            yield VisualizeSpec(
+                network=network,
+                dataset=section.dataset,
+                unit=unit,
+                test_images=section.test_images,
+                epsilon=section.epsilon,
+                step_size=section.step_size,
+                steps=section.steps,
+                seed=section.seed,
                 recipe=section.recipe,
             )

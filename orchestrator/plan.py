@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, flops_evaluated_image, flops_trained_image, memory, parameters
-from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, TrainingSpec
+from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, TrainingSpec, VisualizeSpec
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
 from orchestrator.finished import examined
@@ -187,7 +187,9 @@ def trained_bytes(spec: AnySpec) -> int:
 
 
 def result_bytes(spec: AnySpec) -> int:
-    """Bytes of a trial's result; that of an influence has a row for each test image."""
+    """Bytes of a trial's result; that of influence has a row for each test image, that of a visualization pictures."""
+    if isinstance(spec, VisualizeSpec):
+        return RESULT_BYTES + spec.test_images * 3 * registry.architecture(network_of(spec)[0]).image_size ** 2
     if not isinstance(spec, InfluenceSpec):
         return RESULT_BYTES
     return RESULT_BYTES + registry.dataset(spec.dataset).test * (ROW_BYTES + spec.top * TOP_BYTES)

@@ -1,6 +1,7 @@
 """One trial of a study in this process: the same numbers as under Ray, with a debugger at hand."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -47,8 +48,11 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
     console.print(f"{spec.trial_id}: {ended.ending}")
 
 
-def _words(row: dict[str, float | None]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in row.items() if value is not None)
+def _words(row: dict[str, Any]) -> str:
+    """The numbers of a row; lists and pictures are for queries."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.6g}" for name, value in row.items() if isinstance(value, int | float)
+    )
 
 
 def _find(study: Study, specs: Mapping[str, AnySpec], trial: str) -> AnySpec:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs import registry
-from jobs.checks import weighing
+from jobs.checks import beyond_features, weighing
 from jobs.errors import InvalidRequest
 from jobs.specs import ALL, NAME_PATTERN
 from jobs.study import Influence
@@ -26,10 +26,13 @@ def problems(raw: dict[str, Any]) -> Found:
     yield from _known(raw, ("pretrain", "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _repeated(_items(raw, ("pretrain", "source")))
     yield from _trainable(raw)
-    for kind in ("attack", "influence"):
+    for kind in ("attack", "influence", "visualize"):
         yield from _examined(raw, kind)
+    for kind in ("attack", "visualize"):
+        yield from _sources(raw, kind)
     yield from _attacked(raw)
     yield from _weighed(raw)
+    yield from _visualized(raw)
     for key in ("source", "dataset", "blocks"):
         yield from _repeated(_items(raw, ("grid", key)))
     yield from _sizes(raw)
@@ -46,9 +49,11 @@ def _items(raw: dict[str, Any], path: tuple[str, ...]) -> list[tuple[Location, A
 
 
 def _parts(raw: dict[str, Any]) -> Found:
-    """A study fine-tunes (grid and schedule), makes sources (pretrain), attacks networks, or several of these."""
+    """A study fine-tunes (grid and schedule), makes sources (pretrain), attacks networks or visualises their features,
+    or several of these.
+    """
     absent = [key for key in ("grid", "schedule") if not raw.get(key)]
-    if len(absent) == 2 and (raw.get("pretrain") or raw.get("attack")):
+    if len(absent) == 2 and any(raw.get(key) for key in ("pretrain", "attack", "visualize")):
         return
     for key in absent:
         if key not in raw or raw[key] is None:
@@ -148,19 +153,25 @@ def _examined(raw: dict[str, Any], kind: str) -> Found:
         yield (kind, "finetuned", "seeds"), f"the schedule has {max(seeds)} seeds at most; asked for {asked}"
 
 
-def _attacked(raw: dict[str, Any]) -> Found:
-    """Sources with weights and known labels, and as many test images as there are."""
-    section = _mapping(raw, "attack")
-    yield from _known(raw, ("attack", "source"), [*registry.sources(), *_mapping(raw, "sources")])
-    yield from _repeated(_items(raw, ("attack", "source")))
-    for location, name in _items(raw, ("attack", "source")):
+def _sources(raw: dict[str, Any], kind: str) -> Found:
+    """A section that examines sources names such that have weights, or fine-tuned trials."""
+    yield from _known(raw, (kind, "source"), [*registry.sources(), *_mapping(raw, "sources")])
+    yield from _repeated(_items(raw, (kind, "source")))
+    for location, name in _items(raw, (kind, "source")):
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and card.random:
             yield location, f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
-        elif card is not None and card.test_dataset not in registry.datasets():
-            yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
+    section = _mapping(raw, kind)
     if section and not section.get("source") and not section.get("finetuned"):
-        yield ("attack",), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
+        yield (kind,), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
+
+
+def _attacked(raw: dict[str, Any]) -> Found:
+    """Sources with known labels, and as many test images as there are."""
+    for location, name in _items(raw, ("attack", "source")):
+        card = registry.sources().get(name) if isinstance(name, str) else None
+        if card is not None and not card.random and card.test_dataset not in registry.datasets():
+            yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
     asked = _mapping(raw, "attack").get("test_images", ALL)
     if asked == 0:
         yield ("attack", "test_images"), f"at least one image is attacked, or {ALL} for all; it is 0"
@@ -188,6 +199,25 @@ def _weighed(raw: dict[str, Any]) -> Found:
         if isinstance(images, int):
             for source, dataset, measure in product(sources, datasets, measures):
                 yield from ((location, said) for said in weighing(source, dataset, images, measure, top))
+
+
+def _visualized(raw: dict[str, Any]) -> Found:
+    """Units that every network has, and as many seed images as there are."""
+    section = _mapping(raw, "visualize")
+    name, asked = section.get("dataset"), section.get("test_images")
+    if isinstance(name, str) and name not in registry.datasets():
+        yield ("visualize", "dataset"), f"unknown dataset {name!r}; known: {', '.join(registry.datasets())}"
+    elif isinstance(name, str) and isinstance(asked, int) and asked > registry.dataset(name).test:
+        most = registry.dataset(name).test
+        yield ("visualize", "test_images"), f"{name} has {most} test images to begin from; asked for {asked}"
+    yield from _repeated(_items(raw, ("visualize", "units")))
+    sources = _items(raw, ("visualize", "source"))
+    sources += _items(raw, ("grid", "source")) if section.get("finetuned") else []
+    cards = [registry.sources()[source] for _, source in sources if source in [*registry.sources()]]
+    known = {card.name for card in cards if card.architecture in registry.architectures()}
+    for location, unit in _items(raw, ("visualize", "units")):
+        if isinstance(unit, int):
+            yield from ((location, said) for source in sorted(known) for said in beyond_features(source, unit))
 
 
 def _repeated(items: list[tuple[Location, Any]]) -> Found:

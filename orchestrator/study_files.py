@@ -11,7 +11,7 @@ from jobs import registry
 from jobs.errors import InvalidRequest
 from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
 from jobs.specs import Contrast, Execution, PretrainRecipe, Recipe
-from jobs.study import Attack, Ball, Finetuned, Grid, Influence, Pretrain, Resources, ScheduleRow, Study
+from jobs.study import Attack, Ball, Finetuned, Grid, Influence, Pretrain, Resources, ScheduleRow, Study, Visualize
 from orchestrator import yaml_lines
 from orchestrator.study_checks import problems
 from orchestrator.yaml_lines import Document, Location
@@ -142,7 +142,7 @@ def _section(location: Location) -> type[BaseModel]:
             "resources": Resources,
         }
         return nested.get(str(location[-1]), SourceCard)
-    if location[0] in ("attack", "influence") and len(location) > 1:
+    if location[0] in ("attack", "influence", "visualize") and len(location) > 1:
         parts: dict[str, type[BaseModel]] = {
             "balls": Ball,
             "finetuned": Finetuned,
@@ -153,6 +153,7 @@ def _section(location: Location) -> type[BaseModel]:
     sections: dict[str, type[BaseModel]] = {
         "attack": Attack,
         "influence": Influence,
+        "visualize": Visualize,
         "datasets": DatasetCard,
         "pretrain": Pretrain,
         "grid": Grid,

@@ -1,17 +1,26 @@
 """What a trial of each kind amounts to, in images. No torch."""
 
 from jobs import registry
-from jobs.specs import ALL, AnySpec, AttackSpec, ExaminationSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
+from jobs.specs import (
+    ALL,
+    AnySpec,
+    AttackSpec,
+    ExaminationSpec,
+    FinetuneSpec,
+    InfluenceSpec,
+    PretrainSpec,
+    VisualizeSpec,
+)
 
 
 def network_of(spec: AnySpec) -> tuple[str, int]:
-    """A trial's architecture, and the blocks that gradients go through; an attack's go to the image."""
+    """A trial's architecture, and the blocks that gradients go through; some examinations' go to the image."""
     match spec:
         case PretrainSpec():
             return spec.architecture, ALL
         case FinetuneSpec():
             return registry.source(spec.source).architecture, spec.blocks
-        case AttackSpec():
+        case AttackSpec() | VisualizeSpec():
             return registry.source(spec.source).architecture, ALL
         case InfluenceSpec():
             return registry.source(spec.source).architecture, 0
@@ -29,7 +38,7 @@ def images_trained(spec: AnySpec) -> int:
             return registry.dataset(spec.dataset).train * spec.epochs
         case FinetuneSpec():
             return images_used(spec) * spec.epochs
-        case AttackSpec() | InfluenceSpec():
+        case AttackSpec() | InfluenceSpec() | VisualizeSpec():
             return 0
 
 
@@ -52,6 +61,8 @@ def images_evaluated(spec: AnySpec) -> int:
             return (test if spec.test_images == ALL else spec.test_images) * spec.restarts
         case InfluenceSpec():
             return test + images_used(spec.network)
+        case VisualizeSpec():
+            return 2 * spec.test_images
 
 
 def attack_steps(spec: AnySpec) -> int:
@@ -63,3 +74,5 @@ def attack_steps(spec: AnySpec) -> int:
             return 0
         case AttackSpec():
             return images_evaluated(spec) * spec.threat.steps
+        case VisualizeSpec():
+            return spec.test_images * spec.steps

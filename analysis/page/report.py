@@ -16,6 +16,8 @@ from analysis.evaluations import load_failures, open_results
 from analysis.figures import attacks, influences
 from analysis.figures.examples import COLUMNS as EXAMPLE_COLUMNS
 from analysis.figures.examples import Examples, examples
+from analysis.figures.features import COLUMNS as FEATURE_COLUMNS
+from analysis.figures.features import Features, features
 from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.render import save as save_figure
@@ -57,6 +59,7 @@ class Content(NamedTuple):
     attacks: Figure | None
     influences: Figure | None
     examples: list[Examples]
+    features: list[Features]
 
     @property
     def why(self) -> list[Figure]:
@@ -91,7 +94,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
         for one in [*figures, *content.why]:
             save_figure(one, directory)
             one.table().to_csv(directory / f"{one.name}.csv", index=False)
-        for shown in content.examples:
+        for shown in (*content.examples, *content.features):
             shown.numbers.to_csv(directory / f"{shown.name}.csv", index=False)
             if shown.png is not None:
                 (directory / f"{shown.name}.png").write_bytes(shown.png)
@@ -128,6 +131,7 @@ def gather(store: Store) -> Content:
         attacked,
         influences.influence_figure(weighed),
         list(examples(weighed)),
+        list(features(read_trials(store, "visualize", list(FEATURE_COLUMNS)).to_pandas())),
     )
 
 
@@ -176,8 +180,11 @@ def _why(content: Content) -> dict[str, str]:
         for part, columns, found in parts
         if found is not None
     }
-    shown = "".join(map(sections.examples, content.examples))
-    return {**made, "Why: the most influential training images": shown} if shown else made
+    pictures = {
+        "Why: the most influential training images": "".join(map(sections.examples, content.examples)),
+        "Why: what raises features": "".join(map(sections.features, content.features)),
+    }
+    return {**made, **{title: shown for title, shown in pictures.items() if shown}}
 
 
 def _headlines(content: Content) -> str:

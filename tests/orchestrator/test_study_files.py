@@ -377,7 +377,7 @@ def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, va
 def test_unknown_study() -> None:
     with pytest.raises(
         InvalidRequest,
-        match="unknown study 'papper'; packaged studies: demo, demo-full, demo-sources, demo-texture, paper",
+        match="unknown study 'papper'; packaged studies: demo, demo-fourier, demo-full, demo-sources, demo-texture",
     ):
         load_study("papper")
 
