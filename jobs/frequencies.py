@@ -19,7 +19,8 @@ def in_band(images_NCHW: Tensor, band: Band) -> Tensor:
     size = images_NCHW.shape[-1]
     kept = frequencies_of(size, band, images_NCHW.device)
     spectrum = torch.fft.rfft2(images_NCHW, norm="ortho") * kept
-    return torch.fft.irfft2(spectrum, s=(size, size), norm="ortho")
+    part_NCHW: Tensor = torch.fft.irfft2(spectrum, s=(size, size), norm="ortho")
+    return part_NCHW
 
 
 def frequencies_of(size: int, band: Band, device: torch.device) -> Tensor:
@@ -46,7 +47,8 @@ class BandStep(L2Step):  # type: ignore[misc]  # the library ships no types
 
     def project(self, x: Tensor) -> Tensor:
         perturbation = in_band(x - self.orig_input, self.band).renorm(p=2, dim=0, maxnorm=self.eps)
-        return (self.orig_input + perturbation).clamp(0, 1)
+        projected: Tensor = (self.orig_input + perturbation).clamp(0, 1)
+        return projected
 
     def step(self, x: Tensor, g: Tensor) -> Tensor:
         stepped: Tensor = super().step(x, in_band(g, self.band))

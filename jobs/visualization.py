@@ -92,7 +92,7 @@ class Visualization(Examination[VisualizeSpec, Visualized]):
             [bytes_NHWC.shape[1]] * len(self.chosen),
             [image_HWC.numpy().tobytes() for image_HWC in bytes_NHWC],
         )
-        return [Visualized(*row, 0.0) for row in zip(*columns, strict=True)]
+        return [Visualized._make((*row, 0.0)) for row in zip(*columns, strict=True)]
 
     @torch.no_grad()
     def _activations(self, images_NCHW: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def passing_features(network: Network, images_NCHW: Tensor) -> Tensor:
     """
     *blocks, last = network.blocks
     before_NCHW = _before_last_relu(last, network.trunk(images_NCHW, len(blocks)))
-    rectified: Tensor = _PassingReLU.apply(before_NCHW)  # type: ignore[no-untyped-call]
+    rectified: Tensor = _PassingReLU.apply(before_NCHW)
     return torch.flatten(network.resnet.avgpool(rectified), 1)
 
 

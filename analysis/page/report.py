@@ -94,7 +94,8 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
         for one in [*figures, *content.why]:
             save_figure(one, directory)
             one.table().to_csv(directory / f"{one.name}.csv", index=False)
-        for shown in (*content.examples, *content.features):
+        pictures: list[Examples | Features] = [*content.examples, *content.features]
+        for shown in pictures:
             shown.numbers.to_csv(directory / f"{shown.name}.csv", index=False)
             if shown.png is not None:
                 (directory / f"{shown.name}.png").write_bytes(shown.png)
