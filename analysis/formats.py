@@ -1,5 +1,6 @@
 """A table as text for the terminal, CSV or JSON, or as Parquet bytes."""
 
+import base64
 import io
 import json
 import math
@@ -44,9 +45,11 @@ def parquet(table: pa.Table) -> bytes:
 
 
 def cell(value: object) -> str:
-    """One value for a person: six significant digits, nothing for null."""
+    """One value for a person: six significant digits, nothing for null, the size of a picture."""
     if value is None:
         return ""
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
     if isinstance(value, float):
         return "NaN" if math.isnan(value) else f"{value:.6g}"
     return str(value)
@@ -58,7 +61,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _csv(table: pa.Table) -> str:
-    """Numbers in full, text quoted only where it must be (RFC 4180), nothing for null; lists as JSON."""
+    """Numbers in full, text quoted only where it must be (RFC 4180), nothing for null; lists as JSON; bytes: base64."""
     columns = [[_csv_field(value) for value in table[index].to_pylist()] for index in range(table.num_columns)]
     lines = [",".join(map(_csv_field, table.column_names)), *map(",".join, zip(*columns, strict=True))]
     return "\n".join(lines) + "\n"
@@ -68,14 +71,13 @@ def _csv_field(value: object) -> str:
     # not the csv module: with "\n" between lines it leaves a lone carriage return unquoted, and readers split there
     if value is None:
         return ""
-    words = (
-        json.dumps(_json_value(value), default=str, allow_nan=False) if isinstance(value, list | dict) else str(value)
-    )
+    plain = _json_value(value) if isinstance(value, list | dict | bytes) else value
+    words = json.dumps(plain, default=str, allow_nan=False) if isinstance(plain, list | dict) else str(plain)
     return '"' + words.replace('"', '""') + '"' if _MUST_QUOTE.intersection(words) else words
 
 
 def _json(table: pa.Table) -> str:
-    """An array with one object a row; NaN and infinity, which JSON cannot say, become null, in lists too."""
+    """An array with one object a row; what JSON cannot say, NaN and infinity, is null, in lists too; bytes: base64."""
     rows = [{name: _json_value(value) for name, value in row.items()} for row in table.to_pylist()]
     return json.dumps(rows, indent=1, default=str, allow_nan=False) + "\n"
 
@@ -83,6 +85,8 @@ def _json(table: pa.Table) -> str:
 def _json_value(value: object) -> object:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list | tuple):

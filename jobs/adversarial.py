@@ -12,11 +12,11 @@ from jobs.batches import to_input
 from jobs.checks import require_possible
 from jobs.data.datasets import Dataset, load_dataset
 from jobs.data.subsets import subset_digest
-from jobs.examination import Examination, Examined, examined_network
+from jobs.examination import Examination, Examined, drawn_images, examined_network
 from jobs.numerics import memory_format
 from jobs.randomness import Purpose, generator
 from jobs.results import Store
-from jobs.specs import ALL, AttackSpec
+from jobs.specs import AttackSpec
 from jobs.trial import require_shapes
 
 
@@ -38,7 +38,7 @@ class AdversarialEvaluation(Examination[AttackSpec, UnderAttack]):
     evaluation = UnderAttack
 
     def __init__(self, spec: AttackSpec, examined: Examined, data: Dataset, device: torch.device) -> None:
-        self.chosen = _chosen(len(data.test.labels_N), spec)
+        self.chosen = drawn_images(len(data.test.labels_N), spec.test_images, spec.seed)
         self._right = torch.zeros(len(self.chosen), dtype=torch.int64)
         self._loss = torch.zeros(len(self.chosen), dtype=torch.float64)
         super().__init__(spec, examined, data, device)
@@ -102,10 +102,3 @@ def open_adversarial(store: Store, spec: AttackSpec, device: torch.device) -> Ad
     require_possible(spec)
     image_size = registry.architecture(registry.source(spec.source).architecture).image_size
     return AdversarialEvaluation(spec, examined_network(store, spec), load_dataset(spec.dataset, image_size), device)
-
-
-def _chosen(available: int, spec: AttackSpec) -> Tensor:
-    """Indices of the attacked test images, ascending; equal for all networks, balls and restarts of a seed."""
-    if spec.test_images == ALL:
-        return torch.arange(available)
-    return torch.randperm(available, generator=generator(spec.seed, Purpose.SUBSET))[: spec.test_images].sort().values

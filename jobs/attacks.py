@@ -4,10 +4,13 @@ Equations (1) to (5) of the paper (Section 3 and A.2). Steps and projections are
 ``robustness`` library; its loops are not used because they only run on CUDA.
 """
 
+from collections.abc import Callable
+
 import torch
 from robustness.attack_steps import AttackerStep, L2Step, LinfStep
 from torch import Tensor, nn
 
+from jobs.frequencies import BandStep, in_band
 from jobs.specs import Constraint, ThreatModel
 
 _STEPS: dict[Constraint, type[AttackerStep]] = {
@@ -46,7 +49,7 @@ def draw_noise(threat: ThreatModel, shape: tuple[int, ...], generator: torch.Gen
     """What a threat model draws for images of ``shape`` (N x C x H x W); None when it draws nothing.
 
     Gaussian: N(0, 1) per pixel (Section 7, A.10). A random start: uniform in the unit cube for linf, on the unit
-    sphere for l2, as the ``robustness`` library starts.
+    sphere for l2, as the ``robustness`` library starts; for fourier on that of its band.
     """
     if threat.constraint is Constraint.GAUSSIAN:
         return torch.randn(shape, generator=generator)
@@ -55,19 +58,32 @@ def draw_noise(threat: ThreatModel, shape: tuple[int, ...], generator: torch.Gen
     if threat.constraint is Constraint.LINF:
         return torch.rand(shape, generator=generator).mul(2).sub(1)
     direction = torch.randn(shape, generator=generator)
+    if threat.band is not None:
+        direction = in_band(direction, threat.band)
     norms_N: Tensor = direction.flatten(1).norm(dim=1)
     return direction / norms_N.view(-1, 1, 1, 1)
 
 
-def _pgd(model: nn.Module, centre: Tensor, start: Tensor, labels_N: Tensor, threat: ThreatModel) -> Tensor:
-    """PGD(k): k times equation (4) from ``start``; the last iterate is returned."""
-    step = _STEPS[threat.constraint](centre, threat.epsilon, threat.step_size)
-    x = start
-    for _ in range(threat.steps):
+def ascend(objective: Callable[[Tensor], Tensor], start_NCHW: Tensor, step: AttackerStep, steps: int) -> Tensor:
+    """``steps`` times equation (4): a step up the gradient of ``objective``, projected back; the last iterate.
+
+    Args:
+        objective: images N x C x H x W to a number.
+    """
+    x = start_NCHW
+    for _ in range(steps):
         x = x.clone().detach().requires_grad_(True)
-        loss = nn.functional.cross_entropy(model(x), labels_N)
-        (gradient,) = torch.autograd.grad(loss, [x])
+        (gradient,) = torch.autograd.grad(objective(x), [x])
         with torch.no_grad():
             # L2Step flattens with view(), which a channels_last gradient does not allow
             x = step.project(step.step(x, gradient.contiguous()))
     return x.detach()
+
+
+def _pgd(model: nn.Module, centre: Tensor, start: Tensor, labels_N: Tensor, threat: ThreatModel) -> Tensor:
+    """PGD(k) from ``start``: up the loss of the labels."""
+    if threat.band is None:
+        step = _STEPS[threat.constraint](centre, threat.epsilon, threat.step_size)
+    else:
+        step = BandStep(centre, threat.epsilon, threat.step_size, threat.band)
+    return ascend(lambda x: nn.functional.cross_entropy(model(x), labels_N), start, step, threat.steps)

@@ -15,8 +15,9 @@ from jobs.pretrain import open_pretraining
 from jobs.records import Attempt, commit_trial
 from jobs.results import Committed, Store, require_pin
 from jobs.shape_bias import open_shape_bias
-from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec
+from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec, VisualizeSpec
 from jobs.trial import Trial
+from jobs.visualization import open_visualization
 from jobs.weights import source_weights
 
 
@@ -67,6 +68,8 @@ def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTrial:
             return open_influence(store, spec, device)
         case ShapeBiasSpec():
             return open_shape_bias(store, spec, device)
+        case VisualizeSpec():
+            return open_visualization(store, spec, device)
 
 
 def attempt_trial(

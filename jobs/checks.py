@@ -1,6 +1,6 @@
 """Whether a trial can exist, as far as the registry knows: asked before anything is loaded. No torch."""
 
-from collections.abc import Callable
+from math import floor
 
 from jobs import registry
 from jobs.errors import InvalidRequest
@@ -18,6 +18,8 @@ from jobs.specs import (
     Measure,
     PretrainSpec,
     ShapeBiasSpec,
+    ThreatModel,
+    VisualizeSpec,
 )
 
 _FC_LABELS = 1000
@@ -32,25 +34,44 @@ def problems(spec: AnySpec) -> list[str]:
         case FinetuneSpec():
             return _finetuning(spec)
         case AttackSpec():
-            return [*_examining(spec, unknown_labels), *_attacking(spec)]
+            return _knowing(spec, unknown_labels) or [
+                *_within_test_set(spec.dataset, spec.test_images),
+                *_empty_band(spec.threat, registry.source(spec.source).architecture),
+            ]
         case InfluenceSpec():
             tuned = spec.network
-            return _examining(spec, unknown_labels) or weighing(
+            return _knowing(spec, unknown_labels) or weighing(
                 tuned.source, tuned.dataset, tuned.images, spec.measure, spec.top
             )
         case ShapeBiasSpec():
-            return _examining(spec, undecidable)
+            return _knowing(spec, undecidable)
+        case VisualizeSpec():
+            return _examined(spec) or [
+                *_within_test_set(spec.dataset, spec.test_images),
+                *beyond_features(spec.source, spec.unit),
+            ]
 
 
 def _pretraining(spec: PretrainSpec) -> list[str]:
-    """Architecture and dataset are in the registry."""
+    """Architecture and dataset are in the registry; perturbations have a frequency to be of."""
     found = []
     for known, name in ((registry.architecture, spec.architecture), (registry.dataset, spec.dataset)):
         try:
             known(name)
         except InvalidRequest as error:
             found.append(str(error))
-    return found
+    return found or _empty_band(spec.threat, spec.architecture)
+
+
+def _empty_band(threat: ThreatModel, architecture: str) -> list[str]:
+    """Why no perturbation of the network's images lies in a band: there is no whole number of cycles in it."""
+    half = registry.architecture(architecture).image_size / 2
+    if threat.band is None or threat.band[0] == 0 or floor(threat.band[1] * half) > floor(threat.band[0] * half):
+        return []
+    return [
+        f"band: of images of {2 * half:.0f} pixels no frequency is above {threat.band[0] * half:g} and up to "
+        f"{threat.band[1] * half:g} cycles; it is {list(threat.band)}"
+    ]
 
 
 def _finetuning(spec: FinetuneSpec) -> list[str]:
@@ -84,18 +105,29 @@ def no_training(card: DatasetCard) -> str:
     return f"dataset: all {card.test} images of {card.name} are for testing; nothing can be trained on them"
 
 
-def _examining(spec: ExaminationSpec, mismatch: Callable[[DatasetCard, DatasetCard], str | None]) -> list[str]:
+def _examined(spec: ExaminationSpec) -> list[str]:
+    """What is examined can exist and has weights, and there is such a dataset."""
+    if isinstance(spec.network, FinetuneSpec) and (found := _finetuning(spec.network)):
+        return found
+    try:
+        registry.dataset(spec.dataset)
+        if isinstance(spec.network, str) and registry.source(spec.network).random:
+            return [f"network: {spec.source} is drawn from each trial's seed; examine trials fine-tuned from it"]
+    except InvalidRequest as error:
+        return [str(error)]
+    return []
+
+
+def _knowing(spec: ExaminationSpec, mismatch: Callable[[DatasetCard, DatasetCard], str | None]) -> list[str]:
     """What is examined can exist, has weights, and fits the images that it is shown.
 
     Args:
         mismatch: why a network that knows one dataset's labels cannot be shown another's images, or None.
     """
-    if isinstance(spec.network, FinetuneSpec) and (found := _finetuning(spec.network)):
+    if found := _examined(spec):
         return found
     try:
         source, shown = registry.source(spec.source), registry.dataset(spec.dataset)
-        if isinstance(spec.network, str) and source.random:
-            return [f"network: {spec.source} is drawn from each trial's seed; examine trials fine-tuned from it"]
         known = registry.dataset(source.test_dataset if isinstance(spec.network, str) else spec.network.dataset)
     except InvalidRequest as error:
         return [str(error)]
@@ -126,10 +158,19 @@ def undecidable(known: DatasetCard, shown: DatasetCard) -> str | None:
     return unknown_labels(known, shown)
 
 
-def _attacking(spec: AttackSpec) -> list[str]:
-    card = registry.datasets().get(spec.dataset)
-    if card is not None and spec.test_images > card.test:
-        return [f"test_images: {spec.dataset} has {card.test}, or -1 for all; it is {spec.test_images}"]
+def _within_test_set(dataset: str, asked: int) -> list[str]:
+    card = registry.datasets().get(dataset)
+    if card is not None and asked > card.test:
+        return [f"test_images: {dataset} has {card.test} to be shown; asked for {asked}"]
+    return []
+
+
+def beyond_features(source: str, unit: int) -> list[str]:
+    """Why a network's penultimate layer has no such feature."""
+    architecture = registry.source(source).architecture
+    features = costs(architecture).fc.parameters // _FC_LABELS - 1  # and a bias
+    if unit >= features:
+        return [f"unit: {source} ({architecture}) has the features 0 to {features - 1}; asked for {unit}"]
     return []
 
 

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 from jobs import registry
 from jobs.data.datasets import Dataset
 from jobs.networks import Network
 from jobs.numerics import memory_format
+from jobs.randomness import Purpose, generator
 from jobs.results import Store
-from jobs.specs import ExaminationSpec
+from jobs.specs import ALL, ExaminationSpec
 from jobs.transfer import normaliser, with_weights
 from jobs.trial import Pin, Row, Trial
 from jobs.weights import source_weights, trained_weights
@@ -77,3 +79,10 @@ def examined_network(store: Store, spec: ExaminationSpec) -> Examined:
     resnet = with_weights(spec.network.trial_id, source.architecture, weights)
     statistics = normaliser(spec.network.recipe, source, registry.dataset(spec.network.dataset))
     return Examined(Network(resnet, *statistics), weights.sha256)
+
+
+def drawn_images(available: int, count: int, seed: int) -> Tensor:
+    """Indices of the test images that are shown, ascending; equal for all networks that are asked with a seed."""
+    if count == ALL:
+        return torch.arange(available)
+    return torch.randperm(available, generator=generator(seed, Purpose.SUBSET))[:count].sort().values

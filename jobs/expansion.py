@@ -15,8 +15,9 @@ from jobs.specs import (
     Recipe,
     ShapeBiasSpec,
     ThreatModel,
+    VisualizeSpec,
 )
-from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, ShapeBias, Study, seeds
+from jobs.study import Attack, Examine, Grid, Influence, ScheduleRow, ShapeBias, Study, Visualize, seeds
 
 
 def expand(study: Study) -> list[AnySpec]:
@@ -37,6 +38,8 @@ def expand(study: Study) -> list[AnySpec]:
             trials += _influences(study.influence, tuned)
         if study.shape_bias is not None:
             trials += _decisions(study.shape_bias, tuned)
+        if study.visualize is not None:
+            trials += _visualizations(study.visualize, tuned)
     return list({spec.trial_id: spec for spec in trials}.values())
 
 
@@ -101,6 +104,7 @@ def _threats(section: Attack) -> Iterator[tuple[ThreatModel, int]]:
                 steps=ball.steps,
                 step_scale=ball.step_scale,
                 start=ball.start,
+                band=ball.band,
             )
             yield threat, ball.restarts
 
@@ -129,3 +133,19 @@ def _decisions(section: ShapeBias, tuned: list[FinetuneSpec]) -> Iterator[ShapeB
         seed = network.seed if isinstance(network, FinetuneSpec) else seeds(1)[0]
         for dataset in section.dataset:
             yield ShapeBiasSpec(network=network, dataset=dataset, seed=seed, recipe=section.recipe)
+
+
+def _visualizations(section: Visualize, tuned: list[FinetuneSpec]) -> Iterator[VisualizeSpec]:
+    for network in (*section.source, *_examined(section, tuned)):
+        for unit in section.units:
+            yield VisualizeSpec(
+                network=network,
+                dataset=section.dataset,
+                unit=unit,
+                test_images=section.test_images,
+                epsilon=section.epsilon,
+                step_size=section.step_size,
+                steps=section.steps,
+                seed=section.seed,
+                recipe=section.recipe,
+            )

@@ -16,6 +16,7 @@ from jobs.checks import require_possible
 from jobs.crops import random_resized_crops
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.evaluation import Tally, evaluate
+from jobs.frequencies import Band
 from jobs.networks import BUILDERS, Network, initialise
 from jobs.numerics import memory_format, numerics
 from jobs.randomness import Purpose, generator
@@ -123,7 +124,7 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         recipe, form = self.spec.recipe, memory_format(self.spec.recipe)
         test = evaluate(self.network, in_order(self.data.test, recipe.evaluation_batch_size, self.device, form))
         threat = self.spec.threat
-        attack = attack_in(threat.constraint, threat.epsilon) if self.epoch == self.spec.epochs else None
+        attack = attack_in(threat.constraint, threat.epsilon, threat.band) if self.epoch == self.spec.epochs else None
         return PretrainEvaluation(
             epoch=self.epoch,
             learning_rate=self.learning_rate,
@@ -158,12 +159,12 @@ def open_pretraining(spec: PretrainSpec, device: torch.device) -> Pretraining:
     return Pretraining(spec, load_dataset(spec.dataset, registry.architecture(spec.architecture).image_size), device)
 
 
-def attack_in(constraint: Constraint, epsilon: float) -> ThreatModel | None:
+def attack_in(constraint: Constraint, epsilon: float, band: Band | None = None) -> ThreatModel | None:
     """PGD(20) in the ball of a constraint (Gaussian noise is projected on an L2 ball); None for no ball."""
     if constraint is Constraint.NONE:
         return None
-    norm = Constraint.LINF if constraint is Constraint.LINF else Constraint.L2
-    return ThreatModel(constraint=norm, epsilon=epsilon, steps=_ATTACK_STEPS)
+    ball = Constraint.L2 if constraint is Constraint.GAUSSIAN else constraint
+    return ThreatModel(constraint=ball, epsilon=epsilon, steps=_ATTACK_STEPS, band=band)
 
 
 def adversarial_accuracy(

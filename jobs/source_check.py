@@ -157,7 +157,7 @@ def _recipe() -> Sgd:
 
 
 def _threat(attack: AttackAccuracy) -> ThreatModel:
-    return ThreatModel(constraint=attack.constraint, epsilon=attack.epsilon, steps=attack.steps)
+    return ThreatModel(constraint=attack.constraint, epsilon=attack.epsilon, steps=attack.steps, band=attack.band)
 
 
 def _correct(network: Network, part: ImageSet, threat: ThreatModel | None, device: torch.device) -> int:

@@ -81,14 +81,19 @@ def _require_folder(out: Path) -> None:
 
 
 def _measure(trial: Pretraining) -> dict[str, Any]:
-    """Clean accuracy, and PGD(20) accuracy in every ball that some source of the same dataset was trained in."""
+    """Clean accuracy, and PGD(20) accuracy in every ball of pixels that some source of the same dataset was trained in,
+    and in the source's own.
+    """
+    threat = trial.spec.threat
     cards = [card for card in registry.sources().values() if card.pretrain and card.trained_on == trial.spec.dataset]
-    balls = {attack_in(card.constraint, card.epsilon) for card in cards}
-    attacks = sorted((ball for ball in balls if ball), key=lambda ball: (ball.constraint, ball.epsilon))
+    balls = {attack_in(card.constraint, card.epsilon) for card in cards if card.band is None}
+    balls.add(attack_in(threat.constraint, threat.epsilon, threat.band))
+    attacks = sorted((ball for ball in balls if ball), key=lambda ball: (ball.ball, ball.epsilon))
     measured = [
         {
             "constraint": ball.constraint.value,
             "epsilon": ball.epsilon,
+            **({"band": ball.band} if ball.band else {}),
             "steps": ball.steps,
             "accuracy": adversarial_accuracy(trial.network, trial.data.test, ball, trial.spec.recipe, trial.device),
         }

@@ -9,7 +9,18 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from jobs.canonical import digest
 
@@ -29,6 +40,9 @@ MOST_KEPT_BYTES = 2 << 30
 batch as it is trained on, sums are in another order than on the subset in its own.
 """
 
+MOST_PICTURES = 64
+"""Pictures that one trial's result holds: at 224 pixels 150,528 bytes each, 10 MB at most."""
+
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
 """Names of sources, datasets and studies: they become parts of file names on every kind of storage."""
 
@@ -40,6 +54,8 @@ class Constraint(StrEnum):
     L2 = "l2"
     LINF = "linf"
     GAUSSIAN = "gaussian"
+    FOURIER = "fourier"
+    """An L2 ball of some frequencies alone (A.12)."""
 
 
 class Spec(BaseModel):
@@ -56,15 +72,20 @@ class ThreatModel(Spec):
     steps: StrictInt = Field(default=0, ge=0, description="k of PGD(k), equation (4)")
     step_scale: StrictFloat = Field(default=2.5, gt=1.5, lt=4, description="c in alpha = c * epsilon / k (A.2)")
     start: Literal["zero", "random"] = Field(
-        default="zero", description="random: a random point, of the cube (linf) or on the sphere (l2)"
+        default="zero", description="random: a random point, of the cube (linf) or on the sphere (l2, fourier)"
+    )
+    band: tuple[StrictFloat, StrictFloat] | None = Field(
+        default=None,
+        description="of fourier, and of it alone: (a, b); the frequencies (u, v) of perturbations, in cycles an image "
+        "of S pixels a side, have a S/2 < max(|u|, |v|) <= b S/2, and bands that begin at 0 have the mean, too",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        searches = self.constraint in (Constraint.L2, Constraint.LINF)
+        searches = self.constraint in (Constraint.L2, Constraint.LINF, Constraint.FOURIER)
         if searches != (self.steps > 0):
             raise ValueError(
-                f"l2 and linf need steps of at least 1, none and gaussian need 0; "
+                f"l2, linf and fourier need steps of at least 1, none and gaussian need 0; "
                 f"constraint is {self.constraint} and steps is {self.steps}"
             )
         if (self.constraint is Constraint.NONE) != (self.epsilon == 0):
@@ -73,13 +94,44 @@ class ThreatModel(Spec):
                 f"constraint is {self.constraint} and epsilon is {self.epsilon}"
             )
         if self.start == "random" and not searches:
-            raise ValueError(f"only l2 and linf have a start; constraint is {self.constraint} and start is random")
+            raise ValueError(
+                f"only l2, linf and fourier have a start; constraint is {self.constraint} and start is random"
+            )
+        require_band(self.constraint, self.band)
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a band the fields are those there were before there was one, and so are the ids of trials."""
+        found: dict[str, Any] = fields(self)
+        return {name: value for name, value in found.items() if name != "band" or value is not None}
+
+    @property
+    def ball(self) -> str:
+        """The constraint as results name it: with its band."""
+        return self.constraint.value if self.band is None else f"fourier:{self.band[0]:g}-{self.band[1]:g}"
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The columns of a result row."""
+        return {**self.model_dump(mode="json", exclude={"band"}), "constraint": self.ball}
 
     @property
     def step_size(self) -> float:
         """alpha of A.2, in the units of epsilon; equation (5) prints epsilon where alpha is meant."""
         return self.step_scale * self.epsilon / self.steps
+
+
+def require_band(constraint: str, band: tuple[float, float] | None) -> None:
+    """Refuse a band where there is nothing for it to bound, or none where there is.
+
+    Raises:
+        ValueError: with the rule.
+    """
+    if (constraint == Constraint.FOURIER) != (band is not None):
+        raise ValueError(f"fourier, and it alone, has a band; constraint is {constraint} and band is {band}")
+    if band is not None and not 0 <= band[0] < band[1] <= 1:
+        raise ValueError(f"a band goes from a share of 0 or more up to one of 1 or less; it is {list(band)}")
 
 
 class Execution(Spec):
@@ -273,7 +325,8 @@ class PretrainSpec(TrainingSpec):
     @property
     def choices(self) -> dict[str, Any]:
         fields = super().choices
-        return {**fields.pop("threat"), **fields}
+        del fields["threat"]
+        return {**self.threat.choices, **fields}
 
 
 class ExaminationSpec(TrialSpec):
@@ -351,7 +404,8 @@ class AttackSpec(ExaminationSpec):
     @property
     def choices(self) -> dict[str, Any]:
         fields = super().choices
-        return {**fields.pop("threat"), **fields}
+        del fields["threat"]
+        return {**self.threat.choices, **fields}
 
 
 Measure = Literal["influence", "pseudo-inverse", "fisher"]
@@ -406,11 +460,37 @@ class ShapeBiasSpec(ExaminationSpec):
     numerics: ClassVar[int] = 1
 
 
-AnySpec = FinetuneSpec | PretrainSpec | AttackSpec | InfluenceSpec | ShapeBiasSpec
+class VisualizeSpec(ExaminationSpec):
+    """What raises the activation of one feature of the penultimate layer, from some seed images (Figure 1b, A.1).
+
+    ``dataset`` is the seed images': of any labels. The defaults are those of the robustness library's authors, for
+    images of 224 pixels: no distance in the cube is as far as the radius, so that the cube alone binds.
+    """
+
+    kind: ClassVar[str] = "visualize"
+    numerics: ClassVar[int] = 1
+
+    unit: StrictInt = Field(ge=0, le=MOST, description="the feature, from 0; the pooled ones before the FC layer")
+    test_images: StrictInt = Field(ge=1, le=MOST_PICTURES, description="seed images: a random part of the test set")
+    epsilon: StrictFloat = Field(default=1000.0, gt=0, description="L2 radius around each seed, images in [0, 1]")
+    step_size: StrictFloat = Field(default=1.0, gt=0, description="L2 length of a step up the gradient")
+    steps: StrictInt = Field(default=200, ge=1, le=MOST)
+
+    @property
+    def prefix(self) -> str:
+        return f"{super().prefix}-u{self.unit}"
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        tuned = self.network if isinstance(self.network, FinetuneSpec) else None
+        return {**super().choices, "finetuned_dataset": tuned and tuned.dataset}
+
+
+AnySpec = FinetuneSpec | PretrainSpec | AttackSpec | InfluenceSpec | ShapeBiasSpec | VisualizeSpec
 """A trial of any kind."""
 
 _KINDS: dict[str, type[AnySpec]] = {
-    spec.kind: spec for spec in (PretrainSpec, FinetuneSpec, AttackSpec, InfluenceSpec, ShapeBiasSpec)
+    spec.kind: spec for spec in (PretrainSpec, FinetuneSpec, AttackSpec, InfluenceSpec, ShapeBiasSpec, VisualizeSpec)
 }
 
 

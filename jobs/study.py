@@ -19,7 +19,18 @@ from pydantic import (
 from jobs.canonical import digest
 from jobs.recipes import named_recipe, varied
 from jobs.registry import Cards, DatasetCards, Radius, SourceCards
-from jobs.specs import ALL, MOST, MOST_EPOCHS, NAME_PATTERN, Contrast, Execution, Measure, Recipe
+from jobs.specs import (
+    ALL,
+    MOST,
+    MOST_EPOCHS,
+    MOST_PICTURES,
+    NAME_PATTERN,
+    Contrast,
+    Execution,
+    Measure,
+    Recipe,
+    require_band,
+)
 
 
 class Section(BaseModel):
@@ -82,7 +93,7 @@ class Examine(Section):
 class Ball(Section):
     """Where an attack moves images, and how it searches there."""
 
-    constraint: Literal["l2", "linf"]
+    constraint: Literal["l2", "linf", "fourier"]
     epsilon: tuple[Annotated[Radius, Field(gt=0)], ...] = Field(
         min_length=1, description="radii, images in [0, 1]; each is a trial"
     )
@@ -90,6 +101,9 @@ class Ball(Section):
     step_scale: StrictFloat = Field(default=2.5, gt=1.5, lt=4, description="c in alpha = c * epsilon / k")
     start: Literal["zero", "random"] = "zero"
     restarts: StrictInt = Field(default=1, ge=1, le=1000, description="attacks on each image; the worst counts")
+    band: tuple[Radius, Radius] | None = Field(
+        default=None, description="of fourier: from, to; shares of the frequencies"
+    )
 
     @model_validator(mode="after")
     def _worth_it(self) -> Self:
@@ -97,6 +111,7 @@ class Ball(Section):
             raise ValueError(
                 f"from zero every restart is the same: restarts need start random; there are {self.restarts}"
             )
+        require_band(self.constraint, self.band)
         return self
 
 
@@ -138,9 +153,26 @@ class ShapeBias(Examine):
     dataset: tuple[str, ...] = Field(min_length=1, description="of conflicting cues")
 
 
+class Visualize(Examine):
+    """What raises features of networks, trials of the kind ``visualize``: one for each network and unit."""
+
+    source: tuple[str, ...] = Field(default=(), description="source models")
+    dataset: str = Field(description="whose test images are begun from; those that the network never saw are of use")
+    units: tuple[Annotated[StrictInt, Field(ge=0, le=MOST)], ...] = Field(
+        min_length=1, description="features of the penultimate layer, from 0; unit 3 of two networks is not one thing"
+    )
+    seed: StrictInt = Field(default=20_000_000, ge=0, le=MOST)
+    test_images: StrictInt = Field(
+        default=5, ge=1, le=MOST_PICTURES, description="seed images, drawn from the test set"
+    )
+    epsilon: Annotated[Radius, Field(gt=0)] = Field(default=1000.0, description="L2 radius around each seed image")
+    step_size: Annotated[Radius, Field(gt=0)] = Field(default=1.0, description="L2 length of a step")
+    steps: StrictInt = Field(default=200, ge=1, le=MOST)
+
+
 class Study(Section):
-    """A study file. Only sources, datasets, pretrain, grid, schedule, recipe, attack, influence and shape_bias take
-    part in the ids of its trials; the rest is placement.
+    """A study file. Only sources, datasets, pretrain, grid, schedule, recipe and the sections that examine networks
+    take part in the ids of its trials; the rest is placement.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=100)
@@ -158,6 +190,9 @@ class Study(Section):
     )
     shape_bias: ShapeBias | None = Field(
         default=None, description="networks that decide on images of conflicting cues; without it none does"
+    )
+    visualize: Visualize | None = Field(
+        default=None, description="networks whose features are visualised; without it none is"
     )
     sources: SourceCards = Field(default={}, description="own source models, as the registry describes them")
     datasets: DatasetCards = Field(default={}, description="own datasets, as the registry describes them")
@@ -203,7 +238,12 @@ class Study(Section):
     @property
     def examinations(self) -> dict[str, Examine]:
         """The sections that examine networks, by kind."""
-        sections = {"attack": self.attack, "influence": self.influence, "shape_bias": self.shape_bias}
+        sections = {
+            "attack": self.attack,
+            "influence": self.influence,
+            "shape_bias": self.shape_bias,
+            "visualize": self.visualize,
+        }
         return {kind: section for kind, section in sections.items() if section is not None}
 
     def resolved(self) -> str:

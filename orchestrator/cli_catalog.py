@@ -150,7 +150,7 @@ def _measured(found: "Measurement", confidence: float) -> str:
     what = (
         "clean"
         if found.threat is None
-        else (f"PGD({found.threat.steps}), {found.threat.constraint} {found.threat.epsilon:.4g}")
+        else (f"PGD({found.threat.steps}), {found.threat.ball} {found.threat.epsilon:.4g}")
     )
     on = f"{found.images:,} of {found.available:,} images, {confidence:.0%} interval {low:.2f} to {high:.2f}"
     whole = f"all {found.images:,} images"

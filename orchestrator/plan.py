@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, memory, parameters
-from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec, TrainingSpec
+from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec, TrainingSpec, VisualizeSpec
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
 from orchestrator.finished import examined
@@ -155,12 +155,16 @@ def trained_bytes(spec: AnySpec) -> int:
 
 
 def result_bytes(spec: AnySpec) -> int:
-    """Bytes of a trial's result; those of influence and shape bias have a row for each test image."""
+    """Bytes of a trial's result; those of influence and shape bias have a row for each test image, those
+    of visualizations pictures.
+    """
     match spec:
         case InfluenceSpec():
             return RESULT_BYTES + registry.dataset(spec.dataset).test * (ROW_BYTES + spec.top * TOP_BYTES)
         case ShapeBiasSpec():
             return RESULT_BYTES + registry.dataset(spec.dataset).test * ROW_BYTES
+        case VisualizeSpec():
+            return RESULT_BYTES + spec.test_images * 3 * registry.architecture(network_of(spec)[0]).image_size ** 2
         case _:
             return RESULT_BYTES
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs import registry
-from jobs.checks import no_training, undecidable, unknown_labels, weighing
+from jobs.checks import beyond_features, no_training, undecidable, unknown_labels, weighing
 from jobs.errors import InvalidRequest
 from jobs.registry import DatasetCard
 from jobs.specs import ALL, NAME_PATTERN
@@ -27,13 +27,14 @@ def problems(raw: dict[str, Any]) -> Found:
     yield from _known(raw, ("pretrain", "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _repeated(_items(raw, ("pretrain", "source")))
     yield from _trainable(raw)
-    for kind in ("attack", "influence", "shape_bias"):
+    for kind in ("attack", "influence", "shape_bias", "visualize"):
         yield from _examined(raw, kind)
-    for kind in ("attack", "shape_bias"):
+    for kind in ("attack", "shape_bias", "visualize"):
         yield from _sources_examined(raw, kind)
     yield from _attacked(raw)
     yield from _weighed(raw)
     yield from _decided(raw)
+    yield from _visualized(raw)
     for path in (*(("grid", key) for key in ("source", "dataset", "blocks")), *_varied(raw)):
         yield from _repeated(_items(raw, path))
     yield from _sizes(raw)
@@ -52,7 +53,7 @@ def _items(raw: dict[str, Any], path: tuple[str, ...]) -> list[tuple[Location, A
 def _parts(raw: dict[str, Any]) -> Found:
     """A study fine-tunes (grid and schedule), makes sources (pretrain), examines networks, or several of these."""
     absent = [key for key in ("grid", "schedule") if not raw.get(key)]
-    if len(absent) == 2 and (raw.get("pretrain") or raw.get("attack") or raw.get("shape_bias")):
+    if len(absent) == 2 and any(raw.get(key) for key in ("pretrain", "attack", "shape_bias", "visualize")):
         return
     for key in absent:
         if key not in raw or raw[key] is None:
@@ -156,8 +157,7 @@ def _examined(raw: dict[str, Any], kind: str) -> Found:
 
 
 def _sources_examined(raw: dict[str, Any], kind: str) -> Found:
-    """Sources with weights and known labels, datasets that are known, and something to examine."""
-    section = _mapping(raw, kind)
+    """Sources with weights, datasets that are known, and something to examine."""
     yield from _known(raw, (kind, "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _known(raw, (kind, "dataset"), [*registry.datasets(), *_mapping(raw, "datasets")])
     for key in ("source", "dataset"):
@@ -166,14 +166,14 @@ def _sources_examined(raw: dict[str, Any], kind: str) -> Found:
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and card.random:
             yield location, f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
-        elif card is not None and card.test_dataset not in registry.datasets():
-            yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
+    section = _mapping(raw, kind)
     if section and not section.get("source") and not section.get("finetuned"):
         yield (kind,), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
 
 
 def _attacked(raw: dict[str, Any]) -> Found:
     """Images of labels that the sources know, and as many test images as there are."""
+    yield from _labels_known(raw, "attack")
     yield from _mismatches(raw, "attack", _sources_know(raw, "attack"), unknown_labels)
     asked = _mapping(raw, "attack").get("test_images", ALL)
     if asked == 0:
@@ -207,10 +207,19 @@ def _weighed(raw: dict[str, Any]) -> Found:
 
 def _decided(raw: dict[str, Any]) -> Found:
     """Images of conflicting cues, between whose labels the networks can decide."""
+    yield from _labels_known(raw, "shape_bias")
     known = _sources_know(raw, "shape_bias")
     if _mapping(raw, "shape_bias").get("finetuned"):
         known |= {name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)}
     yield from _mismatches(raw, "shape_bias", known, undecidable)
+
+
+def _labels_known(raw: dict[str, Any], kind: str) -> Found:
+    """Sources whose labels are those of a known dataset."""
+    for location, name in _items(raw, (kind, "source")):
+        card = registry.sources().get(name) if isinstance(name, str) else None
+        if card is not None and not card.random and card.test_dataset not in registry.datasets():
+            yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
 
 
 def _sources_know(raw: dict[str, Any], kind: str) -> set[str]:
@@ -232,6 +241,25 @@ def _mismatches(
         if isinstance(name, str) and name in cards:
             found = [mismatch(cards[one], cards[name]) for one in sorted(known & cards.keys())]
             yield from ((location, said) for said in dict.fromkeys(found) if said is not None)
+
+
+def _visualized(raw: dict[str, Any]) -> Found:
+    """Units that every network has, and as many seed images as there are."""
+    section = _mapping(raw, "visualize")
+    name, asked = section.get("dataset"), section.get("test_images")
+    if isinstance(name, str) and name not in registry.datasets():
+        yield ("visualize", "dataset"), f"unknown dataset {name!r}; known: {', '.join(registry.datasets())}"
+    elif isinstance(name, str) and isinstance(asked, int) and asked > registry.dataset(name).test:
+        most = registry.dataset(name).test
+        yield ("visualize", "test_images"), f"{name} has {most} test images to begin from; asked for {asked}"
+    yield from _repeated(_items(raw, ("visualize", "units")))
+    sources = _items(raw, ("visualize", "source"))
+    sources += _items(raw, ("grid", "source")) if section.get("finetuned") else []
+    cards = [registry.sources()[source] for _, source in sources if source in [*registry.sources()]]
+    known = {card.name for card in cards if card.architecture in registry.architectures()}
+    for location, unit in _items(raw, ("visualize", "units")):
+        if isinstance(unit, int):
+            yield from ((location, said) for source in sorted(known) for said in beyond_features(source, unit))
 
 
 def _repeated(items: list[tuple[Location, Any]]) -> Found:

@@ -11,7 +11,19 @@ from jobs import registry
 from jobs.errors import InvalidRequest
 from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
 from jobs.specs import Contrast, Execution, PretrainRecipe, Recipe
-from jobs.study import Attack, Ball, Finetuned, Grid, Influence, Pretrain, Resources, ScheduleRow, ShapeBias, Study
+from jobs.study import (
+    Attack,
+    Ball,
+    Finetuned,
+    Grid,
+    Influence,
+    Pretrain,
+    Resources,
+    ScheduleRow,
+    ShapeBias,
+    Study,
+    Visualize,
+)
 from orchestrator import yaml_lines
 from orchestrator.study_checks import problems
 from orchestrator.yaml_lines import Document, Location
@@ -142,7 +154,7 @@ def _section(location: Location) -> type[BaseModel]:
             "resources": Resources,
         }
         return nested.get(str(location[-1]), SourceCard)
-    if location[0] in ("attack", "influence", "shape_bias") and len(location) > 1:
+    if location[0] in ("attack", "influence", "shape_bias", "visualize") and len(location) > 1:
         parts: dict[str, type[BaseModel]] = {
             "balls": Ball,
             "finetuned": Finetuned,
@@ -156,6 +168,7 @@ def _section(location: Location) -> type[BaseModel]:
         "attack": Attack,
         "influence": Influence,
         "shape_bias": ShapeBias,
+        "visualize": Visualize,
         "datasets": DatasetCard,
         "pretrain": Pretrain,
         "grid": Grid,

@@ -10,17 +10,18 @@ from jobs.specs import (
     InfluenceSpec,
     PretrainSpec,
     ShapeBiasSpec,
+    VisualizeSpec,
 )
 
 
 def network_of(spec: AnySpec) -> tuple[str, int]:
-    """A trial's architecture, and the blocks that gradients go through; an attack's go to the image."""
+    """A trial's architecture, and the blocks that gradients go through; some examinations' go to the image."""
     match spec:
         case PretrainSpec():
             return spec.architecture, ALL
         case FinetuneSpec():
             return registry.source(spec.source).architecture, spec.blocks
-        case AttackSpec():
+        case AttackSpec() | VisualizeSpec():
             return registry.source(spec.source).architecture, ALL
         case InfluenceSpec() | ShapeBiasSpec():
             return registry.source(spec.source).architecture, 0
@@ -38,7 +39,7 @@ def images_trained(spec: AnySpec) -> int:
             return registry.dataset(spec.dataset).train * spec.epochs
         case FinetuneSpec():
             return images_used(spec) * spec.epochs
-        case AttackSpec() | InfluenceSpec() | ShapeBiasSpec():
+        case AttackSpec() | InfluenceSpec() | ShapeBiasSpec() | VisualizeSpec():
             return 0
 
 
@@ -63,6 +64,8 @@ def images_evaluated(spec: AnySpec) -> int:
             return (test if spec.test_images == ALL else spec.test_images) * spec.restarts
         case InfluenceSpec():
             return test + images_used(spec.network)
+        case VisualizeSpec():
+            return 2 * spec.test_images
 
 
 def attack_steps(spec: AnySpec) -> int:
@@ -74,3 +77,5 @@ def attack_steps(spec: AnySpec) -> int:
             return 0
         case AttackSpec():
             return images_evaluated(spec) * spec.threat.steps
+        case VisualizeSpec():
+            return spec.test_images * spec.steps

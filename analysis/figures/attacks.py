@@ -38,8 +38,10 @@ _IMAGES = ("test_images", "test_images_used", "seed", "recipe", "numerics")
 """What clean and attacked images of one curve have in common besides the network."""
 
 _SEARCH = ("steps", "step_scale", "start", "restarts")
-_BALLS = {Constraint.L2: ("L2", 1.0), Constraint.LINF: ("Linf", 255.0)}
+_BALLS = {Constraint.L2.value: ("L2", 1.0), Constraint.LINF.value: ("Linf", 255.0)}
 """Name of a ball, and the parts of a unit in which its radius is told."""
+
+_BAND = f"{Constraint.FOURIER.value}:"
 
 
 def attack_figure(attacks: pd.DataFrame) -> Figure | None:
@@ -67,8 +69,9 @@ def attack_figure(attacks: pd.DataFrame) -> Figure | None:
 
 def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
     for _, shown in rows.groupby(list(NETWORKS), sort=True, dropna=False):  # a source has but the dataset
-        for constraint, (ball, unit) in _BALLS.items():
-            attacked = shown[shown["constraint"] == constraint.value]
+        bands = sorted({name for name in shown["constraint"] if name.startswith(_BAND)})
+        for constraint, (ball, unit) in {**_BALLS, **{name: (_band_words(name), 1.0) for name in bands}}.items():
+            attacked = shown[shown["constraint"] == constraint]
             if attacked.empty:
                 continue
             clean = shown[shown["constraint"] == Constraint.NONE.value].drop(columns=list(_SEARCH))
@@ -77,6 +80,10 @@ def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
             told = ball if unit == 1 else f"{ball} in {unit:.0f}ths"
             title = f"{network_words(shown.iloc[0].to_dict(), rows)}: {told}"
             yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit))
+
+
+def _band_words(constraint: str) -> str:
+    return f"L2 in the frequencies {constraint.removeprefix(_BAND)}"
 
 
 def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:

@@ -50,7 +50,7 @@ def examples(influences: pd.DataFrame) -> Iterator[Examples]:
             train_label=[found[0] for found in shown["train_labels"]],
             value=[found[0] for found in shown["values"]],
         )
-        raw = _images(str(dataset), str(shown["dataset_sha256"].iloc[0]))
+        raw = images_at_hand(str(dataset), str(shown["dataset_sha256"].iloc[0]))
         yield Examples(
             name=f"figure6-{number}-{dataset}-{measure}",
             title=f"{network_words(shown.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",
@@ -60,8 +60,8 @@ def examples(influences: pd.DataFrame) -> Iterator[Examples]:
 
 
 @lru_cache(maxsize=1)
-def _images(dataset: str, sha256: str) -> Raw | None:
-    """A dataset's images, if those that were weighed are on this machine as they were shown."""
+def images_at_hand(dataset: str, sha256: str) -> Raw | None:
+    """A dataset's images, if those that were shown are on this machine."""
     card = registry.datasets().get(dataset)
     try:
         raw = None if card is None else read_raw(card)

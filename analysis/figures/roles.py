@@ -38,7 +38,7 @@ def cast(data: pd.DataFrame) -> dict[Part, str]:
     known = known.sort_index().sort_values("trials", ascending=False, kind="stable")
     parts = {part: _first(known[known["constraint"] == value.value]) for part, value in _OTHERS.items()}
     parts[Part.L2] = _first(known[(known["constraint"] == Constraint.L2.value) & ~known["one_step"]])
-    parts[Part.PGD1] = _first(known[known["one_step"]])
+    parts[Part.PGD1] = _first(known[(known["constraint"] != Constraint.FOURIER.value) & known["one_step"]])
     linf = known[known["constraint"] == Constraint.LINF.value].sort_values("epsilon", kind="stable")
     if linf["epsilon"].nunique() > 1:
         parts[Part.LINF_SMALL], parts[Part.LINF_LARGE] = str(linf.index[0]), str(linf.index[-1])

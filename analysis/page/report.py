@@ -17,6 +17,8 @@ from analysis.figures import attacks, influences, shape_bias
 from analysis.figures.confound import Confound, confound
 from analysis.figures.examples import COLUMNS as EXAMPLE_COLUMNS
 from analysis.figures.examples import Examples, examples
+from analysis.figures.features import COLUMNS as FEATURE_COLUMNS
+from analysis.figures.features import Features, features
 from analysis.figures.matrices import COLUMNS as MATRIX_COLUMNS
 from analysis.figures.matrices import Matrices, matrices
 from analysis.figures.model import Figure
@@ -71,6 +73,7 @@ class Content(NamedTuple):
     confound: Confound | None
     examined: dict[str, pa.Table]
     """What the trials of kinds that look at networks say of where they come from, by kind."""
+    features: list[Features]
 
     @property
     def why(self) -> list[Figure]:
@@ -79,9 +82,9 @@ class Content(NamedTuple):
         return [one for one in found if one is not None]
 
     @property
-    def pictures(self) -> list[Examples | Matrices]:
+    def pictures(self) -> list[Examples | Matrices | Features]:
         """What is drawn once, with numbers of its own."""
-        return [*self.examples, *self.matrices]
+        return [*self.examples, *self.matrices, *self.features]
 
     @property
     def worded(self) -> pd.DataFrame:
@@ -164,6 +167,7 @@ def gather(store: Store) -> Content:
         recipes,
         confound(data, chosen, choices),
         examined(store),
+        list(features(read_trials(store, "visualize", list(FEATURE_COLUMNS)).to_pandas())),
     )
 
 
@@ -221,6 +225,7 @@ def _why(content: Content) -> dict[str, str]:
     more = {
         "Why: influence by label": "".join(map(sections.matrices, content.matrices)),
         "Why: the most influential training images": "".join(map(sections.examples, content.examples)),
+        "Why: what raises features": "".join(map(sections.features, content.features)),
     }
     return {**made, **{title: shown for title, shown in more.items() if shown}}
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from analysis.figures.confound import Confound
 from analysis.figures.examples import Examples
+from analysis.figures.features import Features
 from analysis.figures.matrices import Matrices
 from analysis.figures.model import Figure
 from analysis.page import html, words
@@ -193,6 +194,24 @@ def matrices(one: Matrices) -> str:
     rows = [tuple(_short(value) for value in row) for row in one.numbers.itertuples(index=False)]
     return (
         f"<figure><h3>As Figure 7a of the paper: {html.escape(one.title)}</h3>{_image(one.title, 'image/png', one.png)}"
+        f"<figcaption>{html.paragraph(said)}</figcaption>"
+        + html.details("Numbers of this figure", html.table(one.name, one.title, columns, rows, frozenset(columns[1:])))
+        + "</figure>"
+    )
+
+
+def features(one: Features) -> str:
+    """Pictures of what raises features, and how far each rose."""
+    said = (
+        "Each picture was a seed image, the one of its column, and was moved to raise one feature of the network's "
+        f"penultimate layer: {one.way}. Pictures of one row have one unit; units of two sources have nothing to do "
+        "with each other. What people see in them is not measured."
+        + ("" if one.seeds else " The seed images are not on this machine as they were shown.")
+    )
+    columns = ("source", "unit", "seed image", "activation before", "after", "distance (L2)")
+    rows = [tuple(_short(value) for value in row) for row in one.numbers.itertuples(index=False)]
+    return (
+        f"<figure><h3>As Figure 1b of the paper: {html.escape(one.title)}</h3>{_image(one.title, 'image/png', one.png)}"
         f"<figcaption>{html.paragraph(said)}</figcaption>"
         + html.details("Numbers of this figure", html.table(one.name, one.title, columns, rows, frozenset(columns[1:])))
         + "</figure>"

@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from jobs.canonical import digest
 from jobs.errors import InvalidRequest
 from jobs.home import weights_directory
-from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel
+from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel, require_band
 
 T = TypeVar("T")
 
@@ -85,6 +85,7 @@ class AttackAccuracy(Card):
 
     constraint: Constraint
     epsilon: Radius
+    band: tuple[Radius, Radius] | None = None
     steps: int
     accuracy: float
 
@@ -109,6 +110,7 @@ class SourceCard(Card):
     trained_on: str
     constraint: Constraint
     epsilon: Radius
+    band: tuple[Radius, Radius] | None = None
     attack_steps: int | None = None
     mean: tuple[float, float, float]
     std: tuple[Deviation, Deviation, Deviation]
@@ -123,6 +125,7 @@ class SourceCard(Card):
     def _from_somewhere(self) -> Self:
         if sum((self.random, self.release is not None, self.pretrain is not None)) != 1:
             raise ValueError(f"{self.name}: a source has one of pretrain, release and random")
+        require_band(self.constraint, self.band)
         return self
 
     @property
@@ -159,6 +162,7 @@ class SourceCard(Card):
             steps=self.pretrain.steps,
             step_scale=self.pretrain.step_scale,
             start=self.pretrain.start,
+            band=self.band,
         )
         return PretrainSpec(
             architecture=self.architecture,
@@ -344,7 +348,7 @@ def own_digests(sources: Iterable[str], datasets: Iterable[str]) -> list[tuple[s
     found = []
     for name in sources:
         if (card := own.sources.get(name)) is not None:
-            parts = card.model_dump(mode="json", include=source_parts)
+            parts = card.model_dump(mode="json", include=source_parts | ({"band"} if card.band else set()))
             found.append(("cards/sources", name, digest({**parts, "carries_normaliser": card.carries_normaliser})))
     return found + [
         ("cards/datasets", name, digest(own.datasets[name].model_dump(mode="json", include={"colour", "mean", "std"})))

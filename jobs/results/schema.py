@@ -33,6 +33,7 @@ class Column(NamedTuple):
 _I, _N, _M = Role.IDENTITY, Role.NUMBER, Role.MEASURED
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 _INTS, _FLOATS = pa.list_(_INT), pa.list_(_FLOAT)
+_BYTES = pa.binary()
 
 FINETUNE_COLUMNS: tuple[Column, ...] = (
     Column("trial_id", _TEXT, _I, "readable prefix and hash of the spec"),
@@ -48,7 +49,7 @@ FINETUNE_COLUMNS: tuple[Column, ...] = (
     Column("numerics", _INT, _I, "version of the kind's numbers", nullable=True),
     Column("origin", _TEXT, _I, "run: by DeltaSweep; imported: from elsewhere"),
     Column("epoch", _INT, _I, "the evaluation was made after this epoch, from 1", "epochs"),
-    Column("constraint", _TEXT, _N, "how the source was trained: none, l2, linf, gaussian", nullable=True),
+    Column("constraint", _TEXT, _N, "how the source was trained: none, l2, linf, gaussian, fourier", nullable=True),
     Column("epsilon", _FLOAT, _N, "radius of that constraint, images in [0, 1]", nullable=True),
     Column("images_used", _INT, _N, "training images drawn", "images"),
     Column("test_images", _INT, _N, "images in the test set", "images", nullable=True),
@@ -76,7 +77,7 @@ PRETRAIN_COLUMNS: tuple[Column, ...] = (
     Column("trial_id", _TEXT, _I, "readable prefix and hash of the spec"),
     Column("architecture", _TEXT, _I, "network"),
     Column("dataset", _TEXT, _I, "dataset that the source is trained on"),
-    Column("constraint", _TEXT, _I, "ball that images are perturbed in: none, l2, linf, gaussian"),
+    Column("constraint", _TEXT, _I, "ball that images are perturbed in: none, l2, linf, gaussian, fourier:BAND"),
     Column("epsilon", _FLOAT, _I, "its radius, images in [0, 1]"),
     Column("steps", _INT, _I, "k of PGD(k); 0: no search"),
     Column("step_scale", _FLOAT, _I, "c in alpha = c * epsilon / k"),
@@ -123,7 +124,7 @@ _EXAMINED: tuple[Column, ...] = (
     Column("recipe_json", _TEXT, _I, "the recipe as canonical JSON"),
     Column("numerics", _INT, _I, "version of the kind's numbers"),
     Column("origin", _TEXT, _I, "run: by DeltaSweep"),
-    Column("source_constraint", _TEXT, _N, "how the source was trained: none, l2, linf, gaussian"),
+    Column("source_constraint", _TEXT, _N, "how the source was trained: none, l2, linf, gaussian, fourier"),
     Column("source_epsilon", _FLOAT, _N, "radius of that constraint, images in [0, 1]"),
     Column("network_sha256", _TEXT, _N, "of the examined network's file"),
     Column("dataset_sha256", _TEXT, _N, "of the dataset's images and labels"),
@@ -133,7 +134,9 @@ _EXAMINED: tuple[Column, ...] = (
 
 ATTACK_COLUMNS: tuple[Column, ...] = (
     *_EXAMINED,
-    Column("constraint", _TEXT, _I, "ball that images are moved in: none (clean images), l2, linf, gaussian"),
+    Column(
+        "constraint", _TEXT, _I, "ball that images are moved in: none (clean images), l2, linf, gaussian, fourier:BAND"
+    ),
     Column("epsilon", _FLOAT, _I, "its radius, images in [0, 1]"),
     Column("steps", _INT, _I, "k of PGD(k); 0: no search"),
     Column("step_scale", _FLOAT, _I, "c in alpha = c * epsilon / k"),
@@ -186,6 +189,23 @@ SHAPE_BIAS_COLUMNS: tuple[Column, ...] = (
     Column("decision", _TEXT, _N, "label that the network decides for"),
 )
 
+VISUALIZE_COLUMNS: tuple[Column, ...] = (
+    *_EXAMINED,
+    Column("finetuned_dataset", _TEXT, _I, "dataset that the fine-tuned trial was tuned on", nullable=True),
+    Column("unit", _INT, _I, "feature of the penultimate layer whose activation is raised, from 0"),
+    Column("test_images", _INT, _I, "seed images: size of the random part of the test set", "images"),
+    Column("epsilon", _FLOAT, _I, "L2 radius around each seed image, images in [0, 1]"),
+    Column("step_size", _FLOAT, _I, "L2 length of a step, images in [0, 1]"),
+    Column("steps", _INT, _I, "steps up the gradient"),
+    Column("test_image", _INT, _I, "index of the seed image in the dataset, from 0"),
+    Column("subset_sha256", _TEXT, _N, "of the seed images' indices"),
+    Column("activation_before", _FLOAT, _N, "of the seed image"),
+    Column("activation_after", _FLOAT, _N, "of the image that it became, before its pixels were rounded to bytes"),
+    Column("distance", _FLOAT, _N, "L2, between the two, images in [0, 1]"),
+    Column("image_size", _INT, _N, "of both", "pixels a side"),
+    Column("image", _BYTES, _N, "what it became: rows from the top, of pixels of red, green and blue", "bytes"),
+)
+
 
 class _Rows(NamedTuple):
     """What the rows of a kind's trials are."""
@@ -205,6 +225,7 @@ _KINDS: dict[str, _Rows] = {
     "attack": _Rows(ATTACK_COLUMNS, version=1, number="epsilon", view="attacks"),
     "influence": _Rows(INFLUENCE_COLUMNS, version=2, number="test_image", view="influences"),
     "shape_bias": _Rows(SHAPE_BIAS_COLUMNS, version=1, number="test_image", view="cue_conflicts"),
+    "visualize": _Rows(VISUALIZE_COLUMNS, version=1, number="test_image", view="visualizations"),
 }
 
 KIND_KEY, VERSION_KEY = "deltasweep_kind", "deltasweep_schema"

@@ -112,6 +112,17 @@ def test_other_attacks_are_other_curves_of_their_own() -> None:
     assert len(natural[natural["x"] == 0]) == 2, "both begin with the same clean images"
 
 
+def test_bands_of_frequencies_are_panels_of_their_own() -> None:
+    clean = attacked(constraint="none", accuracy=90.0)
+    made = [attacked(constraint=f"fourier:{band}", accuracy=a) for band, a in (("0-0.25", 30.0), ("0.25-1", 80.0))]
+    panels = drawn([clean, *made]).panels
+    assert [panel.title for panel in panels] == [
+        "fmnist, sources: L2 in the frequencies 0-0.25",
+        "fmnist, sources: L2 in the frequencies 0.25-1",
+    ]
+    assert [panel.points["mean"].tolist() for panel in panels] == [[90.0, 30.0], [90.0, 80.0]]
+
+
 def test_no_attack_no_figure() -> None:
     assert attack_figure(pd.DataFrame(columns=list(COLUMNS))) is None
     assert drawn([attacked(constraint="none")]) is None

@@ -51,6 +51,12 @@ def test_random_initialisation_does_not_play_the_natural_source(build):
     assert cast(frame(build.table(arms))) == {Part.NATURAL: "natural"}
 
 
+def test_a_source_trained_in_frequencies_plays_no_part_of_the_paper(build):
+    """Also where it was trained by one step, as PGD(1) was."""
+    sources = {"natural": ("none", 0.0), "fmnist_pgd1_fourier_eps1": ("fourier", 1.0)}
+    assert cast(frame(build.table(trials(build, sources)))) == {Part.NATURAL: "natural"}
+
+
 def test_figure_2_is_accuracy_and_delta(data):
     accuracy, delta = figure("2", data).panels
     assert list(accuracy.points.columns) == list(POINTS)

@@ -128,9 +128,13 @@ def test_radii_are_fractions() -> None:
 def test_registry_has_the_paper_s_and_the_miniature_s_sources() -> None:
     assert set(registry.sources()) >= {"natural", "l2_eps3", "linf_eps4", "linf_eps8"}
     constraints = {registry.source(name).constraint for name in BUNDLED}
-    assert constraints == set(Constraint), "natural, L2, Linf and Gaussian"
+    assert constraints == set(Constraint), "natural, L2, Linf, Gaussian and Fourier"
     one_step = [name for name in BUNDLED if (p := registry.source(name).pretrain) and p.steps == 1]
-    assert len(one_step) == 1
+    assert one_step == ["fmnist_pgd1_l2_eps1", "fmnist_pgd1_fourier_eps1"]
+    pixels, frequencies = (registry.source(name).pretrain_spec() for name in one_step)
+    changes = {"constraint": Constraint.L2, "band": None}
+    assert frequencies.threat.model_copy(update=changes) == pixels.threat, "they differ in the basis alone"
+    assert frequencies.model_copy(update={"threat": pixels.threat}) == pixels
 
 
 @pytest.mark.parametrize("name", [name for name, card in registry.sources().items() if card.pretrain])

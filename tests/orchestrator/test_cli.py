@@ -140,7 +140,7 @@ def test_planning_loads_neither_torch_nor_ray() -> None:
 def test_unknown_study(deltasweep: Command) -> None:
     result = deltasweep("plan", "papper")
     assert_refused(result, deltasweep.folder)
-    assert "unknown study 'papper'; packaged studies: demo, demo-confound, demo-full" in result.message
+    assert "unknown study 'papper'; packaged studies: demo, demo-confound, demo-fourier" in result.message
 
 
 @pytest.mark.parametrize("verb", ["plan", "launch"])

@@ -1,5 +1,6 @@
 """Studies that examine networks: files, trials, phases, launches, and weights that have to come back first."""
 
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from jobs.errors import InvalidRequest, MissingData
 from jobs.expansion import expand
 from jobs.results import open_store, read_trials, verify
 from jobs.results.layout import trained_weights_key, trial_key
-from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec
+from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec, VisualizeSpec
 from jobs.study import Study
 from orchestrator import tuning
 from orchestrator.launch import launch
@@ -92,6 +93,14 @@ def test_each_network_is_shown_clean_images_and_every_ball() -> None:
     assert tuned < planned
 
 
+def test_balls_of_frequencies() -> None:
+    study = parse_study(STUDY.replace("constraint: l2", "constraint: fourier, band: [0, 1/4]"), "attacked.yaml")
+    found = {(s.threat.epsilon, s.threat.band) for s in attacks(study) if s.threat.constraint == "fourier"}
+    assert found == {(0.25, (0.0, 0.25)), (0.5, (0.0, 0.25))}
+    again = parse_study(study.resolved(), "resolved.yaml")
+    assert [spec.trial_id for spec in expand(again)] == [spec.trial_id for spec in expand(study)]
+
+
 def test_the_whole_test_set_has_one_name() -> None:
     study = parse_study(SMALL.replace("test_images: 20", "test_images: 797"), "attacked.yaml")
     assert {spec.test_images for spec in attacks(study)} == {-1}
@@ -129,6 +138,9 @@ def test_what_is_attacked_changes_no_other_trial() -> None:
         ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 0", "greater than or equal to 1"),
         ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 2, restarts: 2", "restarts need start random; there are 2"),
         ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 2, restart: 2", "did you mean 'restarts'?"),
+        ("constraint: l2", "constraint: fourier", "fourier, and it alone, has a band; constraint is fourier"),
+        ("constraint: l2", "constraint: l2, band: [0, 1/4]", "fourier, and it alone, has a band; constraint is l2"),
+        ("constraint: l2", "constraint: fourier, band: [1/4, 0]", "a band goes from a share of 0 or more"),
     ],
 )
 def test_mistakes(old: str, new: str, expected: str) -> None:
@@ -152,7 +164,7 @@ def test_a_study_may_only_attack_and_has_to_attack_something() -> None:
         parse_study(alone.replace("  source: [fmnist_natural]\n", ""), "a.yaml")
 
 
-@pytest.mark.parametrize("name", ["demo-full", "demo-sources", "paper-table1b"])
+@pytest.mark.parametrize("name", ["demo-fourier", "demo-full", "demo-sources", "paper-table1b"])
 def test_packaged_studies(name: str) -> None:
     found = attacks(load_study(name))
     assert found
@@ -160,6 +172,10 @@ def test_packaged_studies(name: str) -> None:
         assert {spec.network for spec in found} == {"natural", "sin", "in_sin"}
         assert {spec.dataset for spec in found} == {"imagenet"}
         assert {(s.threat.epsilon, s.threat.steps) for s in found} == {(0.0, 0), (3 / 32, 3), (3 / 16, 3)}
+    if name == "demo-fourier":
+        tuned = {spec.trial_id for spec in expand(load_study(name)) if isinstance(spec, FinetuneSpec)}
+        assert len(tuned - {spec.trial_id for spec in expand(load_study("demo-full"))}) == 20
+        assert {s.threat.band for s in found} == {None, (0.0, 0.25), (0.25, 1.0)}
     if name == "demo-full":
         demo = {spec.trial_id for spec in expand(load_study("demo"))}
         assert demo < {spec.trial_id for spec in expand(load_study(name))}
@@ -378,3 +394,108 @@ def test_the_paper_s_influence_study_shares_trials_with_table_4() -> None:
     assert len(tuned) == 10
     assert tuned < {spec.trial_id for spec in expand(load_study("paper-table4"))}
     assert {spec.network.trial_id for spec in found if isinstance(spec, InfluenceSpec)} == tuned
+
+
+VISUALIZED = """\
+name: visualized
+grid: {source: [fmnist_natural, fmnist_l2_eps1], dataset: [digits], blocks: [0]}
+schedule:
+  - {images: [30], epochs: 1, seeds: 2, evaluate_every: 1}
+visualize:
+  source: [fmnist_linf_eps8]
+  finetuned: {images: [30], seeds: 1}
+  dataset: digits_lowres5
+  units: [3, 255]
+  test_images: 2
+  step_size: 1/4
+  steps: 3
+"""
+
+
+def visualizations(study: Study) -> list[VisualizeSpec]:
+    return [spec for spec in expand(study) if isinstance(spec, VisualizeSpec)]
+
+
+def test_each_network_is_visualized_unit_by_unit() -> None:
+    study = parse_study(VISUALIZED, "visualized.yaml")
+    found = visualizations(study)
+    assert [(s.source, s.unit) for s in found] == [
+        (source, unit) for source in ("fmnist_linf_eps8", "fmnist_natural", "fmnist_l2_eps1") for unit in (3, 255)
+    ]
+    assert {(s.dataset, s.step_size, s.steps, s.epsilon, s.seed) for s in found} == {
+        ("digits_lowres5", 0.25, 3, 1000.0, 20_000_000)
+    }
+    assert [isinstance(s.network, str) for s in found] == [True] * 2 + [False] * 4
+    assert {s.trial_id for s in visualizations(parse_study(study.resolved(), "r.yaml"))} == {s.trial_id for s in found}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("[fmnist_linf_eps8]", "[fmnist_linf]", "unknown source 'fmnist_linf'"),
+        ("[fmnist_linf_eps8]", "[random_init_resnet35-w8]", "fine-tuned from it"),
+        ("dataset: digits_lowres5", "dataset: digit", "unknown dataset 'digit'"),
+        ("  dataset: digits_lowres5\n", "", "visualize.dataset: this key is required"),
+        ("[3, 255]", "[3, 3]", "3 is in this list twice"),
+        ("[3, 255]", "[]", "at least 1 item"),
+        ("test_images: 2", "test_images: 65", "less than or equal to 64"),
+        ("test_images: 2", "test_image: 2", "did you mean 'test_images'?"),
+        ("step_size: 1/4", "step_size: 0", "greater than 0"),
+        ("{images: [30], seeds: 1}", "{images: [31], seeds: 1}", "no row of the schedule has 31 images"),
+    ],
+)
+def test_mistakes_of_visualize(old: str, new: str, expected: str) -> None:
+    assert expected in mistake(old, new, VISUALIZED)
+
+
+def test_units_that_some_network_lacks_and_nothing_to_visualize() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_study(VISUALIZED.replace("255", "256"), "visualized.yaml")
+    assert [line.split("unit: ")[1] for line in str(caught.value).splitlines()[1:]] == [
+        f"{name} (resnet35-w8) has the features 0 to 255; asked for 256"
+        for name in ("fmnist_l2_eps1", "fmnist_linf_eps8", "fmnist_natural")
+    ]
+    none = VISUALIZED.replace("  source: [fmnist_linf_eps8]\n  finetuned: {images: [30], seeds: 1}\n", "")
+    with pytest.raises(InvalidRequest, match="visualize: nothing is examined"):
+        parse_study(none, "visualized.yaml")
+    alone = "name: a\nvisualize: {source: [fmnist_natural], dataset: digits, units: [1, 2]}\n"
+    assert [spec.kind for spec in expand(parse_study(alone, "a.yaml"))] == ["visualize"] * 2
+
+
+def test_a_launch_visualizes_what_it_tuned_and_sources(tmp_path: Path) -> None:
+    study, store = parse_study(VISUALIZED, "visualized.yaml"), open_store(tmp_path / "root")
+    specs = expand(study)
+    plan = make_plan(study, specs, {s.trial_id for s in specs if isinstance(s, FinetuneSpec)}, set(), gpu("A10G"))
+    assert (plan.pending, plan.images_trained, plan.images_evaluated) == (6, 0, 6 * 2 * 2)
+    assert plan.flops.attack / plan.flops.evaluation == pytest.approx(2 * 3 / 2)
+    summary = launch(study, store, QUIET)
+    assert (summary.planned, summary.done, summary.failed) == (10, 10, {})
+    assert [finding for finding in verify(store, planned_trials(store)) if not finding.problem.harmless] == []
+    sql = "SELECT source, unit, finetuned_dataset AS tuned, count(*) AS n FROM visualizations GROUP BY ALL ORDER BY ALL"
+    assert [tuple(row.values()) for row in analysis.query(tmp_path / "root", sql).to_pylist()] == [
+        (source, unit, tuned, 2)
+        for source, tuned in (("fmnist_l2_eps1", "digits"), ("fmnist_linf_eps8", None), ("fmnist_natural", "digits"))
+        for unit in (3, 255)
+    ]
+
+
+def test_one_at_a_time_tells_the_numbers_of_rows_with_pictures_and_lists(tmp_path: Path) -> None:
+    for text, kind, told in ((VISUALIZED, VisualizeSpec, "activation after"), (WEIGHED, InfluenceSpec, "test loss")):
+        study, store = parse_study(text, "one.yaml"), open_store(tmp_path / kind.kind)
+        spec = next(spec for spec in expand(study) if isinstance(spec, kind))
+        if isinstance(spec.network, FinetuneSpec):
+            run_single(study, spec.network.trial_id, store, QUIET)
+        said = io.StringIO()
+        run_single(study, spec.trial_id, store, Console(file=said, width=200))
+        assert said.getvalue().count(told) == len(read_trials(store, kind.kind))
+        assert "image b'" not in said.getvalue()
+
+
+def test_the_paper_s_figure_1b_shares_trials_with_the_paper_s_study() -> None:
+    found = expand(load_study("paper-figure1b"))
+    tuned = {spec.trial_id for spec in found if isinstance(spec, FinetuneSpec)}
+    assert len(tuned) == 2
+    assert tuned < {spec.trial_id for spec in expand(load_study("paper"))}
+    shown = [spec for spec in found if isinstance(spec, VisualizeSpec)]
+    assert {spec.network.trial_id for spec in shown if isinstance(spec.network, FinetuneSpec)} == tuned
+    assert {(spec.dataset, spec.epsilon, spec.step_size, spec.steps) for spec in shown} == {("svhn", 1000.0, 1.0, 200)}

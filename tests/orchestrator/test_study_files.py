@@ -435,8 +435,8 @@ def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, va
 def test_unknown_study() -> None:
     with pytest.raises(
         InvalidRequest,
-        match="unknown study 'papper'; packaged studies: demo, demo-confound, demo-full, demo-shape, demo-sources, "
-        "demo-texture",
+        match="unknown study 'papper'; packaged studies: demo, demo-confound, demo-fourier, demo-full, demo-shape, "
+        "demo-sources, demo-texture",
     ):
         load_study("papper")
 

@@ -1,0 +1,137 @@
+"""What raises features of the penultimate layer: pictures, natural sources beside robust ones (Figure 1b)."""
+
+import io
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+from analysis.figures.attacks import network_words
+from analysis.figures.examples import images_at_hand
+from jobs.data.raw import Raw
+
+COLUMNS = (
+    "trial_id",
+    "source",
+    "finetuned",
+    "blocks",
+    "images",
+    "finetuned_dataset",
+    "finetuned_seed",
+    "finetuned_epochs",
+    "finetuned_recipe",
+    "dataset",
+    "seed",
+    "recipe",
+    "numerics",
+    "source_constraint",
+    "source_epsilon",
+    "dataset_sha256",
+    "unit",
+    "test_images",
+    "epsilon",
+    "step_size",
+    "steps",
+    "test_image",
+    "activation_before",
+    "activation_after",
+    "distance",
+    "image_size",
+    "image",
+)
+SHOWN = (
+    *("dataset", "finetuned_dataset", "blocks", "images", "finetuned_seed", "finetuned_epochs", "finetuned_recipe"),
+    *("seed", "test_images", "epsilon", "step_size", "steps", "recipe", "numerics"),
+)
+"""What the pictures of one figure have in common."""
+
+_NUMBERS = ("source", "unit", "test_image", "activation_before", "activation_after", "distance")
+_MOST_SEEDS, _MOST_UNITS = 6, 8
+_CELL_INCHES = 0.85
+
+
+class Features(NamedTuple):
+    """Some units of each source's network, from the same seed images."""
+
+    name: str
+    title: str
+    way: str
+    """How the images were moved, in words."""
+    numbers: pd.DataFrame
+    """A row for each source, unit and seed image, all of them."""
+    png: bytes
+    seeds: bool
+    """Whether the seed images are on this machine, and so in the picture."""
+
+
+def features(visualizations: pd.DataFrame) -> Iterator[Features]:
+    """A figure for each kind of network and way of moving images: sources side by side, the least robust first.
+
+    Args:
+        visualizations: rows of the kind ``visualize`` with ``COLUMNS``.
+    """
+    groups = visualizations.groupby(list(SHOWN), sort=True, dropna=False)  # a source has no blocks
+    for number, (_, rows) in enumerate(groups, 1):
+        shown = rows.sort_values(["source_epsilon", "source_constraint", "source", "unit", "test_image"])
+        first: dict[Any, Any] = shown.iloc[0].to_dict()
+        raw = images_at_hand(str(first["dataset"]), str(first["dataset_sha256"]))
+        yield Features(
+            name=f"figure1b-{number}-{first['dataset']}",
+            title=f"{_networks(first, visualizations)}, from test images of {first['dataset']}",
+            way=f"{first['steps']} steps of L2 length {first['step_size']:g}, within a radius of {first['epsilon']:g}",
+            numbers=shown[list(_NUMBERS)].reset_index(drop=True),
+            png=_drawn(shown, raw),
+            seeds=raw is not None,
+        )
+
+
+def pixels(row: dict[Any, Any]) -> NDArray[np.uint8]:
+    """The picture of a row, height x width x 3."""
+    size = int(row["image_size"])
+    return np.frombuffer(row["image"], np.uint8).reshape(size, size, 3)
+
+
+def _networks(row: dict[Any, Any], rows: pd.DataFrame) -> str:
+    """Which networks; the dataset of the rows is the seed images', not what was fine-tuned on."""
+    if pd.isna(row["finetuned"]):
+        return "sources"
+    return network_words({**row, "dataset": row["finetuned_dataset"]}, rows)
+
+
+def _drawn(rows: pd.DataFrame, raw: Raw | None) -> bytes:
+    """For each source a column for each seed image; seed images above, under them a row for each unit; PNG."""
+    sources = list(rows["source"].unique())
+    seeds = sorted(rows["test_image"].unique())[:_MOST_SEEDS]
+    units = {name: sorted(found["unit"].unique())[:_MOST_UNITS] for name, found in rows.groupby("source")}
+    depth, above = max(map(len, units.values())), int(raw is not None)
+    with mpl.rc_context({"font.size": 7, "figure.dpi": 150}):
+        size = (_CELL_INCHES * (len(seeds) + 0.6) * len(sources), _CELL_INCHES * (depth + above + 0.4))
+        canvas = Canvas(figsize=size)
+        parts = canvas.subfigures(1, len(sources), squeeze=False)[0]
+        for part, name in zip(parts, sources, strict=True):
+            part.suptitle(name)
+            axes = part.subplots(depth + above, len(seeds), squeeze=False)
+            for ax in axes.flat:
+                ax.set_axis_off()
+            if raw is not None:
+                for ax, seed in zip(axes[0], seeds, strict=True):
+                    _show(ax, raw.test.image(int(seed)), "seed" if seed == seeds[0] else "")
+            found = rows[(rows["source"] == name) & rows["test_image"].isin(seeds)]
+            for row in found[found["unit"].isin(units[name])].to_dict("records"):
+                place = above + units[name].index(row["unit"]), seeds.index(row["test_image"])
+                _show(axes[place], pixels(row), f"unit {row['unit']}" if place[1] == 0 else "")
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def _show(ax: Axes, image: Any, label: str) -> None:
+    ax.set_axis_on()
+    ax.imshow(image, cmap="gray")
+    ax.set(xticks=[], yticks=[])
+    ax.set_ylabel(label)
