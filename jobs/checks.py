@@ -1,5 +1,6 @@
 """Whether a trial can exist, as far as the registry knows: asked before anything is loaded. No torch."""
 
+from collections.abc import Callable
 from math import floor
 
 from jobs import registry
