@@ -1,31 +1,38 @@
 """How large the page of a report of 14,400 trials is, and how long it takes to open, in headless Chromium.
 
-    python -m benchmarks.page [--trials 14400] [--repeats 7]
+Synthetic rows of fine-tuning, no others. Opening is from the navigation to the moment when all charts are drawn; the
+start of the browser aside.
 
-Synthetic rows. Opening is from the navigation to the moment when all charts are drawn; the start of the
-browser aside. The load of the machine is printed, since it decides about times.
+Usage: python -m benchmarks.page [--trials 14400] [--repeats 7]
 """
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import pyarrow as pa
 from playwright.sync_api import Browser, sync_playwright
 
 import analysis
 from benchmarks.query import trials
+from benchmarks.rows import at_most, beside, report
+from jobs.results import Store, read_trials
 
 
 def make(folder: Path, count: int) -> Path:
     """The report of ``count`` trials that lie nowhere."""
     analysis.report  # noqa: B018  # loads the module that is patched below
     table = trials(count)
-    with patch.object(sys.modules["analysis.page.report"], "read_trials", lambda *_: table):
+
+    def read(store: Store, kind: str, *args: Any, **kwargs: Any) -> pa.Table:
+        return table if kind == "finetune" else read_trials(store, kind, *args, **kwargs)
+
+    with patch.object(sys.modules["analysis.page.report"], "read_trials", read):
         return analysis.report(folder)
 
 
@@ -51,13 +58,17 @@ def main() -> None:
         path = make(Path(folder), given.trials)
         made = time.perf_counter() - started
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--headless"])
-        times = sorted(seconds_to_open(browser, path) for _ in range(given.repeats))
+        times = [seconds_to_open(browser, path) for _ in range(given.repeats)]
         browser.close()
         size = path.stat().st_size / 1e6
-    print(f"report of {given.trials:,} trials: written in {made:.0f} s, index.html {size:.2f} MB (target below 3)")
-    print(f"opens in {times[len(times) // 2]:.2f} s (best {times[0]:.2f}, worst {times[-1]:.2f}; target below 2)")
-    one, five, _ = os.getloadavg()
-    print(f"load of the machine, over 1 and 5 minutes: {one:.1f}, {five:.1f}; {os.cpu_count()} cores")
+    name = f"page of {given.trials:,} trials"
+    report(
+        [
+            at_most(f"{name}: MB", [size], 3),
+            at_most(f"{name}: seconds to open", times, 2),
+            beside(f"{name}: seconds to write", [made]),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -291,6 +291,14 @@ def test_bundled_robust_sources_are_robust(name: str) -> None:
     assert own >= natural + 20
 
 
+def test_the_source_trained_in_low_frequencies_is_robust_in_them() -> None:
+    """PGD(20) in its own ball, of the whole test set; the attack is that of the registry's card."""
+    card, source = card_of("fmnist_pgd1_fourier_eps1"), registry.source("fmnist_pgd1_fourier_eps1")
+    (own,) = [attack for attack in card["adversarial_accuracy"] if attack["constraint"] == "fourier"]
+    assert (tuple(own["band"]), own["epsilon"], own["steps"]) == (source.band, source.epsilon, 20)
+    assert card["clean_accuracy"] > own["accuracy"] > 82
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the real Fashion-MNIST in {REAL}")
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_cards_say_the_clean_accuracy_that_is_measured(name: str) -> None:
