@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from benchmarks.rows import Row, at_most, beside, report
 from jobs.curvature import ConjugateGradients, Examples, Hessian
 from jobs.influence import Block, GroupSums, fisher_similarities, influences, label_groups, strongest
-from jobs.influence_trial import BLOCK, PICTURE
+from jobs.influence_trial import BLOCK
+from jobs.specs import MATRIX_GROUPS
 
 LABELS, FEATURES = 10, 2048
 DAMPING = 5e-4
@@ -97,7 +98,7 @@ def _fitted(features_ND: Tensor, labels_N: Tensor) -> nn.Linear:
 
 def _consume(blocks: Iterator[Block], train_labels_N: Tensor, test_labels_M: Tensor, *, largest: bool) -> None:
     """What a trial keeps of each block."""
-    picture = GroupSums(label_groups(train_labels_N, PICTURE), label_groups(test_labels_M, PICTURE))
+    picture = GroupSums(label_groups(train_labels_N, MATRIX_GROUPS), label_groups(test_labels_M, MATRIX_GROUPS))
     top = strongest([], len(train_labels_N), len(test_labels_M), 10, largest=largest)
     for block in blocks:
         picture.add(block)

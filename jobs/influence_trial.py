@@ -25,16 +25,13 @@ from jobs.influence import (
 )
 from jobs.numerics import memory_format
 from jobs.results import Store
-from jobs.specs import InfluenceSpec
+from jobs.specs import MATRIX_GROUPS, InfluenceSpec
 from jobs.trial import require_shapes
 
 BLOCK = 64
 """Images whose products with the inverse are computed at once. Another number changes results within the solver's
 tolerance (``ConjugateGradients``), so it stands for all trials.
 """
-
-PICTURE = 100
-"""Groups of images on each side of the picture of the matrix (Figure 7a), unless there are more labels."""
 
 
 class Influential(NamedTuple):
@@ -71,8 +68,9 @@ class InfluenceTrial(Examination[InfluenceSpec, Influential]):
     def __init__(self, spec: InfluenceSpec, examined: Examined, data: Dataset, device: torch.device) -> None:
         self.subset = draw_subset(data.train.labels_N, spec.network.images, spec.network.seed)
         self._top = strongest([], len(self.subset), len(data.test.labels_N), spec.top, largest=_largest(spec))
+        train_labels_N, test_labels_M = data.train.labels_N[self.subset], data.test.labels_N
         self._picture = GroupSums(
-            label_groups(data.train.labels_N[self.subset], PICTURE), label_groups(data.test.labels_N, PICTURE)
+            label_groups(train_labels_N, MATRIX_GROUPS), label_groups(test_labels_M, MATRIX_GROUPS)
         )
         self._opened: _Opened | None = None
         super().__init__(spec, examined, data, device)

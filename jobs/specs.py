@@ -40,6 +40,9 @@ MOST_KEPT_BYTES = 2 << 30
 batch as it is trained on, sums are in another order than on the subset in its own.
 """
 
+MATRIX_GROUPS = 100
+"""Groups of images on each side of the matrix that an influence trial keeps (Figure 7a); with more labels, as many."""
+
 MOST_PICTURES = 64
 """Pictures that one trial's result holds: at 224 pixels 150,528 bytes each, 10 MB at most."""
 

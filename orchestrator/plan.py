@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, memory, parameters
-from jobs.specs import AnySpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec, TrainingSpec, VisualizeSpec
+from jobs.specs import MATRIX_GROUPS, AnySpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec, TrainingSpec, VisualizeSpec
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
 from orchestrator.finished import examined
@@ -24,8 +24,11 @@ RESULT_BYTES = 23_000
 
 ROW_BYTES, TOP_BYTES = 10, 12
 """For each test image of an influence trial, and for each training image that is kept of it: 797 test images with ten
-each made files of 121 to 125 kB.
+each made files of 121 to 125 kB, the matrix aside.
 """
+
+CELL_BYTES = 10
+"""For each cell of an influence trial's matrix: 100 x 100 made the same files 223 kB."""
 
 _CHECKPOINTS_KEPT = 2
 _FLOAT = 4
@@ -160,7 +163,9 @@ def result_bytes(spec: AnySpec) -> int:
     """
     match spec:
         case InfluenceSpec():
-            return RESULT_BYTES + registry.dataset(spec.dataset).test * (ROW_BYTES + spec.top * TOP_BYTES)
+            card = registry.dataset(spec.dataset)
+            cells = max(MATRIX_GROUPS, card.labels) ** 2
+            return RESULT_BYTES + card.test * (ROW_BYTES + spec.top * TOP_BYTES) + cells * CELL_BYTES
         case ShapeBiasSpec():
             return RESULT_BYTES + registry.dataset(spec.dataset).test * ROW_BYTES
         case VisualizeSpec():

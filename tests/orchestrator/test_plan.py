@@ -15,7 +15,7 @@ from jobs.study import Study
 from orchestrator.budget import Budget
 from orchestrator.measured import measured_seconds
 from orchestrator.operations import bundle_flops, kept_bytes, study_flops, trial_flops
-from orchestrator.plan import Plan, describe, images_evaluated, images_trained, make_plan
+from orchestrator.plan import Plan, describe, images_evaluated, images_trained, make_plan, result_bytes
 from orchestrator.prices import gpu
 from orchestrator.study_files import load_study
 
@@ -142,6 +142,13 @@ def test_a_plan_says_what_kept_activations_save_and_take() -> None:
     text = describe(planned(study), study)
     assert "kept activations: " in text
     assert "kB of activations" in text or "MB of activations" in text
+
+
+def test_bytes_of_examinations_are_near_those_that_were_measured() -> None:
+    """Files of `demo-full` and `demo-shape`: 223 kB; 47 to 49 kB; 24 kB."""
+    full = {spec.kind: spec for spec in [*expand(load_study("demo-full")), *expand(load_study("demo-shape"))]}
+    for kind, measured in {"influence": 223_000, "visualize": 48_000, "shape_bias": 24_400}.items():
+        assert result_bytes(full[kind]) == pytest.approx(measured, rel=0.35), kind
 
 
 def test_quarantined_trials_are_not_pending() -> None:
