@@ -83,7 +83,7 @@ def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
 
 
 def _band_words(constraint: str) -> str:
-    return f"L2 in the frequencies {constraint.removeprefix(_BAND)}"
+    return f"L2, frequencies {constraint.removeprefix(_BAND)}"
 
 
 def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:

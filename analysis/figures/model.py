@@ -30,11 +30,14 @@ INTERVALS = (
     "checkpoint per source and a fixed test set. A point without shade is a single trial or pair."
 )
 
-FEW = (
-    f"Fine-tuned networks are means over seeds. From {FEW_PAIRS} networks on, shades are 95 % t intervals of the mean: "
-    "darker point by point, lighter all points of a curve at once (Bonferroni)."
+_FEW = (
+    f"Fine-tuned networks are means over seeds. From {FEW_PAIRS} networks on, {{}} are 95 % t intervals of the mean: "
+    "{} point by point, {} all points of a curve at once (Bonferroni)."
 )
+FEW = _FEW.format("shades", "darker", "lighter")
 """What the shades of ``points.mean_points`` are."""
+FEW_APART = _FEW.format("bars", "thick", "thin")
+"""What its bars are where points are not joined (``Panel.ticks``)."""
 
 
 @dataclass(frozen=True, kw_only=True)

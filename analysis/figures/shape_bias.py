@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.figures.attacks import NETWORKS, network_words
-from analysis.figures.model import FEW, POINTS, Figure, Panel
+from analysis.figures.model import FEW_APART, POINTS, Figure, Panel
 from analysis.figures.points import mean_points
 
 COLUMNS = (
@@ -46,7 +46,7 @@ def shape_bias_figure(decisions: pd.DataFrame) -> Figure | None:
         "the network count for neither.",
         panels=tuple(_panels(biases)),
         notes=tuple(_decided(biases)),
-        intervals=FEW,
+        intervals=FEW_APART,
     )
 
 

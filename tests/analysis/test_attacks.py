@@ -117,8 +117,8 @@ def test_bands_of_frequencies_are_panels_of_their_own() -> None:
     made = [attacked(constraint=f"fourier:{band}", accuracy=a) for band, a in (("0-0.25", 30.0), ("0.25-1", 80.0))]
     panels = drawn([clean, *made]).panels
     assert [panel.title for panel in panels] == [
-        "fmnist, sources: L2 in the frequencies 0-0.25",
-        "fmnist, sources: L2 in the frequencies 0.25-1",
+        "fmnist, sources: L2, frequencies 0-0.25",
+        "fmnist, sources: L2, frequencies 0.25-1",
     ]
     assert [panel.points["mean"].tolist() for panel in panels] == [[90.0, 30.0], [90.0, 80.0]]
 
