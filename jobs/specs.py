@@ -346,6 +346,11 @@ class ExaminationSpec(TrialSpec):
         return self.network if isinstance(self.network, str) else self.network.source
 
     @property
+    def finetuned_dataset(self) -> str | None:
+        """What the network was fine-tuned on: for kinds that show it images of another dataset."""
+        return None if isinstance(self.network, str) else self.network.dataset
+
+    @property
     def prefix(self) -> str:
         tuned = self.network
         of = "" if isinstance(tuned, str) else f"-k{tuned.blocks}-n{tuned.images}-s{tuned.seed}"
@@ -462,6 +467,10 @@ class ShapeBiasSpec(ExaminationSpec):
     kind: ClassVar[str] = "shape_bias"
     numerics: ClassVar[int] = 1
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        return {**super().choices, "finetuned_dataset": self.finetuned_dataset}
+
 
 class VisualizeSpec(ExaminationSpec):
     """What raises the activation of one feature of the penultimate layer, from some seed images (Figure 1b, A.1).
@@ -485,8 +494,7 @@ class VisualizeSpec(ExaminationSpec):
 
     @property
     def choices(self) -> dict[str, Any]:
-        tuned = self.network if isinstance(self.network, FinetuneSpec) else None
-        return {**super().choices, "finetuned_dataset": tuned and tuned.dataset}
+        return {**super().choices, "finetuned_dataset": self.finetuned_dataset}
 
 
 AnySpec = FinetuneSpec | PretrainSpec | AttackSpec | InfluenceSpec | ShapeBiasSpec | VisualizeSpec

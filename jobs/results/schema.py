@@ -180,8 +180,11 @@ INFLUENCE_COLUMNS: tuple[Column, ...] = (
     Column("cell_labels", _INTS, _N, "of these groups of training images", nullable=True),
 )
 
+_TUNED_ON = Column("finetuned_dataset", _TEXT, _I, "dataset that the fine-tuned trial was tuned on", nullable=True)
+
 SHAPE_BIAS_COLUMNS: tuple[Column, ...] = (
     *_EXAMINED,
+    _TUNED_ON,
     Column("test_image", _INT, _I, "index of the image in the dataset, from 0"),
     Column("network_labels", _INT, _N, "labels of the network; averaged by category where images have fewer", "labels"),
     Column("shape", _TEXT, _N, "label of the image's shape"),
@@ -191,7 +194,7 @@ SHAPE_BIAS_COLUMNS: tuple[Column, ...] = (
 
 VISUALIZE_COLUMNS: tuple[Column, ...] = (
     *_EXAMINED,
-    Column("finetuned_dataset", _TEXT, _I, "dataset that the fine-tuned trial was tuned on", nullable=True),
+    _TUNED_ON,
     Column("unit", _INT, _I, "feature of the penultimate layer whose activation is raised, from 0"),
     Column("test_images", _INT, _I, "seed images: size of the random part of the test set", "images"),
     Column("epsilon", _FLOAT, _I, "L2 radius around each seed image, images in [0, 1]"),

@@ -101,6 +101,21 @@ def test_networks_of_other_kinds_are_panels_and_other_recipes_series_of_their_ow
     assert set(sources.points["variant"]) == {""}
 
 
+def test_networks_that_were_tuned_on_other_images_are_panels_of_their_own() -> None:
+    by_shape = tuple((shape, texture, shape) for shape, texture, _ in TINY)
+    trials = [asked(1, finetuned_dataset="digits"), asked(1, by_shape, finetuned_dataset="digits_lowres5")]
+    figure = shape_bias_figure(rows_of(*trials))
+    told = {panel.title: panel.points["mean"].iloc[0] for panel in figure.panels}
+    name = "digits_conflict, 3 blocks, 400 images, tuned on"
+    assert told == {f"{name} digits": 50, f"{name} digits_lowres5": 100}
+
+
+def test_networks_that_differ_in_when_they_were_evaluated_count_once() -> None:
+    more = asked(1, finetuned="finetune-natural-evaluated-more-often")
+    figure = shape_bias_figure(rows_of(asked(1), more, asked(2)))
+    assert figure.panels[0].points["n"].iloc[0] == 2
+
+
 def test_no_trial_no_figure() -> None:
     assert shape_bias_figure(pd.DataFrame(columns=list(COLUMNS))) is None
 
