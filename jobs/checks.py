@@ -1,6 +1,7 @@
 """Whether a trial can exist, as far as the registry knows: asked before anything is loaded. No torch."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from math import floor
 
 from jobs import registry
@@ -61,7 +62,10 @@ def _pretraining(spec: PretrainSpec) -> list[str]:
             known(name)
         except InvalidRequest as error:
             found.append(str(error))
-    return found or _empty_band(spec.threat, spec.architecture)
+    if found:
+        return found
+    card = registry.dataset(spec.dataset)
+    return [*([] if card.train else [no_training(card)]), *_empty_band(spec.threat, spec.architecture)]
 
 
 def _empty_band(threat: ThreatModel, architecture: str) -> list[str]:
@@ -205,6 +209,18 @@ def require_possible(spec: AnySpec) -> None:
     """
     if found := problems(spec):
         raise InvalidRequest(f"trial {spec.trial_id} cannot be run:\n" + "\n".join(f"- {line}" for line in found))
+
+
+def require_all_possible(specs: Iterable[AnySpec]) -> None:
+    """Refuse trials some of which cannot exist.
+
+    Raises:
+        InvalidRequest: with every rule that one of them breaks.
+    """
+    broken = Counter(said for spec in specs for said in problems(spec))
+    if broken:
+        lines = (f"- {said} ({count:,} of them)" for said, count in broken.items())
+        raise InvalidRequest("the study has trials that cannot be run:\n" + "\n".join(lines))
 
 
 def whole_set_as_all(spec: FinetuneSpec) -> FinetuneSpec:

@@ -11,9 +11,10 @@ from jobs.data.datasets import Dataset
 from jobs.networks import Network
 from jobs.numerics import memory_format
 from jobs.randomness import Purpose, generator
+from jobs.recipes import normaliser
 from jobs.results import Store
 from jobs.specs import ALL, ExaminationSpec
-from jobs.transfer import normaliser, with_weights
+from jobs.transfer import with_weights
 from jobs.trial import Pin, Row, Trial
 from jobs.weights import source_weights, trained_weights
 

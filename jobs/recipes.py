@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from jobs import registry
+from jobs.registry import DatasetCard, SourceCard
 from jobs.specs import FinetuneSpec, Recipe
 
 RECIPES: dict[str, Recipe] = {
@@ -25,6 +26,14 @@ RECIPES: dict[str, Recipe] = {
 def augments(spec: FinetuneSpec) -> bool:
     """Whether training images are never the same twice."""
     return spec.recipe.transforms == "as-released" and registry.dataset(spec.dataset).colour
+
+
+def normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std by the recipe; as released, a checkpoint's normaliser replaced the target's (design, section 9)."""
+    as_released = recipe.normalization == "as-released"
+    if recipe.normalization == "target" or (as_released and not source.carries_normaliser):
+        return target.channel_statistics()
+    return source.mean, source.std
 
 
 def named_recipe(value: object) -> object:
@@ -47,16 +56,21 @@ def named_recipe(value: object) -> object:
     return _refuse([_unknown(base, ("base",)), *_mistakes(choices)])
 
 
-def varied(choices: Mapping[str, tuple[object, ...]]) -> Mapping[str, tuple[object, ...]]:
-    """Lists of values for choices of a recipe, by the choice's key; given back as they are.
+def varied(choices: object) -> object:
+    """Lists of values for choices of a recipe, by the choice's key, as a study file says them; given back as they are.
 
     Raises:
-        ValidationError: with every value that its choice cannot have, and every key that is none.
+        ValidationError: with every value that its choice cannot have, every key that is none, and all that is no list.
     """
+    if not isinstance(choices, Mapping):
+        return choices
     mistakes: list[InitErrorDetails] = []
     for key, values in choices.items():
         if key not in Recipe.model_fields:
             mistakes += [InitErrorDetails(type="extra_forbidden", loc=(key,), input=values)]
+            continue
+        if not isinstance(values, list | tuple):
+            mistakes += [InitErrorDetails(type="tuple_type", loc=(key,), input=values)]
             continue
         for place, value in enumerate(values):
             mistakes += [{**found, "loc": (key, place)} for found in _mistakes({key: value})]

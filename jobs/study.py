@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -45,7 +44,7 @@ class Grid(Section):
     source: tuple[str, ...] = Field(min_length=1, description="source models, by name (`deltasweep models list`)")
     dataset: tuple[str, ...] = Field(min_length=1, description="target datasets, by name (`deltasweep data list`)")
     blocks: tuple[StrictInt, ...] = Field(min_length=1, description="fine-tuned residual blocks; -1: the whole network")
-    recipe: Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], AfterValidator(varied)] = Field(
+    recipe: Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], BeforeValidator(varied)] = Field(
         default={}, description="choices of the recipe that vary, each a list; the others are those of the study's"
     )
 

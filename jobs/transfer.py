@@ -12,8 +12,8 @@ from jobs import registry
 from jobs.errors import DamagedFile
 from jobs.networks import BUILDERS, Network, initialise
 from jobs.randomness import Purpose, generator
-from jobs.registry import DatasetCard, SourceCard
-from jobs.specs import ALL, FinetuneSpec, Recipe
+from jobs.recipes import normaliser
+from jobs.specs import ALL, FinetuneSpec
 from jobs.weights import SourceWeights
 
 
@@ -111,11 +111,3 @@ def _fresh_fc(inputs: int, labels: int, init: Literal["normal", "default"], seed
             layer.weight.uniform_(-bound, bound, generator=rng)
             layer.bias.uniform_(-bound, bound, generator=rng)
     return layer
-
-
-def normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std by the recipe; as released, a checkpoint's normaliser replaced the target's (design, section 9)."""
-    as_released = recipe.normalization == "as-released"
-    if recipe.normalization == "target" or (as_released and not source.carries_normaliser):
-        return target.channel_statistics()
-    return source.mean, source.std

@@ -95,6 +95,7 @@ def plan(
 ) -> None:
     """Say what a study amounts to: trials, work, time, money, memory, disk, and what of it is done already."""
     from jobs import registry
+    from jobs.checks import require_all_possible
     from jobs.expansion import expand
     from jobs.results import open_store, quarantined, read_failures
     from orchestrator.finished import finished
@@ -106,6 +107,7 @@ def plan(
     standing, blocked = set[str](), set[str]()
     with registry.using(loaded.cards):
         specs = expand(loaded)
+        require_all_possible(specs)
         if results:
             store = open_store(results)
             require_same_names(loaded, store)

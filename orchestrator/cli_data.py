@@ -99,17 +99,13 @@ def _asked_for(names: list[str], everything: bool, study: str | None) -> list["D
 
 
 def _read_by(study: str) -> list["DatasetCard"]:
-    """The datasets that a study fine-tunes on or visualises features from, and those that its own sources are trained
-    on.
-    """
+    """The datasets that a study's trials read."""
+    from jobs.expansion import expand
     from orchestrator.study_files import load_study
 
     loaded = load_study(study)
     with registry.using(loaded.cards):
-        trained = [registry.source(name).trained_on for name in (loaded.pretrain.source if loaded.pretrain else ())]
-        tuned = loaded.grid.dataset if loaded.grid else ()
-        begun_from = [loaded.visualize.dataset] if loaded.visualize else []
-        return [registry.dataset(name) for name in dict.fromkeys([*trained, *tuned, *begun_from])]
+        return [registry.dataset(name) for name in dict.fromkeys(spec.dataset for spec in expand(loaded))]
 
 
 @data.command()

@@ -11,6 +11,7 @@ import ray
 from rich.console import Console
 
 from jobs import registry
+from jobs.checks import require_all_possible
 from jobs.data.datasets import load_dataset
 from jobs.expansion import expand
 from jobs.results import (
@@ -106,6 +107,7 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
 
 def _launch(study: Study, store: Store, console: Console, options: Options) -> Summary:
     specs = {spec.trial_id: spec for spec in expand(study)}
+    require_all_possible(specs.values())
     require_same_names(study, store)
     standing = finished(store, specs)
     blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - standing

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from jobs import registry
-from jobs.recipes import augments
+from jobs.recipes import augments, normaliser
 from jobs.registry.costs import Flops, activation_bytes, flops_evaluated_image, flops_trained_image
-from jobs.specs import MOST_KEPT_BYTES, AnySpec, FinetuneSpec
+from jobs.specs import ALL, MOST_KEPT_BYTES, AnySpec, Execution, FinetuneSpec
 from orchestrator.work import attack_steps, images_evaluated, images_trained, images_used, network_of
 
 
@@ -43,38 +43,44 @@ def bundle_flops(bundle: Sequence[AnySpec], there: set[object] | None = None) ->
     where its statistics stay as they are, once an image (``jobs.activations``).
 
     Args:
-        there: what is kept of test images by trials before, by ``kept_of_tests``; that of these is added.
+        there: files that trials before have made, by ``kept_of_tests`` and part; those of these are added.
     """
     tuned = [spec for spec in bundle if isinstance(spec, FinetuneSpec)]
     if not tuned:
         return trial_flops(bundle[0])
     alone = [trial_flops(spec) for spec in tuned]
     tuned.sort(key=_trunk)
+    there = set() if there is None else there
     return Flops(
-        trunk=_trained_trunk(tuned),
+        trunk=_trained_trunk(tuned, there),
         head_forward=sum(flops.head_forward for flops in alone),
         head_backward=sum(flops.head_backward for flops in alone),
-        evaluation=_evaluation(tuned, set() if there is None else there),
+        evaluation=_evaluation(tuned, there),
     )
 
 
 def kept_bytes(specs: Iterable[AnySpec]) -> int:
-    """Bytes of what all trials keep of test images."""
+    """Bytes of the files of all trials: of test images, and of whole training sets."""
     keeping = {kept_of_tests(spec): spec for spec in specs if isinstance(spec, FinetuneSpec) and spec.keeps_activations}
-    return sum(registry.dataset(spec.dataset).test * activation_bytes(*network_of(spec)) for spec in keeping.values())
+    return sum(
+        (registry.dataset(spec.dataset).test + _shares_training(spec) * images_used(spec))
+        * activation_bytes(*network_of(spec))
+        for spec in keeping.values()
+    )
 
 
 def kept_of_tests(spec: FinetuneSpec) -> object:
     """Equal for trials that find each other's activations of the test set."""
-    own: tuple[int, ...] = ()
-    if spec.recipe.frozen_batchnorm == "calibrated":
-        own = (spec.seed, spec.images)
-    elif registry.source(spec.source).random:
-        own = (spec.seed,)
-    return spec.source, spec.dataset, spec.blocks, spec.recipe, *own
+    recipe, source = spec.recipe, registry.source(spec.source)
+    own: tuple[int, ...] = (spec.seed,) if source.random else ()
+    if recipe.frozen_batchnorm == "calibrated":
+        own = (spec.seed, spec.images, recipe.batch_size)
+    execution = tuple(getattr(recipe, name) for name in Execution.model_fields)
+    statistics = normaliser(recipe, source, registry.dataset(spec.dataset))
+    return spec.source, spec.dataset, spec.blocks, recipe.frozen_batchnorm, statistics, execution, own
 
 
-def _trained_trunk(tuned: Sequence[FinetuneSpec]) -> float:
+def _trained_trunk(tuned: Sequence[FinetuneSpec], there: set[object]) -> float:
     """Of what is frozen, on training images: once an image where it is kept, else in each batch, to the deepest cut.
 
     Args:
@@ -85,7 +91,10 @@ def _trained_trunk(tuned: Sequence[FinetuneSpec]) -> float:
     each_batch = below = 0
     for spec in tuned:
         if _keeps_training(spec):
-            once, below = once + _trunk(spec) - below, _trunk(spec)
+            file = ("train", kept_of_tests(spec))
+            once += 0 if file in there else _trunk(spec) - below
+            below = _trunk(spec)
+            there |= {file} if _shares_training(spec) else set()
         else:
             each_batch, below = _trunk(spec), 0
     return images_used(tuned[-1]) * once + images_trained(tuned[-1]) * each_batch
@@ -97,10 +106,10 @@ def _evaluation(tuned: Sequence[FinetuneSpec], there: set[object]) -> float:
     once = each_time = below = 0
     for spec in tuned:
         if spec.keeps_activations:
-            if kept_of_tests(spec) not in there:
-                once += _trunk(spec) - below
+            file = ("test", kept_of_tests(spec))
+            once += 0 if file in there else _trunk(spec) - below
             below = _trunk(spec)
-            there.add(kept_of_tests(spec))
+            there.add(file)
         else:
             each_time = _trunk(spec)
     each_time += sum(forward - _trunk(spec) for spec in tuned)
@@ -110,6 +119,11 @@ def _evaluation(tuned: Sequence[FinetuneSpec], there: set[object]) -> float:
 def _keeps_training(spec: FinetuneSpec) -> bool:
     size = activation_bytes(*network_of(spec)) if spec.keeps_activations else 0
     return spec.keeps_activations and not augments(spec) and images_used(spec) * size <= MOST_KEPT_BYTES
+
+
+def _shares_training(spec: FinetuneSpec) -> bool:
+    """Whether all trials with this trunk keep their training images in one file."""
+    return spec.images == ALL and _keeps_training(spec)
 
 
 def _trunk(spec: FinetuneSpec) -> int:

@@ -5,7 +5,16 @@ from typing import Any, NamedTuple
 
 from jobs import registry
 from jobs.registry.costs import Flops, memory, parameters
-from jobs.specs import MATRIX_GROUPS, AnySpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec, TrainingSpec, VisualizeSpec
+from jobs.specs import (
+    MATRIX_GROUPS,
+    AnySpec,
+    ExaminationSpec,
+    InfluenceSpec,
+    PretrainSpec,
+    ShapeBiasSpec,
+    TrainingSpec,
+    VisualizeSpec,
+)
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
 from orchestrator.finished import examined
@@ -62,7 +71,7 @@ class Plan(NamedTuple):
     images_at_rest: int
     """Bytes of all resized images, once a machine."""
     activations: int
-    """Bytes of all activations of test images, kept on a machine until its limit is reached."""
+    """Bytes of all files of activations, kept on a machine until its limit is reached."""
 
     @property
     def on_demand(self) -> float:
@@ -148,8 +157,9 @@ def bundle_memory(bundle: Sequence[AnySpec]) -> float:
     spec = bundle[0]
     replicas = spec.recipe.replicas if isinstance(spec, PretrainSpec) else 1
     batch = -(-batch_size(spec) // replicas)
+    evaluated = batch if isinstance(spec, ExaminationSpec) else spec.recipe.evaluation_batch_size
     depths = [network_of(spec)[1] for spec in bundle]
-    return RUNTIME_BYTES + SPARE * memory(network_of(spec)[0], depths, batch, spec.recipe.evaluation_batch_size)
+    return RUNTIME_BYTES + SPARE * memory(network_of(spec)[0], depths, batch, evaluated)
 
 
 def trained_bytes(spec: AnySpec) -> int:
@@ -223,8 +233,9 @@ def describe(plan: Plan, study: Study) -> str:
     lines.append(
         f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints for each running trial, "
         f"{_bytes(plan.images_at_rest)} of images on each machine"
-        + (f", and up to {_bytes(plan.activations)} of activations" if plan.activations else "")
     )
+    if plan.activations:
+        lines[-1] += f", and {_bytes(plan.activations)} of activations, or what $DELTASWEEP_ACTIVATIONS_GB allows"
     return "\n".join(lines)
 
 

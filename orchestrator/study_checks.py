@@ -12,7 +12,7 @@ from jobs.checks import beyond_features, no_training, undecidable, unknown_label
 from jobs.errors import InvalidRequest
 from jobs.registry import DatasetCard
 from jobs.specs import ALL, NAME_PATTERN
-from jobs.study import Influence
+from jobs.study import Influence, Visualize
 from orchestrator.yaml_lines import Location
 
 Found = Iterator[tuple[Location, str]]
@@ -175,13 +175,19 @@ def _attacked(raw: dict[str, Any]) -> Found:
     """Images of labels that the sources know, and as many test images as there are."""
     yield from _labels_known(raw, "attack")
     yield from _mismatches(raw, "attack", _sources_know(raw, "attack"), unknown_labels)
-    asked = _mapping(raw, "attack").get("test_images", ALL)
+    section = _mapping(raw, "attack")
+    if section.get("dataset") and not section.get("source"):
+        yield (
+            ("attack", "dataset"),
+            "these images are shown to source models (source); fine-tuned trials are shown their own test images",
+        )
+    asked = section.get("test_images", ALL)
     if asked == 0:
         yield ("attack", "test_images"), f"at least one image is attacked, or {ALL} for all; it is 0"
     sources = [name for _, name in _items(raw, ("attack", "source")) if isinstance(name, str)]
     shown = {name for _, name in _items(raw, ("attack", "dataset")) if isinstance(name, str)}
     names = shown or {registry.sources()[name].test_dataset for name in sources if name in registry.sources()}
-    if _mapping(raw, "attack").get("finetuned"):
+    if section.get("finetuned"):
         names |= {name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)}
     for name in sorted(names & registry.datasets().keys()):
         most = registry.dataset(name).test
@@ -246,7 +252,7 @@ def _mismatches(
 def _visualized(raw: dict[str, Any]) -> Found:
     """Units that every network has, and as many seed images as there are."""
     section = _mapping(raw, "visualize")
-    name, asked = section.get("dataset"), section.get("test_images")
+    name, asked = section.get("dataset"), section.get("test_images", Visualize.model_fields["test_images"].default)
     if isinstance(name, str) and name not in registry.datasets():
         yield ("visualize", "dataset"), f"unknown dataset {name!r}; known: {', '.join(registry.datasets())}"
     elif isinstance(name, str) and isinstance(asked, int) and asked > registry.dataset(name).test:

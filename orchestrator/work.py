@@ -29,7 +29,13 @@ def network_of(spec: AnySpec) -> tuple[str, int]:
 
 def batch_size(spec: AnySpec) -> int:
     """Images that a step of training, or of an examination, is made on at once."""
-    return spec.recipe.evaluation_batch_size if isinstance(spec, ExaminationSpec) else spec.recipe.batch_size
+    match spec:
+        case AttackSpec() | VisualizeSpec() if spec.test_images != ALL:
+            return min(spec.test_images, spec.recipe.evaluation_batch_size)
+        case ExaminationSpec():
+            return spec.recipe.evaluation_batch_size
+        case _:
+            return spec.recipe.batch_size
 
 
 def images_trained(spec: AnySpec) -> int:

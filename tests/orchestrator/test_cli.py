@@ -155,6 +155,39 @@ def test_a_wrong_study_file(deltasweep: Command, tmp_path: Path, verb: str) -> N
     assert "line 3: schedule" in result.message
 
 
+EMPTY_BANDS = """
+name: empty
+attack:
+  source: [fmnist_natural]
+  balls: [{constraint: fourier, band: [0.51, 0.52], epsilon: [0.5, 1], steps: 2}]
+"""
+UNTRAINABLE = """
+name: untrainable
+sources:
+  mine: {architecture: resnet50, trained_on: cue-conflict, constraint: none, epsilon: 0, mean: [0.5, 0.5, 0.5],
+         std: [0.5, 0.5, 0.5], pretrain: {seed: 1, epochs: 1, steps: 0, recipe: {}}}
+pretrain: {source: [mine]}
+"""
+
+
+@pytest.mark.parametrize("verb", ["plan", "launch"])
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (EMPTY_BANDS, "- band: of images of 32 pixels no frequency is above 8.16 and up to 8.32 cycles; it is "),
+        (UNTRAINABLE, "- dataset: all 1280 images of cue-conflict are for testing; nothing can be trained on them (1 "),
+    ],
+)
+def test_trials_that_cannot_be_run_are_refused_before_any_is(
+    deltasweep: Command, tmp_path: Path, verb: str, text: str, rule: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    result = deltasweep(verb, str(path), "--results", "root")
+    assert_refused(result, deltasweep.folder)
+    assert "the study has trials that cannot be run:\n" + rule in result.message
+
+
 @pytest.mark.parametrize("verb", ["plan", "launch"])
 def test_a_root_that_is_a_file(deltasweep: Command, tmp_path: Path, verb: str) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")

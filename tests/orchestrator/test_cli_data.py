@@ -77,6 +77,18 @@ def test_a_study_s_datasets(deltasweep: Command, monkeypatch: pytest.MonkeyPatch
     assert [line.split(":")[0] for line in result.out.splitlines()] == ["svhn", "mnist"]
 
 
+def test_the_datasets_that_a_study_examines_networks_on(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources alone, on the images of their own labels and on others."""
+    shown = "visualize: {source: [fmnist_natural], dataset: mnist, units: [0], test_images: 2}"
+    text = f"name: attacked\nattack: {{source: [fmnist_natural]}}\n{shown}\n"
+    made.write(deltasweep.folder, {"attacked.yaml": text.encode()})
+    with mirror() as server:
+        serve(server, monkeypatch, "mnist", "fmnist")
+        result = deltasweep("data", "fetch", "--study", "attacked.yaml", "--mirror", server.url)
+    assert result.code == 0
+    assert [line.split(":")[0] for line in result.out.splitlines()] == ["fmnist", "mnist"]
+
+
 def test_one_dataset_that_cannot_be_had_does_not_keep_the_others(
     deltasweep: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -343,6 +343,11 @@ def test_each_fine_tuned_network_is_weighed_by_each_measure() -> None:
     assert {spec.damping for spec in expand(default) if isinstance(spec, InfluenceSpec)} == {0.0, 5e-4}
 
 
+def test_images_are_shown_to_sources_alone() -> None:
+    said = mistake("attack:\n  finetuned", "attack:\n  dataset: [digits]\n  finetuned", SMALL)
+    assert "these images are shown to source models" in said
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

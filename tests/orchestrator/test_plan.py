@@ -137,6 +137,44 @@ def test_activations_are_not_kept_of_augmented_images_nor_of_too_many() -> None:
     assert study_flops([[grey("source", images=12_800, blocks=0)]]).trunk == 12_800 * TRUNK_0, "105 MB"
 
 
+def test_activations_are_kept_once_for_recipes_that_normalise_alike() -> None:
+    """A robust source's statistics are the source's, as released or not; the learning rate has no part in them."""
+
+    def tuned(source: str, **choices: object) -> FinetuneSpec:
+        recipe = Recipe.model_validate({"frozen_batchnorm": "source", **choices})
+        return spec(source=source, dataset="mnist", recipe=recipe)
+
+    alike = [
+        tuned("l2_eps3"),
+        tuned("l2_eps3", learning_rate=0.05),
+        tuned("l2_eps3", normalization="as-released"),
+        tuned("l2_eps3", batch_size=64),
+    ]
+    apart = [
+        tuned("l2_eps3", normalization="target"),
+        tuned("natural"),
+        tuned("natural", normalization="as-released"),
+        tuned("l2_eps3", evaluation_batch_size=64),
+    ]
+    size = 10_000 * 1024 * 14 * 14 * 4
+    assert kept_bytes(alike) == size
+    assert kept_bytes([*alike, *apart]) == 5 * size
+    assert study_flops([[each] for each in alike]).evaluation == 10_000 * TRUNK_3 + 4 * 60_000 * (FORWARD - TRUNK_3)
+
+
+def test_activations_of_a_whole_training_set_are_kept_once() -> None:
+    seeds = [grey("source", images=-1, blocks=0, seed=seed) for seed in (1, 2)]
+    assert study_flops([[each] for each in seeds]).trunk == 60_000 * TRUNK_0
+    assert kept_bytes(seeds) == 70_000 * 2048 * 4
+
+
+def test_an_examination_holds_no_more_images_than_it_is_shown() -> None:
+    study = load_study("paper-figure1b")
+    plan = planned(study)
+    assert plan.gpu_share < study.resources.gpu
+    assert "too little" not in describe(plan, study)
+
+
 def test_a_plan_says_what_kept_activations_save_and_take() -> None:
     study = DEMO.model_copy(update={"recipe": Recipe(frozen_batchnorm="source")})
     text = describe(planned(study), study)

@@ -223,6 +223,18 @@ def test_a_mistake_in_what_varies(varied: str, expected: str) -> None:
     assert mistake(("blocks: [0, 3]", f"blocks: [0, 3]\n  recipe: {varied}")).startswith(f"line 6: {expected}")
 
 
+def test_all_mistakes_in_what_varies_are_told() -> None:
+    told = refusal(
+        changed(("blocks: [0, 3]", "blocks: [0, 3]\n  recipe: {momentum: 0.9, foo: [1], learning_rate: [x]}"))
+    )
+    assert told[0] == "mine.yaml: 3 mistakes"
+    assert [line.split(":")[1].strip() for line in told[1:]] == [
+        "grid.recipe.foo",
+        "grid.recipe.learning_rate[0]",
+        "grid.recipe.momentum",
+    ]
+
+
 def test_a_damping_is_needed_where_any_recipe_has_no_weight_decay() -> None:
     text = changed(("blocks: [0, 3]", "blocks: [0, 3]\n  recipe: {weight_decay: [0.0005, 0.0]}"))
     weighed = "influence: {finetuned: {images: [50], seeds: 1}%s}\n"
