@@ -164,8 +164,8 @@ attack:
 UNTRAINABLE = """
 name: untrainable
 sources:
-  mine: {architecture: resnet50, trained_on: cue-conflict, constraint: none, epsilon: 0, mean: [0.5, 0.5, 0.5],
-         std: [0.5, 0.5, 0.5], pretrain: {seed: 1, epochs: 1, steps: 0, recipe: {}}}
+  mine: {architecture: resnet50, trained_on: cue-conflict, constraint: none, epsilon: 0,
+         mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], pretrain: {seed: 1, epochs: 1, steps: 0, recipe: {}}}
 pretrain: {source: [mine]}
 """
 
