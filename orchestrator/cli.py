@@ -65,7 +65,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def demo(
     results: Root = "demo-results",
     full: Annotated[
-        bool, typer.Option("--full", help="Also why: six sources, attacked, weighed and looked into; less texture.")
+        bool, typer.Option("--full", help="Also why: six sources, attacked, weighed and looked into (15 minutes).")
     ] = False,
 ) -> None:
     """Run the packaged study `demo` on bundled models and data, and report on it."""
@@ -381,10 +381,11 @@ def _more_demos() -> list[str]:
     from jobs import registry
     from jobs.data.places import find
 
+    more = ["demo-confound", "demo-texture", "demo-shape", "demo-fourier"]
     if find(registry.dataset("fmnist")) is not None:
-        return ["demo-texture", "demo-shape", "demo-fourier", "demo-sources"]
+        return [*more, "demo-sources"]
     out.print("Fashion-MNIST is not here: attacks on the sources are left out (deltasweep data fetch fmnist).")
-    return ["demo-texture", "demo-shape", "demo-fourier"]
+    return more
 
 
 def _given(**options: object) -> list[str]:

@@ -42,7 +42,7 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
     monkeypatch.setattr(places, "find", lambda card: tmp_path if here else None)
     ended = CliRunner().invoke(cli.app, ["demo", "--full", "--results", str(tmp_path / "root")])
     assert ended.exit_code == code
-    more = ["demo-texture", "demo-shape", "demo-fourier", *(["demo-sources"] if here else [])]
+    more = ["demo-confound", "demo-texture", "demo-shape", "demo-fourier", *(["demo-sources"] if here else [])]
     assert launched == ["demo-full", *([] if first == "interrupted" else more)]
     assert CliRunner().invoke(cli.app, ["demo"]).exit_code == 0
     assert launched[-1] == "demo"

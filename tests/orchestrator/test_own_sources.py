@@ -103,7 +103,7 @@ def test_how_a_source_is_made_is_part_of_its_id() -> None:
             "part of the package; there is nothing to tr",
         ),
         ("[digits_natural, digits_l2]\n  res", "[natural]\n  res", "source 'natural' is not trained by DeltaSweep"),
-        ("steps: 1,", "steps: 0,", "l2 and linf need steps of at least 1"),
+        ("steps: 1,", "steps: 0,", "l2, linf and fourier need steps of at least 1"),
         ("steps: 1,", "steps: 1, step_scale: 9.0,", "digits_l2: step_scale: input should be less than 4"),
         ("epsilon: 0.5", "epsilon: 4/0", "a radius is a number or a fraction, such as 0.5 or 4/255; it is '4/0'"),
         ("epsilon: 0.5", "epsilon: four", "a radius is a number or a fraction, such as 0.5 or 4/255; it is 'four'"),
