@@ -22,7 +22,7 @@ from analysis.figures.style import DASHES, Look, looks
 from analysis.statistics.paired_t import Floats
 
 _PANEL_INCHES = (4.6, 3.5)
-_NAMED_CHARACTERS = 40  # of a line over a panel whose places have names
+_NAMED_CHARACTERS = 34  # of a line over a panel whose places have names
 _RC: Any = {
     "svg.hashsalt": "deltasweep",
     "svg.fonttype": "none",

@@ -30,11 +30,13 @@ def test_the_demo_study_is_what_it_should_be() -> None:
 @pytest.mark.parametrize("here", [True, False])
 @pytest.mark.parametrize(("first", "code"), [("done", 0), ("failed", 1), ("interrupted", 130)])
 def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All studies of why, the last where Fashion-MNIST is; its exit code does not cover up the first's."""
+    """All studies of why, sources where Fashion-MNIST is; one exit code does not cover up the first's."""
     launched: list[str] = []
+    roots: dict[str, str] = {}
 
     def launch(study: Study, results: str) -> Summary:
         launched.append(study.name)
+        roots[study.name] = results
         state = first if study.name == "demo-full" else "done"
         return Summary(1, 0, {"x": "why"} if state == "failed" else {}, None, state == "interrupted")
 
@@ -42,8 +44,11 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
     monkeypatch.setattr(places, "find", lambda card: tmp_path if here else None)
     ended = CliRunner().invoke(cli.app, ["demo", "--full", "--results", str(tmp_path / "root")])
     assert ended.exit_code == code
-    more = ["demo-confound", "demo-texture", "demo-shape", "demo-fourier", *(["demo-sources"] if here else [])]
-    assert launched == ["demo-full", *([] if first == "interrupted" else more)]
+    more = ["demo-texture", "demo-shape", "demo-fourier", *(["demo-sources"] if here else [])]
+    assert launched == ["demo-full", *([] if first == "interrupted" else [*more, "demo-confound"])]
+    assert {name: root for name, root in roots.items() if root != str(tmp_path / "root")} == (
+        {} if first == "interrupted" else {"demo-confound": str(tmp_path / "root-confound")}
+    )
     assert CliRunner().invoke(cli.app, ["demo"]).exit_code == 0
     assert launched[-1] == "demo"
 
