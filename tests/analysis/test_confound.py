@@ -5,12 +5,14 @@ import math
 
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from scipy import stats
 
 import analysis
 from analysis.comparisons import Comparison
 from analysis.delta_text import deltas_text
 from analysis.figures.confound import confound, confound_cells
+from analysis.figures.render import draw
 from analysis.frames import frame
 from analysis.recipes import recipe_choices, recipe_words
 from analysis.studies import planned_cells
@@ -92,6 +94,30 @@ def test_ways_come_in_the_order_of_the_words_and_beside_each_other(build) -> Non
         ("as-released", "source", "5", "+5.00"),
     ]
     assert [row[-2] for row in made.table.rows] == ["", "-3.00", "+0.00"]
+
+
+def test_few_pairs_carry_a_warning(build) -> None:
+    """Four pairs of one way, five of the others."""
+    short = arms(build, GAINS["source", "batch"], recipe("source", "batch"))
+    rows = [one for one in trials(build) if one[0]["recipe"] != recipe_digest(recipe("source", "batch"))]
+    few = [one for one in short if one[0]["seed"] < 4]
+    made = confound(*given(build, [*rows, *few]))
+    assert made.table.columns[-3:] == ("pairs of the change", "change", "95 % interval of the change")
+    assert [row[-3] for row in made.table.rows] == ["", "4", "5"]
+    assert made.table.notes[1:] == (
+        "2 rows: paired t 95%.",
+        "1 row: paired t 95%, few pairs: rests on normal differences.",
+        "1 change of few pairs: the interval rests on normal differences.",
+    )
+    assert "fewer than 5 pairs" in made.figure.words
+    (ax,) = draw(made.figure).axes
+    bars = [one for one in ax.collections if isinstance(one, LineCollection)]
+    dotted = [len(one.get_paths()) for one in bars if one.get_linestyle()[0][1] is not None]
+    assert (dotted, len(bars)) == ([1, 1], 6)
+    of_few = [line for line in ax.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_ydata().tolist() for line in of_few] == [[pytest.approx(2)]]
+    whole = draw(confound(*given(build, trials(build))).figure).axes[0]
+    assert not [line for line in whole.lines if line.get_markerfacecolor() == "white"]
 
 
 def test_other_choices_are_panels_of_their_own(build) -> None:
