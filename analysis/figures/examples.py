@@ -62,7 +62,7 @@ def examples(influences: pd.DataFrame) -> Iterator[Examples]:
         )
         raw = images_at_hand(str(dataset), str(shown["dataset_sha256"].iloc[0]))
         yield Examples(
-            name=picture_name("figure6", number, dataset, measure),
+            name=picture_name("figure6", number, str(dataset), str(measure)),
             title=f"{network_words(shown.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",
             numbers=numbers.reset_index(drop=True),
             png=None if raw is None else _drawn(numbers.assign(trial_id=shown["trial_id"]), raw),

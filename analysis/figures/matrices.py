@@ -85,7 +85,7 @@ def matrices(influences: pd.DataFrame) -> Iterator[Matrices]:
         lowest = curves.head(1)
         words = [", ".join(filter(None, one)) for one in zip(lowest["source"], choice_words(lowest), strict=True)]
         yield Matrices(
-            name=picture_name("figure7a", number, dataset, measure),
+            name=picture_name("figure7a", number, str(dataset), str(measure)),
             title=f"{network_words(rows.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",
             numbers=_numbers(trials).assign(source=words),
             png=_drawn([found[trial] for trial in lowest["trial_id"]], words, str(measure)),

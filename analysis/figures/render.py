@@ -149,8 +149,13 @@ def _draw_apart(ax: Axes, points: pd.DataFrame, look: Look, beside: float, hollo
         x = shown["x"].to_numpy()
         for suffix, width in (("_simultaneous", 1.0), ("", 3.0)):
             low, high = shown[f"low{suffix}"].to_numpy(), shown[f"high{suffix}"].to_numpy()
-            style = "dotted" if cautious else "solid"
-            ax.vlines(x, low, high, color=look.colour, alpha=0.6, linewidth=width, linestyles=style)
+            ax.vlines(
+                *(x, low, high),
+                color=look.colour,
+                alpha=0.6,
+                linewidth=width,
+                linestyles="dotted" if cautious else "solid",
+            )
         fill = "white" if hollow or cautious else look.colour
         ax.plot(x, shown["mean"], look.marker, color=look.colour, markersize=4.5, markerfacecolor=fill)
 

@@ -28,7 +28,8 @@ from jobs.results import LocalStore, commit
 from tests.analysis.test_features import visualized
 from tests.analysis.test_influences import weighed
 
-EVIL = '../x"><img src=x onerror=alert(1)>' + "y" * 300
+EVIL = '../x"><img src=x onerror=alert(1)>'
+LONG = EVIL + "y" * 300
 LABELS = [[7, 4, 7], [5, 7, 7]]
 
 
@@ -57,14 +58,14 @@ def test_a_name_in_an_attribute_is_text() -> None:
 
 def test_names_of_pictures_are_names_of_files() -> None:
     assert picture_name("figure6", 1, "low_res-0.5", "pseudo-inverse") == "figure6-1-low_res-0.5-pseudo-inverse"
-    assert re.fullmatch(r"[a-z0-9_.-]{1,100}", picture_name("figure6", 1, EVIL))
+    assert re.fullmatch(r"[a-z0-9_.-]{1,100}", picture_name("figure6", 1, LONG))
     assert picture_name("figure6", 1, "a/b") != picture_name("figure6", 2, "a b")
 
 
 def test_the_report_of_a_dataset_whose_name_is_code(build) -> None:
     root = build.root([])
-    commit(LocalStore(root), "visualize", visualized(dataset=EVIL))
-    commit(LocalStore(root), "visualize", visualized(dataset=EVIL.replace("/", " ")))
+    commit(LocalStore(root), "visualize", visualized(dataset=LONG))
+    commit(LocalStore(root), "visualize", visualized(dataset=LONG.replace("/", " ")))
     commit(LocalStore(root), "influence", weighed(1, LABELS, dataset=EVIL))
     page = analysis.report(root)
     tags = Tags(page.read_text()).found
