@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from analysis.cells import summarize
+from analysis.cells import FEW_PAIRS, summarize
 from analysis.comparisons import Comparison
 from analysis.figures.model import POINTS, Figure, Panel
 from analysis.figures.points import CONFIDENCE
@@ -20,6 +20,7 @@ from analysis.pairing import KEYS, pair_all
 from analysis.recipes import Choices, recipe_words
 from analysis.statistics.paired_t import half_width, moments
 from analysis.tables.model import Table
+from analysis.words import counted
 from jobs.specs import ALL, Recipe
 
 NORMALIZATIONS: tuple[str, ...] = get_args(Recipe.model_fields["normalization"].annotation)
@@ -43,7 +44,8 @@ _CAPTION = (
 )
 _INTERVALS = (
     "Thick bars: 95 % paired t intervals, point by point; thin ones: all points of a panel at once (Bonferroni). They "
-    "cover subset and fine-tuning noise, given one checkpoint per source and a fixed test set."
+    "cover subset and fine-tuning noise, given one checkpoint per source and a fixed test set. Hollow, with dotted "
+    f"bars: fewer than {FEW_PAIRS} pairs, whose interval rests on normal differences; a wide one is cut at the frame."
 )
 _NOTE = (
     "Change: the delta minus that of as-released normalisation with batch statistics, seed by seed, with its 95 % "
@@ -182,7 +184,10 @@ def _points(cells: pd.DataFrame, modes: Sequence[str]) -> pd.DataFrame:
 
 def _table(cells: pd.DataFrame) -> Table:
     rest = ["other choices"] if cells["rest"].any() else []
-    numbers = ("pairs", "delta", "95 % interval", "all at once", "change", "95 % interval of the change")
+    numbers = (
+        *("pairs", "delta", "95 % interval", "all at once"),
+        *("pairs of the change", "change", "95 % interval of the change"),
+    )
     columns = (
         *("comparison", "dataset", "blocks", "images", *rest),
         *("normalization", "frozen BatchNorm", *numbers),
@@ -193,8 +198,17 @@ def _table(cells: pd.DataFrame) -> Table:
         columns=columns,
         rows=tuple(_row(cell, bool(rest)) for cell in cells.to_dict("records")),
         numbers=frozenset({"blocks", "images", *numbers}),
-        notes=(_NOTE,),
+        notes=(_NOTE, *_methods(cells)),
     )
+
+
+def _methods(cells: pd.DataFrame) -> list[str]:
+    """How the intervals were made, with the caution that few pairs need."""
+    counts = cells["method"].value_counts().sort_index()
+    said = [f"{counted(int(count), 'row')}: {method}." for method, count in counts.items()]
+    if few := int(cells["n_changes"].between(2, FEW_PAIRS - 1).sum()):
+        said.append(f"{counted(few, 'change')} of few pairs: the interval rests on normal differences.")
+    return said
 
 
 def _row(cell: dict[Any, Any], rest: bool) -> tuple[str, ...]:
@@ -210,6 +224,7 @@ def _row(cell: dict[Any, Any], rest: bool) -> tuple[str, ...]:
         _signed(cell["mean_delta"]),
         _interval(cell["ci_low"], cell["ci_high"]),
         _interval(cell["ci_low_simultaneous"], cell["ci_high_simultaneous"]),
+        "" if pd.isna(cell["n_changes"]) else f"{cell['n_changes']:.0f}",
         _signed(cell["change"]),
         _interval(cell["change_low"], cell["change_high"]),
     )

@@ -6,11 +6,17 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
 
 from analysis.figures.attacks import network_words
-from analysis.figures.influences import MEASURES, SHOWN
+from analysis.figures.influences import MEASURES, SHOWN, require_weighed
+from analysis.figures.intact import image_of
+from analysis.figures.intact import numbers as numbers_of
+from analysis.figures.names import picture_name
+from analysis.figures.style import PLAIN_TEXT
 from jobs import registry
 from jobs.data.raw import Raw
 from jobs.data.readers import read_raw
@@ -39,24 +45,33 @@ def examples(influences: pd.DataFrame) -> Iterator[Examples]:
 
     Args:
         influences: rows of the kind ``influence``, with the columns of the curves and ``COLUMNS``.
+
+    Raises:
+        DamagedFile: as ``influence_figure``, and for a row without training images, or with images that are not there.
     """
+    require_weighed(influences)
     for number, ((dataset, *_, measure), rows) in enumerate(influences.groupby(list(SHOWN), sort=True), 1):
         one_each = rows[rows["finetuned_seed"] == rows["finetuned_seed"].min()].sort_values(["trial_id", "test_image"])
         one_each = one_each.drop_duplicates(["source", "test_image"])
         firsts = one_each.groupby("test_label")["test_image"].min().head(_MOST_LABELS)
         shown = one_each[one_each["test_image"].isin(firsts)].sort_values(["source", "test_label"])
         numbers = shown[["source", "test_image", "test_label", "predicted_label"]].assign(
-            train_image=[found[0] for found in shown["train_images"]],
-            train_label=[found[0] for found in shown["train_labels"]],
-            value=[found[0] for found in shown["values"]],
+            train_image=_firsts(shown, "train_images").astype(int),
+            train_label=_firsts(shown, "train_labels").astype(int),
+            value=_firsts(shown, "values"),
         )
         raw = images_at_hand(str(dataset), str(shown["dataset_sha256"].iloc[0]))
         yield Examples(
-            name=f"figure6-{number}-{dataset}-{measure}",
+            name=picture_name("figure6", number, str(dataset), str(measure)),
             title=f"{network_words(shown.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",
             numbers=numbers.reset_index(drop=True),
-            png=None if raw is None else _drawn(numbers, raw),
+            png=None if raw is None else _drawn(numbers.assign(trial_id=shown["trial_id"]), raw),
         )
+
+
+def _firsts(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """The first number of each row's list."""
+    return np.array([numbers_of(row, column)[0] for row in rows.to_dict("records")])
 
 
 @lru_cache(maxsize=1)
@@ -71,20 +86,23 @@ def images_at_hand(dataset: str, sha256: str) -> Raw | None:
 
 
 def _drawn(numbers: pd.DataFrame, raw: Raw) -> bytes:
-    """Test images above, and under them a row for each source, with the labels; PNG."""
+    """Test images above, and under them a row for each source, with the labels; PNG. No source needs all images."""
     sources = list(numbers["source"].unique())
     tests = numbers.drop_duplicates("test_image")
-    with mpl.rc_context({"font.size": 7, "figure.dpi": 150}):
+    places = list(tests["test_image"])
+    with mpl.rc_context({**PLAIN_TEXT, "font.size": 7, "figure.dpi": 150}):
         canvas = Canvas(figsize=(_CELL_INCHES * (len(tests) + 2), _CELL_INCHES * 1.25 * (len(sources) + 1)))
         axes = canvas.subplots(len(sources) + 1, len(tests), squeeze=False)
         for row, name in enumerate(["test image", *sources]):
             axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
             found = tests if row == 0 else numbers[numbers["source"] == name]
             part, which = (raw.test, "test") if row == 0 else (raw.train, "train")
-            for ax, (_, one) in zip(axes[row], found.iterrows(), strict=True):
-                ax.imshow(part.image(int(one[f"{which}_image"])), cmap="gray")
-                ax.set_title(str(one[f"{which}_label"]), fontsize=7, pad=2)
+            for ax in axes[row]:
                 ax.set(xticks=[], yticks=[])
+            for one in found.to_dict("records"):
+                ax, name = axes[row, places.index(one["test_image"])], f"{which}_image"
+                ax.imshow(image_of(part, one[name], one, name), cmap="gray")
+                ax.set_title(str(one[f"{which}_label"]), fontsize=7, pad=2)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png", bbox_inches="tight")
     return buffer.getvalue()

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 from analysis.figures.attacks import network_words
 from analysis.figures.examples import images_at_hand
+from analysis.figures.intact import damaged, image_of, require_tuned
+from analysis.figures.names import picture_name
+from analysis.figures.style import PLAIN_TEXT
 from jobs.data.raw import Raw
+from jobs.specs import ALL
 
 COLUMNS = (
     "trial_id",
@@ -74,15 +78,19 @@ def features(visualizations: pd.DataFrame) -> Iterator[Features]:
 
     Args:
         visualizations: rows of the kind ``visualize`` with ``COLUMNS``.
+
+    Raises:
+        DamagedFile: for a row that does not tell its network, has no picture, or names a seed image that is not there.
     """
+    require_tuned(visualizations[visualizations["finetuned"].notna()], "finetuned_dataset")
     groups = visualizations.groupby(list(SHOWN), sort=True, dropna=False)  # a source has no blocks
     for number, (_, rows) in enumerate(groups, 1):
         shown = rows.sort_values(["source_epsilon", "source_constraint", "source", "unit", "test_image"])
         first: dict[Any, Any] = shown.iloc[0].to_dict()
         raw = images_at_hand(str(first["dataset"]), str(first["dataset_sha256"]))
         yield Features(
-            name=f"figure1b-{number}-{first['dataset']}",
-            title=f"{_networks(first, visualizations)}, from test images of {first['dataset']}",
+            name=picture_name("figure1b", number, first["dataset"]),
+            title=_title(first, visualizations),
             way=f"{first['steps']} steps of L2 length {first['step_size']:g}, within a radius of {first['epsilon']:g}",
             numbers=shown[list(_NUMBERS)].reset_index(drop=True),
             png=_drawn(shown, raw),
@@ -91,9 +99,31 @@ def features(visualizations: pd.DataFrame) -> Iterator[Features]:
 
 
 def pixels(row: dict[Any, Any]) -> NDArray[np.uint8]:
-    """The picture of a row, height x width x 3."""
-    size = int(row["image_size"])
+    """The picture of a row, height x width x 3.
+
+    Raises:
+        DamagedFile: when it has another size than the row says.
+    """
+    size, length = int(row["image_size"]), len(row["image"])
+    if size < 1 or length != size * size * 3:
+        rule = "image has image_size x image_size pixels of three bytes, image_size at least 1"
+        raise damaged(row, rule, f"{length:,} bytes, with image_size {size}")
     return np.frombuffer(row["image"], np.uint8).reshape(size, size, 3)
+
+
+def _title(row: dict[Any, Any], rows: pd.DataFrame) -> str:
+    """Which networks, from which images, and what of the rest is not the same for all figures."""
+    words = {
+        "finetuned_seed": "fine-tuning seed {:.0f}",
+        "test_images": "{} seed images",
+        "seed": "seed {}",
+        "recipe": "recipe of the pictures {}",
+        "numerics": "numerics {}",
+    }
+    values = {**row, "test_images": "all" if row["test_images"] == ALL else f"{row['test_images']:,}"}
+    varying = [name for name in words if rows[name].nunique() > 1 and not pd.isna(row[name])]  # a source has no seed
+    told = [words[name].format(values[name]) for name in varying]
+    return ", ".join([f"{_networks(row, rows)}, from test images of {row['dataset']}", *told])
 
 
 def _networks(row: dict[Any, Any], rows: pd.DataFrame) -> str:
@@ -107,9 +137,10 @@ def _drawn(rows: pd.DataFrame, raw: Raw | None) -> bytes:
     """For each source a column for each seed image; seed images above, under them a row for each unit; PNG."""
     sources = list(rows["source"].unique())
     seeds = sorted(rows["test_image"].unique())[:_MOST_SEEDS]
+    of_seeds = rows.sort_values("test_image").drop_duplicates("test_image").head(len(seeds))
     units = {name: sorted(found["unit"].unique())[:_MOST_UNITS] for name, found in rows.groupby("source")}
     depth, above = max(map(len, units.values())), int(raw is not None)
-    with mpl.rc_context({"font.size": 7, "figure.dpi": 150}):
+    with mpl.rc_context({**PLAIN_TEXT, "font.size": 7, "figure.dpi": 150}):
         size = (_CELL_INCHES * (len(seeds) + 0.6) * len(sources), _CELL_INCHES * (depth + above + 0.4))
         canvas = Canvas(figsize=size)
         parts = canvas.subfigures(1, len(sources), squeeze=False)[0]
@@ -119,8 +150,9 @@ def _drawn(rows: pd.DataFrame, raw: Raw | None) -> bytes:
             for ax in axes.flat:
                 ax.set_axis_off()
             if raw is not None:
-                for ax, seed in zip(axes[0], seeds, strict=True):
-                    _show(ax, raw.test.image(int(seed)), "seed" if seed == seeds[0] else "")
+                for ax, (_, row) in zip(axes[0], of_seeds.iterrows(), strict=True):
+                    image = image_of(raw.test, row["test_image"], row.to_dict(), "test_image")
+                    _show(ax, image, "seed" if ax is axes[0, 0] else "")
             found = rows[(rows["source"] == name) & rows["test_image"].isin(seeds)]
             for row in found[found["unit"].isin(units[name])].to_dict("records"):
                 place = above + units[name].index(row["unit"]), seeds.index(row["test_image"])

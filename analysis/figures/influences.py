@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.figures.attacks import NETWORKS, network_words
+from analysis.figures.intact import matrix, require_known, require_tuned
 from analysis.figures.model import FEW, POINTS, Figure, Panel
 from analysis.figures.points import mean_points
 from analysis.statistics.paired_t import Floats
@@ -16,6 +17,7 @@ COLUMNS = (
     "trial_id",
     "source",
     "finetuned",
+    "finetuned_seed",
     "dataset",
     "blocks",
     "images",
@@ -49,9 +51,13 @@ def influence_figure(influences: pd.DataFrame) -> Figure | None:
 
     Args:
         influences: rows of the kind ``influence`` with ``COLUMNS``.
+
+    Raises:
+        DamagedFile: for a row that does not tell its network or measure, and for labels that have not one length.
     """
     if influences.empty:
         return None
+    require_weighed(influences)
     matches = pd.DataFrame(list(_matches(influences)))
     return Figure(
         name="influences",
@@ -64,6 +70,12 @@ def influence_figure(influences: pd.DataFrame) -> Figure | None:
     )
 
 
+def require_weighed(influences: pd.DataFrame) -> None:
+    """Every row tells its network, and a measure that there is. Raises DamagedFile, naming the first that does not."""
+    require_tuned(influences)
+    require_known(influences, "measure", MEASURES)
+
+
 def label_match(train_labels_MT: NDArray[np.int64], test_labels_M: NDArray[np.int64]) -> Floats:
     """For k = 1 to T, how many of the first k training images have the test image's label: percent, T."""
     matches_MT = train_labels_MT == test_labels_M[:, None]
@@ -74,7 +86,7 @@ def _matches(influences: pd.DataFrame) -> Iterator[dict[Any, Any]]:
     """A row for each trial and k."""
     for _, rows in influences.groupby("trial_id", sort=True):
         trial = rows.iloc[0].to_dict()
-        matches = label_match(np.stack(rows["train_labels"].tolist()), rows["test_label"].to_numpy())
+        matches = label_match(matrix(rows, "train_labels").astype(np.int64), rows["test_label"].to_numpy())
         for k, match in enumerate(matches.tolist(), 1):
             yield {**trial, "k": k, "match": match}
 

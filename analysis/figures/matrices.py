@@ -1,6 +1,7 @@
 """Every training image against every test image, both sorted by label (Figure 7a of the paper)."""
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 
 from analysis.cells import FEW_PAIRS
 from analysis.figures.attacks import network_words
-from analysis.figures.influences import CHOICES, MEASURES, SHOWN, choice_words
+from analysis.figures.influences import CHOICES, MEASURES, SHOWN, choice_words, require_weighed
+from analysis.figures.intact import damaged, matrix
+from analysis.figures.names import picture_name
 from analysis.figures.points import CONFIDENCE
+from analysis.figures.style import PLAIN_TEXT
 from analysis.statistics.paired_t import Floats, half_width, moments
 
 COLUMNS = ("finetuned_seed", "test_image", "images_used", "matrix_norm", "cells", "cell_labels")
@@ -65,7 +69,11 @@ def matrices(influences: pd.DataFrame) -> Iterator[Matrices]:
 
     Args:
         influences: rows of the kind ``influence``, with the columns of the curves and ``COLUMNS``.
+
+    Raises:
+        DamagedFile: as ``influence_figure`` and ``matrix_of``.
     """
+    require_weighed(influences)
     for number, ((dataset, *_, measure), rows) in enumerate(influences.groupby(list(SHOWN), sort=True), 1):
         firsts = rows.drop_duplicates("trial_id")
         found = {str(trial): matrix_of(of_one) for trial, of_one in rows.groupby("trial_id")}
@@ -77,7 +85,7 @@ def matrices(influences: pd.DataFrame) -> Iterator[Matrices]:
         lowest = curves.head(1)
         words = [", ".join(filter(None, one)) for one in zip(lowest["source"], choice_words(lowest), strict=True)]
         yield Matrices(
-            name=f"figure7a-{number}-{dataset}-{measure}",
+            name=picture_name("figure7a", number, str(dataset), str(measure)),
             title=f"{network_words(rows.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",
             numbers=_numbers(trials).assign(source=words),
             png=_drawn([found[trial] for trial in lowest["trial_id"]], words, str(measure)),
@@ -85,15 +93,29 @@ def matrices(influences: pd.DataFrame) -> Iterator[Matrices]:
 
 
 def matrix_of(rows: pd.DataFrame) -> Matrix:
-    """The matrix of one trial from all its rows."""
+    """The matrix of one trial from all its rows.
+
+    Raises:
+        DamagedFile: when no row has cells, when cells and labels have not one length or are not finite, or when their
+            norm and count are none.
+    """
     held = rows[rows["cells"].notna()].sort_values(["test_label", "test_image"])
-    first = held.iloc[0]
-    mean_square = first["matrix_norm"] ** 2 / (len(rows) * first["images_used"])
-    cells_HG = np.stack(held["cells"].tolist()).astype(np.float64)
+    if held.empty:
+        raise damaged(rows.iloc[0].to_dict(), "the first test image of each group has cells", "null in all rows")
+    first = held.iloc[0].to_dict()
+    cells_HG, labels_HG = matrix(held, "cells"), matrix(held, "cell_labels")
+    if cells_HG.shape != labels_HG.shape or (labels_HG != labels_HG[0]).any():
+        lengths = f"{labels_HG.shape[1]} labels for {cells_HG.shape[1]} cells, or not the same in all rows"
+        raise damaged(first, "cell_labels has one label for each of cells, the same in all rows", lengths)
+    norm, count = float(first["matrix_norm"]), int(first["images_used"])
+    if not (math.isfinite(norm) and norm >= 0 and count >= 1):
+        rule = "matrix_norm is finite and at least 0, images_used at least 1"
+        raise damaged(first, rule, f"matrix_norm {norm:g}, images_used {count}")
+    mean_square = norm**2 / (len(rows) * count)
     return Matrix(
         cells_HG / np.sqrt(mean_square) if mean_square > 0 else cells_HG,
         held["test_label"].to_numpy(np.int64),
-        np.asarray(first["cell_labels"], dtype=np.int64),
+        labels_HG[0].astype(np.int64),
     )
 
 
@@ -111,7 +133,7 @@ def _numbers(trials: pd.DataFrame) -> pd.DataFrame:
 def _drawn(shown: Sequence[Matrix], titles: Sequence[str], measure: str) -> bytes:
     """One picture a network, with one scale of colours for all; PNG."""
     limit = float(np.percentile(np.abs(np.concatenate([one.cells_HG.ravel() for one in shown])), _CLIPPED)) or 1.0
-    with mpl.rc_context({"font.size": 8, "figure.dpi": 150}):
+    with mpl.rc_context({**PLAIN_TEXT, "font.size": 8, "figure.dpi": 150}):
         canvas = Canvas(figsize=(_PICTURE_INCHES * len(shown) + 1, _PICTURE_INCHES + 0.4), layout="constrained")
         axes = list(canvas.subplots(1, len(shown), squeeze=False).flat)
         for ax, one, title in zip(axes, shown, titles, strict=True):

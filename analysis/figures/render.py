@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from analysis.cells import FEW_PAIRS
 from analysis.figures.model import Figure, Panel
-from analysis.figures.style import DASHES, Look, looks
+from analysis.figures.style import DASHES, PLAIN_TEXT, Look, looks
 from analysis.statistics.paired_t import Floats
 
 _PANEL_INCHES = (4.6, 3.5)
 _NAMED_CHARACTERS = 34  # of a line over a panel whose places have names
 _RC: Any = {
+    **PLAIN_TEXT,
     "svg.hashsalt": "deltasweep",
     "svg.fonttype": "none",
     "font.size": 9,
@@ -141,14 +142,22 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, look: Look, dash: tuple[float, ..
 def _draw_apart(ax: Axes, points: pd.DataFrame, look: Look, beside: float, hollow: bool) -> None:
     """Points with their intervals, none joined: each a little beside its place, so that series do not hide others.
 
-    Thick bars: intervals point by point; thin ones: all at once.
+    Thick bars: intervals point by point; thin ones: all at once. Hollow with dotted bars: intervals of few pairs.
     """
-    x = points["x"].to_numpy() + beside
-    for suffix, width in (("_simultaneous", 1.0), ("", 3.0)):
-        low, high = points[f"low{suffix}"].to_numpy(), points[f"high{suffix}"].to_numpy()
-        ax.vlines(x, low, high, color=look.colour, alpha=0.6, linewidth=width)
-    fill = "white" if hollow else look.colour
-    ax.plot(x, points["mean"], look.marker, color=look.colour, markersize=4.5, markerfacecolor=fill)
+    few = (points["n"] < FEW_PAIRS) & points["low"].notna()
+    for cautious, shown in points.assign(x=points["x"] + beside).groupby(few):
+        x = shown["x"].to_numpy()
+        for suffix, width in (("_simultaneous", 1.0), ("", 3.0)):
+            low, high = shown[f"low{suffix}"].to_numpy(), shown[f"high{suffix}"].to_numpy()
+            ax.vlines(
+                *(x, low, high),
+                color=look.colour,
+                alpha=0.6,
+                linewidth=width,
+                linestyles="dotted" if cautious else "solid",
+            )
+        fill = "white" if hollow or cautious else look.colour
+        ax.plot(x, shown["mean"], look.marker, color=look.colour, markersize=4.5, markerfacecolor=fill)
 
 
 def _alone(bounds: Floats) -> NDArray[np.bool_]:

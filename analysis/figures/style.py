@@ -1,7 +1,7 @@
 """Colours, markers and dashes: three ways to tell curves apart, so that none depends on seeing colour."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07A00", "#000000", "#56B4E9", "#7F3C8D")
 """After Okabe and Ito (2008): distinct with the common kinds of colour blindness; their orange is darkened and
@@ -10,6 +10,10 @@ their yellow replaced, which are too light on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (5, 1.2, 1, 1.2))
 _PAPER = ("cifar100", "cifar10", "svhn", "fmnist", "kmnist", "mnist", "digits")
+
+
+PLAIN_TEXT: Any = {"text.parse_math": False}
+"""matplotlib's parameters of every drawing: a source named ``$x$`` is no formula, nor an error where it is none."""
 
 
 class Look(NamedTuple):

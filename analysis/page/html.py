@@ -60,7 +60,7 @@ def table(
 
 def shell(name: str, caption: str, inner: str = "", attributes: str = "") -> str:
     """A table's frame and tools, around rows that are there or that the script fills in."""
-    words = escape(caption)
+    words, name = escape(caption), escape(name)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{words}">'
         f'<table id="table-{name}"{attributes}><caption>{words}</caption>{inner}</table></div>'
@@ -81,7 +81,7 @@ def choice(name: str, label: str, options: Sequence[tuple[str, str]], selected: 
         f'<option value="{escape(value)}"{" selected" if value == selected else ""}>{escape(words)}</option>'
         for value, words in options
     )
-    return f'<label>{escape(label)}<select name="{name}"{attributes}>{made}</select></label>'
+    return f'<label>{escape(label)}<select name="{escape(name)}"{attributes}>{made}</select></label>'
 
 
 def packed(name: str, value: object) -> str:
@@ -99,7 +99,7 @@ def script(source: str) -> str:
 def picture(name: str, alternative: str) -> str:
     """The place of a figure, which the script fills: an image of its own, whose ids and fonts touch nothing else."""
     words = escape(alternative)
-    image = f'<img alt="{words}" data-figure="{name}">'
+    image = f'<img alt="{words}" data-figure="{escape(name)}">'
     return f'<div class="wide" tabindex="0" role="region" aria-label="{words}">{image}</div>'
 
 

@@ -1,5 +1,6 @@
 """Writing the report of a results root: figures, tables and one self-contained page."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,8 +89,8 @@ class Content(NamedTuple):
 
     @property
     def worded(self) -> pd.DataFrame:
-        """The evaluations with recipes by their words: for what is shown and pairs nothing by digest."""
-        return self.data.assign(recipe=in_words(self.data["recipe"], self.recipes))
+        """The evaluations with recipes by their words."""
+        return _worded(self.data, self.recipes)
 
 
 def report(root: str | Path, out: str | Path | None = None, compare_paper: bool = False) -> Path:
@@ -147,7 +148,9 @@ def gather(store: Store) -> Content:
     attacked = read_trials(store, "attack", list(attacks.COLUMNS)).to_pandas()
     columns = [*dict.fromkeys([*influences.COLUMNS, *EXAMPLE_COLUMNS, *MATRIX_COLUMNS])]
     weighed = read_trials(store, "influence", columns).to_pandas()
-    for rows in (attacked, weighed):
+    decided = read_trials(store, "shape_bias", list(shape_bias.COLUMNS)).to_pandas()
+    visualized = read_trials(store, "visualize", list(FEATURE_COLUMNS)).to_pandas()
+    for rows in (attacked, weighed, decided, visualized):
         rows["finetuned_recipe"] = in_words(rows["finetuned_recipe"], recipes)
     return Content(
         store,
@@ -161,14 +164,19 @@ def gather(store: Store) -> Content:
         attacks.attack_figure(attacked),
         influences.influence_figure(weighed),
         list(examples(weighed)),
-        shape_bias.shape_bias_figure(read_trials(store, "shape_bias", list(shape_bias.COLUMNS)).to_pandas()),
-        table1a(data, attacked),
+        shape_bias.shape_bias_figure(decided),
+        table1a(_worded(data, recipes), attacked),
         list(matrices(weighed)),
         recipes,
         confound(data, chosen, choices),
         examined(store),
-        list(features(read_trials(store, "visualize", list(FEATURE_COLUMNS)).to_pandas())),
+        list(features(visualized)),
     )
+
+
+def _worded(data: pd.DataFrame, recipes: Mapping[str, str]) -> pd.DataFrame:
+    """The evaluations with recipes by their words: for what is shown and pairs nothing by digest."""
+    return data.assign(recipe=in_words(data["recipe"], recipes))
 
 
 def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]) -> str:

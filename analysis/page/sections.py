@@ -239,7 +239,7 @@ def _figure(figure: Figure) -> str:
         f"<figure><h3>As Figure {number} of the paper: {html.escape(figure.title)}</h3>"
         f"{html.picture(figure.name, f'Figure {number}: {figure.title}')}"
         f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
-        + html.details(f"Numbers of figure {number}", inner, f' data-figure="{figure.name}"')
+        + html.details(f"Numbers of figure {number}", inner, f' data-figure="{html.escape(figure.name)}"')
         + "</figure>"
     )
 

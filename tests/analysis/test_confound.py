@@ -5,19 +5,24 @@ import math
 
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from scipy import stats
 
 import analysis
 from analysis.comparisons import Comparison
 from analysis.delta_text import deltas_text
 from analysis.figures.confound import confound, confound_cells
+from analysis.figures.render import draw
 from analysis.frames import frame
+from analysis.page.report import gather
 from analysis.recipes import recipe_choices, recipe_words
 from analysis.studies import planned_cells
 from jobs.canonical import canonical_json
-from jobs.results import LocalStore, StudyRecord, record_study
+from jobs.results import LocalStore, StudyRecord, commit, record_study, schema
 from jobs.specs import Recipe, recipe_digest
 from jobs.study import Study
+from tests.analysis.test_features import visualized
+from tests.analysis.test_shape_bias import _NOTHING, asked, clean
 
 NATURAL = [50.0, 51.0, 52.0, 53.0, 54.0]
 GAINS = {
@@ -28,6 +33,15 @@ GAINS = {
 """Of the robust source, seed by seed: means 5, 2 and 5; changes against the first -3, -2, -4, -3, -3 and
 0, -1, 0, 1, 0.
 """
+
+_TUNED = {
+    "finetuned": "finetune-x",
+    "finetuned_dataset": "digits",
+    "blocks": 3,
+    "images": 400,
+    "finetuned_seed": 1,
+    "finetuned_epochs": 30,
+}
 
 AGAINST = [Comparison("robust", "natural")]
 
@@ -92,6 +106,30 @@ def test_ways_come_in_the_order_of_the_words_and_beside_each_other(build) -> Non
         ("as-released", "source", "5", "+5.00"),
     ]
     assert [row[-2] for row in made.table.rows] == ["", "-3.00", "+0.00"]
+
+
+def test_few_pairs_carry_a_warning(build) -> None:
+    """Four pairs of one way, five of the others."""
+    short = arms(build, GAINS["source", "batch"], recipe("source", "batch"))
+    rows = [one for one in trials(build) if one[0]["recipe"] != recipe_digest(recipe("source", "batch"))]
+    few = [one for one in short if one[0]["seed"] < 4]
+    made = confound(*given(build, [*rows, *few]))
+    assert made.table.columns[-3:] == ("pairs of the change", "change", "95 % interval of the change")
+    assert [row[-3] for row in made.table.rows] == ["", "4", "5"]
+    assert made.table.notes[1:] == (
+        "2 rows: paired t 95%.",
+        "1 row: paired t 95%, few pairs: rests on normal differences.",
+        "1 change of few pairs: the interval rests on normal differences.",
+    )
+    assert "fewer than 5 pairs" in made.figure.words
+    (ax,) = draw(made.figure).axes
+    bars = [one for one in ax.collections if isinstance(one, LineCollection)]
+    dotted = [len(one.get_paths()) for one in bars if one.get_linestyle()[0][1] is not None]
+    assert (dotted, len(bars)) == ([1, 1], 4)
+    of_few = [line for line in ax.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_ydata().tolist() for line in of_few] == [[pytest.approx(2)]]
+    whole = draw(confound(*given(build, trials(build))).figure).axes[0]
+    assert not [line for line in whole.lines if line.get_markerfacecolor() == "white"]
 
 
 def test_other_choices_are_panels_of_their_own(build) -> None:
@@ -174,6 +212,24 @@ def test_a_family_has_the_cells_of_all_recipes_of_its_study(build) -> None:
     assert {cell[-1] for cell in planned} == {
         recipe_digest(recipe(rule, mode)) for rule in ("as-released", "source") for mode in ("batch", "source")
     }
+
+
+def test_examinations_and_table_1a_name_recipes_in_words(build) -> None:
+    """Of trials of two recipes, and networks of one of these and of a recipe that has no words."""
+    made = trials(build, images=-1)[: 2 * 2 * len(NATURAL)]
+    root = LocalStore(build.root(made))
+    digest = made[0][0]["recipe"]
+    for number, of in enumerate((digest, "b" * 12)):
+        commit(root, "visualize", visualized(**_TUNED, finetuned_recipe=of))
+        commit(root, "shape_bias", [{**row, "finetuned_recipe": of} for row in asked(number)])
+    fields = {field.name: None if field.nullable else _NOTHING[str(field.type)] for field in schema("attack")}
+    row = {**fields, **{k: v for k, v in clean("natural", 11.4).items() if v is not None}}
+    commit(root, "attack", [{**row, "trial_id": "attack-digits-natural-0123456789abcdef"}])
+    found = gather(root)
+    words = "normalization as-released"
+    assert {row[-1] for row in found.table1a.rows} == {"", words, "normalization source"}
+    assert any(f"recipe {words}" in panel.title for panel in found.shape_bias.panels)
+    assert any(f"recipe {words}" in one.title for one in found.features)
 
 
 def test_the_page_names_the_ways_in_words(build) -> None:

@@ -31,7 +31,7 @@ def visualized(source="natural", unit=1, shade=0, **columns):
         {
             **plain,
             **none,
-            "trial_id": f"visualize-{source}-u{unit}-{digest([source, unit, columns])[:16]}",
+            "trial_id": f"visualize-{source}-u{unit}-{digest([source, unit, repr(columns)])[:16]}",
             "source": source,
             "source_constraint": "none" if source == "natural" else "l2",
             "source_epsilon": 0.0 if source == "natural" else 1.0,
@@ -113,6 +113,30 @@ def test_other_ways_and_other_networks_are_figures_of_their_own() -> None:
         "sources, from test images of digits",
     ]
     assert len({one.name for one in found}) == 3
+
+
+def test_titles_tell_apart_what_differs_in_nothing_else() -> None:
+    tuned = {"finetuned": "finetune-x", "finetuned_dataset": "cifar10", "blocks": 0, "images": 400}
+    tuned |= {"finetuned_epochs": 30, "finetuned_recipe": "a" * 12}
+    found = figures(*(visualized(**tuned, finetuned_seed=seed) for seed in (1, 2)), visualized())
+    assert [one.title for one in found] == [
+        "cifar10, 0 blocks, 400 images, from test images of digits, fine-tuning seed 1",
+        "cifar10, 0 blocks, 400 images, from test images of digits, fine-tuning seed 2",
+        "sources, from test images of digits",
+    ]
+    others = ({"seed": 3}, {"test_images": 1200}, {"test_images": -1}, {"recipe": "b" * 12}, {"numerics": 2})
+    titles = [one.title for one in figures(visualized(), *(visualized(**other) for other in others))]
+    assert len(set(titles)) == 6
+    told = "seed {}, recipe of the pictures {}, numerics {}"
+    plain = "sources, from test images of digits, {} seed images, " + told
+    assert set(titles) == {
+        plain.format(1, 1, "x", 1),
+        plain.format(1, 3, "x", 1),
+        plain.format("1,200", 1, "x", 1),
+        plain.format("all", 1, "x", 1),
+        plain.format(1, 1, "b" * 12, 1),
+        plain.format(1, 1, "x", 2),
+    }
 
 
 def test_no_trial_no_figure() -> None:

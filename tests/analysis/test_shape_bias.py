@@ -173,6 +173,22 @@ def test_table_1a_before_and_after(build) -> None:
     )
 
 
+def test_table_1a_tells_evaluations_apart_and_what_nothing_tells_apart_once(build) -> None:
+    data = frame(build.table([build.trial("natural", 0, 50.0)]))
+    alike = [clean("natural", 11.4, recipe="a", numerics=1, seed=seed, trial_id=f"attack-{seed}") for seed in (1, 2)]
+    assert [row[5] for row in table1a(data, pd.DataFrame(alike)).rows] == ["11.40", "50.00"]
+    other = clean("natural", 11.4, recipe="b", numerics=1, trial_id="attack-3")
+    made = table1a(data, pd.DataFrame([*alike, other]))
+    assert made.columns[-2:] == ("trials", "evaluation recipe")
+    assert [(row[2], row[-1]) for row in made.rows] == [("nothing", "a"), ("nothing", "b"), ("3 blocks", "")]
+
+
+def test_imported_trials_without_their_last_epoch_make_no_table_1a_and_no_error(build) -> None:
+    imported = build.trial("natural", 0, {1: 50.0}, origin="imported", recipe="imported", epochs=30)
+    made = table1a(frame(build.table([imported])), pd.DataFrame([clean("natural", 11.4)]))
+    assert made is None
+
+
 def test_no_table_1a_without_both(build) -> None:
     data = frame(build.table([build.trial("natural", 0, 50.0)]))
     assert table1a(data, pd.DataFrame([clean("natural", 9.0, dataset="elsewhere")])) is None

@@ -1,0 +1,164 @@
+"""Results that somebody else wrote: names that are code, lists of any length, numbers that are none."""
+
+import io
+import re
+from html.parser import HTMLParser
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import analysis
+from analysis.figures.examples import examples
+from analysis.figures.features import features
+from analysis.figures.influences import COLUMNS as CURVES
+from analysis.figures.influences import influence_figure
+from analysis.figures.matrices import matrices
+from analysis.figures.names import picture_name
+from analysis.figures.paper import figure
+from analysis.figures.render import save, svg
+from analysis.frames import frame
+from analysis.page import html
+from jobs import registry
+from jobs.data.readers import read_raw
+from jobs.errors import DamagedFile
+from jobs.results import LocalStore, commit
+from tests.analysis.test_features import visualized
+from tests.analysis.test_influences import weighed
+
+EVIL = '../x"><img src=x onerror=alert(1)>'
+LONG = EVIL + "y" * 300
+LABELS = [[7, 4, 7], [5, 7, 7]]
+
+
+class Tags(HTMLParser):
+    """Every tag's attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def table_of(*trials):
+    return pd.DataFrame([row for rows in trials for row in rows])
+
+
+def test_a_name_in_an_attribute_is_text() -> None:
+    for made in (html.shell(EVIL, "words"), html.choice(EVIL, "words", [], ""), html.picture(EVIL, "words")):
+        tags = Tags(made).found
+        assert not any("onerror" in attributes for _, attributes in tags)
+        assert any(EVIL in (value or "") for _, attributes in tags for value in attributes.values())
+
+
+def test_names_of_pictures_are_names_of_files() -> None:
+    assert picture_name("figure6", 1, "low_res-0.5", "pseudo-inverse") == "figure6-1-low_res-0.5-pseudo-inverse"
+    assert re.fullmatch(r"[a-z0-9_.-]{1,100}", picture_name("figure6", 1, LONG))
+    assert picture_name("figure6", 1, "a/b") != picture_name("figure6", 2, "a b")
+
+
+def test_the_report_of_a_dataset_whose_name_is_code(build) -> None:
+    root = build.root([])
+    commit(LocalStore(root), "visualize", visualized(dataset=LONG))
+    commit(LocalStore(root), "visualize", visualized(dataset=LONG.replace("/", " ")))
+    commit(LocalStore(root), "influence", weighed(1, LABELS, dataset=EVIL))
+    page = analysis.report(root)
+    tags = Tags(page.read_text()).found
+    assert not any("onerror" in attributes for _, attributes in tags)
+    pictures = [path.name for path in page.parent.glob("figure1b-*.png")]
+    assert len(pictures) == 2, "alike but for the number"
+    assert {path.parent for path in page.parent.rglob("*") if path != page.parent} == {page.parent}
+    assert any("data-name" in attributes for _, attributes in tags)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"image": b"123"}, "three bytes, image_size at least 1; in the trial visualize-.* it is 3 bytes"),
+        ({"image": b"", "image_size": 0}, "with image_size 0"),
+        ({"image_size": -4}, "48 bytes, with image_size -4"),
+        ({"finetuned": "finetune-x"}, "fine-tuned network has blocks in every row"),
+    ],
+)
+def test_pictures_that_are_none(build, columns, words) -> None:
+    root = build.root([])
+    commit(LocalStore(root), "visualize", visualized(**columns))
+    with pytest.raises(DamagedFile, match=rf"{words}.*\. Move its file away and resume"):
+        analysis.report(root)
+
+
+@pytest.mark.parametrize("index", [-1, 10**6])
+def test_seed_images_that_are_not_there(index) -> None:
+    sha256 = read_raw(registry.dataset("digits")).sha256
+    rows = table_of(visualized(dataset_sha256=sha256)).assign(test_image=index)
+    with pytest.raises(DamagedFile, match=rf"images, from 0; in the trial visualize-.* it is {index}\. Move"):
+        list(features(rows))
+
+
+def one_with_other(column, value):
+    """A trial whose second row has another value."""
+    first, second = weighed(1, LABELS)
+    return [first, {**second, column: value}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (one_with_other("cells", [1.0]), r"cells is of one length in all rows of a trial; .* of \[1, 2\] numbers"),
+        (one_with_other("cells", []), "cells is a list of at least one number; .* empty"),
+        (one_with_other("cell_labels", None), "cell_labels is a list of at least one number; .* null"),
+        (one_with_other("cell_labels", [5]), "cell_labels is of one length"),
+        (one_with_other("cell_labels", [7, 5]), "the same in all rows"),
+        (weighed(1, LABELS, cell_labels=[5, 6, 7]), "3 labels for 2 cells"),
+        (weighed(1, LABELS, cells=None, cell_labels=None), "the first test image of each group has cells; .* null"),
+        (weighed(1, LABELS, cells=[1.0, None]), "every number of cells is finite"),
+        (weighed(1, LABELS, cells=[1.0, float("nan")]), "every number of cells is finite"),
+        (weighed(1, LABELS, matrix_norm=float("nan")), "matrix_norm is finite .* matrix_norm nan"),
+        (weighed(1, LABELS, images_used=0), "images_used at least 1; .* images_used 0"),
+        (one_with_other("train_labels", [7]), r"train_labels is of one length .* \[1, 3\]"),
+        (weighed(1, LABELS, train_images=[]), "train_images is a list of at least one number; .* empty"),
+        (weighed(1, LABELS, measure="vibes"), "measure is one of influence, pseudo-inverse, fisher; .* 'vibes'"),
+        (weighed(1, LABELS, blocks=None), "fine-tuned network has blocks in every row; .* null"),
+        (weighed(1, LABELS, finetuned_seed=None), "fine-tuned network has finetuned_seed in every row"),
+    ],
+)
+def test_influences_that_are_none(build, rows, words) -> None:
+    root = build.root([])
+    commit(LocalStore(root), "influence", rows)
+    with pytest.raises(DamagedFile, match=rf"{words}.*\. Move its file away and resume"):
+        analysis.report(root)
+
+
+@pytest.mark.parametrize("train_images", [[-1, 1, 2], [10**9, 1, 2]])
+def test_training_images_that_are_not_there(train_images) -> None:
+    sha256 = read_raw(registry.dataset("digits")).sha256
+    rows = table_of(weighed(1, LABELS, dataset_sha256=sha256, train_images=train_images))
+    with pytest.raises(DamagedFile, match=r"train_image is an index of the dataset's .* in the trial influence-"):
+        list(examples(rows))
+
+
+def test_a_source_may_lack_test_images_of_another() -> None:
+    sha256 = read_raw(registry.dataset("digits")).sha256
+    trials = weighed(1, LABELS, "a", dataset_sha256=sha256), weighed(1, LABELS, "b", dataset_sha256=sha256)[:1]
+    (found,) = examples(table_of(*trials))
+    assert len(found.numbers) == 3
+    assert np.asarray(Image.open(io.BytesIO(found.png))).size
+
+
+@pytest.mark.parametrize("name", [r"$\frac$", "$x$", "$_$"])
+def test_no_name_is_a_formula(build, tmp_path, name) -> None:
+    sha256 = read_raw(registry.dataset("digits")).sha256
+    looked = [visualized(name), visualized(name, dataset_sha256=sha256)]
+    assert all(one.png for one in features(table_of(*looked)))
+    rows = table_of(weighed(1, LABELS, name, dataset_sha256=sha256))
+    assert all(one.png for one in [*matrices(rows), *examples(rows)])
+    drawn = influence_figure(rows[list(CURVES)])
+    assert name in svg(drawn)
+    arms = frame(build.table(build.arms([50.0, 51.0], [55.0, 56.0], name)))
+    assert save(figure("2", arms), tmp_path, ("png",))
+    assert mpl.rcParams["text.parse_math"], "only while drawing"
