@@ -17,9 +17,10 @@ from torch import Tensor
 
 from jobs.batches import to_input
 from jobs.canonical import digest
+from jobs.device_kind import device_kind
 from jobs.home import activations_directory
 from jobs.machine_cache import Array, MachineCache
-from jobs.numerics import device_kind, memory_format
+from jobs.numerics import memory_format
 from jobs.specs import ALL, MOST_KEPT_BYTES, Execution
 
 if TYPE_CHECKING:
@@ -158,6 +159,6 @@ class _Passes:
             "batch": recipe.evaluation_batch_size,
             "execution": {name: getattr(recipe, name) for name in Execution.model_fields},
             "versions": [torch.__version__, PIL.__version__],
-            "device": device_kind(trial.device),
+            "device": device_kind(trial.device, recipe),
         }
         return f"{trial.data.name}-{self._part}-cut{trial.cut}-{digest(content)[:32]}"

@@ -16,6 +16,7 @@ from jobs.records import Attempt, commit_trial
 from jobs.results import Committed, Store, require_pin
 from jobs.shape_bias import open_shape_bias
 from jobs.specs import AnySpec, AttackSpec, FinetuneSpec, InfluenceSpec, PretrainSpec, ShapeBiasSpec, VisualizeSpec
+from jobs.study import OnOtherDevice
 from jobs.trial import Trial
 from jobs.visualization import open_visualization
 from jobs.weights import source_weights
@@ -30,7 +31,7 @@ class Ending(StrEnum):
 
 
 class Keeping(NamedTuple):
-    """What an attempt leaves behind besides its result. Placement: it changes no number."""
+    """What an attempt leaves behind besides its result, and what it takes up. Placement: it is no part of any id."""
 
     checkpoint_every: int
     """Epochs between two checkpoints."""
@@ -38,6 +39,8 @@ class Keeping(NamedTuple):
     """Batches between two checkpoints, where epochs are long."""
     weights: bool = False
     """Whether the trained network's weights stay in the root. Those of a source always do."""
+    on_other_device: OnOtherDevice = "continue"
+    """What becomes of a checkpoint that was made on another kind of device, or by another torch."""
 
 
 class Ended(NamedTuple):
@@ -90,7 +93,7 @@ def attempt_trial(
     Raises:
         ResultsConflict: when the root knows what the trial reads under another digest.
     """
-    notes = _begin(store, trial)
+    notes = _begin(store, trial, keeping)
     saved, shown = trial.position, len(trial.evaluations)
     while not trial.done:
         stopped = _to_next_pause(trial, keeping, stop)
@@ -167,7 +170,7 @@ class _BundleRun:
         """Open a trial at its newest checkpoint, and let go at once of what others hold as well."""
         try:
             trial = open_finetuning(spec, source_weights(self._store, spec.source), device)
-            self._notes[spec.trial_id] = _begin(self._store, trial)
+            self._notes[spec.trial_id] = _begin(self._store, trial, self._keeping)
         except Exception as error:  # noqa: BLE001  # whatever a trial raises is that trial's failure alone
             self._failed(spec.trial_id, error)
             return
@@ -207,11 +210,11 @@ class _BundleRun:
             self.bundles.append(bundle)
 
 
-def _begin(store: Store, trial: AnyTrial) -> list[str]:
+def _begin(store: Store, trial: AnyTrial, keeping: Keeping) -> list[str]:
     """Bring a trial to its newest good checkpoint; the notes of those passed over."""
     for pin in trial.pins:
         require_pin(store, *pin)
-    return restore_checkpoint(store, trial)
+    return restore_checkpoint(store, trial, same_bits=keeping.on_other_device == "restart")
 
 
 def _commit(store: Store, trial: AnyTrial, attempt: Attempt, keeping: Keeping, notes: list[str]) -> Ended:

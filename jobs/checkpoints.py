@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from jobs.evaluation import Tally
+from jobs.provenance import UNKNOWN, Environment, History
 from jobs.results import Store
 from jobs.results.layout import checkpoint_key, checkpoints_prefix
 from jobs.trial import Trial
@@ -32,8 +33,11 @@ def save_checkpoint(store: Store, trial: AnyTrial) -> None:
         store.delete(key)
 
 
-def restore_checkpoint(store: Store, trial: AnyTrial) -> list[str]:
+def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False) -> list[str]:
     """Bring a trial at its start to its newest good checkpoint; without one it stays at its start.
+
+    Args:
+        same_bits: pass over those that were not made on this kind of device, by this torch and torchvision alone.
 
     Returns:
         One note a checkpoint that had to be passed over, naming it and saying why.
@@ -41,7 +45,7 @@ def restore_checkpoint(store: Store, trial: AnyTrial) -> list[str]:
     notes = []
     for key in _newest_first(store, trial.spec.trial_id):
         try:
-            _restore(trial, _verified(key, store.read(key)))
+            _restore(trial, _verified(key, store.read(key)), same_bits)
         except (SafetensorError, ValueError, KeyError, FileNotFoundError) as error:
             notes.append(f"checkpoint {store.uri}/{key} cannot be used ({error}); fell back to the one before it")
             continue
@@ -67,6 +71,7 @@ def _state(trial: AnyTrial) -> dict[str, object]:
         "tally": asdict(trial.tally),
         "evaluations": [evaluation._asdict() for evaluation in trial.evaluations],
         "seconds": trial.seconds,
+        "history": trial.history,
     }
 
 
@@ -84,11 +89,16 @@ def _verified(key: str, data: bytes) -> bytes:
     return data
 
 
-def _restore(trial: AnyTrial, data: bytes) -> None:
+def _restore(trial: AnyTrial, data: bytes, same_bits: bool) -> None:
     state = _metadata(data)
     for what, expected in _read_by(trial).items():
         if state[what] != expected:
             raise ValueError(f"its {what} is {state[what]}, the trial's is {expected}")
+    # that of 0.1.0 says nothing
+    history = History(Environment(*made) for made in state.get("history", [[UNKNOWN, UNKNOWN]]))
+    if same_bits and history.then(trial.environment).same_bits is None:
+        kinds, packages = history.columns.values()
+        raise ValueError(f"it was made on {kinds} by {packages}, and on_other_device is restart")
     trial.restore(
         load(data),
         epoch=state["epoch"],
@@ -96,6 +106,7 @@ def _restore(trial: AnyTrial, data: bytes) -> None:
         tally=Tally(**state["tally"]),
         evaluations=[trial.evaluation(**evaluation) for evaluation in state["evaluations"]],
         seconds=state["seconds"],
+        history=history,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -14,14 +15,21 @@ def numerics(execution: Execution) -> Iterator[None]:
 
     Ray sets the OpenMP threads of an actor from its share of the CPU; sums differ with the number of
     threads, so the recipe's number wins (design, promise 1).
+
+    Deterministic algorithms also fill every new tensor, against code that reads what it has not written. No operation
+    of a trial does, so that is off: it takes 1.08 to 1.23 times the processor time (``benchmarks/execution.py``).
     """
     threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
+    switches: Any = torch.utils.deterministic  # a module of properties: mypy does not see them
+    filling = switches.fill_uninitialized_memory
     precision = torch.get_float32_matmul_precision()
     cudnn_tf32 = torch.backends.cudnn.allow_tf32
     benchmark = torch.backends.cudnn.benchmark
     torch.set_num_threads(execution.threads)
-    torch.use_deterministic_algorithms(True)
+    # as torch.use_deterministic_algorithms(True), which also imports the compiler: 1.3 s of the processor a process
+    torch.set_deterministic_debug_mode("error")
+    switches.fill_uninitialized_memory = False
     torch.set_float32_matmul_precision("high" if execution.tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = execution.tf32
     torch.backends.cudnn.benchmark = False
@@ -29,20 +37,11 @@ def numerics(execution: Execution) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(deterministic)
+        switches.fill_uninitialized_memory = filling
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.allow_tf32 = cudnn_tf32
         torch.backends.cudnn.benchmark = benchmark
-
-
-def device_kind(device: torch.device) -> str:
-    """The kind of machine that a number is reproducible on: ``cpu-avx512``, ``NVIDIA L4, cpu-avx2``, ...
-
-    The CPU counts beside a GPU: fresh layers are drawn on it, and torch draws normal numbers by the vector
-    functions of its instruction set. (Images do not depend on it: PIL resizes them to the same bytes everywhere.)
-    """
-    cpu = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
-    return cpu if device.type == "cpu" else f"{torch.cuda.get_device_name(device)}, {cpu}"
 
 
 def memory_format(execution: Execution) -> torch.memory_format:

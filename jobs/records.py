@@ -1,7 +1,6 @@
 """From a finished trial to the rows that are committed, and the commit itself."""
 
 import hashlib
-import json
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,9 +9,8 @@ from typing import Any, NamedTuple
 from safetensors.torch import save
 
 from jobs.canonical import canonical_json
-from jobs.numerics import device_kind
 from jobs.pretrain import Pretraining
-from jobs.provenance import code_version, packages
+from jobs.provenance import code_version
 from jobs.results import Committed, Store, commit, pin
 from jobs.results.layout import trained_weights_key
 from jobs.results.schema import schema
@@ -78,11 +76,10 @@ def _identity(spec: TrialSpec) -> Mapping[str, object]:
 
 def _measured(trial: Trial[Any, Any], attempt: Attempt) -> Mapping[str, object]:
     return {
-        "device_kind": device_kind(trial.device),
+        **trial.history.columns,
         "host": socket.gethostname(),
         "attempt": attempt.number,
         "launch": attempt.launch,
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
-        "packages": json.dumps(packages()),
     }

@@ -12,9 +12,8 @@ from jobs.attempts import Ending, Keeping, attempt_trial
 from jobs.checks import require_possible
 from jobs.data.datasets import load_dataset
 from jobs.errors import InvalidRequest
-from jobs.numerics import device_kind
 from jobs.pretrain import Pretraining, adversarial_accuracy, attack_in
-from jobs.provenance import code_version, packages
+from jobs.provenance import code_version
 from jobs.records import Attempt
 from jobs.results import next_attempt, open_store
 from jobs.training import Evaluated
@@ -63,8 +62,7 @@ def train_source(
         "training": [evaluation._asdict() for evaluation in trial.evaluations],
         **_measure(trial),
         "code_version": code_version(),
-        "packages": packages(),
-        "device_kind": device_kind(device),
+        **trial.history.columns,
         "seconds": round(trial.seconds, 1),
     }
     return write_source(out, name, trial.network.resnet.state_dict(), facts)

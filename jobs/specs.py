@@ -10,19 +10,17 @@ from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from jobs.canonical import digest
+from jobs.growth import Growing, later
 
 ALL = -1
 """``images: -1`` is the whole training set, ``blocks: -1`` the whole network."""
@@ -61,7 +59,7 @@ class Constraint(StrEnum):
     """An L2 ball of some frequencies alone (A.12)."""
 
 
-class Spec(BaseModel):
+class Spec(Growing):
     """Base of everything that takes part in an identity: frozen, keyword-only, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
@@ -77,8 +75,9 @@ class ThreatModel(Spec):
     start: Literal["zero", "random"] = Field(
         default="zero", description="random: a random point, of the cube (linf) or on the sphere (l2, fourier)"
     )
-    band: tuple[StrictFloat, StrictFloat] | None = Field(
-        default=None,
+    band: tuple[StrictFloat, StrictFloat] | None = later(
+        None,
+        since="0.1.0",
         description="of fourier, and of it alone: (a, b); the frequencies (u, v) of perturbations, in cycles an image "
         "of S pixels a side, have a S/2 < max(|u|, |v|) <= b S/2, and bands that begin at 0 have the mean, too",
     )
@@ -102,12 +101,6 @@ class ThreatModel(Spec):
             )
         require_band(self.constraint, self.band)
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_ever(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a band the fields are those there were before there was one, and so are the ids of trials."""
-        found: dict[str, Any] = fields(self)
-        return {name: value for name, value in found.items() if name != "band" or value is not None}
 
     @property
     def ball(self) -> str:

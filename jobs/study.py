@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -16,6 +15,7 @@ from pydantic import (
 )
 
 from jobs.canonical import digest
+from jobs.growth import Growing, later
 from jobs.recipes import named_recipe, varied
 from jobs.registry import Cards, DatasetCards, Radius, SourceCards
 from jobs.specs import (
@@ -31,8 +31,10 @@ from jobs.specs import (
     require_band,
 )
 
+OnOtherDevice = Literal["continue", "restart"]
 
-class Section(BaseModel):
+
+class Section(Growing):
     """Base of a study file's sections: unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -63,6 +65,12 @@ class Resources(Section):
 
     gpu: StrictFloat = Field(default=0.25, ge=0, description="GPUs; without any in the cluster only cpu counts")
     cpu: StrictFloat = Field(default=1, gt=0, description="CPU cores")
+    on_other_device: OnOtherDevice = later(
+        "continue",
+        since="0.2.0",
+        description="what a trial does with a checkpoint that was made on another kind of device, or by another torch: "
+        "continue, and say so in its result; or restart from the beginning, so that its numbers are those of one kind",
+    )
 
 
 class Pretrain(Section):

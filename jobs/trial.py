@@ -1,5 +1,6 @@
 """What trials of all kinds share: a position, a pause between any two batches, and going on from there."""
 
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +9,11 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+from jobs.device_kind import device_kind
 from jobs.evaluation import Tally
 from jobs.networks import Network
 from jobs.numerics import numerics
+from jobs.provenance import Environment, History, packages
 from jobs.specs import TrialSpec
 
 
@@ -54,6 +57,17 @@ class Trial(ABC, Generic[SpecT, RowT]):
         self.tally = Tally()
         self.evaluations: list[RowT] = []
         self.seconds = 0.0
+        self._before = History()
+
+    @property
+    def environment(self) -> Environment:
+        """What the trial is computed by now."""
+        return Environment(device_kind(self.device, self.spec.recipe), json.dumps(packages()))
+
+    @property
+    def history(self) -> History:
+        """What it has been computed by, in order; now last."""
+        return self._before.then(self.environment)
 
     @property
     @abstractmethod
@@ -116,18 +130,20 @@ class Trial(ABC, Generic[SpecT, RowT]):
         tally: Tally,
         evaluations: list[RowT],
         seconds: float,
+        history: History,
     ) -> Self:
         """Go to where a trial of the same spec was.
 
         Args:
             tensors: as ``tensors`` gives them.
+            history: what that trial had been computed by.
 
         Raises:
             ValueError: when a tensor is missing or has another shape; the trial is untouched.
         """
         self._load(tensors)
         self.go_to(epoch, batch)
-        self.tally, self.evaluations, self.seconds = tally, evaluations, seconds
+        self.tally, self.evaluations, self.seconds, self._before = tally, evaluations, seconds, history
         return self
 
     def go_to(self, epoch: int, batch: int) -> None:

@@ -65,7 +65,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def demo(
     results: Root = "demo-results",
     full: Annotated[
-        bool, typer.Option("--full", help="Also why: six sources, attacked, weighed and looked into (15 minutes).")
+        bool, typer.Option("--full", help="Also why: six sources, attacked, weighed and looked into.")
     ] = False,
 ) -> None:
     """Run the packaged study `demo` on bundled models and data, and report on it."""
@@ -334,7 +334,9 @@ def compact(results: Root) -> None:
 @app.command()
 def verify(results: Root) -> None:
     """Read a whole results root and say everything that is wrong with it."""
+    from analysis.words import counted
     from jobs.results import open_store, require_root, verify
+    from jobs.results.parquet import Problem
     from orchestrator.recorded import planned_trials
 
     store = open_store(results)
@@ -343,7 +345,9 @@ def verify(results: Root) -> None:
     for finding in findings:
         out.print(f"{finding.problem}: {finding.advice}", markup=False)
     harmful = sum(not finding.problem.harmless for finding in findings)
-    out.print(f"{harmful} problems, {len(findings) - harmful} things to know.")
+    mixed = sum(finding.problem is Problem.MIXED for finding in findings)
+    of_several = f" {counted(mixed, 'trial')} ran on several kinds of device, or by several torch." if mixed else ""
+    out.print(f"{harmful} problems, {len(findings) - harmful} things to know.{of_several}")
     raise typer.Exit(ExitCode.SOME_FAILED if harmful else ExitCode.ALL_DONE)
 
 

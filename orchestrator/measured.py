@@ -2,7 +2,7 @@
 
 import torch
 
-from jobs.numerics import device_kind
+from jobs.device_kind import device_name
 from jobs.specs import AnySpec, Sgd
 from jobs.stopwatch import Rates, measure
 from orchestrator.plan import Seconds
@@ -28,7 +28,7 @@ def measured_seconds(specs: list[AnySpec]) -> tuple[str, Seconds]:
         return images_trained(spec) * rate.trained + forward * rate.evaluated
 
     batches = ", ".join(str(batch) for batch in sorted({rate.batch for rate in rates.values()}))
-    return f"measured here on {device_kind(device)}, batches of {batches}, one trial at a time", seconds
+    return f"measured here on {device_name(device)}, batches of {batches}, one trial at a time", seconds
 
 
 def _training(spec: AnySpec) -> Sgd:

@@ -49,10 +49,15 @@ def keeping_of(study: Study, spec: AnySpec, waited_for: set[str]) -> Keeping:
     """
     section = study.examinations.get(spec.kind)
     if section is not None:
-        return Keeping(checkpoint_every=1, checkpoint_batches=section.checkpoint_batches)
+        return Keeping(1, section.checkpoint_batches, on_other_device=section.resources.on_other_device)
     if study.pretrain is not None and isinstance(spec, PretrainSpec):
-        return Keeping(checkpoint_every=1, checkpoint_batches=study.pretrain.checkpoint_batches)
-    return Keeping(study.checkpoint_every, weights=study.keep_weights or spec.trial_id in waited_for)
+        own = study.pretrain
+        return Keeping(1, own.checkpoint_batches, on_other_device=own.resources.on_other_device)
+    return Keeping(
+        study.checkpoint_every,
+        weights=study.keep_weights or spec.trial_id in waited_for,
+        on_other_device=study.resources.on_other_device,
+    )
 
 
 def _replicas(spec: AnySpec) -> int:
@@ -67,4 +72,4 @@ def _resources(study: Study, spec: AnySpec) -> Resources:
     if study.pretrain is None or not isinstance(spec, PretrainSpec):
         return study.resources
     one, replicas = study.pretrain.resources, _replicas(spec)
-    return Resources(gpu=one.gpu * replicas, cpu=one.cpu * replicas)
+    return one.model_copy(update={"gpu": one.gpu * replicas, "cpu": one.cpu * replicas})

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.live import Live
 
-from jobs.errors import InvalidRequest
+from jobs.errors import DamagedFile, InvalidRequest
 from jobs.expansion import expand
-from jobs.results import Failure, Launch, Store, quarantined, read_failures, read_launches
+from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read_failures, read_launches
 from jobs.results.layout import log_key
 from jobs.study import Study
 from orchestrator.finished import finished
@@ -32,6 +32,8 @@ class Status(NamedTuple):
     live: list[Launch]
     stale: list[Launch]
     """Launches that ended without saying so."""
+    mixed: set[str] | str
+    """Those done that ran on several kinds of device, or by several versions of torch; or why nobody knows."""
 
     def counts(self) -> dict[str, object]:
         """For machines: names as in ``status --json``."""
@@ -45,6 +47,7 @@ class Status(NamedTuple):
             "quarantined": len(self.quarantined),
             "live_launches": [launch.launch for launch in self.live],
             "stale_launches": [launch.launch for launch in self.stale],
+            "mixed": None if isinstance(self.mixed, str) else len(self.mixed),
         }
 
 
@@ -71,7 +74,15 @@ def status_of(store: Store, study: Study, now: datetime | None = None) -> Status
         pending=len(planned) - len(done) - len(blocked) - len(running) - len(failed),
         live=live,
         stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
+        mixed=_mixed(store, done),
     )
+
+
+def _mixed(store: Store, done: set[str]) -> set[str] | str:
+    try:
+        return mixed_trials(store) & done
+    except DamagedFile as error:
+        return str(error)
 
 
 def describe(status: Status) -> str:
@@ -81,6 +92,13 @@ def describe(status: Status) -> str:
         f"{counts[state]:,} {state}" for state in ("done", "running", "pending", "failed", "quarantined")
     )
     lines = [f"{status.study}: {status.planned:,} trials: {states}"]
+    if isinstance(status.mixed, str):
+        lines.append(f"which trials ran on several kinds of device cannot be counted: {status.mixed}")
+    elif status.mixed:
+        lines.append(
+            f"{len(status.mixed):,} of those done ran on several kinds of device, or by several versions of torch: "
+            "their results name them (deltasweep verify)"
+        )
     lines += [f"running: launch {launch.launch} of {launch.user} on {launch.host}" for launch in status.live]
     lines += [
         f"stale: launch {launch.launch} on {launch.host} was last heard of at {launch.heartbeat_at}; resume goes on"

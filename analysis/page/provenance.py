@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.provenance import THEN, parts_of
 from jobs.results import Store, kinds, read_trials, schema
 
 COLUMNS = ("kind", "what", "value", "trials")
@@ -94,7 +95,7 @@ def _counted(values: Sequence[object]) -> list[tuple[str, str]]:
 
 
 def _packages(text: str) -> str:
-    return ", ".join(sorted(_told(text)))
+    return THEN.join(", ".join(sorted(_told(part))) for part in parts_of(text))
 
 
 def _recipe(text: str | None) -> str:

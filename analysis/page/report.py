@@ -40,7 +40,7 @@ from analysis.tables.markup import save as save_table
 from analysis.tables.model import Table
 from analysis.tables.stylized import table1a
 from jobs.errors import InvalidRequest
-from jobs.results import Store, StudyRecord, all_done, read_launches, read_trials, recorded_studies
+from jobs.results import Store, StudyRecord, all_done, mixed_trials, read_launches, read_trials, recorded_studies
 from jobs.specs import ALL
 
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -197,7 +197,7 @@ def _empty(content: Content) -> dict[str, str]:
         "Results": sections.nothing_yet(content.store.uri, content.failures.num_rows, others),
         **_why(content),
         "Failures": sections.failures(content.failures),
-        **({"Provenance": sections.where_from(None, content.examined)} if content.examined else {}),
+        **({"Provenance": _where_from(content, None)} if content.examined else {}),
     }
 
 
@@ -215,8 +215,12 @@ def _sections(
         **_why(content),
         "Tables": "".join(sections.paper_table(table) for table in tables),
         "Failures": sections.failures(content.failures),
-        "Provenance": sections.where_from(trials, content.examined),
+        "Provenance": _where_from(content, trials),
     }
+
+
+def _where_from(content: Content, trials: pa.Table | None) -> str:
+    return sections.where_from(trials, content.examined, len(mixed_trials(content.store)))
 
 
 def _why(content: Content) -> dict[str, str]:

@@ -166,20 +166,13 @@ def confound(one: Confound, svg: str) -> str:
 
 def examples(one: Examples) -> str:
     """What stands first for some test images, as pictures where they are at hand, and as indices."""
-    image = "" if one.png is None else _image(one.title, "image/png", one.png)
     said = (
         "The first test image of each label, and under it the training image that stands first for it by each source's "
         "network of the lowest seed; above each image stands its label. Examples: the curves count all test images."
         + ("" if one.png else " The images are not on this machine as they were shown; the table has their indices.")
     )
     columns = ("source", "test image", "its label", "predicted", "training image", "its label in training", "value")
-    rows = [tuple(_short(value) for value in row) for row in one.numbers.itertuples(index=False)]
-    return (
-        f"<figure><h3>As Figure 6 of the paper: {html.escape(one.title)}</h3>{image}"
-        f"<figcaption>{html.paragraph(said)}</figcaption>"
-        + html.details("Numbers of this figure", html.table(one.name, one.title, columns, rows, frozenset(columns[1:])))
-        + "</figure>"
-    )
+    return _pictured("Figure 6", one, said, columns)
 
 
 def matrices(one: Matrices) -> str:
@@ -191,13 +184,7 @@ def matrices(one: Matrices) -> str:
         "over cells of one label, over all others, and their difference, with 95 % t intervals from five networks on."
     )
     columns = ("source", "one label", "other labels", "difference", "low", "high", "networks")
-    rows = [tuple(_short(value) for value in row) for row in one.numbers.itertuples(index=False)]
-    return (
-        f"<figure><h3>As Figure 7a of the paper: {html.escape(one.title)}</h3>{_image(one.title, 'image/png', one.png)}"
-        f"<figcaption>{html.paragraph(said)}</figcaption>"
-        + html.details("Numbers of this figure", html.table(one.name, one.title, columns, rows, frozenset(columns[1:])))
-        + "</figure>"
-    )
+    return _pictured("Figure 7a", one, said, columns)
 
 
 def features(one: Features) -> str:
@@ -209,9 +196,15 @@ def features(one: Features) -> str:
         + ("" if one.seeds else " The seed images are not on this machine as they were shown.")
     )
     columns = ("source", "unit", "seed image", "activation before", "after", "distance (L2)")
+    return _pictured("Figure 1b", one, said, columns)
+
+
+def _pictured(part: str, one: Examples | Matrices | Features, said: str, columns: Sequence[str]) -> str:
+    """Pictures like a part of the paper, if they could be drawn, with what is to be said of them and their numbers."""
+    image = "" if one.png is None else _image(one.title, "image/png", one.png)
     rows = [tuple(_short(value) for value in row) for row in one.numbers.itertuples(index=False)]
     return (
-        f"<figure><h3>As Figure 1b of the paper: {html.escape(one.title)}</h3>{_image(one.title, 'image/png', one.png)}"
+        f"<figure><h3>As {part} of the paper: {html.escape(one.title)}</h3>{image}"
         f"<figcaption>{html.paragraph(said)}</figcaption>"
         + html.details("Numbers of this figure", html.table(one.name, one.title, columns, rows, frozenset(columns[1:])))
         + "</figure>"
@@ -275,6 +268,17 @@ def failures(found: pa.Table) -> str:
     return said + html.table("failures", "Failed attempts", columns, rows, frozenset({"attempt"}))
 
 
-def where_from(trials: pa.Table | None, examined: Mapping[str, pa.Table]) -> str:
+def where_from(trials: pa.Table | None, examined: Mapping[str, pa.Table], mixed: int) -> str:
+    """The table of provenance.
+
+    Args:
+        mixed: trials that ran on several kinds of device.
+    """
     rows = provenance(trials, examined)
-    return html.table("provenance", "Where the numbers come from", COLUMNS, rows, frozenset({"trials"}))
+    several = (
+        f"{counted(mixed, 'trial')} ran on several kinds of device, or by several versions of torch, which are named "
+        "in their order below: the same trial on one of them may have other numbers."
+    )
+    return (html.paragraph(several) if mixed else "") + html.table(
+        "provenance", "Where the numbers come from", COLUMNS, rows, frozenset({"trials"})
+    )

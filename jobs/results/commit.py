@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from jobs.provenance import Environment, History, history_of
 from jobs.results.layout import conflict_key, trial_key
 from jobs.results.parquet import decode_trial, encode
 from jobs.results.schema import comparable_columns, numbering, schema
@@ -23,8 +24,8 @@ class Committed(StrEnum):
 def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Committed:
     """Commit the rows of one trial by create-if-absent.
 
-    When the trial is there already, nothing is overwritten. If the numbers there are others, from the
-    same kind of device, the new rows go to ``conflicts/``.
+    When the trial is there already, nothing is overwritten. If the numbers there are others, and both trials ran on
+    one and the same kind of device with the same torch and torchvision, the new rows go to ``conflicts/``.
 
     NEW means that this call put the result there, also when the storage's reply was lost and the request sent
     again (``Store.create``). A process that was killed after its result went there, and starts over, gets
@@ -46,7 +47,7 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
         return Committed.NEW
     standing = require_present(store, key, "the result of the trial to be committed")
     present = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
-    if _same_numbers(present, table, kind) or _device_kinds(present) != _device_kinds(table):
+    if _same_numbers(present, table, kind) or not _must_be_equal(present, table):
         return Committed.ALREADY_THERE
     store.create(conflict_key(kind, trial_id, hashlib.sha256(data).hexdigest()[:16]), data)
     return Committed.CONFLICT
@@ -59,5 +60,12 @@ def _same_numbers(left: pa.Table, right: pa.Table, kind: str) -> bool:
     return bool(frames[0].equals(frames[1]))
 
 
-def _device_kinds(table: pa.Table) -> set[str]:
-    return set(table["device_kind"].to_pylist())
+def _must_be_equal(left: pa.Table, right: pa.Table) -> bool:
+    """Whether the design's promise 1 holds of two results: on one kind of device, by the same torch and torchvision."""
+    ways = [{h.same_bits for h in _histories(table)} for table in (left, right)]
+    return ways[0] == ways[1] and len(ways[0]) == 1 and None not in ways[0]
+
+
+def _histories(table: pa.Table) -> set[History]:
+    columns = (table[name].to_pylist() for name in Environment._fields)
+    return {history_of(*row) for row in zip(*columns, strict=True)}

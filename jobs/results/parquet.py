@@ -44,6 +44,8 @@ class Problem(StrEnum):
     """In the compacted index, but the trial's own file is gone: the trial is not done, its rows are not read."""
     WITHOUT_WEIGHTS = "without-weights"
     """Of a trial that made a source: the source's weights are gone."""
+    MIXED = "mixed"
+    """Of a trial that ran on several kinds of device, or by several versions of torch."""
     UNPLANNED = "unplanned"
     """A result that no planned trial asks for."""
     LEFTOVER_CHECKPOINT = "leftover-checkpoint"
@@ -54,7 +56,7 @@ class Problem(StrEnum):
     @property
     def harmless(self) -> bool:
         """Information: nothing is wrong with any result."""
-        return self in (Problem.UNPLANNED, Problem.LEFTOVER_CHECKPOINT, Problem.STALE_TEMPORARY)
+        return self in (Problem.MIXED, Problem.UNPLANNED, Problem.LEFTOVER_CHECKPOINT, Problem.STALE_TEMPORARY)
 
 
 class DamagedResult(DamagedFile):

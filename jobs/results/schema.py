@@ -62,13 +62,15 @@ FINETUNE_COLUMNS: tuple[Column, ...] = (
     Column("dataset_sha256", _TEXT, _N, "of the dataset's images and labels", nullable=True),
     Column("subset_sha256", _TEXT, _N, "of the subset's indices", nullable=True),
     Column("seconds", _FLOAT, _M, "spent on the trial up to this evaluation, all attempts", "seconds", nullable=True),
-    Column("device_kind", _TEXT, _M, "kind of device the numbers are reproducible on", nullable=True),
+    Column(
+        "device_kind", _TEXT, _M, "kind of device the numbers are reproducible on; A -> B: on A, then B", nullable=True
+    ),
     Column("host", _TEXT, _M, "name of the machine", nullable=True),
     Column("attempt", _INT, _M, "which attempt finished, from 1", nullable=True),
     Column("launch", _TEXT, _M, "id of the launch, empty outside of one", nullable=True),
     Column("finished_at", _TEXT, _M, "UTC, ISO 8601", nullable=True),
     Column("code_version", _TEXT, _M, "of DeltaSweep", nullable=True),
-    Column("packages", _TEXT, _M, "versions of packages, JSON", nullable=True),
+    Column("packages", _TEXT, _M, "versions of packages, JSON; A -> B: by A, then B", nullable=True),
 )
 
 _MEASURED = tuple(column for column in FINETUNE_COLUMNS if column.role is Role.MEASURED)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from jobs.errors import DamagedFile
+from jobs.provenance import Environment, is_mixed
 from jobs.results.failures import read_failure
 from jobs.results.index import read_compacted, read_index
 from jobs.results.launches import read_launch
@@ -75,7 +76,7 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
     findings = [*_files_for_folders(store), *_outside_kinds(store)]
     for kind in kinds():
         trials, found = _read_all(store, kind)
-        findings += [*found, *_pins(store, trials), *_index(store, kind, trials)]
+        findings += [*found, *_pins(store, trials), *_mixed(store, trials), *_index(store, kind, trials)]
         finished |= _done(store, kind)
     findings += _current(store)
     if planned is not None:
@@ -165,6 +166,18 @@ def _pins(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
                     f"{store.uri}/{trial.key} was made with {name} of sha256 {digest}, the root has pinned "
                     f"{pinned[key]} ({key}); results of both cannot be compared. Move away those that are not wanted",
                 )
+
+
+def _mixed(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
+    for trial in trials:
+        kind, packages = (trial.table[name][0].as_py() for name in Environment._fields)
+        if is_mixed(kind, packages):
+            yield Finding(
+                Problem.MIXED,
+                trial.key,
+                f"{store.uri}/{trial.key} was computed on {kind}, by {packages}: a run on one kind of device may have "
+                "other numbers. `on_other_device: restart` in a study's resources keeps its trials on one",
+            )
 
 
 def _pin(store: Store, key: str) -> str | None:

@@ -37,6 +37,19 @@ def test_each_trial_counts_once_whatever_its_rows(build) -> None:
     assert not [row for row in influence if row[0] == "source, sha256"]
 
 
+def test_trials_of_several_kinds_of_device_are_counted_and_named(build) -> None:
+    mixed = {"device_kind": "A <b> -> B", "packages": '{"torch": "2.10"} -> {"torch": "2.11"}'}
+    root = build.root([build.trial("natural", 0, 50.0, **mixed), build.trial("l2", 0, 50.0)])
+    page = analysis.report(root).read_text()
+    assert "1 trial ran on several kinds of device" in page
+    assert "<td>A &lt;b&gt; -&gt; B</td>" in page
+    assert "<td>torch 2.10 -&gt; torch 2.11</td>" in page
+
+
+def test_without_any_nothing_is_said_of_them(build) -> None:
+    assert "several kinds of device" not in analysis.report(build.root([build.trial("natural", 0, 50.0)])).read_text()
+
+
 def test_fine_tuning_says_where_it_comes_from_as_before(build) -> None:
     rows = build.trial("natural", 0, 50.0, host="here", weights_sha256="c" * 64)
     found = provenance(build.table([rows]), {})

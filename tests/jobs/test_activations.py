@@ -17,7 +17,7 @@ from jobs.finetune import Evaluation, Finetuning
 from jobs.home import activations_directory
 from jobs.results import Store
 from jobs.weights import SourceWeights, load_source
-from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers, require_golden
+from tests.jobs.support import CPU, finetune_spec, make_weights, numbers
 
 SOURCE = {"frozen_batchnorm": "source"}
 MODES = ("source", "calibrated")
@@ -290,13 +290,3 @@ def test_a_bundle_passes_each_image_once_and_computes_what_each_does_alone(
         with pytest.warns(UserWarning, match="each trial computes its own"):
             first.advance()
     assert {trial.spec.blocks: numbers(trial) for trial in first.trials} == alone
-
-
-GOLDEN_LOSSES = [(9.396739196777343, 4.358483791351318), (1.1558403491973877, 5.826063632965088)]
-"""Training and test loss after each epoch."""
-
-
-def test_golden_numbers(golden_digits: Dataset) -> None:
-    """Changed on purpose only, together with the kind's ``numerics``."""
-    spec = finetune_spec({**SOURCE, "learning_rate": 0.01}, source="fmnist_natural", epochs=2)
-    require_golden(finetuned(spec, load_source("fmnist_natural"), golden_digits), GOLDEN_LOSSES)

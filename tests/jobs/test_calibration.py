@@ -12,8 +12,8 @@ from jobs.data.datasets import Dataset
 from jobs.finetune import Finetuning
 from jobs.results import Store
 from jobs.transfer import head_modules
-from jobs.weights import SourceWeights, load_source
-from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers, require_golden
+from jobs.weights import SourceWeights
+from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers
 
 CALIBRATED = {"frozen_batchnorm": "calibrated"}
 
@@ -157,13 +157,3 @@ def test_a_pause_before_the_first_batch_changes_nothing(weights: SourceWeights, 
     trial.advance(lambda: True)
     trial.advance()
     assert numbers(trial) == numbers(finetuned(trial.spec, weights, few_digits))
-
-
-GOLDEN_LOSSES = [(9.436088180541992, 3.5787479877471924), (1.8353243112564086, 5.930068492889404)]
-"""Training and test loss after each epoch."""
-
-
-def test_golden_numbers(golden_digits: Dataset) -> None:
-    """Changed on purpose only, together with the kind's ``numerics``."""
-    spec = finetune_spec({**CALIBRATED, "learning_rate": 0.01}, source="fmnist_natural", epochs=2)
-    require_golden(finetuned(spec, load_source("fmnist_natural"), golden_digits), GOLDEN_LOSSES)

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from jobs.data.datasets import Dataset
-from jobs.finetune import Evaluation, Finetuning
+from jobs.finetune import Finetuning
 from jobs.results import comparable_columns
-from jobs.weights import SourceWeights, load_source
-from tests.jobs.support import CPU, finetune_spec, finetuned, numbers, same_kind_of_device, trial_rows
+from jobs.weights import SourceWeights
+from tests.jobs.support import CPU, finetune_spec, finetuned, numbers, trial_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,37 +244,3 @@ def test_losses_are_means_over_images_and_not_over_batches(weights: SourceWeight
     trial.advance()
     assert trial.evaluations[0].train_loss == pytest.approx(expected, rel=1e-5)
     assert trial.evaluations[0].train_accuracy == pytest.approx(accuracy)
-
-
-GOLDEN_DEVICE = "cpu-avx512"
-GOLDEN = [
-    Evaluation(
-        epoch=1,
-        learning_rate=0.01,
-        train_accuracy=20.0,
-        train_loss=9.3709135055542,
-        test_accuracy=39.583333333333336,
-        test_loss=3.050633668899536,
-        seconds=0.0,
-    ),
-    Evaluation(
-        epoch=2,
-        learning_rate=0.01,
-        train_accuracy=75.0,
-        train_loss=1.6642063438892365,
-        test_accuracy=29.166666666666668,
-        test_loss=6.070597171783447,
-        seconds=0.0,
-    ),
-]
-
-
-def test_golden_numbers(golden_digits: Dataset) -> None:
-    """Changed on purpose only, together with the kind's ``numerics``."""
-    spec = finetune_spec({"learning_rate": 0.01}, source="fmnist_natural", epochs=2)
-    found = numbers(finetuned(spec, load_source("fmnist_natural"), golden_digits))
-    if same_kind_of_device(GOLDEN_DEVICE):
-        assert found == GOLDEN
-    for row, expected in zip(found, GOLDEN, strict=True):
-        assert row.test_loss == pytest.approx(expected.test_loss, rel=1e-3)
-        assert row.train_loss == pytest.approx(expected.train_loss, rel=1e-3)

@@ -30,7 +30,7 @@ from jobs.results import (
 from jobs.results.layout import trial_key
 from jobs.specs import recipe_digest
 from jobs.weights import SourceWeights
-from tests.jobs.support import finetune_spec, finetuned, result_rows, trial_rows
+from tests.jobs.support import DEVICE_KIND, finetune_spec, finetuned, result_rows, trial_rows
 
 TRIAL = "finetune-x-0123456789abcdef"
 KEY = "trials/finetune/01/finetune-x-0123456789abcdef.parquet"
@@ -159,11 +159,53 @@ def test_every_other_result_is_kept_once(store: Store) -> None:
     assert len(list(store.keys("conflicts"))) == 2
 
 
-def test_other_numbers_from_another_kind_of_device_are_no_conflict(store: Store) -> None:
+ANOTHER_KIND = DEVICE_KIND.replace("0123", "3210")
+WAYS = {
+    "another kind": {"device_kind": ANOTHER_KIND},
+    "two kinds": {"device_kind": f"{DEVICE_KIND} -> {ANOTHER_KIND}"},
+    "away and back": {"device_kind": f"{DEVICE_KIND} -> {ANOTHER_KIND} -> {DEVICE_KIND}"},
+    "begun by an older version": {
+        "device_kind": f"unknown -> {DEVICE_KIND}",
+        "packages": 'unknown -> {"torch": "2.14.1"}',
+    },
+    "named by an older version": {"device_kind": "cpu-avx512"},
+    "a GPU named by an older version": {"device_kind": "NVIDIA L4, cpu-avx2"},
+    "not told": {"device_kind": None},
+    "another torch": {"packages": '{"torch": "2.15.0", "torchvision": "0.29.1"}'},
+    "another torchvision": {"packages": '{"torch": "2.14.1", "torchvision": "0.30.0"}'},
+    "two torch": {"packages": '{"torch": "2.14.1", "torchvision": "0.29.1"} -> {"torch": "2.15.0"}'},
+    "packages that are no JSON": {"packages": "a stranger's words"},
+    "packages of another type": {"packages": "[1, 2]"},
+}
+"""In which a result is not of one and the same single kind, torch and torchvision as that of ``result_rows``."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_other_numbers_are_no_conflict_where_equality_is_not_promised(store: Store, way: str) -> None:
     commit(store, "finetune", result_rows())
-    other = result_rows(test_loss=1.500001, device_kind="NVIDIA L4")
+    other = result_rows(test_loss=1.500001, **WAYS[way])
     assert commit(store, "finetune", other) is Committed.ALREADY_THERE
     assert list(store.keys("conflicts")) == []
+    assert read_trials(store, "finetune").to_pylist() == result_rows(), "the first stands"
+
+
+@pytest.mark.parametrize(
+    "way", [way for way in WAYS if way not in ("another kind", "another torch", "another torchvision")]
+)
+def test_of_two_results_that_ran_on_more_or_unknown_kinds_none_contradicts_the_other(store: Store, way: str) -> None:
+    commit(store, "finetune", result_rows(**WAYS[way]))
+    assert commit(store, "finetune", result_rows(test_loss=1.500001, **WAYS[way])) is Committed.ALREADY_THERE
+    assert list(store.keys("conflicts")) == []
+
+
+def test_a_newer_numpy_does_not_excuse_other_numbers(store: Store) -> None:
+    commit(store, "finetune", result_rows())
+    versions = '{"torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.5"}'
+    assert commit(store, "finetune", result_rows(test_loss=1.500001, packages=versions)) is Committed.CONFLICT
+    assert (
+        commit(store, "finetune", result_rows(test_loss=1.6, packages=f"{versions} -> {versions}"))
+        is Committed.CONFLICT
+    )
 
 
 @pytest.mark.parametrize("name", ["test_accuracy", "images_used", "origin"])

@@ -64,6 +64,16 @@ def test_modes_before_a_batch_are_the_recipe_s_whatever_ran_before(blocks: int, 
     assert modes() == expected
 
 
+def test_modes_of_a_network_whose_first_blocks_are_shared_with_another() -> None:
+    """The other has set them already; the rest of the trunk is still as it was built."""
+    other, network = (Network(BUILDERS["resnet35-w8"](10), (0.0,) * 3, (1.0,) * 3) for _ in range(2))
+    other.adopt_trunk(network, len(network.blocks) - 3)
+    for each, blocks in ((other, 3), (network, 0)):
+        set_training_modes(each, finetune_spec({"frozen_batchnorm": "source"}, blocks=blocks))
+    assert [module.training for module in network.trunk_modules(len(network.blocks))] == [False] * 15
+    assert network.resnet.fc.training
+
+
 @pytest.mark.parametrize("blocks", [0, 1, 3, 9, 11, -1])
 @pytest.mark.parametrize("mode", ["batch", "calibrated", "source"])
 def test_frozen_parameters_stay_and_trained_ones_change(

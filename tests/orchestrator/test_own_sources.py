@@ -133,6 +133,17 @@ def test_sources_of_one_study_have_phases_by_their_replicas() -> None:
     ]
 
 
+def test_sources_stay_on_their_kind_of_device_if_the_study_says_so() -> None:
+    own = study(("{learning_rate: 0.02}", "{learning_rate: 0.02, replicas: 2}"))
+    assert own.pretrain is not None
+    resources = own.pretrain.resources.model_copy(update={"on_other_device": "restart"})
+    own = own.model_copy(update={"pretrain": own.pretrain.model_copy(update={"resources": resources})})
+    specs = {spec.trial_id: spec for spec in expand(own)}
+    phases = phases_of(own, specs, list(specs))
+    assert [phase.keeping.on_other_device for phase in phases] == ["restart", "restart", "continue"]
+    assert phases[0].resources.gpu == 2
+
+
 def test_the_plan_counts_the_steps_of_attacks() -> None:
     (natural, l2) = (
         make_plan(s, expand(s), set(), set(), gpu()).flops.total

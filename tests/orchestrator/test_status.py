@@ -6,12 +6,23 @@ import pytest
 
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
-from jobs.results import Failure, FailureKind, Launch, Store, record_failure, record_study, write_launch
+from jobs.results import (
+    Failure,
+    FailureKind,
+    Launch,
+    Store,
+    commit,
+    compact,
+    record_failure,
+    record_study,
+    write_launch,
+)
 from jobs.results.layout import trial_key
 from jobs.study import Study
 from orchestrator.recorded import recorded_study
 from orchestrator.status import describe, failed_attempts, status_of
 from orchestrator.study_files import parse_study
+from tests.jobs.support import DEVICE_KIND, result_rows
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -37,6 +48,26 @@ def failure(trial: str, attempt: int, kind: FailureKind = FailureKind.ERROR, rea
     return Failure(trial, attempt, kind, "ValueError", reason, "node7", "l", NOW.isoformat())
 
 
+def test_trials_of_several_kinds_of_device_are_counted(study: Study, store: Store) -> None:
+    pure, mixed, updated, _, _, _ = (spec.trial_id for spec in expand(study))
+    commit(store, "finetune", result_rows(pure))
+    commit(store, "finetune", result_rows(mixed, device_kind=f"{DEVICE_KIND} -> another"))
+    commit(store, "finetune", result_rows(updated, packages='{"torch": "2.14.1"} -> {"torch": "2.15.0"}'))
+    commit(store, "finetune", result_rows("finetune-of-another-study-0123456789abcdef", device_kind="a -> b"))
+    status = status_of(store, study, NOW)
+    assert status.counts()["mixed"] == 2
+    assert "2 of those done ran on several kinds of device" in describe(status)
+    compact(store, "finetune")
+    assert status_of(store, study, NOW) == status
+
+
+def test_without_mixed_trials_nothing_is_said_of_them(study: Study, store: Store) -> None:
+    commit(store, "finetune", result_rows(expand(study)[0].trial_id))
+    status = status_of(store, study, NOW)
+    assert status.counts()["mixed"] == 0
+    assert "kinds of device" not in describe(status)
+
+
 def test_states_are_told_apart_and_add_up(study: Study, store: Store) -> None:
     done, running, once, twice, crashed, pending = (spec.trial_id for spec in expand(study))
     store.create(trial_key("finetune", done), b"any result")
@@ -51,6 +82,8 @@ def test_states_are_told_apart_and_add_up(study: Study, store: Store) -> None:
     assert set(status.failed) == {once, crashed}
     assert status.pending == 1
     counts = status.counts()
+    assert counts["mixed"] is None, "a result that cannot be read keeps no state from being told"
+    assert f"{trial_key('finetune', done)}" in describe(status)
     states = [counts[state] for state in ("done", "running", "pending", "failed", "quarantined")]
     assert sum(map(int, states)) == counts["planned"] == 6
     text = describe(status)

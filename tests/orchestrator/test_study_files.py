@@ -286,7 +286,11 @@ def test_all_mistakes_are_reported_at_once_in_order_of_lines() -> None:
         ),
         ("learning_rate: 0.05", "compile: 0", "line 9: recipe.compile: input should be a valid boolean; it is 0"),
         ("baseline: fmnist_n", "base: x, baseline: fmnist_n", "line 11: contrasts[0].base: unknown key (did you mean"),
-        ("gpu: 0.5", "gpus: 0.5", "line 12: resources.gpus: unknown key (did you mean 'gpu'?); valid keys: gpu, cpu"),
+        (
+            "gpu: 0.5",
+            "gpus: 0.5",
+            "line 12: resources.gpus: unknown key (did you mean 'gpu'?); valid keys: gpu, cpu, on_other_device",
+        ),
         ("name: mine\n", "", "line 1: name: this key is required"),
         ("epochs: 30, ", "", "line 7: schedule[0].epochs: this key is required"),
         ("name: mine", "name: My study", "line 1: name: names are lower-case letters, digits, '.', '_' and '-'; it is"),
@@ -619,3 +623,31 @@ def test_texts_that_break_the_parser_are_one_message() -> None:
     for text in ("name: 2026-99-99", "[" * 3000, "a: &a [*a]", f"x: {'9' * 5000}"):
         with pytest.raises(InvalidRequest, match=r"broken\.yaml"):
             parse_study(text, "broken.yaml")
+
+
+def test_what_becomes_of_checkpoints_from_other_devices_is_placement() -> None:
+    """No id changes, and the study's digest is what it was before there was a choice, while that is not made."""
+    plain, continued, restarted = (
+        study(("{gpu: 0.5, cpu: 1}", f"{{gpu: 0.5, cpu: 1{choice}}}"))
+        for choice in ("", ", on_other_device: continue", ", on_other_device: restart")
+    )
+    assert plain.digest == continued.digest != restarted.digest
+    assert "on_other_device" not in continued.resolved()
+    assert parse_study(restarted.resolved(), "study.yaml") == restarted
+    assert [spec.trial_id for spec in expand(plain)] == [spec.trial_id for spec in expand(restarted)]
+
+
+DIGESTS = {
+    "demo": "33a794f13dcaa1e6",
+    "demo-fourier": "12fab271d32363b2",
+    "demo-full": "e06b2a8e7361a1ed",
+    "demo-shape": "59f3e4406ea17dc6",
+    "paper-attack-sources": "aefce8cd1df6bdd8",
+    "paper-figure1b": "caa3e2ccd7e266b3",
+    "paper-influence": "24f611cf69b59fa2",
+}
+
+
+def test_digests_of_packaged_studies_are_those_of_0_1_0() -> None:
+    """Launches of older versions are found by them."""
+    assert {name: load_study(name).digest for name in DIGESTS} == DIGESTS

@@ -1,0 +1,124 @@
+"""What golden numbers are computed of, and how far they may lie apart on kinds of devices without a row."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from jobs import registry
+from jobs.batches import in_order
+from jobs.data.datasets import Dataset, ImageSet, load_dataset
+from jobs.data.places import find
+from jobs.evaluation import evaluate
+from jobs.finetune import Finetuning
+from jobs.networks import BUILDERS, Network
+from jobs.numerics import numerics
+from jobs.pretrain import Pretraining
+from jobs.specs import Constraint, Execution, FinetuneSpec, PretrainRecipe, PretrainSpec, Recipe, ThreatModel
+from jobs.weights import load_source
+
+CPU = torch.device("cpu")
+
+Values = dict[str, list[float]]
+"""Numbers by their name, in the order of epochs."""
+
+
+class Case(NamedTuple):
+    """Golden numbers of one computation."""
+
+    numerics: int
+    """Of its kind: rows of another are not used."""
+    compute: Callable[[], Values]
+    tolerances: Values
+    """How far each number may lie from every row, on kinds without one: relative for losses, percentage points for
+    accuracies. Fixed at about three times the spread over six kinds, 2026-11-28; ``test_golden`` compares."""
+    execution: Execution = Execution()
+    needs: str | None = None
+    """A dataset that must be on the machine."""
+
+    @property
+    def possible(self) -> bool:
+        return self.needs is None or find(registry.dataset(self.needs)) is not None
+
+
+def golden_digits() -> Dataset:
+    """48 training and 48 test digits, every pixel repeated 4 x 4: no CPU's way of resizing is in these bytes."""
+    original = load_dataset("digits", 8)
+
+    def enlarged(part: ImageSet) -> ImageSet:
+        images_NCHW = part.images_NCHW[:48].repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+        return ImageSet(images_NCHW.contiguous(), part.labels_N[:48])
+
+    return original._replace(train=enlarged(original.train), test=enlarged(original.test))
+
+
+def _finetuned(frozen_batchnorm: str) -> Values:
+    recipe = Recipe(batch_size=8, learning_rate=0.01, frozen_batchnorm=frozen_batchnorm)
+    spec = FinetuneSpec(
+        source="fmnist_natural",
+        dataset="digits",
+        blocks=3,
+        images=20,
+        seed=7,
+        epochs=2,
+        evaluate_every=1,
+        recipe=recipe,
+    )
+    trial = Finetuning(spec, load_source(spec.source), golden_digits(), CPU)
+    trial.advance()
+    names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    return {name: [getattr(row, name) for row in trial.evaluations] for name in names}
+
+
+def _pretrained(threat: ThreatModel) -> Values:
+    spec = PretrainSpec(
+        architecture="resnet35-w8",
+        dataset="digits",
+        threat=threat,
+        seed=3,
+        epochs=2,
+        recipe=PretrainRecipe(batch_size=48, learning_rate=0.01),
+    )
+    trial = Pretraining(spec, golden_digits(), CPU)
+    trial.advance()
+    return {"train_loss": [row.train_loss for row in trial.evaluations]}
+
+
+def _measured(source: str) -> Values:
+    """Clean accuracy of a bundled source on its whole test set, as its card says."""
+    card = registry.source(source)
+    resnet = BUILDERS[card.architecture](10)
+    resnet.load_state_dict(load_source(source).tensors)
+    network = Network(resnet, card.mean, card.std).to(memory_format=torch.channels_last)
+    assert card.trained_on is not None
+    test = load_dataset(card.trained_on, 32).test
+    with numerics(Execution()):
+        measured = evaluate(network, in_order(test, 256, CPU, torch.channels_last))
+    return {"clean_accuracy": [measured.accuracy_percent]}
+
+
+def _cases() -> Iterator[tuple[str, Case]]:
+    for mode in ("batch", "calibrated", "source"):
+        # batch statistics of 8 images amplify last bits; accuracies are those of 20 and 48 images, and may move by one
+        losses = ([2e-6, 1e-3], [5e-6, 5e-3]) if mode == "batch" else ([2e-6, 2e-5], [5e-6, 2e-5])
+        tolerances = dict(zip(("train_loss", "test_loss"), losses, strict=True))
+        tolerances |= {"train_accuracy": [5.01] * 2, "test_accuracy": [2.09] * 2}
+        yield f"finetune, {mode}", Case(FinetuneSpec.numerics, partial(_finetuned, mode), tolerances)
+    # attacks on a fresh network amplify last bits, too: a gradient's sign is a step up or down
+    threats = {
+        ThreatModel(constraint=Constraint.NONE, epsilon=0): [1e-6, 7e-3],
+        ThreatModel(constraint=Constraint.L2, epsilon=1.0, steps=2): [5e-3, 7e-2],
+        ThreatModel(constraint=Constraint.LINF, epsilon=8 / 255, steps=2): [6e-3, 4e-2],
+        ThreatModel(constraint=Constraint.GAUSSIAN, epsilon=1.0): [2e-6, 7e-3],
+    }
+    for threat, losses_of_epochs in threats.items():
+        case = Case(PretrainSpec.numerics, partial(_pretrained, threat), {"train_loss": losses_of_epochs})
+        yield f"pretrain, {threat.constraint}", case
+    for source, card in registry.sources().items():
+        if card.bundled:
+            case = Case(PretrainSpec.numerics, partial(_measured, source), {"clean_accuracy": [0.05]}, needs="fmnist")
+            yield f"clean accuracy, {source}", case
+
+
+CASES: dict[str, Case] = dict(_cases())

@@ -1,0 +1,69 @@
+"""The golden numbers that are on record: by kind of device, by torch, and by the numerics of what computes them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torchvision
+
+from jobs.device_kind import device_kind
+from tests.golden.cases import CASES, CPU, Values
+
+FILE = Path(__file__).with_name("rows.json")
+
+
+class Row(NamedTuple):
+    """What a case gave on one kind of device."""
+
+    case: str
+    device_kind: str
+    values: Values
+
+
+def rows(case: str) -> list[Row]:
+    """The rows of a case that may be compared with: of this torch and torchvision, and of the kind's numerics."""
+    return [
+        Row(case, machine["device_kind"], machine["cases"][case]["values"])
+        for machine in _machines()
+        if (machine["torch"], machine["torchvision"]) == _versions()
+        and machine["cases"].get(case, {}).get("numerics") == CASES[case].numerics
+    ]
+
+
+def row_of_this_machine(case: str) -> Row | None:
+    """The row of this kind of device; None: it has none."""
+    here = device_kind(CPU, CASES[case].execution)
+    return next((row for row in rows(case) if row.device_kind == here), None)
+
+
+def add_rows() -> Iterator[Row]:
+    """Compute all cases that are possible here and put their rows in place of those of this kind of device."""
+    cases = {name: case for name, case in CASES.items() if case.possible}
+    found = {name: {"numerics": case.numerics, "values": case.compute()} for name, case in cases.items()}
+    here = {device_kind(CPU, case.execution) for case in cases.values()}
+    assert len(here) == 1, "one row holds cases of one number of threads and one precision"
+    kind = here.pop()
+    torch_version, torchvision_version = _versions()
+    own = {"device_kind": kind, "torch": torch_version, "torchvision": torchvision_version}
+    others = [machine for machine in _machines() if any(machine[name] != value for name, value in own.items())]
+    before: dict[str, Any] = next((machine["cases"] for machine in _machines() if machine not in others), {})
+    machines = [*others, {**own, "cases": before | found}]
+    FILE.write_text(json.dumps(sorted(machines, key=_order), indent=1) + "\n", encoding="utf-8")
+    for name in cases:
+        yield Row(name, kind, found[name]["values"])
+
+
+def _order(machine: dict[str, Any]) -> tuple[str, str]:
+    return machine["torch"], machine["device_kind"]
+
+
+def _machines() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
+    return found
+
+
+def _versions() -> tuple[str, str]:
+    """Of torch and torchvision, without what says how they were built: their bits are those of the device's kind."""
+    return torch.__version__.partition("+")[0], torchvision.__version__.partition("+")[0]
