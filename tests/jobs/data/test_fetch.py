@@ -231,7 +231,11 @@ def test_caltech101_takes_images_only_and_nothing_outside_its_folder(
     assert not list(tmp_path.rglob("evil.jpg"))
 
 
-@pytest.mark.parametrize("archive", [b"PK no zip", made.tar_gz({"a": b"b"}), made.caltech101_zip({})[:-30]])
+@pytest.mark.parametrize(
+    "archive",
+    [b"PK no zip", made.tar_gz({"a": b"b"}), made.caltech101_zip({})[:-30]],
+    ids=["no archive", "another format", "cut off"],
+)
 def test_caltech101_in_another_archive(monkeypatch: pytest.MonkeyPatch, archive: bytes) -> None:
     files = archive_of(monkeypatch, "caltech101", archive, train=90, test=6)
     refused(monkeypatch, "caltech101", files, r"caltech-101\.zip cannot be unpacked")
