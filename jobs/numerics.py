@@ -20,15 +20,14 @@ def numerics(execution: Execution) -> Iterator[None]:
     of a trial does, so that is off: it takes 1.08 to 1.23 times the processor time (``benchmarks/execution.py``).
     """
     threads = torch.get_num_threads()
-    deterministic = torch.get_deterministic_debug_mode()
+    deterministic = torch.are_deterministic_algorithms_enabled()
     switches: Any = torch.utils.deterministic  # a module of properties: mypy does not see them
     filling = switches.fill_uninitialized_memory
     precision = torch.get_float32_matmul_precision()
     cudnn_tf32 = torch.backends.cudnn.allow_tf32
     benchmark = torch.backends.cudnn.benchmark
     torch.set_num_threads(execution.threads)
-    # as torch.use_deterministic_algorithms(True), which also imports the compiler: 1.3 s of the processor a process
-    torch.set_deterministic_debug_mode("error")
+    torch.use_deterministic_algorithms(True)
     switches.fill_uninitialized_memory = False
     torch.set_float32_matmul_precision("high" if execution.tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = execution.tf32
@@ -37,7 +36,7 @@ def numerics(execution: Execution) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(deterministic)
+        torch.use_deterministic_algorithms(deterministic)
         switches.fill_uninitialized_memory = filling
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.allow_tf32 = cudnn_tf32

@@ -16,8 +16,6 @@ from jobs.specs import Constraint, FinetuneSpec, Recipe, ThreatModel
 from jobs.weights import SourceWeights
 
 CPU = torch.device("cpu")
-DEVICE_KIND = "A processor, family 1 model 2, avx2 (probe 1: 0123456789ab)"
-"""Of invented results."""
 
 
 def finetune_spec(recipe: dict[str, Any] | None = None, **changes: Any) -> FinetuneSpec:
@@ -74,45 +72,6 @@ def finetuned(spec: FinetuneSpec, weights: SourceWeights, data: Dataset) -> Fine
 def numbers(trial: Finetuning) -> list[Evaluation]:
     """What a trial computed: all but the seconds."""
     return [evaluation._replace(seconds=0.0) for evaluation in trial.evaluations]
-
-
-def result_rows(trial_id: str = "finetune-x-0123456789abcdef", **changes: object) -> list[dict[str, object]]:
-    """The rows of an invented result with two evaluated epochs, every column filled."""
-    shared: dict[str, object] = {
-        "trial_id": trial_id,
-        "source": "fmnist_l2_eps1",
-        "dataset": "digits",
-        "blocks": 3,
-        "images": 20,
-        "seed": 7,
-        "epochs": 2,
-        "evaluate_every": 1,
-        "recipe": "0123456789ab",
-        "recipe_json": "{}",
-        "numerics": 1,
-        "origin": "run",
-        "constraint": "l2",
-        "epsilon": 1.0,
-        "images_used": 20,
-        "test_images": 64,
-        "test_accuracy": 50.0,
-        "test_loss": 1.5,
-        "train_accuracy": 40.0,
-        "train_loss": 1.6,
-        "learning_rate": 0.1,
-        "weights_sha256": "w" * 64,
-        "dataset_sha256": "d" * 64,
-        "subset_sha256": "s" * 64,
-        "seconds": 1.0,
-        "device_kind": DEVICE_KIND,
-        "host": "here",
-        "attempt": 1,
-        "launch": "",
-        "finished_at": "2026-01-01T00:00:00+00:00",
-        "code_version": "0.1.0",
-        "packages": '{"torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.4"}',
-    }
-    return [{**shared, "epoch": epoch, **changes} for epoch in (1, 2)]
 
 
 def trial_rows(trial: Finetuning) -> list[dict[str, object]]:

@@ -30,7 +30,8 @@ from jobs.results import (
 from jobs.results.layout import trial_key
 from jobs.specs import recipe_digest
 from jobs.weights import SourceWeights
-from tests.jobs.support import DEVICE_KIND, finetune_spec, finetuned, result_rows, trial_rows
+from tests.jobs.support import finetune_spec, finetuned, trial_rows
+from tests.results.rows import DEVICE_KIND, result_rows
 
 TRIAL = "finetune-x-0123456789abcdef"
 KEY = "trials/finetune/01/finetune-x-0123456789abcdef.parquet"

@@ -13,7 +13,7 @@ from jobs.expansion import expand
 from jobs.results import commit, open_store
 from orchestrator.cli import main
 from orchestrator.study_files import load_study
-from tests.jobs.support import result_rows
+from tests.results.rows import result_rows
 
 SOURCE = Path(__file__).parents[2]
 IN_A_NEW_PROCESS = """

@@ -22,7 +22,7 @@ from jobs.study import Study
 from orchestrator.recorded import recorded_study
 from orchestrator.status import describe, failed_attempts, status_of
 from orchestrator.study_files import parse_study
-from tests.jobs.support import DEVICE_KIND, result_rows
+from tests.results.rows import DEVICE_KIND, result_rows
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

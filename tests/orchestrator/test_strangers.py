@@ -27,8 +27,8 @@ from orchestrator.launch import launch
 from orchestrator.single import run_single
 from orchestrator.study_files import load_study, parse_study
 from tests.jobs.released import RunsCode
-from tests.jobs.support import result_rows
 from tests.orchestrator.test_cli import Command, deltasweep  # noqa: F401  # a fixture
+from tests.results.rows import result_rows
 
 STUDY = """
 name: stranger

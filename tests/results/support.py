@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jobs.results import Store
 from jobs.results.object_store import Patience
-from tests.jobs.support import result_rows
+from tests.results.rows import result_rows
 
 IMPATIENT = Patience(request_seconds=1.0, retries=4, total_seconds=10.0, first_pause=0.01, longest_pause=0.05)
 KIND = "finetune"

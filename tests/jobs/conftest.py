@@ -1,0 +1,5 @@
+"""Small data and made weights."""
+
+from tests.jobs.fixtures import colours, digits, few_digits, other_weights, weights
+
+__all__ = ["colours", "digits", "few_digits", "other_weights", "weights"]

@@ -1,0 +1,53 @@
+"""Fixtures of tests that train: small data, made weights. The conftests that want them import them."""
+
+import pytest
+import torch
+from sklearn.datasets import load_sample_images
+
+from jobs.data.datasets import Dataset, ImageSet, load_dataset
+from jobs.weights import SourceWeights
+from tests.jobs.support import make_weights
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The bundled digits at the miniature's image size."""
+    return load_dataset("digits", 32)
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits: Dataset) -> Dataset:
+    """64 training and 64 test digits, all ten labels in both."""
+    few = digits._replace(
+        train=ImageSet(digits.train.images_NCHW[:64], digits.train.labels_N[:64]),
+        test=ImageSet(digits.test.images_NCHW[:64], digits.test.labels_N[:64]),
+    )
+    assert len(torch.unique(few.train.labels_N)) == len(torch.unique(few.test.labels_N)) == 10
+    return few
+
+
+@pytest.fixture(scope="session")
+def colours() -> Dataset:
+    """32 training and 32 test patches of scikit-learn's two photographs, 32 x 32, under the name of a colour dataset.
+
+    The ten labels are made up: the place a patch was cut from.
+    """
+
+    def part(first_row: int) -> ImageSet:
+        photographs = [torch.from_numpy(image.copy()) for image in load_sample_images().images]
+        patches = [photographs[i % 2][first_row + 7 * i :, 19 * i :][:32, :32].permute(2, 0, 1) for i in range(32)]
+        return ImageSet(torch.stack(patches).contiguous(), torch.arange(32) % 10)
+
+    return Dataset("cifar10", part(0), part(150), "photographs")
+
+
+@pytest.fixture(scope="session")
+def weights() -> SourceWeights:
+    """Freshly initialised weights of the miniature: good enough for everything but accuracy."""
+    return make_weights(seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_weights() -> SourceWeights:
+    """Another source of the same architecture."""
+    return make_weights(seed=2)
