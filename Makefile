@@ -4,7 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-cluster check wheel pytest pytest-fast bench bench-quick clean
+# Tests run beside each other, those of one `xdist_group` in one process. ORDER=random: in an order that is printed.
+WORKERS ?= auto
+SLOW_WORKERS ?= 3
+ORDER ?= fixed
+PYTEST := $(BIN)/python -m pytest -q --dist loadgroup --no-loadscope-reorder --durations 20 $(if $(filter random,$(ORDER)),-p randomly)
+
+.PHONY: help demo test test-slow test-cluster check wheel pytest bench bench-quick clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -12,19 +18,19 @@ help:  ## show this help
 demo: $(READY)  ## run the packaged study `demo` and write its report
 	$(BIN)/deltasweep demo --results demo-results
 
-test: check pytest  ## every check: format, lint, types, import rules, tests
+test: check pytest  ## format, lint, types, import rules; the quick tests and one of each slow kind
 
-check: $(READY)
+test-slow: $(READY)  ## the rest: kills, drains, drivers, the demo, large roots
+	$(PYTEST) -n $(SLOW_WORKERS) -m "slow and not sample and not cluster"
+
+check: $(READY)  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-pytest: $(READY)
-	$(BIN)/python -m pytest
-
-pytest-fast: $(READY)  ## the tests without the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+pytest: $(READY)  ## the tests of `make test` alone
+	$(PYTEST) -n $(WORKERS) -m "(not slow or sample) and not cluster"
 
 bench: $(READY)  ## measure everything side by side (about two hours); benchmarks/results/latest.json
 	$(BIN)/python -m benchmarks
@@ -34,7 +40,7 @@ bench-quick: $(READY)  ## the same in minutes: fewer repetitions, the largest pa
 
 test-cluster: $(READY)  ## hosts on this machine, a real `ray up`, lost machines; needs root
 	@[ "$$(id -u)" -eq 0 ] || { echo "make test-cluster makes network namespaces and needs root. Try: sudo make test-cluster"; exit 1; }
-	$(BIN)/python -m pytest -m cluster tests/cluster
+	$(PYTEST) -m cluster tests/cluster
 
 wheel: $(READY)  ## the project and the versions of all that it needs, for the machines of a cluster
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -214,6 +214,7 @@ def _begin(store: Store, trial: AnyTrial, keeping: Keeping) -> list[str]:
     """Bring a trial to its newest good checkpoint; the notes of those passed over."""
     for pin in trial.pins:
         require_pin(store, *pin)
+    _ = trial.device_kind  # found out now, and not while the trial saves and leaves
     return restore_checkpoint(store, trial, same_bits=keeping.on_other_device == "restart")
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from jobs.evaluation import Tally
-from jobs.provenance import UNKNOWN, Environment, History
+from jobs.provenance import UNKNOWN, History
 from jobs.results import Store
 from jobs.results.layout import checkpoint_key, checkpoints_prefix
 from jobs.trial import Trial
@@ -24,13 +24,18 @@ _DIGEST_DIGITS = 16
 
 
 def save_checkpoint(store: Store, trial: AnyTrial) -> None:
-    """Put the trial's state under its id, whole, then drop all but the last two."""
+    """Put the trial's state under its id, whole, then drop all but the last two, and those that were passed over."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trial.tensors().items()}
     data = save(tensors, metadata={"state": json.dumps(_state(trial))})
     digest = hashlib.sha256(data).hexdigest()[:_DIGEST_DIGITS]
-    store.replace(checkpoint_key(trial.spec.trial_id, trial.epoch, trial.batch, digest), data, durable=False)
-    for key in _newest_first(store, trial.spec.trial_id)[KEPT:]:
-        store.delete(key)
+    own = checkpoint_key(trial.spec.trial_id, trial.epoch, trial.batch, digest)
+    store.replace(own, data, durable=False)
+    others = [key for key in _newest_first(store, trial.spec.trial_id) if key != own]
+    kept = [key for key in others if key not in trial.passed_over][: KEPT - 1]
+    for key in others:
+        if key not in kept:
+            store.delete(key)
+    trial.passed_over.clear()
 
 
 def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False) -> list[str]:
@@ -46,8 +51,9 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
     for key in _newest_first(store, trial.spec.trial_id):
         try:
             _restore(trial, _verified(key, store.read(key)), same_bits)
-        except (SafetensorError, ValueError, KeyError, FileNotFoundError) as error:
-            notes.append(f"checkpoint {store.uri}/{key} cannot be used ({error}); fell back to the one before it")
+        except (SafetensorError, ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            notes.append(f"checkpoint {store.uri}/{key} cannot be used ({error}): the one before it is, or the start")
+            trial.passed_over.add(key)
             continue
         break
     return notes
@@ -71,7 +77,7 @@ def _state(trial: AnyTrial) -> dict[str, object]:
         "tally": asdict(trial.tally),
         "evaluations": [evaluation._asdict() for evaluation in trial.evaluations],
         "seconds": trial.seconds,
-        "history": trial.history,
+        "history": trial.own_history,
     }
 
 
@@ -95,10 +101,13 @@ def _restore(trial: AnyTrial, data: bytes, same_bits: bool) -> None:
         if state[what] != expected:
             raise ValueError(f"its {what} is {state[what]}, the trial's is {expected}")
     # that of 0.1.0 says nothing
-    history = History(Environment(*made) for made in state.get("history", [[UNKNOWN, UNKNOWN]]))
-    if same_bits and history.then(trial.environment).same_bits is None:
-        kinds, packages = history.columns.values()
-        raise ValueError(f"it was made on {kinds} by {packages}, and on_other_device is restart")
+    kinds, by = state.get("history", [[UNKNOWN], [UNKNOWN]])
+    history = History(tuple(map(str, kinds)), tuple(map(str, by)))
+    if same_bits and history.then(trial.own_history).same_bits is None:
+        words = history.columns
+        raise ValueError(
+            f"it was made on {words['device_kind']} by {words['packages']}, and on_other_device is restart"
+        )
     trial.restore(
         load(data),
         epoch=state["epoch"],

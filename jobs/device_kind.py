@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.numerics import numerics
+from jobs.provenance import THEN
 from jobs.specs import Execution
 
 PROBE_VERSION = 1
@@ -24,17 +25,19 @@ PROBE_VERSION = 1
 
 _FORMATS = (torch.contiguous_format, torch.channels_last)
 _SEED = 20_000_000
+_MOST_NUMBERS = 1 << 14
+"""Of each tensor whose bits are compared: another order of sums shows in nearly all of them."""
 
 
 def device_kind(device: torch.device, execution: Execution) -> str:
     """The kind of machine on which a recipe's numbers are reproducible: equal names, equal bits.
 
-    ``AMD EPYC, family 25 model 1, avx2 (probe 1: 7c03a1f2b59e)``; beside a GPU, whose name comes first with a digest of
-    its own, the CPU counts, too: fresh layers and noise are drawn there.
+    ``AMD EPYC (AuthenticAMD family 25 model 1), avx2 (probe 1: 8be921f1e88d)``. Of a GPU, its name and a digest of its
+    own come first; the CPU counts, too: fresh layers and noise are drawn there.
 
     The vendor, family and model are in the name for people, and because no probe runs everything. Two machines have
-    one kind only if the probe gives equal bits on both, in the recipe's precision and threads. It takes about 0.2 s of
-    the processor, once a process.
+    one kind only if the probe gives equal bits on both, in the recipe's precision and threads. It is asked once a
+    process.
     """
     # what alone changes bits of the probe; the digest covers both memory formats
     return _device_kind(
@@ -56,21 +59,20 @@ def _digest(device: torch.device, execution: Execution) -> str:
 def device_name(device: torch.device) -> str:
     """Vendor, model and instruction set of a device, as far as the system tells; nothing is computed."""
     if device.type == "cpu":
-        return f"{_cpu_model()}, {torch.backends.cpu.get_cpu_capability().lower()}"
+        return f"{cpu_name(_told_by_linux())}, {torch.backends.cpu.get_cpu_capability().lower()}"
     major, minor = torch.cuda.get_device_capability(device)
     return f"{torch.cuda.get_device_name(device)}, sm_{major}{minor}"
 
 
-def probe(device: torch.device, execution: Execution) -> dict[str, int]:
-    """Sums of the bits of what the operations of trials compute from fixed numbers, by operation.
+def probe(device: torch.device, execution: Execution) -> dict[str, str]:
+    """Digests of the bits of what the operations of trials compute from fixed numbers, by operation.
 
-    No state of the process is left changed. All sums are of whole numbers: in whatever order they are added, they are
-    the same.
+    No state of the process is left changed.
     """
-    found: dict[str, int] = {}
+    found: dict[str, str] = {}
     with numerics(execution), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        drawn = torch.randn(1 << 18, generator=_generator())
-        found["normal numbers"] = _bits(drawn, torch.randn(7, generator=_generator()))
+        drawn = fixed_numbers(1 << 18)
+        found["normal numbers"] = _bits(drawn, fixed_numbers(7))  # so few are drawn in another way
         numbers = _Numbers(drawn.to(device))
         for memory_format in _FORMATS:
             name = str(memory_format).removeprefix("torch.")
@@ -122,8 +124,9 @@ def _network(stem_kernel: int, width: int, size: int, images: int) -> Iterator[C
         inputs = 4 * (width << stage)
 
 
-CONVOLUTIONS: tuple[Convolution, ...] = tuple(dict.fromkeys([*_network(3, 8, 4, 8), *_network(7, 64, 4, 1)]))
-"""Those of the bundled miniature and of ResNet-50."""
+_ALL = (*_network(3, 8, 4, 8), *_network(7, 64, 4, 1))
+CONVOLUTIONS: tuple[Convolution, ...] = tuple({str(convolution): convolution for convolution in _ALL}.values())
+"""Those of the bundled miniature and of ResNet-50, each once."""
 
 CLASSIFIERS = ((128, 2048, 10), (37, 2048, 1000), (128, 256, 10), (7, 256, 10))
 """Images, features and labels of fully-connected layers."""
@@ -146,21 +149,22 @@ class _Numbers:
         return numbers.view(images, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator("cpu").manual_seed(_SEED)
+def fixed_numbers(count: int) -> Tensor:
+    """Normal numbers, the same at every call."""
+    return torch.randn(count, generator=torch.Generator("cpu").manual_seed(_SEED))
 
 
-def _bits(*tensors: Tensor) -> int:
-    """The sum of all bits, each tensor's read as whole numbers; one tensor after another in another weight."""
-    total = 0
+def _bits(*tensors: Tensor) -> str:
+    """A digest of the bits of tensors; of large ones, of every so many of their numbers, as these lie in memory."""
+    hashed = hashlib.sha256()
     for tensor in tensors:
         values = tensor.detach()
         if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
             values = values.permute(0, 2, 3, 1)
-        values = values.contiguous().flatten()
-        words = values.view(torch.int64 if values.nbytes % 8 == 0 else torch.int32)
-        total = 31 * total + int(words.sum())
-    return total
+        values = values.flatten()
+        every = len(values) // _MOST_NUMBERS * 2 + 1  # odd: all places of a vector register come up
+        hashed.update(values[::every].cpu().numpy().tobytes())
+    return hashed.hexdigest()[:16]
 
 
 def _gradients(y: Tensor, upstream: Tensor, *of: Tensor) -> tuple[Tensor, ...]:
@@ -247,25 +251,36 @@ _OTHERS: Mapping[str, Callable[[_Numbers], Iterator[Tensor]]] = {
 }
 
 
-def _cpu_model() -> str:
-    told = _told_by_linux()
+def cpu_name(told: Mapping[str, str]) -> str:
+    """Model, vendor and family of a processor, in words that a person recognises.
+
+    Args:
+        told: what ``/proc/cpuinfo`` says of it; empty where there is none.
+    """
+    machine = platform.processor() or platform.machine()
     if "cpu family" in told:
-        vendor = told.get("vendor_id", "")
-        name = re.sub(r"\(R\)|\(TM\)| CPU.*| @.*| \d+-Core Processor", "", told.get("model name", vendor))
-        return f"{' '.join(name.split())}, family {told['cpu family']} model {told['model']}"
-    if "CPU part" in told:
-        return f"{platform.machine()}, implementer {told['CPU implementer']} part {told['CPU part']}"
-    if platform.system() == "Darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
-        return asked.stdout.strip() or platform.machine()
-    return platform.processor() or platform.machine()
+        model = re.sub(r"\((R|TM)\)|@.*", " ", told.get("model name", machine))
+        parts = (told.get("vendor_id", "?"), "family", told["cpu family"], "model", told.get("model", "?"))
+        name = f"{model} ({' '.join(parts)})"
+    elif "CPU part" in told:
+        name = f"{machine} (implementer {told.get('CPU implementer', '?')} part {told['CPU part']})"
+    else:
+        name = _told_by_macos() or machine
+    return " ".join(name.replace(THEN.strip(), "-").split())
 
 
 def _told_by_linux() -> dict[str, str]:
     """What Linux says of its first processor; nothing elsewhere."""
     try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:
         return {}
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def _told_by_macos() -> str:
+    """The processor's name; empty elsewhere."""
+    if platform.system() != "Darwin":
+        return ""
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -10,9 +10,10 @@ from jobs import registry
 from jobs.data.datasets import Dataset
 from jobs.networks import Network
 from jobs.numerics import memory_format
+from jobs.provenance import History
 from jobs.randomness import Purpose, generator
 from jobs.recipes import normaliser
-from jobs.results import Store
+from jobs.results import Store, history_of_trial
 from jobs.specs import ALL, ExaminationSpec
 from jobs.transfer import with_weights
 from jobs.trial import Pin, Row, Trial
@@ -20,10 +21,13 @@ from jobs.weights import source_weights, trained_weights
 
 
 class Examined(NamedTuple):
-    """A network that is not trained any more, and the sha256 of its file."""
+    """A network that is not trained any more."""
 
     network: Network
     sha256: str
+    """Of its file."""
+    history: History = History()
+    """What trained it, where a trial of the root did: what is found out about it follows from that, too."""
 
 
 SpecT = TypeVar("SpecT", bound=ExaminationSpec)
@@ -43,6 +47,10 @@ class Examination(Trial[SpecT, RowT]):
         self.data = data
         network = examined.network.to(device).to(memory_format=memory_format(spec.recipe))
         super().__init__(spec, network.eval().requires_grad_(False), device)
+
+    @property
+    def history(self) -> History:
+        return self.examined.history.then(self.own_history)
 
     @property
     def pins(self) -> tuple[Pin, ...]:
@@ -79,7 +87,8 @@ def examined_network(store: Store, spec: ExaminationSpec) -> Examined:
     weights = trained_weights(store, spec.network.trial_id)
     resnet = with_weights(spec.network.trial_id, source.architecture, weights)
     statistics = normaliser(spec.network.recipe, source, registry.dataset(spec.network.dataset))
-    return Examined(Network(resnet, *statistics), weights.sha256)
+    made = history_of_trial(store, spec.network.kind, spec.network.trial_id)
+    return Examined(Network(resnet, *statistics), weights.sha256, made)
 
 
 def drawn_images(available: int, count: int, seed: int) -> Tensor:

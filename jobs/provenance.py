@@ -1,7 +1,6 @@
 """Which code ran, and where: recorded with every result, never part of an identity. No torch."""
 
 import json
-from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
@@ -13,6 +12,7 @@ UNKNOWN = "unknown"
 THEN = " -> "
 """Between two environments of one trial, in a result's columns."""
 _PROBED = " (probe "
+"""In the name of a kind that was found out by computing."""
 _DECIDING = ("torch", "torchvision")
 """Packages whose version decides about bits (design, promise 1)."""
 _PACKAGES = ("torch", "torchvision", "robustness", "ray", "numpy", "pillow", "pyarrow", "safetensors")
@@ -39,77 +39,64 @@ def packages() -> dict[str, str]:
     return found
 
 
-class Environment(NamedTuple):
-    """Where a part of a trial was computed."""
+class History(NamedTuple):
+    """What a trial was computed by, in order; each value as long as it stayed."""
 
-    device_kind: str
-    """As ``jobs.device_kind`` names it; ``UNKNOWN``."""
-    packages: str
-    """Versions as JSON; ``UNKNOWN``."""
+    device_kinds: tuple[str, ...] = ()
+    """As ``jobs.device_kind`` names them, or ``UNKNOWN``."""
+    packages: tuple[str, ...] = ()
+    """Versions as JSON, or ``UNKNOWN``."""
 
-    @property
-    def same_bits(self) -> tuple[object, ...] | None:
-        """What environments that compute the same bits have in common; None when it is not known."""
-        versions = _versions(self.packages)
-        if _PROBED not in self.device_kind or "torch" not in versions:
-            return None
-        return self.device_kind, *(versions.get(name) for name in _DECIDING)
-
-
-class History(tuple[Environment, ...]):
-    """The environments that a trial ran in, in order.
-
-    As columns of a result, each of ``device_kind`` and ``packages`` has its values in order ("A -> B"), a value that
-    stayed once.
-    """
-
-    __slots__ = ()
-
-    def then(self, environment: Environment) -> "History":
-        """Go on in an environment."""
-        return self if self[-1:] == (environment,) else History((*self, environment))
+    def then(self, later: "History") -> "History":
+        """This one, and after it another."""
+        pairs = zip(self, later, strict=True)
+        return History(*(tuple(value for value, _ in groupby((*before, *after))) for before, after in pairs))
 
     @property
     def columns(self) -> dict[str, str]:
-        """As columns of a result."""
-        return {name: THEN.join(_changes(getattr(e, name) for e in self)) for name in Environment._fields}
+        """As columns of a result: "A -> B"."""
+        return dict(zip(HISTORY_COLUMNS, map(THEN.join, self), strict=True))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it has several kinds of device, or several versions of torch or torchvision."""
+        return len(set(self.device_kinds)) > 1 or len(self._deciding()) > 1
 
     @property
     def same_bits(self) -> tuple[object, ...] | None:
-        """What trials have in common whose numbers must be equal; None where equality is not promised: for parts that
-        were computed by another kind of device, torch or torchvision, or nobody knows by which.
+        """What two trials have in common whose numbers must be equal; None where equality is not promised: for a mixed
+        one, and where nobody knows what computed it.
         """
-        found = {environment.same_bits for environment in self}
-        return found.pop() if len(found) == 1 else None
+        kinds, versions = set(self.device_kinds), self._deciding()
+        if self.mixed or not all(_PROBED in kind for kind in kinds) or None in versions:
+            return None
+        return (*kinds, *versions)
+
+    def _deciding(self) -> set[tuple[str | None, ...] | None]:
+        """Versions of torch and torchvision; None: unknown."""
+        found = (_versions(packages) for packages in self.packages)
+        return {tuple(versions.get(name) for name in _DECIDING) if "torch" in versions else None for versions in found}
+
+
+HISTORY_COLUMNS = ("device_kind", "packages")
+"""The columns of a result that tell its history."""
 
 
 def history_of(device_kind: str | None, packages: str | None) -> History:
-    """The history that a result's columns tell. Which kind went with which packages is not told where both changed:
-    every pair is in it.
-    """
-    kinds, versions = (parts_of(text or UNKNOWN) for text in (device_kind, packages))
-    return History(Environment(kind, version) for kind in kinds for version in versions)
-
-
-def is_mixed(device_kind: str | None, packages: str | None) -> bool:
-    """Whether a result's columns tell of several kinds of device, or several versions of torch or torchvision."""
-    history = history_of(device_kind, packages)
-    versions = {tuple(_versions(e.packages).get(name) for name in _DECIDING) for e in history}
-    return len({e.device_kind for e in history}) > 1 or len(versions) > 1
+    """The history that a result's columns tell."""
+    return History(tuple(parts_of(device_kind or UNKNOWN)), tuple(parts_of(packages or UNKNOWN)))
 
 
 def parts_of(column: str) -> list[str]:
-    """The values of a column of a result that tells of several environments, in order."""
+    """The values of a column of a result's history, in order."""
     return column.split(THEN)
 
 
-def _changes(values: Iterable[str]) -> Sequence[str]:
-    return [value for value, _ in groupby(values)]
-
-
-def _versions(packages: str) -> dict[str, object]:
+def _versions(packages: str) -> dict[str, str]:
+    """Version by package; nothing of what strangers wrote that is no such thing."""
     try:
         found = json.loads(packages)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: version for name, version in pairs if isinstance(version, str)}

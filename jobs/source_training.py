@@ -13,7 +13,7 @@ from jobs.checks import require_possible
 from jobs.data.datasets import load_dataset
 from jobs.errors import InvalidRequest
 from jobs.pretrain import Pretraining, adversarial_accuracy, attack_in
-from jobs.provenance import code_version
+from jobs.provenance import code_version, packages
 from jobs.records import Attempt
 from jobs.results import next_attempt, open_store
 from jobs.training import Evaluated
@@ -62,7 +62,8 @@ def train_source(
         "training": [evaluation._asdict() for evaluation in trial.evaluations],
         **_measure(trial),
         "code_version": code_version(),
-        **trial.history.columns,
+        "packages": packages(),
+        "device_kind": trial.history.columns["device_kind"],
         "seconds": round(trial.seconds, 1),
     }
     return write_source(out, name, trial.network.resnet.state_dict(), facts)

@@ -69,7 +69,8 @@ class Resources(Section):
         "continue",
         since="0.2.0",
         description="what a trial does with a checkpoint that was made on another kind of device, or by another torch: "
-        "continue, and say so in its result; or restart from the beginning, so that its numbers are those of one kind",
+        "continue, and say so in its result; or restart from the beginning, so that its numbers are those of one kind. "
+        "The study's own holds for all its trials, a section's for that section's",
     )
 
 

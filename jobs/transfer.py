@@ -74,15 +74,17 @@ def head_modules(network: Network, blocks: int) -> list[nn.Module]:
 def set_training_modes(network: Network, spec: FinetuneSpec) -> None:
     """Training mode as the recipe's ``frozen_batchnorm`` says; the head is always in training mode.
 
-    Asked before each batch: as modes are only ever set for whole networks, the stem's and the FC layer's tell if they
-    still are as they were set, without a walk over all modules.
+    Asked before each batch: as modes are only ever set for whole blocks, those of the blocks, the stem and the FC layer
+    tell if all are as they should be, without a walk over all modules. Blocks may be another network's, too, which has
+    set theirs already (``adopt_trunk``).
     """
     frozen = spec.recipe.frozen_batchnorm == "batch"
-    resnet = network.resnet
-    if resnet.fc.training and resnet.bn1.training == (frozen or spec.blocks == ALL):
+    head = head_modules(network, spec.blocks)
+    trunk = [] if spec.blocks == ALL else network.trunk_modules(len(network.blocks) - spec.blocks)
+    if all(module.training for module in head) and all(module.training == frozen for module in trunk):
         return
     network.train(frozen)
-    for module in head_modules(network, spec.blocks):
+    for module in head:
         module.train()
 
 

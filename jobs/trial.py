@@ -13,7 +13,7 @@ from jobs.device_kind import device_kind
 from jobs.evaluation import Tally
 from jobs.networks import Network
 from jobs.numerics import numerics
-from jobs.provenance import Environment, History, packages
+from jobs.provenance import History, packages
 from jobs.specs import TrialSpec
 
 
@@ -40,7 +40,8 @@ class Trial(ABC, Generic[SpecT, RowT]):
     """A trial in progress.
 
     It passes over its images once or several times, and can be paused between any two batches; what it computes
-    depends on its spec alone, not on where it was paused (design, promise 1).
+    depends on its spec alone, not on where it was paused: the same on one kind of device, with the same torch and
+    torchvision (design, promise 1).
     """
 
     evaluation: ClassVar[Callable[..., Row]]
@@ -57,17 +58,24 @@ class Trial(ABC, Generic[SpecT, RowT]):
         self.tally = Tally()
         self.evaluations: list[RowT] = []
         self.seconds = 0.0
+        self.passed_over = set[str]()
+        """Checkpoints that it did not go on from: they make room for its own."""
         self._before = History()
 
     @property
-    def environment(self) -> Environment:
-        """What the trial is computed by now."""
-        return Environment(device_kind(self.device, self.spec.recipe), json.dumps(packages()))
+    def device_kind(self) -> str:
+        """Of what it is computed by now."""
+        return device_kind(self.device, self.spec.recipe)
+
+    @property
+    def own_history(self) -> History:
+        """What it has been computed by; what computes it now is last."""
+        return self._before.then(History((self.device_kind,), (json.dumps(packages()),)))
 
     @property
     def history(self) -> History:
-        """What it has been computed by, in order; now last."""
-        return self._before.then(self.environment)
+        """What its numbers follow from: that of trained networks that it reads comes first."""
+        return self.own_history
 
     @property
     @abstractmethod

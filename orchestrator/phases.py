@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from jobs.attempts import Keeping
 from jobs.specs import AnySpec, ExaminationSpec, PretrainSpec
-from jobs.study import Resources, Study
+from jobs.study import OnOtherDevice, Resources, Study
 from orchestrator.finished import examined
 
 
@@ -49,15 +49,20 @@ def keeping_of(study: Study, spec: AnySpec, waited_for: set[str]) -> Keeping:
     """
     section = study.examinations.get(spec.kind)
     if section is not None:
-        return Keeping(1, section.checkpoint_batches, on_other_device=section.resources.on_other_device)
+        return Keeping(1, section.checkpoint_batches, on_other_device=_rule(study, section.resources))
     if study.pretrain is not None and isinstance(spec, PretrainSpec):
         own = study.pretrain
-        return Keeping(1, own.checkpoint_batches, on_other_device=own.resources.on_other_device)
+        return Keeping(1, own.checkpoint_batches, on_other_device=_rule(study, own.resources))
     return Keeping(
         study.checkpoint_every,
         weights=study.keep_weights or spec.trial_id in waited_for,
         on_other_device=study.resources.on_other_device,
     )
+
+
+def _rule(study: Study, own: Resources) -> OnOtherDevice:
+    """A section's own rule for its trials; the study's is for all."""
+    return "restart" if "restart" in (study.resources.on_other_device, own.on_other_device) else "continue"
 
 
 def _replicas(spec: AnySpec) -> int:

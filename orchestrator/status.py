@@ -1,6 +1,7 @@
 """How far a study is, from its results root alone. No torch."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from jobs.errors import DamagedFile, InvalidRequest
 from jobs.expansion import expand
 from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read_failures, read_launches
 from jobs.results.layout import log_key
+from jobs.specs import AnySpec
 from jobs.study import Study
 from orchestrator.finished import finished
 
@@ -51,8 +53,12 @@ class Status(NamedTuple):
         }
 
 
-def status_of(store: Store, study: Study, now: datetime | None = None) -> Status:
-    """Sort a study's trials into done, quarantined, running, failed and pending, in this order."""
+def status_of(store: Store, study: Study, now: datetime | None = None, *, count_mixed: bool = True) -> Status:
+    """Sort a study's trials into done, quarantined, running, failed and pending, in this order.
+
+    Args:
+        count_mixed: look into the results for those of several kinds of device: all else is told by names of files.
+    """
     now = now or datetime.now(UTC)
     specs = {spec.trial_id: spec for spec in expand(study)}
     planned = specs.keys()
@@ -74,13 +80,13 @@ def status_of(store: Store, study: Study, now: datetime | None = None) -> Status
         pending=len(planned) - len(done) - len(blocked) - len(running) - len(failed),
         live=live,
         stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
-        mixed=_mixed(store, done),
+        mixed=_mixed(store, specs, done) if count_mixed else set(),
     )
 
 
-def _mixed(store: Store, done: set[str]) -> set[str] | str:
+def _mixed(store: Store, specs: Mapping[str, AnySpec], done: set[str]) -> set[str] | str:
     try:
-        return mixed_trials(store) & done
+        return mixed_trials(store, sorted({specs[trial].kind for trial in done})) & done
     except DamagedFile as error:
         return str(error)
 
@@ -113,7 +119,7 @@ def watch_status(store: Store, study: Study, console: Console) -> None:
     """Show the status again and again until interrupted."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(describe(status_of(store, study)), refresh=True)
+            live.update(describe(status_of(store, study, count_mixed=False)), refresh=True)
             time.sleep(_WATCH_SECONDS)
 
 

@@ -4,6 +4,13 @@
 
 Look at what changed before it is committed: on a kind that had rows, numbers only change on purpose, together with the
 kind's ``numerics``. Fashion-MNIST must be here for the clean accuracies of the bundled sources.
+
+After such a change, or for another torch, rows of three kinds are needed. One machine can be several, by what its
+libraries choose their code by: run this again with each of
+
+    ATEN_CPU_CAPABILITY=default    ONEDNN_MAX_CPU_ISA=SSE41    ONEDNN_MAX_CPU_ISA=AVX    MKL_CBWR=COMPATIBLE
+
+in the environment. Their rows stand under the processor's name with other digests of the probe.
 """
 
 from tests.golden.cases import CASES

@@ -3,8 +3,10 @@
 Nothing here loads torch: tests of results and of analysis do without.
 """
 
+import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,24 +14,63 @@ import pytest
 
 from jobs.results import Store, open_store
 
+# Ray runs its workers at the lowest priority: beside other tests their start would take minutes.
+os.environ.update({"RAY_worker_niceness": "0"})
+
 # A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C; some send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _UNPROVEN = "unproven"
+_SLOW_SECONDS = 20
+_LAUNCHES = {"test_launch.py", "test_examinations.py", "test_own_sources.py", "test_bundling.py", "test_stand_ins.py"}
+"""Files of tests that start Ray again and again."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file stay in one process, which makes what they share once; files that take longest come first."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath))))
+    slow = {item.path for item in items if item.get_closest_marker("slow") or _LAUNCHES & set(item.path.parts)}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture
 def unproven(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """To say at the end of the run what could not be proved here, and how to make it possible."""
+    """To say at the end of the run what a test that passes could not prove here, and how to make it possible.
+
+    What is skipped is said by its reason.
+    """
     return lambda what: request.node.user_properties.append((_UNPROVEN, what))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [report for found in terminalreporter.stats.values() for report in found]
-    properties = [prop for report in reports for prop in getattr(report, "user_properties", ())]
-    if said := sorted({what for name, what in properties if name == _UNPROVEN}):
-        terminalreporter.section("not proved on this machine")
-        for line in said:
+    """What this machine cannot prove, and tests that take long without saying so."""
+    found = [report for reports in terminalreporter.stats.values() for report in reports]
+    reports = [report for report in found if isinstance(report, pytest.TestReport)]
+    unproven = {what for report in reports for name, what in report.user_properties if name == _UNPROVEN}
+    skipped = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
+    unproven |= {f"{reason} ({count} skipped)" for reason, count in skipped.items()}
+    _section(terminalreporter, "not proved on this machine", unproven)
+    long = {
+        f"{report.nodeid}: {report.duration:.0f} s"
+        for report in reports
+        if report.when == "call" and report.duration > _SLOW_SECONDS and "slow" not in report.keywords
+    }
+    _section(terminalreporter, f"more than {_SLOW_SECONDS} s and not marked slow, unless the machine was busy", long)
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why a test, or a whole module, was skipped."""
+    assert isinstance(report.longrepr, tuple)
+    return report.longrepr[2].removeprefix("Skipped: ")
+
+
+def _section(terminalreporter: pytest.TerminalReporter, title: str, lines: set[str]) -> None:
+    if lines:
+        terminalreporter.section(title)
+        for line in sorted(lines):
             terminalreporter.line(line)
 
 

@@ -276,8 +276,8 @@ def where_from(trials: pa.Table | None, examined: Mapping[str, pa.Table], mixed:
     """
     rows = provenance(trials, examined)
     several = (
-        f"{counted(mixed, 'trial')} ran on several kinds of device, or by several versions of torch, which are named "
-        "in their order below: the same trial on one of them may have other numbers."
+        f"{counted(mixed, 'trial')} ran on several kinds of device, or by several versions of torch, which the "
+        "column device_kind of their results names in order: the same trial on one of them may have other numbers."
     )
     return (html.paragraph(several) if mixed else "") + html.table(
         "provenance", "Where the numbers come from", COLUMNS, rows, frozenset({"trials"})

@@ -5,7 +5,7 @@ from jobs.results.compaction import Compaction, compact
 from jobs.results.failures import Failure, FailureKind, next_attempt, quarantined, read_failures, record_failure
 from jobs.results.launches import Launch, read_launches, write_launch
 from jobs.results.local_store import LocalStore
-from jobs.results.mixed import mixed_trials
+from jobs.results.mixed import history_of_trial, mixed_trials
 from jobs.results.opening import open_store, require_root, require_writable
 from jobs.results.parquet import Problem
 from jobs.results.pins import pin, pinned, require_pin
@@ -33,6 +33,7 @@ __all__ = [
     "compact",
     "comparable_columns",
     "done",
+    "history_of_trial",
     "kinds",
     "mixed_trials",
     "next_attempt",

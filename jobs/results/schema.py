@@ -16,7 +16,8 @@ class Role(StrEnum):
     IDENTITY = "identity"
     """Follows from the spec."""
     NUMBER = "number"
-    """Follows from running the spec: equal in every run on one kind of device (design, promise 1)."""
+    """Follows from running the spec: equal in every run on one kind of device with the same torch and torchvision
+    (design, promise 1)."""
     MEASURED = "measured"
     """Differs from run to run: time, place, versions. Ignored when two runs are compared."""
 

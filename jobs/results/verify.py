@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from jobs.errors import DamagedFile
-from jobs.provenance import Environment, is_mixed
+from jobs.provenance import HISTORY_COLUMNS, history_of
 from jobs.results.failures import read_failure
 from jobs.results.index import read_compacted, read_index
 from jobs.results.launches import read_launch
@@ -170,8 +170,8 @@ def _pins(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
 
 def _mixed(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
     for trial in trials:
-        kind, packages = (trial.table[name][0].as_py() for name in Environment._fields)
-        if is_mixed(kind, packages):
+        kind, packages = (trial.table[name][0].as_py() for name in HISTORY_COLUMNS)
+        if history_of(kind, packages).mixed:
             yield Finding(
                 Problem.MIXED,
                 trial.key,
@@ -254,7 +254,7 @@ def _conflicts(store: Store) -> Iterator[Finding]:
         else:
             advice = (
                 f"{store.uri}/{key} holds other numbers than the finished trial of that id, from the same kind of "
-                "device: a trial was not reproducible. Compare the two files' packages and code_version; remove this "
+                "device, torch and torchvision: a trial was not reproducible. Compare the two files' code_version; remove this "
                 "one when it is explained"
             )
         yield Finding(Problem.CONFLICT, key, advice)

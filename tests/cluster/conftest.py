@@ -98,6 +98,7 @@ def make_cluster(network: Network) -> Iterator[Callable[[int], RayCluster]]:
             "PYTHONPATH": f"{HOOK}:{REPOSITORY}",
             "DELTASWEEP_TEST_CONTROL": str(control_of(network.shared)),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
         }
         made.append(RayCluster(network, environment, workers, secrets.token_hex(32)))
         return made[-1]

@@ -48,6 +48,7 @@ def test_actors_are_killed(sweep: Sweep, make_cluster: Callable[[int], TestClust
     sweep.require_little_twice()
 
 
+@pytest.mark.sample
 def test_the_actor_that_tells_trials_to_stop_is_killed(
     sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
 ) -> None:

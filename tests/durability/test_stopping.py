@@ -41,6 +41,7 @@ def test_stop_again_and_again(make_sweep: Callable[..., Sweep], folder: Path, re
     sweep.require_same_as(reference)
 
 
+@pytest.mark.sample
 def test_a_node_drains(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
     """The trials of the node save and go on on the other one; nothing counts as a failure."""
     cluster = make_cluster(1)

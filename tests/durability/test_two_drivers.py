@@ -10,6 +10,7 @@ from tests.durability.sweep import Sweep
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
+@pytest.mark.sample
 def test_two_drivers_on_one_root(sweep: Sweep, folder: Path, reference: Rows) -> None:
     """Each with a Ray of its own, as two people on two machines would."""
     for number in (1, 2):

@@ -1,5 +1,6 @@
 """Adversarial evaluation: the worst case where it is known in closed form, other libraries' attacks, and pauses."""
 
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,13 +16,16 @@ from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.canonical import digest
 from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.data.datasets import Dataset, ImageSet
+from jobs.device_kind import device_kind
 from jobs.errors import InvalidRequest, MissingData
 from jobs.evaluation import evaluate
 from jobs.examination import Examined
+from jobs.finetune import Finetuning
 from jobs.networks import Network, SmallResNet
+from jobs.provenance import History
 from jobs.randomness import Purpose, generator
-from jobs.records import Attempt
-from jobs.results import Store, comparable_columns, pinned, read_trials
+from jobs.records import Attempt, rows
+from jobs.results import Committed, Store, commit, comparable_columns, mixed_trials, pinned, read_trials
 from jobs.specs import AttackSpec, Constraint, Execution, FinetuneSpec, ThreatModel
 from jobs.weights import load_source
 from tests.jobs.data import made
@@ -258,6 +262,38 @@ def test_a_fine_tuned_trial_is_attacked_by_its_kept_weights(store: Store) -> Non
     assert (row["source"], row["source_constraint"], row["source_epsilon"]) == ("fmnist_l2_eps1", "l2", 1.0)
     assert (row["finetuned"], row["blocks"], row["images"], row["finetuned_seed"]) == (tuned.trial_id, 3, 60, 7)
     assert row["network_sha256"] != last["weights_sha256"]
+
+
+ELSEWHERE = History(("another processor (probe 1: 0123456789ab)",), ('{"torch": "2.14.1", "torchvision": "0.29.1"}',))
+
+
+def test_what_trained_the_network_is_part_of_the_history(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And yet the attack goes on from its own checkpoint, where it asks to stay on one kind of device."""
+    tuned = finetune_spec(source="fmnist_natural", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetuning, "history", ELSEWHERE)
+        attempt_trial(store, open_trial(store, tuned, CPU), Attempt(), NEVER._replace(weights=True))
+    keeping = Keeping(checkpoint_every=1, checkpoint_batches=1, on_other_device="restart")
+    spec, asked = attack(CLEAN, network=tuned, dataset="digits"), count()
+    stopped = attempt_trial(store, open_trial(store, spec, CPU), Attempt(), keeping, lambda: next(asked) == 3)
+    assert stopped.ending is Ending.STOPPED
+    assert attempt_trial(store, open_trial(store, spec, CPU), Attempt(), keeping).notes == []
+    here = device_kind(CPU, spec.recipe)
+    (kinds,) = read_trials(store, "attack", ["device_kind"])["device_kind"].to_pylist()
+    assert kinds == f"{ELSEWHERE.device_kinds[0]} -> {here}"
+    assert mixed_trials(store) == {spec.trial_id}
+
+
+def test_of_a_network_that_was_trained_again_other_numbers_are_no_conflict(store: Store) -> None:
+    tuned = finetune_spec(source="fmnist_natural", epochs=1)
+    attempt_trial(store, open_trial(store, tuned, CPU), Attempt(), NEVER._replace(weights=True))
+    trial = open_trial(store, attack(CLEAN, network=tuned), CPU)
+    trial.advance()
+    (row,) = rows(trial, Attempt())
+    assert commit(store, "attack", [row]) is Committed.NEW
+    others = {**row, "accuracy": 1.0, "robust_accuracy": 1.0}
+    assert commit(store, "attack", [{**others, "network_sha256": "1" * 64}]) is Committed.ALREADY_THERE
+    assert commit(store, "attack", [others]) is Committed.CONFLICT
 
 
 def test_a_source_is_pinned_and_its_row_says_so(store: Store) -> None:

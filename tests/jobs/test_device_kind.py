@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import combinations
 from pathlib import Path
@@ -11,8 +11,19 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from jobs.device_kind import _device_kind, device_kind, device_name, probe
-from jobs.provenance import is_mixed
+from jobs.device_kind import (
+    CLASSIFIERS,
+    CONVOLUTIONS,
+    PROBE_VERSION,
+    _device_kind,
+    cpu_name,
+    device_kind,
+    device_name,
+    fixed_numbers,
+    probe,
+)
+from jobs.numerics import numerics
+from jobs.provenance import history_of
 from jobs.results import Problem, Store, mixed_trials, read_trials, verify
 from jobs.results.layout import checkpoints_prefix
 from jobs.specs import Execution, Recipe
@@ -29,16 +40,75 @@ def test_a_name_says_model_instruction_set_and_probe() -> None:
     assert " -> " not in name
 
 
+LINUX = {
+    "vendor_id": "GenuineIntel",
+    "cpu family": "6",
+    "model": "143",
+    "model name": "Intel(R) Xeon(R) Platinum 8488C",
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (LINUX, "Intel Xeon Platinum 8488C (GenuineIntel family 6 model 143)"),
+        (
+            {**LINUX, "model name": "Intel(R) Xeon(R) CPU E5-2686 v4 @ 2.30GHz", "model": "79"},
+            "Intel Xeon CPU E5-2686 v4 (GenuineIntel family 6 model 79)",
+        ),
+        (
+            {**LINUX, "model name": "QEMU Virtual CPU version 2.5+"},
+            "QEMU Virtual CPU version 2.5+ (GenuineIntel family 6 model 143)",
+        ),
+        ({"cpu family": "6", "model name": "a -> b"}, "a - b (? family 6 model ?)"),
+    ],
+)
+def test_names_of_processors(told: dict[str, str], expected: str) -> None:
+    assert cpu_name(told) == expected
+
+
+@pytest.mark.parametrize("told", [{}, {"cpu family": "6"}, {"CPU part": "0xd4f", "CPU implementer": "0x41"}])
+def test_a_processor_of_which_little_is_told_has_a_name(told: dict[str, str]) -> None:
+    assert cpu_name(told).strip()
+    assert ("part 0xd4f" in cpu_name(told)) == ("CPU part" in told)
+
+
+def test_what_the_probe_computes_has_a_version() -> None:
+    """Whoever changes an operation, a shape or the fixed numbers raises ``PROBE_VERSION``, and this."""
+    asked = [*map(tuple, CONVOLUTIONS), *CLASSIFIERS, *probe(CPU, Execution()), float(fixed_numbers(4).sum())]
+    assert PROBE_VERSION == 1
+    assert hashlib.sha256(repr(asked).encode()).hexdigest()[:16] == "54bce897f858a86f"
+
+
+def switches() -> list[object]:
+    """All of the process that the probe switches."""
+    return [
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+        torch.random.get_rng_state().tolist(),
+    ]
+
+
 def test_the_probe_is_the_same_whenever_it_is_asked_and_leaves_nothing_behind() -> None:
-    torch.manual_seed(1)
-    expected, threads = torch.rand(3), torch.get_num_threads()
-    torch.manual_seed(1)
+    before = switches()
     first = probe(CPU, Execution())
+    assert switches() == before
     with torch.no_grad():
         assert probe(CPU, Execution()) == first
         assert not torch.is_grad_enabled()
-    assert torch.equal(torch.rand(3), expected)
-    assert torch.get_num_threads() == threads
+
+
+def test_new_tensors_are_not_filled_while_a_trial_runs() -> None:
+    """Filling is part of deterministic algorithms, takes time, and changes no number."""
+    with numerics(Execution()):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.utils.deterministic.fill_uninitialized_memory
 
 
 def test_what_is_no_choice_of_bits_is_no_part_of_a_kind() -> None:
@@ -61,17 +131,16 @@ def other_kind() -> Iterator[ProcessPoolExecutor]:
 
 
 @pytest.mark.parametrize("switch", SWITCHES[1:], ids="-".join)
-def test_where_bits_differ_kinds_do(
-    switch: dict[str, str], other_kind: ProcessPoolExecutor, unproven: Callable[[str], None]
-) -> None:
+def test_where_bits_differ_kinds_do(switch: dict[str, str], other_kind: ProcessPoolExecutor) -> None:
     with made_kind(switch) as third_kind:
         asked = third_kind.submit(computed), other_kind.submit(computed)
         found = [computed(), *(each.result() for each in asked)]
     for (kind, numbers), (another, others) in combinations(found, 2):
         assert kind != another or numbers == others
     if len({kind for kind, _ in found}) < 3:
-        unproven("that kinds of device differ where bits do: needs a processor whose libraries have a choice of code")
-        pytest.skip("this processor's libraries have one way of computing")
+        pytest.skip(
+            "that kinds of device differ where bits do: needs a processor whose libraries have a choice of code"
+        )
 
 
 @pytest.mark.parametrize(
@@ -88,19 +157,18 @@ def test_where_bits_differ_kinds_do(
     ],
 )
 def test_trials_are_mixed_by_kind_or_by_torch(kind: str | None, packages: str | None, mixed: bool) -> None:
-    assert is_mixed(kind, packages) is mixed
+    assert history_of(kind, packages).mixed is mixed
 
 
 # --- a trial that goes on on another kind of device ---
 
 
-def without_history(data: bytes) -> bytes:
-    """A checkpoint as 0.1.0 wrote it."""
+def with_state(data: bytes, **changes: object) -> bytes:
+    """A checkpoint with other parts of its state; None: without one."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    state = json.loads(header["__metadata__"]["state"])
-    del state["history"]
-    header["__metadata__"]["state"] = json.dumps(state)
+    state = json.loads(header["__metadata__"]["state"]) | changes
+    header["__metadata__"]["state"] = json.dumps({name: value for name, value in state.items() if value is not None})
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
@@ -133,6 +201,11 @@ def attempts(
     return Attempts(Path(store.uri), tmp_path / "home", other_kind)
 
 
+def require_another(there: Part, here: Part) -> None:
+    if there.kind == here.kind:
+        pytest.skip("a trial that goes on elsewhere: needs a processor whose libraries can choose code")
+
+
 def kinds_of(store: Store) -> set[str]:
     return set(read_trials(store, "finetune", ["device_kind"])["device_kind"].to_pylist())
 
@@ -143,7 +216,7 @@ def test_a_trial_resumed_on_another_kind_says_both(blocks: tuple[int, ...], stor
     assert there.ends == ["stopped"] * len(blocks)
     here = attempts.here(*blocks)
     assert here.ends == ["committed"] * len(blocks)
-    assert there.kind != here.kind
+    require_another(there, here)
     assert kinds_of(store) == {f"{there.kind} -> {here.kind}"}
     assert mixed_trials(store) == {spec(depth).trial_id for depth in blocks}
     findings = [finding for finding in verify(store) if finding.problem is Problem.MIXED]
@@ -157,6 +230,7 @@ def test_a_trial_resumed_on_another_kind_says_both(blocks: tuple[int, ...], stor
 
 def test_a_trial_of_a_bundle_that_joins_later_has_its_own_history(store: Store, attempts: Attempts) -> None:
     there, here = attempts.there(0, batches=2), attempts.here(0, 3)
+    require_another(there, here)
     rows = read_trials(store, "finetune", ["blocks", "device_kind"]).to_pylist()
     assert {(row["blocks"], row["device_kind"]) for row in rows} == {
         (0, f"{there.kind} -> {here.kind}"),
@@ -166,11 +240,41 @@ def test_a_trial_of_a_bundle_that_joins_later_has_its_own_history(store: Store, 
 
 def test_a_trial_may_ask_to_stay_on_its_kind(store: Store, attempts: Attempts) -> None:
     there, here = attempts.there(3, batches=4), attempts.here(3, rule="restart")
+    require_another(there, here)
     (note,) = here.notes
     assert there.kind in note
     assert "on_other_device" in note
     assert kinds_of(store) == {here.kind}
     assert mixed_trials(store) == set()
+
+
+def test_a_trial_that_began_again_keeps_what_it_saves(store: Store, attempts: Attempts) -> None:
+    """Those that it passed over stand at later batches, and make room for its own."""
+    for _ in range(2):
+        there = attempts.there(3, batches=2)
+    elsewhere = set(store.keys(checkpoints_prefix(spec(3).trial_id)))
+    assert len(elsewhere) == 2
+    here = attempts.here(3, batches=1, rule="restart")
+    require_another(there, here)
+    own = set(store.keys(checkpoints_prefix(spec(3).trial_id)))
+    assert len(own) == 1
+    assert not own & elsewhere
+    assert attempts.here(3, batches=1, rule="restart").notes == []
+    assert len(set(store.keys(checkpoints_prefix(spec(3).trial_id))) - own) == 1, "it went on"
+    assert attempts.here(3, rule="restart").ends == ["committed"]
+    assert kinds_of(store) == {here.kind}
+
+
+@pytest.mark.parametrize("history", [5, [["a"], 5], [["a"]], [["a"], ["b"], ["c"]]])
+def test_a_checkpoint_whose_history_is_none_is_passed_over(history: object, store: Store, attempts: Attempts) -> None:
+    attempts.here(3, batches=4)
+    (key,) = store.keys(checkpoints_prefix(spec(3).trial_id))
+    rewritten = with_state(store.read(key), history=history)
+    store.delete(key)
+    store.replace(named(key, rewritten), rewritten)
+    here = attempts.here(3)
+    assert len(here.notes) == 1
+    assert kinds_of(store) == {here.kind}
 
 
 def test_a_trial_that_stays_on_its_kind_goes_on_there(store: Store, attempts: Attempts) -> None:
@@ -185,7 +289,7 @@ def test_a_trial_that_stays_on_its_kind_goes_on_there(store: Store, attempts: At
 def test_of_an_older_checkpoint_the_kind_is_unknown(store: Store, attempts: Attempts) -> None:
     attempts.here(3, batches=4)
     (key,) = store.keys(checkpoints_prefix(spec(3).trial_id))
-    rewritten = without_history(store.read(key))
+    rewritten = with_state(store.read(key), history=None)
     store.delete(key)
     store.replace(named(key, rewritten), rewritten)
     here = attempts.here(3)

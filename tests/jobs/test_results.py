@@ -177,6 +177,8 @@ WAYS = {
     "two torch": {"packages": '{"torch": "2.14.1", "torchvision": "0.29.1"} -> {"torch": "2.15.0"}'},
     "packages that are no JSON": {"packages": "a stranger's words"},
     "packages of another type": {"packages": "[1, 2]"},
+    "versions of another type": {"packages": '{"torch": ["2"]}'},
+    "packages without end": {"packages": "[" * 100_000},
 }
 """In which a result is not of one and the same single kind, torch and torchvision as that of ``result_rows``."""
 

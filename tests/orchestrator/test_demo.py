@@ -54,6 +54,7 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.sample
 @pytest.mark.timeout(1200)
 def test_the_demo_runs_and_reports(tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("deltasweep"), "demo", "--results", "root"]

@@ -193,7 +193,7 @@ def test_examinations_come_last_and_what_they_wait_for_keeps_its_weights() -> No
     assert phases[-1].resources == study.examinations["attack"].resources
 
 
-def test_each_section_says_what_becomes_of_checkpoints_from_other_devices() -> None:
+def test_the_study_says_what_becomes_of_checkpoints_from_other_devices() -> None:
     study = parse_study(
         STUDY.replace("resources: {gpu: 0.25, cpu: 1}", "resources: {gpu: 0.25, cpu: 1, on_other_device: restart}"),
         "attacked.yaml",
@@ -202,7 +202,7 @@ def test_each_section_says_what_becomes_of_checkpoints_from_other_devices() -> N
     rules = [
         (specs[phase.trials[0]].kind, phase.keeping.on_other_device) for phase in phases_of(study, specs, list(specs))
     ]
-    assert rules == [("finetune", "restart"), ("finetune", "restart"), ("attack", "continue")]
+    assert rules == [("finetune", "restart"), ("finetune", "restart"), ("attack", "restart")]
 
 
 def test_what_later_launches_examine_keeps_its_weights_too() -> None:

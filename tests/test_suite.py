@@ -1,0 +1,33 @@
+"""Rules of the tests themselves."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+MODULES = sorted(TESTS.rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(TESTS).as_posix())
+def test_nothing_is_imported_from_a_test(module: Path) -> None:
+    """What several share is a fixture, or stands in a module that is no test."""
+    imports = [
+        node.module or "" for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ImportFrom)
+    ]
+    assert not [name for name in imports if name.startswith("tests.") and ".test_" in name]
+
+
+def test_tests_of_results_and_analysis_load_no_torch() -> None:
+    """Nor what takes as long: a change of a table is tested in seconds."""
+    program = (
+        "import sys, pytest\n"
+        "code = pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', *sys.argv[1:]])\n"
+        "heavy = [name for name in ('torch', 'sklearn', 'ray', 'robustness') if name in sys.modules]\n"
+        "sys.exit(f'loaded {heavy}' if heavy else code)"
+    )
+    folders = [str(TESTS / name) for name in ("analysis", "results", "contracts")]
+    done = subprocess.run([sys.executable, "-c", program, *folders], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
