@@ -254,8 +254,8 @@ def _conflicts(store: Store) -> Iterator[Finding]:
         else:
             advice = (
                 f"{store.uri}/{key} holds other numbers than the finished trial of that id, from the same kind of "
-                "device, torch and torchvision: a trial was not reproducible. Compare the two files' code_version; remove this "
-                "one when it is explained"
+                "device, torch and torchvision: a trial was not reproducible. Compare the two files' code_version; "
+                "remove this one when it is explained"
             )
         yield Finding(Problem.CONFLICT, key, advice)
 
