@@ -21,8 +21,7 @@ from jobs.canonical import canonical_json
 from jobs.results import LocalStore, StudyRecord, commit, record_study, schema
 from jobs.specs import Recipe, recipe_digest
 from jobs.study import Study
-from tests.analysis.test_features import visualized
-from tests.analysis.test_shape_bias import _NOTHING, asked, clean
+from tests.analysis.examined import NOTHING, asked, clean, visualized
 
 NATURAL = [50.0, 51.0, 52.0, 53.0, 54.0]
 GAINS = {
@@ -222,7 +221,7 @@ def test_examinations_and_table_1a_name_recipes_in_words(build) -> None:
     for number, of in enumerate((digest, "b" * 12)):
         commit(root, "visualize", visualized(**_TUNED, finetuned_recipe=of))
         commit(root, "shape_bias", [{**row, "finetuned_recipe": of} for row in asked(number)])
-    fields = {field.name: None if field.nullable else _NOTHING[str(field.type)] for field in schema("attack")}
+    fields = {field.name: None if field.nullable else NOTHING[str(field.type)] for field in schema("attack")}
     row = {**fields, **{k: v for k, v in clean("natural", 11.4).items() if v is not None}}
     commit(root, "attack", [{**row, "trial_id": "attack-digits-natural-0123456789abcdef"}])
     found = gather(root)

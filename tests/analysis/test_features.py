@@ -13,39 +13,9 @@ import analysis
 from analysis.figures.features import COLUMNS, features, pixels
 from analysis.formats import text
 from jobs import registry
-from jobs.canonical import digest
 from jobs.data.readers import read_raw
-from jobs.results import LocalStore, commit, schema
-
-_NOTHING = {"string": "x", "int64": 1, "double": 1.0}
-SEEDS = (3, 9)
-
-
-def visualized(source="natural", unit=1, shade=0, **columns):
-    """The rows of one trial of the kind visualize: two seed images that became 4 x 4 pixels of one shade of red."""
-    plain = {field.name: _NOTHING.get(str(field.type)) for field in schema("visualize")}
-    none = dict.fromkeys(
-        ("finetuned", "finetuned_dataset", "blocks", "images", "finetuned_seed", "finetuned_epochs", "finetuned_recipe")
-    )
-    return [
-        {
-            **plain,
-            **none,
-            "trial_id": f"visualize-{source}-u{unit}-{digest([source, unit, repr(columns)])[:16]}",
-            "source": source,
-            "source_constraint": "none" if source == "natural" else "l2",
-            "source_epsilon": 0.0 if source == "natural" else 1.0,
-            "dataset": "digits",
-            "unit": unit,
-            "test_image": seed,
-            "activation_before": 0.25,
-            "activation_after": 0.25 + seed,
-            "image_size": 4,
-            "image": bytes([shade + seed, 0, 0] * 16),
-            **columns,
-        }
-        for seed in SEEDS
-    ]
+from jobs.results import LocalStore, commit
+from tests.analysis.examined import SEEDS, visualized
 
 
 def figures(*trials):

@@ -7,9 +7,6 @@ import pytest
 import analysis
 from jobs.errors import InvalidRequest
 from jobs.results import Failure, LocalStore, Store, commit, compact, open_store, record_failure, record_study
-from tests.results.conftest import bucket, s3
-
-__all__ = ["bucket", "s3"]
 
 STUDY = {
     "name": "mine",

@@ -12,44 +12,7 @@ from analysis.figures.shape_bias import COLUMNS, OVERALL, shape_bias_figure, sha
 from analysis.frames import frame
 from analysis.tables.stylized import table1a
 from jobs.results import LocalStore, commit, schema
-
-_NOTHING = {"string": "x", "int64": 1, "double": 1.0}
-
-CAT, DOG, CAR = "cat", "dog", "car"
-TINY = (
-    # shape, texture, decision
-    (CAT, DOG, CAT),
-    (CAT, DOG, DOG),
-    (CAT, CAR, CAT),
-    (CAT, CAR, DOG),  # a third label
-    (CAT, CAT, CAT),  # no conflict
-    (DOG, CAT, CAT),
-    (DOG, CAT, CAT),
-    (DOG, CAR, DOG),
-    (CAR, CAT, DOG),  # neither, of all the cars
-)
-"""Cats: 2 by shape, 1 by texture. Dogs: 1 and 2. Cars: none. In all 3 of 6; 6 of 8 are decided by a cue."""
-
-
-def asked(seed=None, decisions=TINY, source="natural", **columns):
-    """The rows of one trial of the kind shape_bias; ``seed`` is that of the fine-tuned trial, None for a source."""
-    plain = {field.name: None if field.nullable else _NOTHING[str(field.type)] for field in schema("shape_bias")}
-    tuned = {"finetuned": f"finetune-{source}-{seed}", "blocks": 3, "images": 400, "finetuned_seed": seed}
-    return [
-        {
-            **plain,
-            "trial_id": f"shape_bias-{source}-{'-'.join(columns.values())}-{seed or 0:016x}",
-            "source": source,
-            **(tuned if seed is not None else {}),
-            "dataset": "digits_conflict",
-            "test_image": number,
-            "shape": shape,
-            "texture": texture,
-            "decision": decision,
-            **columns,
-        }
-        for number, (shape, texture, decision) in enumerate(decisions)
-    ]
+from tests.analysis.examined import CAR, CAT, DOG, NOTHING, TINY, asked, clean
 
 
 def rows_of(*trials):
@@ -138,12 +101,6 @@ def test_the_page_shows_it_with_its_numbers(build) -> None:
 # --- Table 1a ---
 
 
-def clean(source, accuracy, **columns):
-    row = dict.fromkeys(ATTACKS)
-    plain = {"trial_id": f"attack-{source}", "constraint": "none", "epsilon": 0.0, "test_images": -1}
-    return {**row, **plain, "source": source, "dataset": "digits", "robust_accuracy": accuracy, **columns}
-
-
 def test_table_1a_before_and_after(build) -> None:
     trials = [
         build.trial("natural", seed, {1: 1.0, 3: value}, images=-1, blocks=blocks)
@@ -197,7 +154,7 @@ def test_no_table_1a_without_both(build) -> None:
 
 def test_table_1a_is_in_the_page(build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
-    fields = {f.name: None if f.nullable else _NOTHING[str(f.type)] for f in schema("attack")}
+    fields = {f.name: None if f.nullable else NOTHING[str(f.type)] for f in schema("attack")}
     row = {**fields, **{k: v for k, v in clean("natural", 11.4).items() if v is not None}}
     commit(LocalStore(root), "attack", [{**row, "trial_id": "attack-digits-natural-0123456789abcdef"}])
     page = analysis.report(root)

@@ -25,8 +25,7 @@ from jobs import registry
 from jobs.data.readers import read_raw
 from jobs.errors import DamagedFile
 from jobs.results import LocalStore, commit
-from tests.analysis.test_features import visualized
-from tests.analysis.test_influences import weighed
+from tests.analysis.examined import visualized, weighed
 
 EVIL = '../x"><img src=x onerror=alert(1)>'
 LONG = EVIL + "y" * 300

@@ -194,7 +194,10 @@ def test_examinations_come_last_and_what_they_wait_for_keeps_its_weights() -> No
 
 
 def test_each_section_says_what_becomes_of_checkpoints_from_other_devices() -> None:
-    study = parse_study(STUDY.replace("resources: {gpu: 0.25, cpu: 1}", "resources: {gpu: 0.25, cpu: 1, on_other_device: restart}"), "attacked.yaml")
+    study = parse_study(
+        STUDY.replace("resources: {gpu: 0.25, cpu: 1}", "resources: {gpu: 0.25, cpu: 1, on_other_device: restart}"),
+        "attacked.yaml",
+    )
     specs = {spec.trial_id: spec for spec in expand(study)}
     rules = [
         (specs[phase.trials[0]].kind, phase.keeping.on_other_device) for phase in phases_of(study, specs, list(specs))
