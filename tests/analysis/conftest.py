@@ -1,6 +1,9 @@
 """Small results roots made by hand, and the authors' published trials where they are at hand."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -13,14 +16,21 @@ from tests.results.fixtures import bucket, s3
 
 __all__ = ["bucket", "s3"]
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PAPER = Path(__file__).parents[3] / "shared" / "paper"
 """Beside the checkout, never inside it: the authors' trials do not belong to this project."""
-
-
-@pytest.fixture(scope="session")
-def builder() -> type[Build]:
-    """For fixtures that outlive a test."""
-    return Build
 
 
 @pytest.fixture
@@ -48,3 +58,19 @@ def published(paper: Path) -> pa.Table:
 @pytest.fixture(scope="session")
 def table7(paper: Path) -> pd.DataFrame:
     return pd.read_csv(paper / "table7_test_accuracy.csv")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Chromium, once for the session; each test opens a context of its own."""
+    api = pytest.importorskip(
+        "playwright.sync_api",
+        reason="the page is tested with playwright (`pip install playwright`) and Debian's chromium",
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("the page is tested in chromium: `apt-get install chromium`")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield opened
+        opened.close()

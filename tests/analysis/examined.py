@@ -3,6 +3,7 @@
 from analysis.figures.attacks import COLUMNS as ATTACKS
 from jobs.canonical import digest
 from jobs.results import schema
+from tests.analysis.support import Row, Rows
 
 NOTHING = {"string": "x", "int64": 1, "double": 1.0}
 """A value of each type, for columns that no test looks at."""
@@ -11,7 +12,7 @@ SEEDS = (3, 9)
 """The test images that pictures begin from."""
 
 
-def visualized(source="natural", unit=1, shade=0, **columns):
+def visualized(source: str = "natural", unit: int = 1, shade: int = 0, **columns: object) -> Rows:
     """The rows of one trial of the kind visualize: two seed images that became 4 x 4 pixels of one shade of red."""
     plain = {field.name: NOTHING.get(str(field.type)) for field in schema("visualize")}
     none = dict.fromkeys(
@@ -38,7 +39,7 @@ def visualized(source="natural", unit=1, shade=0, **columns):
     ]
 
 
-def weighed(seed, labels, source="natural", **columns):
+def weighed(seed: int, labels: list[list[int]], source: str = "natural", **columns: object) -> Rows:
     """The rows of one trial of the kind influence."""
     plain = {field.name: NOTHING.get(str(field.type)) for field in schema("influence")}
     return [
@@ -71,8 +72,11 @@ def weighed(seed, labels, source="natural", **columns):
     ]
 
 
+Decisions = tuple[tuple[str, str, str], ...]
+"""Shape, texture and decision of each image."""
+
 CAT, DOG, CAR = "cat", "dog", "car"
-TINY = (
+TINY: Decisions = (
     # shape, texture, decision
     (CAT, DOG, CAT),
     (CAT, DOG, DOG),
@@ -87,7 +91,7 @@ TINY = (
 """Cats: 2 by shape, 1 by texture. Dogs: 1 and 2. Cars: none. In all 3 of 6; 6 of 8 are decided by a cue."""
 
 
-def asked(seed=None, decisions=TINY, source="natural", **columns):
+def asked(seed: int | None = None, decisions: Decisions = TINY, source: str = "natural", **columns: str) -> Rows:
     """The rows of one trial of the kind shape_bias; ``seed`` is that of the fine-tuned trial, None for a source."""
     plain = {field.name: None if field.nullable else NOTHING[str(field.type)] for field in schema("shape_bias")}
     tuned = {"finetuned": f"finetune-{source}-{seed}", "blocks": 3, "images": 400, "finetuned_seed": seed}
@@ -108,7 +112,7 @@ def asked(seed=None, decisions=TINY, source="natural", **columns):
     ]
 
 
-def clean(source, accuracy, **columns):
-    row = dict.fromkeys(ATTACKS)
+def clean(source: str, accuracy: float, **columns: object) -> Row:
+    row: Row = dict.fromkeys(ATTACKS)
     plain = {"trial_id": f"attack-{source}", "constraint": "none", "epsilon": 0.0, "test_images": -1}
     return {**row, **plain, "source": source, "dataset": "digits", "robust_accuracy": accuracy, **columns}

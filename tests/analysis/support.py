@@ -1,15 +1,20 @@
 """Makes small results roots by hand."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from jobs.results import LocalStore, commit, schema
 from jobs.specs import FinetuneSpec, Recipe, recipe_digest
 
-Rows = list[dict[str, object]]
+Values = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Row = dict[str, Any]
+"""By column, of whatever type that has."""
+Rows = list[Row]
 
 
 class Build:
@@ -22,7 +27,7 @@ class Build:
         """One trial; ``accuracies`` by epoch, or that of its only one."""
         by_epoch = accuracies if isinstance(accuracies, Mapping) else {1: accuracies}
         images = int(str(columns.get("images", 100)))
-        shared: dict[str, object] = {
+        shared: Row = {
             **dict.fromkeys(schema("finetune").names),
             "source": source,
             "constraint": "none" if source == "natural" else "l2",
@@ -40,8 +45,8 @@ class Build:
             "device_kind": "cpu",
             **columns,
         }
-        keys = ("source", "dataset", "blocks", "images", "seed", "epochs", "recipe", "numerics", "origin")
-        words = "-".join(str(shared[key]) for key in keys)
+        told = ("source", "dataset", "blocks", "images", "seed", "epochs", "recipe", "numerics", "origin")
+        words = "-".join(str(shared[key]) for key in told)
         shared.setdefault("trial_id", None)
         if shared["trial_id"] is None and shared["evaluate_every"] is not None:  # a trial that a study can plan
             keys = ("source", "dataset", "blocks", "images", "seed", "epochs", "evaluate_every")
@@ -51,7 +56,7 @@ class Build:
         return [{**shared, "epoch": epoch, "test_accuracy": value} for epoch, value in by_epoch.items()]
 
     def arms(
-        self, natural: Sequence[float], robust: Sequence[float], source: str = "robust", **columns: object
+        self, natural: Iterable[float], robust: Iterable[float], source: str = "robust", **columns: object
     ) -> list[Rows]:
         """Trials of two sources, one a value, with seeds 0, 1, 2, ..."""
         return [

@@ -12,10 +12,13 @@ import analysis
 from analysis.figures.examples import examples
 from analysis.figures.influences import COLUMNS, influence_figure
 from analysis.figures.matrices import matrices, matrix_of
+from analysis.figures.model import Figure
 from jobs import registry
 from jobs.data.readers import read_raw
 from jobs.results import LocalStore, commit
 from tests.analysis.examined import weighed
+from tests.analysis.support import Build, Rows
+from tests.support import present
 
 _LABELS = {1: [[7, 4, 7], [5, 7, 7]], 2: [[7, 7, 4], [5, 5, 5]], 3: [[4, 7, 7], [5, 7, 7]]}
 """Of the first three training images of two test images, whose labels are 7 and 5, by seed.
@@ -24,8 +27,8 @@ For k = 1, 2, 3, in percent: 100, 50, 50; 100, 100, 5/6 of 100; 50, 50, 50.
 """
 
 
-def drawn(trials):
-    return influence_figure(pd.DataFrame([row for rows in trials for row in rows])[list(COLUMNS)])
+def drawn(trials: list[Rows]) -> Figure:
+    return present(influence_figure(pd.DataFrame([row for rows in trials for row in rows])[list(COLUMNS)]))
 
 
 def test_label_match_by_hand() -> None:
@@ -112,7 +115,7 @@ def test_other_choices_have_matrices_of_their_own() -> None:
     assert found.numbers["source"].tolist() == ["natural, damping 0.5", "natural, damping 1.0"]
 
 
-def test_the_page_shows_it_with_its_numbers(build) -> None:
+def test_the_page_shows_it_with_its_numbers(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     for seed, labels in _LABELS.items():
         commit(LocalStore(root), "influence", weighed(seed, labels))
