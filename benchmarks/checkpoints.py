@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -18,10 +20,10 @@ from jobs import attempts
 from jobs.attempts import Keeping, attempt_trial, open_trial
 from jobs.checkpoints import save_checkpoint
 from jobs.expansion import expand
-from jobs.finetune import Finetuning
 from jobs.records import Attempt
 from jobs.results import Store, open_store
 from jobs.specs import FinetuneSpec
+from jobs.trial import Trial
 from orchestrator.study_files import load_study
 
 EVERY = 8  # epochs: before epochs 9, 17 and 25 of 30
@@ -29,7 +31,7 @@ TARGET = 0.03
 
 
 def main(repetitions: int) -> None:
-    demo = expand(load_study("demo"))
+    demo = [spec for spec in expand(load_study("demo")) if isinstance(spec, FinetuneSpec)]
     one_seed = [spec for spec in demo if spec.seed == demo[0].seed and spec.source == demo[0].source]
     shares = [[_share(spec) for _ in range(repetitions)] for spec in one_seed]
     rows = [
@@ -44,20 +46,16 @@ def _share(spec: FinetuneSpec) -> float:
     """Seconds saving over seconds of one attempt; exactly three checkpoints or an error."""
     saving: list[float] = []
 
-    def timed(store: Store, trial: Finetuning) -> None:
+    def timed(store: Store, trial: Trial[Any, Any]) -> None:
         started = time.perf_counter()
         save_checkpoint(store, trial)
         saving.append(time.perf_counter() - started)
 
-    attempts.save_checkpoint = timed
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            store = open_store(Path(folder) / "root")
-            attempt_trial(store, open_trial(store, spec, torch.device("cpu")), Attempt(), Keeping(EVERY))
-            whole = time.perf_counter() - started
-    finally:
-        attempts.save_checkpoint = save_checkpoint
+    with patch.object(attempts, "save_checkpoint", timed), tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        store = open_store(Path(folder) / "root")
+        attempt_trial(store, open_trial(store, spec, torch.device("cpu")), Attempt(), Keeping(EVERY))
+        whole = time.perf_counter() - started
     if len(saving) != 3:
         raise RuntimeError(f"expected 3 checkpoints, saw {len(saving)}")
     return sum(saving) / whole

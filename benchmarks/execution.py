@@ -16,7 +16,7 @@ Usage: python -m benchmarks.execution [--repetitions 9] [--architectures resnet3
 import argparse
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -112,17 +112,19 @@ def _works(architecture: str, choice: Choice) -> tuple[Callable[[], None], Calla
     labels_N = torch.randint(10, (len(images_NCHW),))
     model = torch.compile(network) if choice.compiled else network
 
+    fill: Any = torch.utils.deterministic  # whose attribute its stubs leave out
+
     def step() -> None:
         with numerics(recipe):
-            torch.utils.deterministic.fill_uninitialized_memory = choice.filled
+            fill.fill_uninitialized_memory = choice.filled
             network.train()
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images_NCHW), labels_N).backward()
+            nn.functional.cross_entropy(model(images_NCHW), labels_N).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
             optimizer.step()
 
     def forward() -> None:
         with numerics(recipe), torch.no_grad():
-            torch.utils.deterministic.fill_uninitialized_memory = choice.filled
+            fill.fill_uninitialized_memory = choice.filled
             network.eval()
             model(images_NCHW)
 

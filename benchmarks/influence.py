@@ -91,7 +91,7 @@ def _fitted(features_ND: Tensor, labels_N: Tensor) -> nn.Linear:
     steps = torch.optim.SGD(fc.parameters(), lr=0.01, momentum=0.9, weight_decay=DAMPING)
     for _ in range(100):
         steps.zero_grad()
-        nn.functional.cross_entropy(fc(features_ND), labels_N).backward()
+        nn.functional.cross_entropy(fc(features_ND), labels_N).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         steps.step()
     return fc
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -161,7 +162,7 @@ def turns(works: Mapping[int, Callable[[], object]], repeats: int) -> dict[int, 
 def _plain_text(root: Path, sql: str) -> None:
     """The same query with text read as plain columns, not as dictionaries: what that idea saves."""
 
-    def plain(*given: object, **_: object) -> pa.Table:
+    def plain(*given: Any, **_: object) -> pa.Table:
         return read_trials(*given)
 
     with patch("analysis.sql.read_trials", plain):

@@ -5,6 +5,7 @@ all, Ray included.
 """
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -40,7 +41,7 @@ class Nothing(tune.Trainable):
 
 def main(trials: int, out: Path) -> None:
     os.environ.update(ENVIRONMENT)
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         results = tune.Tuner(
             tune.with_resources(Nothing, tune.PlacementGroupFactory([{"CPU": 1}])),
@@ -55,7 +56,7 @@ def main(trials: int, out: Path) -> None:
         ).fit()
         if results.num_errors:
             raise RuntimeError(f"{results.num_errors} trials failed")
-        first = min(result.metrics["at"] for result in results if result.metrics)
+        first = min(result.metrics["at"] for result in map(results.__getitem__, range(len(results))) if result.metrics)
     ray.shutdown()
     ended = time.time()
     out.write_text(json.dumps({"first": first, "ended": ended}))

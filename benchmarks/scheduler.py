@@ -26,9 +26,8 @@ import torch
 from benchmarks.launched import environment
 from benchmarks.rows import Row, at_most, beside, report
 from benchmarks.stand_ins import SECONDS_VARIABLE, StandIn, duration
-from jobs.attempts import Attempt
 from jobs.expansion import expand
-from jobs.records import rows
+from jobs.records import Attempt, rows
 from jobs.results import LocalStore, compact, schema
 from jobs.results.layout import trial_key
 from jobs.results.parquet import encode

@@ -14,6 +14,7 @@ Usage: python -m benchmarks.throughput [--repetitions 5] [--released 3] [--epoch
 """
 
 import argparse
+import logging
 import os
 import resource
 import tempfile
@@ -28,8 +29,9 @@ from rich.console import Console
 
 from benchmarks.baselines import released, tune_program
 from benchmarks.rows import Row, at_least, beside, report
-from jobs.attempts import Attempt, Keeping, attempt_bundle
+from jobs.attempts import Keeping, attempt_bundle
 from jobs.expansion import expand
+from jobs.records import Attempt
 from jobs.results import open_store
 from jobs.specs import FinetuneSpec
 from jobs.study import Study
@@ -121,7 +123,7 @@ def _launched(study: Study) -> None:
 
 def _tuned(specs: Sequence[FinetuneSpec]) -> None:
     os.environ.update(tune_program.ENVIRONMENT)
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         tune_program.run(specs)
     finally:

@@ -80,11 +80,11 @@ def _kept_for_backward(module: nn.Module, x_NCHW: Tensor) -> int:
     return sum(kept.values())
 
 
-class _Allocations(TorchDispatchMode):
+class _Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives it no types
     """Follows the bytes of all tensors that operations make, and their highest sum."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.live: dict[int, int] = {}
         self.peak = 0
 
@@ -104,7 +104,8 @@ def _peak_of_forward(module: nn.Module, x_NCHW: Tensor) -> int:
     """The most bytes that one image's forward pass without gradients holds at once, input included."""
     with torch.no_grad(), _Allocations() as allocations:
         module(x_NCHW)
-    return x_NCHW.nbytes + allocations.peak
+    peak: int = x_NCHW.nbytes + allocations.peak
+    return peak
 
 
 if __name__ == "__main__":

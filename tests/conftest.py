@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What this machine cannot prove, and tests that take long without saying so."""
     found = [report for reports in terminalreporter.stats.values() for report in reports]
     reports = [report for report in found if isinstance(report, pytest.TestReport)]
-    unproven = {what for report in reports for name, what in report.user_properties if name == _UNPROVEN}
+    unproven = {str(what) for report in reports for name, what in report.user_properties if name == _UNPROVEN}
     skipped = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
     unproven |= {f"{reason} ({count} skipped)" for reason, count in skipped.items()}
     _section(terminalreporter, "not proved on this machine", unproven)

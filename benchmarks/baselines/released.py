@@ -64,7 +64,7 @@ def run_trial(spec: FinetuneSpec) -> list[Measured]:
             logits_NK = model(images_NCHW)
             loss = nn.functional.cross_entropy(logits_NK, labels_N)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
             optimizer.step()
             correct += int((logits_NK.argmax(1) == labels_N).sum())
         if epoch in spec.evaluated_epochs:

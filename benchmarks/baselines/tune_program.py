@@ -30,6 +30,9 @@ class Measured(NamedTuple):
 class Normalised(nn.Module):
     """A ResNet behind its normaliser: images in [0, 1] in, logits out."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, resnet: ResNet, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.resnet = resnet
@@ -56,7 +59,9 @@ def network(spec: FinetuneSpec, tensors: dict[str, Tensor] | None = None) -> tup
     nn.init.zeros_(fc.bias)
     resnet.fc = fc
     resnet.requires_grad_(False)
-    parameters = [p.requires_grad_() for module in _trained(resnet, spec.blocks) for p in module.parameters()]
+    parameters = [p for module in _trained(resnet, spec.blocks) for p in module.parameters()]
+    for parameter in parameters:
+        parameter.requires_grad_()
     return Normalised(resnet, card.mean, card.std), parameters
 
 
@@ -110,7 +115,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, images_NCHW: Tensor
     logits_NK: Tensor = model(images_NCHW)
     loss = nn.functional.cross_entropy(logits_NK, labels_N)
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
     optimizer.step()
     return logits_NK
 
@@ -175,5 +180,5 @@ def run(specs: Sequence[FinetuneSpec], cpu: float = 1) -> dict[str, list[Measure
         ).fit()
         if results.num_errors:
             raise RuntimeError(f"{results.num_errors} trials of the baseline failed: {results.errors[0]}")
-        metrics = [result.metrics for result in results if result.metrics]
+        metrics = [result.metrics for result in map(results.__getitem__, range(len(results))) if result.metrics]
     return {each["trial"]: [Measured(*row) for row in each["measured"]] for each in metrics}

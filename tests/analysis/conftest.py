@@ -1,97 +1,36 @@
 """Small results roots made by hand, and the authors' published trials where they are at hand."""
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from analysis import imports
-from jobs.results import LocalStore, commit, schema
-from jobs.specs import FinetuneSpec, Recipe, recipe_digest
+from jobs.results import schema
+from tests.analysis.support import Build
+from tests.results.fixtures import bucket, s3
 
+__all__ = ["bucket", "s3"]
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PAPER = Path(__file__).parents[3] / "shared" / "paper"
 """Beside the checkout, never inside it: the authors' trials do not belong to this project."""
-
-Rows = list[dict[str, object]]
-
-
-class Build:
-    """Makes evaluations that look like those of real trials."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def trial(self, source: str, seed: int, accuracies: Mapping[int, float] | float, **columns: object) -> Rows:
-        """One trial; ``accuracies`` by epoch, or that of its only one."""
-        by_epoch = accuracies if isinstance(accuracies, Mapping) else {1: accuracies}
-        images = int(str(columns.get("images", 100)))
-        shared: dict[str, object] = {
-            **dict.fromkeys(schema("finetune").names),
-            "source": source,
-            "constraint": "none" if source == "natural" else "l2",
-            "epsilon": 0.0 if source == "natural" else 3.0,
-            "dataset": "digits",
-            "blocks": 3,
-            "images": images,
-            "images_used": 1000 if images == -1 else images,
-            "seed": seed,
-            "epochs": max(by_epoch),
-            "recipe": recipe_digest(Recipe()),
-            "numerics": 1,
-            "origin": "run",
-            "subset_sha256": hashlib.sha256(f"{seed} {images}".encode()).hexdigest(),
-            "device_kind": "cpu",
-            **columns,
-        }
-        keys = ("source", "dataset", "blocks", "images", "seed", "epochs", "recipe", "numerics", "origin")
-        words = "-".join(str(shared[key]) for key in keys)
-        shared.setdefault("trial_id", None)
-        if shared["trial_id"] is None and shared["evaluate_every"] is not None:  # a trial that a study can plan
-            keys = ("source", "dataset", "blocks", "images", "seed", "epochs", "evaluate_every")
-            shared["trial_id"] = FinetuneSpec(recipe=Recipe(), **{key: shared[key] for key in keys}).trial_id
-        if shared["trial_id"] is None:
-            shared["trial_id"] = f"finetune-{source}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
-        return [{**shared, "epoch": epoch, "test_accuracy": value} for epoch, value in by_epoch.items()]
-
-    def arms(
-        self, natural: Sequence[float], robust: Sequence[float], source: str = "robust", **columns: object
-    ) -> list[Rows]:
-        """Trials of two sources, one a value, with seeds 0, 1, 2, ..."""
-        return [
-            self.trial(name, seed, value, **columns)
-            for name, values in (("natural", natural), (source, robust))
-            for seed, value in enumerate(values)
-        ]
-
-    def table(self, trials: Iterable[Rows]) -> pa.Table:
-        return pa.Table.from_pylist([row for rows in trials for row in rows], schema=schema("finetune"))
-
-    def root(self, trials: Iterable[Rows], name: str = "root") -> Path:
-        """A results root with the trials committed in the order given."""
-        directory = self.folder / name
-        directory.mkdir(exist_ok=True)
-        for rows in trials:
-            commit(LocalStore(directory), "finetune", rows)
-        return directory
-
-    def pretrained(self, name: str = "root") -> Path:
-        """A results root with one finished trial of the kind pretrain, of two epochs."""
-        nothing = {"string": "x", "int64": 1, "double": 1.0}
-        fields = {field.name: None if field.nullable else nothing[str(field.type)] for field in schema("pretrain")}
-        shared = {**fields, "trial_id": "pretrain-fmnist-small-l2-s0-0123456789abcdef", "epochs": 2}
-        directory = self.folder / name
-        directory.mkdir(exist_ok=True)
-        commit(LocalStore(directory), "pretrain", [{**shared, "epoch": epoch} for epoch in (1, 2)])
-        return directory
-
-
-@pytest.fixture(scope="session")
-def builder() -> type[Build]:
-    """For fixtures that outlive a test."""
-    return Build
 
 
 @pytest.fixture
@@ -119,3 +58,19 @@ def published(paper: Path) -> pa.Table:
 @pytest.fixture(scope="session")
 def table7(paper: Path) -> pd.DataFrame:
     return pd.read_csv(paper / "table7_test_accuracy.csv")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Chromium, once for the session; each test opens a context of its own."""
+    api = pytest.importorskip(
+        "playwright.sync_api",
+        reason="the page is tested with playwright (`pip install playwright`) and Debian's chromium",
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("the page is tested in chromium: `apt-get install chromium`")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield opened
+        opened.close()

@@ -4,11 +4,14 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from jobs.results import LocalStore, record_study
 from orchestrator.cli import main
+from tests.analysis.support import Build
 
 STUDY = {
     "name": "mine",
@@ -22,8 +25,12 @@ STUDY = {
 }
 
 
+Command = Callable[..., tuple[int, str, str]]
+"""Exit code, output and message of the command with these arguments."""
+
+
 @pytest.fixture
-def root(build):
+def root(build: Build) -> Path:
     gain = {"natural": 0.0, "robust": 4.0, "other": 2.0}
     trials = [
         build.trial(source, seed, {11: 30.0 + seed % 2 + gain[source], 30: 50.0 + gain[source] * (1 + seed)}, **point)
@@ -37,8 +44,8 @@ def root(build):
 
 
 @pytest.fixture
-def deltasweep(capsys, monkeypatch, root):
-    def run(*arguments):
+def deltasweep(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, root: Path) -> Command:
+    def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["deltasweep", *arguments, "--results", str(root)])
         with pytest.raises(SystemExit) as caught:
             main()
@@ -48,11 +55,11 @@ def deltasweep(capsys, monkeypatch, root):
     return run
 
 
-def table(text):
+def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_deltas_narrowed_keep_the_family(deltasweep):
+def test_deltas_narrowed_keep_the_family(deltasweep: Command) -> None:
     key = ("source", "dataset", "blocks", "images", "epoch")
     whole = {tuple(row[name] for name in key): row for row in table(deltasweep("deltas", "--format", "csv")[1])}
     assert len(whole) == 2 * 3 + 2  # both sources at the last epoch, and the contrast at epoch 11
@@ -94,21 +101,21 @@ def test_deltas_narrowed_keep_the_family(deltasweep):
         (("--epoch", "0"), "an epoch is a number from 1"),
     ],
 )
-def test_unknown_values_are_one_message(deltasweep, options, words):
+def test_unknown_values_are_one_message(deltasweep: Command, options: tuple[str, ...], words: str) -> None:
     code, out, message = deltasweep("deltas", *options)
     assert (code, out) == (2, "")
     assert words in message
     assert message.count("deltasweep:") == 1
 
 
-def test_a_report_that_has_no_place_is_one_message(deltasweep, root):
+def test_a_report_that_has_no_place_is_one_message(deltasweep: Command, root: Path) -> None:
     (root.parent / "file").write_text("kept")
     code, out, message = deltasweep("report", "--out", str(root.parent / "file" / "below"))
     assert (code, out) == (2, "")
     assert "Name another with --out" in message
 
 
-def test_a_query_in_every_format(deltasweep):
+def test_a_query_in_every_format(deltasweep: Command) -> None:
     sql = "SELECT source, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL"
     assert json.loads(deltasweep("query", sql, "--format", "json")[1])[0] == {"source": "natural", "n": 9}
     assert deltasweep("query", sql, "--format", "csv")[1].splitlines() == [

@@ -2,7 +2,10 @@
 
 import json
 import math
+from collections.abc import Hashable, Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
@@ -21,8 +24,9 @@ from jobs.canonical import canonical_json
 from jobs.results import LocalStore, StudyRecord, commit, record_study, schema
 from jobs.specs import Recipe, recipe_digest
 from jobs.study import Study
-from tests.analysis.test_features import visualized
-from tests.analysis.test_shape_bias import _NOTHING, asked, clean
+from tests.analysis.examined import NOTHING, asked, clean, visualized
+from tests.analysis.support import Build, Rows
+from tests.support import present
 
 NATURAL = [50.0, 51.0, 52.0, 53.0, 54.0]
 GAINS = {
@@ -34,7 +38,7 @@ GAINS = {
 0, -1, 0, 1, 0.
 """
 
-_TUNED = {
+_TUNED: dict[str, Any] = {
     "finetuned": "finetune-x",
     "finetuned_dataset": "digits",
     "blocks": 3,
@@ -46,29 +50,33 @@ _TUNED = {
 AGAINST = [Comparison("robust", "natural")]
 
 
-def recipe(normalization, mode, **choices):
-    return Recipe(normalization=normalization, frozen_batchnorm=mode, **choices)
+def recipe(normalization: str, mode: str, **choices: float) -> Recipe:
+    return Recipe.model_validate({"normalization": normalization, "frozen_batchnorm": mode, **choices})
 
 
-def arms(build, gains, made, **columns):
-    kept = {"recipe": recipe_digest(made), "recipe_json": canonical_json(made.model_dump(mode="json")), **columns}
+def arms(build: Build, gains: list[float], made: Recipe, **columns: object) -> list[Rows]:
+    kept: dict[str, Any] = {
+        "recipe": recipe_digest(made),
+        "recipe_json": canonical_json(made.model_dump(mode="json")),
+        **columns,
+    }
     return build.arms(NATURAL, [one + gain for one, gain in zip(NATURAL, gains, strict=True)], **kept)
 
 
-def trials(build, **columns):
+def trials(build: Build, **columns: object) -> list[Rows]:
     return [rows for way, gains in GAINS.items() for rows in arms(build, gains, recipe(*way), **columns)]
 
 
-def given(build, rows):
+def given(build: Build, rows: list[Rows]) -> tuple[pd.DataFrame, list[Comparison], dict[str, Mapping[str, Any]]]:
     table = build.table(rows)
     return frame(table), AGAINST, recipe_choices(table)
 
 
-def by_way(cells):
+def by_way(cells: pd.DataFrame) -> dict[tuple[str, str], dict[Hashable, Any]]:
     return {(row["normalization"], row["frozen_batchnorm"]): row for row in cells.to_dict("records")}
 
 
-def test_each_way_is_a_cell_of_its_own_and_changes_are_paired_by_seed(build) -> None:
+def test_each_way_is_a_cell_of_its_own_and_changes_are_paired_by_seed(build: Build) -> None:
     found = by_way(confound_cells(*given(build, trials(build))))
     assert {way: row["mean_delta"] for way, row in found.items()} == pytest.approx(
         dict.fromkeys(GAINS, 5) | {("source", "batch"): 2}
@@ -89,8 +97,8 @@ def test_each_way_is_a_cell_of_its_own_and_changes_are_paired_by_seed(build) -> 
     assert math.isnan(released["change"])
 
 
-def test_ways_come_in_the_order_of_the_words_and_beside_each_other(build) -> None:
-    made = confound(*given(build, trials(build)))
+def test_ways_come_in_the_order_of_the_words_and_beside_each_other(build: Build) -> None:
+    made = present(confound(*given(build, trials(build))))
     (panel,) = made.figure.panels
     assert panel.title == "robust minus natural: digits, 3 blocks, 100 images"
     assert panel.ticks == ("batch", "source")
@@ -108,12 +116,12 @@ def test_ways_come_in_the_order_of_the_words_and_beside_each_other(build) -> Non
     assert [row[-2] for row in made.table.rows] == ["", "-3.00", "+0.00"]
 
 
-def test_few_pairs_carry_a_warning(build) -> None:
+def test_few_pairs_carry_a_warning(build: Build) -> None:
     """Four pairs of one way, five of the others."""
     short = arms(build, GAINS["source", "batch"], recipe("source", "batch"))
     rows = [one for one in trials(build) if one[0]["recipe"] != recipe_digest(recipe("source", "batch"))]
     few = [one for one in short if one[0]["seed"] < 4]
-    made = confound(*given(build, [*rows, *few]))
+    made = present(confound(*given(build, [*rows, *few])))
     assert made.table.columns[-3:] == ("pairs of the change", "change", "95 % interval of the change")
     assert [row[-3] for row in made.table.rows] == ["", "4", "5"]
     assert made.table.notes[1:] == (
@@ -124,19 +132,20 @@ def test_few_pairs_carry_a_warning(build) -> None:
     assert "fewer than 5 pairs" in made.figure.words
     (ax,) = draw(made.figure).axes
     bars = [one for one in ax.collections if isinstance(one, LineCollection)]
-    dotted = [len(one.get_paths()) for one in bars if one.get_linestyle()[0][1] is not None]
+    styles: list[Any] = [one.get_linestyle() for one in bars]
+    dotted = [len(one.get_paths()) for one, style in zip(bars, styles, strict=True) if style[0][1] is not None]
     assert (dotted, len(bars)) == ([1, 1], 4)
     of_few = [line for line in ax.lines if line.get_markerfacecolor() == "white"]
-    assert [line.get_ydata().tolist() for line in of_few] == [[pytest.approx(2)]]
-    whole = draw(confound(*given(build, trials(build))).figure).axes[0]
+    assert [np.asarray(line.get_ydata()).tolist() for line in of_few] == [[pytest.approx(2)]]
+    whole = draw(present(confound(*given(build, trials(build)))).figure).axes[0]
     assert not [line for line in whole.lines if line.get_markerfacecolor() == "white"]
 
 
-def test_other_choices_are_panels_of_their_own(build) -> None:
+def test_other_choices_are_panels_of_their_own(build: Build) -> None:
     """A recipe that differs in more than the way is compared with none of these."""
     slow = [arms(build, GAINS[way], recipe(*way, learning_rate=0.05)) for way in list(GAINS)[:2]]
     alone = arms(build, [9.0] * 5, recipe("target", "batch", momentum=0.5))
-    made = confound(*given(build, [*trials(build), *slow[0], *slow[1], *alone]))
+    made = present(confound(*given(build, [*trials(build), *slow[0], *slow[1], *alone])))
     assert [panel.title.partition("images, ")[2] for panel in made.figure.panels] == [
         "learning_rate 0.05",
         "learning_rate 0.1",
@@ -145,7 +154,7 @@ def test_other_choices_are_panels_of_their_own(build) -> None:
     assert "other choices" in made.table.columns
 
 
-def test_one_way_alone_is_no_comparison(build) -> None:
+def test_one_way_alone_is_no_comparison(build: Build) -> None:
     rows = arms(build, GAINS["source", "batch"], recipe("source", "batch"))
     assert confound(*given(build, rows)) is None
     unknown = build.arms(NATURAL, NATURAL, recipe="imported", origin="imported", trial_id=None)
@@ -154,14 +163,14 @@ def test_one_way_alone_is_no_comparison(build) -> None:
     assert confound(data, [], recipes) is None, "nothing to compare with"
 
 
-def test_without_the_released_way_there_is_no_change(build) -> None:
+def test_without_the_released_way_there_is_no_change(build: Build) -> None:
     rows = [one for way in list(GAINS)[1:] for one in arms(build, GAINS[way], recipe(*way))]
     cells = confound_cells(*given(build, rows))
     assert len(cells) == 2
     assert cells["change"].isna().all()
 
 
-def test_recipes_in_words(build) -> None:
+def test_recipes_in_words(build: Build) -> None:
     table = build.table([*trials(build), *build.arms([1.0], [2.0], recipe="e" * 12, recipe_json="[no recipe")])
     found = recipe_choices(table)
     assert set(found) == {recipe_digest(recipe(*way)) for way in GAINS}
@@ -171,7 +180,7 @@ def test_recipes_in_words(build) -> None:
     assert recipe_words(dict(list(found.items())[:1])) == {}
 
 
-def test_deltas_say_what_their_recipes_are(build) -> None:
+def test_deltas_say_what_their_recipes_are(build: Build) -> None:
     root = build.root(trials(build))
     table = analysis.deltas(root)
     assert sorted(table["mean_delta"].to_pylist()) == pytest.approx([2, 5, 5]), "never averaged over recipes"
@@ -195,7 +204,7 @@ STUDY = {
 }
 
 
-def test_a_family_has_the_cells_of_all_recipes_of_its_study(build) -> None:
+def test_a_family_has_the_cells_of_all_recipes_of_its_study(build: Build) -> None:
     """Three of four planned ways have results; a recipe that the study does not plan is exploration."""
     outside = arms(build, [9.0, 8.0, 9.0, 9.0, 9.0], recipe("target", "batch"))
     root = build.root([*trials(build), *outside])
@@ -214,7 +223,7 @@ def test_a_family_has_the_cells_of_all_recipes_of_its_study(build) -> None:
     }
 
 
-def test_examinations_and_table_1a_name_recipes_in_words(build) -> None:
+def test_examinations_and_table_1a_name_recipes_in_words(build: Build) -> None:
     """Of trials of two recipes, and networks of one of these and of a recipe that has no words."""
     made = trials(build, images=-1)[: 2 * 2 * len(NATURAL)]
     root = LocalStore(build.root(made))
@@ -222,17 +231,17 @@ def test_examinations_and_table_1a_name_recipes_in_words(build) -> None:
     for number, of in enumerate((digest, "b" * 12)):
         commit(root, "visualize", visualized(**_TUNED, finetuned_recipe=of))
         commit(root, "shape_bias", [{**row, "finetuned_recipe": of} for row in asked(number)])
-    fields = {field.name: None if field.nullable else _NOTHING[str(field.type)] for field in schema("attack")}
+    fields = {field.name: None if field.nullable else NOTHING[str(field.type)] for field in schema("attack")}
     row = {**fields, **{k: v for k, v in clean("natural", 11.4).items() if v is not None}}
     commit(root, "attack", [{**row, "trial_id": "attack-digits-natural-0123456789abcdef"}])
     found = gather(root)
     words = "normalization as-released"
-    assert {row[-1] for row in found.table1a.rows} == {"", words, "normalization source"}
-    assert any(f"recipe {words}" in panel.title for panel in found.shape_bias.panels)
+    assert {row[-1] for row in present(found.table1a).rows} == {"", words, "normalization source"}
+    assert any(f"recipe {words}" in panel.title for panel in present(found.shape_bias).panels)
     assert any(f"recipe {words}" in one.title for one in found.features)
 
 
-def test_the_page_names_the_ways_in_words(build) -> None:
+def test_the_page_names_the_ways_in_words(build: Build) -> None:
     root = build.root(trials(build))
     page = analysis.report(root)
     text = page.read_text()

@@ -2,17 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import analysis
+from tests.analysis.support import Build
 
 COOKBOOK = Path(__file__).parents[2] / "docs" / "query-cookbook.md"
 QUERIES = re.findall(r"## (?:\d+\. |And: )(.*?)\n.*?```sql\n(.*?)```", COOKBOOK.read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture
-def root(build):
+def root(build: Build) -> Path:
     gains = {"natural": 0.0, "robust": 4.0}
     trials = [
         build.trial(source, seed, {1: 20.0, 11: 49.5 + gain, 30: 50.0 + gain, 31: 49.0 + gain}, recipe_json="{}")
@@ -22,21 +24,22 @@ def root(build):
     return build.root(trials[:-1])
 
 
-def answer(root, words):
+def answer(root: Path, words: str) -> list[dict[str, Any]]:
     (sql,) = [sql for title, sql in QUERIES if words in title]
-    return analysis.query(root, sql).to_pylist()
+    found: list[dict[str, Any]] = analysis.query(root, sql).to_pylist()
+    return found
 
 
 @pytest.mark.parametrize(("title", "sql"), QUERIES, ids=[title for title, _ in QUERIES])
-def test_every_query_runs(root, title, sql):
+def test_every_query_runs(root: Path, title: str, sql: str) -> None:
     assert analysis.query(root, sql).num_columns > 1, title
 
 
-def test_there_are_ten_and_more():
+def test_there_are_ten_and_more() -> None:
     assert len(QUERIES) == 11
 
 
-def test_answers(root):
+def test_answers(root: Path) -> None:
     assert [row["delta"] for row in answer(root, "seed by seed")] == [4, 4]
     assert [(row["seed"], row["present"]) for row in answer(root, "missing in one arm")] == [(2, ["natural"])]
     assert {row["epoch"] for row in answer(root, "How fast")} == {11}

@@ -2,8 +2,12 @@
 
 import json
 import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import stats
 
@@ -13,39 +17,49 @@ from jobs.errors import DamagedFile, InvalidRequest
 from jobs.registry import datasets
 from jobs.results import Launch, LocalStore, record_study, write_launch
 from jobs.specs import Recipe, recipe_digest
+from tests.analysis.support import Build, Rows
 
 NATURAL, ROBUST = [50.0, 52.0, 51.0, 49.5, 50.5], [54.0, 57.5, 54.0, 55.0, 53.0]
 
 
-def rows(table):
-    return table.to_pylist()
+def rows(table: pa.Table) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found
 
 
-def declare(root, *contrasts, name="mine", digest="d1", images=(100,), epochs=1, dataset="digits", recipe=None):
+def declare(
+    root: Path,
+    *contrasts: dict[str, object],
+    name: str = "mine",
+    digest: str = "d1",
+    images: Sequence[int] = (100,),
+    epochs: int = 1,
+    dataset: str = "digits",
+) -> None:
     study = {
         "name": name,
         "contrasts": list(contrasts),
         "grid": {"source": ["natural", "robust"], "dataset": [dataset], "blocks": [1, 3]},
         "schedule": [{"images": list(images), "epochs": epochs, "seeds": 5, "evaluate_every": 20}],
-        "recipe": recipe or {},
+        "recipe": {},
     }
     record_study(LocalStore(root), name, digest, json.dumps(study))
 
 
-def launch(root, identity, digest, study="mine"):
+def launch(root: Path, identity: str, digest: str, study: str = "mine") -> None:
     now = "2026-01-02T03:04:05+00:00"
     write_launch(LocalStore(root), Launch(identity, study, digest, "u", "h", now, "1", {}, now))
 
 
-def sizes(build, *sizes, **columns):
+def sizes(build: Build, *sizes: int, **columns: Any) -> list[Rows]:
     return [rows for images in sizes for rows in build.arms(NATURAL, ROBUST, images=images, **columns)]
 
 
-CONTRAST = {"source": "robust", "baseline": "natural", "blocks": [3]}
+CONTRAST: dict[str, object] = {"source": "robust", "baseline": "natural", "blocks": [3]}
 P = stats.ttest_rel(ROBUST, NATURAL).pvalue
 
 
-def test_columns_and_numbers(build):
+def test_columns_and_numbers(build: Build) -> None:
     root = build.root(build.arms(NATURAL, ROBUST))
     table = analysis.deltas(root)
     assert table.schema.equals(DELTAS)
@@ -59,25 +73,25 @@ def test_columns_and_numbers(build):
     assert row["method"] == "paired t 95%; Holm over 1 cell asked for"
 
 
-def test_bands_are_bonferroni_over_the_sizes_of_a_curve(build):
+def test_bands_are_bonferroni_over_the_sizes_of_a_curve(build: Build) -> None:
     trials = [rows for images in (100, 200, 400, -1) for rows in build.arms(NATURAL, ROBUST, images=images)]
     first = rows(analysis.deltas(build.root(trials)))[0]
     interval = stats.ttest_rel(ROBUST, NATURAL).confidence_interval(1 - 0.05 / 4)
     assert (first["ci_low_simultaneous"], first["ci_high_simultaneous"]) == pytest.approx(interval, abs=1e-9)
 
 
-def test_whole_set_comes_after_all_sizes(build):
+def test_whole_set_comes_after_all_sizes(build: Build) -> None:
     trials = [rows for images in (-1, 400, 100) for rows in build.arms(NATURAL, ROBUST, images=images)]
     assert [row["images"] for row in rows(analysis.deltas(build.root(trials)))] == [100, 400, -1]
 
 
-def test_order_of_files_rows_and_seeds_changes_nothing(build):
+def test_order_of_files_rows_and_seeds_changes_nothing(build: Build) -> None:
     trials = [rows for images in (100, 200) for rows in build.arms(NATURAL, ROBUST, images=images)]
     shuffled = [random.Random(1).sample(rows, len(rows)) for rows in random.Random(2).sample(trials, len(trials))]
     assert analysis.deltas(build.root(trials)).equals(analysis.deltas(build.root(shuffled, "other")))
 
 
-def test_a_missing_seed_changes_its_own_cell_only(build):
+def test_a_missing_seed_changes_its_own_cell_only(build: Build) -> None:
     trials = [rows for images in (100, 200) for rows in build.arms(NATURAL, ROBUST, images=images)]
     whole = rows(analysis.deltas(build.root(trials)))
     without = rows(analysis.deltas(build.root(trials[:-1], "other")))
@@ -87,20 +101,20 @@ def test_a_missing_seed_changes_its_own_cell_only(build):
 
 
 @pytest.mark.parametrize(("seeds", "words"), [(1, "one pair: no interval"), (2, "few pairs"), (4, "few pairs")])
-def test_few_pairs_say_so(build, seeds, words):
+def test_few_pairs_say_so(build: Build, seeds: int, words: str) -> None:
     (row,) = rows(analysis.deltas(build.root(build.arms(NATURAL[:seeds], ROBUST[:seeds]))))
     assert words in row["method"]
     assert (row["ci_low"] is None) == (seeds == 1)
 
 
-def test_a_cell_of_one_arm_is_a_row_without_pairs(build):
+def test_a_cell_of_one_arm_is_a_row_without_pairs(build: Build) -> None:
     trials = [*build.arms(NATURAL, ROBUST), build.trial("robust", 0, 60.0, images=200)]
     row = rows(analysis.deltas(build.root(trials)))[1]
     assert (row["images"], row["n_pairs"], row["n_unpaired"], row["mean_delta"]) == (200, 0, 1, None)
     assert row["method"] == "no pairs"
 
 
-def test_contrasts_choose_the_baseline_and_the_family(build):
+def test_contrasts_choose_the_baseline_and_the_family(build: Build) -> None:
     trials = [
         *build.arms(NATURAL, ROBUST),
         *build.arms([], [value + 1 for value in ROBUST], source="stronger"),
@@ -114,7 +128,7 @@ def test_contrasts_choose_the_baseline_and_the_family(build):
     assert found["natural", "robust", 1]["p_holm"] is None
 
 
-def test_the_declared_direction_wins(build):
+def test_the_declared_direction_wins(build: Build) -> None:
     root = build.root([*build.arms(NATURAL, ROBUST)])
     declare(
         root,
@@ -124,7 +138,7 @@ def test_the_declared_direction_wins(build):
     assert [(row["source"], row["baseline"]) for row in rows(analysis.deltas(root))] == [("robust", "natural")]
 
 
-def test_epochs(build):
+def test_epochs(build: Build) -> None:
     curve = {1: 20.0, 21: 40.0, 30: 45.0}
     trials = [
         build.trial(source, seed, {epoch: value + better + seed for epoch, value in curve.items()})
@@ -139,7 +153,7 @@ def test_epochs(build):
         analysis.deltas(root, epoch=7)
 
 
-def test_no_two_rows_have_the_same_keys(build):
+def test_no_two_rows_have_the_same_keys(build: Build) -> None:
     """Two lengths were both looked at after epoch 1, and one recipe was run with two numerics."""
     trials = [
         build.trial(source, i, {1: accuracy + i, length: 90.0 + i}, numerics=numerics)
@@ -156,7 +170,7 @@ def test_no_two_rows_have_the_same_keys(build):
     assert header[:3] == ["epochs", "numerics", "pairs"]
 
 
-def test_choices_narrow_the_question(build):
+def test_choices_narrow_the_question(build: Build) -> None:
     trials = [rows for blocks in (1, 3) for rows in build.arms(NATURAL, ROBUST, blocks=blocks)]
     root = build.root(trials)
     assert [row["blocks"] for row in rows(analysis.deltas(root, blocks=1))] == [1]
@@ -168,7 +182,7 @@ def test_choices_narrow_the_question(build):
         analysis.deltas(root, source="natural")
 
 
-def test_wrong_requests(build):
+def test_wrong_requests(build: Build) -> None:
     root = build.root(build.arms(NATURAL, ROBUST))
     with pytest.raises(InvalidRequest, match="'nobody' is not among: natural, robust"):
         analysis.deltas(root, baseline="nobody")
@@ -182,7 +196,7 @@ def test_wrong_requests(build):
         analysis.deltas(root / "nowhere")
 
 
-def test_no_obvious_baseline(build):
+def test_no_obvious_baseline(build: Build) -> None:
     two = build.root([build.trial("natural", 0, 50.0), build.trial("also", 0, 50.0, constraint="none")])
     with pytest.raises(InvalidRequest, match=r"2 are \(also, natural\).*--baseline, of: also, natural"):
         analysis.deltas(two)
@@ -192,7 +206,7 @@ def test_no_obvious_baseline(build):
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_every_origin_has_a_baseline_of_its_own(build, declared):
+def test_every_origin_has_a_baseline_of_its_own(build: Build, declared: bool) -> None:
     """The demo's sources beside the paper's: neither has a trial of the other's natural source."""
     own = [*build.arms(NATURAL, ROBUST)]
     paper = [
@@ -209,7 +223,7 @@ def test_every_origin_has_a_baseline_of_its_own(build, declared):
     ]
 
 
-def test_an_origin_without_a_baseline_is_not_lost(build):
+def test_an_origin_without_a_baseline_is_not_lost(build: Build) -> None:
     alone = [build.trial("l2_in50", i, 50.0, origin="imported", recipe="imported") for i in range(3)]
     found = rows(analysis.deltas(build.root([*build.arms(NATURAL, ROBUST), *alone])))
     assert [(row["source"], row["n_pairs"], row["n_unpaired"]) for row in found] == [
@@ -219,7 +233,7 @@ def test_an_origin_without_a_baseline_is_not_lost(build):
     ]
 
 
-def test_a_damaged_file_is_named(build):
+def test_a_damaged_file_is_named(build: Build) -> None:
     root = build.root(build.arms(NATURAL, ROBUST))
     damaged = next(root.glob("trials/finetune/*/*.parquet"))
     damaged.write_bytes(b"PAR1")
@@ -227,7 +241,7 @@ def test_a_damaged_file_is_named(build):
         analysis.deltas(root)
 
 
-def test_paper_compatible_is_the_seeded_percentile_bootstrap(build):
+def test_paper_compatible_is_the_seeded_percentile_bootstrap(build: Build) -> None:
     trials = [rows for images in (100, 200) for rows in build.arms(NATURAL, ROBUST, images=images)]
     both = rows(analysis.deltas(build.root(trials), method="paper-compatible"))
     alone = rows(analysis.deltas(build.root(trials[:10], "alone"), method="paper-compatible"))
@@ -237,13 +251,13 @@ def test_paper_compatible_is_the_seeded_percentile_bootstrap(build):
     assert both[0]["ci_low_simultaneous"] is None
     assert "percentile bootstrap" in both[0]["method"]
     with pytest.raises(InvalidRequest, match="one of paired-t, paper-compatible"):
-        analysis.deltas(build.folder / "root", method="normal")
+        analysis.deltas(build.folder / "root", method="normal")  # type: ignore[arg-type]  # what is refused
 
 
 class TestFamilies:
     """Holm's correction is over what a study declared: no more, and never less."""
 
-    def test_cells_of_other_studies_do_not_join(self, build):
+    def test_cells_of_other_studies_do_not_join(self, build: Build) -> None:
         other = recipe_digest(Recipe(learning_rate=0.5))
         trials = [
             *sizes(build, 100, 200, 400),
@@ -260,12 +274,12 @@ class TestFamilies:
         assert [row["p_holm"] for row in found] == pytest.approx([2 * P] * 2)
         assert all(row["method"].endswith("Holm over 2 cells of the contrasts of mine") for row in found)
 
-    def test_a_size_equal_to_the_whole_set_is_in_the_family(self, build):
+    def test_a_size_equal_to_the_whole_set_is_in_the_family(self, build: Build) -> None:
         root = build.root(sizes(build, -1))
         declare(root, CONTRAST, images=(datasets()["digits"].train,))
         assert rows(analysis.deltas(root))[0]["method"].endswith("Holm over 1 cell of the contrasts of mine")
 
-    def test_narrowing_the_question_keeps_the_family(self, build):
+    def test_narrowing_the_question_keeps_the_family(self, build: Build) -> None:
         root = build.root(sizes(build, 100, 200, 400))
         declare(root, CONTRAST, images=(100, 200, 400))
         for question in ({"images": 100}, {"images": 100, "source": "robust"}, {"images": 100, "epoch": 1}):
@@ -273,7 +287,7 @@ class TestFamilies:
             assert row["p_holm"] == pytest.approx(3 * P)
             assert row["method"].endswith("Holm over 3 cells of the contrasts of mine")
 
-    def test_a_contrast_counts_at_its_own_epoch(self, build):
+    def test_a_contrast_counts_at_its_own_epoch(self, build: Build) -> None:
         curve = {1: 20.0, 21: 40.0, 30: 45.0}
         trials = [
             build.trial(source, seed, {epoch: value + arm[seed] for epoch, value in curve.items()}, images=images)
@@ -294,7 +308,7 @@ class TestFamilies:
         one, *_ = rows(analysis.deltas(root, images=100))
         assert (one["ci_low"], one["ci_high"]) == (one["ci_low_simultaneous"], one["ci_high_simultaneous"])
 
-    def test_each_study_is_its_own_family(self, build):
+    def test_each_study_is_its_own_family(self, build: Build) -> None:
         root = build.root(sizes(build, 100, 200, 400))
         declare(root, CONTRAST, name="a", images=(100, 200, 400))
         declare(root, CONTRAST, name="b", images=(100,))
@@ -303,7 +317,7 @@ class TestFamilies:
         assert found[0]["method"].endswith("of the contrasts of a")
         assert [row["p_holm"] for row in rows(analysis.deltas(root, study="b"))] == [pytest.approx(P)]
 
-    def test_a_study_narrows_to_its_own_cells(self, build):
+    def test_a_study_narrows_to_its_own_cells(self, build: Build) -> None:
         imported = {"origin": "imported", "recipe": "imported", "numerics": None}
         trials = [
             *sizes(build, 100, 200, 400),
@@ -326,13 +340,13 @@ class TestFamilies:
         with pytest.raises(InvalidRequest, match="no trial of the study unrun has finished yet"):
             analysis.deltas(root, study="unrun")
 
-    def test_the_newest_launched_version_counts(self, build):
+    def test_the_newest_launched_version_counts(self, build: Build) -> None:
         root = build.root([*sizes(build, 100, 200), *sizes(build, 100, blocks=1)])
         declare(root, CONTRAST, digest="d1", images=(100, 200))
         declare(root, CONTRAST | {"blocks": [1]}, digest="d2", images=(100,))
         declare(root, CONTRAST, digest="d3", images=(200,))
 
-        def family():
+        def family() -> list[tuple[int, int]]:
             return [(row["blocks"], row["images"]) for row in rows(analysis.deltas(root)) if row["p_holm"] is not None]
 
         assert family() == [(1, 100), (3, 100), (3, 200)]
@@ -343,12 +357,12 @@ class TestFamilies:
         launch(root, "20260104-000000-aa", "d1")
         assert family() == [(3, 100), (3, 200)]
 
-    def test_a_family_without_results_is_empty(self, build):
+    def test_a_family_without_results_is_empty(self, build: Build) -> None:
         root = build.root(sizes(build, 100))
         declare(root, CONTRAST | {"epoch": 7}, images=(1600,))
         assert [row["p_holm"] for row in rows(analysis.deltas(root))] == [None]
 
-    def test_imported_trials_alone_beside_a_declared_family(self, build):
+    def test_imported_trials_alone_beside_a_declared_family(self, build: Build) -> None:
         root = build.root(sizes(build, 100, origin="imported", recipe="imported", numerics=None))
         declare(root, CONTRAST)
         (row,) = rows(analysis.deltas(root))

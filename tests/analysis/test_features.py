@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,45 +11,16 @@ import pytest
 from PIL import Image
 
 import analysis
-from analysis.figures.features import COLUMNS, features, pixels
+from analysis.figures.features import COLUMNS, Features, features, pixels
 from analysis.formats import text
 from jobs import registry
-from jobs.canonical import digest
 from jobs.data.readers import read_raw
-from jobs.results import LocalStore, commit, schema
-
-_NOTHING = {"string": "x", "int64": 1, "double": 1.0}
-SEEDS = (3, 9)
-
-
-def visualized(source="natural", unit=1, shade=0, **columns):
-    """The rows of one trial of the kind visualize: two seed images that became 4 x 4 pixels of one shade of red."""
-    plain = {field.name: _NOTHING.get(str(field.type)) for field in schema("visualize")}
-    none = dict.fromkeys(
-        ("finetuned", "finetuned_dataset", "blocks", "images", "finetuned_seed", "finetuned_epochs", "finetuned_recipe")
-    )
-    return [
-        {
-            **plain,
-            **none,
-            "trial_id": f"visualize-{source}-u{unit}-{digest([source, unit, repr(columns)])[:16]}",
-            "source": source,
-            "source_constraint": "none" if source == "natural" else "l2",
-            "source_epsilon": 0.0 if source == "natural" else 1.0,
-            "dataset": "digits",
-            "unit": unit,
-            "test_image": seed,
-            "activation_before": 0.25,
-            "activation_after": 0.25 + seed,
-            "image_size": 4,
-            "image": bytes([shade + seed, 0, 0] * 16),
-            **columns,
-        }
-        for seed in SEEDS
-    ]
+from jobs.results import LocalStore, commit
+from tests.analysis.examined import SEEDS, visualized
+from tests.analysis.support import Build, Rows
 
 
-def figures(*trials):
+def figures(*trials: Rows) -> list[Features]:
     return list(features(pd.DataFrame([row for rows in trials for row in rows])[list(COLUMNS)]))
 
 
@@ -97,7 +69,7 @@ def test_seed_images_are_shown_where_the_dataset_is_at_hand() -> None:
 
 
 def test_other_ways_and_other_networks_are_figures_of_their_own() -> None:
-    tuned = {
+    tuned: dict[str, Any] = {
         "finetuned": "finetune-cifar10-natural-k0-n400-s1-0",
         "finetuned_dataset": "cifar10",
         "blocks": 0,
@@ -116,7 +88,7 @@ def test_other_ways_and_other_networks_are_figures_of_their_own() -> None:
 
 
 def test_titles_tell_apart_what_differs_in_nothing_else() -> None:
-    tuned = {"finetuned": "finetune-x", "finetuned_dataset": "cifar10", "blocks": 0, "images": 400}
+    tuned: dict[str, Any] = {"finetuned": "finetune-x", "finetuned_dataset": "cifar10", "blocks": 0, "images": 400}
     tuned |= {"finetuned_epochs": 30, "finetuned_recipe": "a" * 12}
     found = figures(*(visualized(**tuned, finetuned_seed=seed) for seed in (1, 2)), visualized())
     assert [one.title for one in found] == [
@@ -124,7 +96,13 @@ def test_titles_tell_apart_what_differs_in_nothing_else() -> None:
         "cifar10, 0 blocks, 400 images, from test images of digits, fine-tuning seed 2",
         "sources, from test images of digits",
     ]
-    others = ({"seed": 3}, {"test_images": 1200}, {"test_images": -1}, {"recipe": "b" * 12}, {"numerics": 2})
+    others: tuple[dict[str, Any], ...] = (
+        {"seed": 3},
+        {"test_images": 1200},
+        {"test_images": -1},
+        {"recipe": "b" * 12},
+        {"numerics": 2},
+    )
     titles = [one.title for one in figures(visualized(), *(visualized(**other) for other in others))]
     assert len(set(titles)) == 6
     told = "seed {}, recipe of the pictures {}, numerics {}"
@@ -143,7 +121,7 @@ def test_no_trial_no_figure() -> None:
     assert list(features(pd.DataFrame(columns=list(COLUMNS)))) == []
 
 
-def test_the_page_shows_it_with_its_numbers(build) -> None:
+def test_the_page_shows_it_with_its_numbers(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     for source in ("natural", "robust"):
         commit(LocalStore(root), "visualize", visualized(source))
@@ -156,7 +134,7 @@ def test_the_page_shows_it_with_its_numbers(build) -> None:
     assert {f"figure1b-1-digits.{form}" for form in ("png", "csv")} <= {p.name for p in page.parent.iterdir()}
 
 
-def test_bytes_in_queries(build) -> None:
+def test_bytes_in_queries(build: Build) -> None:
     """In a terminal their size, elsewhere base64."""
     root = build.root([])
     commit(LocalStore(root), "visualize", visualized())

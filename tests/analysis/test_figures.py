@@ -1,6 +1,10 @@
 """The data of the paper's figures, and that drawing them gives the same files every time."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from scipy import stats
@@ -12,17 +16,18 @@ from analysis.figures.roles import Part, cast
 from analysis.figures.style import COLOURS, looks
 from analysis.frames import frame
 from jobs.errors import InvalidRequest
+from tests.analysis.support import Build, Rows, Values
 
 CONSTRAINTS = {"natural": ("none", 0.0), "l2": ("l2", 3.0), "small": ("linf", 0.01), "large": ("linf", 0.03)}
 OTHERS = {"pgd1": ("l2", 3.0), "noise": ("gaussian", 3.0)}
 
 
 @pytest.fixture
-def data(build):
+def data(build: Build) -> pd.DataFrame:
     return frame(build.table(trials(build, CONSTRAINTS | OTHERS)))
 
 
-def trials(build, sources, seeds=6, **fixed):
+def trials(build: Build, sources: dict[str, tuple[str, float]], seeds: int = 6, **fixed: object) -> Iterator[Rows]:
     rng = np.random.default_rng(0)
     for index, (source, (constraint, epsilon)) in enumerate(sources.items()):
         for blocks in (1, 3):
@@ -33,31 +38,31 @@ def trials(build, sources, seeds=6, **fixed):
                     yield build.trial(source, seed, {1: end - 20, 21: end - 3, 30: end}, **where, **fixed)
 
 
-def values(data, **where):
+def values(data: pd.DataFrame, **where: object) -> Values:
     last = data[data["epoch"] == data["epochs"]]
     for column, value in where.items():
         last = last[last[column] == value]
     return last.sort_values("seed")["test_accuracy"].to_numpy()
 
 
-def test_the_cast(data):
+def test_the_cast(data: pd.DataFrame) -> None:
     parts = {Part.NATURAL: "natural", Part.L2: "l2", Part.LINF_SMALL: "small", Part.LINF_LARGE: "large"}
     assert cast(data) == parts | {Part.PGD1: "pgd1", Part.GAUSSIAN: "noise"}
 
 
-def test_random_initialisation_does_not_play_the_natural_source(build):
+def test_random_initialisation_does_not_play_the_natural_source(build: Build) -> None:
     """It has no constraint either, and here the most trials."""
     arms = [*trials(build, {"natural": ("none", 0.0)}), *trials(build, {"random_init": ("none", 0.0)}, seeds=9)]
     assert cast(frame(build.table(arms))) == {Part.NATURAL: "natural"}
 
 
-def test_a_source_trained_in_frequencies_plays_no_part_of_the_paper(build):
+def test_a_source_trained_in_frequencies_plays_no_part_of_the_paper(build: Build) -> None:
     """Also where it was trained by one step, as PGD(1) was."""
     sources = {"natural": ("none", 0.0), "fmnist_pgd1_fourier_eps1": ("fourier", 1.0)}
     assert cast(frame(build.table(trials(build, sources)))) == {Part.NATURAL: "natural"}
 
 
-def test_figure_2_is_accuracy_and_delta(data):
+def test_figure_2_is_accuracy_and_delta(data: pd.DataFrame) -> None:
     accuracy, delta = figure("2", data).panels
     assert list(accuracy.points.columns) == list(POINTS)
     assert accuracy.points["arm"].unique().tolist() == ["l2", "natural"]
@@ -73,7 +78,7 @@ def test_figure_2_is_accuracy_and_delta(data):
     assert first["n"] == 6
 
 
-def test_accuracy_intervals_are_scipys(data):
+def test_accuracy_intervals_are_scipys(data: pd.DataFrame) -> None:
     accuracy, _ = figure("2", data).panels
     row = accuracy.points[(accuracy.points["arm"] == "natural") & (accuracy.points["x"] == 3200)].iloc[0]
     found = values(data, source="natural", blocks=3, images=3200)
@@ -81,7 +86,7 @@ def test_accuracy_intervals_are_scipys(data):
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((found.mean(), oracle.low, oracle.high), abs=1e-9)
 
 
-def test_figure_3_takes_the_papers_size_and_says_when_it_cannot(data):
+def test_figure_3_takes_the_papers_size_and_says_when_it_cannot(data: pd.DataFrame) -> None:
     made = figure("3", data)
     assert made.panels[0].title == "(a) test accuracy, 3,200 images"
     assert made.panels[1].points["x"].tolist() == [1, 21, 30]
@@ -90,7 +95,7 @@ def test_figure_3_takes_the_papers_size_and_says_when_it_cannot(data):
     )
 
 
-def test_figure_4_compares_blocks_of_one_source(data):
+def test_figure_4_compares_blocks_of_one_source(data: pd.DataFrame) -> None:
     *_, delta = figure("4", data).panels
     differences = values(data, source="l2", blocks=3, images=100) - values(data, source="l2", blocks=1, images=100)
     assert delta.title == "(b) l2, 3 blocks minus 1"
@@ -98,7 +103,7 @@ def test_figure_4_compares_blocks_of_one_source(data):
     assert len(figure("11", data).panels) == 3 * 2
 
 
-def test_figures_5_and_8_compare_constraints(data):
+def test_figures_5_and_8_compare_constraints(data: pd.DataFrame) -> None:
     assert [panel.title for panel in figure("5", data).panels[1:]] == [
         "(c) small minus large",
         "(d) l2 minus small",
@@ -111,7 +116,7 @@ def test_figures_5_and_8_compare_constraints(data):
     ]
 
 
-def test_what_is_missing_is_named(build):
+def test_what_is_missing_is_named(build: Build) -> None:
     few = frame(build.table(trials(build, {"natural": ("none", 0.0), "l2": ("l2", 3.0)}, seeds=2)))
     with pytest.raises(InvalidRequest, match=r"figure 8 needs trials of a source for the part 'l2 by PGD\(1\)'"):
         figure("8", few)
@@ -121,7 +126,7 @@ def test_what_is_missing_is_named(build):
         figure("2", few.iloc[:0])
 
 
-def test_imported_trials_stand_beside_own_ones(build, data):
+def test_imported_trials_stand_beside_own_ones(build: Build, data: pd.DataFrame) -> None:
     arms = {"natural": ("none", 0.0), "l2": ("l2", 3.0)}
     both = [*trials(build, arms), *trials(build, arms, origin="imported", recipe="imported", numerics=None)]
     made = figure("2", frame(build.table(both)))
@@ -130,7 +135,7 @@ def test_imported_trials_stand_beside_own_ones(build, data):
     assert {text.get_text() for text in draw(made).legends[0].get_texts()} >= {"run", "imported"}
 
 
-def test_the_most_frequent_length_of_a_cell_is_shown(build):
+def test_the_most_frequent_length_of_a_cell_is_shown(build: Build) -> None:
     arms = [*build.arms([50, 51, 52], [55, 56, 59]), *build.arms([60], [99], epochs=1)]
     longer = [
         build.trial(source, 9, {1: 10.0, 200: 20.0 + better}) for source, better in (("natural", 0), ("robust", 9))
@@ -140,7 +145,7 @@ def test_the_most_frequent_length_of_a_cell_is_shown(build):
     assert "most frequent length" in made.notes[0]
 
 
-def test_the_most_frequent_length_is_counted_in_trials_not_in_evaluations(build):
+def test_the_most_frequent_length_is_counted_in_trials_not_in_evaluations(build: Build) -> None:
     short = [build.trial(s, i, {1: v, 30: v + 1}) for s, v in (("natural", 10.0), ("l2", 20.0)) for i in range(3)]
     often = dict.fromkeys((1, 21, 41, 61, 81, 100), 70.0)
     long = [build.trial(source, i, often) for source in ("natural", "l2") for i in range(2)]
@@ -149,14 +154,14 @@ def test_the_most_frequent_length_is_counted_in_trials_not_in_evaluations(build)
         assert set(panel.points["n"]) == {3}
 
 
-def test_wide_intervals_of_few_trials_do_not_rule_the_axis(build):
+def test_wide_intervals_of_few_trials_do_not_rule_the_axis(build: Build) -> None:
     few = frame(build.table(build.arms([50.0, 60.0], [55.0, 80.0])))
     low, high = y_limits(figure("2", few).panels[1])
     assert -2 < low < 0
     assert 12.5 < high < 15
 
 
-def test_an_interval_is_drawn_where_its_neighbours_have_none(build):
+def test_an_interval_is_drawn_where_its_neighbours_have_none(build: Build) -> None:
     """One size alone, and one between single pairs: an area between the bounds would have no width."""
     seeds = {100: 1, 200: 5, 400: 1, 800: 5, 1600: 5}
     trials = [
@@ -165,13 +170,18 @@ def test_an_interval_is_drawn_where_its_neighbours_have_none(build):
         for rows in build.arms(np.arange(n) + 50.0, np.arange(n) * 1.5 + 55.0, images=images)
     ]
     axes = draw(figure("2", frame(build.table(trials)))).axes[1]
-    bars = [path.vertices for one in axes.collections if isinstance(one, LineCollection) for path in one.get_paths()]
+    bars = [
+        np.asarray(path.vertices)
+        for one in axes.collections
+        if isinstance(one, LineCollection)
+        for path in one.get_paths()
+    ]
     assert [bar[0, 0] for bar in bars] == [200, 200]
     interval = stats.ttest_1samp(np.arange(5) * 0.5 + 5, 0).confidence_interval(0.95)
     assert bars[1][:, 1] == pytest.approx([interval.low, interval.high])
 
 
-def test_files_are_the_same_every_time(data, tmp_path):
+def test_files_are_the_same_every_time(data: pd.DataFrame, tmp_path: Path) -> None:
     made = figure("2", data)
     first, second = (save(made, tmp_path / name) for name in ("a", "b"))
     assert [path.suffix for path in first] == [".png", ".svg", ".pdf"]
@@ -179,7 +189,7 @@ def test_files_are_the_same_every_time(data, tmp_path):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_can_be_drawn(data, name):
+def test_every_figure_can_be_drawn(data: pd.DataFrame, name: str) -> None:
     made = figure(name, data)
     canvas = draw(made)
     assert len([ax for ax in canvas.axes if ax.axison]) == len(made.panels)
@@ -189,19 +199,19 @@ def test_every_figure_can_be_drawn(data, name):
     assert set(made.table()["panel"]) == {panel.title for panel in made.panels}
 
 
-def test_looks_differ_without_colour():
+def test_looks_differ_without_colour() -> None:
     names = ["cifar100", "cifar10", "svhn", "fmnist", "kmnist", "mnist", "digits", "other"]
     found = looks(names)
     assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == len(names)
     assert looks(["mnist"])["mnist"] == found["mnist"]
 
 
-def test_colours_stand_out_from_white():
+def test_colours_stand_out_from_white() -> None:
     """WCAG's ratio for graphics is 3; the light sky blue of Okabe and Ito has 2.3 and keeps its marker."""
 
-    def luminance(colour):
+    def luminance(colour: str) -> float:
         channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return np.dot([0.2126, 0.7152, 0.0722], linear)
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
     assert sum(1.05 / (luminance(colour) + 0.05) < 3 for colour in COLOURS) <= 2

@@ -5,6 +5,7 @@ import datetime as dt
 import io
 import json
 from decimal import Decimal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.formats import parquet, text
+from tests.analysis.support import Build
 
 TABLE = pa.table(
     {
@@ -26,7 +28,7 @@ TABLE = pa.table(
 )
 
 
-def test_csv_keeps_every_digit():
+def test_csv_keeps_every_digit() -> None:
     rows = list(csv.DictReader(io.StringIO(text(TABLE, "csv"))))
     assert rows[0] == {
         "name": "plain",
@@ -40,42 +42,42 @@ def test_csv_keeps_every_digit():
 
 
 @given(st.lists(st.floats(allow_nan=False), max_size=5), st.lists(st.text(max_size=5), min_size=5, max_size=5))
-def test_csv_can_be_read_back(numbers, words):
+def test_csv_can_be_read_back(numbers: list[float], words: list[str]) -> None:
     table = pa.table({"number": pa.array(numbers, pa.float64()), "word": words[: len(numbers)]})
     rows = list(csv.DictReader(io.StringIO(text(table, "csv"), newline="")))
     assert [float(row["number"]) for row in rows] == numbers
     assert [row["word"] for row in rows] == words[: len(numbers)]
 
 
-def test_json_is_an_array_of_objects():
+def test_json_is_an_array_of_objects() -> None:
     rows = json.loads(text(TABLE, "json"))
     assert rows[0] == {"name": "plain", "accuracy": 48.4931234567, "sum": 300, "seeds": [1, 2], "day": "2026-01-02"}
     assert rows[1]["accuracy"] is None
 
 
-def test_parquet_is_the_table():
+def test_parquet_is_the_table() -> None:
     back = pq.read_table(io.BytesIO(parquet(TABLE)))
     assert back.drop_columns("accuracy").to_pylist() == TABLE.drop_columns("accuracy").to_pylist()
     assert back["accuracy"].to_pylist()[0] == 48.4931234567
 
 
-def test_table_is_for_people():
+def test_table_is_for_people() -> None:
     lines = text(TABLE, "table").splitlines()
     assert lines[0].split() == ["name", "accuracy", "sum", "seeds", "day"]
     assert "48.4931 " in lines[2]
     assert "48.49312" not in lines[2]
 
 
-def test_table_folds_rather_than_cuts():
+def test_table_folds_rather_than_cuts() -> None:
     table = pa.table({"long": ["abcdefgh" * 10]})
     assert text(table, "table", width=40).replace("\n", "").replace(" ", "").endswith("abcdefgh" * 10)
 
 
-def test_markup_is_text():
+def test_markup_is_text() -> None:
     assert "[bold]x[/bold]" in text(pa.table({"a": ["[bold]x[/bold]"]}), "table")
 
 
-def test_text_cannot_steer_the_terminal():
+def test_text_cannot_steer_the_terminal() -> None:
     shown = text(pa.table({"error": ["\x1b[31mred\r\x07 and\nmore"]}), "table")
     assert "\x1b" not in shown
     assert "\r" not in shown
@@ -84,11 +86,11 @@ def test_text_cannot_steer_the_terminal():
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
-def test_all_formats_show_nothing(form):
+def test_all_formats_show_nothing(form: Literal["table", "csv", "json"]) -> None:
     assert text(TABLE.slice(0, 0), form)
 
 
-def test_numbers_that_json_cannot_say_are_null_at_any_depth():
+def test_numbers_that_json_cannot_say_are_null_at_any_depth() -> None:
     table = pa.table({"x": [[1.0, float("inf")]], "y": [{"a": [float("nan")], "b": [[float("-inf"), 2.0]]}]})
     (row,) = json.loads(text(table, "json"))
     assert row == {"x": [1.0, None], "y": {"a": [None], "b": [[None, 2.0]]}}
@@ -100,7 +102,7 @@ class TestDeltas:
     """The deltas table has its own look on the terminal."""
 
     @pytest.fixture
-    def table(self, build):
+    def table(self, build: Build) -> pa.Table:
         trials = [
             rows
             for images in (100, -1)
@@ -110,14 +112,14 @@ class TestDeltas:
             build.root([*trials, build.trial("robust", 7, 60.0), build.trial("robust", 0, 60.0, blocks=1)])
         )
 
-    def test_what_is_constant_stands_in_the_title(self, table):
+    def test_what_is_constant_stands_in_the_title(self, table: pa.Table) -> None:
         lines = text(table, "table", width=100).splitlines()
         assert "source robust, baseline natural, dataset digits, blocks 3, epoch 1" in " ".join(lines[:2])
         header = next(line for line in lines if "images" in line)
         assert header.split("  ")[0].split() == ["images"]
         assert max(map(len, lines)) <= 100
 
-    def test_rows_and_notes(self, table):
+    def test_rows_and_notes(self, table: pa.Table) -> None:
         words = " ".join(text(table, "table", width=100).split())
         assert "100 5 (+1) +20.80 [" in words
         assert "all 5 +20.80 [" in words
@@ -125,15 +127,15 @@ class TestDeltas:
         assert "1 trial of one arm without a partner in the other; it enters no delta" in words
         assert "1 cell with one arm only is left out; --format csv lists it" in words
 
-    def test_the_other_formats_have_every_row_and_column(self, table):
+    def test_the_other_formats_have_every_row_and_column(self, table: pa.Table) -> None:
         assert len(json.loads(text(table, "json"))) == table.num_rows == 3
         assert text(table, "csv").splitlines()[0] == ",".join(table.column_names)
 
-    def test_no_pairs_at_all(self, build):
+    def test_no_pairs_at_all(self, build: Build) -> None:
         trials = [build.trial("natural", 0, 50.0), build.trial("robust", 1, 60.0)]
         assert "1 cell with one arm only" in text(analysis.deltas(build.root(trials)), "table")
 
-    def test_diverged_trials_among_the_pairs_are_counted(self, build):
+    def test_diverged_trials_among_the_pairs_are_counted(self, build: Build) -> None:
         lost = {"test_loss": float("nan")}
         alone = build.trial("robust", 9, 10.0, **lost)
         trials = [*build.arms([50, 51], [70]), build.trial("robust", 1, 10.0, **lost), alone]
@@ -142,7 +144,7 @@ class TestDeltas:
         healthy = build.root(build.arms([50, 51], [70, 71], train_loss=0.5), "healthy")
         assert "diverged" not in text(analysis.deltas(healthy), "table")
 
-    def test_evaluations_that_are_there_again_are_counted(self, build):
+    def test_evaluations_that_are_there_again_are_counted(self, build: Build) -> None:
         again = build.trial("robust", 0, {1: 60.0, 2: 70.0}, trial_id="finetune-again-00000000000000ff")
         trials = [build.trial("natural", 0, {2: 50.0}), build.trial("robust", 0, {2: 70.0}), again]
         words = text(analysis.deltas(build.root(trials)), "table")

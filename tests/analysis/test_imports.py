@@ -1,6 +1,9 @@
 """Importing trials that ran elsewhere."""
 
 import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import pytest
@@ -12,6 +15,7 @@ from analysis.imports import read
 from jobs.errors import InvalidRequest
 from jobs.results import done, open_store
 from jobs.specs import FinetuneSpec, Recipe
+from tests.analysis.support import Build, Rows
 
 TIDY = """source,dataset,images,blocks,seed,epoch,test_accuracy,test_loss,train_accuracy,train_loss,seconds
 natural,cifar10,100,3,20000000,1,10.5,2.3,11.0,2.4,41.01
@@ -35,9 +39,15 @@ RAW = (
 )
 
 
+class Write(Protocol):
+    """Writes a file of trials; returns its path."""
+
+    def __call__(self, text: str, name: str = ...) -> Path: ...
+
+
 @pytest.fixture
-def write(tmp_path):
-    def write(text, name="trials.csv"):
+def write(tmp_path: Path) -> Write:
+    def write(text: str, name: str = "trials.csv") -> Path:
         path = tmp_path / name
         path.write_text(text)
         return path
@@ -45,7 +55,7 @@ def write(tmp_path):
     return write
 
 
-def test_a_tidy_file_becomes_results(write, tmp_path):
+def test_a_tidy_file_becomes_results(write: Write, tmp_path: Path) -> None:
     counts = analysis.import_trials(write(TIDY), tmp_path / "root")
     assert (counts.rows, counts.trials, counts.new, counts.already_there, counts.conflicts) == (5, 3, 3, 0, 0)
     first = analysis.load(tmp_path / "root").to_pylist()
@@ -64,13 +74,13 @@ def test_a_tidy_file_becomes_results(write, tmp_path):
     assert {name: natural[name] for name in expected} == expected
 
 
-def test_both_formats_are_the_same_trials(write):
+def test_both_formats_are_the_same_trials(write: Write) -> None:
     pd.testing.assert_frame_equal(
         read(write(TIDY)).sort_index(axis=1), read(write(RAW, "raw.csv")).sort_index(axis=1), check_dtype=False
     )
 
 
-def test_whole_sets_and_unrecorded_values(write, tmp_path):
+def test_whole_sets_and_unrecorded_values(write: Write, tmp_path: Path) -> None:
     analysis.import_trials(write(TIDY), tmp_path / "root")
     row = next(row for row in analysis.load(tmp_path / "root").to_pylist() if row["source"] == "random_init")
     assert (row["images"], row["images_used"], row["blocks"], row["seed"]) == (-1, 50000, -1, -1)
@@ -78,7 +88,7 @@ def test_whole_sets_and_unrecorded_values(write, tmp_path):
     assert (row["constraint"], row["epsilon"]) == ("none", 0), "what the registry says of the name"
 
 
-def test_importing_again_changes_nothing_and_other_numbers_are_kept_aside(write, tmp_path):
+def test_importing_again_changes_nothing_and_other_numbers_are_kept_aside(write: Write, tmp_path: Path) -> None:
     root = tmp_path / "root"
     analysis.import_trials(write(TIDY), root)
     before = analysis.load(root)
@@ -87,14 +97,14 @@ def test_importing_again_changes_nothing_and_other_numbers_are_kept_aside(write,
     assert analysis.load(root).equals(before)
 
 
-def test_order_of_rows_changes_nothing(write, tmp_path):
+def test_order_of_rows_changes_nothing(write: Write, tmp_path: Path) -> None:
     analysis.import_trials(write(TIDY), tmp_path / "a")
     header, *lines = TIDY.splitlines()
     analysis.import_trials(write("\n".join([header, *reversed(lines)])), tmp_path / "b")
     assert analysis.load(tmp_path / "a").equals(analysis.load(tmp_path / "b"))
 
 
-def test_imported_trials_never_count_as_done(write, tmp_path):
+def test_imported_trials_never_count_as_done(write: Write, tmp_path: Path) -> None:
     analysis.import_trials(write(TIDY), tmp_path / "root")
     spec = FinetuneSpec(
         source="natural",
@@ -112,7 +122,7 @@ def test_imported_trials_never_count_as_done(write, tmp_path):
     assert not spec.trial_id.startswith("imported-")
 
 
-def test_they_stand_beside_own_trials_and_do_not_pair_with_them(build, write):
+def test_they_stand_beside_own_trials_and_do_not_pair_with_them(build: Build, write: Write) -> None:
     root = build.root(build.arms([50, 51], [55, 57], source="l2_eps3"))
     analysis.import_trials(write(TIDY), root)
     rows = analysis.deltas(root).to_pylist()
@@ -136,7 +146,7 @@ def test_they_stand_beside_own_trials_and_do_not_pair_with_them(build, write):
         (TIDY, "", "cannot be read as one"),
     ],
 )
-def test_a_wrong_file_is_refused_whole(write, tmp_path, old, new, words):
+def test_a_wrong_file_is_refused_whole(write: Write, tmp_path: Path, old: str, new: str, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         analysis.import_trials(write(TIDY.replace(old, new, 1)), tmp_path / "root")
     assert not (tmp_path / "root").exists()
@@ -157,44 +167,48 @@ ROW = "natural,cifar10,100,3,20000000,1,"
         ("290.5", "290.5,7", "cannot be read as one"),
     ],
 )
-def test_numbers_that_cannot_be_kept_are_refused_whole(write, tmp_path, old, new, words):
+def test_numbers_that_cannot_be_kept_are_refused_whole(
+    write: Write, tmp_path: Path, old: str, new: str, words: str
+) -> None:
     test_a_wrong_file_is_refused_whole(write, tmp_path, old, new, words)
 
 
 @pytest.mark.parametrize("value", ["True", "99999999999999999999"])
-def test_a_whole_column_of_wrong_numbers_is_refused(write, tmp_path, value):
+def test_a_whole_column_of_wrong_numbers_is_refused(write: Write, tmp_path: Path, value: str) -> None:
     text = TIDY.replace(",3,20000000,", f",3,{value},").replace(",-1,-1,150,", f",-1,{value},150,")
     test_a_wrong_file_is_refused_whole(write, tmp_path, TIDY, text, "seed is a whole number")
 
 
-def test_one_trial_under_two_sizes_is_refused(write, tmp_path):
+def test_one_trial_under_two_sizes_is_refused(write: Write, tmp_path: Path) -> None:
     row = "random_init,cifar10,50000,-1,-1,150,95.25,-1,-1,-1,-1\n"
     text = row + row.replace("50000", "-1")
     test_a_wrong_file_is_refused_whole(write, tmp_path, row, text, "2 rows share theirs with another")
 
 
-def test_epochs_of_one_trial_under_two_sizes_are_one_trial(write, tmp_path):
+def test_epochs_of_one_trial_under_two_sizes_are_one_trial(write: Write, tmp_path: Path) -> None:
     row = "random_init,cifar10,50000,-1,-1,150,95.25,-1,-1,-1,-1\n"
     text = TIDY + row.replace("50000", "-1").replace(",150,", ",1,")
     assert analysis.import_trials(write(text), tmp_path / "root").trials == 3
 
 
-def test_names_of_digits_are_names(write, tmp_path):
+def test_names_of_digits_are_names(write: Write, tmp_path: Path) -> None:
     text = TIDY.replace("natural", "123").replace("l2_eps3", "007").replace("random_init", "9")
     analysis.import_trials(write(text), tmp_path / "root")
     assert set(analysis.load(tmp_path / "root")["source"].to_pylist()) == {"123", "007", "9"}
 
 
-def test_whole_numbers_written_with_a_point_are_the_same_trials(write, tmp_path):
+def test_whole_numbers_written_with_a_point_are_the_same_trials(write: Write, tmp_path: Path) -> None:
     analysis.import_trials(write(TIDY), tmp_path / "root")
     text = TIDY.replace(",20000000,", ",20000000.0,")
     assert analysis.import_trials(write(text), tmp_path / "root").already_there == 3
 
 
-def test_nothing_is_written_when_a_trial_cannot_be_stored(write, tmp_path, monkeypatch):
+def test_nothing_is_written_when_a_trial_cannot_be_stored(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = imports.as_results
 
-    def spoilt(data):
+    def spoilt(data: pd.DataFrame) -> Iterator[Rows]:
         *good, last = plain(data)
         return iter([*good, [{**row, "seed": 2**70} for row in last]])
 
@@ -204,13 +218,13 @@ def test_nothing_is_written_when_a_trial_cannot_be_stored(write, tmp_path, monke
     assert not (tmp_path / "root").exists()
 
 
-def test_all_problems_are_told_at_once(write, tmp_path):
+def test_all_problems_are_told_at_once(write: Write, tmp_path: Path) -> None:
     text = TIDY.replace("1,10.5", "0,110.5")
     with pytest.raises(InvalidRequest, match=r"(?s)epoch is a whole number.*test_accuracy is a percentage"):
         analysis.import_trials(write(text), tmp_path / "root")
 
 
-def test_the_authors_format_is_checked_too():
+def test_the_authors_format_is_checked_too() -> None:
     raw = pd.read_csv(io.StringIO(RAW))
     with pytest.raises(InvalidRequest, match=r"missing: \['seed'\]"):
         tidy(raw.drop(columns="seed"))
@@ -218,6 +232,6 @@ def test_the_authors_format_is_checked_too():
         tidy(raw.assign(source_eps=5))
 
 
-def test_no_such_file(tmp_path):
+def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"nowhere\.csv cannot be read"):
         analysis.import_trials(tmp_path / "nowhere.csv", tmp_path / "root")

@@ -12,11 +12,14 @@ import analysis
 from analysis.figures.examples import examples
 from analysis.figures.influences import COLUMNS, influence_figure
 from analysis.figures.matrices import matrices, matrix_of
+from analysis.figures.model import Figure
 from jobs import registry
 from jobs.data.readers import read_raw
-from jobs.results import LocalStore, commit, schema
+from jobs.results import LocalStore, commit
+from tests.analysis.examined import weighed
+from tests.analysis.support import Build, Rows
+from tests.support import present
 
-_NOTHING = {"string": "x", "int64": 1, "double": 1.0}
 _LABELS = {1: [[7, 4, 7], [5, 7, 7]], 2: [[7, 7, 4], [5, 5, 5]], 3: [[4, 7, 7], [5, 7, 7]]}
 """Of the first three training images of two test images, whose labels are 7 and 5, by seed.
 
@@ -24,41 +27,8 @@ For k = 1, 2, 3, in percent: 100, 50, 50; 100, 100, 5/6 of 100; 50, 50, 50.
 """
 
 
-def weighed(seed, labels, source="natural", **columns):
-    """The rows of one trial of the kind influence."""
-    plain = {field.name: _NOTHING.get(str(field.type)) for field in schema("influence")}
-    return [
-        {
-            **plain,
-            "trial_id": f"influence-{source}-{columns.get('measure', 'influence')}-{seed:016x}",
-            "source": source,
-            "finetuned": f"finetune-{source}-{seed}",
-            "blocks": 3,
-            "images": 400,
-            "finetuned_seed": seed,
-            "finetuned_epochs": 30,
-            "finetuned_recipe": "a" * 12,
-            "dataset": "digits",
-            "measure": "influence",
-            "cutoff_absolute": None,
-            "cutoff_relative": None,
-            "test_image": number,
-            "test_label": label,
-            "train_images": [0, 1, 2],
-            "train_labels": found,
-            "values": [-3.0, -2.0, -1.0],
-            "images_used": 8,
-            "matrix_norm": 8.0,
-            "cells": {7: [4.0, -2.0], 5: [-6.0, 2.0]}[label],
-            "cell_labels": [5, 7],
-            **columns,
-        }
-        for number, (label, found) in enumerate(zip((7, 5), labels, strict=True))
-    ]
-
-
-def drawn(trials):
-    return influence_figure(pd.DataFrame([row for rows in trials for row in rows])[list(COLUMNS)])
+def drawn(trials: list[Rows]) -> Figure:
+    return present(influence_figure(pd.DataFrame([row for rows in trials for row in rows])[list(COLUMNS)]))
 
 
 def test_label_match_by_hand() -> None:
@@ -145,7 +115,7 @@ def test_other_choices_have_matrices_of_their_own() -> None:
     assert found.numbers["source"].tolist() == ["natural, damping 0.5", "natural, damping 1.0"]
 
 
-def test_the_page_shows_it_with_its_numbers(build) -> None:
+def test_the_page_shows_it_with_its_numbers(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     for seed, labels in _LABELS.items():
         commit(LocalStore(root), "influence", weighed(seed, labels))

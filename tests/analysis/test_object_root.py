@@ -1,15 +1,15 @@
 """A results root in an object store gives the answers of the same root on disk."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import analysis
 from jobs.errors import InvalidRequest
 from jobs.results import Failure, LocalStore, Store, commit, compact, open_store, record_failure, record_study
-from tests.results.conftest import bucket, s3
-
-__all__ = ["bucket", "s3"]
+from tests.analysis.support import Build, Rows
 
 STUDY = {
     "name": "mine",
@@ -18,12 +18,16 @@ STUDY = {
     "schedule": [{"images": [100, 200], "epochs": 1, "seeds": 3, "evaluate_every": 1}],
     "recipe": {},
 }
-FAILURE = Failure(
-    **{**dict.fromkeys(Failure._fields, "words"), "trial_id": "finetune-x-00", "attempt": 1, "kind": "error"}
-)
+_FIELDS: dict[str, Any] = {
+    **dict.fromkeys(Failure._fields, "words"),
+    "trial_id": "finetune-x-00",
+    "attempt": 1,
+    "kind": "error",
+}
+FAILURE = Failure(**_FIELDS)
 
 
-def fill(store: Store, trials) -> None:
+def fill(store: Store, trials: list[Rows]) -> None:
     for index, rows in enumerate(trials):
         if index == len(trials) // 2:
             compact(store, "finetune")
@@ -33,7 +37,7 @@ def fill(store: Store, trials) -> None:
 
 
 @pytest.fixture
-def roots(build, bucket, tmp_path):
+def roots(build: Build, bucket: str, tmp_path: Path) -> tuple[str, str]:
     """One root on disk and one in a bucket, of the same trials, half of them compacted."""
     trials = [
         rows for images in (100, 200) for rows in build.arms([50.0, 52.0, 51.0], [54.0, 57.5, 54.0], images=images)
@@ -44,7 +48,7 @@ def roots(build, bucket, tmp_path):
     return local, remote
 
 
-def test_same_answers_as_on_disk(roots):
+def test_same_answers_as_on_disk(roots: tuple[str, str]) -> None:
     local, remote = roots
     for sql in (
         "SELECT * FROM evaluations ORDER BY ALL",
@@ -61,7 +65,7 @@ def test_same_answers_as_on_disk(roots):
     assert analysis.aggregate(remote).equals(analysis.aggregate(local))
 
 
-def test_the_report_of_a_bucket_is_that_of_the_disk(roots, tmp_path):
+def test_the_report_of_a_bucket_is_that_of_the_disk(roots: tuple[str, str], tmp_path: Path) -> None:
     made = [analysis.report(root, tmp_path / name) for root, name in zip(roots, ("local", "remote"), strict=True)]
     local, remote = ({file.name: file.read_bytes() for file in page.parent.iterdir()} for page in made)
     # the page says where its results lie
@@ -70,7 +74,9 @@ def test_the_report_of_a_bucket_is_that_of_the_disk(roots, tmp_path):
     assert local == remote
 
 
-def test_without_out_it_lies_here_and_not_in_the_bucket(roots, tmp_path, monkeypatch):
+def test_without_out_it_lies_here_and_not_in_the_bucket(
+    roots: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(open_store(roots[1]).keys(""))
     page = analysis.report(roots[1])
@@ -79,6 +85,6 @@ def test_without_out_it_lies_here_and_not_in_the_bucket(roots, tmp_path, monkeyp
     assert sorted(open_store(roots[1]).keys("")) == before
 
 
-def test_an_empty_prefix_is_told(bucket):
+def test_an_empty_prefix_is_told(bucket: str) -> None:
     with pytest.raises(InvalidRequest, match="must exist"):
         analysis.query(f"s3://{bucket}/nothing", "SELECT 1 AS a")

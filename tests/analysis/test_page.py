@@ -2,37 +2,28 @@
 
 import importlib
 import json
-import shutil
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 import analysis
 from benchmarks.query import trials
-from jobs.results import LocalStore, read_trials, record_study
+from jobs.results import LocalStore, Store, read_trials, record_study
 from jobs.specs import Recipe, recipe_digest
+from tests.analysis.support import Build
+from tests.support import present
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="the page is tested with playwright (`pip install playwright`) and Debian's chromium"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium: `apt-get install chromium`")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--headless",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MINUS = "\N{MINUS SIGN}"
 
 
-def curve(dataset, blocks, images, source, i):
+def curve(dataset: str, blocks: int, images: int, source: str, i: int) -> dict[int, float]:
     """Accuracies after epochs 1, 11 and 30; l2 gains 4 points and the more the later the seed."""
     gain = {"natural": 0.0, "l2": 4.0 + i / 4, "linf": 2.0 - i / 4}[source]
     end = 40 + 20 * (dataset == "mnist") + 2 * blocks + (i * 7 + images) % 5 / 4 + gain
@@ -40,8 +31,8 @@ def curve(dataset, blocks, images, source, i):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory, builder):
-    build = builder(tmp_path_factory.mktemp("page"))
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build = Build(tmp_path_factory.mktemp("page"))
     trials = [
         build.trial(source, 20_000_000 + 100_000 * i, curve(dataset, blocks, images, source, i), **columns)
         for dataset, blocks, images in product(("digits", "mnist"), (1, 3), (50, 100, 200, -1))
@@ -77,22 +68,14 @@ STUDY = {
 
 
 @pytest.fixture(scope="module")
-def path(root):
+def path(root: Path) -> Path:
     return analysis.report(root, compare_paper=True)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 class Opened:
     """A page with everything it said and asked for."""
 
-    def __init__(self, browser, path: Path, width: int = 1280) -> None:
+    def __init__(self, browser: "Browser", path: Path, width: int = 1280) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
         self.page = self.context.new_page()
         self.said: list[str] = []
@@ -119,24 +102,25 @@ class Opened:
         return [label for label in labels if "mean" in label and "interval" in label]
 
     def rows(self, chart: str) -> list[list[str]]:
-        return self.page.locator(f"#table-{chart} tbody tr").evaluate_all(
+        found: list[list[str]] = self.page.locator(f"#table-{chart} tbody tr").evaluate_all(
             "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
         )
+        return found
 
 
 @pytest.fixture
-def opened(browser, path):
+def opened(browser: "Browser", path: Path) -> Iterator[Opened]:
     made = Opened(browser, path)
     yield made
     made.context.close()
 
 
-def test_no_console_message_and_no_request(opened, path):
+def test_no_console_message_and_no_request(opened: Opened, path: Path) -> None:
     assert opened.said == []
     assert [url for url in opened.asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
 
 
-def test_the_curves_show_the_deltas(opened, root):
+def test_the_curves_show_the_deltas(opened: Opened, root: Path) -> None:
     rows = opened.rows("delta-images")
     expected = analysis.deltas(root, baseline="natural", source="l2", blocks=3).to_pylist()
     assert len(rows) == len(expected) == len(opened.marks("delta-images")) == 8
@@ -158,7 +142,9 @@ def test_the_curves_show_the_deltas(opened, root):
         ("images", "50", ["accuracy-epoch"], ["delta-images", "accuracy-images"]),
     ],
 )
-def test_choices_change_marks_and_numbers_in_place(opened, choice, value, changed, same):
+def test_choices_change_marks_and_numbers_in_place(
+    opened: Opened, choice: str, value: str, changed: list[str], same: list[str]
+) -> None:
     charts = [*changed, *same]
     before = {chart: (opened.marks(chart), opened.rows(chart)) for chart in charts}
     opened.choose(choice, value)
@@ -172,12 +158,12 @@ def test_choices_change_marks_and_numbers_in_place(opened, choice, value, change
 
 
 @pytest.mark.parametrize("chart", ["delta-images", "accuracy-images", "delta-epoch", "accuracy-epoch"])
-def test_every_chart_has_a_legend_of_its_datasets(opened, chart):
+def test_every_chart_has_a_legend_of_its_datasets(opened: Opened, chart: str) -> None:
     drawn = opened.page.locator(f"#plot-{chart} .role-legend-label text").all_text_contents()
     assert drawn == ["digits", "mnist"]
 
 
-def test_one_size_alone_shows_its_interval(browser, build):
+def test_one_size_alone_shows_its_interval(browser: "Browser", build: Build) -> None:
     made = Opened(browser, analysis.report(build.root(build.arms([50.0, 51.0, 52.0], [55.0, 57.0, 58.0]))))
     for chart in ("delta-images", "accuracy-images", "delta-epoch", "accuracy-epoch"):
         heights = made.page.locator(f"#plot-{chart} .mark-rule.role-mark line[stroke-width='3']").evaluate_all(
@@ -189,7 +175,7 @@ def test_one_size_alone_shows_its_interval(browser, build):
     made.context.close()
 
 
-def test_turning_a_comparison_round_turns_the_sign(opened):
+def test_turning_a_comparison_round_turns_the_sign(opened: Opened) -> None:
     before = [row[5] for row in opened.rows("delta-images")]
     opened.choose("source", "natural")
     opened.choose("baseline", "l2")
@@ -200,7 +186,7 @@ def test_turning_a_comparison_round_turns_the_sign(opened):
     assert opened.said == []
 
 
-def test_by_keyboard_alone(opened):
+def test_by_keyboard_alone(opened: Opened) -> None:
     opened.page.keyboard.press("Tab")
     assert opened.page.evaluate("document.activeElement.className") == "skip"
     opened.page.focus("select[name=blocks]")
@@ -214,7 +200,7 @@ def test_by_keyboard_alone(opened):
     opened.page.wait_for_selector("#table-figure2-numbers tbody tr")
 
 
-def test_tables_can_be_copied_and_downloaded(opened):
+def test_tables_can_be_copied_and_downloaded(opened: Opened) -> None:
     opened.page.click("text=All headline deltas")
     with opened.page.expect_download() as caught:
         opened.page.click(".tools[data-name=headline-deltas] .download")
@@ -229,7 +215,7 @@ def test_tables_can_be_copied_and_downloaded(opened):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_nothing(browser, path, width):
+def test_axe_finds_nothing(browser: "Browser", path: Path, width: int) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright",
         reason="accessibility is checked by `pip install axe-playwright-python`",
@@ -242,28 +228,28 @@ def test_axe_finds_nothing(browser, path, width):
     made.context.close()
 
 
-def test_a_phone_scrolls_down_only(browser, path):
+def test_a_phone_scrolls_down_only(browser: "Browser", path: Path) -> None:
     made = Opened(browser, path, 390)
     assert made.page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert made.page.locator("#plot-delta-images svg").bounding_box()["width"] <= 390
+    assert present(made.page.locator("#plot-delta-images svg").bounding_box())["width"] <= 390
     made.context.close()
 
 
-def test_print_leaves_the_controls_out(opened):
+def test_print_leaves_the_controls_out(opened: Opened) -> None:
     opened.page.emulate_media(media="print")
     assert not opened.page.is_visible("#choices")
     assert not opened.page.is_visible(".tools >> nth=0")
     assert opened.page.is_visible("#plot-delta-images svg")
 
 
-def test_text_of_studies_is_text(opened):
+def test_text_of_studies_is_text(opened: Opened) -> None:
     said = opened.page.inner_text("#what-was-run")
     assert "A study <b>for</b> a test" in said
     assert "12 of 16 trials finished (75%)" in said
     assert "l2 minus natural, blocks 3, last epoch; linf minus natural, blocks 1, epoch 11" in said
 
 
-def test_headlines_in_words(opened):
+def test_headlines_in_words(opened: Opened) -> None:
     said = " ".join(opened.page.inner_text("#headline-deltas").split())
     assert (
         "l2 minus natural (last 3 blocks, last epoch, in part declared beforehand): the interval lies above zero in 8 "
@@ -272,7 +258,7 @@ def test_headlines_in_words(opened):
     assert "digits: +4.25 points at 50 images (+3.63 to +4.87, n = 3)" in said
 
 
-def test_a_contrast_at_a_numbered_epoch_is_a_headline(opened, root):
+def test_a_contrast_at_a_numbered_epoch_is_a_headline(opened: Opened, root: Path) -> None:
     """With its own blocks and epoch, and the p-value that ``deltas`` gives it, over the whole family."""
     said = " ".join(opened.page.inner_text("#headline-deltas").split())
     assert "linf minus natural (last block, epoch 11, declared beforehand): the interval lies" in said
@@ -290,7 +276,7 @@ def test_a_contrast_at_a_numbered_epoch_is_a_headline(opened, root):
     assert "11 (declared contrast)" in opened.page.inner_text("select[name=epoch]")
 
 
-def test_the_charts_begin_with_the_first_contrast(browser, build):
+def test_the_charts_begin_with_the_first_contrast(browser: "Browser", build: Build) -> None:
     trials = [
         build.trial(source, seed, {1: 20.0, 11: 30.0 + gain, 30: 50.0 + gain + seed}, blocks=blocks, constraint=one)
         for source, one, gain in (("natural", "none", 0.0), ("also", "gaussian", 1.0), ("robust", "gaussian", 2.0))
@@ -307,7 +293,7 @@ def test_the_charts_begin_with_the_first_contrast(browser, build):
     made.context.close()
 
 
-def test_an_empty_root_is_told_kindly(browser, build):
+def test_an_empty_root_is_told_kindly(browser: "Browser", build: Build) -> None:
     page = analysis.report(build.root([]))
     made = Opened(browser, page)
     assert "No trial has finished here yet." in made.page.inner_text("main")
@@ -316,7 +302,7 @@ def test_an_empty_root_is_told_kindly(browser, build):
     made.context.close()
 
 
-def test_one_source_alone_shows_its_accuracy(browser, build):
+def test_one_source_alone_shows_its_accuracy(browser: "Browser", build: Build) -> None:
     page = analysis.report(
         build.root([build.trial("natural", 0, {1: 20.0, 5: 50.0}), build.trial("natural", 1, {1: 22.0, 5: 51.0})])
     )
@@ -327,7 +313,7 @@ def test_one_source_alone_shows_its_accuracy(browser, build):
     made.context.close()
 
 
-def test_without_an_obvious_baseline_the_curves_still_compare(browser, build):
+def test_without_an_obvious_baseline_the_curves_still_compare(browser: "Browser", build: Build) -> None:
     trials = [
         build.trial(source, seed, 50.0 + gain + seed, constraint="none")
         for source, gain in (("one", 0.0), ("other", 5.0))
@@ -343,7 +329,7 @@ def test_without_an_obvious_baseline_the_curves_still_compare(browser, build):
     made.context.close()
 
 
-def test_names_from_a_strangers_root_run_nothing(browser, build):
+def test_names_from_a_strangers_root_run_nothing(browser: "Browser", build: Build) -> None:
     """Whoever can write results chooses what their columns say; the page shows it as text."""
     trap = "</script><img src=x onerror=ran=1>"
     columns = dict.fromkeys(("dataset", "host", "code_version", "launch", "recipe", "device_kind"), trap)
@@ -366,10 +352,12 @@ def test_names_from_a_strangers_root_run_nothing(browser, build):
 
 
 @pytest.mark.slow
-def test_the_papers_study_fits_in_3_megabytes(browser, tmp_path, monkeypatch):
+def test_the_papers_study_fits_in_3_megabytes(
+    browser: "Browser", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """How fast it opens is measured by ``benchmarks/page.py``."""
 
-    def read(store, kind, *columns):
+    def read(store: Store, kind: str, *columns: Any) -> pa.Table:
         return trials(14_400) if kind == "finetune" else read_trials(store, kind, *columns)
 
     monkeypatch.setattr(importlib.import_module("analysis.page.report"), "read_trials", read)

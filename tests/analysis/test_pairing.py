@@ -1,18 +1,21 @@
 """What pairs, what does not, and what stops the command."""
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from analysis.frames import frame
 from analysis.pairing import pair
 from jobs.errors import ResultsConflict
+from tests.analysis.support import Build
 
 
-def arms(table):
+def arms(table: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     data = frame(table)
     return data[data["source"] == "robust"], data[data["source"] == "natural"]
 
 
-def test_seeds_pair_and_the_rest_is_counted(build):
+def test_seeds_pair_and_the_rest_is_counted(build: Build) -> None:
     found = pair(*arms(build.table(build.arms(natural=[50, 51, 52], robust=[55, 57]))))
     assert found.pairs["difference"].tolist() == [5, 6]
     assert found.counts[["n_pairs", "n_unpaired"]].to_numpy().tolist() == [[2, 1]]
@@ -29,31 +32,31 @@ def test_seeds_pair_and_the_rest_is_counted(build):
         {"origin": "imported"},
     ],
 )
-def test_nothing_pairs_across_a_key(build, other):
+def test_nothing_pairs_across_a_key(build: Build, other: dict[str, object]) -> None:
     trials = [build.trial("natural", 0, 50.0), build.trial("robust", 0, 55.0, **other)]
     found = pair(*arms(build.table(trials)))
     assert found.pairs.empty
     assert found.counts["n_unpaired"].tolist() == [1, 1]
 
 
-def test_trials_of_different_length_do_not_pair(build):
+def test_trials_of_different_length_do_not_pair(build: Build) -> None:
     trials = [build.trial("natural", 0, {1: 40.0, 3: 50.0}), build.trial("robust", 0, {1: 44.0, 5: 50.0})]
     assert pair(*arms(build.table(trials))).pairs.empty
 
 
-def test_imported_numerics_are_unknown_and_pair(build):
+def test_imported_numerics_are_unknown_and_pair(build: Build) -> None:
     trials = build.arms([50], [55], origin="imported", numerics=None, recipe="imported")
     assert pair(*arms(build.table(trials))).pairs["difference"].tolist() == [5]
 
 
-def test_unrecorded_seeds_pair_with_nothing(build):
+def test_unrecorded_seeds_pair_with_nothing(build: Build) -> None:
     trials = [build.trial("natural", -1, 50.0), build.trial("robust", -1, 55.0)]
     found = pair(*arms(build.table(trials)))
     assert found.pairs.empty
     assert found.counts["n_unpaired"].tolist() == [2]
 
 
-def test_two_trials_under_one_key_stop(build):
+def test_two_trials_under_one_key_stop(build: Build) -> None:
     again = build.trial("robust", 1, 56.0, evaluate_every=2, trial_id="finetune-again-00000000000000ff")
     table = build.table([*build.arms([50, 51], [55, 57]), again])
     with pytest.raises(ResultsConflict, match=r"2 evaluations share .*seed 1.*finetune-again"):
@@ -61,7 +64,7 @@ def test_two_trials_under_one_key_stop(build):
 
 
 @pytest.mark.parametrize("other", [{}, {"subset_sha256": "f" * 64}])
-def test_one_training_looked_at_more_often_counts_once(build, other):
+def test_one_training_looked_at_more_often_counts_once(build: Build, other: dict[str, object]) -> None:
     often = build.trial("robust", 1, {1: 30.0, 2: 40.0, 3: 57.0}, trial_id="finetune-often-00000000000000ff", **other)
     trials = [
         build.trial(source, seed, {1: 30.0, 3: last})
@@ -78,12 +81,12 @@ def test_one_training_looked_at_more_often_counts_once(build, other):
     assert pair(*arms(table)).pairs["difference"].tolist() == [0, 0, 5, 6]
 
 
-def test_one_seed_with_two_subsets_stops(build):
+def test_one_seed_with_two_subsets_stops(build: Build) -> None:
     trials = [build.trial("natural", 0, 50.0), build.trial("robust", 0, 55.0, subset_sha256="f" * 64)]
     with pytest.raises(ResultsConflict, match="one subset in both arms"):
         pair(*arms(build.table(trials)))
 
 
-def test_a_missing_digest_is_no_other_digest(build):
+def test_a_missing_digest_is_no_other_digest(build: Build) -> None:
     trials = [build.trial("natural", 0, 50.0, subset_sha256=None), build.trial("robust", 0, 55.0)]
     assert len(pair(*arms(build.table(trials))).pairs) == 1

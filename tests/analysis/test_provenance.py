@@ -1,13 +1,16 @@
 """Where numbers come from: the rows of fine-tuning, and of trials that looked at networks."""
 
+from pathlib import Path
+
 import analysis
 from analysis.page.provenance import examined, provenance
 from jobs.results import LocalStore, commit, schema
+from tests.analysis.support import Build
 
 _NOTHING = {"string": "x", "int64": 1, "double": 1.0, "list<element: int64>": [1], "list<element: double>": [1.0]}
 
 
-def look(root, kind, name, rows=1, **columns):
+def look(root: Path, kind: str, name: str, rows: int = 1, **columns: object) -> None:
     """One finished trial of a kind that looks at networks, of several rows."""
     plain = {field.name: _NOTHING[str(field.type).replace("item", "element")] for field in schema(kind)}
     number = {"attack": "epsilon", "influence": "test_image"}[kind]
@@ -16,7 +19,7 @@ def look(root, kind, name, rows=1, **columns):
     commit(LocalStore(root), kind, [{**shared, number: row} for row in range(rows)])
 
 
-def test_each_trial_counts_once_whatever_its_rows(build) -> None:
+def test_each_trial_counts_once_whatever_its_rows(build: Build) -> None:
     root = build.root([])
     look(root, "attack", "a", source="natural", finetuned=None, network_sha256="a" * 64, host="one")
     look(root, "attack", "b", source="natural", finetuned="finetune-1", network_sha256="b" * 64, host="two")
@@ -37,7 +40,7 @@ def test_each_trial_counts_once_whatever_its_rows(build) -> None:
     assert not [row for row in influence if row[0] == "source, sha256"]
 
 
-def test_trials_of_several_kinds_of_device_are_counted_and_named(build) -> None:
+def test_trials_of_several_kinds_of_device_are_counted_and_named(build: Build) -> None:
     mixed = {"device_kind": "A <b> -> B", "packages": '{"torch": "2.10"} -> {"torch": "2.11"}'}
     root = build.root([build.trial("natural", 0, 50.0, **mixed), build.trial("l2", 0, 50.0)])
     page = analysis.report(root).read_text()
@@ -46,11 +49,11 @@ def test_trials_of_several_kinds_of_device_are_counted_and_named(build) -> None:
     assert "<td>torch 2.10 -&gt; torch 2.11</td>" in page
 
 
-def test_without_any_nothing_is_said_of_them(build) -> None:
+def test_without_any_nothing_is_said_of_them(build: Build) -> None:
     assert "several kinds of device" not in analysis.report(build.root([build.trial("natural", 0, 50.0)])).read_text()
 
 
-def test_fine_tuning_says_where_it_comes_from_as_before(build) -> None:
+def test_fine_tuning_says_where_it_comes_from_as_before(build: Build) -> None:
     rows = build.trial("natural", 0, 50.0, host="here", weights_sha256="c" * 64)
     found = provenance(build.table([rows]), {})
     assert ("finetune", "host", "here", "1") in found
@@ -58,7 +61,7 @@ def test_fine_tuning_says_where_it_comes_from_as_before(build) -> None:
     assert {row[0] for row in found} == {"finetune"}
 
 
-def test_the_page_has_them_without_any_fine_tuning(build) -> None:
+def test_the_page_has_them_without_any_fine_tuning(build: Build) -> None:
     root = build.root([])
     assert 'id="provenance"' not in analysis.report(root).read_text()
     look(root, "attack", "a", finetuned=None, constraint="none", host="the host of the attack")

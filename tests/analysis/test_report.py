@@ -10,6 +10,7 @@ import pytest
 import analysis
 import analysis.page
 from jobs.errors import InvalidRequest, ResultsConflict, StorageFailure
+from tests.analysis.support import Build
 
 
 def everything(folder: Path) -> list[Path]:
@@ -17,7 +18,7 @@ def everything(folder: Path) -> list[Path]:
 
 
 @pytest.fixture
-def no_reading(monkeypatch):
+def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reads results has begun to work."""
 
     def read(*_: object) -> None:
@@ -38,7 +39,9 @@ def no_reading(monkeypatch):
         ("root/report/../trials/finetune", "in a results root the report goes into .*report"),
     ],
 )
-def test_a_place_that_cannot_be_is_refused_before_any_work(build, no_reading, out, words):
+def test_a_place_that_cannot_be_is_refused_before_any_work(
+    build: Build, no_reading: None, out: str, words: str
+) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     (build.folder / "file").write_text("kept")
     (build.folder / "dangling").symlink_to(build.folder / "nowhere")
@@ -50,13 +53,15 @@ def test_a_place_that_cannot_be_is_refused_before_any_work(build, no_reading, ou
 
 
 @pytest.mark.parametrize(("out", "words"), [("s3://bucket/x", "of this machine"), ("", "of this machine")])
-def test_words_that_name_no_directory(build, no_reading, out, words):
+def test_words_that_name_no_directory(build: Build, no_reading: None, out: str, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         analysis.report(build.root([]), out)
 
 
 @pytest.mark.parametrize("out", ["closed", "closed/below/deeper"])
-def test_a_directory_that_cannot_be_written_is_refused_before_any_work(build, no_reading, monkeypatch, out):
+def test_a_directory_that_cannot_be_written_is_refused_before_any_work(
+    build: Build, no_reading: None, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
     """Permissions do not bind root, so what the system would answer another user is said here."""
     root = build.root([])
     closed = build.folder / "closed"
@@ -72,7 +77,7 @@ def test_a_directory_that_cannot_be_written_is_refused_before_any_work(build, no
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root; run the tests as another user")
-def test_permissions_are_seen(build):
+def test_permissions_are_seen(build: Build) -> None:
     root, closed = build.root([]), build.folder / "closed"
     closed.mkdir(mode=0o500)
     with pytest.raises(InvalidRequest, match=r"cannot \(Permission denied\)\. Mend its permissions"):
@@ -80,14 +85,14 @@ def test_permissions_are_seen(build):
     assert everything(closed) == []
 
 
-def test_what_fails_while_writing_is_one_message(build):
+def test_what_fails_while_writing_is_one_message(build: Build) -> None:
     out = build.folder / "out"
     (out / "index.html").mkdir(parents=True)
     with pytest.raises(StorageFailure, match=r"cannot be written into .*index.html.*it is not complete"):
         analysis.report(build.root([]), out)
 
 
-def test_nothing_is_made_for_a_root_that_cannot_be_read(build):
+def test_nothing_is_made_for_a_root_that_cannot_be_read(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     next(root.glob("trials/*/*/*.parquet")).write_bytes(b"torn")
     with pytest.raises(Exception, match="not a readable Parquet file"):
@@ -95,7 +100,7 @@ def test_nothing_is_made_for_a_root_that_cannot_be_read(build):
     assert not (build.folder / "out").exists()
 
 
-def test_nothing_is_made_for_results_in_conflict(build):
+def test_nothing_is_made_for_results_in_conflict(build: Build) -> None:
     other = build.trial("robust", 0, 51.0, blocks=1, constraint="l2", subset_sha256="0" * 64)
     root = build.root([*build.arms([50.0], [51.0]), build.trial("natural", 0, 50.0, blocks=1), other])
     with pytest.raises(ResultsConflict, match="trials of one seed train on one subset"):
@@ -103,16 +108,16 @@ def test_nothing_is_made_for_results_in_conflict(build):
     assert not (build.folder / "out").exists()
 
 
-def test_an_out_below_nothing_is_made(build):
+def test_an_out_below_nothing_is_made(build: Build) -> None:
     assert analysis.report(build.root([]), build.folder / "new" / "deep").is_file()
 
 
-def test_without_out_it_lies_in_the_root(build):
+def test_without_out_it_lies_in_the_root(build: Build) -> None:
     root = build.root([])
     assert analysis.report(root) == root / "report" / "index.html"
 
 
-def test_a_root_that_only_made_sources_says_so(build):
+def test_a_root_that_only_made_sources_says_so(build: Build) -> None:
     page = analysis.report(build.pretrained()).read_text(encoding="utf-8")
     assert "No fine-tuning trial has finished here yet." in page
     assert "1 trial of other kinds" in page

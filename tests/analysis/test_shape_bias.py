@@ -12,57 +12,23 @@ from analysis.figures.shape_bias import COLUMNS, OVERALL, shape_bias_figure, sha
 from analysis.frames import frame
 from analysis.tables.stylized import table1a
 from jobs.results import LocalStore, commit, schema
-
-_NOTHING = {"string": "x", "int64": 1, "double": 1.0}
-
-CAT, DOG, CAR = "cat", "dog", "car"
-TINY = (
-    # shape, texture, decision
-    (CAT, DOG, CAT),
-    (CAT, DOG, DOG),
-    (CAT, CAR, CAT),
-    (CAT, CAR, DOG),  # a third label
-    (CAT, CAT, CAT),  # no conflict
-    (DOG, CAT, CAT),
-    (DOG, CAT, CAT),
-    (DOG, CAR, DOG),
-    (CAR, CAT, DOG),  # neither, of all the cars
-)
-"""Cats: 2 by shape, 1 by texture. Dogs: 1 and 2. Cars: none. In all 3 of 6; 6 of 8 are decided by a cue."""
+from tests.analysis.examined import CAR, CAT, DOG, NOTHING, TINY, asked, clean
+from tests.analysis.support import Build, Rows
+from tests.support import present
 
 
-def asked(seed=None, decisions=TINY, source="natural", **columns):
-    """The rows of one trial of the kind shape_bias; ``seed`` is that of the fine-tuned trial, None for a source."""
-    plain = {field.name: None if field.nullable else _NOTHING[str(field.type)] for field in schema("shape_bias")}
-    tuned = {"finetuned": f"finetune-{source}-{seed}", "blocks": 3, "images": 400, "finetuned_seed": seed}
-    return [
-        {
-            **plain,
-            "trial_id": f"shape_bias-{source}-{'-'.join(columns.values())}-{seed or 0:016x}",
-            "source": source,
-            **(tuned if seed is not None else {}),
-            "dataset": "digits_conflict",
-            "test_image": number,
-            "shape": shape,
-            "texture": texture,
-            "decision": decision,
-            **columns,
-        }
-        for number, (shape, texture, decision) in enumerate(decisions)
-    ]
-
-
-def rows_of(*trials):
+def rows_of(*trials: Rows) -> pd.DataFrame:
     return pd.DataFrame([row for rows in trials for row in rows])[list(COLUMNS)]
 
 
 def test_by_hand() -> None:
     found = shape_biases(rows_of(asked())).set_index("category")
-    assert found.loc[OVERALL, ["bias", "decided"]].tolist() == [50, 75]
-    assert found.loc[CAT, ["bias", "decided"]].tolist() == pytest.approx([200 / 3, 75])
-    assert found.loc[DOG, ["bias", "decided"]].tolist() == pytest.approx([100 / 3, 100])
-    assert math.isnan(found.loc[CAR, "bias"])
-    assert found.loc[CAR, "decided"] == 0
+    bias, decided = found["bias"].to_dict(), found["decided"].to_dict()
+    assert (bias[OVERALL], decided[OVERALL]) == (50, 75)
+    assert (bias[CAT], decided[CAT]) == pytest.approx((200 / 3, 75))
+    assert (bias[DOG], decided[DOG]) == pytest.approx((100 / 3, 100))
+    assert math.isnan(bias[CAR])
+    assert decided[CAR] == 0
 
 
 def test_overall_is_of_all_images_and_no_mean_of_categories() -> None:
@@ -73,7 +39,7 @@ def test_overall_is_of_all_images_and_no_mean_of_categories() -> None:
 
 
 def test_the_figure_has_a_point_for_each_category_that_was_decided() -> None:
-    figure = shape_bias_figure(rows_of(asked()))
+    figure = present(shape_bias_figure(rows_of(asked())))
     (panel,) = figure.panels
     assert panel.title == "digits_conflict, sources"
     assert panel.ticks == (OVERALL, CAR, CAT, DOG)
@@ -86,7 +52,7 @@ def test_intervals_are_over_the_seeds() -> None:
     """Of 50, 50, 50, 100 and 100 %: mean 70, variance (3 x 400 + 2 x 900) / 4 = 750."""
     by_shape = tuple((shape, texture, shape) for shape, texture, _ in TINY)
     trials = [asked(seed, by_shape if seed > 3 else TINY) for seed in range(1, 6)]
-    point = shape_bias_figure(rows_of(*trials)).panels[0].points.to_dict("records")[0]
+    point = present(shape_bias_figure(rows_of(*trials))).panels[0].points.to_dict("records")[0]
     half = stats.t.ppf(0.975, 4) * math.sqrt(750 / 5)
     assert (point["mean"], point["low"], point["high"]) == pytest.approx((70, 70 - half, 70 + half))
     assert point["n"] == 5
@@ -94,7 +60,7 @@ def test_intervals_are_over_the_seeds() -> None:
 
 def test_networks_of_other_kinds_are_panels_and_other_recipes_series_of_their_own() -> None:
     trials = [asked(), asked(1), asked(2, recipe="b"), asked(3, source="l2_eps3")]
-    tuned, sources = shape_bias_figure(rows_of(*trials)).panels
+    tuned, sources = present(shape_bias_figure(rows_of(*trials))).panels
     assert (tuned.title, sources.title) == ("digits_conflict, 3 blocks, 400 images", "digits_conflict, sources")
     assert set(tuned.points["series"]) == {"natural", "l2_eps3"}
     assert set(tuned.points["variant"]) == {"recipe x", "recipe b"}
@@ -104,7 +70,7 @@ def test_networks_of_other_kinds_are_panels_and_other_recipes_series_of_their_ow
 def test_networks_that_were_tuned_on_other_images_are_panels_of_their_own() -> None:
     by_shape = tuple((shape, texture, shape) for shape, texture, _ in TINY)
     trials = [asked(1, finetuned_dataset="digits"), asked(1, by_shape, finetuned_dataset="digits_lowres5")]
-    figure = shape_bias_figure(rows_of(*trials))
+    figure = present(shape_bias_figure(rows_of(*trials)))
     told = {panel.title: panel.points["mean"].iloc[0] for panel in figure.panels}
     name = "digits_conflict, 3 blocks, 400 images, tuned on"
     assert told == {f"{name} digits": 50, f"{name} digits_lowres5": 100}
@@ -112,7 +78,7 @@ def test_networks_that_were_tuned_on_other_images_are_panels_of_their_own() -> N
 
 def test_networks_that_differ_in_when_they_were_evaluated_count_once() -> None:
     more = asked(1, finetuned="finetune-natural-evaluated-more-often")
-    figure = shape_bias_figure(rows_of(asked(1), more, asked(2)))
+    figure = present(shape_bias_figure(rows_of(asked(1), more, asked(2))))
     assert figure.panels[0].points["n"].iloc[0] == 2
 
 
@@ -120,7 +86,7 @@ def test_no_trial_no_figure() -> None:
     assert shape_bias_figure(pd.DataFrame(columns=list(COLUMNS))) is None
 
 
-def test_the_page_shows_it_with_its_numbers(build) -> None:
+def test_the_page_shows_it_with_its_numbers(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     for seed in (1, 2):
         commit(LocalStore(root), "shape_bias", asked(seed))
@@ -138,13 +104,7 @@ def test_the_page_shows_it_with_its_numbers(build) -> None:
 # --- Table 1a ---
 
 
-def clean(source, accuracy, **columns):
-    row = dict.fromkeys(ATTACKS)
-    plain = {"trial_id": f"attack-{source}", "constraint": "none", "epsilon": 0.0, "test_images": -1}
-    return {**row, **plain, "source": source, "dataset": "digits", "robust_accuracy": accuracy, **columns}
-
-
-def test_table_1a_before_and_after(build) -> None:
+def test_table_1a_before_and_after(build: Build) -> None:
     trials = [
         build.trial("natural", seed, {1: 1.0, 3: value}, images=-1, blocks=blocks)
         for blocks, values in ((0, (30.0, 31.0, 32.0, 33.0, 34.0)), (3, (50.0, 52.0)))
@@ -161,7 +121,7 @@ def test_table_1a_before_and_after(build) -> None:
             clean("natural", 96.0, dataset="elsewhere"),
         ]
     )
-    made = table1a(frame(build.table(trials)), attacks)
+    made = present(table1a(frame(build.table(trials)), attacks))
     half = stats.t.ppf(0.975, 4) * math.sqrt(2.5 / 5)
     assert made.columns == ("dataset", "source", "fine-tuned", "images", "epochs", "accuracy", "low", "high", "trials")
     assert made.rows == (
@@ -173,31 +133,31 @@ def test_table_1a_before_and_after(build) -> None:
     )
 
 
-def test_table_1a_tells_evaluations_apart_and_what_nothing_tells_apart_once(build) -> None:
+def test_table_1a_tells_evaluations_apart_and_what_nothing_tells_apart_once(build: Build) -> None:
     data = frame(build.table([build.trial("natural", 0, 50.0)]))
     alike = [clean("natural", 11.4, recipe="a", numerics=1, seed=seed, trial_id=f"attack-{seed}") for seed in (1, 2)]
-    assert [row[5] for row in table1a(data, pd.DataFrame(alike)).rows] == ["11.40", "50.00"]
+    assert [row[5] for row in present(table1a(data, pd.DataFrame(alike))).rows] == ["11.40", "50.00"]
     other = clean("natural", 11.4, recipe="b", numerics=1, trial_id="attack-3")
-    made = table1a(data, pd.DataFrame([*alike, other]))
+    made = present(table1a(data, pd.DataFrame([*alike, other])))
     assert made.columns[-2:] == ("trials", "evaluation recipe")
     assert [(row[2], row[-1]) for row in made.rows] == [("nothing", "a"), ("nothing", "b"), ("3 blocks", "")]
 
 
-def test_imported_trials_without_their_last_epoch_make_no_table_1a_and_no_error(build) -> None:
+def test_imported_trials_without_their_last_epoch_make_no_table_1a_and_no_error(build: Build) -> None:
     imported = build.trial("natural", 0, {1: 50.0}, origin="imported", recipe="imported", epochs=30)
     made = table1a(frame(build.table([imported])), pd.DataFrame([clean("natural", 11.4)]))
     assert made is None
 
 
-def test_no_table_1a_without_both(build) -> None:
+def test_no_table_1a_without_both(build: Build) -> None:
     data = frame(build.table([build.trial("natural", 0, 50.0)]))
     assert table1a(data, pd.DataFrame([clean("natural", 9.0, dataset="elsewhere")])) is None
     assert table1a(data, pd.DataFrame(columns=list(ATTACKS))) is None
 
 
-def test_table_1a_is_in_the_page(build) -> None:
+def test_table_1a_is_in_the_page(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
-    fields = {f.name: None if f.nullable else _NOTHING[str(f.type)] for f in schema("attack")}
+    fields = {f.name: None if f.nullable else NOTHING[str(f.type)] for f in schema("attack")}
     row = {**fields, **{k: v for k, v in clean("natural", 11.4).items() if v is not None}}
     commit(LocalStore(root), "attack", [{**row, "trial_id": "attack-digits-natural-0123456789abcdef"}])
     page = analysis.report(root)

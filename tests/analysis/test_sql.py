@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import analysis
@@ -11,23 +14,24 @@ from analysis.evaluations import load_failures
 from analysis.sql import select
 from jobs.errors import DamagedFile, InvalidRequest
 from jobs.results import Failure, LocalStore, compact, open_store, read_trials, record_failure
+from tests.analysis.support import Build
 
 
 @pytest.fixture
-def root(build):
+def root(build: Build) -> Path:
     return build.root(
         build.trial(source, seed, {1: 20.0, 30: 50.0 + seed}) for source in ("natural", "robust") for seed in range(3)
     )
 
 
-def test_views(root):
+def test_views(root: Path) -> None:
     assert analysis.query(root, "SELECT count(*) AS n FROM evaluations").to_pylist() == [{"n": 12}]
     trials = analysis.query(root, "SELECT source, avg(test_accuracy) AS a FROM trials GROUP BY ALL ORDER BY ALL")
     assert trials.to_pylist() == [{"source": "natural", "a": 51.0}, {"source": "robust", "a": 51.0}]
     assert analysis.query(root, "SELECT * FROM failures").num_rows == 0
 
 
-def test_failures(root):
+def test_failures(root: Path) -> None:
     said = {
         "trial_id": "finetune-x-00",
         "attempt": 1,
@@ -35,25 +39,26 @@ def test_failures(root):
         "error": "RuntimeError",
         "reason": "out of memory",
     }
-    failure = Failure(**{**dict.fromkeys(Failure._fields, "words"), **said})
+    fields: dict[str, Any] = {**dict.fromkeys(Failure._fields, "words"), **said}
+    failure = Failure(**fields)
     record_failure(LocalStore(root), failure, "log")
     (row,) = analysis.query(root, "SELECT trial_id, attempt, kind, error, reason FROM failures").to_pylist()
     assert row == said
 
 
-def test_an_empty_root_has_empty_views(build):
+def test_an_empty_root_has_empty_views(build: Build) -> None:
     empty = build.root([])
     assert analysis.query(empty, "SELECT count(*) AS n FROM trials").to_pylist() == [{"n": 0}]
 
 
-def test_load_is_the_evaluations(root):
+def test_load_is_the_evaluations(root: Path) -> None:
     table = analysis.load(root)
     assert table.num_rows == 12
     assert table.schema.field("test_accuracy").metadata[b"unit"] == b"percent"
 
 
 @pytest.mark.parametrize("sql", ["WITH t AS (SELECT 1 AS a) SELECT a FROM t", "FROM trials", "DESCRIBE evaluations"])
-def test_other_ways_to_read(root, sql):
+def test_other_ways_to_read(root: Path, sql: str) -> None:
     assert analysis.query(root, sql).num_rows > 0
 
 
@@ -68,7 +73,7 @@ def test_other_ways_to_read(root, sql):
         ("SELECT 1; SELECT 2", "exactly one SELECT statement; given are 2"),
     ],
 )
-def test_wrong_sql_is_explained(root, sql, words):
+def test_wrong_sql_is_explained(root: Path, sql: str, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         analysis.query(root, sql)
 
@@ -90,7 +95,7 @@ def test_wrong_sql_is_explained(root, sql, words):
         "CALL pragma_version()",
     ],
 )
-def test_only_reading_is_allowed(root, sql, tmp_path):
+def test_only_reading_is_allowed(root: Path, sql: str, tmp_path: Path) -> None:
     path = tmp_path / "written"
     before = sorted(root.rglob("*"))
     with pytest.raises(InvalidRequest, match="a query"):
@@ -110,7 +115,7 @@ def test_only_reading_is_allowed(root, sql, tmp_path):
         "SELECT * FROM getenv('HOME')",
     ],
 )
-def test_nothing_outside_the_views_can_be_read(root, sql, tmp_path):
+def test_nothing_outside_the_views_can_be_read(root: Path, sql: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("a\n1\n")
     with pytest.raises(InvalidRequest):
@@ -124,24 +129,24 @@ def test_nothing_outside_the_views_can_be_read(root, sql, tmp_path):
         ("SELECT * FROM trials AS x JOIN trials AS y USING (seed)", "several are called .*trial_id"),
     ],
 )
-def test_columns_of_one_name_are_refused(root, sql, words):
+def test_columns_of_one_name_are_refused(root: Path, sql: str, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         analysis.query(root, sql)
 
 
-def test_an_answer_with_infinite_numbers_in_lists_is_json(root):
+def test_an_answer_with_infinite_numbers_in_lists_is_json(root: Path) -> None:
     table = analysis.query(root, "SELECT [1/0] AS x, list(test_loss / 0) AS y FROM trials")
     assert json.loads(analysis.formats.text(table, "json"))[0]["x"] == [None]
 
 
-def test_python_variables_are_not_views(root):
+def test_python_variables_are_not_views(root: Path) -> None:
     secret = analysis.load(root)
     with pytest.raises(InvalidRequest, match="does not exist"):
         analysis.query(root, "SELECT * FROM secret")
     assert secret.num_rows
 
 
-def test_another_schema_version_is_named(root):
+def test_another_schema_version_is_named(root: Path) -> None:
     import pyarrow.parquet as pq
 
     path = sorted(root.glob("trials/finetune/*/*.parquet"))[0]
@@ -172,7 +177,7 @@ def test_another_schema_version_is_named(root):
     ],
 )
 @pytest.mark.parametrize("compacted", ["nothing", "all", "half, of which one is gone"])
-def test_what_is_read_and_how_changes_no_answer(build, sql, compacted):
+def test_what_is_read_and_how_changes_no_answer(build: Build, sql: str, compacted: str) -> None:
     """A query reads the columns it needs, text as dictionaries; the oracle reads everything as it is."""
     trials = [
         build.trial(source, seed, {1: 20.0, 30: 50.0 + seed}, host=None if seed else "a host")
@@ -190,11 +195,14 @@ def test_what_is_read_and_how_changes_no_answer(build, sql, compacted):
     assert analysis.query(root, sql).equals(select(sql, views))
 
 
-def test_columns_that_no_query_needs_are_not_read(root, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        "analysis.sql.read_trials", lambda *given, **how: asked.append(given[2]) or read_trials(*given, **how)
-    )
+def test_columns_that_no_query_needs_are_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def reading(*given: Any, **how: Any) -> pa.Table:
+        asked.append(given[2])
+        return read_trials(*given, **how)
+
+    monkeypatch.setattr("analysis.sql.read_trials", reading)
     analysis.query(root, "SELECT source, avg(test_accuracy) FROM trials GROUP BY ALL")
     assert [set(columns) for columns in asked] == [{"source", "test_accuracy", "epoch", "epochs"}]
     assert analysis.query(root, "SELECT 1 AS a").to_pylist() == [{"a": 1}]
@@ -203,7 +211,7 @@ def test_columns_that_no_query_needs_are_not_read(root, monkeypatch):
     assert len(asked) == 3
 
 
-def test_queries_load_no_plotting_and_no_torch(root):
+def test_queries_load_no_plotting_and_no_torch(root: Path) -> None:
     code = (
         f"import sys, analysis; analysis.query({str(root)!r}, 'SELECT 1'); "
         "print([m for m in ('torch', 'ray', 'matplotlib', 'altair', 'statsmodels', 'scipy') if m in sys.modules])"
@@ -212,7 +220,7 @@ def test_queries_load_no_plotting_and_no_torch(root):
     assert done.stdout.strip() == "[]"
 
 
-def test_a_pivot_names_its_columns(build):
+def test_a_pivot_names_its_columns(build: Build) -> None:
     root = build.root(build.arms([50.0, 52.0], [60.0, 64.0]))
     pivot = "PIVOT trials ON source {} USING avg(test_accuracy) GROUP BY dataset"
     with pytest.raises(InvalidRequest, match="name the columns: PIVOT"):
@@ -224,6 +232,6 @@ def test_a_pivot_names_its_columns(build):
 @pytest.mark.parametrize(
     "view", ["pretrain", '"PreTrain"', "query_table('pre' || 'train')", "query('FROM pre' || 'train')"]
 )
-def test_a_view_is_read_however_it_is_named(build, view):
+def test_a_view_is_read_however_it_is_named(build: Build, view: str) -> None:
     found = analysis.query(build.pretrained(), f"SELECT trial_id, epoch FROM {view} ORDER BY epoch")
     assert found["epoch"].to_pylist() == [1, 2]

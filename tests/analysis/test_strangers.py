@@ -3,6 +3,8 @@
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -25,8 +27,9 @@ from jobs import registry
 from jobs.data.readers import read_raw
 from jobs.errors import DamagedFile
 from jobs.results import LocalStore, commit
-from tests.analysis.test_features import visualized
-from tests.analysis.test_influences import weighed
+from tests.analysis.examined import visualized, weighed
+from tests.analysis.support import Build, Rows
+from tests.support import present
 
 EVIL = '../x"><img src=x onerror=alert(1)>'
 LONG = EVIL + "y" * 300
@@ -45,7 +48,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def table_of(*trials):
+def table_of(*trials: Rows) -> pd.DataFrame:
     return pd.DataFrame([row for rows in trials for row in rows])
 
 
@@ -62,7 +65,7 @@ def test_names_of_pictures_are_names_of_files() -> None:
     assert picture_name("figure6", 1, "a/b") != picture_name("figure6", 2, "a b")
 
 
-def test_the_report_of_a_dataset_whose_name_is_code(build) -> None:
+def test_the_report_of_a_dataset_whose_name_is_code(build: Build) -> None:
     root = build.root([])
     commit(LocalStore(root), "visualize", visualized(dataset=LONG))
     commit(LocalStore(root), "visualize", visualized(dataset=LONG.replace("/", " ")))
@@ -85,7 +88,7 @@ def test_the_report_of_a_dataset_whose_name_is_code(build) -> None:
         ({"finetuned": "finetune-x"}, "fine-tuned network has blocks in every row"),
     ],
 )
-def test_pictures_that_are_none(build, columns, words) -> None:
+def test_pictures_that_are_none(build: Build, columns: dict[str, Any], words: str) -> None:
     root = build.root([])
     commit(LocalStore(root), "visualize", visualized(**columns))
     with pytest.raises(DamagedFile, match=rf"{words}.*\. Move its file away and resume"):
@@ -93,14 +96,14 @@ def test_pictures_that_are_none(build, columns, words) -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 10**6])
-def test_seed_images_that_are_not_there(index) -> None:
+def test_seed_images_that_are_not_there(index: int) -> None:
     sha256 = read_raw(registry.dataset("digits")).sha256
     rows = table_of(visualized(dataset_sha256=sha256)).assign(test_image=index)
     with pytest.raises(DamagedFile, match=rf"images, from 0; in the trial visualize-.* it is {index}\. Move"):
         list(features(rows))
 
 
-def one_with_other(column, value):
+def one_with_other(column: str, value: object) -> Rows:
     """A trial whose second row has another value."""
     first, second = weighed(1, LABELS)
     return [first, {**second, column: value}]
@@ -127,7 +130,7 @@ def one_with_other(column, value):
         (weighed(1, LABELS, finetuned_seed=None), "fine-tuned network has finetuned_seed in every row"),
     ],
 )
-def test_influences_that_are_none(build, rows, words) -> None:
+def test_influences_that_are_none(build: Build, rows: Rows, words: str) -> None:
     root = build.root([])
     commit(LocalStore(root), "influence", rows)
     with pytest.raises(DamagedFile, match=rf"{words}.*\. Move its file away and resume"):
@@ -135,7 +138,7 @@ def test_influences_that_are_none(build, rows, words) -> None:
 
 
 @pytest.mark.parametrize("train_images", [[-1, 1, 2], [10**9, 1, 2]])
-def test_training_images_that_are_not_there(train_images) -> None:
+def test_training_images_that_are_not_there(train_images: list[int]) -> None:
     sha256 = read_raw(registry.dataset("digits")).sha256
     rows = table_of(weighed(1, LABELS, dataset_sha256=sha256, train_images=train_images))
     with pytest.raises(DamagedFile, match=r"train_image is an index of the dataset's .* in the trial influence-"):
@@ -147,17 +150,18 @@ def test_a_source_may_lack_test_images_of_another() -> None:
     trials = weighed(1, LABELS, "a", dataset_sha256=sha256), weighed(1, LABELS, "b", dataset_sha256=sha256)[:1]
     (found,) = examples(table_of(*trials))
     assert len(found.numbers) == 3
-    assert np.asarray(Image.open(io.BytesIO(found.png))).size
+    assert np.asarray(Image.open(io.BytesIO(present(found.png)))).size
 
 
 @pytest.mark.parametrize("name", [r"$\frac$", "$x$", "$_$"])
-def test_no_name_is_a_formula(build, tmp_path, name) -> None:
+def test_no_name_is_a_formula(build: Build, tmp_path: Path, name: str) -> None:
     sha256 = read_raw(registry.dataset("digits")).sha256
     looked = [visualized(name), visualized(name, dataset_sha256=sha256)]
     assert all(one.png for one in features(table_of(*looked)))
     rows = table_of(weighed(1, LABELS, name, dataset_sha256=sha256))
-    assert all(one.png for one in [*matrices(rows), *examples(rows)])
-    drawn = influence_figure(rows[list(CURVES)])
+    assert all(one.png for one in matrices(rows))
+    assert all(one.png for one in examples(rows))
+    drawn = present(influence_figure(rows[list(CURVES)]))
     assert name in svg(drawn)
     arms = frame(build.table(build.arms([50.0, 51.0], [55.0, 56.0], name)))
     assert save(figure("2", arms), tmp_path, ("png",))

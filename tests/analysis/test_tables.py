@@ -4,6 +4,8 @@ import csv
 import io
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from scipy import stats
 
@@ -13,6 +15,7 @@ from analysis.tables import markup
 from analysis.tables.accuracy import printed, table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.model import Table
+from tests.analysis.support import Build
 
 TABLE = Table(
     name="t",
@@ -25,17 +28,17 @@ TABLE = Table(
 )
 
 
-def test_csv():
+def test_csv() -> None:
     assert list(csv.reader(io.StringIO(markup.csv(TABLE)))) == [["name_x", "n"], ["a|b & 50 %", "1000"], ["c", ""]]
 
 
-def test_markdown():
+def test_markdown() -> None:
     lines = markup.markdown(TABLE).splitlines()
     assert lines[2:6] == ["| name_x | n |", "| :--- | ---: |", "| a\\|b & 50 % | **1,000** |", "| c |  |"]
     assert lines[-1] == "A note."
 
 
-def test_latex():
+def test_latex() -> None:
     text = markup.latex(TABLE)
     assert r"\begin{tabular}{lr}" in text
     assert r"name\_x & n \\" in text
@@ -43,12 +46,12 @@ def test_latex():
     assert r"\caption{A table. A note.}" in text
 
 
-def test_no_rows_can_be_written_too():
+def test_no_rows_can_be_written_too() -> None:
     empty = Table(name="t", title="T", columns=("a",), rows=(), numbers=frozenset())
     assert all(write(empty) for write in markup.WRITERS.values())
 
 
-def test_table7_has_means_and_the_best_in_bold(build):
+def test_table7_has_means_and_the_best_in_bold(build: Build) -> None:
     trials = [*build.arms([50.0, 51.0], [55.0, 56.0]), build.trial("random_init", 0, 70.0, blocks=-1, images=-1)]
     made = table7(frame(build.table(trials)))
     assert made.columns == ("dataset", "images", "natural", "random_init (all blocks)", "robust")
@@ -56,7 +59,7 @@ def test_table7_has_means_and_the_best_in_bold(build):
     assert made.best == {(0, "robust"), (1, "random_init (all blocks)")}
 
 
-def test_table7_keeps_numerics_apart(build):
+def test_table7_keeps_numerics_apart(build: Build) -> None:
     trials = [*build.arms([50.0, 52.0], [60.0, 62.0]), *build.arms([70.0, 72.0], [80.0, 82.0], numerics=2)]
     made = table7(frame(build.table(trials)))
     assert made.columns == ("numerics", "dataset", "images", "natural", "robust")
@@ -64,26 +67,26 @@ def test_table7_keeps_numerics_apart(build):
     assert made.notes == ("Means of 2 seeds a cell, last epoch.",)
 
 
-def test_tables_5_and_6_tell_what_is_known(build):
+def test_tables_5_and_6_tell_what_is_known(build: Build) -> None:
     data = frame(build.table([build.trial("linf_eps4", 0, 50.0), build.trial("stranger", 0, 50.0, dataset="unheard")]))
     assert table5(data).rows[0] == ("linf_eps4", "resnet50", "imagenet", "linf", "4/255", "62.42")
     assert table5(data).rows[1] == ("stranger", "?", "?", "?", "?", "?")
     assert table6(data).rows == (("digits", "1,000", "797", "10", "grayscale"), ("unheard", "?", "?", "?", "?"))
 
 
-def test_the_bundled_sources_tell_their_own_accuracy(build):
+def test_the_bundled_sources_tell_their_own_accuracy(build: Build) -> None:
     row = table5(frame(build.table([build.trial("fmnist_natural", 0, 50.0)]))).rows[0]
     assert 85 < float(row[-1]) < 95
 
 
-def test_table_7_as_printed_has_every_cell():
+def test_table_7_as_printed_has_every_cell() -> None:
     table = printed()
     assert len(table) == 6 * 10 * 5
     assert table["printed"].between(1, 100).all()
     assert not table.duplicated(["dataset", "images", "source"]).any()
 
 
-def test_table_7_is_the_transcription(table7):
+def test_table_7_is_the_transcription(table7: pd.DataFrame) -> None:
     ours = printed()
     theirs = table7.assign(whole=table7.groupby("dataset")["training_images"].transform("max"))
     theirs["images"] = theirs["training_images"].where(theirs["training_images"] < theirs["whole"], -1)
@@ -93,7 +96,7 @@ def test_table_7_is_the_transcription(table7):
 
 
 @pytest.fixture
-def own(build):
+def own(build: Build) -> pd.DataFrame:
     columns = {"dataset": "cifar10", "images": 100}
     trials = [build.trial("natural", seed, value, **columns) for seed, value in enumerate([48.0, 49.0, 48.4])]
     trials += [build.trial("l2_eps3", seed, value, **columns) for seed, value in enumerate([60.0, 60.1])]
@@ -102,7 +105,7 @@ def own(build):
     )
 
 
-def test_own_means_beside_the_paper(own):
+def test_own_means_beside_the_paper(own: pd.DataFrame) -> None:
     found = against_paper(own).set_index("source")
     natural = found.loc["natural"]
     interval = stats.ttest_1samp([48.0, 49.0, 48.4], 0).confidence_interval()
@@ -111,7 +114,7 @@ def test_own_means_beside_the_paper(own):
     assert found["covered"].to_dict() == {"natural": True, "l2_eps3": False, "linf_eps4": None}
 
 
-def test_the_comparison_in_words(own):
+def test_the_comparison_in_words(own: pd.DataFrame) -> None:
     made = comparison_table(own)
     assert len(made.rows) == 3
     assert made.notes[0].startswith(
@@ -121,7 +124,7 @@ def test_the_comparison_in_words(own):
     assert "no cell of Table 7" in summary(against_paper(own[own["dataset"] == "digits"]))
 
 
-def test_published_trials_reproduce_the_small_cells(published):
+def test_published_trials_reproduce_the_small_cells(published: pa.Table) -> None:
     found = against_paper(frame(published))
     small = found[found["images"].between(1, 1600)]
     assert len(small) == 65
@@ -129,7 +132,7 @@ def test_published_trials_reproduce_the_small_cells(published):
     assert small["covered"].all()
 
 
-def test_means_are_of_the_last_epoch(published):
+def test_means_are_of_the_last_epoch(published: pa.Table) -> None:
     last = at_epoch(frame(published), "last")
     chosen = last[
         (last["dataset"] == "mnist") & (last["blocks"] == 3) & (last["images"] == 200) & (last["source"] == "natural")

@@ -17,8 +17,7 @@ def _facts(node: Any) -> dict[str, Any]:
 
 
 def _say(**facts: Any) -> None:
-    sys.__stdout__.write(json.dumps(facts) + "\n")  # type: ignore[union-attr]
-    sys.__stdout__.flush()  # type: ignore[union-attr]
+    print(json.dumps(facts), file=sys.__stdout__, flush=True)
 
 
 def main(head_cpus: int) -> None:
@@ -26,8 +25,9 @@ def main(head_cpus: int) -> None:
         initialize_head=True,
         head_node_args={"num_cpus": head_cpus, "include_dashboard": False, "include_log_monitor": False},
     )
-    nodes = {cluster.head_node.node_id: cluster.head_node}
-    _say(address=cluster.address, **_facts(cluster.head_node))
+    head: Any = cluster.head_node
+    nodes = {head.node_id: head}
+    _say(address=cluster.address, **_facts(head))
     for line in sys.stdin:
         command = json.loads(line)
         if "add" in command:
@@ -37,7 +37,7 @@ def main(head_cpus: int) -> None:
         else:
             cluster.remove_node(nodes.pop(command["remove"]), allow_graceful=False)
             _say(removed=command["remove"])
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray gives it no types
 
 
 if __name__ == "__main__":

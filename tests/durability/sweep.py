@@ -17,6 +17,7 @@ from jobs.results import comparable_columns, open_store, read_trials
 from jobs.specs import FinetuneSpec
 from orchestrator.study_files import load_study
 from tests.durability.processes import PATIENCE_SECONDS, Process, alive, descendants, kill, wait_until
+from tests.support import finetune_specs
 
 T = TypeVar("T")
 
@@ -103,15 +104,19 @@ class Run:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.arguments} took more than {patience} s; it printed:\n{self.text}") from None
 
-    def wait_until(self, condition: Callable[[], T], what: str) -> T:
+    def wait_until(self, condition: Callable[[], T | None], what: str) -> T:
         """Wait for something that happens while it runs."""
+
+        def asked() -> T | None:
+            if answer := condition():
+                return answer
+            assert self.running, "it ended before that"
+            return None
+
         try:
-            return wait_until(lambda: condition() or self._require_running(), what)
+            return wait_until(asked, what)
         except AssertionError as error:
             raise AssertionError(f"{error}; {self.arguments} printed:\n{self.text}") from None
-
-    def _require_running(self) -> None:
-        assert self.running, "it ended before that"
 
     def interrupt(self) -> None:
         """What Ctrl-C in a terminal does: SIGINT to the whole process group."""
@@ -156,7 +161,7 @@ class Sweep:
                 checkpoint_every=CHECKPOINT_EVERY,
             )
         )
-        self.specs = {spec.trial_id: spec for spec in expand(load_study(str(self.study)))}
+        self.specs = {spec.trial_id: spec for spec in finetune_specs(expand(load_study(str(self.study))))}
         self.environment = {**home, "DELTASWEEP_TEST_CONTROL": str(self.control)}
         self.disturb()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.results import FailureKind, open_store, quarantined, read_failures
+from jobs.results import Failure, FailureKind, open_store, quarantined, read_failures
 from tests.durability.clusters import TestCluster
 from tests.durability.conftest import Rows
 from tests.durability.sweep import Sweep
@@ -57,5 +57,5 @@ def test_all_trials_fail_alike(sweep: Sweep, make_cluster: Callable[[int], TestC
     assert counts["failed"] + counts["quarantined"] == len({f.trial_id for f in _failures(sweep)}), counts
 
 
-def _failures(sweep: Sweep, trial: str | None = None) -> list[object]:
+def _failures(sweep: Sweep, trial: str | None = None) -> list[Failure]:
     return [f for f in read_failures(open_store(str(sweep.root))) if trial in (None, f.trial_id)]

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_actors_are_killed(sweep: Sweep, make_cluster: Callable[[int], TestClust
         saved = number % 4 != 3
         again = number >= 6
         actor = run.wait_until(
-            lambda saved=saved, again=again: _target(sweep, cluster.family(), saved, again),
+            partial(_target, sweep, cluster.family, saved, again),
             f"a trial that runs (with a checkpoint: {saved}, killed before: {again})",
         )
         time.sleep(rng.uniform(0, 0.5))
@@ -55,7 +56,7 @@ def test_the_actor_that_tells_trials_to_stop_is_killed(
     """It may stand on any node. Its death is nobody's error: no trial is charged, none crashes again and again."""
     cluster = make_cluster(2)
     run = sweep.start("launch", "--address", cluster.address)
-    run.wait_until(lambda: _target(sweep, cluster.family(), saved=True), "a trial with a checkpoint")
+    run.wait_until(partial(_target, sweep, cluster.family, saved=True), "a trial with a checkpoint")
     (flag,) = [process for process in cluster.family() if process.command.startswith("ray::StopFlag")]
     actors = sweep.actors(cluster.family())
     sweep.strike("flag", [flag], actors)
@@ -76,21 +77,19 @@ def test_raylets_of_a_second_node_are_killed(
     node = cluster.add(2)
     run = sweep.start("launch", "--address", cluster.address)
     for number in range(RAYLETS):
-        run.wait_until(lambda node=node: _target(sweep, node.family(), saved=True), "trials on the second node")
+        run.wait_until(partial(_target, sweep, node.family, saved=True), "trials on the second node")
         time.sleep(rng.uniform(0, 0.5))
         actors = sweep.actors(node.family())
         sweep.strike("raylet", [node.raylet], actors)
         # its workers see that it died only once its parent has taken note
         cluster.remove(node)
-        wait_until(lambda actors=actors: not any(map(alive, actors)), "the dead node's actors ended")
+        wait_until(partial(_ended, actors), "the dead node's actors ended")
         if number < RAYLETS - 1:
             # Tune gives a waiting trial to whichever actor is free first, and takes back the new actor that it
             # had begun to start: trials must last longer than an actor takes to start, on any machine
             sweep.disturb(seconds=2)
             node = cluster.add(2)
-            run.wait_until(
-                lambda node=node: sweep.running_trials(sweep.actors(node.family())), "a trial runs on the new node"
-            )
+            run.wait_until(partial(_trials_on, sweep, node.family), "a trial runs on the new node")
             sweep.disturb()
     assert run.wait() == 0, run.text
     assert len(sweep.kills) == RAYLETS
@@ -107,14 +106,14 @@ def test_drivers_and_everything_are_killed(make_sweep: Callable[..., Sweep], fol
     rng.shuffle(kinds)
     for number, kind in enumerate(kinds):
         run = _start(sweep, folder, number)
-        run.wait_until(lambda run=run: _target(sweep, run.family(), saved=True), "a trial with a checkpoint")
+        run.wait_until(partial(_target, sweep, run.family, saved=True), "a trial with a checkpoint")
         time.sleep(rng.uniform(0, 0.5))
         family = run.family()
         actors = sweep.actors(family)
         sweep.strike(kind, [find(run.process.pid), *(family if kind == "everything" else ())], actors)
         run.wait()
         # Ray's own agents look after their parents once a minute; trial actors end with their raylet
-        wait_until(lambda actors=actors: not any(map(alive, actors)), f"the actors of a killed {kind} ended", 60)
+        wait_until(partial(_ended, actors), f"the actors of a killed {kind} ended", 60)
     last = _start(sweep, folder, len(kinds))
     assert last.wait() == 0, last.text
     assert len(sweep.kills) == DRIVERS + EVERYTHING
@@ -130,9 +129,19 @@ def _start(sweep: Sweep, folder: Path, number: int) -> Run:
     return sweep.start("resume" if number else "launch", temporary=temporary)
 
 
-def _target(sweep: Sweep, family: list[Process], saved: bool, again: bool | None = None) -> Process | None:
+def _ended(processes: list[Process]) -> bool:
+    return not any(map(alive, processes))
+
+
+def _trials_on(sweep: Sweep, family: Callable[[], list[Process]]) -> dict[int, str]:
+    return sweep.running_trials(sweep.actors(family()))
+
+
+def _target(
+    sweep: Sweep, family: Callable[[], list[Process]], saved: bool, again: bool | None = None
+) -> Process | None:
     """An actor at work on a trial, as asked for: with a checkpoint; killed before, or never (None: either)."""
-    actors = {actor.pid: actor for actor in sweep.actors(family)}
+    actors = {actor.pid: actor for actor in sweep.actors(family())}
     hits = sweep.hits()
     for pid, trial in sweep.running_trials(list(actors.values())).items():
         if again in (None, hits[trial] > 0) and (not saved or sweep.checkpoints(trial)):

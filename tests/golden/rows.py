@@ -41,7 +41,9 @@ def row_of_this_machine(case: str) -> Row | None:
 def add_rows() -> Iterator[Row]:
     """Compute all cases that are possible here and put their rows in place of those of this kind of device."""
     cases = {name: case for name, case in CASES.items() if case.possible}
-    found = {name: {"numerics": case.numerics, "values": case.compute()} for name, case in cases.items()}
+    found: dict[str, dict[str, Any]] = {
+        name: {"numerics": case.numerics, "values": case.compute()} for name, case in cases.items()
+    }
     here = {device_kind(CPU, case.execution) for case in cases.values()}
     assert len(here) == 1, "one row holds cases of one number of threads and one precision"
     kind = here.pop()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 @dataclass
@@ -26,9 +27,9 @@ class Mirror:
 
 
 @contextmanager
-def mirror(**behaviour: object) -> Iterator[Mirror]:
+def mirror(**behaviour: Any) -> Iterator[Mirror]:
     """Serve files on a free port of loopback until the block ends."""
-    served = Mirror(**behaviour)  # type: ignore[arg-type]
+    served = Mirror(**behaviour)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -164,7 +164,7 @@ def test_as_foolbox(threat: ThreatModel, network: Network, guessed: Dataset) -> 
     kind = {Constraint.L2: foolbox.attacks.L2PGD, Constraint.LINF: foolbox.attacks.LinfPGD}[threat.constraint]
     oracle = kind(abs_stepsize=threat.step_size, steps=threat.steps, random_start=False)
     x_NCHW = guessed.test.images_NCHW.float().div(255).expand(-1, 3, -1, -1).contiguous()
-    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    model = foolbox.models.pytorch.PyTorchModel(network, bounds=(0, 1), device="cpu")
     _, _, fooled_N = oracle(model, x_NCHW, guessed.test.labels_N, epsilons=threat.epsilon)
     found = evaluated(attack(threat), network, guessed)
     assert 0 < found.accuracy < 75
@@ -208,7 +208,7 @@ def test_the_same_random_part_for_every_ball(network: Network, digits: Dataset) 
         return AdversarialEvaluation(spec, Examined(network, "0" * 64), digits, CPU).chosen
 
     some = chosen(attack(L2, test_images=20))
-    assert len(some.unique()) == 20
+    assert len(some.unique()) == 20  # type: ignore[no-untyped-call]  # torch gives it no types
     assert torch.equal(some, chosen(attack(RANDOM, test_images=20, restarts=2)))
     assert not torch.equal(some, chosen(attack(L2, test_images=20, seed=8)))
     assert torch.equal(chosen(attack(L2)), torch.arange(len(digits.test.labels_N)))
@@ -221,7 +221,7 @@ def test_pauses_change_nothing(store: Store) -> None:
     whole.advance()
     for number in range(1, 6):
         asked = iter([False, True])
-        ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(number), NEVER, lambda it=asked: next(it))
+        ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(number), NEVER, asked.__next__)
         assert ended.ending is Ending.STOPPED
     assert attempt_trial(store, open_trial(store, spec, CPU), Attempt(6), NEVER).ending is Ending.COMMITTED
     (row,) = read_trials(store, "attack").to_pylist()

@@ -8,7 +8,7 @@ from safetensors.torch import load
 
 from jobs import attempts
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
-from jobs.checkpoints import restore_checkpoint
+from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.errors import ResultsConflict
 from jobs.finetune import Finetuning
 from jobs.records import Attempt
@@ -79,7 +79,7 @@ def test_stopped_at_any_batch_and_gone_on_gives_the_same_numbers(
 def test_a_checkpoint_holds_everything_that_training_changes(spec: FinetuneSpec, store: Store) -> None:
     """Parameters, buffers of trunk and head, momentum, position, sums, evaluations, seconds."""
     kept: list[Finetuning] = []
-    original = attempts.save_checkpoint
+    original = save_checkpoint
 
     def save(where: Store, trial: Finetuning) -> None:
         kept.append(trial)
@@ -90,6 +90,7 @@ def test_a_checkpoint_holds_everything_that_training_changes(spec: FinetuneSpec,
         attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER, stop_after(9))
     (before,) = kept
     after = open_trial(store, spec, CPU)
+    assert isinstance(after, Finetuning)
     assert restore_checkpoint(store, after) == []
     for name, tensor in before.network.state_dict().items():
         assert torch.equal(tensor, after.network.state_dict()[name]), name
@@ -104,7 +105,7 @@ def test_checkpoints_come_at_the_interval_and_the_last_two_are_kept(
     spec: FinetuneSpec, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = attempts.save_checkpoint
+    original = save_checkpoint
 
     def save(where: Store, trial: Finetuning) -> None:
         original(where, trial)

@@ -21,14 +21,14 @@ def rng(seed: int) -> torch.Generator:
 
 def test_draws_have_the_released_ranges() -> None:
     draws = draw(20_000, rng(1))
-    assert draws.corners_N2.unique().tolist() == list(range(9))
+    assert draws.corners_N2.unique().tolist() == list(range(9))  # type: ignore[no-untyped-call]  # torch gives it no types
     assert float(draws.flipped_N.float().mean()) == pytest.approx(0.5, abs=0.02)
     assert float(draws.factors_N3.min()) == pytest.approx(0.75, abs=1e-3)
     assert float(draws.factors_N3.max()) == pytest.approx(1.25, abs=1e-3)
     assert float(draws.factors_N3.mean()) == pytest.approx(1, abs=0.005)
     assert float(draws.degrees_N.min()) == pytest.approx(-2, abs=1e-2)
     assert float(draws.degrees_N.max()) == pytest.approx(2, abs=1e-2)
-    orders, counts = draws.order_N3.unique(dim=0, return_counts=True)
+    orders, counts = draws.order_N3.unique(dim=0, return_counts=True)  # type: ignore[no-untyped-call]  # torch gives it no types
     assert len(orders) == 6
     assert counts.tolist() == pytest.approx([20_000 / 6] * 6, rel=0.06)
     both = torch.cat([draws.corners_N2, draws.factors_N3, draws.degrees_N[:, None], draws.flipped_N[:, None]], 1)
@@ -42,7 +42,7 @@ def test_an_image_is_augmented_alike_in_any_batch(colours: Dataset) -> None:
     together = augment(images_NCHW, draws)
     alone = [augment(images_NCHW[i : i + 1], Draws(*(drawn[i : i + 1] for drawn in draws))) for i in range(320)]
     assert torch.equal(torch.cat(alone), together)
-    assert len(together[::32].unique(dim=0)) == 10, "one photograph, ten draws, ten images"
+    assert len(together[::32].unique(dim=0)) == 10, "one photograph, ten draws, ten images"  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 def test_augmenting_leaves_the_images_alone(colours: Dataset) -> None:
@@ -111,7 +111,7 @@ def test_neither_source_nor_blocks_change_the_augmented_images(
 def test_seed_epoch_and_batch_each_change_the_draws() -> None:
     places = [(7, 1, 0), (8, 1, 0), (7, 2, 0), (7, 1, 1)]
     factors = [draw(8, generator(seed, Purpose.AUGMENTATION, *place)).factors_N3 for seed, *place in places]
-    assert len(torch.stack(factors).unique(dim=0)) == 4
+    assert len(torch.stack(factors).unique(dim=0)) == 4  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 def test_grey_sets_are_not_augmented(weights: SourceWeights, few_digits: Dataset) -> None:
@@ -123,5 +123,5 @@ def test_a_pause_at_every_batch_changes_no_augmented_image(weights: SourceWeight
     trial = Finetuning(spec, weights, colours, CPU)
     while not trial.done:
         answers = iter([False, True])
-        trial.advance(lambda answers=answers: next(answers))
+        trial.advance(answers.__next__)
     assert numbers(trial) == numbers(finetuned(spec, weights, colours))

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from jobs import attempts
+from jobs import attempts, records
 from jobs.attempts import Ended, Ending, Keeping, attempt_bundle, attempt_trial, open_trial
 from jobs.bundle import Bundle
 from jobs.data.datasets import Dataset
@@ -258,7 +258,7 @@ def test_a_trial_that_fails_does_not_take_the_others_down(
 ) -> None:
     """By its step, its evaluation, its commit, or its checkpoint; and it goes on alone to the same result."""
     with monkeypatch.context() as patch:
-        owner = {"trained_tensors": attempts.commit_trial.__globals__, "save_checkpoint": vars(attempts)}.get(where)
+        owner = {"trained_tensors": vars(records), "save_checkpoint": vars(attempts)}.get(where)
         original = owner[where] if owner else getattr(Finetuning, where)
 
         def broken(*arguments: object) -> object:

@@ -14,6 +14,7 @@ from jobs.results import Store
 from jobs.transfer import head_modules
 from jobs.weights import SourceWeights
 from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers
+from tests.support import present
 
 CALIBRATED = {"frozen_batchnorm": "calibrated"}
 
@@ -22,7 +23,7 @@ def begun(trial: Finetuning, batches: int = 1) -> Finetuning:
     """A trial after its first batches."""
     for _ in range(batches):
         answers = iter([False, True])
-        trial.advance(lambda answers=answers: next(answers))
+        trial.advance(answers.__next__)
     return trial
 
 
@@ -38,7 +39,10 @@ def frozen_layers(trial: Finetuning) -> dict[str, nn.BatchNorm2d]:
 
 
 def statistics(trial: Finetuning) -> dict[str, tuple[Tensor, Tensor]]:
-    return {name: (m.running_mean.clone(), m.running_var.clone()) for name, m in frozen_layers(trial).items()}
+    return {
+        name: (present(m.running_mean).clone(), present(m.running_var).clone())
+        for name, m in frozen_layers(trial).items()
+    }
 
 
 def same(left: dict[str, tuple[Tensor, Tensor]], right: dict[str, tuple[Tensor, Tensor]]) -> bool:
@@ -60,7 +64,7 @@ def by_hand(trial: Finetuning) -> dict[str, tuple[Tensor, Tensor]]:
                 )
             )
     images = trial.data.train.images_NCHW[trial.subset.sort().values] / 255
-    for batch in images.split(trial.spec.recipe.batch_size):
+    for batch in images.split(trial.spec.recipe.batch_size):  # type: ignore[no-untyped-call]  # torch gives it no types
         network(batch.expand(-1, 3, -1, -1))
     return {
         name: (torch.stack([m for m, _ in found]).mean(0), torch.stack([v for _, v in found]).mean(0))

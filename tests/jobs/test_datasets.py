@@ -152,8 +152,8 @@ def test_digits_are_resized_bytes(digits: Dataset) -> None:
 def test_digits_statistics_of_the_registry_are_those_of_the_training_images() -> None:
     pixels = load_dataset("digits", 8).train.images_NCHW.float() / 255
     card = registry.dataset("digits")
-    assert card.mean == (pytest.approx(float(pixels.mean()), abs=5e-4),)
-    assert card.std == (pytest.approx(float(pixels.std()), abs=5e-4),)
+    assert card.mean == pytest.approx((float(pixels.mean()),), abs=5e-4)
+    assert card.std == pytest.approx((float(pixels.std()),), abs=5e-4)
 
 
 def test_digits_take_no_directory(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Subset and batches of a trial are the same for every source and every number of blocks (promise 1)."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from jobs.weights import SourceWeights
 from tests.jobs.support import CPU, finetune_spec
 
 
-class Stream(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Stream:
     """What a trial was fed: the network's inputs, and the labels its losses and accuracies were taken with."""
 
     subset: Tensor
@@ -33,10 +35,7 @@ class Stream(NamedTuple):
             for left, right in pairs
         )
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # compared, never a key
 
 
 def stream(weights: SourceWeights, data: Dataset, recipe: dict[str, Any] | None = None, **changes: Any) -> Stream:
@@ -82,7 +81,7 @@ def test_how_batchnorm_and_normalisation_are_done_does_not_change_the_stream(
     recipe = {"normalization": "target", "fc_init": "default", "learning_rate": 0.01}
     assert stream(weights, few_digits, recipe) == reference
     fixed = stream(weights, few_digits, {**recipe, "frozen_batchnorm": "source"})
-    assert fixed == reference._replace(inputs=[]), (
+    assert fixed == replace(reference, inputs=[]), (
         "the whole network sees nothing: its trunk has seen all images before"
     )
 

@@ -1,5 +1,6 @@
 """Influence functions of the last layer: against autograd, finite differences, numpy, captum and retraining."""
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -52,8 +53,8 @@ def loss(parameters_P: Tensor, features_ND: Tensor, labels_N: Tensor, damping: f
     return total / (images or len(labels_N)) + damping / 2 * parameters_P.square().sum()
 
 
-gradient_of = torch.func.grad(loss)
-hessian_of = torch.func.jacrev(gradient_of)
+gradient_of: Callable[..., Tensor] = torch.func.grad(loss)
+hessian_of: Callable[..., Tensor] = torch.func.jacrev(gradient_of)
 
 
 def trained(features_ND: Tensor, labels_N: Tensor, start_P: Tensor, images: int) -> Tensor:
@@ -137,7 +138,9 @@ def test_hessian_vector_products_are_those_of_autograd_and_of_finite_differences
 
     for v_KJ, product_KJ in zip(v_BKJ, hessian(damping).product(v_BKJ), strict=True):
         v_P = v_KJ.flatten()
-        _, by_autograd_P = torch.autograd.functional.hvp(lambda p: loss(p, features_ND, labels_N, damping), at_P, v_P)
+        _, by_autograd_P = torch.autograd.functional.hvp(  # type: ignore[no-untyped-call]  # torch gives it no types
+            lambda p: loss(p, features_ND, labels_N, damping), at_P, v_P
+        )
         by_differences_P = (gradient(at_P + 1e-5 * v_P) - gradient(at_P - 1e-5 * v_P)) / 2e-5
         torch.testing.assert_close(product_KJ.flatten(), by_autograd_P)
         torch.testing.assert_close(product_KJ.flatten(), by_differences_P, rtol=1e-6, atol=1e-8)
@@ -147,7 +150,7 @@ def test_the_dense_hessian_is_that_of_autograd() -> None:
     features_ND, labels_N = (part[TRAIN] for part in digits())
     expected_PP = hessian_of(parameters(), features_ND, labels_N, DAMPING)
     torch.testing.assert_close(hessian().dense(), expected_PP)
-    blocks_PP = torch.block_diag(*hessian().label_blocks())
+    blocks_PP = torch.block_diag(*hessian().label_blocks())  # type: ignore[no-untyped-call]  # torch gives it no types
     torch.testing.assert_close(blocks_PP, torch.where(blocks_PP != 0, expected_PP, 0.0))
 
 

@@ -8,14 +8,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
 from jobs import machine_cache
 from jobs.machine_cache import Array, MachineCache
+from tests.support import present
 
 CONTENT = np.arange(24, dtype=np.float32).reshape(6, 4)
 VARIABLE = "TEST_CACHE_GB"
@@ -32,6 +34,13 @@ def never() -> Iterator[Array]:
     pytest.fail("made again")
 
 
+def memory_of(mapped: Array) -> object:
+    """What holds the bytes of an array over a memoryview."""
+    buffer = present(mapped.base).base
+    assert isinstance(buffer, memoryview)
+    return buffer.obj
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
@@ -41,7 +50,7 @@ def test_what_was_written_is_mapped(tmp_path: Path) -> None:
     second = MachineCache(tmp_path, VARIABLE, 1.0).array("a", (6, 4), np.float32, never, verified=True)
     for found in (first, second):
         assert np.array_equal(found, CONTENT)
-        assert isinstance(found.base.base.obj, mmap.mmap)
+        assert isinstance(memory_of(found), mmap.mmap)
     assert names(tmp_path) == ["a.npy"]
 
 
@@ -91,7 +100,12 @@ def test_a_file_is_verified_once_a_process(tmp_path: Path, monkeypatch: pytest.M
     machine_cache._sound.clear()
     digests: list[int] = []
     original = machine_cache._DIGEST
-    monkeypatch.setattr(machine_cache, "_DIGEST", lambda data: digests.append(len(data)) or original(data))
+
+    def digest(data: bytes) -> Any:
+        digests.append(len(data))
+        return original(data)
+
+    monkeypatch.setattr(machine_cache, "_DIGEST", digest)
     for _ in range(3):
         array(tmp_path)
     assert len(digests) == 1
@@ -160,7 +174,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def started(folder: Path, *processes_names: str) -> tuple[list[SPAWN.Process], "multiprocessing.Queue[str]"]:
+def started(folder: Path, *processes_names: str) -> tuple[list[SpawnProcess], "multiprocessing.Queue[str]"]:
     answers: multiprocessing.Queue[str] = SPAWN.Queue()
     processes = [SPAWN.Process(target=_make, args=(folder, name, answers)) for name in processes_names]
     for process in processes:

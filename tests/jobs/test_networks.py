@@ -5,6 +5,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 from torchvision.models import resnet50
+from torchvision.models.resnet import ResNet
 
 from jobs import registry
 from jobs.networks import BUILDERS, Network, SmallResNet, initialise
@@ -20,10 +21,11 @@ def images(count: int, size: int) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def resnet() -> nn.Module:
+def resnet() -> ResNet:
     net = resnet50(weights=None, num_classes=10)
     initialise(net, torch.Generator().manual_seed(0))
-    return net.eval()
+    frozen: ResNet = net.eval()
+    return frozen
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_small_network_has_11_blocks_and_0_36_million_parameters(small: Network)
     assert sum(p.numel() for p in small.parameters()) == 359_762
 
 
-def test_resnet50_has_16_blocks(resnet: nn.Module) -> None:
+def test_resnet50_has_16_blocks(resnet: ResNet) -> None:
     network = Network(resnet, MEAN, STD)
     assert len(network.blocks) == 16
     assert network.blocks[-3:] == list(resnet.layer4)

@@ -27,8 +27,10 @@ from jobs.replicas import ReplicaFailure, ReplicaLost, Replicas
 from jobs.results import open_store, read_trials, verify
 from jobs.results.layout import trained_weights_key
 from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, Sgd, ThreatModel
+from jobs.training import Evaluated
 from jobs.weights import load_source
 from tests.jobs.support import CPU
+from tests.support import present
 
 NONE = ThreatModel(constraint=Constraint.NONE, epsilon=0)
 L2 = ThreatModel(constraint=Constraint.L2, epsilon=1.0, steps=2)
@@ -36,7 +38,7 @@ LINF = ThreatModel(constraint=Constraint.LINF, epsilon=8 / 255, steps=2)
 GAUSSIAN = ThreatModel(constraint=Constraint.GAUSSIAN, epsilon=1.0)
 
 
-def pretrain_spec(threat: ThreatModel = L2, epochs: int = 1, seed: int = 3, **recipe: object) -> PretrainSpec:
+def pretrain_spec(threat: ThreatModel = L2, epochs: int = 1, seed: int = 3, **recipe: Any) -> PretrainSpec:
     return PretrainSpec(
         architecture="resnet35-w8",
         dataset="digits",
@@ -176,6 +178,7 @@ def test_a_source_stopped_at_any_batch_and_gone_on_with_is_the_same(
             tally=before.tally,
             evaluations=before.evaluations,
             seconds=before.seconds,
+            history=before.history,
         )
         after.advance()
         assert same_network(whole, after.network)
@@ -217,7 +220,7 @@ def test_a_source_is_committed_with_its_weights(few_digits: Dataset, tmp_path: P
 # --- replicas ---
 
 
-def replicated(data: Dataset, recipe: dict[str, object], stops: Sequence[int] = ()) -> Pretraining:
+def replicated(data: Dataset, recipe: dict[str, Any], stops: Sequence[int] = ()) -> Pretraining:
     """A source made by two processes, stopped and gone on with where asked."""
     spec = pretrain_spec(L2, epochs=2, replicas=2, **recipe)
     trial = Pretraining(spec, data, CPU)
@@ -231,6 +234,7 @@ def replicated(data: Dataset, recipe: dict[str, object], stops: Sequence[int] = 
             tally=trial.tally,
             evaluations=trial.evaluations,
             seconds=trial.seconds,
+            history=trial.history,
         )
     trial.advance()
     return trial
@@ -240,7 +244,7 @@ def replicated(data: Dataset, recipe: dict[str, object], stops: Sequence[int] = 
 def test_two_replicas_make_one_source_wherever_it_was_stopped(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """1,000 digits in batches of 111: a last batch of one image, which the second replica does not count."""
     monkeypatch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)
-    recipe: dict[str, object] = {"batch_size": 111, "learning_rate": 0.01}
+    recipe: dict[str, Any] = {"batch_size": 111, "learning_rate": 0.01}
     whole = replicated(digits, recipe)
     parts = replicated(digits, recipe, stops=(4,))
     assert same_network(whole.network, parts.network)
@@ -416,7 +420,7 @@ def tiny_source(few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> SourceC
 def test_training_a_source_writes_weights_and_card(
     tiny_source: SourceCard, few_digits: Dataset, tmp_path: Path
 ) -> None:
-    reports: list[PretrainEvaluation] = []
+    reports: list[Evaluated] = []
     out = tmp_path / "home" / "weights"
     path = source_training.train_source("tiny", out, on_evaluation=reports.append)
     card = json.loads((out / "tiny.json").read_text(encoding="utf-8"))
@@ -451,5 +455,5 @@ def trained_from_card(card: SourceCard, data: Dataset) -> tuple[Network, list[Pr
 
 
 def test_training_a_source_again_gives_the_same_file(tiny_source: SourceCard, tmp_path: Path) -> None:
-    first = source_training.train_source("tiny", tmp_path / "a").read_bytes()
-    assert source_training.train_source("tiny", tmp_path / "b").read_bytes() == first
+    first = present(source_training.train_source("tiny", tmp_path / "a")).read_bytes()
+    assert present(source_training.train_source("tiny", tmp_path / "b")).read_bytes() == first

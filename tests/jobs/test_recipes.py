@@ -44,8 +44,8 @@ def test_the_guide_has_every_choice_of_both_recipes() -> None:
     (table,) = (paragraph for paragraph in paragraphs if paragraph.startswith("| key | values | `paper`"))
     found = {}
     for line in table.splitlines()[2:]:
-        name, _, paper, released, *_ = (cell.strip().strip("`") for cell in line.strip("|").split("|"))
-        found[name] = (paper, paper if released == "same" else released)
+        name, _, one, other, *_ = (cell.strip().strip("`") for cell in line.strip("|").split("|"))
+        found[name] = (one, one if other == "same" else other)
     paper, released = (RECIPES[name].model_dump() for name in ("paper", "as-released"))
     assert found == {name: (_written(paper[name]), _written(released[name])) for name in Recipe.model_fields}
 

@@ -161,7 +161,7 @@ def test_pauses_change_nothing(stops: int, store: Store, network: Network, few: 
 
     for number in range(stops):
         asked = iter([False, True])
-        ended = attempt_trial(store, started(), Attempt(number + 1), NEVER, lambda it=asked: next(it))
+        ended = attempt_trial(store, started(), Attempt(number + 1), NEVER, asked.__next__)
         assert ended.ending is Ending.STOPPED
     ended = attempt_trial(store, started(), Attempt(stops + 1), NEVER)
     assert (ended.ending, ended.notes) == (Ending.COMMITTED, [])

@@ -1,6 +1,7 @@
 """Measuring a source against what is said of it: counts, intervals, agreement, ImageNet's folders."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,8 +41,8 @@ def tiny(weights: SourceWeights, few_digits: Dataset, tmp_path: Path, monkeypatc
     return Network(resnet_of(weights.tensors), card.mean, card.std).to(memory_format=torch.channels_last)
 
 
-def measure(name: str = "tiny", **options: object) -> list[Measurement]:
-    return list(check_source(name, CPU, **options))  # type: ignore[arg-type]
+def measure(name: str = "tiny", **options: Any) -> list[Measurement]:
+    return list(check_source(name, CPU, **options))
 
 
 # --- counting ---
@@ -225,9 +226,12 @@ def test_imagenet(imagenet: Path, resnet50: Network, monkeypatch: pytest.MonkeyP
     """Images and labels as evaluation needs them; few images of few are a sample of 50,000."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     count = source_check._correct
-    monkeypatch.setattr(
-        source_check, "_correct", lambda network, part, *rest: (seen.append(part), count(network, part, *rest))[1]
-    )
+
+    def counting(network: Network, part: Any, *rest: Any) -> Any:
+        seen.append(part)
+        return count(network, part, *rest)
+
+    monkeypatch.setattr(source_check, "_correct", counting)
     attack = attack_in("l2", "3", 1)
     clean, attacked = measure("natural", data_directory=imagenet, images=6, attack=attack)
     images_NCHW, labels_N = seen[0]

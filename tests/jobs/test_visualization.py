@@ -62,7 +62,8 @@ def seeds_of(trial: Visualization) -> Tensor:
 
 def features(network: Network, x_NCHW: Tensor) -> Tensor:
     """Pooled features from the last block's sum, by hooks; the last ReLU is the identity to gradients."""
-    last, seen = network.blocks[-1], {}
+    last = network.blocks[-1]
+    seen: dict[str, Tensor] = {}
     hooks = [
         last.register_forward_pre_hook(lambda _, inputs: seen.update(shortcut=inputs[0])),
         last.bn3.register_forward_hook(lambda _, __, output: seen.update(sum=output.clone())),
@@ -204,7 +205,7 @@ def test_pauses_change_nothing(store: Store, digits: Dataset) -> None:
     while True:
         attempt += 1
         asked = iter([False, False, True])
-        ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(attempt), OFTEN, lambda it=asked: next(it))
+        ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(attempt), OFTEN, asked.__next__)
         if ended.ending is Ending.COMMITTED:
             break
     assert attempt == 4, "two steps an attempt, seven of them"

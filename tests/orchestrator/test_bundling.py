@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ray.exceptions import RayTaskError
@@ -18,7 +19,7 @@ from jobs.expansion import expand
 from jobs.finetune import Finetuning
 from jobs.results import FailureKind, Store, comparable_columns, done, open_store, pin, read_failures, read_trials
 from jobs.results.layout import checkpoints_prefix
-from jobs.specs import AnySpec, FinetuneSpec, plain
+from jobs.specs import AnySpec, plain
 from jobs.study import Study
 from orchestrator import trainable, tuning
 from orchestrator.bundling import bundled
@@ -33,6 +34,7 @@ from orchestrator.study_files import load_study, parse_study
 from orchestrator.trainable import TrialActor
 from orchestrator.versions import UnfitMachine, versions
 from orchestrator.watch import Observer, Watch
+from tests.support import finetune_specs
 
 STUDY = """
 name: mini
@@ -55,7 +57,7 @@ def study() -> Study:
 def test_trials_that_differ_only_in_blocks_are_bundled() -> None:
     specs = expand(study())
     bundles = bundled(study(), specs)
-    assert [[(spec.seed, spec.blocks) for spec in bundle] for bundle in bundles] == [
+    assert [[(spec.seed, spec.blocks) for spec in finetune_specs(bundle)] for bundle in bundles] == [
         [(seed, blocks) for blocks in (0, 1, 3)] for seed in (20_000_000, 20_100_000)
     ]
     assert bundled(study().model_copy(update={"bundle": "none"}), specs) == [[spec] for spec in specs]
@@ -76,9 +78,9 @@ def test_a_launch_in_bundles_gives_the_numbers_of_single_trials(
     sizes = []
     original = tuning.run_round
 
-    def run_round(bundles: list[list[AnySpec]], *rest: object) -> None:
+    def run_round(bundles: list[list[AnySpec]], *rest: Any) -> None:
         sizes.append([len(bundle) for bundle in bundles])
-        original(bundles, *rest)  # type: ignore[arg-type]
+        original(bundles, *rest)
 
     monkeypatch.setattr(tuning, "run_round", run_round)
     first = launch(study(), root, Console(quiet=True), Options(max_trials=4))
@@ -150,10 +152,10 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
 def break_blocks_1(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     original = Finetuning.learn
 
-    def learn(self: Finetuning, *batch: object) -> None:
+    def learn(self: Finetuning, *batch: Any) -> None:
         if self.spec.blocks == 1:
             raise error
-        original(self, *batch)  # type: ignore[arg-type]
+        original(self, *batch)
 
     monkeypatch.setattr(Finetuning, "learn", learn)
 
@@ -184,9 +186,9 @@ def test_an_actor_answers_for_each_trial_of_its_bundle(
     assert (failure.trial_id, failure.kind, failure.launch) == (broken, kind, "one")
 
 
-def ended_by(error: Exception, bundle: list[FinetuneSpec], folder: Path) -> SimpleNamespace:
+def ended_by(error: Exception, bundle: list[AnySpec], folder: Path) -> SimpleNamespace:
     """Tune's view of an actor that raised, as it reaches the driver."""
-    (folder / "error.pkl").write_bytes(pickle.dumps(RayTaskError("step", "traceback", error)))
+    (folder / "error.pkl").write_bytes(pickle.dumps(RayTaskError("step", "traceback", error)))  # type: ignore[no-untyped-call]  # Ray gives it no types
     config = {"trials": json.dumps([plain(spec) for spec in bundle])}
     return SimpleNamespace(
         trial_id="tune-1", config=config, pickled_error_file=str(folder / "error.pkl"), error_file=None
@@ -242,7 +244,7 @@ def test_a_draining_node_does_not_make_a_failed_trial_a_stopped_one(
         broken: State.FAILED,
         last: State.STOPPED,
     }
-    assert watch.in_flight == ()
+    assert len(watch.in_flight) == 0
 
 
 def test_a_crashed_actor_is_a_failure_of_each_trial_of_its_bundle(store: Store, tmp_path: Path) -> None:

@@ -5,14 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from jobs.expansion import expand
 from jobs.results import commit, open_store
-from orchestrator.cli import main
 from orchestrator.study_files import load_study
+from tests.orchestrator.support import Command, Result
 from tests.results.rows import result_rows
 
 SOURCE = Path(__file__).parents[2]
@@ -24,37 +23,6 @@ heavy = ("torch", "torchvision", "ray", "robustness", "sklearn")
 atexit.register(lambda: print("LOADED", *[name for name in heavy if name in sys.modules], file=sys.stderr))
 main()
 """
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    message: str
-
-
-class Command:
-    """The command, called in this process in an empty folder: loading torch for each call would take minutes."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self._capsys = capsys
-        self._monkeypatch = monkeypatch
-
-    def __call__(self, *arguments: str) -> Result:
-        self._monkeypatch.chdir(self.folder)
-        self._monkeypatch.setattr(sys, "argv", ["deltasweep", *arguments])
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = self._capsys.readouterr()
-        return Result(int(caught.value.code or 0), captured.out, captured.err.strip())
-
-
-@pytest.fixture
-def deltasweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Command(folder, capsys, monkeypatch)
 
 
 def loaded_by(*arguments: str) -> tuple[set[str], str]:

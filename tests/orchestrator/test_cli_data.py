@@ -16,7 +16,7 @@ from jobs.results import open_store, read_trials
 from orchestrator.study_files import load_study
 from tests.jobs.data import made
 from tests.jobs.mirrors import Mirror, mirror
-from tests.orchestrator.test_cli import Command
+from tests.orchestrator.support import Command
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from jobs.home import weights_directory
 from jobs.weights import SourceWeights, load_source
 from tests.jobs.mirrors import mirror
 from tests.jobs.released import RunsCode, attacker_state, register, resnet_of, save_robustness
-from tests.orchestrator.test_cli import Command
+from tests.orchestrator.support import Command
 
 STUDY = """
 name: mine

@@ -46,7 +46,7 @@ def bootstrapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "fake")
     with mock_aws():
-        config: dict[str, Any] = bootstrap_aws(prepare_config(load(AWS)))
+        config: dict[str, Any] = bootstrap_aws(prepare_config(load(AWS)))  # type: ignore[no-untyped-call]  # Ray gives it no types
         return config
 
 

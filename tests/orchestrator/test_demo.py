@@ -14,12 +14,13 @@ from jobs.study import Study
 from orchestrator import cli
 from orchestrator.launch import Summary
 from orchestrator.study_files import load_study
+from tests.support import finetune_specs
 
 
 def test_the_demo_study_is_what_it_should_be() -> None:
     """Natural, L2 and L-infinity sources, several sizes, five seeds or more, 40 trials or more of 30 epochs or more."""
     study = load_study("demo")
-    trials = expand(study)
+    trials = finetune_specs(expand(study))
     assert {"fmnist_natural", "fmnist_l2_eps1", "fmnist_linf_eps8"} <= {trial.source for trial in trials}
     assert len({trial.images for trial in trials}) >= 3
     assert len({trial.seed for trial in trials}) >= 5
@@ -57,7 +58,7 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
 @pytest.mark.sample
 @pytest.mark.timeout(1200)
 def test_the_demo_runs_and_reports(tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("deltasweep"), "demo", "--results", "root"]
+    command = [str(Path(sys.executable).with_name("deltasweep")), "demo", "--results", "root"]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     trials = {spec.trial_id for spec in expand(load_study("demo"))}

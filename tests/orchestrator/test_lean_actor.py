@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from jobs import weights
-from jobs.attempts import Attempt, Keeping, attempt_trial, open_trial
+from jobs.attempts import Keeping, attempt_trial, open_trial
 from jobs.data import datasets
+from jobs.records import Attempt
 from jobs.results import Store, open_store
 from tests.jobs.support import finetune_spec
 

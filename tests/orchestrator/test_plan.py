@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+from collections.abc import Callable, Collection
 from pathlib import Path
 from statistics import median
 
@@ -15,9 +16,11 @@ from jobs.study import Study
 from orchestrator.budget import Budget
 from orchestrator.measured import measured_seconds
 from orchestrator.operations import bundle_flops, kept_bytes, study_flops, trial_flops
-from orchestrator.plan import Plan, describe, images_evaluated, images_trained, make_plan, result_bytes
+from orchestrator.plan import Plan, describe, make_plan, result_bytes
 from orchestrator.prices import gpu
 from orchestrator.study_files import load_study
+from orchestrator.work import images_evaluated, images_trained
+from tests.support import finetune_specs
 
 DEMO = load_study("demo")
 PUBLISHED = Path(__file__).parents[3] / "shared" / "paper" / "published_trials.csv.gz"
@@ -28,7 +31,7 @@ def spec(**changes: object) -> FinetuneSpec:
     return FinetuneSpec.model_validate({**values, "evaluate_every": 20, "recipe": Recipe(), **changes})
 
 
-def planned(study: Study, done: set[str] = frozenset(), quarantined: set[str] = frozenset()) -> Plan:  # type: ignore[assignment]
+def planned(study: Study, done: Collection[str] = (), quarantined: Collection[str] = ()) -> Plan:
     return make_plan(study, expand(study), set(done), set(quarantined), gpu())
 
 
@@ -101,7 +104,7 @@ def test_operations_of_a_bundle_by_hand() -> None:
 
 
 def grey(mode: str, **changes: object) -> FinetuneSpec:
-    return spec(dataset="mnist", recipe=Recipe(frozen_batchnorm=mode), **changes)  # type: ignore[arg-type]
+    return spec(dataset="mnist", recipe={"frozen_batchnorm": mode}, **changes)
 
 
 TRUNK_0, TRUNK_3 = (flops_trained_image("resnet50", blocks).trunk for blocks in (0, 3))
@@ -214,7 +217,12 @@ def test_prices_can_be_the_user_s() -> None:
     assert (own.on_demand, own.spot) == (2.0, 0.8)
     assert "your price" in own.prices_from
     assert gpu("T4", spot_price=0.1).spot == 0.1
-    for call in (lambda: gpu("T5"), lambda: gpu("T4", price=0.0), lambda: gpu("T4", spot_price=float("nan"))):
+    calls: list[Callable[[], object]] = [
+        lambda: gpu("T5"),
+        lambda: gpu("T4", price=0.0),
+        lambda: gpu("T4", spot_price=float("nan")),
+    ]
+    for call in calls:
         with pytest.raises(InvalidRequest, match=r"known: T4, V100, A10G|above 0; it is"):
             call()
 
@@ -249,7 +257,8 @@ def test_measuring_times_the_steps_that_the_trials_consist_of() -> None:
     assert where.startswith("measured here on cpu")
     one = seconds(specs[0])
     assert 0.01 < one < 120
-    longer = specs[0].model_copy(update={"epochs": 2 * specs[0].epochs})
+    (first,) = finetune_specs(specs[:1])
+    longer = first.model_copy(update={"epochs": 2 * first.epochs})
     assert 1.5 * one < seconds(longer) < 2.5 * one
     plan = make_plan(DEMO, specs, set(), set(), gpu(), (where, seconds))
     assert plan.gpu_hours == pytest.approx(sum(map(seconds, specs)) / 3600)

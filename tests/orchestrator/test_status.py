@@ -1,6 +1,7 @@
 """Status: every trial of a study is in exactly one state, and the states add up to the plan."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def study() -> Study:
     return parse_study(STUDY.format(name="states"), "states.yaml")
 
 
-def launched(study: Study, name: str, heartbeat_at: datetime, **changes: object) -> Launch:
+def launched(study: Study, name: str, heartbeat_at: datetime, **changes: Any) -> Launch:
     moment = heartbeat_at.isoformat()
     return Launch(name, study.name, study.digest, "ada", "node7", moment, "0", {}, moment)._replace(**changes)
 
@@ -85,7 +86,7 @@ def test_states_are_told_apart_and_add_up(study: Study, store: Store) -> None:
     assert counts["mixed"] is None, "a result that cannot be read keeps no state from being told"
     assert f"{trial_key('finetune', done)}" in describe(status)
     states = [counts[state] for state in ("done", "running", "pending", "failed", "quarantined")]
-    assert sum(map(int, states)) == counts["planned"] == 6
+    assert sum(int(str(state)) for state in states) == counts["planned"] == 6
     text = describe(status)
     assert f"deltasweep logs {twice}" in text
     assert "node7" in text

@@ -27,7 +27,7 @@ from orchestrator.launch import launch
 from orchestrator.single import run_single
 from orchestrator.study_files import load_study, parse_study
 from tests.jobs.released import RunsCode
-from tests.orchestrator.test_cli import Command, deltasweep  # noqa: F401  # a fixture
+from tests.orchestrator.support import Command
 from tests.results.rows import result_rows
 
 STUDY = """
@@ -131,7 +131,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(deltasweep: Command, finished: Path) -> Path:  # noqa: F811
+def folder(deltasweep: Command, finished: Path) -> Path:
     shutil.copytree(finished, deltasweep.folder, dirs_exist_ok=True)
     return deltasweep.folder
 
@@ -181,7 +181,7 @@ def _table(trial: str) -> pa.Table:
 
 @pytest.mark.filterwarnings("ignore::jobs.results.reader.DamagedIndexWarning")
 @pytest.mark.parametrize("name", ROOTS)
-def test_a_results_root(name: str, deltasweep: Command, folder: Path, trap: Path) -> None:  # noqa: F811
+def test_a_results_root(name: str, deltasweep: Command, folder: Path, trap: Path) -> None:
     """Every verb reads it, says what it says, runs nothing of it and leaves alone what is not below the root."""
     (trap.parent / "above").write_bytes(encode(_table(TRIAL)))
     key, content = ROOTS[name]
@@ -205,7 +205,7 @@ def _files(place: Path, but: Path | None = None) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("content", [pickled, saved_by_torch], ids=["pickle", "torch"])
-def test_a_checkpoint(content: Callable[[Path], Any], deltasweep: Command, tmp_path: Path, trap: Path) -> None:  # noqa: F811
+def test_a_checkpoint(content: Callable[[Path], Any], deltasweep: Command, tmp_path: Path, trap: Path) -> None:
     """Its name is that of its bytes, and still it is passed over; the trial starts at its start."""
     study = deltasweep.folder / "study.yaml"
     study.write_text(STUDY)

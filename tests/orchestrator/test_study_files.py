@@ -8,9 +8,10 @@ import pytest
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
 from jobs.recipes import RECIPES, named_recipe
-from jobs.specs import FinetuneSpec, PretrainSpec, Recipe
+from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec, Recipe
 from jobs.study import Study, seeds
 from orchestrator.study_files import load_study, packaged_studies, parse_study
+from tests.support import finetune_specs
 
 GOOD = """\
 name: mine
@@ -61,9 +62,20 @@ def ids(*replacements: tuple[str, str]) -> list[str]:
 
 
 @cache
-def packaged(name: str) -> list[FinetuneSpec]:
+def packaged(name: str) -> list[AnySpec]:
     """The trials of a packaged study."""
     return expand(load_study(name))
+
+
+@cache
+def packaged_tuned(name: str) -> list[FinetuneSpec]:
+    """Those of a packaged study that only fine-tunes."""
+    return finetune_specs(packaged(name))
+
+
+def tuned(of: Study) -> list[FinetuneSpec]:
+    """The trials of a study that only fine-tunes."""
+    return finetune_specs(expand(of))
 
 
 # --- what a good file is ---
@@ -74,7 +86,7 @@ def test_a_good_file() -> None:
     assert loaded.name == "mine"
     assert loaded.recipe == Recipe(learning_rate=0.05)
     assert loaded.resources.gpu == 0.5
-    specs = expand(loaded)
+    specs = tuned(loaded)
     # 2 sources x 2 depths x (2 sizes x 2 seeds + the whole set once)
     assert len(specs) == len({spec.trial_id for spec in specs}) == 20
     assert Counter(spec.images for spec in specs) == {50: 8, 100: 8, -1: 4}
@@ -106,7 +118,7 @@ def test_seeds_follow_formula_6() -> None:
 
 
 def test_a_row_s_schedule_is_that_of_its_trials() -> None:
-    for spec in expand(study()):
+    for spec in tuned(study()):
         expected = (10, 5) if spec.images == -1 else (30, 5)
         assert (spec.epochs, spec.evaluate_every) == expected
 
@@ -159,7 +171,7 @@ def test_placement_does_not_change_ids(replacement: tuple[str, str]) -> None:
     ],
 )
 def test_what_changes_numbers_changes_ids(replacement: tuple[str, str]) -> None:
-    small = {spec.trial_id for spec in expand(study()) if spec.images != -1}
+    small = {spec.trial_id for spec in tuned(study()) if spec.images != -1}
     assert not small & set(ids(replacement))
 
 
@@ -511,7 +523,7 @@ def test_the_paper_s_studies_have_the_paper_s_trials(name: str, trials: int) -> 
 
 def test_the_paper_s_grid() -> None:
     """A.3: 4 sources, 6 datasets, k of 0, 1, 3, 9; 20 seeds up to 1,600 images and 10 above."""
-    specs = packaged("paper")
+    specs = packaged_tuned("paper")
     assert {spec.source for spec in specs} == {"natural", "l2_eps3", "linf_eps4", "linf_eps8"}
     assert {spec.dataset for spec in specs} == {"cifar100", "cifar10", "svhn", "fmnist", "kmnist", "mnist"}
     assert {spec.blocks for spec in specs} == {0, 1, 3, 9}
@@ -523,8 +535,8 @@ def test_the_paper_s_grid() -> None:
 
 
 def test_table_4_s_seeds() -> None:
-    counts = {spec.images: 0 for spec in packaged("paper-table4")}
-    for spec in packaged("paper-table4"):
+    counts = {spec.images: 0 for spec in packaged_tuned("paper-table4")}
+    for spec in packaged_tuned("paper-table4"):
         counts[spec.images] += 1
     arms = 4 * 6 * 4
     assert {images: count // arms for images, count in counts.items()} == {
@@ -537,16 +549,16 @@ def test_table_4_s_seeds() -> None:
 
 def test_the_paper_s_studies_share_trials() -> None:
     """What any study has run is never run again (promise 4)."""
-    paper, table4 = ({spec.trial_id for spec in packaged(name)} for name in ("paper", "paper-table4"))
+    paper, table4 = ({spec.trial_id for spec in packaged_tuned(name)} for name in ("paper", "paper-table4"))
     assert table4 < paper
-    assert {spec.trial_id for spec in packaged("paper-figure2-small")} < paper
-    attacks = packaged("paper-attacks")
+    assert {spec.trial_id for spec in packaged_tuned("paper-figure2-small")} < paper
+    attacks = packaged_tuned("paper-attacks")
     assert {spec.trial_id for spec in attacks if spec.source in ("natural", "l2_eps3")} < paper
 
 
 def test_the_confound_is_every_way_of_both_choices_and_shares_the_released_one_with_the_paper() -> None:
     by_way: dict[tuple[str, str], set[str]] = {}
-    for spec in packaged("paper-confound"):
+    for spec in packaged_tuned("paper-confound"):
         way = (spec.recipe.normalization, spec.recipe.frozen_batchnorm)
         by_way.setdefault(way, set()).add(spec.trial_id)
     assert {len(trials) for trials in by_way.values()} == {2 * 2 * 3 * 10}
@@ -576,7 +588,7 @@ def test_the_sources_of_section_7_are_made_by_a_study() -> None:
 
 def test_the_demo_is_as_large_as_promised() -> None:
     """40 trials or more, at least 5 seeds, at least 30 epochs each; on what is bundled."""
-    specs = packaged("demo")
+    specs = packaged_tuned("demo")
     assert len(specs) >= 40
     assert len({spec.seed for spec in specs}) >= 5
     assert all(spec.epochs >= 30 for spec in specs)

@@ -7,22 +7,11 @@ import pytest
 
 from jobs.results import LocalStore, Store
 from jobs.results.object_store import ObjectStore
-from tests.results.servers import ENVIRONMENT, S3, Proxy, proxy_before, s3_server
+from tests.results.fixtures import bucket, s3
+from tests.results.servers import S3, Proxy, proxy_before
 from tests.results.support import IMPATIENT, MemoryStore
 
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new bucket, and the environment that leads to its server."""
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3.endpoint}.items():
-        monkeypatch.setenv(name, value)
-    return s3.make_bucket()
+__all__ = ["bucket", "s3"]
 
 
 @pytest.fixture

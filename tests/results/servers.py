@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from moto.server import ThreadedMotoServer
-
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "fake", "AWS_SECRET_ACCESS_KEY": "fake", "AWS_REGION": "us-east-1"}
 _FORWARD_SECONDS = 30
 
@@ -36,6 +34,8 @@ class S3(NamedTuple):
 @contextmanager
 def s3_server(address: str = "127.0.0.1") -> Iterator[S3]:
     """moto's server on a free port of one address of this machine, stopped at the end."""
+    from moto.server import ThreadedMotoServer  # which takes a second that few sessions of tests need
+
     server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     try:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,7 +100,9 @@ def test_a_damaged_current_is_named_passed_over_and_mended(store: Store, text: b
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-9], lambda data: None])
-def test_a_damaged_compacted_file_is_named_passed_over_and_mended(store: Store, damage: object) -> None:
+def test_a_damaged_compacted_file_is_named_passed_over_and_mended(
+    store: Store, damage: Callable[[bytes], bytes | None]
+) -> None:
     file = read_index(store)[KIND].file
     data = damage(store.read(file))
     store.delete(file) if data is None else store.replace(file, data)

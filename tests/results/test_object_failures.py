@@ -5,7 +5,7 @@ import pytest
 from jobs.errors import DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.results import Committed, Store, commit, done, open_store, read_trials, require_writable
 from jobs.results.object_store import ObjectStore
-from tests.results.servers import Proxy, answer, lose_reply, never_answer
+from tests.results.servers import Mishap, Proxy, answer, lose_reply, never_answer
 from tests.results.support import IMPATIENT, KIND, held, once, rows
 
 
@@ -27,7 +27,7 @@ def test_a_server_that_errs_and_recovers_is_waited_for(store: Store, proxy: Prox
 
 
 @pytest.mark.parametrize("mishap", [lose_reply, never_answer])
-def test_a_commit_whose_reply_is_lost_is_new_and_no_conflict(store: Store, proxy: Proxy, mishap: object) -> None:
+def test_a_commit_whose_reply_is_lost_is_new_and_no_conflict(store: Store, proxy: Proxy, mishap: Mishap) -> None:
     proxy.mishaps = [mishap]
     assert commit(store, KIND, rows(1)) is Committed.NEW
     assert len([line for line in proxy.requests if line.startswith("PUT")]) == 2, (
@@ -38,7 +38,7 @@ def test_a_commit_whose_reply_is_lost_is_new_and_no_conflict(store: Store, proxy
 
 
 @pytest.mark.parametrize("mishap", [lose_reply, never_answer])
-def test_a_lost_reply_is_told_from_a_lost_race(store: Store, proxy: Proxy, mishap: object) -> None:
+def test_a_lost_reply_is_told_from_a_lost_race(store: Store, proxy: Proxy, mishap: Mishap) -> None:
     store.create("a", b"same")
     proxy.mishaps = [mishap]
     assert not store.create("a", b"same")

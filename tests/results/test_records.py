@@ -33,8 +33,9 @@ READERS: dict[str, Callable[[Store], object]] = {
     pin_key("sources", "x"): lambda store: require_pin(store, "sources", "x", "w"),
     pin_key("datasets", "x"): lambda store: require_pin(store, "datasets", "x", "d"),
 }
+NOTHING: tuple[object, ...] = (None, [], "x", {})
 DAMAGES: list[tuple[str, object]] = [
-    *[(launch_key("l"), wrong) for wrong in (None, [], "x", {}, LAUNCH._asdict() | {"unknown": 1})],
+    *[(launch_key("l"), wrong) for wrong in (*NOTHING, LAUNCH._asdict() | {"unknown": 1})],
     *[
         (launch_key("l"), LAUNCH._asdict() | wrong)
         for wrong in (

@@ -33,7 +33,8 @@ def found(store: Store, planned: set[str] | None = None) -> dict[str, Problem]:
 def parquet(table: pa.Table) -> bytes:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
-    return buffer.getvalue().to_pybytes()
+    data: bytes = buffer.getvalue().to_pybytes()
+    return data
 
 
 def versioned(table: pa.Table, version: str) -> bytes:

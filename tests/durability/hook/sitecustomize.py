@@ -12,20 +12,24 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 CONTROL = os.environ.get("DELTASWEEP_TEST_CONTROL")
 
 
-def _cpus_of_this_actor():
+def _cpus_of_this_actor() -> float:
     import ray
 
-    return ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
+    resources = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]  # Ray gives it no types
+    return float(resources.get("CPU", 0))
 
 
-def _disturb(control, trial, epoch):
+def _disturb(control: dict[str, Any], trial: str, epoch: int) -> None:
     time.sleep(control.get("seconds", 0))
     for rule in control.get("fail", ()):
         if rule["trial"] not in ("*", trial) or rule["epoch"] != epoch:
@@ -34,8 +38,8 @@ def _disturb(control, trial, epoch):
             raise getattr(builtins, rule["error"])(f"raised by the test in epoch {epoch}")
 
 
-def _wrapped(train_batch):
-    def traced(self, indices):
+def _wrapped(train_batch: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def traced(self: Any, indices: Any) -> None:
         trial = self.spec.trial_id
         line = f"{trial} {self.epoch} {self.batch} {os.getpid()} {socket.gethostname()}\n".encode()
         trace = os.open(f"{CONTROL}/trace", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -50,21 +54,22 @@ def _wrapped(train_batch):
 
 
 class _Wrapping(Loader):
-    def __init__(self, loader):
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
-    def exec_module(self, module):
+    def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        module.Finetuning._train_batch = _wrapped(module.Finetuning._train_batch)
+        finetuning = vars(module)["Finetuning"]
+        finetuning._train_batch = _wrapped(finetuning._train_batch)
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(self, name, path, target=None):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target) if name == "jobs.finetune" else None
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             spec.loader = _Wrapping(spec.loader)
         return spec
 

@@ -7,8 +7,9 @@ import pickle
 import struct
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -67,10 +68,14 @@ def idx_files(train: int = 6, test: int = 4) -> dict[str, bytes]:
 # --- CIFAR ---
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+class _Python2Pickler(pickle._Pickler):
     """Protocol 2 with the string opcodes of Python 2, by which the original batches were written."""
 
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
+
+    if TYPE_CHECKING:  # which the stubs of the class in Python leave out
+        write: Callable[[bytes], object]
+        memoize: Callable[[object], None]
 
     def save_string(self, value: str | bytes) -> None:
         raw = value.encode("latin1") if isinstance(value, str) else value
@@ -132,7 +137,7 @@ def svhn_files(train: int = 6, test: int = 4) -> dict[str, bytes]:
         labels = np.array([[10 if i % LABELS == 0 else i % LABELS] for i in range(count)], dtype=np.uint8)
         file = io.BytesIO()
         images_HWCN = random_images(count, 32, 32, 3, seed=seed).transpose(1, 2, 3, 0)
-        scipy.io.savemat(file, {"X": images_HWCN, "y": labels}, do_compression=True)
+        scipy.io.savemat(file, {"X": images_HWCN, "y": labels}, do_compression=True)  # type: ignore[arg-type]  # files too
         files[f"{part}_32x32.mat"] = file.getvalue()
     return files
 

@@ -132,7 +132,7 @@ FILES = {
 
 def card(folder: Path, **changes: object) -> DatasetCard:
     fields = {"name": "mine", "train": 0, "test": 5, "labels": 3, "colour": True, "format": "cue-conflict", **changes}
-    return DatasetCard(**{"mean": (0.5,) * 3, "std": (0.25,) * 3, "folder": str(folder), **fields})  # type: ignore[arg-type]
+    return DatasetCard(**{"mean": (0.5,) * 3, "std": (0.25,) * 3, "folder": str(folder), **fields})
 
 
 def test_shapes_are_folders_and_textures_stand_in_names(tmp_path: Path) -> None:

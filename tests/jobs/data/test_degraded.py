@@ -17,7 +17,8 @@ from tests.jobs.support import finetune_spec
 def wave(cycles: int, size: int = 16) -> np.ndarray:
     """A grey image, 1 x S x S, of so many cycles from left to right around a mean of 128."""
     row = 128 + 100 * np.cos(2 * np.pi * cycles * np.arange(size) / size)
-    return np.rint(np.broadcast_to(row, (1, size, size))).astype(np.uint8)
+    wave_1SS: np.ndarray = np.rint(np.broadcast_to(row, (1, size, size))).astype(np.uint8)
+    return wave_1SS
 
 
 @pytest.mark.parametrize(("cycles", "kept"), [(0, True), (3, True), (4, True), (5, False), (8, False)])

@@ -37,7 +37,7 @@ def test_svhn_same_images_and_labels_as_torchvision(tmp_path: Path, monkeypatch:
 
 def matlab(**content: np.ndarray) -> bytes:
     file = io.BytesIO()
-    scipy.io.savemat(file, content)
+    scipy.io.savemat(file, content)  # type: ignore[arg-type]  # files too
     return file.getvalue()
 
 
@@ -124,7 +124,7 @@ def test_caltech101_with_an_image_missing(caltech101: tuple[DatasetCard, Path]) 
 def folder_card(folder: Path, **changes: object) -> DatasetCard:
     fields = {"name": "mine", "train": 9, "test": 3, "labels": 3, "colour": True, "folder": str(folder), **changes}
     channels = 3 if fields["colour"] else 1
-    return DatasetCard(**{"mean": (0.5,) * channels, "std": (0.25,) * channels, **fields})  # type: ignore[arg-type]
+    return DatasetCard(**{"mean": (0.5,) * channels, "std": (0.25,) * channels, **fields})
 
 
 def test_image_folder_labels_are_numbered_by_name(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_an_image_of_sixteen_bits_is_refused(tmp_path: Path) -> None:
 def test_cards_that_cannot_be(changes: dict[str, object], says: str) -> None:
     fields = {"name": "mine", "train": 9, "test": 3, "labels": 3, "colour": True, "folder": "/mine"}
     with pytest.raises(ValueError, match=says):
-        DatasetCard(**{"mean": (0.5,) * 3, "std": (0.25,) * 3, **fields, **changes})  # type: ignore[arg-type]
+        DatasetCard(**{"mean": (0.5,) * 3, "std": (0.25,) * 3, **fields, **changes})
 
 
 def test_every_file_of_the_registry_can_be_held_against_its_digest() -> None:

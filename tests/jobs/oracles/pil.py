@@ -28,7 +28,8 @@ def augmented(image: Image.Image, draws: Draws, index: int) -> Image.Image:
         image = transforms.hflip(image)
     for which in draws.order_N3[index].tolist():
         image = _JITTER[which](image, draws.factors_N3[index, which].item())
-    return transforms.rotate(image, draws.degrees_N[index].item(), fill=0)
+    rotated: Image.Image = transforms.rotate(image, draws.degrees_N[index].item(), fill=0)
+    return rotated
 
 
 def all_augmented(images_NCHW: Tensor, draws: Draws) -> Tensor:

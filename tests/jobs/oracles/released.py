@@ -41,7 +41,7 @@ class Batches(Protocol):
 def _robustness() -> Iterator[tuple[Any, Any, Any]]:
     """The library's ``train``, ``attacker`` and ``imagenet_models``, on the CPU."""
     utils = ModuleType("torchvision.models.utils")
-    utils.load_state_dict_from_url = torch.hub.load_state_dict_from_url  # type: ignore[attr-defined]
+    vars(utils)["load_state_dict_from_url"] = torch.hub.load_state_dict_from_url
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library's own: apex is not there
         patch.setitem(sys.modules, "torchvision.models.utils", utils)
@@ -83,9 +83,9 @@ def train_as_released(
         on_epoch: called with the library's log of the epoch.
     """
 
-    def step(parallel: nn.Module, _: int, kind: str, images_NCHW: Tensor, labels_N: Tensor) -> None:
+    def step(parallel: Any, _: int, kind: str, images_NCHW: Tensor, labels_N: Tensor) -> None:
         if kind == "train":
-            on_step(parallel.module.model, images_NCHW, labels_N)  # type: ignore[arg-type, union-attr]
+            on_step(parallel.module.model, images_NCHW, labels_N)
 
     settings = Namespace(
         adv_train=0,

@@ -84,4 +84,5 @@ def test_a_mean_halfway_between_two_greys_is_rounded_up(place: int) -> None:
     )
     found = augment(image_CHW[None], draws)
     assert torch.equal(found, all_augmented(image_CHW[None], draws))
-    assert found.unique().tolist() == [100, 101], "100.25 and 101, cut off; a mean of 100 would make both 100"
+    values: Tensor = found.unique()  # type: ignore[no-untyped-call]  # torch gives it no types
+    assert values.tolist() == [100, 101], "100.25 and 101, cut off; a mean of 100 would make both 100"

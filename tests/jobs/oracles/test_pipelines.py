@@ -1,5 +1,7 @@
 """From a raw image to what the first convolution sees, against torchvision's transforms on PIL images."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -77,11 +79,12 @@ def test_draws_are_distributed_as_torchvision_s(colours: Dataset) -> None:
         torch.manual_seed(1)
         expected = torch.stack([theirs(image) for _ in range(count)]).double()
     found = augment(image_CHW.expand(count, -1, -1, -1), draw(count, torch.Generator().manual_seed(2))).double()
-    for statistic in (
+    statistics: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,
         lambda x: x.square(),
         lambda x: (x - x.flatten(1).mean(1)[:, None, None, None]) ** 2,
-    ):
+    ]
+    for statistic in statistics:
         one, other = statistic(expected), statistic(found)
         error = ((one.var(0) + other.var(0)) / count).sqrt().clamp(min=1e-9)
         assert float(((one.mean(0) - other.mean(0)) / error).abs().max()) < 5, "3,072 pixels, in standard errors"
