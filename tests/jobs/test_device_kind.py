@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -40,6 +40,7 @@ def test_a_name_says_model_instruction_set_and_probe() -> None:
     assert " -> " not in name
 
 
+FILLING: Any = torch.utils.deterministic  # a module of properties: mypy does not see them
 LINUX = {
     "vendor_id": "GenuineIntel",
     "cpu family": "6",
@@ -86,7 +87,7 @@ def switches() -> list[object]:
         torch.get_num_threads(),
         torch.is_grad_enabled(),
         torch.are_deterministic_algorithms_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        FILLING.fill_uninitialized_memory,
         torch.get_float32_matmul_precision(),
         torch.backends.cudnn.allow_tf32,
         torch.backends.cudnn.benchmark,
@@ -107,8 +108,8 @@ def test_new_tensors_are_not_filled_while_a_trial_runs() -> None:
     """Filling is part of deterministic algorithms, takes time, and changes no number."""
     with numerics(Execution()):
         assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.utils.deterministic.fill_uninitialized_memory
-    assert torch.utils.deterministic.fill_uninitialized_memory
+        assert not FILLING.fill_uninitialized_memory
+    assert FILLING.fill_uninitialized_memory
 
 
 def test_what_is_no_choice_of_bits_is_no_part_of_a_kind() -> None:
