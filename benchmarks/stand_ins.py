@@ -12,6 +12,7 @@ from jobs.data.datasets import load_dataset
 from jobs.data.subsets import draw_subset
 from jobs.evaluation import Tally
 from jobs.finetune import Evaluation, Finetuning
+from jobs.provenance import History
 from jobs.specs import FinetuneSpec
 from jobs.weights import SourceWeights
 
@@ -37,6 +38,8 @@ class StandIn(Finetuning):
         self.subset = draw_subset(self.data.train.labels_N, spec.images, spec.seed)
         self.evaluations: list[Evaluation] = []
         self.epoch, self.batch, self.tally, self.seconds = 1, 0, Tally(), 0.0
+        self.passed_over = set()
+        self._before = History()
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

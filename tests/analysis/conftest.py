@@ -60,9 +60,9 @@ def table7(paper: Path) -> pd.DataFrame:
     return pd.read_csv(paper / "table7_test_accuracy.csv")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Chromium, once for the session; each test opens a context of its own."""
+    """Chromium, once for the tests of the page; each test opens a context of its own."""
     api = pytest.importorskip(
         "playwright.sync_api",
         reason="the page is tested with playwright (`pip install playwright`) and Debian's chromium",
