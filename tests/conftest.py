@@ -4,6 +4,7 @@ Nothing here loads torch: tests of results and of analysis do without.
 """
 
 import os
+import secrets
 import signal
 import sys
 from collections import Counter
@@ -16,6 +17,8 @@ from jobs.results import Store, open_store
 
 # Ray runs its workers at the lowest priority: beside other tests their start would take minutes.
 os.environ.update({"RAY_worker_niceness": "0"})
+# One token for every Ray that a test joins: a process reads it once.
+os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
 
 # A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C; some send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -362,6 +362,21 @@ class TestFamilies:
         declare(root, CONTRAST | {"epoch": 7}, images=(1600,))
         assert [row["p_holm"] for row in rows(analysis.deltas(root))] == [None]
 
+    def test_a_cell_that_two_versions_plan_counts_once(self, build: Build) -> None:
+        root = build.root(sizes(build, 100, 200))
+        declare(root, CONTRAST, digest="d1", images=(100, 200))
+        declare(root, CONTRAST, CONTRAST | {"blocks": [1, 3]}, digest="d2", images=(100,))
+        found = rows(analysis.deltas(root))
+        assert [row["p_holm"] for row in found] == pytest.approx([2 * P] * 2)
+        assert all(row["method"].endswith("Holm over 2 cells of the contrasts of mine") for row in found)
+
+    def test_imported_trials_of_a_planned_recipe_are_not_of_the_family(self, build: Build) -> None:
+        root = build.root([*sizes(build, 100), *sizes(build, 100, origin="imported")])
+        declare(root, CONTRAST)
+        found = {row["origin"]: row for row in rows(analysis.deltas(root))}
+        assert found["run"]["method"].endswith("Holm over 1 cell of the contrasts of mine")
+        assert found["imported"]["method"].endswith("Holm over 1 imported cell asked for")
+
     def test_imported_trials_alone_beside_a_declared_family(self, build: Build) -> None:
         root = build.root(sizes(build, 100, origin="imported", recipe="imported", numerics=None))
         declare(root, CONTRAST)

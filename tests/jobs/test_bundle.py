@@ -333,3 +333,17 @@ def test_checkpoints_of_a_bundle_hold_the_same_tensors_as_alone(
         (mine,), (expected,) = ([load(one.store.read(key)) for key in one.checkpoints(spec)] for one in (root, other))
         assert mine.keys() == expected.keys()
         assert all(torch.equal(mine[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("mode", ["batch", "source"])
+def test_trials_at_other_positions_do_not_share(mode: str, weights: SourceWeights, few_digits: Dataset) -> None:
+    """Where the trunk does not drift, only the position tells."""
+
+    def fail(trial: Finetuning, error: Exception) -> None:
+        raise error
+
+    first, ahead = (Bundle(Finetuning(spec, weights, few_digits, CPU), fail) for spec in specs_of((3, 1), mode))
+    ahead.advance(one_batch())
+    assert not first.join(ahead)
+    first.advance(one_batch())
+    assert first.join(ahead)

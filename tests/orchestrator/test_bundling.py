@@ -36,6 +36,8 @@ from orchestrator.versions import UnfitMachine, versions
 from orchestrator.watch import Observer, Watch
 from tests.support import finetune_specs
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 STUDY = """
 name: mini
 grid:

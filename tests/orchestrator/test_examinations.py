@@ -27,6 +27,8 @@ from orchestrator.status import status_of
 from orchestrator.study_files import load_study, parse_study
 from orchestrator.watch import Watch
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 QUIET = Console(quiet=True)
 STUDY = """\
 name: attacked

@@ -12,7 +12,17 @@ from rich.console import Console
 
 from jobs.errors import InvalidRequest, MissingData, ResultsConflict
 from jobs.expansion import expand
-from jobs.results import comparable_columns, done, open_store, pin, read_launches, read_trials
+from jobs.results import (
+    Failure,
+    FailureKind,
+    comparable_columns,
+    done,
+    open_store,
+    pin,
+    read_launches,
+    read_trials,
+    record_failure,
+)
 from jobs.specs import FinetuneSpec
 from jobs.study import Study
 from orchestrator import tuning
@@ -23,6 +33,7 @@ from orchestrator.study_files import parse_study
 from orchestrator.tuning import largest_multiple, share_of
 from tests.support import present
 
+LONG_AGO = "2026-01-01T00:00:00+00:00"
 STUDY = """
 name: {name}
 grid:
@@ -93,6 +104,27 @@ def test_a_launch_without_work_starts_nothing(tmp_path: Path, monkeypatch: pytes
     assert recorded_study(store, None).name == "later"
     (record,) = read_launches(store)
     assert record.ended_at is not None
+
+
+class Started(Exception):
+    """In place of Ray's start."""
+
+
+def test_quarantined_trials_run_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(_: object) -> None:
+        raise Started
+
+    store, trials = open_store(tmp_path), {spec.trial_id for spec in expand(study())}
+    for trial in trials:
+        for attempt in (1, 2):
+            record_failure(
+                store, Failure(trial, attempt, FailureKind.ERROR, "ValueError", "no", "h", "l", LONG_AGO), "log"
+            )
+    monkeypatch.setattr(tuning, "connect", connect)
+    summary = launch(study(), store, Console(quiet=True))
+    assert (summary.failed.keys(), summary.done, summary.left) == (trials, 0, 0)
+    with pytest.raises(Started):
+        launch(study(), store, Console(quiet=True), Options(retry_quarantined=True))
 
 
 def test_missing_weights_are_one_message_and_leave_nothing(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from orchestrator.recorded import planned_trials, recorded_study
 from orchestrator.single import run_single
 from orchestrator.study_files import parse_study
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 STUDY = """\
 name: own
 sources:

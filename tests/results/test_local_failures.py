@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import stat
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -231,3 +232,23 @@ def test_old_temporary_files_are_removed_by_compact(store: LocalStore) -> None:
     compact(store, KIND)
     assert not old.exists()
     assert young.exists()
+
+
+def test_a_result_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes, then the name, then the folder that holds it: after a power cut there is a whole result or none."""
+    store, happened = LocalStore(tmp_path / "root"), list[str]()
+    fsync, link = os.fsync, os.link
+
+    def note_fsync(handle: int) -> None:
+        happened.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def note_link(source: Path, target: Path) -> None:
+        happened.append("name")
+        link(source, target)
+
+    monkeypatch.setattr("jobs.results.local_store.os.fsync", note_fsync)
+    monkeypatch.setattr("jobs.results.local_store.os.link", note_link)
+    assert commit(store, KIND, rows(1)) is Committed.NEW
+    assert happened[0] == "file"
+    assert happened[-2:] == ["name", "folder"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.errors import DamagedFile
+from jobs.errors import DamagedFile, ResultsConflict
 from jobs.results import (
     Failure,
     FailureKind,
@@ -13,6 +13,7 @@ from jobs.results import (
     Problem,
     Store,
     next_attempt,
+    pin,
     read_failures,
     read_launches,
     record_failure,
@@ -22,7 +23,7 @@ from jobs.results import (
     verify,
     write_launch,
 )
-from jobs.results.layout import failure_key, launch_key, log_key, pin_key, study_key
+from jobs.results.layout import checkpoint_key, failure_key, launch_key, log_key, pin_key, study_key
 from tests.results.support import MemoryStore
 
 FAILURE = Failure("x-1", 1, FailureKind.ERROR, "ValueError", "no", "here", "launch", "2026-01-01T00:00:00+00:00")
@@ -103,3 +104,23 @@ def test_two_failures_of_one_attempt_are_both_kept(any_store: Store) -> None:
     assert [(failure.attempt, failure.host) for failure in read_failures(any_store)] == [(1, "here"), (2, "there")]
     assert any_store.read(log_key("x-1", 2)) == b"second log"
     assert next_attempt(any_store, "x-1") == 3
+
+
+def test_names_of_checkpoints_sort_by_progress() -> None:
+    places = [(1, 0), (2, 9), (2, 10), (9, 100), (10, 0), (99, 5), (100, 0)]
+    names = [checkpoint_key("x-1", epoch, batch, "f" * 16) for epoch, batch in places]
+    assert names == sorted(names)
+
+
+class PinnedMeanwhile(MemoryStore):
+    """Another driver pins between the look and the writing."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        super().create(key, json.dumps({"name": "natural", "sha256": "b" * 64}).encode())
+        return super().create(key, data)
+
+
+def test_of_two_that_pin_at_once_one_is_refused() -> None:
+    with pytest.raises(ResultsConflict, match="another results root"):
+        pin(PinnedMeanwhile(), "sources", "natural", "a" * 64)
+    pin(PinnedMeanwhile(), "sources", "natural", "b" * 64)
