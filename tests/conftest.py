@@ -25,7 +25,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _UNPROVEN = "unproven"
 _SLOW_SECONDS = 20
-_LAUNCHES = {"test_launch.py", "test_examinations.py", "test_own_sources.py", "test_bundling.py", "test_stand_ins.py"}
+_LAUNCHES = {
+    "test_launch.py",
+    "test_examinations.py",
+    "test_own_sources.py",
+    "test_bundling.py",
+    "test_shape_bias.py",
+    "test_stand_ins.py",
+}
 """Files of tests that start Ray again and again."""
 
 

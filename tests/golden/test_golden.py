@@ -4,6 +4,7 @@ They change on purpose only, together with the kind's ``numerics``; ``python -m 
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import combinations
 
 import pytest
@@ -16,12 +17,23 @@ KINDS = 3
 """The spread that tolerances are fixed from is over so many kinds at least."""
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_golden_numbers(name: str, unproven: Callable[[str], None]) -> None:
+@pytest.fixture(scope="module")
+def computed() -> Callable[[str], Values]:
+    """What a case gives here, computed once."""
+    return cache(lambda name: CASES[name].compute())
+
+
+OTHER_SOURCES = [name for name in CASES if name.startswith("clean accuracy")][2:]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in OTHER_SOURCES else name for name in CASES]
+)
+def test_golden_numbers(name: str, computed: Callable[[str], Values], unproven: Callable[[str], None]) -> None:
     case = CASES[name]
     if not case.possible:
         pytest.skip(f"clean accuracies of the bundled sources: deltasweep data fetch {case.needs}")
-    found, own = case.compute(), row_of_this_machine(name)
+    found, own = computed(name), row_of_this_machine(name)
     if own is not None:
         assert found == own.values
         return
@@ -46,8 +58,8 @@ def test_tolerances_come_from_the_spread_over_several_kinds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "accuracy" not in name])
-def test_two_runs_on_one_machine_are_equal_to_the_last_bit(name: str) -> None:
-    assert CASES[name].compute() == CASES[name].compute()
+def test_two_runs_on_one_machine_are_equal_to_the_last_bit(name: str, computed: Callable[[str], Values]) -> None:
+    assert CASES[name].compute() == computed(name)
 
 
 def distances(found: Values, row: Values, tolerances: Values) -> Iterator[tuple[str, float, float]]:

@@ -131,7 +131,11 @@ def other_kind() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-@pytest.mark.parametrize("switch", SWITCHES[1:], ids="-".join)
+@pytest.mark.parametrize(
+    "switch",
+    [SWITCHES[1], pytest.param(SWITCHES[2], marks=pytest.mark.slow)],
+    ids="-".join,
+)
 def test_where_bits_differ_kinds_do(switch: dict[str, str], other_kind: ProcessPoolExecutor) -> None:
     with made_kind(switch) as third_kind:
         asked = third_kind.submit(computed), other_kind.submit(computed)

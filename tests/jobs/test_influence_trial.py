@@ -30,6 +30,7 @@ from jobs.results.parquet import Problem
 from jobs.specs import InfluenceSpec
 from jobs.weights import load_source
 from tests.jobs.support import CPU, finetune_spec
+from tests.results.rows import DEVICE_KIND, PACKAGES
 
 NEVER = Keeping(checkpoint_every=10**9)
 IMAGES, TESTS, DAMPING = 100, 90, 1e-2
@@ -163,6 +164,7 @@ def rows() -> list[dict[str, object]]:
     made = {"string": "x", "int64": 1, "double": 0.5, "list<element: int64>": [5, 3], "list<item: int64>": [5, 3]}
     kinds = {**made, "list<element: double>": [-2.5, 0.5], "list<item: double>": [-2.5, 0.5]}
     row = {field.name: kinds[str(field.type)] for field in schema("influence")}
+    row |= {"device_kind": DEVICE_KIND, "packages": PACKAGES}
     return [{**row, "trial_id": "influence-x-0123456789abcdef", "test_image": number} for number in (1, 0)]
 
 

@@ -105,9 +105,10 @@ def test_the_network_is_normalised_by_its_dataset() -> None:
 
 
 def test_training_lowers_the_loss(few_digits: Dataset) -> None:
-    _, reports = trained(pretrain_spec(epochs=9), few_digits)
+    """With the learning rate of A.10, 0.1, whether it does on 64 images depends on a device's last bits."""
+    _, reports = trained(pretrain_spec(epochs=9, learning_rate=0.02), few_digits)
     assert [report.epoch for report in reports] == list(range(1, 10))
-    assert [report.learning_rate for report in reports] == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001] * 3)
+    assert [report.learning_rate for report in reports] == pytest.approx([0.02] * 3 + [0.002] * 3 + [0.0002] * 3)
     assert reports[-1].train_loss < reports[0].train_loss
     assert reports[-1].train_accuracy > reports[0].train_accuracy
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import torch
 
+from jobs.device_kind import device_name
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
 from jobs.registry.costs import flops_evaluated_image, flops_trained_image, memory, parameters
@@ -254,7 +256,7 @@ def test_a_bundle_needs_its_largest_trial_and_the_other_heads() -> None:
 def test_measuring_times_the_steps_that_the_trials_consist_of() -> None:
     specs = expand(DEMO)
     where, seconds = measured_seconds(specs)
-    assert where.startswith("measured here on cpu")
+    assert where.startswith(f"measured here on {device_name(torch.device('cpu'))}, batches of ")
     one = seconds(specs[0])
     assert 0.01 < one < 120
     (first,) = finetune_specs(specs[:1])

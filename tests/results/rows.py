@@ -1,5 +1,6 @@
 """Rows of invented results. No torch."""
 
+PACKAGES = '{"torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.4"}'
 DEVICE_KIND = "A processor, family 1 model 2, avx2 (probe 1: 0123456789ab)"
 """Of invented results."""
 
@@ -38,6 +39,6 @@ def result_rows(trial_id: str = "finetune-x-0123456789abcdef", **changes: object
         "launch": "",
         "finished_at": "2026-01-01T00:00:00+00:00",
         "code_version": "0.1.0",
-        "packages": '{"torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.4"}',
+        "packages": PACKAGES,
     }
     return [{**shared, "epoch": epoch, **changes} for epoch in (1, 2)]
