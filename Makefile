@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Tests run beside each other, those of one `xdist_group` in one process. ORDER=random: in an order that is printed.
+# Tests run beside each other, those of one file in one process, which makes what they share once. ORDER=random: in an order that is printed.
 WORKERS ?= auto
 SLOW_WORKERS ?= 3
 ORDER ?= fixed
-PYTEST := $(BIN)/python -m pytest -q --dist loadgroup --no-loadscope-reorder --durations 20 $(if $(filter random,$(ORDER)),-p randomly)
+PYTEST := $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder --durations 20 $(if $(filter random,$(ORDER)),-p randomly)
 
 .PHONY: help demo test test-slow test-cluster check wheel pytest bench bench-quick clean
 

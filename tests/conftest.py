@@ -38,10 +38,7 @@ _LAUNCHES = {
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file stay in one process, which makes what they share once; files that take longest come first."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath))))
+    """Files that take longest come first: processes that take one file after another end together."""
     slow = {item.path for item in items if item.get_closest_marker("slow") or _LAUNCHES & set(item.path.parts)}
     items.sort(key=lambda item: item.path not in slow)
 
