@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,12 +41,21 @@ def connect(address: str | None) -> None:
     """Join the cluster at ``address`` or ``$RAY_ADDRESS``; without either, start Ray on this machine.
 
     Never what ``ray.init()`` does by itself: joining whatever cluster was last started on this machine.
+
+    Raises:
+        InvalidRequest: when no cluster answers, or is of another version, or Ray could start no worker here.
     """
     os.environ.update(_ENVIRONMENT)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith(("http://", "https://")):
         raise InvalidRequest(
             f"{address} is a dashboard: launch there with --submit. A cluster's own address is HOST:6379"
+        )
+    if address == "local" and any(map(str.isspace, sys.executable)):
+        raise InvalidRequest(
+            "Ray starts its workers by a shell that splits paths at spaces: expected Python in a path without any; got "
+            f"{sys.executable}. Fix: make the environment elsewhere (make VENV=/path/without/spaces), or join a "
+            "cluster with --address"
         )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:

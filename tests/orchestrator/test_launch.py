@@ -1,6 +1,7 @@
 """Launches through real Ray on this machine: same numbers as in one process, nothing twice, nothing half-made."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +153,15 @@ def test_an_unwritable_root_is_refused_before_ray_starts(tmp_path: Path, monkeyp
         launch(study(), open_store(tmp_path / "file" / "below"), Console(quiet=True))
     with pytest.raises(InvalidRequest, match="must be writable"):
         launch(study(), open_store("/proc/nothing-can-be-made-here"), Console(quiet=True))
+
+
+def test_a_python_in_a_path_with_a_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers would never start, and the launch would wait for ever."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(sys, "executable", "/home/ada/my env/bin/python")
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
+    with pytest.raises(InvalidRequest, match="without any; got /home/ada/my env/bin/python"):
+        tuning.connect(None)
 
 
 @pytest.fixture
