@@ -58,6 +58,7 @@ def growth(root: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_memory_is_flat_over_many_trials(tmp_path: Path) -> None:
     """In a process of its own, as an actor is: what other tests leave to be freed or reused is not there."""
     command = f"from {growth.__module__} import growth; print(growth({str(tmp_path)!r}))"
