@@ -17,8 +17,8 @@ def numerics(execution: Execution) -> Iterator[None]:
     threads, so the recipe's number wins (design, promise 1).
 
     Deterministic algorithms also fill every new tensor, against code that reads what it has not written. No operation
-    of a trial does, so that is off. What it takes differs by processor: 1.08 to 1.23 times a training step's time on one,
-    nothing that could be told from noise on another (``benchmarks/execution.py``, November 2026).
+    of a trial does, so that is off. What it takes differs by processor: 1.08 to 1.23 times the time of a training
+    step on one, nothing that could be told from noise on another (``benchmarks/execution.py``, November 2026).
     """
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
