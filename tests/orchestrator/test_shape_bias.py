@@ -19,8 +19,6 @@ from orchestrator.recorded import planned_trials
 from orchestrator.study_files import load_study, parse_study
 from tests.jobs.data import made
 
-pytestmark = pytest.mark.usefixtures("one_ray")
-
 QUIET = Console(quiet=True)
 STUDY = """\
 name: shapes
