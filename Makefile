@@ -20,7 +20,7 @@ demo: $(READY)  ## run the packaged study `demo` and write its report
 
 test: check pytest  ## format, lint, types, import rules; the quick tests and one of each slow kind
 
-test-slow: $(READY)  ## the rest: kills, drains, drivers, the demo, large roots
+test-slow: $(READY)  ## the other slow ones: kills, stops, failures, damaged checkpoints, memory
 	$(PYTEST) -n $(SLOW_WORKERS) -m "slow and not sample and not cluster"
 
 check: $(READY)  ## format, lint, types, import rules
