@@ -27,7 +27,8 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
     """Commit the rows of one trial by create-if-absent.
 
     When the trial is there already, nothing is overwritten. If the numbers there are others, and both trials ran on
-    one and the same kind of device with the same torch and torchvision, the new rows go to ``conflicts/``.
+    one and the same kind of device with the same torch and torchvision, the new rows go to ``conflicts/``. Compared is
+    what both have: the columns of the version that wrote the standing result.
 
     NEW means that this call put the result there, also when the storage's reply was lost and the request sent
     again (``Store.create``). A process that was killed after its result went there, and starts over, gets
@@ -48,16 +49,16 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
     if store.create(key, data):
         return Committed.NEW
     standing = require_present(store, key, "the result of the trial to be committed")
-    present = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
-    if _same_numbers(present, table, kind) or not _must_be_equal(present, table):
+    present, version = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
+    same = _same_numbers(present, table, comparable_columns(kind, version), numbering(kind))
+    if same or not _must_be_equal(present, table):
         return Committed.ALREADY_THERE
     store.create(conflict_key(kind, trial_id, hashlib.sha256(data).hexdigest()[:16]), data)
     return Committed.CONFLICT
 
 
-def _same_numbers(left: pa.Table, right: pa.Table, kind: str) -> bool:
-    columns = comparable_columns(kind)
-    frames = [table.select(columns).sort_by(numbering(kind)).to_pandas() for table in (left, right)]
+def _same_numbers(left: pa.Table, right: pa.Table, columns: list[str], number: str) -> bool:
+    frames = [table.select(columns).sort_by(number).to_pandas() for table in (left, right)]
     # pandas takes two NaN (the loss of a diverged trial) as equal, Arrow does not
     return bool(frames[0].equals(frames[1]))
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 from jobs.errors import DamagedFile, StorageFailure
 from jobs.results.index import Entry, index_text, parse, read_compacted, render
 from jobs.results.layout import COMPACT, CURRENT, compact_key, generation_of
-from jobs.results.parquet import encode
+from jobs.results.parquet import Read, encode
 from jobs.results.reader import with_files
-from jobs.results.schema import schema
+from jobs.results.schema import schema, version
 from jobs.results.store import Store
 
 KEPT_FOR = timedelta(days=1)
@@ -35,9 +35,10 @@ def compact(store: Store, kind: str) -> Compaction:
     """Bring all finished trials of a kind into the index.
 
     The file of a new generation is written whole, then ``CURRENT.json`` is swapped for one that names it; readers see
-    the old or the new one. Killed between any two steps it leaves at worst a file that nothing names. Any number of
-    compactors may run at once, and results may be committed meanwhile. Trial files are never touched; a damaged
-    index is replaced. The generation before is kept, older ones go after ``KEPT_FOR``.
+    the old or the new one. A file of an older version of the schema is made again, too. Killed between any two steps
+    it leaves at worst a file that nothing names. Any number of compactors may run at once, and results may be
+    committed meanwhile. Trial files are never touched; a damaged index is replaced. The generation before is kept,
+    older ones go after ``KEPT_FOR``.
 
     Raises:
         DamagedFile: naming a trial file that cannot be read, or what stands in place of ``CURRENT.json`` and is no
@@ -47,9 +48,9 @@ def compact(store: Store, kind: str) -> Compaction:
     _remove_stale(store)
     index_text(store)  # a folder in its place cannot be swapped: refused before anything is written
     compacted = _usable(store, kind)
-    table = with_files(store, kind, compacted, schema(kind).names)
+    table = with_files(store, kind, compacted and compacted.table, schema(kind).names)
     trials = len(_trials(table))
-    if compacted is not None and _trials(compacted) == _trials(table):
+    if compacted and compacted.version == version(kind) and _trials(compacted.table) == _trials(table):
         return Compaction(trials, len(table), written=False)
     data = encode(table)
     key = compact_key(f"{datetime.now(UTC):{_STAMP}}-{uuid.uuid4().hex[:8]}", kind)
@@ -59,8 +60,8 @@ def compact(store: Store, kind: str) -> Compaction:
     return Compaction(trials, len(table), written=True)
 
 
-def _usable(store: Store, kind: str) -> pa.Table | None:
-    """What the index holds; None when there is none or it is damaged and must be made anew."""
+def _usable(store: Store, kind: str) -> Read | None:
+    """What the index holds; None when there is none, or it is damaged or a newer DeltaSweep's, and is made anew."""
     try:
         return read_compacted(store, kind)
     except DamagedFile:

@@ -8,12 +8,11 @@ import hashlib
 import json
 from typing import NamedTuple
 
-import pyarrow as pa
 from pydantic import TypeAdapter
 
 from jobs.errors import DamagedFile
 from jobs.results.layout import COMPACT, CURRENT
-from jobs.results.parquet import decode
+from jobs.results.parquet import Read, decode
 from jobs.results.store import Store
 
 _VERSION = 1
@@ -74,9 +73,7 @@ def render(entries: dict[str, Entry]) -> bytes:
     return json.dumps({"version": _VERSION, "kinds": kinds}, indent=1).encode()
 
 
-def read_compacted(
-    store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False
-) -> pa.Table | None:
+def read_compacted(store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False) -> Read | None:
     """All compacted rows of a kind, in order of trial id and epoch; None when nothing is compacted.
 
     Args:
@@ -107,7 +104,7 @@ def damaged(store: Store, key: str, why: object) -> DamagedFile:
     )
 
 
-def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None, encoded: bool) -> pa.Table:
+def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None, encoded: bool) -> Read:
     try:
         data = store.read(entry.file)
     except DamagedFile as error:

@@ -23,7 +23,7 @@ def history_of_trial(store: Store, kind: str, trial_id: str) -> History:
         data = store.read(key)
     except FileNotFoundError:
         return History((UNKNOWN,), (UNKNOWN,))
-    table = decode_trial(data, kind, trial_id, f"{store.uri}/{key}")
+    table = decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
     return history_of(*(table[name][0].as_py() for name in HISTORY_COLUMNS))
 
 

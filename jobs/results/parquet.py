@@ -2,13 +2,16 @@
 
 import io
 from enum import StrEnum
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.errors import DamagedFile
-from jobs.results.schema import KIND_KEY, VERSION_KEY, numbering, schema, version
+from jobs.provenance import code_version
+from jobs.results.schema import KIND_KEY, VERSION_KEY, WRITER_KEY, numbering, releases, schema
+from jobs.results.schema import columns as schema_columns
 
 _ROW_GROUP = 122_880
 """DuckDB works through a file in groups of this many rows."""
@@ -23,7 +26,7 @@ class Problem(StrEnum):
     TORN = "torn"
     """Not a readable file of its format: cut short, altered, or something else altogether."""
     WRONG_VERSION = "wrong-version"
-    """Written with another version of the schema."""
+    """Of a version of the schema that this DeltaSweep does not read: a newer one wrote it, or none did."""
     WRONG_CONTENT = "wrong-content"
     """Readable, but not the rows of the trial that its name says."""
     DUPLICATE_ROWS = "duplicate-rows"
@@ -67,43 +70,72 @@ class DamagedResult(DamagedFile):
         self.problem = problem
 
 
+class Read(NamedTuple):
+    """What a file of results holds."""
+
+    table: pa.Table
+    """With the columns that were asked for, as today's schema has them."""
+    version: int
+    """Of the schema, that the file was written with: later columns are filled."""
+
+
 def encode(table: pa.Table) -> bytes:
-    """One Parquet file in memory, every page with a checksum."""
+    """One Parquet file in memory, every page with a checksum. It says which DeltaSweep wrote it."""
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), WRITER_KEY: code_version()})
     compression = "zstd" if len(table) >= _WORTH_PACKING else "snappy"
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression=compression, row_group_size=_ROW_GROUP, write_page_checksum=True)
     return buffer.getvalue()
 
 
-def decode(data: bytes, kind: str, path: str, columns: list[str] | None = None, *, encoded: bool = False) -> pa.Table:
-    """Bytes of a Parquet file to a table with exactly the columns of the kind's schema, or those asked for.
+def decode(data: bytes, kind: str, path: str, columns: list[str] | None = None, *, encoded: bool = False) -> Read:
+    """Bytes of a Parquet file, of any version of the kind's schema up to today's, to a table.
+
+    It has exactly the columns of today's schema, or those asked for.
 
     Args:
         encoded: text as ``encoded_schema`` has it.
 
     Raises:
-        DamagedResult: with ``path``, when it is not Parquet, or of another version or kind, or has other columns.
+        DamagedResult: with ``path``, when it is not Parquet, or of a newer version or another kind, or has other
+            columns than its version has.
     """
     try:
+        footer = pq.read_metadata(pa.BufferReader(data))
+        found = footer.schema.to_arrow_schema()
+        version = _require_version(found.metadata or {}, kind, path)
+        _require_columns(found, kind, version, path)
         file = pq.ParquetFile(
             pa.BufferReader(data),
+            metadata=footer,
             page_checksum_verification=True,
-            read_dictionary=_texts(schema(kind)) if encoded else None,
+            read_dictionary=_texts(schema(kind, version)) if encoded else None,
         )
-        metadata = file.schema_arrow.metadata or {}
-        _require_version(metadata, kind, path)
-        _require_columns(_decoded(file.schema_arrow) if encoded else file.schema_arrow, kind, path)
-        _require_kind(metadata, kind, path)
         whole = encoded_schema(kind) if encoded else schema(kind)
         wanted = pa.schema([whole.field(name) for name in columns or whole.names], whole.metadata)
+        there = set(schema(kind, version).names)
         # small files are read many at a time, so by one thread each
-        table = file.read(wanted.names, use_threads=len(data) > 1_000_000)
-        return pa.Table.from_arrays(table.select(wanted.names).columns, schema=wanted)
+        table = file.read([name for name in wanted.names if name in there], use_threads=len(data) > 1_000_000)
+        fills = {column.name: column.fill for column in schema_columns(kind) if column.name not in there}
+        arrays = [
+            _filled(fills[field.name], field.type, len(table)) if field.name in fills else table[field.name]
+            for field in wanted
+        ]
+        return Read(pa.Table.from_arrays(arrays, schema=wanted), version)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedResult(
             Problem.TORN,
             f"{path} is not a readable Parquet file ({error}); move it away and resume: its trial runs again",
         ) from error
+
+
+def _filled(value: object, kind: pa.DataType, rows: int) -> pa.Array:
+    """A column that the file's version had not yet."""
+    if value is None:
+        return pa.nulls(rows, kind)
+    text = kind == _DICTIONARY
+    filled = pa.repeat(pa.scalar(value, pa.string() if text else kind), rows)
+    return filled.dictionary_encode() if text else filled
 
 
 def encoded_schema(kind: str) -> pa.Schema:
@@ -122,19 +154,13 @@ def _texts(plain: pa.Schema) -> list[str]:
     return [field.name for field in plain if pa.types.is_string(field.type)]
 
 
-def _decoded(found: pa.Schema) -> pa.Schema:
-    """The schema of a file that is read with dictionaries, as it was written."""
-    fields = [field.with_type(field.type.value_type) if field.type == _DICTIONARY else field for field in found]
-    return pa.schema(fields, found.metadata)
-
-
-def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> pa.Table:
+def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
     """The rows of one trial's file, in order.
 
     Raises:
         DamagedResult: as ``decode``, and when it holds another trial, or two rows of one number.
     """
-    table = decode(data, kind, path)
+    table, version = decode(data, kind, path)
     found = pc.unique(table["trial_id"]).to_pylist()
     if found != [trial_id]:
         raise DamagedResult(
@@ -148,37 +174,43 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> pa.Table:
             Problem.DUPLICATE_ROWS,
             f"a result has one row for each {name}; {path} has {name} {numbers}; move it away and resume",
         )
-    return table if numbers == sorted(numbers) else table.sort_by(name)
+    return Read(table if numbers == sorted(numbers) else table.sort_by(name), version)
 
 
-def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> None:
-    expected, found = str(version(kind)), _said(metadata, VERSION_KEY)
-    if found not in ("", expected):
-        older = found.isdigit() and int(found) < int(expected)
-        raise DamagedResult(
-            Problem.WRONG_VERSION,
-            f"{path} has version {found} of the {kind} schema, this DeltaSweep reads version {expected}; "
-            f"it was written by {'an older' if older else 'a newer'} DeltaSweep. Read this root with that one, "
-            "or move the file away and resume: its trial runs again",
-        )
-
-
-def _require_kind(metadata: dict[bytes, bytes], kind: str, path: str) -> None:
-    found, version = _said(metadata, KIND_KEY), _said(metadata, VERSION_KEY)
-    if found != kind or not version:
+def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> int:
+    """The version of the schema that a file says it is of."""
+    found, said, readable = _said(metadata, KIND_KEY), _said(metadata, VERSION_KEY), releases(kind)
+    number = int(said) if said.isascii() and said.isdigit() else 0
+    if found != kind or not said:
         raise DamagedResult(
             Problem.WRONG_CONTENT,
             f"{path} is Parquet, but does not say that it is a {kind} result of DeltaSweep (kind {found or 'none'}, "
-            f"schema {version or 'none'}); move it away. If a trial of that name is wanted, resume runs it again",
+            f"schema {said or 'none'}); move it away. If a trial of that name is wanted, resume runs it again",
         )
+    if number > max(readable):
+        writer = _said(metadata, WRITER_KEY) or "(it does not say which)"
+        raise DamagedResult(
+            Problem.WRONG_VERSION,
+            f"{path} was written by DeltaSweep {writer}, in version {said} of the {kind} schema; this is DeltaSweep "
+            f"{code_version()}, which reads versions up to {max(readable)}. Fix: install the first of these, or later",
+        )
+    if number not in readable:
+        raise DamagedResult(
+            Problem.WRONG_VERSION,
+            f"{path} says that it is of version {said} of the {kind} schema, which no release of DeltaSweep wrote; "
+            f"expected one of {', '.join(map(str, sorted(readable)))}. Fix: move it away and resume: its trial runs "
+            "again",
+        )
+    return number
 
 
 def _said(metadata: dict[bytes, bytes], key: str) -> str:
     return metadata.get(key.encode(), b"").decode(errors="replace")
 
 
-def _require_columns(found: pa.Schema, kind: str, path: str) -> None:
-    expected = schema(kind)
+def _require_columns(found: pa.Schema, kind: str, version: int, path: str) -> None:
+    """Hold the columns against those of the version that the file says it is of."""
+    expected = schema(kind, version)
     missing = [name for name in expected.names if name not in found.names]
     unknown = [name for name in found.names if name not in expected.names]
     other = [name for name in expected.names if name in found.names and found.field(name) != expected.field(name)]
@@ -186,7 +218,7 @@ def _require_columns(found: pa.Schema, kind: str, path: str) -> None:
         return
     raise DamagedResult(
         Problem.WRONG_CONTENT,
-        f"{path} has not the columns of a {kind} result: missing {missing or 'none'}, unknown {unknown or 'none'}, "
-        f"of another type {other or 'none'}; it was written by another version of DeltaSweep or is not a result at "
-        "all. Read it with that version, or move it away and resume: its trial runs again",
+        f"{path} says that it is a {kind} result of version {version} of the schema, and has not the columns of one: "
+        f"missing {missing or 'none'}, unknown {unknown or 'none'}, of another type {other or 'none'}. It was changed "
+        "since it was written, or is not a result at all. Move it away and resume: its trial runs again",
     )

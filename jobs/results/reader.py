@@ -129,7 +129,7 @@ def read_files(store: Store, kind: str, files: Mapping[str, str]) -> pa.Table:
     def read(trial_id: str) -> pa.Table:
         key = files[trial_id]
         data = require_present(store, key, "a result that was listed")
-        return decode_trial(data, kind, trial_id, f"{store.uri}/{key}")
+        return decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
 
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(read, sorted(files)))
@@ -143,10 +143,11 @@ def _without(left: pa.Array, right: pa.Array) -> pa.Array:
 
 def _compacted(store: Store, kind: str, columns: list[str], encoded: bool) -> pa.Table | None:
     try:
-        return read_compacted(store, kind, columns, encoded=encoded)
+        compacted = read_compacted(store, kind, columns, encoded=encoded)
     except DamagedFile as error:
         warnings.warn(str(error), DamagedIndexWarning, stacklevel=3)
         return None
+    return compacted and compacted.table
 
 
 def _merged(left: pa.Table, right: pa.Table) -> pa.Table:

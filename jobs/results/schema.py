@@ -1,10 +1,15 @@
 """What a finished trial leaves behind: one explicit Arrow schema a kind, every column with a role.
 
 Units and roles stand in the field metadata, so a Parquet file explains itself.
+
+A kind's columns may grow, and nothing else about them may change: a column that a release adds says so (``since``), and
+what it is in files that were written before (``fill``). Files of every version are read.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -29,6 +34,10 @@ class Column(NamedTuple):
     description: str
     unit: str = ""
     nullable: bool = False
+    since: str = "0.1.0"
+    """The release of DeltaSweep whose files are the first to have it."""
+    fill: object = None
+    """What it is for the rows of older files; None: null, which needs a nullable column."""
 
 
 _I, _N, _M = Role.IDENTITY, Role.NUMBER, Role.MEASURED
@@ -217,24 +226,26 @@ class _Rows(NamedTuple):
     """What the rows of a kind's trials are."""
 
     columns: tuple[Column, ...]
-    version: int
-    """Raised whenever the columns change; every file says which version it was written with."""
     number: str
     """The column that numbers a trial's rows: no two of them share a value, and they are in its order."""
     view: str
     """What a query calls them."""
+    releases: Mapping[int, str] = MappingProxyType({1: "0.1.0"})
+    """Version of the schema, which every file says, to the release that wrote it first; a release that adds columns
+    adds the next one.
+    """
 
 
 _KINDS: dict[str, _Rows] = {
-    "finetune": _Rows(FINETUNE_COLUMNS, version=1, number="epoch", view="evaluations"),
-    "pretrain": _Rows(PRETRAIN_COLUMNS, version=1, number="epoch", view="pretrain"),
-    "attack": _Rows(ATTACK_COLUMNS, version=1, number="epsilon", view="attacks"),
-    "influence": _Rows(INFLUENCE_COLUMNS, version=2, number="test_image", view="influences"),
-    "shape_bias": _Rows(SHAPE_BIAS_COLUMNS, version=1, number="test_image", view="cue_conflicts"),
-    "visualize": _Rows(VISUALIZE_COLUMNS, version=1, number="test_image", view="visualizations"),
+    "finetune": _Rows(FINETUNE_COLUMNS, number="epoch", view="evaluations"),
+    "pretrain": _Rows(PRETRAIN_COLUMNS, number="epoch", view="pretrain"),
+    "attack": _Rows(ATTACK_COLUMNS, number="epsilon", view="attacks"),
+    "influence": _Rows(INFLUENCE_COLUMNS, number="test_image", view="influences", releases={2: "0.1.0"}),
+    "shape_bias": _Rows(SHAPE_BIAS_COLUMNS, number="test_image", view="cue_conflicts"),
+    "visualize": _Rows(VISUALIZE_COLUMNS, number="test_image", view="visualizations"),
 }
 
-KIND_KEY, VERSION_KEY = "deltasweep_kind", "deltasweep_schema"
+KIND_KEY, VERSION_KEY, WRITER_KEY = "deltasweep_kind", "deltasweep_schema", "deltasweep_version"
 
 
 def kinds() -> tuple[str, ...]:
@@ -243,8 +254,20 @@ def kinds() -> tuple[str, ...]:
 
 
 def version(kind: str) -> int:
-    """The version of a kind's schema."""
-    return _KINDS[kind].version
+    """The version of a kind's schema that is written now."""
+    return max(_KINDS[kind].releases)
+
+
+def releases(kind: str) -> Mapping[int, str]:
+    """Every version of a kind's schema that can be read, and the release that wrote it first."""
+    return _KINDS[kind].releases
+
+
+def columns(kind: str, at: int | None = None) -> tuple[Column, ...]:
+    """The columns of a kind, as of a version of its schema; None: of today's."""
+    rows = _KINDS[kind]
+    known = {release for number, release in rows.releases.items() if at is None or number <= at}
+    return tuple(column for column in rows.columns if column.since in known)
 
 
 def numbering(kind: str) -> str:
@@ -258,22 +281,34 @@ def view(kind: str) -> str:
 
 
 @cache
-def schema(kind: str) -> pa.Schema:
-    """The Arrow schema of a kind; its metadata say kind and version, each field's role, unit and description."""
+def schema(kind: str, at: int | None = None) -> pa.Schema:
+    """The Arrow schema of a kind, as of a version (None: today's).
+
+    Its metadata say kind and version, and each field's role, unit, description and first release.
+    """
     return pa.schema(
         [
             pa.field(
                 column.name,
                 column.type,
                 nullable=column.nullable,
-                metadata={"role": column.role.value, "unit": column.unit, "description": column.description},
+                metadata={
+                    "role": column.role.value,
+                    "unit": column.unit,
+                    "description": column.description,
+                    "since": column.since,
+                },
             )
-            for column in _KINDS[kind].columns
+            for column in columns(kind, at)
         ],
-        metadata={KIND_KEY: kind, VERSION_KEY: str(version(kind))},
+        metadata={KIND_KEY: kind, VERSION_KEY: str(at or version(kind))},
     )
 
 
-def comparable_columns(kind: str) -> list[str]:
-    """The columns that two runs of a trial must agree on: everything but what is measured."""
-    return [column.name for column in _KINDS[kind].columns if column.role is not Role.MEASURED]
+def comparable_columns(kind: str, at: int | None = None) -> list[str]:
+    """The columns that two runs of a trial must agree on: everything but what is measured.
+
+    Args:
+        at: those that files of this version of the schema have; None: today's.
+    """
+    return [column.name for column in columns(kind, at) if column.role is not Role.MEASURED]

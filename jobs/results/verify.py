@@ -137,7 +137,7 @@ def _read(store: Store, kind: str, key: str) -> _Trial:
     trial_id = trial_id_at(key, kind)
     data = require_present(store, key, "a result that was listed")
     if trial_id is not None:
-        return _Trial(key, trial_id, decode_trial(data, kind, trial_id, f"{store.uri}/{key}"))
+        return _Trial(key, trial_id, decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table)
     try:
         decode_trial(data, kind, trial_id_of(key), f"{store.uri}/{key}")
     except DamagedResult as error:
@@ -191,13 +191,14 @@ def _pin(store: Store, key: str) -> str | None:
 def _index(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
     """The compacted file against the trial files."""
     try:
-        compacted = read_compacted(store, kind)
+        found = read_compacted(store, kind)
         entry = read_index(store).get(kind)
     except DamagedFile as error:
         yield Finding(Problem.DAMAGED_INDEX, COMPACT, str(error))
         return
-    if compacted is None or entry is None:
+    if found is None or entry is None:
         return
+    compacted = found.table
     for trial_id in sorted(set(compacted["trial_id"].unique().to_pylist()) - _done(store, kind)):
         yield Finding(
             Problem.WITHOUT_FILE,

@@ -1,0 +1,262 @@
+"""A schema that grows: older files stay readable, newer ones are refused by name, each trial is there once."""
+
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+import analysis
+from jobs.errors import DamagedFile
+from jobs.provenance import code_version
+from jobs.results import (
+    Committed,
+    DamagedIndexWarning,
+    LocalStore,
+    Problem,
+    Store,
+    commit,
+    compact,
+    comparable_columns,
+    done,
+    kinds,
+    open_store,
+    read_trials,
+    schema,
+    verify,
+)
+from jobs.results.index import read_compacted
+from jobs.results.layout import trial_key
+from jobs.results.parquet import decode, encode
+from jobs.results.schema import Column, Role, columns, releases, version
+from tests.results.growth import grown
+from tests.results.support import KIND, MemoryStore, held, once, rows, trial
+
+NOTE = Column("note", pa.string(), Role.MEASURED, "what a test adds", nullable=True)
+COUNT = Column("count", pa.int64(), Role.NUMBER, "how many", "images", fill=7)
+WORD = Column("word", pa.string(), Role.NUMBER, "which", fill="none")
+FIRST, SECOND = (NOTE, COUNT), (WORD,)
+ADDED = {"note": None, "count": 7, "word": "none"}
+"""What older files are filled with."""
+
+
+@contextmanager
+def release(number: int) -> Iterator[None]:
+    """Code of this version (0), or of a later release."""
+    with grown(KIND, *(FIRST, SECOND)[:number]):
+        yield
+
+
+def grown_rows(number: int, at: int) -> list[dict[str, object]]:
+    """A trial's rows as a release writes them."""
+    values = {"note": f"trial {number}", "count": number, "word": f"word {number}"}
+    names = [column.name for added in (FIRST, SECOND)[:at] for column in added]
+    return [{**row, **{name: values[name] for name in names}} for row in rows(number)]
+
+
+def test_every_column_says_when_it_came_and_what_older_files_have() -> None:
+    for kind in kinds():
+        known = set(releases(kind).values())
+        for column in columns(kind):
+            assert column.since in known, (kind, column.name)
+            if column.since != min(releases(kind).items())[1]:
+                assert column.nullable or column.fill is not None, (kind, column.name)
+        assert len(columns(kind)) == len(schema(kind)), "a column of an unknown release would be left out"
+        assert schema(kind).field("trial_id").metadata[b"since"] == b"0.1.0"
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_older_files_are_filled(store: Store, encoded: bool) -> None:
+    commit(store, KIND, rows(1))
+    with release(2):
+        commit(store, KIND, grown_rows(2, 2))
+        table = read_trials(store, KIND, encoded=encoded)
+        found = table.select(["seed", *ADDED]).to_pylist()
+        assert table.column_names == schema(KIND).names
+    assert (
+        found
+        == [{"seed": 1, **ADDED}] * 2
+        + [
+            {"seed": 2, "note": "trial 2", "count": 2, "word": "word 2"},
+        ]
+        * 2
+    )
+
+
+def test_what_older_files_have_is_read_as_before(store: Store) -> None:
+    commit(store, KIND, rows(1))
+    before = read_trials(store, KIND)
+    with release(2):
+        assert read_trials(store, KIND, before.column_names).equals(before)
+        assert read_trials(store, KIND, ["count"]).to_pylist() == [{"count": 7}] * 2
+
+
+def test_a_newer_file_is_refused_by_the_name_of_its_release(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with release(1):
+        monkeypatch.setattr("jobs.results.parquet.code_version", lambda: "0.4.0")
+        commit(store, KIND, grown_rows(1, 1))
+        monkeypatch.undo()
+    said = (
+        rf"{trial(1)}\.parquet was written by DeltaSweep 0\.4\.0, in version 2 of the finetune schema; this is DeltaSweep "
+        rf"{code_version()}, which reads versions up to 1"
+    )
+    with pytest.raises(DamagedFile, match=said):
+        read_trials(store, KIND)
+    (finding,) = verify(store)
+    assert finding.problem is Problem.WRONG_VERSION
+    assert done(store, KIND) == {trial(1)}, "it is paid for, and not run again"
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.0", "one", "\N{SUPERSCRIPT TWO}"])
+def test_a_version_that_no_release_wrote(number: str, store: Store) -> None:
+    commit(store, KIND, rows(1))
+    store.replace(trial_key(KIND, trial(1)), said_to_be(store, number))
+    with pytest.raises(DamagedFile, match="which no release of DeltaSweep wrote; expected one of 1"):
+        read_trials(store, KIND)
+
+
+@pytest.mark.parametrize(("written", "said"), [(0, "2"), (1, "1"), (1, "3"), (2, "2")])
+def test_a_file_that_lies_about_its_version(written: int, said: str, store: Store) -> None:
+    with release(written):
+        commit(store, KIND, grown_rows(1, written))
+    store.replace(trial_key(KIND, trial(1)), said_to_be(store, said))
+    with release(2), pytest.raises(DamagedFile, match=f"of version {said} of the schema, and has not the columns"):
+        read_trials(store, KIND)
+
+
+def said_to_be(store: Store, version: str) -> bytes:
+    """The result of trial 1 as a file that says another version."""
+    table = pq.read_table(io.BytesIO(store.read(trial_key(KIND, trial(1)))))
+    metadata = {**(table.schema.metadata or {}), b"deltasweep_schema": version.encode()}
+    return encode(table.replace_schema_metadata(metadata))
+
+
+def test_a_compacted_file_of_an_older_version_is_read_and_made_again(store: Store) -> None:
+    commit(store, KIND, rows(1))
+    compact(store, KIND)
+    with release(1):
+        assert read_trials(store, KIND, ["count"]).to_pylist() == [{"count": 7}] * 2
+        assert compact(store, KIND).written
+        assert not compact(store, KIND).written
+        compacted = read_compacted(store, KIND)
+        assert compacted is not None
+        assert (compacted.version, compacted.table["count"].to_pylist()) == (version(KIND), [7, 7])
+        assert [finding for finding in verify(store) if not finding.problem.harmless] == []
+
+
+def test_a_compacted_file_of_a_newer_version_is_passed_over_with_a_word(store: Store) -> None:
+    """Another's index, over results that this version wrote."""
+    commit(store, KIND, rows(1))
+    with release(1):
+        compact(store, KIND)
+    with pytest.warns(DamagedIndexWarning, match="in version 2 of the finetune schema"):
+        assert held(read_trials(store, KIND)) == once({1})
+    assert compact(store, KIND).written
+    assert held(read_trials(store, KIND)) == once({1})
+
+
+def test_a_commit_compares_what_both_versions_have(store: Store) -> None:
+    commit(store, KIND, rows(1))
+    with release(2):
+        assert commit(store, KIND, grown_rows(1, 2)) is Committed.ALREADY_THERE
+        again = [{**row, "test_loss": 9.0} for row in grown_rows(1, 2)]
+        assert commit(store, KIND, again) is Committed.CONFLICT
+        assert commit(store, KIND, grown_rows(2, 2)) is Committed.NEW
+        other = [{**row, "count": 9} for row in grown_rows(2, 2)]
+        assert commit(store, KIND, other) is Committed.CONFLICT, "of one version, all is compared"
+        assert "count" in comparable_columns(KIND)
+        assert "count" not in comparable_columns(KIND, 1)
+
+
+def test_everything_reads_a_root_of_several_versions(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    store = LocalStore(root)
+    for number in (1, 2):
+        commit(store, KIND, rows(number))
+    compact(store, KIND)
+    with release(1):
+        for number in (3, 4):
+            commit(store, KIND, grown_rows(number, 1))
+        sql = "SELECT seed, count FROM trials ORDER BY seed"
+        assert [tuple(row.values()) for row in analysis.query(root, sql).to_pylist()] == [
+            (1, 7),
+            (2, 7),
+            (3, 3),
+            (4, 4),
+        ]
+        assert len(analysis.query(root, "SELECT * FROM evaluations")) == 8
+        assert analysis.report(root).is_file()
+        assert [finding for finding in verify(store) if not finding.problem.harmless] == []
+        assert compact(store, KIND).trials == 4
+        assert held(read_trials(open_store(root), KIND)) == once({1, 2, 3, 4})
+
+
+def test_a_filled_column_of_text_is_encoded_like_any_other() -> None:
+    data = encode(pa.Table.from_pylist(rows(1), schema=schema(KIND)))
+    with release(2):
+        table = decode(data, KIND, "file", ["word", "note", "seed"], encoded=True).table
+        assert str(table.schema.field("word").type) == "dictionary<values=string, indices=int32, ordered=0>"
+        assert pc.unique(table["word"].cast(pa.string())).to_pylist() == ["none"]
+
+
+NUMBERS = st.integers(0, 5)
+
+
+class Growing(RuleBasedStateMachine):
+    """A root on which releases follow each other; each reads what those before it left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = MemoryStore()
+        self.at = 0
+        self.written: dict[int, int] = {}
+        """Number of a trial to the release that committed it."""
+        self.code = ExitStack()
+
+    def teardown(self) -> None:
+        self.code.close()
+
+    @precondition(lambda self: self.at < 2)
+    @rule()
+    def a_release(self) -> None:
+        self.code.close()
+        self.at += 1
+        self.code.enter_context(release(self.at))
+
+    @rule(number=NUMBERS)
+    def commit(self, number: int) -> None:
+        expected = Committed.ALREADY_THERE if number in self.written else Committed.NEW
+        assert commit(self.store, KIND, grown_rows(number, self.at)) is expected
+        self.written.setdefault(number, self.at)
+
+    @rule()
+    def compact(self) -> None:
+        assert compact(self.store, KIND).trials == len(self.written)
+        found = read_compacted(self.store, KIND)
+        assert found is None or found.version == version(KIND)
+
+    @rule()
+    def delete_the_index(self) -> None:
+        for key in list(self.store.keys("compact")):
+            self.store.delete(key)
+
+    @invariant()
+    def each_trial_is_there_once_with_what_its_release_knew(self) -> None:
+        table = read_trials(self.store, KIND)
+        assert held(table) == once(set(self.written))
+        for row in table.to_pylist():
+            own = grown_rows(row["seed"], self.written[row["seed"]])[0]
+            names = [name for name in ADDED if name in table.column_names]
+            assert [row[name] for name in names] == [own.get(name, ADDED[name]) for name in names]
+        assert list(self.store.keys("conflicts")) == []
+
+
+Growing.TestCase.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+TestGrowing = Growing.TestCase
