@@ -15,10 +15,11 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
 from jobs.canonical import digest
 from jobs.errors import InvalidRequest
+from jobs.growth import Growing
 from jobs.home import weights_directory
 from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel, require_band
 
@@ -41,7 +42,7 @@ def _fraction(value: object) -> object:
 Radius = Annotated[float, BeforeValidator(_fraction)]
 
 
-class Card(BaseModel):
+class Card(Growing):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -321,8 +322,8 @@ DatasetCards = Annotated[dict[str, DatasetCard], BeforeValidator(_named), Before
 class Cards(Card):
     """Source models and datasets that a study brings along, besides the packaged ones."""
 
-    sources: SourceCards = {}
-    datasets: DatasetCards = {}
+    sources: SourceCards = Field(default={})
+    datasets: DatasetCards = Field(default={})
 
 
 _NONE = Cards()

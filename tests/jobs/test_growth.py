@@ -1,0 +1,144 @@
+"""Fields that a version added later: nothing of what was paid for under the versions before moves.
+
+``fields.json`` lists every field whose values are hashed, with the release that added it and its default. A field that
+is missing there changes ids or digests of finished trials: write it with ``jobs.growth.later``, then add its line.
+"""
+
+import json
+from collections.abc import Iterator
+from inspect import get_annotations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from jobs import registry, study
+from jobs.canonical import digest
+from jobs.expansion import expand
+from jobs.growth import Growing, later, since
+from jobs.specs import AttackSpec, FinetuneSpec, Recipe, Spec, TrialSpec, plain, recipe_digest
+from orchestrator.study_files import load_study, parse_study
+from tests.jobs.support import finetune_spec
+
+FIELDS = Path(__file__).with_name("fields.json")
+FIRST = "0.1.0"
+REQUIRED = "(required)"
+
+
+def models(base: type[Growing] = Growing) -> Iterator[type[Growing]]:
+    """Every model of the code, not of tests, whose values are hashed."""
+    for model in base.__subclasses__():
+        if model.__module__.startswith("jobs."):
+            yield model
+        yield from models(model)
+
+
+def listed() -> dict[str, list[Any]]:
+    """Each field (MODEL.NAME) with its release and its default."""
+    return {
+        f"{model.__name__}.{name}": [since(field.json_schema_extra) or FIRST, _default(field)]
+        for model in models()
+        for name, field in model.model_fields.items()
+        if name in get_annotations(model)  # where it is declared
+    }
+
+
+def _default(field: FieldInfo) -> Any:
+    return REQUIRED if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))
+
+
+def test_every_hashed_field_is_listed_with_its_release_and_default() -> None:
+    assert registry.Cards in set(models())
+    assert study.Study in set(models())
+    assert {FinetuneSpec, AttackSpec} <= set(models())
+    known, found = json.loads(FIELDS.read_text()), json.loads(json.dumps(listed()))
+    assert found == known, f"see the docstring of {Path(__file__).name}"
+    later = {name for name, (release, _) in found.items() if release != FIRST}
+    assert "Resources.on_other_device" in later
+
+
+def test_a_field_that_came_later_has_a_default() -> None:
+    for model in models():
+        for name, field in model.model_fields.items():
+            if since(field.json_schema_extra) is not None:
+                assert not field.is_required(), (model, name)
+
+
+class Grown(Recipe):
+    """The recipe with a field of a later release."""
+
+    mixup: float = later(0.0, since="99.0.0", ge=0)
+
+
+class GrownTrial(FinetuneSpec):
+    recipe: Grown
+
+
+def test_a_later_field_moves_nothing_while_it_has_its_default() -> None:
+    old = finetune_spec()
+    new = GrownTrial.model_validate(old.model_dump())
+    assert new.recipe.mixup == 0
+    assert (new.trial_id, new.identity) == (old.trial_id, old.identity)
+    assert recipe_digest(new.recipe) == recipe_digest(old.recipe)
+    assert plain(new) == plain(old)
+    assert new.choices == old.choices
+
+
+def test_any_other_value_is_another_trial() -> None:
+    old = finetune_spec()
+    new = GrownTrial.model_validate({**old.model_dump(), "recipe": {**old.recipe.model_dump(), "mixup": 0.5}})
+    assert new.trial_id != old.trial_id
+    assert recipe_digest(new.recipe) != recipe_digest(old.recipe)
+    assert GrownTrial.model_validate(new.model_dump(mode="json")) == new
+
+
+class Inner(Spec):
+    a: int = 1
+    b: int = later(2, since="99.0.0")
+
+
+class Outer(Spec):
+    inner: Inner = Inner()
+    many: tuple[Inner, ...] = (Inner(),)
+    named: dict[str, Inner] = Field(default={"x": Inner()})
+    either: Inner | str = "none"
+    whole: Inner | None = later(None, since="99.0.0")
+
+
+def test_nested_fields_are_left_out_at_any_depth() -> None:
+    """In lists, mappings, unions and where a whole model came later."""
+    assert Outer().model_dump(mode="json") == {
+        "inner": {"a": 1},
+        "many": [{"a": 1}],
+        "named": {"x": {"a": 1}},
+        "either": "none",
+    }
+    made = Outer(either=Inner(b=3), many=(Inner(b=4),), whole=Inner())
+    assert made.model_dump(mode="json") == {
+        "inner": {"a": 1},
+        "many": [{"a": 1, "b": 4}],
+        "named": {"x": {"a": 1}},
+        "either": {"a": 1, "b": 3},
+        "whole": {"a": 1},
+    }
+    assert Outer.model_validate(made.model_dump(mode="json")) == made
+    assert json.loads(made.model_dump_json()) == made.model_dump(mode="json")
+    assert made.model_dump(include={"many"}) == {"many": ({"a": 1, "b": 4},)}
+
+
+@pytest.mark.parametrize("name", ["demo-full", "paper"])
+def test_a_study_s_digest_is_that_of_what_it_says(name: str) -> None:
+    """The resolved text, which a root keeps, gives the same digest and trials back."""
+    one = load_study(name)
+    again = parse_study(one.resolved(), "resolved.yaml")
+    assert again.digest == one.digest == digest(one.model_dump(mode="json"))[:16]
+    assert {spec.trial_id for spec in expand(again)} == {spec.trial_id for spec in expand(one)}
+
+
+def test_numerics_is_part_of_every_identity() -> None:
+    assert all(
+        "numerics" in model.__dict__ or model.__subclasses__() for model in models() if issubclass(model, TrialSpec)
+    )
