@@ -7,6 +7,7 @@ called, where files lie: none of it is here, so none of it can change an id (des
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
+from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -206,6 +207,8 @@ class TrialSpec(Spec):
 
     kind: ClassVar[str]
     numerics: ClassVar[int]
+    first_numerics: ClassVar[int] = 1
+    """The oldest that a release wrote."""
 
     seed: StrictInt = Field(ge=0, le=MOST)
     recipe: Execution
@@ -223,7 +226,31 @@ class TrialSpec(Spec):
     @property
     def identity(self) -> dict[str, Any]:
         """All that the trial's numbers follow from, as plain values."""
-        return {"kind": self.kind, "numerics": self.numerics, "spec": self.model_dump(mode="json")}
+        return self.identity_by({kind: spec.numerics for kind, spec in _KINDS.items()})
+
+    def identity_by(self, numerics: Mapping[str, int]) -> dict[str, Any]:
+        """The identity that the trial had, or would have, under these numerics of the kinds."""
+        return {"kind": self.kind, "numerics": numerics[self.kind], "spec": self.model_dump(mode="json")}
+
+    @property
+    def _rests_on(self) -> tuple[str, ...]:
+        """The kinds whose numerics are part of the identity."""
+        return (self.kind,)
+
+    @property
+    def older_ids(self) -> dict[str, int]:
+        """The ids that this trial had before ``numerics`` of its kind rose, or of the kind of the network that it
+        examines: each with the numerics that it had then, the lower where both rose.
+        """
+        today = {kind: spec.numerics for kind, spec in _KINDS.items()}
+        kinds = self._rests_on
+        found = {}
+        for numbers in product(*(range(_KINDS[kind].first_numerics, today[kind] + 1) for kind in kinds)):
+            risen = [number for kind, number in zip(kinds, numbers, strict=True) if number < today[kind]]
+            if risen:
+                identity = self.identity_by({**today, **dict(zip(kinds, numbers, strict=True))})
+                found[f"{self.prefix}-{digest(identity)[:16]}"] = min(risen)
+        return found
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -249,6 +276,7 @@ class FinetuneSpec(TrainingSpec):
 
     kind: ClassVar[str] = "finetune"
     numerics: ClassVar[int] = 2
+    first_numerics: ClassVar[int] = 2
 
     source: str = Field(pattern=NAME_PATTERN)
     dataset: str = Field(pattern=NAME_PATTERN)
@@ -349,12 +377,15 @@ class ExaminationSpec(TrialSpec):
         of = "" if isinstance(tuned, str) else f"-k{tuned.blocks}-n{tuned.images}-s{tuned.seed}"
         return f"{self.kind}-{self.dataset}-{self.source}{of}"
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        found = super().identity
+    def identity_by(self, numerics: Mapping[str, int]) -> dict[str, Any]:
+        found = super().identity_by(numerics)
         if isinstance(self.network, FinetuneSpec):
-            found["spec"]["network"] = self.network.identity
+            found["spec"]["network"] = self.network.identity_by(numerics)
         return found
+
+    @property
+    def _rests_on(self) -> tuple[str, ...]:
+        return (self.kind,) if isinstance(self.network, str) else (self.kind, FinetuneSpec.kind)
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -496,6 +527,11 @@ AnySpec = FinetuneSpec | PretrainSpec | AttackSpec | InfluenceSpec | ShapeBiasSp
 _KINDS: dict[str, type[AnySpec]] = {
     spec.kind: spec for spec in (PretrainSpec, FinetuneSpec, AttackSpec, InfluenceSpec, ShapeBiasSpec, VisualizeSpec)
 }
+
+
+def numerics_of(kind: str) -> int:
+    """Today's numerics of a kind."""
+    return _KINDS[kind].numerics
 
 
 def plain(spec: AnySpec) -> dict[str, Any]:

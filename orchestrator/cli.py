@@ -58,6 +58,10 @@ GpuName = Annotated[str, typer.Option("--gpu", help=f"What runs it: {', '.join(p
 Price = Annotated[float | None, typer.Option(help="US dollars for an hour of one GPU; by default a list price.")]
 MaxCost = Annotated[float | None, typer.Option(help="US dollars; stop before the cluster's hours pass it.")]
 _REPORT_PLACE = "A directory; by default ROOT/report, for a root in an object store NAME-report in this directory."
+AcceptNumerics = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Count results of older numerics as done, from N on; see docs/guide.md."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -101,6 +105,7 @@ def plan(
     price: Price = None,
     spot_price: Annotated[float | None, typer.Option(help="US dollars for an hour of one GPU on spot.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Time real steps on this machine's device.")] = False,
+    accept_numerics: AcceptNumerics = None,
     as_json: Json = False,
 ) -> None:
     """Say what a study amounts to: trials, work, time, money, memory, disk, and what of it is done already."""
@@ -108,28 +113,29 @@ def plan(
     from jobs.checks import require_all_possible
     from jobs.expansion import expand
     from jobs.results import open_store, quarantined, read_failures
-    from orchestrator.finished import finished
+    from orchestrator.finished import finished, of_older_numerics
     from orchestrator.names import require_same_names
     from orchestrator.plan import describe, make_plan
     from orchestrator.study_files import load_study
 
     loaded = load_study(study)
-    standing, blocked = set[str](), set[str]()
+    standing, blocked, older = set[str](), set[str](), dict[str, int]()
     with registry.using(loaded.cards):
         specs = expand(loaded)
         require_all_possible(specs)
         if results:
             store = open_store(results)
             require_same_names(loaded, store)
-            standing = finished(store, {spec.trial_id: spec for spec in specs})
+            by_id = {spec.trial_id: spec for spec in specs}
+            standing, older = finished(store, by_id, accept_numerics), of_older_numerics(store, by_id)
             blocked = quarantined(read_failures(store))
         measured = None
         if measure:
             from orchestrator.measured import measured_seconds
 
             measured = measured_seconds(specs)
-        made = make_plan(loaded, specs, standing, blocked, prices.gpu(gpu, price, spot_price), measured)
-    out.print_json(json.dumps(made.plain())) if as_json else out.print(describe(made, loaded), markup=False)
+        made = make_plan(loaded, specs, standing, blocked, prices.gpu(gpu, price, spot_price), measured, older)
+    out.print_json(json.dumps(made.plain())) if as_json else out.print(describe(made, loaded, older), markup=False)
 
 
 @app.command()
@@ -142,6 +148,7 @@ def launch(
     max_cost: MaxCost = None,
     gpu: GpuName = DEFAULT_GPU,
     price: Price = None,
+    accept_numerics: AcceptNumerics = None,
 ) -> None:
     """Run what is pending of a study, through Ray Tune."""
     from orchestrator.study_files import is_path, load_study
@@ -149,10 +156,15 @@ def launch(
     loaded = load_study(study)
     spending = _spending(max_cost, gpu, price)
     if submit:
-        options = _given(max_trials=max_trials, max_cost=max_cost, gpu=gpu, price=price)
+        options = _given(
+            max_trials=max_trials, max_cost=max_cost, gpu=gpu, price=price, accept_numerics=accept_numerics
+        )
         file = Path(study) if is_path(study) else None
         _submit(address, results, loaded.name, "launch", options if file else [study, *options], file)
-    raise typer.Exit(_exit_code(_launch(loaded, results, address, max_trials=max_trials, spending=spending)))
+    summary = _launch(
+        loaded, results, address, max_trials=max_trials, spending=spending, accept_numerics=accept_numerics
+    )
+    raise typer.Exit(_exit_code(summary))
 
 
 @app.command()
@@ -165,18 +177,26 @@ def resume(
     max_cost: MaxCost = None,
     gpu: GpuName = DEFAULT_GPU,
     price: Price = None,
+    accept_numerics: AcceptNumerics = None,
 ) -> None:
     """Go on with a study of a results root: what is planned, not done and not quarantined."""
     if submit:  # the root is for the cluster's machines to read
         options = [*_given(study=study), *(["--retry-quarantined"] if retry_quarantined else [])]
-        options += _given(max_cost=max_cost, gpu=gpu, price=price)
+        options += _given(max_cost=max_cost, gpu=gpu, price=price, accept_numerics=accept_numerics)
         _submit(address, results, study, "resume", options)
     from jobs.results import open_store
     from orchestrator.recorded import recorded_study
 
     found = recorded_study(open_store(results), study)
     spending = _spending(max_cost, gpu, price)
-    summary = _launch(found, results, address, retry_quarantined=retry_quarantined, spending=spending)
+    summary = _launch(
+        found,
+        results,
+        address,
+        retry_quarantined=retry_quarantined,
+        spending=spending,
+        accept_numerics=accept_numerics,
+    )
     raise typer.Exit(_exit_code(summary))
 
 
@@ -185,6 +205,7 @@ def status(
     results: Root,
     study: Annotated[str | None, typer.Option("--study", help="A study of this root; by default the last.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every few seconds.")] = False,
+    accept_numerics: AcceptNumerics = None,
     as_json: Json = False,
 ) -> None:
     """Say how far a study is: every trial is done, running, pending, failed or quarantined."""
@@ -195,9 +216,9 @@ def status(
     store = open_store(results)
     found = recorded_study(store, study)
     if watch:
-        watch_status(store, found, out)
+        watch_status(store, found, out, accept_numerics)
         return
-    now = status_of(store, found)
+    now = status_of(store, found, accept=accept_numerics)
     out.print_json(json.dumps(now.counts())) if as_json else out.print(describe(now), markup=False)
 
 
@@ -368,13 +389,17 @@ def _launch(
     max_trials: int | None = None,
     retry_quarantined: bool = False,
     spending: "Spending | None" = None,
+    accept_numerics: int | None = None,
 ) -> "Summary":
     from jobs.results import open_store
     from orchestrator.launch import Options, launch
 
     to_go_on = f"To go on: deltasweep resume --results {results} --study {study.name}"
+    if accept_numerics is not None:
+        to_go_on += f" --accept-numerics {accept_numerics}"
     try:
-        summary = launch(study, open_store(results), out, Options(address, max_trials, retry_quarantined, spending))
+        options = Options(address, max_trials, retry_quarantined, spending, accept_numerics)
+        summary = launch(study, open_store(results), out, options)
     except KeyboardInterrupt:  # while Ray starts, or the second one
         out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}", markup=False)
         raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -1,5 +1,6 @@
 """What trials of a study leave for others of it, and which need not run. No torch."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from jobs import registry
@@ -7,7 +8,7 @@ from jobs.results import Store, all_done, with_weights
 from jobs.specs import AnySpec, ExaminationSpec, FinetuneSpec, PretrainSpec
 
 
-def finished(store: Store, specs: Mapping[str, AnySpec]) -> set[str]:
+def finished(store: Store, specs: Mapping[str, AnySpec], accept: int | None = None) -> set[str]:
     """The trials that need not run: their results stand, and so do the weights that the study still reads.
 
     Weights are read of every source that the study makes, and of fine-tuned trials that are yet to be examined. Where
@@ -15,11 +16,54 @@ def finished(store: Store, specs: Mapping[str, AnySpec]) -> set[str]:
 
     Args:
         specs: all trials of the study, by id.
+        accept: results of these numerics, or of later ones, count, too; None: of today's alone. What such a trial has
+            left is not read under today's id: where its weights are, it runs again.
     """
-    done = all_done(store) & specs.keys()
+    there = all_done(store)
+    done = there & specs.keys()
+    if accept is not None:
+        done |= {trial for trial, numerics in _older(there, specs).items() if numerics >= accept}
     read = {trial for trial, spec in specs.items() if isinstance(spec, PretrainSpec)}
     read |= examined(spec for trial, spec in specs.items() if trial not in done)
     return done - (read - with_weights(store)) if read else done
+
+
+def of_older_numerics(store: Store, specs: Mapping[str, AnySpec]) -> dict[str, int]:
+    """The trials whose results are of older numerics alone, each with the latest of these: they ran before numbers of
+    their kind were changed on purpose, and are compared only among themselves.
+
+    Args:
+        specs: all trials of the study, by id.
+    """
+    return _older(all_done(store), specs)
+
+
+def _older(there: set[str], specs: Mapping[str, AnySpec]) -> dict[str, int]:
+    found = {}
+    for trial, spec in specs.items():
+        numerics = [] if trial in there else [of for older, of in spec.older_ids.items() if older in there]
+        if numerics:
+            found[trial] = max(numerics)
+    return found
+
+
+def about_older(older: Mapping[str, int], accepted: int) -> str | None:
+    """What a person is told of trials of older numerics; None: there are none.
+
+    Args:
+        older: as ``of_older_numerics`` gives them.
+        accepted: how many of them count as done.
+    """
+    if not older:
+        return None
+    numbers = ", ".join(f"{count:,} of numerics {of}" for of, count in sorted(Counter(older.values()).items()))
+    said = (
+        f"{len(older):,} trials have results of older numerics alone ({numbers}), made before numbers of their kind "
+        "were changed on purpose; they stay, and are compared only among themselves"
+    )
+    if accepted:
+        return f"{said}. {accepted:,} of them count as done here, as asked"
+    return f"{said}. They run again, unless --accept-numerics {min(older.values())} counts them as done"
 
 
 def examined(specs: Iterable[AnySpec]) -> set[str]:

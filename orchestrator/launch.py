@@ -33,7 +33,7 @@ from jobs.weights import source_weights
 from orchestrator import tuning
 from orchestrator.budget import Budget
 from orchestrator.bundling import bundle_of, bundled
-from orchestrator.finished import finished, made_by, source_read, unready
+from orchestrator.finished import about_older, finished, made_by, of_older_numerics, source_read, unready
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.names import require_same_names
 from orchestrator.operations import bundle_flops
@@ -56,6 +56,8 @@ class Options(NamedTuple):
     """Run at most so many of the pending trials."""
     retry_quarantined: bool = False
     spending: "Spending | None" = None
+    accept_numerics: int | None = None
+    """Results of these numerics, or of later ones, count as done; None: of today's alone."""
 
 
 class Spending(NamedTuple):
@@ -93,6 +95,7 @@ class Launching(NamedTuple):
     """What this launch is to run, in order."""
     watch: Watch
     tallies: Tallies
+    options: Options = Options()
 
 
 def launch(study: Study, store: Store, console: Console, options: Options | None = None) -> Summary:
@@ -109,7 +112,10 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
     specs = {spec.trial_id: spec for spec in expand(study)}
     require_all_possible(specs.values())
     require_same_names(study, store)
-    standing = finished(store, specs)
+    standing = finished(store, specs, options.accept_numerics)
+    older = of_older_numerics(store, specs)
+    if said := about_older(older, len(older.keys() & standing)):
+        console.print(f"{said}.", markup=False)
     blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - standing
     pending = [trial for trial in _in_running_order(study, specs) if trial not in standing | blocked][
         : options.max_trials
@@ -121,7 +127,7 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
             f"{len(without)} trials are done without kept weights: they were run before keep_weights was set."
         )
     tallies = Tallies(planned=len(specs), done_before=len(standing), failed_before=len(blocked))
-    launching = Launching(study, store, console, specs, pending, watch, tallies)
+    launching = Launching(study, store, console, specs, pending, watch, tallies, options)
     to_make = {name for name, trial in made_by(specs.values()).items() if trial not in standing}
     inputs = _inputs(store, [specs[trial] for trial in pending], to_make)
     require_writable(store)
@@ -266,7 +272,7 @@ def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str
 
 def _summary(launching: Launching, blocked: set[str], given_up: dict[str, str]) -> Summary:
     """What the results root says at the end; only reasons come from the launch."""
-    standing = finished(launching.store, launching.specs)
+    standing = finished(launching.store, launching.specs, launching.options.accept_numerics)
     failed = dict.fromkeys(blocked, "quarantined before this launch: --retry-quarantined runs it again") | given_up
     reason = launching.watch.stop_reason
     return Summary(

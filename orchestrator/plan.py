@@ -1,6 +1,7 @@
 """What a study amounts to, what of it is still to do, and what that takes. No torch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jobs import registry
@@ -17,7 +18,7 @@ from jobs.specs import (
 )
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
-from orchestrator.finished import examined
+from orchestrator.finished import about_older, examined
 from orchestrator.operations import kept_bytes, study_flops, trial_flops
 from orchestrator.prices import Gpu
 from orchestrator.work import batch_size, images_evaluated, images_trained, network_of
@@ -51,6 +52,10 @@ class Plan(NamedTuple):
     done: int
     pending: int
     quarantined: int
+    older_numerics: int
+    """Trials whose results are of older numerics alone."""
+    accepted_numerics: int
+    """Those of these that count as done."""
     images_trained: int
     images_evaluated: int
     flops: Flops
@@ -106,10 +111,13 @@ def make_plan(
     quarantined: set[str],
     gpu: Gpu,
     measured: tuple[str, Seconds] | None = None,
+    older: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
     """Count a study's trials and the work that the pending ones are.
 
     Args:
+        older: the trials whose results are of older numerics alone (``finished.of_older_numerics``); those of them that
+            are accepted are ``done``.
         measured: what was measured on, and the seconds of a trial by it; by default they follow from the GPU's rate.
     """
     trials = list(specs)
@@ -136,6 +144,8 @@ def make_plan(
         done=len(finished),
         pending=len(pending),
         quarantined=len(blocked),
+        older_numerics=len(older),
+        accepted_numerics=len(older.keys() & done),
         images_trained=sum(map(images_trained, pending)),
         images_evaluated=sum(map(images_evaluated, pending)),
         flops=flops,
@@ -203,8 +213,8 @@ def _dataset_bytes(name: str, size: int) -> int:
     return (card.train + card.test) * (3 if card.colour else 1) * size * size
 
 
-def describe(plan: Plan, study: Study) -> str:
-    """The plan in words, for a terminal."""
+def describe(plan: Plan, study: Study, older: Mapping[str, int] = MappingProxyType({})) -> str:
+    """The plan in words, for a terminal; ``older`` as ``make_plan`` had it."""
     gpu, parts = plan.gpu, plan.flops
     shares = ", ".join(
         f"{name.replace('_', ' ')} {amount / parts.total:.0%}"
@@ -224,6 +234,8 @@ def describe(plan: Plan, study: Study) -> str:
     ]
     if plan.flops_alone > parts.total:
         lines.append(f"{_savings(study)}: {plan.flops_alone / parts.total:.3g} times less work than each trial alone")
+    if said := about_older(older, plan.accepted_numerics):
+        lines.insert(1, said)
     actor = "bundle" if study.bundle == "blocks" else "trial"
     lines.append(
         f"memory: about {plan.memory / 1e9:.2g} GB a {actor}, {plan.gpu_share:.2f} of one {gpu.name}"

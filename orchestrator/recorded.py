@@ -24,7 +24,7 @@ def recorded_study(store: Store, name: str | None) -> Study:
 
 
 def planned_trials(store: Store) -> set[str] | None:
-    """The ids of all trials of all recorded studies.
+    """The ids of all trials of all recorded studies, those that they had under older numerics among them.
 
     None when none is recorded or one cannot be read: then nobody can say that a trial is unplanned.
     """
@@ -33,7 +33,8 @@ def planned_trials(store: Store) -> set[str] | None:
         studies = [parse_study(record.text, _place(store, record)) for record in records]
     except (DamagedFile, InvalidRequest):
         return None
-    return {spec.trial_id for study in studies for spec in expand(study)} if records else None
+    specs = [spec for study in studies for spec in expand(study)]
+    return {trial for spec in specs for trial in (spec.trial_id, *spec.older_ids)} if records else None
 
 
 def _place(store: Store, record: StudyRecord) -> str:

@@ -14,7 +14,7 @@ from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read
 from jobs.results.layout import log_key
 from jobs.specs import AnySpec
 from jobs.study import Study
-from orchestrator.finished import finished
+from orchestrator.finished import about_older, finished, of_older_numerics
 
 _WATCH_SECONDS = 5.0
 
@@ -34,6 +34,8 @@ class Status(NamedTuple):
     live: list[Launch]
     stale: list[Launch]
     """Launches that ended without saying so."""
+    older: dict[str, int]
+    """Trials whose results are of older numerics alone, each with these; done where they were accepted."""
     mixed: set[str] | str
     """Those done that ran on several kinds of device, or by several versions of torch; or why nobody knows."""
 
@@ -49,14 +51,19 @@ class Status(NamedTuple):
             "quarantined": len(self.quarantined),
             "live_launches": [launch.launch for launch in self.live],
             "stale_launches": [launch.launch for launch in self.stale],
+            "older_numerics": len(self.older),
+            "accepted_numerics": len(self.older.keys() & self.done),
             "mixed": None if isinstance(self.mixed, str) else len(self.mixed),
         }
 
 
-def status_of(store: Store, study: Study, now: datetime | None = None, *, count_mixed: bool = True) -> Status:
+def status_of(
+    store: Store, study: Study, now: datetime | None = None, *, count_mixed: bool = True, accept: int | None = None
+) -> Status:
     """Sort a study's trials into done, quarantined, running, failed and pending, in this order.
 
     Args:
+        accept: results of these numerics, or of later ones, count as done, too.
         count_mixed: look into the results for those of several kinds of device: all else is told by names of files.
     """
     now = now or datetime.now(UTC)
@@ -65,7 +72,7 @@ def status_of(store: Store, study: Study, now: datetime | None = None, *, count_
     launches = read_launches(store)
     live = [launch for launch in launches if launch.alive(now)]
     failures = read_failures(store)
-    done = finished(store, specs)
+    done = finished(store, specs, accept)
     blocked = (quarantined(failures) & planned) - done
     running = {trial for launch in live for trial in launch.in_flight} & planned - done - blocked
     last = {failure.trial_id: failure for failure in failures}
@@ -80,6 +87,7 @@ def status_of(store: Store, study: Study, now: datetime | None = None, *, count_
         pending=len(planned) - len(done) - len(blocked) - len(running) - len(failed),
         live=live,
         stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
+        older=of_older_numerics(store, specs),
         mixed=_mixed(store, specs, done) if count_mixed else set(),
     )
 
@@ -98,6 +106,8 @@ def describe(status: Status) -> str:
         f"{counts[state]:,} {state}" for state in ("done", "running", "pending", "failed", "quarantined")
     )
     lines = [f"{status.study}: {status.planned:,} trials: {states}"]
+    if said := about_older(status.older, len(status.older.keys() & status.done)):
+        lines.append(said)
     if isinstance(status.mixed, str):
         lines.append(f"which trials ran on several kinds of device cannot be counted: {status.mixed}")
     elif status.mixed:
@@ -115,11 +125,11 @@ def describe(status: Status) -> str:
     return "\n".join(lines)
 
 
-def watch_status(store: Store, study: Study, console: Console) -> None:
+def watch_status(store: Store, study: Study, console: Console, accept: int | None = None) -> None:
     """Show the status again and again until interrupted."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(describe(status_of(store, study, count_mixed=False)), refresh=True)
+            live.update(describe(status_of(store, study, count_mixed=False, accept=accept)), refresh=True)
             time.sleep(_WATCH_SECONDS)
 
 

@@ -49,6 +49,8 @@ class Problem(StrEnum):
     """Of a trial that made a source: the source's weights are gone."""
     MIXED = "mixed"
     """Of a trial that ran on several kinds of device, or by several versions of torch."""
+    OLDER_NUMERICS = "older-numerics"
+    """Made before numbers of its kind were changed on purpose: it is compared only with its like."""
     UNPLANNED = "unplanned"
     """A result that no planned trial asks for."""
     LEFTOVER_CHECKPOINT = "leftover-checkpoint"
@@ -59,7 +61,13 @@ class Problem(StrEnum):
     @property
     def harmless(self) -> bool:
         """Information: nothing is wrong with any result."""
-        return self in (Problem.MIXED, Problem.UNPLANNED, Problem.LEFTOVER_CHECKPOINT, Problem.STALE_TEMPORARY)
+        return self in (
+            Problem.MIXED,
+            Problem.OLDER_NUMERICS,
+            Problem.UNPLANNED,
+            Problem.LEFTOVER_CHECKPOINT,
+            Problem.STALE_TEMPORARY,
+        )
 
 
 class DamagedResult(DamagedFile):

@@ -29,6 +29,7 @@ from jobs.results.reader import done, foreign
 from jobs.results.schema import kinds
 from jobs.results.store import Store, require_present
 from jobs.results.studies import read_study
+from jobs.specs import numerics_of
 
 _READERS = 16
 _FOLDERS = (
@@ -76,7 +77,13 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
     findings = [*_files_for_folders(store), *_outside_kinds(store)]
     for kind in kinds():
         trials, found = _read_all(store, kind)
-        findings += [*found, *_pins(store, trials), *_mixed(store, trials), *_index(store, kind, trials)]
+        findings += [
+            *found,
+            *_pins(store, trials),
+            *_mixed(store, trials),
+            *_older(store, kind, trials),
+            *_index(store, kind, trials),
+        ]
         finished |= _done(store, kind)
     findings += _current(store)
     if planned is not None:
@@ -177,6 +184,20 @@ def _mixed(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
                 trial.key,
                 f"{store.uri}/{trial.key} was computed on {kind}, by {packages}: a run on one kind of device may have "
                 "other numbers. `on_other_device: restart` in a study's resources keeps its trials on one",
+            )
+
+
+def _older(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
+    today = numerics_of(kind)
+    for trial in trials:
+        found = trial.table["numerics"][0].as_py()
+        if found is not None and found < today:
+            yield Finding(
+                Problem.OLDER_NUMERICS,
+                trial.key,
+                f"{store.uri}/{trial.key} is of numerics {found}, today's are {today}: numbers of its kind were "
+                "changed on purpose since. It stays, and is compared only with its like; a launch runs its trial again, unless "
+                f"--accept-numerics {found}",
             )
 
 

@@ -104,8 +104,8 @@ def test_a_newer_file_is_refused_by_the_name_of_its_release(store: Store, monkey
         commit(store, KIND, grown_rows(1, 1))
         monkeypatch.undo()
     said = (
-        rf"{trial(1)}\.parquet was written by DeltaSweep 0\.4\.0, in version 2 of the finetune schema; this is DeltaSweep "
-        rf"{code_version()}, which reads versions up to 1"
+        rf"{trial(1)}\.parquet was written by DeltaSweep 0\.4\.0, in version 2 of the finetune schema; this is "
+        rf"DeltaSweep {code_version()}, which reads versions up to 1"
     )
     with pytest.raises(DamagedFile, match=said):
         read_trials(store, KIND)
