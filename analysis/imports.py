@@ -20,7 +20,7 @@ from analysis.words import counted
 from jobs.canonical import digest
 from jobs.errors import InvalidRequest
 from jobs.registry import datasets, sources
-from jobs.results import Committed, commit, open_store, require_writable, schema
+from jobs.results import Committed, begin, commit, open_store, schema
 from jobs.specs import ALL, NAME_PATTERN
 
 ORIGIN = "imported"
@@ -59,7 +59,7 @@ def import_trials(file: str | Path, root: str | Path) -> Imported:
     trials = list(as_results(data))
     _require_storable(trials)
     store = open_store(root)
-    require_writable(store)
+    begin(store)
     with ThreadPoolExecutor(_WRITERS) as pool:
         outcomes = list(pool.map(lambda rows: commit(store, "finetune", rows), trials))
     count = {outcome: outcomes.count(outcome) for outcome in Committed}

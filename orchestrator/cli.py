@@ -20,6 +20,7 @@ from orchestrator.prices import DEFAULT_GPU
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jobs.results import Store
     from jobs.study import Study
     from orchestrator.launch import Spending, Summary
 
@@ -112,7 +113,7 @@ def plan(
     from jobs import registry
     from jobs.checks import require_all_possible
     from jobs.expansion import expand
-    from jobs.results import open_store, quarantined, read_failures
+    from jobs.results import quarantined, read_failures
     from orchestrator.finished import finished, of_older_numerics
     from orchestrator.names import require_same_names
     from orchestrator.plan import describe, make_plan
@@ -124,7 +125,7 @@ def plan(
         specs = expand(loaded)
         require_all_possible(specs)
         if results:
-            store = open_store(results)
+            store = _opened(results)
             require_same_names(loaded, store)
             by_id = {spec.trial_id: spec for spec in specs}
             standing, older = finished(store, by_id, accept_numerics), of_older_numerics(store, by_id)
@@ -184,10 +185,9 @@ def resume(
         options = [*_given(study=study), *(["--retry-quarantined"] if retry_quarantined else [])]
         options += _given(max_cost=max_cost, gpu=gpu, price=price, accept_numerics=accept_numerics)
         _submit(address, results, study, "resume", options)
-    from jobs.results import open_store
     from orchestrator.recorded import recorded_study
 
-    found = recorded_study(open_store(results), study)
+    found = recorded_study(_opened(results), study)
     spending = _spending(max_cost, gpu, price)
     summary = _launch(
         found,
@@ -209,11 +209,10 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say how far a study is: every trial is done, running, pending, failed or quarantined."""
-    from jobs.results import open_store
     from orchestrator.recorded import recorded_study
     from orchestrator.status import describe, status_of, watch_status
 
-    store = open_store(results)
+    store = _opened(results)
     found = recorded_study(store, study)
     if watch:
         watch_status(store, found, out, accept_numerics)
@@ -227,10 +226,9 @@ def logs(
     trial: Annotated[str, typer.Argument(help="A trial id, or its last 16 digits.", metavar="TRIAL")], results: Root
 ) -> None:
     """Print the logs of a trial's failed attempts."""
-    from jobs.results import open_store
     from orchestrator.status import failed_attempts
 
-    for text in failed_attempts(open_store(results), trial):
+    for text in failed_attempts(_opened(results), trial):
         out.print(text, markup=False)
 
 
@@ -353,6 +351,29 @@ def compact(results: Root) -> None:
 
 
 @app.command()
+def merge(
+    roots: Annotated[list[str], typer.Argument(help="Results roots; they stay as they are.", metavar="ROOT...")],
+    results: Annotated[str, typer.Option("--results", help="Where they are joined: a new root, or one that is there.")],
+) -> None:
+    """Join results roots: each trial once, conflicts named, nothing lost."""
+    from analysis.words import counted
+    from jobs.results import merge, open_store
+
+    done = merge([open_store(root) for root in roots], open_store(results))
+    out.print(
+        f"{counted(done.trials, 'trial')} brought to {results}; {done.already_there} there already.", markup=False
+    )
+    if done.other_devices:
+        out.print(
+            f"{done.other_devices} of these have other numbers from another kind of device or another torch; those of "
+            "the first root stand."
+        )
+    for trial in done.conflicts:
+        out.print(f"conflict: {trial}: other numbers from the same kind of device; deltasweep verify says more")
+    raise typer.Exit(ExitCode.SOME_FAILED if done.conflicts else ExitCode.ALL_DONE)
+
+
+@app.command()
 def verify(results: Root) -> None:
     """Read a whole results root and say everything that is wrong with it."""
     from analysis.words import counted
@@ -380,6 +401,15 @@ def main() -> None:
     except DeltaSweepError as error:
         err.print(f"deltasweep: {error}", markup=False)
         sys.exit(ExitCode.WRONG_REQUEST)
+
+
+def _opened(results: str) -> "Store":
+    """The store of a results root whose layout this version knows."""
+    from jobs.results import open_store, require_layout
+
+    store = open_store(results)
+    require_layout(store)
+    return store
 
 
 def _launch(

@@ -17,12 +17,13 @@ from jobs.expansion import expand
 from jobs.results import (
     FailureKind,
     Store,
+    begin,
     done,
     quarantined,
     read_failures,
     record_study,
+    require_layout,
     require_pin,
-    require_writable,
     with_weights,
     write_launch,
 )
@@ -104,6 +105,7 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
     Raises:
         InvalidRequest, MissingData, DamagedFile, ResultsConflict: before anything is started or written.
     """
+    require_layout(store)
     with registry.using(study.cards):
         return _launch(study, store, console, options or Options())
 
@@ -130,7 +132,7 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
     launching = Launching(study, store, console, specs, pending, watch, tallies, options)
     to_make = {name for name, trial in made_by(specs.values()).items() if trial not in standing}
     inputs = _inputs(store, [specs[trial] for trial in pending], to_make)
-    require_writable(store)
+    begin(store)
     for pin in sorted(inputs):
         require_pin(store, *pin)
     record_study(store, study.name, study.digest, study.resolved())

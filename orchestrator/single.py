@@ -11,7 +11,7 @@ from jobs.attempts import attempt_trial, open_trial
 from jobs.errors import InvalidRequest
 from jobs.expansion import expand
 from jobs.records import Attempt
-from jobs.results import Store, next_attempt, record_study, require_writable
+from jobs.results import Store, begin, next_attempt, record_study, require_layout
 from jobs.specs import AnySpec
 from jobs.study import Study
 from orchestrator.finished import examined, finished
@@ -28,11 +28,12 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
     """
     specs = {spec.trial_id: spec for spec in expand(study)}
     spec = _find(study, specs, trial)
+    require_layout(store)
     require_same_names(study, store)
     if spec.trial_id in finished(store, specs):
         console.print(f"{spec.trial_id} is done already")
         return
-    require_writable(store)
+    begin(store)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with registry.using(study.cards):
         ended = attempt_trial(

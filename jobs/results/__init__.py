@@ -5,11 +5,13 @@ from jobs.results.compaction import Compaction, compact
 from jobs.results.failures import Failure, FailureKind, next_attempt, quarantined, read_failures, record_failure
 from jobs.results.launches import Launch, read_launches, write_launch
 from jobs.results.local_store import LocalStore
+from jobs.results.merge import Merged, merge
 from jobs.results.mixed import history_of_trial, mixed_trials
-from jobs.results.opening import open_store, require_root, require_writable
+from jobs.results.opening import begin, open_store, require_root
 from jobs.results.parquet import Problem
 from jobs.results.pins import pin, pinned, require_pin
 from jobs.results.reader import DamagedIndexWarning, all_done, done, read_trials, uncovered, with_weights
+from jobs.results.root_record import require_layout
 from jobs.results.schema import Role, comparable_columns, kinds, schema
 from jobs.results.store import Store
 from jobs.results.studies import StudyRecord, record_study, recorded_studies
@@ -24,17 +26,20 @@ __all__ = [
     "Finding",
     "Launch",
     "LocalStore",
+    "Merged",
     "Problem",
     "Role",
     "Store",
     "StudyRecord",
     "all_done",
+    "begin",
     "commit",
     "compact",
     "comparable_columns",
     "done",
     "history_of_trial",
     "kinds",
+    "merge",
     "mixed_trials",
     "next_attempt",
     "open_store",
@@ -47,9 +52,9 @@ __all__ = [
     "record_failure",
     "record_study",
     "recorded_studies",
+    "require_layout",
     "require_pin",
     "require_root",
-    "require_writable",
     "schema",
     "uncovered",
     "verify",

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from jobs.provenance import HISTORY_COLUMNS, History, history_of
 from jobs.results.layout import conflict_key, trial_key
-from jobs.results.parquet import decode_trial, encode
+from jobs.results.parquet import Read, decode_trial, encode
 from jobs.results.schema import comparable_columns, numbering, schema
 from jobs.results.store import Store, require_present
 
@@ -45,20 +45,27 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
     table.validate(full=True)
     (trial_id,) = set(table["trial_id"].to_pylist())
     assert len(table[numbering(kind)].unique()) == len(table), f"{trial_id} has two rows for one {numbering(kind)}"
-    key, data = trial_key(kind, trial_id), encode(table)
+    return place(store, kind, trial_id, encode(table))
+
+
+def place(store: Store, kind: str, trial_id: str, data: bytes) -> Committed:
+    """Commit a trial's file as it is; as ``commit``."""
+    key = trial_key(kind, trial_id)
     if store.create(key, data):
         return Committed.NEW
     standing = require_present(store, key, "the result of the trial to be committed")
-    present, version = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
-    same = _same_numbers(present, table, comparable_columns(kind, version), numbering(kind))
-    if same or not _must_be_equal(present, table):
+    present = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
+    new = decode_trial(data, kind, trial_id, f"the result to be put at {store.uri}/{key}")
+    if same_numbers(present, new, kind) or not _must_be_equal(present.table, new.table):
         return Committed.ALREADY_THERE
     store.create(conflict_key(kind, trial_id, hashlib.sha256(data).hexdigest()[:16]), data)
     return Committed.CONFLICT
 
 
-def _same_numbers(left: pa.Table, right: pa.Table, columns: list[str], number: str) -> bool:
-    frames = [table.select(columns).sort_by(number).to_pandas() for table in (left, right)]
+def same_numbers(left: Read, right: Read, kind: str) -> bool:
+    """Whether two results of one trial agree in all that both versions have and that is not measured."""
+    columns = comparable_columns(kind, min(left.version, right.version))
+    frames = [one.table.select(columns).sort_by(numbering(kind)).to_pandas() for one in (left, right)]
     # pandas takes two NaN (the loss of a diverged trial) as equal, Arrow does not
     return bool(frames[0].equals(frames[1]))
 

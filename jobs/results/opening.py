@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jobs.errors import InvalidRequest, StorageFailure
 from jobs.results.local_store import TEMPORARY, LocalStore
+from jobs.results.root_record import claim, require_layout
 from jobs.results.store import Store
 
 
@@ -38,12 +39,16 @@ def open_store(root: str | Path) -> Store:
     return LocalStore(path)
 
 
-def require_writable(store: Store) -> None:
-    """Fail now rather than after the first hour of training.
+def begin(store: Store) -> None:
+    """Before anything is written into a root: fail now rather than after the first hour of training, and say in an
+    empty root who made it.
 
     Raises:
-        InvalidRequest: when nothing can be written below the root; nothing is left behind.
+        InvalidRequest: when nothing can be written below the root, or a newer DeltaSweep has another layout there;
+            nothing is left behind.
+        DamagedFile: when what the root says of itself cannot be read.
     """
+    require_layout(store)
     key = f"{TEMPORARY}/write-test-{uuid.uuid4().hex}"
     try:
         store.create(key, b"")
@@ -52,15 +57,19 @@ def require_writable(store: Store) -> None:
         raise InvalidRequest(
             f"the results root must be writable; {store.uri} is not: {error} (or choose another with --results)"
         ) from error
+    claim(store)
 
 
 def require_root(store: Store) -> None:
     """Refuse to read from a results root that is not there: a mistyped ``--results`` has no problems to report.
 
     Raises:
-        InvalidRequest: when the directory does not exist, or nothing is below the prefix.
+        InvalidRequest: when the directory does not exist, or nothing is below the prefix; or a newer DeltaSweep has
+            another layout there.
+        DamagedFile: when what the root says of itself cannot be read.
         StorageFailure: when the storage itself fails.
     """
     exists = Path(store.uri).is_dir() if isinstance(store, LocalStore) else any(True for _ in store.keys(""))
     if not exists:
         raise InvalidRequest(f"a results root to read from must exist; {store.uri} does not. Check --results")
+    require_layout(store)

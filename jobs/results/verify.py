@@ -196,8 +196,8 @@ def _older(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
                 Problem.OLDER_NUMERICS,
                 trial.key,
                 f"{store.uri}/{trial.key} is of numerics {found}, today's are {today}: numbers of its kind were "
-                "changed on purpose since. It stays, and is compared only with its like; a launch runs its trial again, unless "
-                f"--accept-numerics {found}",
+                "changed on purpose since. It stays, and is compared only with its like; a launch runs its trial "
+                f"again, unless --accept-numerics {found}",
             )
 
 

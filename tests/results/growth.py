@@ -3,10 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import pyarrow as pa
+
+from jobs.results import Role
 from jobs.results import schema as schemas_of_kinds
 from jobs.results.schema import _KINDS, Column
 
 RELEASE = "99.{}.0"
+NOTE = Column("note", pa.string(), Role.MEASURED, "what a test adds", nullable=True)
+COUNT = Column("count", pa.int64(), Role.NUMBER, "how many", "images", fill=7)
+WORD = Column("word", pa.string(), Role.NUMBER, "which", fill="none")
 
 
 @contextmanager

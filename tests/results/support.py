@@ -64,7 +64,7 @@ class MemoryStore(Store):
             raise FileNotFoundError(key) from error
 
     def keys(self, prefix: str) -> Iterator[str]:
-        yield from [key for key in list(self._objects) if key.startswith(f"{prefix}/")]
+        yield from [key for key in list(self._objects) if not prefix or key.startswith(f"{prefix}/")]
 
     def delete(self, key: str) -> None:
         self._objects.pop(key, None)

@@ -35,13 +35,10 @@ from jobs.results import (
 from jobs.results.index import read_compacted
 from jobs.results.layout import trial_key
 from jobs.results.parquet import decode, encode
-from jobs.results.schema import Column, Role, columns, releases, version
-from tests.results.growth import grown
+from jobs.results.schema import columns, releases, version
+from tests.results.growth import COUNT, NOTE, WORD, grown
 from tests.results.support import KIND, MemoryStore, held, once, rows, trial
 
-NOTE = Column("note", pa.string(), Role.MEASURED, "what a test adds", nullable=True)
-COUNT = Column("count", pa.int64(), Role.NUMBER, "how many", "images", fill=7)
-WORD = Column("word", pa.string(), Role.NUMBER, "which", fill="none")
 FIRST, SECOND = (NOTE, COUNT), (WORD,)
 ADDED = {"note": None, "count": 7, "word": "none"}
 """What older files are filled with."""

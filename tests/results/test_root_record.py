@@ -1,0 +1,78 @@
+"""What a root says of itself: put there with the first thing in it; a newer version's layout is refused by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import analysis
+from jobs.errors import DamagedFile, InvalidRequest
+from jobs.provenance import code_version
+from jobs.results import Store, begin, commit, open_store, pin, require_layout
+from jobs.results.root_record import KEY, LAYOUT, read_root
+from tests.results.support import KIND, rows
+
+NEWER = json.dumps({"layout": LAYOUT + 1, "made_by": "9.8.7", "made_at": "2030-01-01T00:00:00+00:00"}).encode()
+
+
+def test_an_empty_root_says_who_made_it(any_store: Store) -> None:
+    assert read_root(any_store) is None
+    begin(any_store)
+    found = read_root(any_store)
+    assert found is not None
+    assert (found.layout, found.made_by) == (LAYOUT, code_version())
+    begin(any_store)
+    assert read_root(any_store) == found
+
+
+def test_a_root_that_another_version_made_is_left_as_it_is(any_store: Store) -> None:
+    """One without a record is 0.1.0's."""
+    commit(any_store, KIND, rows(1))
+    begin(any_store)
+    assert read_root(any_store) is None
+
+
+def test_hidden_and_temporary_files_are_nobody_s(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "_tmp").mkdir()
+    (tmp_path / "_tmp" / "left").touch()
+    store = open_store(tmp_path)
+    begin(store)
+    assert read_root(store) is not None
+
+
+def test_a_newer_layout_is_refused_by_name_and_nothing_is_written(any_store: Store) -> None:
+    any_store.create(KEY, NEWER)
+    before = sorted(any_store.keys(""))
+    for refuses in (require_layout, begin):
+        with pytest.raises(
+            InvalidRequest, match=rf"DeltaSweep 9\.8\.7, in version {LAYOUT + 1} of the layout; this is"
+        ):
+            refuses(any_store)
+    assert sorted(any_store.keys("")) == before
+
+
+def test_analysis_refuses_a_newer_layout(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, KIND, rows(1))
+    store.create(KEY, NEWER)
+    for asks in (
+        lambda: analysis.query(tmp_path, "SELECT 1"),
+        lambda: analysis.deltas(tmp_path),
+        lambda: analysis.report(tmp_path),
+    ):
+        with pytest.raises(InvalidRequest, match=r"9\.8\.7"):
+            asks()
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b'{"layout": "1", "made_by": "x", "made_at": "y"}', b"\xff"])
+def test_a_record_that_cannot_be_read(text: bytes, any_store: Store) -> None:
+    any_store.create(KEY, text)
+    with pytest.raises(DamagedFile, match="is not the record of a results root"):
+        begin(any_store)
+
+
+def test_a_commit_alone_makes_no_record(store: Store) -> None:
+    """It is the launch's to make: an actor only puts its result."""
+    pin(store, "datasets", "digits", "0" * 64)
+    assert read_root(store) is None
