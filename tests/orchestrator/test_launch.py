@@ -29,6 +29,8 @@ from orchestrator.tuning import share_of
 from tests.orchestrator.in_process import replace_ray
 from tests.support import present
 
+pytestmark = pytest.mark.usefixtures("short_tests")
+
 LONG_AGO = "2026-01-01T00:00:00+00:00"
 STUDY = """
 name: {name}

@@ -23,7 +23,7 @@ from orchestrator.recorded import planned_trials, recorded_study
 from orchestrator.single import run_single
 from orchestrator.study_files import parse_study
 
-pytestmark = pytest.mark.usefixtures("without_ray")
+pytestmark = pytest.mark.usefixtures("without_ray", "short_tests")
 
 STUDY = """\
 name: own
