@@ -17,7 +17,9 @@ def test_nothing_is_imported_from_a_test(module: Path) -> None:
     imports = [
         node.module or "" for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ImportFrom)
     ]
-    assert not [name for name in imports if name.startswith("tests.") and ".test_" in name]
+    assert not [
+        name for name in imports if name.startswith("tests.") and (".test_" in name or name.endswith(".conftest"))
+    ]
 
 
 def test_tests_of_results_and_analysis_load_no_torch() -> None:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from analysis.cells import FEW_PAIRS
@@ -50,11 +51,10 @@ def save(figure: Figure, directory: Path, formats: Sequence[str] = ("png", "svg"
     paths = [directory / f"{figure.name}.{fmt}" for fmt in formats]
     with mpl.rc_context(_RC):
         canvas = draw(figure)
-        canvas.draw_without_rendering()
-        canvas.set_layout_engine("none")  # laid out once: every format would solve the same layout again
+        cut = _laid_out(canvas)
         for path in paths:
             date = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else {}
-            canvas.savefig(path, metadata={**date}, bbox_inches="tight")
+            canvas.savefig(path, metadata={**date}, bbox_inches=cut)
     return paths
 
 
@@ -62,8 +62,16 @@ def svg(figure: Figure) -> str:
     """The panels and the legend alone, as SVG text: for a page that says title and caption itself."""
     buffer = io.StringIO()
     with mpl.rc_context(_RC):
-        draw(figure, words=False).savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+        canvas = draw(figure, words=False)
+        canvas.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches=_laid_out(canvas))
     return buffer.getvalue()
+
+
+def _laid_out(canvas: Canvas) -> Bbox:
+    """Lay a canvas out once, and say what of it is drawn on, in inches: each format would find out both again."""
+    canvas.draw_without_rendering()
+    canvas.set_layout_engine(None)  # not "none", which lays out again for each format
+    return canvas.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
 
 
 def draw(figure: Figure, words: bool = True) -> Canvas:

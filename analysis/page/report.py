@@ -1,6 +1,7 @@
 """Writing the report of a results root: figures, tables and one self-contained page."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -308,6 +309,7 @@ def _scripts(content: Content, drawn: list[tuple[Figure, str]]) -> str:
     return html.packed("numbers", {**numbers, "figures": figures, "charts": specs}) + html.script(vega())
 
 
+@cache
 def vega() -> str:
     """Vega, Vega-Lite and vega-embed in one script that sets ``vegaEmbed``; no network."""
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE))

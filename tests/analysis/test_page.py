@@ -85,6 +85,25 @@ class Opened:
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(path.as_uri())
         self.wait()
+        self._chosen = self._choices()
+        self._open = self.page.locator("details").evaluate_all("all => all.map(one => one.open)")
+
+    def reset(self) -> None:
+        """Take back every choice, fold what was unfolded, show it on a screen."""
+        self.page.emulate_media(media="screen")
+        self.page.locator("details").evaluate_all(
+            "(all, open) => all.forEach((one, i) => { one.open = open[i] })", self._open
+        )
+        now = self._choices()
+        for name, value in self._chosen.items():
+            if now[name] != value:
+                self.choose(name, value)
+
+    def _choices(self) -> dict[str, str]:
+        found: dict[str, str] = self.page.locator("select[name]").evaluate_all(
+            "all => Object.fromEntries(all.map(one => [one.name, one.value]))"
+        )
+        return found
 
     def wait(self) -> None:
         """Until what is drawn is what is chosen."""
@@ -109,15 +128,31 @@ class Opened:
 
 
 @pytest.fixture
-def opened(browser: "Browser", path: Path) -> Iterator[Opened]:
+def fresh(browser: "Browser", path: Path) -> Iterator[Opened]:
+    """The page, opened for this test: nobody has touched it."""
     made = Opened(browser, path)
     yield made
     made.context.close()
 
 
-def test_no_console_message_and_no_request(opened: Opened, path: Path) -> None:
-    assert opened.said == []
-    assert [url for url in opened.asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+@pytest.fixture(scope="module")
+def shared(browser: "Browser", path: Path) -> Iterator[Opened]:
+    made = Opened(browser, path)
+    yield made
+    made.context.close()
+
+
+@pytest.fixture
+def opened(shared: Opened) -> Iterator[Opened]:
+    """The page as it is when opened: what other tests chose, unfolded or printed is taken back."""
+    shared.reset()
+    yield shared
+    assert shared.said == []
+
+
+def test_no_console_message_and_no_request(fresh: Opened, path: Path) -> None:
+    assert fresh.said == []
+    assert [url for url in fresh.asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
 
 
 def test_the_curves_show_the_deltas(opened: Opened, root: Path) -> None:
@@ -186,18 +221,18 @@ def test_turning_a_comparison_round_turns_the_sign(opened: Opened) -> None:
     assert opened.said == []
 
 
-def test_by_keyboard_alone(opened: Opened) -> None:
-    opened.page.keyboard.press("Tab")
-    assert opened.page.evaluate("document.activeElement.className") == "skip"
-    opened.page.focus("select[name=blocks]")
-    before = opened.rows("accuracy-images")
-    opened.page.keyboard.press("ArrowUp")
-    opened.page.wait_for_selector("select[name=blocks]:has(option[value='1']:checked)", state="attached")
-    opened.wait()
-    assert opened.rows("accuracy-images") != before
-    opened.page.focus("#figures-of-the-paper summary >> nth=0")
-    opened.page.keyboard.press("Enter")
-    opened.page.wait_for_selector("#table-figure2-numbers tbody tr")
+def test_by_keyboard_alone(fresh: Opened) -> None:
+    fresh.page.keyboard.press("Tab")
+    assert fresh.page.evaluate("document.activeElement.className") == "skip"
+    fresh.page.focus("select[name=blocks]")
+    before = fresh.rows("accuracy-images")
+    fresh.page.keyboard.press("ArrowUp")
+    fresh.page.wait_for_selector("select[name=blocks]:has(option[value='1']:checked)", state="attached")
+    fresh.wait()
+    assert fresh.rows("accuracy-images") != before
+    fresh.page.focus("#figures-of-the-paper summary >> nth=0")
+    fresh.page.keyboard.press("Enter")
+    fresh.page.wait_for_selector("#table-figure2-numbers tbody tr")
 
 
 def test_tables_can_be_copied_and_downloaded(opened: Opened) -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.launched import environment
 from benchmarks.scheduler import STUDY
 from jobs.results import open_store, read_trials
@@ -12,6 +14,7 @@ from jobs.results import open_store, read_trials
 ROWS = 15
 
 
+@pytest.mark.slow
 def test_a_launch_of_stand_ins_commits_every_row(tmp_path: Path) -> None:
     study, root, out = tmp_path / "study.yaml", tmp_path / "root", tmp_path / "out.json"
     study.write_text(STUDY.format(images=[50], epochs=ROWS, seeds=1, cpu=1))

@@ -14,8 +14,8 @@ from jobs.attempts import Keeping, attempt_trial, open_trial
 from jobs.records import Attempt
 from tests.cluster.hosts import MISSING, REPOSITORY, Network
 from tests.cluster.ray_cluster import RayCluster
-from tests.cluster.sweep import ClusterSweep, Rows, control_of
-from tests.durability.sweep import HOOK, rows
+from tests.cluster.sweep import ClusterSweep, control_of
+from tests.durability.sweep import HOOK, Rows, rows
 from tests.results.servers import ENVIRONMENT, s3_server
 
 REQUIRE = "DELTASWEEP_REQUIRE_CLUSTER"

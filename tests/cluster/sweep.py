@@ -1,7 +1,6 @@
 """A study on a test cluster: real ``deltasweep`` processes on its hosts, the trace they leave, what the root says."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from jobs.results import open_store
 from orchestrator.study_files import load_study
 from tests.cluster.hosts import Host
 from tests.cluster.ray_cluster import RayCluster
-from tests.durability.sweep import Batch, Run, disturb, read_trace, rows
+from tests.durability.sweep import Batch, Rows, Run, disturb, read_trace, rows
 
 BATCH_SECONDS = 0.5
 """Added to each batch: a trial takes about 6 s, and little of the processor."""
@@ -25,8 +24,6 @@ recipe: {{batch_size: 64}}
 resources: {{gpu: {FRACTION}, cpu: 1}}
 checkpoint_every: 2
 """
-
-Rows = Mapping[str, list[tuple[object, ...]]]
 
 
 class ClusterSweep:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.ray_cluster import LOOPBACK, RayCluster
-from tests.cluster.sweep import ClusterSweep, Rows
+from tests.cluster.sweep import ClusterSweep
 from tests.durability.processes import wait_until
+from tests.durability.sweep import Rows
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.parametrize("root", ["directory"], indirect=True)]
 

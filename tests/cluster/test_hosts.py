@@ -7,8 +7,8 @@ import pytest
 
 from tests.cluster.hosts import Host
 from tests.cluster.ray_cluster import GPUS, RayCluster
-from tests.cluster.sweep import FRACTION, ClusterSweep, Rows
-from tests.durability.sweep import Run
+from tests.cluster.sweep import FRACTION, ClusterSweep
+from tests.durability.sweep import Rows, Run
 
 pytestmark = pytest.mark.timeout(1200)
 

@@ -12,8 +12,9 @@ import pytest
 
 from tests.cluster.hosts import Host
 from tests.cluster.ray_cluster import RayCluster
-from tests.cluster.sweep import ClusterSweep, Rows
+from tests.cluster.sweep import ClusterSweep
 from tests.durability.processes import wait_until
+from tests.durability.sweep import Rows
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.parametrize("root", ["s3"], indirect=True)]
 

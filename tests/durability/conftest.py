@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,7 @@ from jobs.attempts import Keeping, attempt_trial, open_trial
 from jobs.records import Attempt
 from jobs.results import open_store
 from tests.durability.clusters import TestCluster
-from tests.durability.sweep import CHECKPOINT_EVERY, HOOK, Sweep, rows
-
-Rows = Mapping[str, list[tuple[object, ...]]]
+from tests.durability.sweep import CHECKPOINT_EVERY, HOOK, Rows, Sweep, rows
 
 
 @pytest.fixture

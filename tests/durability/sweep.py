@@ -20,6 +20,8 @@ from tests.durability.processes import PATIENCE_SECONDS, Process, alive, descend
 from tests.support import finetune_specs
 
 T = TypeVar("T")
+Rows = Mapping[str, list[tuple[object, ...]]]
+"""By trial id: its rows, of the columns that two runs must agree on."""
 
 HOOK = Path(__file__).parent / "hook"
 BATCH_SECONDS = 0.08
@@ -268,7 +270,7 @@ class Sweep:
 
     # -- what must hold
 
-    def require_same_as(self, reference: Mapping[str, list[tuple[object, ...]]]) -> None:
+    def require_same_as(self, reference: Rows) -> None:
         """Each trial of the study once, with the reference's numbers bit for bit, and nothing left over."""
         found = rows(self.root)
         assert found.keys() == self.specs.keys()

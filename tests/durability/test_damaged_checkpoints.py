@@ -9,8 +9,7 @@ import torch
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.records import Attempt
 from jobs.results import open_store
-from tests.durability.conftest import Rows
-from tests.durability.sweep import CHECKPOINT_EVERY, Sweep
+from tests.durability.sweep import CHECKPOINT_EVERY, Rows, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

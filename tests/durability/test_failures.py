@@ -6,8 +6,7 @@ import pytest
 
 from jobs.results import Failure, FailureKind, open_store, quarantined, read_failures
 from tests.durability.clusters import TestCluster
-from tests.durability.conftest import Rows
-from tests.durability.sweep import Sweep
+from tests.durability.sweep import Rows, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -10,9 +10,8 @@ import pytest
 
 from jobs.results import FailureKind, open_store, read_failures
 from tests.durability.clusters import TestCluster
-from tests.durability.conftest import Rows
 from tests.durability.processes import Process, alive, find, wait_until
-from tests.durability.sweep import Run, Sweep
+from tests.durability.sweep import Rows, Run, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

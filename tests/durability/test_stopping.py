@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.durability.clusters import TestCluster
-from tests.durability.conftest import Rows
 from tests.durability.processes import wait_until
-from tests.durability.sweep import Run, Sweep
+from tests.durability.sweep import Rows, Run, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

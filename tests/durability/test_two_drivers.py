@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability.conftest import Rows
-from tests.durability.sweep import Sweep
+from tests.durability.sweep import Rows, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

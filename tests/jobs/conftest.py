@@ -1,5 +1,5 @@
 """Small data and made weights."""
 
-from tests.jobs.fixtures import colours, digits, few_digits, other_weights, weights
+from tests.jobs.fixtures import colours, digits, few_digits, other_weights, short_tests, weights
 
-__all__ = ["colours", "digits", "few_digits", "other_weights", "weights"]
+__all__ = ["colours", "digits", "few_digits", "other_weights", "short_tests", "weights"]

@@ -1,9 +1,13 @@
 """Fixtures of tests that train: small data, made weights. The conftests that want them import them."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from sklearn.datasets import load_sample_images
 
+from jobs import finetune, pretrain
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.weights import SourceWeights
 from tests.jobs.support import make_weights
@@ -51,3 +55,18 @@ def weights() -> SourceWeights:
 def other_weights() -> SourceWeights:
     """Another source of the same architecture."""
     return make_weights(seed=2)
+
+
+@pytest.fixture(scope="module")
+def short_tests() -> Iterator[None]:
+    """Trials of a module evaluate on 64 test images of a dataset: most of a small trial's time goes to all of them."""
+
+    def few(name: str, *place: Any) -> Dataset:
+        data = load_dataset(name, *place)
+        test = data.test
+        return data._replace(test=ImageSet(test.images_NCHW[:64], test.labels_N[:64]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (finetune, pretrain):
+            patch.setattr(module, "load_dataset", few)
+        yield

@@ -16,23 +16,28 @@ from jobs.results import Store, comparable_columns, done, open_store, pin, read_
 from jobs.results.layout import checkpoints_prefix, trained_weights_key
 from jobs.specs import FinetuneSpec, Recipe
 
+pytestmark = pytest.mark.usefixtures("short_tests")
+
 CPU = torch.device("cpu")
 NEVER = Keeping(checkpoint_every=10**6)
 
 
+SPEC = FinetuneSpec(
+    source="fmnist_natural",
+    dataset="digits",
+    blocks=1,
+    images=40,
+    seed=20_000_000,
+    epochs=5,
+    evaluate_every=2,
+    recipe=Recipe(batch_size=16),
+)
+"""40 images are batches of 16, 16 and 8: three an epoch, so that a stop can fall inside one."""
+
+
 @pytest.fixture
 def spec() -> FinetuneSpec:
-    """40 images are one batch of 16, 16 and 8: three batches an epoch, so that a stop can fall inside one."""
-    return FinetuneSpec(
-        source="fmnist_natural",
-        dataset="digits",
-        blocks=1,
-        images=40,
-        seed=20_000_000,
-        epochs=5,
-        evaluate_every=2,
-        recipe=Recipe(batch_size=16),
-    )
+    return SPEC
 
 
 def stop_after(calls: int) -> "Stopper":
@@ -59,12 +64,19 @@ def run(store: Store, spec: FinetuneSpec) -> None:
     assert attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER).ending is Ending.COMMITTED
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The trial in one go."""
+    store = open_store(tmp_path_factory.mktemp("undisturbed"))
+    run(store, SPEC)
+    return store
+
+
 @pytest.mark.parametrize("calls", range(1, 17))
 def test_stopped_at_any_batch_and_gone_on_gives_the_same_numbers(
-    calls: int, spec: FinetuneSpec, tmp_path: Path
+    calls: int, spec: FinetuneSpec, undisturbed: Store, tmp_path: Path
 ) -> None:
-    undisturbed, stopped = open_store(tmp_path / "a"), open_store(tmp_path / "b")
-    run(undisturbed, spec)
+    stopped = open_store(tmp_path / "b")
     first = attempt_trial(stopped, open_trial(stopped, spec, CPU), Attempt(1), NEVER, stop_after(calls))
     assert first.ending is (Ending.STOPPED if calls <= 15 else Ending.COMMITTED)
     assert len(checkpoints(stopped, spec)) == (0 if calls in (1, 16) else 1)
@@ -118,11 +130,10 @@ def test_checkpoints_come_at_the_interval_and_the_last_two_are_kept(
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other-trial"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    damage: str, spec: FinetuneSpec, tmp_path: Path
+    damage: str, spec: FinetuneSpec, undisturbed: Store, tmp_path: Path
 ) -> None:
-    root, reference = tmp_path / "root", open_store(tmp_path / "reference")
+    root = tmp_path / "root"
     store = open_store(root)
-    run(reference, spec)
     attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1), stop_after(14))
     older, newest = checkpoints(store, spec)
     data = (root / newest).read_bytes()
@@ -143,7 +154,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert newest in note
     assert older not in note
     columns = comparable_columns("finetune")
-    assert read_trials(store, "finetune").select(columns).equals(read_trials(reference, "finetune").select(columns))
+    assert read_trials(store, "finetune").select(columns).equals(read_trials(undisturbed, "finetune").select(columns))
 
 
 def test_kept_weights_are_the_trained_network(spec: FinetuneSpec, store: Store) -> None:

@@ -22,6 +22,8 @@ from jobs.specs import FinetuneSpec, apart_from_blocks
 from jobs.weights import SourceWeights
 from tests.jobs.support import CPU, finetune_spec, finetuned, numbers
 
+pytestmark = pytest.mark.usefixtures("short_tests")
+
 DEPTHS = (0, 1, 3, 9, -1)
 BATCHES = 2 * 3  # of each trial below: two epochs of three
 

@@ -91,7 +91,12 @@ def cut(labels: list[int]) -> list[list[int]]:
     ]
 
 
-@pytest.mark.parametrize("measure", ["influence", "pseudo-inverse", "fisher"])
+SLOW = pytest.mark.slow  # a matrix of 2,570 rows is inverted
+
+
+@pytest.mark.parametrize(
+    "measure", [pytest.param("influence", marks=SLOW), pytest.param("pseudo-inverse", marks=SLOW), "fisher"]
+)
 def test_rows_are_those_of_a_dense_computation(measure: str, network: Network, few: Dataset) -> None:
     """Gradients by autograd, the Hessian of Kronecker products, numpy's inverse, and a sort of the whole matrix."""
     trial = started(influence(measure), network, few)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,24 +71,38 @@ def test_two_runs_are_equal(threat: ThreatModel, few_digits: Dataset) -> None:
     assert same_network(first, second)
 
 
-def test_threads_outside_do_not_matter(few_digits: Dataset) -> None:
-    first, _ = trained(pretrain_spec(), few_digits)
+@pytest.fixture(scope="module")
+def unattacked(few_digits: Dataset) -> "Made":
+    """What training alone makes of a spec, once for each: the attacks after it take most of the time."""
+
+    @cache
+    def made(threat: ThreatModel = L2, seed: int = 3) -> tuple[Network, list[PretrainEvaluation]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)
+            return trained(pretrain_spec(threat, seed=seed), few_digits)
+
+    return made
+
+
+Made = Callable[..., tuple[Network, list[PretrainEvaluation]]]
+
+
+def test_threads_outside_do_not_matter(unattacked: Made, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)
     torch.set_num_threads(2)
     try:
         second, _ = trained(pretrain_spec(), few_digits)
     finally:
         torch.set_num_threads(1)
-    assert same_network(first, second)
+    assert same_network(unattacked()[0], second)
 
 
-def test_the_seed_matters(few_digits: Dataset) -> None:
-    assert not same_network(
-        trained(pretrain_spec(seed=3), few_digits)[0], trained(pretrain_spec(seed=4), few_digits)[0]
-    )
+def test_the_seed_matters(unattacked: Made) -> None:
+    assert not same_network(unattacked(seed=3)[0], unattacked(seed=4)[0])
 
 
-def test_the_threat_model_matters(few_digits: Dataset) -> None:
-    losses = [trained(pretrain_spec(threat), few_digits)[1][0].train_loss for threat in (NONE, L2, LINF, GAUSSIAN)]
+def test_the_threat_model_matters(unattacked: Made) -> None:
+    losses = [unattacked(threat)[1][0].train_loss for threat in (NONE, L2, LINF, GAUSSIAN)]
     assert len(set(losses)) == 4
 
 
@@ -104,8 +119,9 @@ def test_the_network_is_normalised_by_its_dataset() -> None:
     assert network.std.flatten().tolist() == pytest.approx([0.3753] * 3)
 
 
-def test_training_lowers_the_loss(few_digits: Dataset) -> None:
+def test_training_lowers_the_loss(few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the learning rate of A.10, 0.1, whether it does on 64 images depends on a device's last bits."""
+    monkeypatch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)
     _, reports = trained(pretrain_spec(epochs=9, learning_rate=0.02), few_digits)
     assert [report.epoch for report in reports] == list(range(1, 10))
     assert [report.learning_rate for report in reports] == pytest.approx([0.02] * 3 + [0.002] * 3 + [0.0002] * 3)
@@ -241,7 +257,7 @@ def replicated(data: Dataset, recipe: dict[str, Any], stops: Sequence[int] = ())
     return trial
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_two_replicas_make_one_source_wherever_it_was_stopped(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """1,000 digits in batches of 111: a last batch of one image, which the second replica does not count."""
     monkeypatch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.durability.clusters import TestCluster
-from tests.jobs.fixtures import digits, few_digits, weights
+from tests.jobs.fixtures import digits, few_digits, short_tests, weights
+from tests.orchestrator.in_process import replace_ray
 from tests.orchestrator.support import Command
 
-__all__ = ["deltasweep", "digits", "few_digits", "one_ray", "ray_address", "weights"]
+__all__ = ["deltasweep", "digits", "few_digits", "one_ray", "short_tests", "weights", "without_ray"]
 
 
 @pytest.fixture
@@ -22,23 +23,25 @@ def deltasweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     return Command(folder, capsys, monkeypatch)
 
 
-@pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """Of a Ray of two CPUs that lives as long as the session: starting one takes as long as a small launch."""
-    folder = Path(tempfile.mkdtemp(prefix="ds-"))  # a short name: Ray's sockets lie in it
-    environment = {**os.environ, "RAY_TMPDIR": str(folder / "ray"), "DELTASWEEP_HOME": str(folder / "home")}
-    cluster = TestCluster(environment, folder / "log", head_cpus=2)
-    yield cluster.address
-    cluster.end()
-    shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture(scope="module")
+def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Launches of a module run in this process: Ray is not what its tests are of."""
+    with pytest.MonkeyPatch.context() as patch:
+        replace_ray(patch, tmp_path_factory.mktemp("errors"))
+        yield
 
 
 @pytest.fixture(scope="module")
-def one_ray(ray_address: str) -> Iterator[None]:
-    """Launches of a module join the session's Ray, for tests of what launches do and not of how Ray is started.
+def one_ray() -> Iterator[None]:
+    """Launches of a module join one Ray of two CPUs: starting one takes as long as a small launch.
 
     Its actors have a machine's folder of their own, not the test's.
     """
+    folder = Path(tempfile.mkdtemp(prefix="ds-"))  # a short name: Ray's sockets lie in it
+    environment = {**os.environ, "RAY_TMPDIR": str(folder / "ray"), "DELTASWEEP_HOME": str(folder / "home")}
+    cluster = TestCluster(environment, folder / "log", head_cpus=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ADDRESS", ray_address)
+        patch.setenv("RAY_ADDRESS", cluster.address)
         yield
+    cluster.end()
+    shutil.rmtree(folder, ignore_errors=True)

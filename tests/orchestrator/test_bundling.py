@@ -36,7 +36,7 @@ from orchestrator.versions import UnfitMachine, versions
 from orchestrator.watch import Observer, Watch
 from tests.support import finetune_specs
 
-pytestmark = pytest.mark.usefixtures("one_ray")
+pytestmark = pytest.mark.usefixtures("without_ray", "short_tests")
 
 STUDY = """
 name: mini

@@ -27,7 +27,7 @@ from orchestrator.status import status_of
 from orchestrator.study_files import load_study, parse_study
 from orchestrator.watch import Watch
 
-pytestmark = pytest.mark.usefixtures("one_ray")
+pytestmark = pytest.mark.usefixtures("without_ray")
 
 QUIET = Console(quiet=True)
 STUDY = """\

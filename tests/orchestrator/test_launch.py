@@ -1,14 +1,10 @@
-"""Launches through real Ray on this machine: same numbers as in one process, nothing twice, nothing half-made."""
+"""What a launch runs, refuses and leaves behind: nothing twice, nothing half-made."""
 
-import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from jobs.errors import InvalidRequest, MissingData, ResultsConflict
@@ -16,23 +12,24 @@ from jobs.expansion import expand
 from jobs.results import (
     Failure,
     FailureKind,
-    comparable_columns,
     done,
     open_store,
     pin,
     read_launches,
-    read_trials,
     record_failure,
 )
 from jobs.specs import FinetuneSpec
 from jobs.study import Study
 from orchestrator import tuning
-from orchestrator.launch import Options, Spending, launch
+from orchestrator.launch import Options, launch
 from orchestrator.recorded import recorded_study
 from orchestrator.single import run_single
 from orchestrator.study_files import parse_study
-from orchestrator.tuning import largest_multiple, share_of
+from orchestrator.tuning import share_of
+from tests.orchestrator.in_process import replace_ray
 from tests.support import present
+
+pytestmark = pytest.mark.usefixtures("short_tests")
 
 LONG_AGO = "2026-01-01T00:00:00+00:00"
 STUDY = """
@@ -52,48 +49,17 @@ def study(name: str = "mini", source: str = "fmnist_natural", cpu: float = 1) ->
     return parse_study(STUDY.format(name=name, source=source, cpu=cpu), f"{name}.yaml")
 
 
-def numbers(root: Path) -> pa.Table:
-    """Everything of a root's trials that two runs must agree on."""
-    return read_trials(open_store(root), "finetune").select(comparable_columns("finetune"))
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """The study's trials one after another in this process, without Ray."""
-    root = tmp_path_factory.mktemp("alone")
-    for spec in expand(study()):
-        run_single(study(), spec.trial_id, open_store(root), Console(quiet=True))
-    return numbers(root)
-
-
-@pytest.mark.parametrize("cpu", [0.5, 1, 2])
-def test_numbers_do_not_depend_on_ray_or_the_share(cpu: float, alone: pa.Table, tmp_path: Path) -> None:
-    """Half a core runs four trials beside each other, two cores run one alone."""
-    console = Console(record=True, quiet=True)
-    summary = launch(study(cpu=cpu), open_store(tmp_path), console)
-    assert (summary.planned, summary.done, summary.failed, summary.left) == (4, 4, {}, 0)
-    assert numbers(tmp_path).equals(alone)
-
-
-def test_a_second_launch_runs_only_what_is_missing(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
+def test_a_second_launch_runs_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_ray(monkeypatch, tmp_path)
+    store = open_store(tmp_path / "root")
     first = launch(study(), store, Console(quiet=True), Options(max_trials=3))
     assert (first.done, first.left) == (3, 1)
-    before = {key: (tmp_path / key).stat().st_mtime_ns for key in store.keys("trials")}
+    before = {key: (tmp_path / "root" / key).stat().st_mtime_ns for key in store.keys("trials")}
     second = launch(study("other-name", cpu=0.5), store, Console(quiet=True))
     assert (second.done, second.left) == (4, 0)
-    after = {key: (tmp_path / key).stat().st_mtime_ns for key in store.keys("trials")}
+    after = {key: (tmp_path / "root" / key).stat().st_mtime_ns for key in store.keys("trials")}
     assert before.items() < after.items()
     assert [record.ended_at is not None for record in read_launches(store)] == [True, True]
-
-
-def test_a_launch_stops_before_it_costs_too_much(tmp_path: Path) -> None:
-    """A minute for leaving trials is paid for, too: ten dollars an hour are more than a dime in it."""
-    summary = launch(study(), open_store(tmp_path), Console(quiet=True), Options(spending=Spending(0.1, 10.0)))
-    assert summary.stop_reason is not None
-    assert summary.stop_reason.startswith("the money is spent: about $0.0")
-    assert (summary.failed, summary.interrupted) == ({}, False)
-    assert summary.done < summary.planned
 
 
 def test_a_launch_without_work_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,27 +128,6 @@ def test_a_python_in_a_path_with_a_space_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
     with pytest.raises(InvalidRequest, match="without any; got /home/ada/my env/bin/python"):
         tuning.connect(None)
-
-
-@pytest.fixture
-def logical_gpu() -> Iterator[None]:
-    """A cluster of one machine with four CPUs and one GPU, as far as Ray knows."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
-    ray.init(address=cluster.address, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
-    cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray gives it no types
-
-
-@pytest.mark.usefixtures("logical_gpu")
-def test_shares_on_a_cluster_with_a_gpu() -> None:
-    said: list[str] = []
-    share = share_of(study().resources, said.append)
-    assert share == {"CPU": 1, "GPU": 0.25}
-    assert largest_multiple(share) == 4
-    with pytest.raises(InvalidRequest, match="the most that any has"):
-        share_of(study(cpu=5).resources, said.append)
-    assert said == []
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from orchestrator.recorded import planned_trials
 from orchestrator.study_files import load_study, parse_study
 from tests.jobs.data import made
 
+pytestmark = pytest.mark.usefixtures("without_ray")
+
 QUIET = Console(quiet=True)
 STUDY = """\
 name: shapes
