@@ -48,9 +48,9 @@ def begin(store: Store) -> None:
             nothing is left behind.
         DamagedFile: when what the root says of itself cannot be read.
     """
-    require_layout(store)
     key = f"{TEMPORARY}/write-test-{uuid.uuid4().hex}"
     try:
+        require_layout(store)
         store.create(key, b"")
         store.delete(key)
     except StorageFailure as error:

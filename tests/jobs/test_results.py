@@ -18,13 +18,13 @@ from jobs.results import (
     Committed,
     Role,
     Store,
+    begin,
     commit,
     comparable_columns,
     done,
     open_store,
     pin,
     read_trials,
-    require_writable,
     schema,
 )
 from jobs.results.layout import trial_key
@@ -294,7 +294,11 @@ def test_a_file_with_flipped_bits_in_its_data_is_named(store: Store) -> None:
 
 def test_a_foreign_parquet_file_is_named(store: Store) -> None:
     write_table(store, pa.table({"a": [1]}))
-    with pytest.raises(DamagedFile, match=rf"{KEY} has not the columns .*missing \['trial_id'.*unknown \['a'\]"):
+    with pytest.raises(DamagedFile, match=rf"{KEY} is Parquet, but does not say that it is a finetune result"):
+        read_trials(store, "finetune")
+    columns = pa.table({"a": [1]}).replace_schema_metadata(schema("finetune").metadata)
+    write_table(store, columns)
+    with pytest.raises(DamagedFile, match=rf"{KEY} .* has not the columns .*missing \['trial_id'.*unknown \['a'\]"):
         read_trials(store, "finetune")
 
 
@@ -358,12 +362,12 @@ def test_a_root_that_is_a_file_or_below_one(below: str, tmp_path: Path) -> None:
 def test_a_root_that_cannot_be_written() -> None:
     """Where the kernel lets nobody make a folder: refused for the superuser, too."""
     with pytest.raises(InvalidRequest, match="the results root must be writable"):
-        require_writable(open_store("/proc/nowhere/root"))
+        begin(open_store("/proc/nowhere/root"))
 
 
-def test_a_root_that_can_be_written_holds_nothing_afterwards(store: Store, tmp_path: Path) -> None:
-    require_writable(store)
-    assert [path for path in (tmp_path / "root").rglob("*") if path.is_file()] == []
+def test_a_root_that_is_begun_holds_its_record_alone(store: Store, tmp_path: Path) -> None:
+    begin(store)
+    assert [path.name for path in (tmp_path / "root").rglob("*") if path.is_file()] == ["root.json"]
 
 
 def test_a_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def result_rows(trial_id: str = "finetune-x-0123456789abcdef", **changes: object
         "evaluate_every": 1,
         "recipe": "0123456789ab",
         "recipe_json": "{}",
-        "numerics": 1,
+        "numerics": 2,
         "origin": "run",
         "constraint": "l2",
         "epsilon": 1.0,

@@ -15,7 +15,7 @@ from typing import IO, cast
 import pytest
 
 from jobs.errors import DamagedFile, InvalidRequest, StorageFailure
-from jobs.results import Committed, LocalStore, Problem, commit, compact, done, read_trials, require_writable, verify
+from jobs.results import Committed, LocalStore, Problem, begin, commit, compact, done, read_trials, verify
 from tests.results.support import KIND, held, once, rows
 
 
@@ -123,7 +123,7 @@ def test_a_file_system_without_hard_links_is_refused(store: LocalStore, monkeypa
     with pytest.raises(StorageFailure, match=r"with hard links.*another file system"):
         commit(store, KIND, rows(2))
     with pytest.raises(InvalidRequest, match=r"must be writable.*hard links"):
-        require_writable(store)
+        begin(store)
     assert files(store) == before
 
 
@@ -147,7 +147,7 @@ def test_a_root_without_permissions_is_named(store: LocalStore) -> None:
         with pytest.raises(StorageFailure, match=r"refuses.*permissions"):
             commit(store, KIND, rows(2))
         with pytest.raises(InvalidRequest, match="must be writable"):
-            require_writable(store)
+            begin(store)
         assert held(read_trials(store, KIND)) == once({1})
     finally:
         for folder in folders:
@@ -161,7 +161,7 @@ def test_a_root_that_is_mounted_read_only_is_named(small_disk: Path) -> None:
     with pytest.raises(StorageFailure, match=r"refuses.*Read-only file system.*mounted"):
         commit(store, KIND, rows(2))
     with pytest.raises(InvalidRequest, match="must be writable"):
-        require_writable(store)
+        begin(store)
     assert held(read_trials(store, KIND)) == once({1})
 
 
@@ -173,7 +173,7 @@ def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyP
     with pytest.raises(StorageFailure, match=r"refuses.*Read-only file system.*mounted"):
         store.create("a", b"")
     with pytest.raises(InvalidRequest, match="must be writable"):
-        require_writable(store)
+        begin(store)
     assert done(store, KIND)
 
 
@@ -211,7 +211,7 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, folder: str) -> No
 def test_a_file_in_place_of_the_temporary_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "_tmp").write_bytes(b"")
     with pytest.raises(InvalidRequest, match=rf"{tmp_path}/_tmp is a file, where a folder must be"):
-        require_writable(LocalStore(tmp_path))
+        begin(LocalStore(tmp_path))
 
 
 def test_a_folder_in_place_of_a_file_is_named(store: LocalStore) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.errors import DeltaSweepError, InvalidRequest, StorageFailure
-from jobs.results import Committed, Store, commit, done, open_store, read_trials, require_writable
+from jobs.results import Committed, Store, begin, commit, done, open_store, read_trials
 from jobs.results.object_store import ObjectStore
 from tests.results.servers import Mishap, Proxy, answer, lose_reply, never_answer
 from tests.results.support import IMPATIENT, KIND, held, once, rows
@@ -82,7 +82,7 @@ def test_nobody_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageFailure, match=r"did not answer.*Check the network"):
         store.create("a", b"")
     with pytest.raises(InvalidRequest, match="must be writable"):
-        require_writable(store)
+        begin(store)
 
 
 @pytest.mark.parametrize(
