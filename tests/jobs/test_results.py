@@ -297,6 +297,7 @@ def test_a_foreign_parquet_file_is_named(store: Store) -> None:
     with pytest.raises(DamagedFile, match=rf"{KEY} is Parquet, but does not say that it is a finetune result"):
         read_trials(store, "finetune")
     columns = pa.table({"a": [1]}).replace_schema_metadata(schema("finetune").metadata)
+    store.delete(KEY)
     write_table(store, columns)
     with pytest.raises(DamagedFile, match=rf"{KEY} .* has not the columns .*missing \['trial_id'.*unknown \['a'\]"):
         read_trials(store, "finetune")
