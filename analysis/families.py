@@ -39,9 +39,15 @@ def at_its_epoch(rows: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
 def _cells(own: pd.DataFrame, family: Family) -> pd.DataFrame:
     found = [_tested(own, version, contrast) for version in family.versions for contrast in version.contrasts]
     cells = pd.concat(found, ignore_index=True).drop_duplicates(list(KEYS), ignore_index=True)
-    cells["p_holm"] = holm(cells["p_value"].to_numpy(dtype=np.float64))
+    # what was run before numbers changed on purpose is a family of its own: the study planned its cells once
+    parts = [_corrected(part, family.study) for _, part in cells.groupby("numerics", sort=True)]
+    return pd.concat(parts or [_corrected(cells, family.study)], ignore_index=True)
+
+
+def _corrected(cells: pd.DataFrame, study: str) -> pd.DataFrame:
     size = counted(int(cells["p_value"].notna().sum()), "cell")
-    return cells.assign(family=f"{size} of the contrasts of {family.study}")
+    p_holm = holm(cells["p_value"].to_numpy(dtype=np.float64))
+    return cells.assign(p_holm=p_holm, family=f"{size} of the contrasts of {study}")
 
 
 def _tested(own: pd.DataFrame, version: Version, contrast: Contrast) -> pd.DataFrame:

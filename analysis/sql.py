@@ -15,6 +15,7 @@ import pyarrow as pa
 from duckdb import StatementType
 
 from analysis.evaluations import load_failures, open_results
+from analysis.units import units, units_of, with_units
 from jobs.errors import InvalidRequest
 from jobs.results import Store, read_trials, schema
 from jobs.results.schema import kinds, view
@@ -35,7 +36,7 @@ def query(root: str | Path, sql: str) -> pa.Table:
 
     ``evaluations`` has one row per fine-tuning trial and evaluated epoch, ``trials`` the last epoch of each,
     ``failures`` one row per failed attempt; every other kind of trial has a view of its name. Only the columns that the
-    query needs are read.
+    query needs are read. Fields of the answer say their unit in their metadata, where it is certain (``units``).
 
     Raises:
         InvalidRequest: for SQL that is wrong, does more than read, or is not exactly one statement.
@@ -57,7 +58,9 @@ def query(root: str | Path, sql: str) -> pa.Table:
             # planned otherwise over real rows than over none: never seen, but a column that was not read would be null
             for kind, name in names.items():
                 connection.register(name, read_trials(store, kind, encoded=True))
-        return connection.sql(sql).to_arrow_table()
+        known = {view(kind): units(schema(kind)) for kind in kinds()}
+        known["trials"] = known["evaluations"]
+        return with_units(connection.sql(sql).to_arrow_table(), units_of(connection, sql, known))
 
 
 def select(sql: str, views: Mapping[str, object]) -> pa.Table:

@@ -274,6 +274,15 @@ class TestFamilies:
         assert [row["p_holm"] for row in found] == pytest.approx([2 * P] * 2)
         assert all(row["method"].endswith("Holm over 2 cells of the contrasts of mine") for row in found)
 
+    def test_trials_of_older_numerics_are_a_family_of_their_own(self, build: Build) -> None:
+        """The study planned its cells once: what ran before numbers changed does not make today's answers weaker."""
+        root = build.root([*sizes(build, 100, 200), *sizes(build, 100, 200, 400, numerics=2, evaluate_every=1)])
+        declare(root, CONTRAST, images=(100, 200, 400))
+        found = sorted((row["numerics"], row["images"], row["p_holm"]) for row in rows(analysis.deltas(root)))
+        assert found == [(1, n, pytest.approx(2 * P)) for n in (100, 200)] + [
+            (2, n, pytest.approx(3 * P)) for n in (100, 200, 400)
+        ]
+
     def test_a_size_equal_to_the_whole_set_is_in_the_family(self, build: Build) -> None:
         root = build.root(sizes(build, -1))
         declare(root, CONTRAST, images=(datasets()["digits"].train,))

@@ -1,0 +1,77 @@
+"""The units of a query's answer are those of the columns it hands on; where they are not certain, nothing is said."""
+
+import io
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import analysis
+from analysis.formats import parquet
+from analysis.units import units
+from tests.analysis.support import Build
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build = Build(tmp_path_factory.mktemp("units"))
+    return build.root(build.arms([50.0, 51.0], [54.0, 55.0], seconds=3.0))
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT seed, seconds FROM trials", {"seconds": "seconds"}),
+        ("SELECT seconds AS s, test_accuracy a FROM evaluations", {"s": "seconds", "a": "percent"}),
+        ("SELECT t.seconds FROM trials AS t", {"seconds": "seconds"}),
+        ("SELECT T.Seconds FROM Trials t", {"seconds": "seconds"}),
+        ("SELECT source, avg(test_accuracy) AS mean, max(seconds) FROM trials GROUP BY ALL", {"mean": "percent"}),
+        ("SELECT round(avg(test_accuracy), 1) AS mean FROM trials", {"mean": "percent"}),
+        ("SELECT CAST(seconds AS FLOAT) AS s FROM trials", {"s": "seconds"}),
+        # what is computed is something else
+        ("SELECT seconds / 60 AS seconds FROM trials", {}),
+        ("SELECT test_accuracy - test_loss AS x, -seconds AS y FROM trials", {}),
+        ("SELECT count(seconds) AS n FROM trials", {}),
+        ("SELECT * REPLACE (seconds / 60 AS seconds) FROM (SELECT seed, seconds FROM trials)", {}),
+        ("SELECT * RENAME (seconds AS s) FROM (SELECT seed, seconds FROM trials)", {}),
+        ("SELECT 'x' AS seconds, seed AS test_accuracy FROM trials", {}),
+        # through subqueries, joins, names and unions
+        ("SELECT x FROM (SELECT seconds AS x FROM trials)", {"x": "seconds"}),
+        ("SELECT s FROM (SELECT seconds FROM trials) AS t(s)", {}),
+        ("WITH w AS (SELECT avg(seconds) AS m FROM trials) SELECT m FROM w", {"m": "seconds"}),
+        ("WITH w(m) AS (SELECT seconds FROM trials) SELECT m FROM w", {}),
+        ("WITH trials AS (SELECT 1 AS seconds) SELECT seconds FROM trials", {}),
+        ("SELECT a.seconds, b.seed AS s FROM trials a JOIN trials b USING (seed)", {"seconds": "seconds"}),
+        ("SELECT seconds AS x FROM trials UNION ALL SELECT seconds FROM trials", {"x": "seconds"}),
+        ("SELECT seconds AS x FROM trials UNION ALL SELECT test_accuracy FROM trials", {}),
+        ("SELECT seconds FROM trials UNION BY NAME SELECT 1.0 AS seconds", {}),
+        ("SELECT seconds, max(seconds) OVER () AS most FROM trials", {"seconds": "seconds"}),
+        ("SELECT COLUMNS('seco.*') FROM trials", {}),
+        ("PIVOT trials ON source IN ('natural') USING avg(seconds) AS s GROUP BY seed", {}),
+        ("SELECT 1 AS one", {}),
+        ("VALUES (1)", {}),
+        ("SELECT epoch FROM trials WHERE seconds > (SELECT avg(seconds) FROM trials) OR true", {"epoch": "epochs"}),
+    ],
+)
+def test_units(sql: str, expected: dict[str, str], root: Path) -> None:
+    found = analysis.query(root, sql)
+    assert len(found.column_names) > 0
+    assert units(found.schema) == expected
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM evaluations", "FROM trials", "SELECT * EXCLUDE (seed) FROM trials"])
+def test_a_whole_view_keeps_all(sql: str, root: Path) -> None:
+    kept = units(analysis.query(root, sql).schema)
+    assert kept == units(analysis.load(root).schema)
+    assert kept["test_accuracy"] == "percent"
+
+
+def test_they_stand_in_parquet(root: Path) -> None:
+    answer = parquet(analysis.query(root, "SELECT seconds FROM trials"))
+    assert units(pq.read_schema(io.BytesIO(answer))) == {"seconds": "seconds"}
+
+
+def test_deltas_have_units(root: Path) -> None:
+    found = units(analysis.deltas(root).schema)
+    assert {found[name] for name in ("mean_delta", "ci_low", "ci_high_simultaneous")} == {"percentage points"}
+    assert (found["images"], found["epoch"], found["n_pairs"]) == ("images", "epochs", "pairs")

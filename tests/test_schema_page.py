@@ -1,0 +1,35 @@
+"""docs/schema.md is what the schema says, and its examples read a root without DeltaSweep."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import analysis
+from scripts.schema_page import PAGE, page
+
+ROOTS = Path(__file__).parent / "roots"
+EXAMPLES = dict(re.findall(r"\n(DuckDB|polars|pandas):\n\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL))
+
+
+def test_the_page_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m scripts.schema_page"
+
+
+def test_there_is_an_example_of_each() -> None:
+    assert set(EXAMPLES) == {"DuckDB", "polars", "pandas"}
+
+
+@pytest.mark.parametrize("library", sorted(EXAMPLES))
+def test_examples_give_what_a_query_gives(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the root of a release, which holds imported trials, too."""
+    shutil.copytree(ROOTS / "0.1.0", tmp_path / "demo-results")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(EXAMPLES[library], names)  # the page's own words
+    sql = "SELECT source, avg(test_accuracy) AS accuracy FROM trials WHERE origin = 'run' GROUP BY ALL ORDER BY ALL"
+    expected = [tuple(row.values()) for row in analysis.query("demo-results", sql).to_pylist()]
+    assert len(expected) > 2
+    assert [(source, pytest.approx(accuracy)) for source, accuracy in expected] == names["found"]
