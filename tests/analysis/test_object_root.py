@@ -65,6 +65,7 @@ def test_same_answers_as_on_disk(roots: tuple[str, str]) -> None:
     assert analysis.aggregate(remote).equals(analysis.aggregate(local))
 
 
+@pytest.mark.slow
 def test_the_report_of_a_bucket_is_that_of_the_disk(roots: tuple[str, str], tmp_path: Path) -> None:
     made = [analysis.report(root, tmp_path / name) for root, name in zip(roots, ("local", "remote"), strict=True)]
     local, remote = ({file.name: file.read_bytes() for file in page.parent.iterdir()} for page in made)

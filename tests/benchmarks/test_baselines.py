@@ -40,6 +40,7 @@ def test_a_tune_program_computes_the_same_trial(blocks: int, mode: str) -> None:
     assert [row.epoch for row in theirs] == [1, 3]
 
 
+@pytest.mark.slow
 def test_the_released_way_learns_as_much() -> None:
     """Its order of batches is its own: the mean over seeds agrees within three of its standard errors."""
     trials = specs(1, epochs=10)

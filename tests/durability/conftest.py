@@ -58,9 +58,9 @@ def make_sweep(folder: Path, environment: dict[str, str]) -> Iterator[Callable[.
 
 
 @pytest.fixture
-def sweep(make_sweep: Callable[..., Sweep]) -> Sweep:
-    """Twelve trials: blocks 0, 3, 9; 150 and 200 images; two seeds."""
-    return make_sweep()
+def sweep(request: pytest.FixtureRequest, make_sweep: Callable[..., Sweep]) -> Sweep:
+    """Twelve trials: blocks 0, 3, 9; 150 and 200 images; two seeds. A test may ask for less (``SMALL``)."""
+    return make_sweep(**getattr(request, "param", {}))
 
 
 @pytest.fixture
@@ -82,10 +82,25 @@ def make_cluster(folder: Path, sweep: Sweep) -> Iterator[Callable[[int], TestClu
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    """The same trials one after another in this process, undisturbed and without Ray: the rows by trial id."""
-    folder = tmp_path_factory.mktemp("reference")
-    sweep = Sweep(folder, {})
-    store = open_store(str(sweep.root))
-    for spec in sweep.specs.values():
-        attempt_trial(store, open_trial(store, spec, torch.device("cpu")), Attempt(), Keeping(CHECKPOINT_EVERY))
-    return rows(sweep.root)
+    """The same trials in this process, undisturbed and without Ray: the rows by trial id."""
+    return Undisturbed(Sweep(tmp_path_factory.mktemp("reference"), {}))
+
+
+class Undisturbed(Rows):
+    """The rows of the trials of a sweep, each of which runs when it is asked for."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def __getitem__(self, trial: str) -> list[tuple[object, ...]]:
+        if trial not in self._sweep.done():
+            store = open_store(str(self._sweep.root))
+            opened = open_trial(store, self._sweep.specs[trial], torch.device("cpu"))
+            attempt_trial(store, opened, Attempt(), Keeping(CHECKPOINT_EVERY))
+        return rows(self._sweep.root)[trial]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sweep.specs)
+
+    def __len__(self) -> int:
+        return len(self._sweep.specs)

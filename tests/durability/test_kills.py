@@ -11,7 +11,7 @@ import pytest
 from jobs.results import FailureKind, open_store, read_failures
 from tests.durability.clusters import TestCluster
 from tests.durability.processes import Process, alive, find, wait_until
-from tests.durability.sweep import Rows, Run, Sweep
+from tests.durability.sweep import SMALL, Rows, Run, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -49,6 +49,7 @@ def test_actors_are_killed(sweep: Sweep, make_cluster: Callable[[int], TestClust
 
 
 @pytest.mark.sample
+@pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
 def test_the_actor_that_tells_trials_to_stop_is_killed(
     sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
 ) -> None:

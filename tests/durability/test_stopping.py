@@ -8,7 +8,7 @@ import pytest
 
 from tests.durability.clusters import TestCluster
 from tests.durability.processes import wait_until
-from tests.durability.sweep import Rows, Run, Sweep
+from tests.durability.sweep import SMALL, Rows, Run, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -41,6 +41,7 @@ def test_stop_again_and_again(make_sweep: Callable[..., Sweep], folder: Path, re
 
 
 @pytest.mark.sample
+@pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
 def test_a_node_drains(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
     """The trials of the node save and go on on the other one; nothing counts as a failure."""
     cluster = make_cluster(1)

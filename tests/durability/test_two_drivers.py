@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability.sweep import Rows, Sweep
+from tests.durability.sweep import SMALL, Rows, Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.sample
+@pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
 def test_two_drivers_on_one_root(sweep: Sweep, folder: Path, reference: Rows) -> None:
     """Each with a Ray of its own, as two people on two machines would."""
     for number in (1, 2):

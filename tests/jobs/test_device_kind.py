@@ -133,7 +133,7 @@ def other_kind() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.mark.parametrize(
     "switch",
-    [SWITCHES[1], pytest.param(SWITCHES[2], marks=pytest.mark.slow)],
+    [pytest.param(switch, marks=pytest.mark.slow) for switch in SWITCHES[1:3]],
     ids="-".join,
 )
 def test_where_bits_differ_kinds_do(switch: dict[str, str], other_kind: ProcessPoolExecutor) -> None:

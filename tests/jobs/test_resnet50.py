@@ -31,7 +31,7 @@ def photographs() -> Dataset:
     return Dataset("cifar10", ImageSet(patches[:12], labels_N[:12]), ImageSet(patches[12:], labels_N[12:]), "patches")
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 3, 9])
+@pytest.mark.parametrize("blocks", [0, 1, 3, pytest.param(9, marks=pytest.mark.slow)])
 def test_one_epoch(blocks: int, weights: SourceWeights, photographs: Dataset) -> None:
     recipe = RECIPES["as-released"].model_dump() | {"batch_size": 8}
     spec = finetune_spec(recipe, source="l2_eps3", dataset="cifar10", blocks=blocks, images=12, epochs=1)
@@ -50,6 +50,7 @@ def test_one_epoch(blocks: int, weights: SourceWeights, photographs: Dataset) ->
     assert int(trial.network.resnet.bn1.num_batches_tracked) == 2, "frozen BatchNorm drifts as released"
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_kept_activations_are_those_of_each_batch_within_a_hundred_thousandth(
     weights: SourceWeights, photographs: Dataset

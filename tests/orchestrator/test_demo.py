@@ -55,7 +55,6 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.sample
 @pytest.mark.timeout(1800)
 def test_the_demo_runs_and_reports(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("deltasweep")), "demo", "--results", "root"]

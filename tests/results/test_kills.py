@@ -92,7 +92,9 @@ def die_at(root: str, action: str, step: int) -> None:
     ACTIONS[action](store)
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    "action", [action if action == "commit" else pytest.param(action, marks=pytest.mark.slow) for action in ACTIONS]
+)
 def test_killed_between_any_two_system_calls(action: str, tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

@@ -89,12 +89,12 @@ def one_batch(trial: Finetuning) -> None:
 CASES = [
     (0, "cifar10", "l2_eps3", "imagenet", "channels_last"),
     (1, "cifar10", "natural", "cifar10", "channels_last"),
-    (3, "cifar10", "linf_eps4", "imagenet", "channels_last"),
+    pytest.param(3, "cifar10", "linf_eps4", "imagenet", "channels_last", marks=pytest.mark.slow),
     (9, "cifar10", "natural", "cifar10", "contiguous"),
     (0, "fmnist", "natural", "fmnist", "channels_last"),
     (1, "fmnist", "l2_eps3", "imagenet", "channels_last"),
     (3, "fmnist", "natural", "fmnist", "contiguous"),
-    (9, "fmnist", "linf_eps8", "imagenet", "channels_last"),
+    pytest.param(9, "fmnist", "linf_eps8", "imagenet", "channels_last", marks=pytest.mark.slow),
 ]
 """Blocks, dataset, source, whose mean and std the released code normalises with, and the memory format of both."""
 
