@@ -1,4 +1,4 @@
-"""The exceptions that DeltaSweep raises on purpose.
+"""The exceptions that DeltaSweep raises on purpose, each with a code that stays and the place that it is about.
 
 ::
 
@@ -9,12 +9,161 @@
     ├── ResultsConflict             the results root already holds something that contradicts this
     └── StorageFailure (OSError)    a results root or this machine's disk cannot be read or written: full, refused
 
-Everything else that escapes is a bug and keeps its traceback.
+Everything else that escapes is a bug and keeps its traceback. Words may get better from release to release; codes and
+places are for programs (``--json``) and tests.
 """
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+
+class Code(StrEnum):
+    """What is wrong, in a word that no release changes. docs/errors.md lists them."""
+
+    # --- requests: what a person wrote ---
+    UNKNOWN_NAME = "unknown-name"
+    """A name that stands for nothing: of a study, source, dataset, network, trial, launch, column or value."""
+    WRONG_NAME = "wrong-name"
+    """A name that has not the form of one, or is taken."""
+    UNKNOWN_KEY = "unknown-key"
+    """A key of a file that its section has not."""
+    MISSING_KEY = "missing-key"
+    """A key or option that is needed and not there."""
+    REPEATED = "repeated"
+    """A key, name or value that is there twice where once is meant."""
+    WRONG_VALUE = "wrong-value"
+    """A value that breaks its rule."""
+    IMPOSSIBLE_TRIAL = "impossible-trial"
+    """Values that are right one by one and describe trials that cannot be."""
+    NO_SUCH_FILE = "no-such-file"
+    """A file that was named is not there."""
+    UNREADABLE_FILE = "unreadable-file"
+    """A file that was named cannot be read as what it should be: not text, not YAML, not CSV of a known form."""
+    WRONG_PLACE = "wrong-place"
+    """A place that cannot be read from or written to as asked: a file for a directory, an address of no store."""
+    WRONG_QUERY = "wrong-query"
+    """SQL that cannot be answered, or that is more than a question."""
+    NO_ANSWER = "no-answer"
+    """A right question that the results have no answer to: nothing was evaluated there, no baseline follows."""
+
+    # --- roots ---
+    NO_ROOT = "no-root"
+    """A results root to read from that is not there, or in which nothing was launched."""
+    ROOT_NOT_WRITABLE = "root-not-writable"
+    """A results root in which nothing can be written."""
+    NEWER_VERSION = "newer-version"
+    """A root or a file that a newer DeltaSweep wrote."""
+    IN_USE = "in-use"
+    """A root that a launch works on."""
+
+    # --- machines and clusters ---
+    NO_CLUSTER = "no-cluster"
+    """No Ray cluster answers, it is of another version, or Ray cannot start here."""
+    CLUSTER_TOO_SMALL = "cluster-too-small"
+    """No machine is large enough for a trial."""
+    VERSIONS_DIFFER = "versions-differ"
+    """Machines of one launch have different packages."""
+    MISSING_DATA = "missing-data"
+    """Images of a dataset that are not on this machine."""
+    MISSING_WEIGHTS = "missing-weights"
+    """Weights of a source or trial that are not where they are needed."""
+
+    # --- files that are not what their name promises ---
+    DAMAGED_RESULT = "damaged-result"
+    """A result that cannot be read, is another's, or lies about itself."""
+    DAMAGED_RECORD = "damaged-record"
+    """A record of a root that cannot be read: a pin, study, launch, failure, or the root's own."""
+    DAMAGED_INDEX = "damaged-index"
+    """The compacted index of a root; no result is lost with it."""
+    DAMAGED_DATA = "damaged-data"
+    """Images or labels that are not those of their card: another digest, a wrong count, torn."""
+    DAMAGED_WEIGHTS = "damaged-weights"
+    """Weights that are not those of their card, or of the network that they should be of."""
+    DAMAGED_CHECKPOINT = "damaged-checkpoint"
+    """A checkpoint that cannot be used."""
+
+    # --- what contradicts itself ---
+    OTHER_DIGEST = "other-digest"
+    """A name that stands for other weights, images or cards in a root."""
+    NOT_PAIRED = "not-paired"
+    """Trials that should be pairs and are not: two of one seed, or of different subsets."""
+
+    # --- storage ---
+    STORAGE = "storage"
+    """A storage that refuses or does not answer; trying again is right."""
+
+    INTERNAL = "internal"
+    """Of a part that others build on: no user's request leads to it."""
+
+
+class Place(NamedTuple):
+    """Where something is wrong."""
+
+    file: str = ""
+    """A path or address; empty: in none."""
+    line: int | None = None
+    """From 1."""
+    key: str = ""
+    """A key of a file, a column, or an option: ``grid.source[0]``, ``--address``."""
+
+
+class Mistake(NamedTuple):
+    """One of several things that are wrong with one request."""
+
+    code: Code
+    place: Place
+    message: str
 
 
 class DeltaSweepError(Exception):
     """Base of all expected errors; the message is written for the person at the terminal."""
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        file: object = "",
+        line: int | None = None,
+        key: str = "",
+        mistakes: Sequence[Mistake] = (),
+    ) -> None:
+        """
+        Args:
+            file: the path or address that it is about.
+            key: of a file, a column, or an option.
+            mistakes: all that is wrong, where the message tells several.
+        """
+        super().__init__(message)
+        self.code = code
+        self.place = Place(str(file), line, key)
+        self.mistakes = tuple(mistakes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes."""
+        return _remade, (type(self), str(self), self.__dict__)
+
+    def plain(self) -> dict[str, Any]:
+        """For machines: what ``--json`` prints of it."""
+        said: dict[str, Any] = {"code": self.code.value, "message": str(self), **self.place._asdict()}
+        if self.mistakes:
+            said["mistakes"] = [
+                {"code": one.code.value, "message": one.message, **one.place._asdict()} for one in self.mistakes
+            ]
+        return {"error": said}
+
+    @classmethod
+    def _bare(cls, message: str) -> Self:
+        made = cls.__new__(cls, message)
+        Exception.__init__(made, message)
+        return made
+
+
+def _remade(kind: type[DeltaSweepError], message: str, state: dict[str, Any]) -> DeltaSweepError:
+    made = kind._bare(message)
+    made.__dict__.update(state)
+    return made
 
 
 class InvalidRequest(DeltaSweepError, ValueError):
