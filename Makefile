@@ -44,13 +44,14 @@ test-cluster: $(READY)  ## hosts on this machine, a real `ray up`, lost machines
 
 wheel: $(READY)  ## the project and the versions of all that it needs, for the machines of a cluster
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	$(BIN)/python -m pip freeze --exclude-editable --exclude deltasweep > dist/constraints.txt
+	cp constraints.txt dist/
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints-test.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "DeltaSweep needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints-test.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 clean:  ## remove the environment and the demo's results

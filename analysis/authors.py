@@ -4,9 +4,11 @@
 per trial and evaluated epoch.
 """
 
+from pathlib import Path
+
 import pandas as pd
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 
 _RENAMED = {
     "epoch": "epoch",
@@ -30,8 +32,11 @@ def recognises(data: pd.DataFrame) -> bool:
     return {"nat_prec1", _SOURCE, "target_ds"} <= set(data.columns)
 
 
-def tidy(data: pd.DataFrame) -> pd.DataFrame:
+def tidy(data: pd.DataFrame, file: Path) -> pd.DataFrame:
     """The same rows in the tidy columns; the authors' other columns (an index, unused adversarial ones) are left.
+
+    Args:
+        file: where they are from, for messages only.
 
     Raises:
         InvalidRequest: for missing columns, or a source that the paper does not have.
@@ -39,9 +44,18 @@ def tidy(data: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in (*_RENAMED, _SOURCE) if name not in data.columns]
     if missing:
         raise InvalidRequest(
-            f"a file in the authors' format has the columns {', '.join((*_RENAMED, _SOURCE))}; missing: {missing}"
+            Code.MISSING_KEY,
+            f"a file in the authors' format has the columns {', '.join((*_RENAMED, _SOURCE))}; missing: {missing}",
+            file=file,
+            line=1,
+            key=missing[0],
         )
     unknown = sorted(set(data[_SOURCE]) - set(_NAMES))
     if unknown:
-        raise InvalidRequest(f"{_SOURCE} is one of {sorted(_NAMES)} (the paper's sources); found {unknown}")
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME,
+            f"{_SOURCE} is one of {sorted(_NAMES)} (the paper's sources); found {unknown}",
+            file=file,
+            key=_SOURCE,
+        )
     return data[list(_RENAMED)].rename(columns=_RENAMED).assign(source=data[_SOURCE].map(_NAMES))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.studies import PLACE, planned_cells, planned_places
 from jobs import registry
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
 from jobs.specs import Constraint, Contrast
 
@@ -86,7 +86,10 @@ def of_study(data: pd.DataFrame, store: Store, study: str) -> pd.DataFrame:
     own = data[data["origin"] != "imported"].merge(planned, on=list(PLACE), how="inner")
     if own.empty:
         raise InvalidRequest(
-            f"no trial of the study {study} has finished yet; `deltasweep resume --study {study}` goes on with it"
+            Code.NO_ANSWER,
+            f"no trial of the study {study} has finished yet; `deltasweep resume --study {study}` goes on with it",
+            file=store.uri,
+            key="--study",
         )
     return own
 
@@ -94,7 +97,7 @@ def of_study(data: pd.DataFrame, store: Store, study: str) -> pd.DataFrame:
 def _require_seen(study: str, names: Sequence[str]) -> None:
     if study not in names:
         known = f"it has seen {', '.join(names)}" if names else "it has seen none"
-        raise InvalidRequest(f"the results root has seen no study {study!r}; {known}")
+        raise InvalidRequest(Code.UNKNOWN_NAME, f"the results root has seen no study {study!r}; {known}", key="--study")
 
 
 def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch]) -> list[StudyRecord]:
@@ -122,7 +125,7 @@ def comparisons(data: pd.DataFrame, asked: str | None, known: Declared) -> list[
     bases = [_baselines(rows, declared) for rows in origins]
     everywhere = sorted(set().union(*bases))
     if not everywhere:
-        raise InvalidRequest(_no_baseline(data, sources))
+        raise InvalidRequest(Code.NO_ANSWER, _no_baseline(data, sources), key="--baseline")
     pairs = {
         pair
         for rows, found in zip(origins, bases, strict=True)
@@ -152,7 +155,9 @@ def _against(sources: Sequence[str], baselines: Sequence[str]) -> list[Compariso
 def _known_baseline(asked: str, sources: Sequence[str]) -> str:
     if asked not in sources:
         raise InvalidRequest(
-            f"the baseline must be a source with results; {asked!r} is not among: {', '.join(sources)}"
+            Code.UNKNOWN_NAME,
+            f"the baseline must be a source with results; {asked!r} is not among: {', '.join(sources)}",
+            key="--baseline",
         )
     return asked
 

@@ -22,7 +22,7 @@ from analysis.pairing import KEYS, Pairing, pair_all
 from analysis.recipes import recipe_choices, recipe_words
 from analysis.statistics.multiple import holm
 from analysis.words import counted
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.results import Store, read_trials
 
 _LOSSES = ("test_loss", "train_loss")
@@ -69,7 +69,9 @@ def deltas(
     whole = frame(evaluations)
     if whole.empty:
         raise InvalidRequest(
-            f"{store.uri} holds no finished fine-tuning trial yet; `deltasweep launch` or `resume` makes some"
+            Code.NO_ANSWER,
+            f"{store.uri} holds no finished fine-tuning trial yet; `deltasweep launch` or `resume` makes some",
+            file=store.uri,
         )
     contrasts = declared_in(store, study)
     asked = whole if study is None else of_study(whole, store, study)
@@ -115,12 +117,20 @@ def _deltas(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells, and the pairs they rest on."""
     if not 0 < confidence < 1:
-        raise InvalidRequest(f"the confidence of an interval lies between 0 and 1, such as 0.95; it is {confidence}")
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"the confidence of an interval lies between 0 and 1, such as 0.95; it is {confidence}",
+            key="confidence",
+        )
     if method not in get_args(Method):
-        raise InvalidRequest(f"a method is one of {', '.join(get_args(Method))}; it is {method!r}")
+        raise InvalidRequest(
+            Code.WRONG_VALUE, f"a method is one of {', '.join(get_args(Method))}; it is {method!r}", key="method"
+        )
     if not chosen:
         raise InvalidRequest(
-            f"a delta needs two sources; the results are of {', '.join(sorted(set(data['source']))) or 'none'} only"
+            Code.NO_ANSWER,
+            f"a delta needs two sources; the results are of {', '.join(sorted(set(data['source']))) or 'none'} only",
+            key="source",
         )
     family = declared_cells(whole, contrasts)
     pairs, counts = pair_all(at_epoch(data, "last" if epoch is None else epoch), chosen)
@@ -214,7 +224,9 @@ def _only_sources(data: pd.DataFrame, chosen: list[Comparison], source: Choice) 
     if chosen and not found:
         compared = ", ".join(f"{one.source} minus {one.baseline}" for one in chosen)
         raise InvalidRequest(
+            Code.NO_ANSWER,
             f"a source is compared with its baseline; no comparison is of {', '.join(sorted(wanted))}. There are: "
-            f"{compared}. Name another source, or another baseline"
+            f"{compared}. Name another source, or another baseline",
+            key="source",
         )
     return found

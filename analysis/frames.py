@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 
 Epoch: TypeAlias = int | Literal["last", "all"]
 """Which evaluations: after one epoch (from 1), after the last of each trial, or all."""
@@ -62,8 +62,10 @@ def at_epoch(data: pd.DataFrame, epoch: Epoch) -> pd.DataFrame:
     chosen = data[data["epoch"] == (data["epochs"] if epoch == "last" else epoch)]
     if chosen.empty and not data.empty:
         raise InvalidRequest(
+            Code.NO_ANSWER,
             f"nothing was evaluated after epoch {epoch}; evaluated epochs: {_listing(data['epoch'])}. "
-            "Name one of these, or 'last'"
+            "Name one of these, or 'last'",
+            key="--epoch",
         )
     return chosen
 
@@ -83,7 +85,9 @@ def where(data: pd.DataFrame, **choices: Choice) -> pd.DataFrame:
         if unknown:
             values = ", ".join(map(str, unknown))
             raise InvalidRequest(
-                f"no evaluation{narrowed} has the {column} {values}; there are: {_listing(data[column])}"
+                Code.UNKNOWN_NAME,
+                f"no evaluation{narrowed} has the {column} {values}; there are: {_listing(data[column])}",
+                key=column,
             )
         data = data[data[column].isin(wanted)]
         narrowed += f"{' and' if narrowed else ' with the'} {column} {', '.join(map(str, wanted))}"
@@ -100,7 +104,11 @@ def epoch_of(text: str) -> Epoch:
     if text in words:
         return words[text]
     if not text.isdecimal() or int(text) < 1:
-        raise InvalidRequest(f"an epoch is a number from 1, 'last' (each trial's own) or 'all'; it is {text!r}")
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"an epoch is a number from 1, 'last' (each trial's own) or 'all'; it is {text!r}",
+            key="--epoch",
+        )
     return int(text)
 
 

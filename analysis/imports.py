@@ -18,7 +18,7 @@ import pyarrow as pa
 from analysis import authors
 from analysis.words import counted
 from jobs.canonical import digest
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.registry import datasets, sources
 from jobs.results import Committed, begin, commit, open_store, schema
 from jobs.specs import ALL, NAME_PATTERN
@@ -46,6 +46,16 @@ class Imported(NamedTuple):
     """Trials that the root holds with other numbers, from another import: kept under ``conflicts/``."""
 
 
+class _Problem(NamedTuple):
+    """A rule that some of a file's rows break."""
+
+    code: Code
+    column: str
+    message: str
+    line: int | None
+    """Of the first such row."""
+
+
 def import_trials(file: str | Path, root: str | Path) -> Imported:
     """Put the trials of a CSV file into a results root, marked as imported.
 
@@ -57,7 +67,7 @@ def import_trials(file: str | Path, root: str | Path) -> Imported:
     """
     data = read(Path(file))
     trials = list(as_results(data))
-    _require_storable(trials)
+    _require_storable(trials, Path(file))
     store = open_store(root)
     begin(store)
     with ThreadPoolExecutor(_WRITERS) as pool:
@@ -83,55 +93,72 @@ def read(file: Path) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row longer than the header
             data = pd.read_csv(file, dtype=dict.fromkeys(_NAMES, str), index_col=False)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        raise InvalidRequest(f"trials are imported from a CSV file; {file} cannot be read as one ({error})") from error
+        raise InvalidRequest(
+            Code.NO_SUCH_FILE if isinstance(error, FileNotFoundError) else Code.UNREADABLE_FILE,
+            f"trials are imported from a CSV file; {file} cannot be read as one ({error})",
+            file=file,
+        ) from error
     if authors.recognises(data):
-        data = authors.tidy(data)
+        data = authors.tidy(data, file)
     _require_none(_problems(data), file)
-    data = _normalized(data)
+    data = _normalized(data, file)
     _require_none(_duplicates(data), file)
     return data
 
 
-def _require_none(problems: list[str], file: Path) -> None:
-    if problems:
-        raise InvalidRequest(f"{file} cannot be imported, nothing was written:\n- " + "\n- ".join(problems))
+def _require_none(problems: list[_Problem], file: Path) -> None:
+    if not problems:
+        return
+    mistakes = [Mistake(one.code, Place(str(file), one.line, one.column), one.message) for one in problems]
+    raise InvalidRequest(
+        mistakes[0].code,
+        f"{file} cannot be imported, nothing was written:\n- " + "\n- ".join(one.message for one in mistakes),
+        **mistakes[0].place._asdict(),
+        mistakes=mistakes,
+    )
 
 
-def _require_storable(trials: list[list[dict[str, object]]]) -> None:
+def _require_storable(trials: list[list[dict[str, object]]], file: Path) -> None:
     """All trials as Arrow tables once, before the first is written."""
     for rows in trials:
         try:
             pa.Table.from_pylist(rows, schema=schema("finetune")).validate(full=True)
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise InvalidRequest(
-                f"the trial {rows[0]['trial_id']} cannot be stored, nothing was written: {error}"
+                Code.WRONG_VALUE,
+                f"the trial {rows[0]['trial_id']} cannot be stored, nothing was written: {error}",
+                file=file,
             ) from error
 
 
-def _problems(data: pd.DataFrame) -> list[str]:
+def _problems(data: pd.DataFrame) -> list[_Problem]:
     missing = [name for name in REQUIRED if name not in data.columns]
     unknown = [name for name in data.columns if name not in (*REQUIRED, *OPTIONAL)]
     if missing or unknown:
-        return [
+        said = (
             f"the columns are {', '.join(REQUIRED)} and any of {', '.join(OPTIONAL)}; missing: "
             f"{', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}. Rename or remove them"
-        ]
+        )
+        code = Code.MISSING_KEY if missing else Code.UNKNOWN_KEY
+        return [_Problem(code, str([*missing, *unknown][0]), said, 1)]
     if data.empty:
-        return ["there is no row under the header"]
+        return [_Problem(Code.UNREADABLE_FILE, "", "there is no row under the header", None)]
     return [*_wrong_names(data), *_wrong_numbers(data)]
 
 
-def _wrong_names(data: pd.DataFrame) -> list[str]:
+def _wrong_names(data: pd.DataFrame) -> list[_Problem]:
     problems = []
     for column in ("source", "dataset"):
         names = data[column].astype("string").fillna("")
-        wrong = sorted(set(names[~names.str.fullmatch(NAME_PATTERN)]))
-        if wrong:
-            problems.append(f"{column} is a name like l2_eps3 (lower case, digits, _ . -); found {wrong[:5]}")
+        wrong = names[~names.str.fullmatch(NAME_PATTERN)]
+        if not wrong.empty:
+            found = sorted(set(wrong))[:5]
+            said = f"{column} is a name like l2_eps3 (lower case, digits, _ . -); found {found}"
+            problems.append(_Problem(Code.WRONG_NAME, column, said, _line(wrong)))
     return problems
 
 
-def _wrong_numbers(data: pd.DataFrame) -> list[str]:
+def _wrong_numbers(data: pd.DataFrame) -> list[_Problem]:
     problems = []
     for column, lowest in _LOWEST.items():
         values = _numbers(data[column])
@@ -139,10 +166,10 @@ def _wrong_numbers(data: pd.DataFrame) -> list[str]:
         bad = data[~values.between(lowest, highest) | (values % 1 != 0)]
         if not bad.empty:
             rule = f"a whole number of at least {lowest} and at most {highest}"
-            problems.append(f"{column} is {rule}; {_first(bad, column)}")
+            problems.append(_wrong(bad, column, rule))
     none = data[_numbers(data["images"]) == 0]
     if not none.empty:
-        problems.append(f"images is at least 1, or -1 for the whole set; {_first(none, 'images')}")
+        problems.append(_wrong(none, "images", "at least 1, or -1 for the whole set"))
     for column in ("test_accuracy", *(name for name in OPTIONAL if name in data.columns)):
         values = _numbers(data[column])
         highest_value = 100.0 if column in _PERCENT else float("inf")
@@ -150,7 +177,7 @@ def _wrong_numbers(data: pd.DataFrame) -> list[str]:
         bad = data[~values.between(0, highest_value, inclusive="both") & ~unrecorded]
         if not bad.empty:
             rule = "a percentage from 0 to 100" if column in _PERCENT else "a number of at least 0"
-            problems.append(f"{column} is {rule}; {_first(bad, column)}")
+            problems.append(_wrong(bad, column, rule))
     return problems
 
 
@@ -166,22 +193,29 @@ def _highest(name: str, column: "pd.Series[Any]") -> int:
     return min(kept, 2**53) if pd.api.types.is_float_dtype(column) else kept
 
 
-def _duplicates(data: pd.DataFrame) -> list[str]:
+def _duplicates(data: pd.DataFrame) -> list[_Problem]:
     twice = data[data.duplicated([*KEY, "epoch"], keep=False)]
     if twice.empty:
         return []
     what = ", ".join(f"{name} {twice.iloc[0][name]}" for name in (*KEY, "epoch"))
-    return [f"a trial has one row an epoch; {len(twice)} rows share theirs with another, first: {what}"]
+    said = f"a trial has one row an epoch; {len(twice)} rows share theirs with another, first: {what}"
+    return [_Problem(Code.REPEATED, "epoch", said, _line(twice))]
 
 
-def _first(bad: pd.DataFrame, column: str) -> str:
-    """Where the first of ``bad`` stands; line 1 is the header."""
+def _wrong(bad: pd.DataFrame, column: str, rule: str) -> _Problem:
+    """What rows with a wrong number say of the first of them."""
     rows = counted(len(bad), "row")
     verb = "breaks" if len(bad) == 1 else "break"
-    return f"{rows} {verb} this, first in line {int(bad.index[0]) + 2}: {bad.iloc[0][column]!r}"
+    said = f"{column} is {rule}; {rows} {verb} this, first in line {_line(bad)}: {bad.iloc[0][column]!r}"
+    return _Problem(Code.WRONG_VALUE, column, said, _line(bad))
 
 
-def _normalized(data: pd.DataFrame) -> pd.DataFrame:
+def _line(bad: "pd.DataFrame | pd.Series[Any]") -> int:
+    """Where the first of ``bad`` stands in the file; line 1 is the header."""
+    return int(bad.index[0]) + 2
+
+
+def _normalized(data: pd.DataFrame, file: Path) -> pd.DataFrame:
     """Whole numbers as such, unrecorded values null, and whole sets -1 (design, section 1).
 
     ``images_used`` keeps the number of a whole set.
@@ -195,8 +229,12 @@ def _normalized(data: pd.DataFrame) -> pd.DataFrame:
     unknown = data[all_of_it & whole.isna()]
     if not unknown.empty:
         raise InvalidRequest(
+            Code.WRONG_VALUE,
             f"images -1 means the whole training set, whose size is known for {', '.join(sorted(datasets()))} only; "
-            f"for {unknown.iloc[0]['dataset']} write the number"
+            f"for {unknown.iloc[0]['dataset']} write the number",
+            file=file,
+            line=_line(unknown),
+            key="images",
         )
     data = data.assign(
         images_used=data["images"].where(~all_of_it, whole).astype("int64"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.frames import UNRECORDED
-from jobs.errors import ResultsConflict
+from jobs.errors import Code, ResultsConflict
 
 CELL = ("dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin")
 """What two paired trials share besides the seed. Pairs that share it are one cell: one row of deltas."""
@@ -92,10 +92,12 @@ def _require_unique(arm: pd.DataFrame, on: list[str]) -> None:
     first = twice.sort_values([*on, "trial_id"]).iloc[:2]
     what = ", ".join(f"{name} {first.iloc[0][name]}" for name in on)
     raise ResultsConflict(
+        Code.NOT_PAIRED,
         f"each arm of a comparison has one trial a seed; {len(twice)} evaluations share theirs with another. "
         f"First: {what}: {' and '.join(first['trial_id'])}. They differ in accuracy or subset, so they are not the "
         "same training (an import beside another one, or a result that was not repeatable): keep them in separate "
-        "results roots, or move the files of one aside"
+        "results roots, or move the files of one aside",
+        key="trial_id",
     )
 
 
@@ -106,8 +108,10 @@ def _require_same_subsets(pairs: pd.DataFrame) -> None:
         return
     first = different.iloc[0]
     raise ResultsConflict(
+        Code.NOT_PAIRED,
         f"trials of one seed train on one subset in both arms; {len(different)} pairs did not. First: "
         f"{first['trial_id_left']} used the subset {first['subset_sha256_left'][:12]}, {first['trial_id_right']} "
         f"used {first['subset_sha256_right'][:12]}. They come from different data under one name: keep them in "
-        "separate results roots"
+        "separate results roots",
+        key="subset_sha256",
     )

@@ -16,7 +16,7 @@ from duckdb import StatementType
 
 from analysis.evaluations import load_failures, open_results
 from analysis.units import units, units_of, with_units
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.results import Store, read_trials, schema
 from jobs.results.schema import kinds, view
 
@@ -82,7 +82,7 @@ def _answering(sql: str, views: Mapping[str, object]) -> Iterator[duckdb.DuckDBP
         _require_one_select(connection, sql)
         yield connection
     except duckdb.Error as error:
-        raise InvalidRequest(_explain(sql, error)) from error
+        raise InvalidRequest(Code.WRONG_QUERY, _explain(sql, error), key="SQL") from error
     finally:
         connection.close()
 
@@ -119,17 +119,25 @@ def _read(store: Store, kind: str, needed: set[str]) -> pa.Table:
 def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
-        raise InvalidRequest(f"a query is exactly one SELECT statement; given are {len(statements)}: {sql!r}")
+        raise InvalidRequest(
+            Code.WRONG_QUERY,
+            f"a query is exactly one SELECT statement; given are {len(statements)}: {sql!r}",
+            key="SQL",
+        )
     kind = statements[0].type
     if kind == StatementType.MULTI:
         raise InvalidRequest(
+            Code.WRONG_QUERY,
             "a PIVOT whose columns follow from the data is several statements, of which a query has one; name the "
-            "columns: PIVOT trials ON source IN ('natural', 'l2_eps3') USING avg(test_accuracy) GROUP BY dataset"
+            "columns: PIVOT trials ON source IN ('natural', 'l2_eps3') USING avg(test_accuracy) GROUP BY dataset",
+            key="SQL",
         )
     if kind != StatementType.SELECT:
         raise InvalidRequest(
+            Code.WRONG_QUERY,
             f"a query only reads: one SELECT statement; given is {kind.name}. Results are changed by no query; "
-            "to keep an answer, use --format csv, json or parquet"
+            "to keep an answer, use --format csv, json or parquet",
+            key="SQL",
         )
 
 
@@ -137,8 +145,10 @@ def _require_distinct_names(names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidRequest(
+            Code.WRONG_QUERY,
             f"each column of an answer has a name of its own; several are called {', '.join(twice)}. Name them with "
-            f"AS, such as {twice[0]} AS {twice[0]}_2"
+            f"AS, such as {twice[0]} AS {twice[0]}_2",
+            key=twice[0],
         )
 
 

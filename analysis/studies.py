@@ -3,7 +3,7 @@
 from pydantic import ValidationError
 
 from jobs import yaml_values
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.expansion import expand
 from jobs.results import StudyRecord
 from jobs.specs import FinetuneSpec, recipe_digest
@@ -25,9 +25,12 @@ def study_of(record: StudyRecord) -> Study:
     try:
         return Study.model_validate(yaml_values.load(record.text))
     except ValidationError as error:
+        place = f"studies/{record.name}/{record.digest}.yaml"
         raise DamagedFile(
+            Code.DAMAGED_RECORD,
             f"the study {record.name} in version {record.digest} of this root cannot be read: {error}; launch its "
-            f"file again, then remove studies/{record.name}/{record.digest}.yaml"
+            f"file again, then remove {place}",
+            file=place,
         ) from error
 
 

@@ -17,7 +17,7 @@ from analysis.statistics.aggregate import (
     stratified_bootstrap,
 )
 from analysis.statistics.paired_t import Floats
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.results import read_trials
 
 SUMMARY = pa.schema(
@@ -59,7 +59,9 @@ def aggregate(
     data = where(frame(read_trials(store, "finetune", list(COLUMNS))), dataset=dataset, blocks=blocks)
     if data.empty:
         raise InvalidRequest(
-            f"{store.uri} holds no finished fine-tuning trial yet; `deltasweep launch` or `resume` makes some"
+            Code.NO_ANSWER,
+            f"{store.uri} holds no finished fine-tuning trial yet; `deltasweep launch` or `resume` makes some",
+            file=store.uri,
         )
     chosen = comparisons(data, baseline, declared_in(store))
     last = at_epoch(data, "last")

@@ -1,11 +1,11 @@
 """Whether a trial can exist, as far as the registry knows: asked before anything is loaded. No torch."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import floor
 
 from jobs import registry
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.registry import DatasetCard
 from jobs.registry.categories import in_categories, same_labels
 from jobs.registry.costs import costs
@@ -28,8 +28,8 @@ _FC_LABELS = 1000
 """Labels of the FC layer in the table of costs."""
 
 
-def problems(spec: AnySpec) -> list[str]:
-    """Every rule that the trial breaks, in words; an empty list means that it can be run."""
+def problems(spec: AnySpec) -> list[Mistake]:
+    """Every rule that the trial breaks, with the field that breaks it; an empty list means that it can be run."""
     match spec:
         case PretrainSpec():
             return _pretraining(spec)
@@ -42,44 +42,53 @@ def problems(spec: AnySpec) -> list[str]:
             ]
         case InfluenceSpec():
             tuned = spec.network
-            return _knowing(spec, unknown_labels) or weighing(
-                tuned.source, tuned.dataset, tuned.images, spec.measure, spec.top
+            return _knowing(spec, unknown_labels) or _impossible(
+                *weighing(tuned.source, tuned.dataset, tuned.images, spec.measure, spec.top)
             )
         case ShapeBiasSpec():
             return _knowing(spec, undecidable)
         case VisualizeSpec():
             return _examined(spec) or [
                 *_within_test_set(spec.dataset, spec.test_images),
-                *beyond_features(spec.source, spec.unit),
+                *_impossible(*beyond_features(spec.source, spec.unit)),
             ]
 
 
-def _pretraining(spec: PretrainSpec) -> list[str]:
+def _impossible(*found: str) -> list[Mistake]:
+    """Rules that values break together; each begins with the name of its field."""
+    return [Mistake(Code.IMPOSSIBLE_TRIAL, Place(key=said.partition(":")[0]), said) for said in found]
+
+
+def _as_found(error: InvalidRequest) -> Mistake:
+    return Mistake(error.code, error.place, str(error))
+
+
+def _pretraining(spec: PretrainSpec) -> list[Mistake]:
     """Architecture and dataset are in the registry; perturbations have a frequency to be of."""
     found = []
     for known, name in ((registry.architecture, spec.architecture), (registry.dataset, spec.dataset)):
         try:
             known(name)
         except InvalidRequest as error:
-            found.append(str(error))
+            found.append(_as_found(error))
     if found:
         return found
     card = registry.dataset(spec.dataset)
-    return [*([] if card.train else [no_training(card)]), *_empty_band(spec.threat, spec.architecture)]
+    return [*([] if card.train else _impossible(no_training(card))), *_empty_band(spec.threat, spec.architecture)]
 
 
-def _empty_band(threat: ThreatModel, architecture: str) -> list[str]:
+def _empty_band(threat: ThreatModel, architecture: str) -> list[Mistake]:
     """Why no perturbation of the network's images lies in a band: there is no whole number of cycles in it."""
     half = registry.architecture(architecture).image_size / 2
     if threat.band is None or threat.band[0] == 0 or floor(threat.band[1] * half) > floor(threat.band[0] * half):
         return []
-    return [
+    return _impossible(
         f"band: of images of {2 * half:.0f} pixels no frequency is above {threat.band[0] * half:g} and up to "
         f"{threat.band[1] * half:g} cycles; it is {list(threat.band)}"
-    ]
+    )
 
 
-def _finetuning(spec: FinetuneSpec) -> list[str]:
+def _finetuning(spec: FinetuneSpec) -> list[Mistake]:
     """Source and dataset are in the registry; the subset is not larger than the training set
     and not smaller than the number of labels; there are as many blocks as are to be fine-tuned.
     """
@@ -87,21 +96,21 @@ def _finetuning(spec: FinetuneSpec) -> list[str]:
     try:
         card = registry.dataset(spec.dataset)
         if not card.train:
-            found.append(no_training(card))
+            found += _impossible(no_training(card))
         elif spec.images != ALL and not card.labels <= spec.images <= card.train:
-            found.append(
+            found += _impossible(
                 f"images: a subset of {spec.dataset} has {card.labels} (one image a label) to {card.train} images, "
                 f"or -1 for all; it is {spec.images}"
             )
     except InvalidRequest as error:
-        found.append(str(error))
+        found.append(_as_found(error))
     try:
         architecture = registry.source(spec.source).architecture
         blocks = registry.architecture(architecture).blocks
         if spec.blocks > blocks:
-            found.append(f"blocks: {spec.source} ({architecture}) has {blocks} blocks; asked for {spec.blocks}")
+            found += _impossible(f"blocks: {spec.source} ({architecture}) has {blocks} blocks; asked for {spec.blocks}")
     except InvalidRequest as error:
-        found.append(str(error))
+        found.append(_as_found(error))
     return found
 
 
@@ -110,20 +119,22 @@ def no_training(card: DatasetCard) -> str:
     return f"dataset: all {card.test} images of {card.name} are for testing; nothing can be trained on them"
 
 
-def _examined(spec: ExaminationSpec) -> list[str]:
+def _examined(spec: ExaminationSpec) -> list[Mistake]:
     """What is examined can exist and has weights, and there is such a dataset."""
     if isinstance(spec.network, FinetuneSpec) and (found := _finetuning(spec.network)):
         return found
     try:
         registry.dataset(spec.dataset)
         if isinstance(spec.network, str) and registry.source(spec.network).random:
-            return [f"network: {spec.source} is drawn from each trial's seed; examine trials fine-tuned from it"]
+            return _impossible(
+                f"network: {spec.source} is drawn from each trial's seed; examine trials fine-tuned from it"
+            )
     except InvalidRequest as error:
-        return [str(error)]
+        return [_as_found(error)]
     return []
 
 
-def _knowing(spec: ExaminationSpec, mismatch: Callable[[DatasetCard, DatasetCard], str | None]) -> list[str]:
+def _knowing(spec: ExaminationSpec, mismatch: Callable[[DatasetCard, DatasetCard], str | None]) -> list[Mistake]:
     """What is examined can exist, has weights, and fits the images that it is shown.
 
     Args:
@@ -135,9 +146,9 @@ def _knowing(spec: ExaminationSpec, mismatch: Callable[[DatasetCard, DatasetCard
         source, shown = registry.source(spec.source), registry.dataset(spec.dataset)
         known = registry.dataset(source.test_dataset if isinstance(spec.network, str) else spec.network.dataset)
     except InvalidRequest as error:
-        return [str(error)]
+        return [_as_found(error)]
     said = mismatch(known, shown)
-    return [] if said is None else [f"dataset: {said}"]
+    return [] if said is None else _impossible(f"dataset: {said}")
 
 
 def unknown_labels(known: DatasetCard, shown: DatasetCard) -> str | None:
@@ -163,10 +174,10 @@ def undecidable(known: DatasetCard, shown: DatasetCard) -> str | None:
     return unknown_labels(known, shown)
 
 
-def _within_test_set(dataset: str, asked: int) -> list[str]:
+def _within_test_set(dataset: str, asked: int) -> list[Mistake]:
     card = registry.datasets().get(dataset)
     if card is not None and asked > card.test:
-        return [f"test_images: {dataset} has {card.test} to be shown; asked for {asked}"]
+        return _impossible(f"test_images: {dataset} has {card.test} to be shown; asked for {asked}")
     return []
 
 
@@ -208,7 +219,7 @@ def require_possible(spec: AnySpec) -> None:
         InvalidRequest: with every rule that it breaks.
     """
     if found := problems(spec):
-        raise InvalidRequest(f"trial {spec.trial_id} cannot be run:\n" + "\n".join(f"- {line}" for line in found))
+        raise _refusal(f"trial {spec.trial_id} cannot be run", found)
 
 
 def require_all_possible(specs: Iterable[AnySpec]) -> None:
@@ -217,10 +228,19 @@ def require_all_possible(specs: Iterable[AnySpec]) -> None:
     Raises:
         InvalidRequest: with every rule that one of them breaks.
     """
-    broken = Counter(said for spec in specs for said in problems(spec))
+    broken = Counter(mistake for spec in specs for mistake in problems(spec))
     if broken:
-        lines = (f"- {said} ({count:,} of them)" for said, count in broken.items())
-        raise InvalidRequest("the study has trials that cannot be run:\n" + "\n".join(lines))
+        counted = [
+            mistake._replace(message=f"{mistake.message} ({count:,} of them)") for mistake, count in broken.items()
+        ]
+        raise _refusal("the study has trials that cannot be run", counted)
+
+
+def _refusal(rule: str, mistakes: Sequence[Mistake]) -> InvalidRequest:
+    """The error that tells mistakes, each on a line; its code and place are those of the first."""
+    lines = "\n".join(f"- {mistake.message}" for mistake in mistakes)
+    first = mistakes[0]
+    return InvalidRequest(first.code, f"{rule}:\n{lines}", key=first.place.key, mistakes=mistakes)
 
 
 def whole_set_as_all(spec: FinetuneSpec) -> FinetuneSpec:

@@ -24,7 +24,7 @@ from torch.serialization import safe_globals
 
 from jobs import registry
 from jobs.download import writing
-from jobs.errors import DamagedFile, InvalidRequest, MissingData
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.home import weights_directory
 from jobs.networks import BUILDERS
 from jobs.provenance import code_version, packages
@@ -92,12 +92,20 @@ def convert_source(
     card = registry.source(name)
     if card.bundled or card.random:
         what = "part of the package" if card.bundled else "drawn from each trial's seed"
-        raise InvalidRequest(f"source {name!r} is {what}; give the file the name of a source without weights")
+        raise InvalidRequest(
+            Code.WRONG_NAME,
+            f"source {name!r} is {what}; give the file the name of a source without weights",
+            key="--as",
+        )
     if not path.is_file():
-        raise MissingData(f"there is no file {path}; name a checkpoint file")
+        raise MissingData(Code.NO_SUCH_FILE, f"there is no file {path}; name a checkpoint file", file=path)
     converted = convert(path, card)
     if must_be is not None and converted.format != must_be:
-        raise DamagedFile(f"{path} must be a {must_be} checkpoint of {name!r} and is a {converted.format} one")
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"{path} must be a {must_be} checkpoint of {name!r} and is a {converted.format} one",
+            file=path,
+        )
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     original = {"file": path.name, "url": url, "sha256": sha256, "bytes": path.stat().st_size}
@@ -140,7 +148,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
     except SafetensorError as error:
-        raise DamagedFile(f"{path} is not a whole safetensors file ({error}); get it again") from error
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS, f"{path} is not a whole safetensors file ({error}); get it again", file=path
+        ) from error
 
 
 def _read_pickle(path: Path) -> object:
@@ -151,14 +161,22 @@ def _read_pickle(path: Path) -> object:
     except pickle.UnpicklingError as error:
         asked = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
         if asked is None:
-            raise DamagedFile(f"{path} is not a checkpoint of torch, or is cut off; get it again") from error
+            raise _no_checkpoint(path) from error
         raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
             f"{path} wants {asked[1]} when it is read, which could run code on this machine; it was refused, and "
             "nothing in it was run. If you trust whoever made it, read it where it can do no harm (a container without "
-            "network), save its tensors alone with torch.save({'model': checkpoint['model']}, FILE), and convert FILE"
+            "network), save its tensors alone with torch.save({'model': checkpoint['model']}, FILE), and convert FILE",
+            file=path,
         ) from error
     except _UNREADABLE as error:
-        raise DamagedFile(f"{path} is not a checkpoint of torch, or is cut off; get it again") from error
+        raise _no_checkpoint(path) from error
+
+
+def _no_checkpoint(path: Path) -> DamagedFile:
+    return DamagedFile(
+        Code.DAMAGED_WEIGHTS, f"{path} is not a checkpoint of torch, or is cut off; get it again", file=path
+    )
 
 
 def _state(checkpoint: object, path: Path) -> dict[str, Tensor]:
@@ -168,9 +186,18 @@ def _state(checkpoint: object, path: Path) -> dict[str, Tensor]:
         inner = [checkpoint[key] for key in ("model", "state_dict") if isinstance(checkpoint.get(key), Mapping)]
         found = inner[0] if inner else checkpoint
     if not isinstance(found, Mapping) or not found:
-        raise DamagedFile(f"{path} holds no tensors by name, alone or as 'model' or 'state_dict'; it is another file")
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"{path} holds no tensors by name, alone or as 'model' or 'state_dict'; it is another file",
+            file=path,
+        )
     if other := [key for key, value in found.items() if not (isinstance(key, str) and isinstance(value, Tensor))]:
-        raise DamagedFile(f"{path} has more than tensors among its weights: {_some(map(repr, other))}")
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"{path} has more than tensors among its weights: {_some(map(repr, other))}",
+            file=path,
+            key=str(other[0]),
+        )
     return dict(found)
 
 
@@ -185,31 +212,45 @@ def _model_of_robustness(state: dict[str, Tensor], card: SourceCard, path: Path)
     attacker = _under("attacker.", state)
     normaliser = _under("normalizer.", state)
     if other := [key for key in state if not key.startswith(("model.", "normalizer.", "attacker."))]:
-        raise DamagedFile(f"{path} has tensors that the robustness library does not save: {_some(other)}")
-    _require_normaliser(normaliser, card, f"{path}")
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"{path} has tensors that the robustness library does not save: {_some(other)}",
+            file=path,
+            key=other[0],
+        )
+    _require_normaliser(normaliser, card, path, f"{path}")
     if attacker:
-        _require_normaliser(_under("normalize.", attacker), card, f"the attacker in {path}")
+        _require_normaliser(_under("normalize.", attacker), card, path, f"the attacker in {path}")
         copy = _under("model.", attacker)
         differing = [key for key in model.keys() | copy.keys() if not _equal(model.get(key), copy.get(key))]
         if differing:
             raise DamagedFile(
+                Code.DAMAGED_WEIGHTS,
                 f"{path}: the attacker's copy of the network is another network, in {_some(sorted(differing))}; "
-                "such a file is not what the robustness library saves, get it again"
+                "such a file is not what the robustness library saves, get it again",
+                file=path,
             )
     return model
 
 
-def _require_normaliser(found: dict[str, Tensor], card: SourceCard, what: str) -> None:
+def _require_normaliser(found: dict[str, Tensor], card: SourceCard, path: Path, what: str) -> None:
     if set(found) != {"new_mean", "new_std"}:
-        raise DamagedFile(f"{what} has no whole normaliser: new_mean and new_std are needed, there is {_some(found)}")
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"{what} has no whole normaliser: new_mean and new_std are needed, there is {_some(found)}",
+            file=path,
+        )
     for key, expected in (("new_mean", card.mean), ("new_std", card.std)):
         values = found[key].flatten().tolist()
         if len(values) != len(expected) or any(
             not abs(value - wanted) <= _NORMALISER_TOLERANCE for value, wanted in zip(values, expected, strict=True)
         ):
             raise DamagedFile(
+                Code.DAMAGED_WEIGHTS,
                 f"{what} was normalised with other statistics than {card.name!r}: {key} is "
-                f"{[round(value, 6) for value in values]}, the registry says {list(expected)}; it is another source"
+                f"{[round(value, 6) for value in values]}, the registry says {list(expected)}; it is another source",
+                file=path,
+                key=key,
             )
 
 
@@ -235,11 +276,18 @@ def _require_fit(state: dict[str, Tensor], expected: dict[str, Tensor], card: So
     }
     if wrong := "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in found.items() if keys):
         raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
             f"{path} is not a {card.architecture} as {card.name!r} is, with {len(expected)} tensors: {wrong}. It is "
-            "the checkpoint of another network; get the right one"
+            "the checkpoint of another network; get the right one",
+            file=path,
         )
     if infinite := [key for key, tensor in state.items() if not tensor.isfinite().all()]:
-        raise DamagedFile(f"{path} has numbers that are not finite, in {_some(infinite)}; get it again")
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"{path} has numbers that are not finite, in {_some(infinite)}; get it again",
+            file=path,
+            key=infinite[0],
+        )
 
 
 def _same_kind(tensor: Tensor, expected: Tensor) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.specs import MOST_DENSE
 
 Solve = Callable[[Tensor], Tensor]
@@ -39,8 +39,10 @@ class Examples(NamedTuple):
         logits_NK = features_ND @ fc.weight.detach().double().T + fc.bias.detach().double()
         if not logits_NK.isfinite().all():
             raise InvalidRequest(
+                Code.IMPOSSIBLE_TRIAL,
                 "influence needs finite logits, and the network gives others: it has diverged; "
-                "train it with a smaller learning_rate"
+                "train it with a smaller learning_rate",
+                key="learning_rate",
             )
         inputs_NJ = torch.cat([features_ND, features_ND.new_ones(len(features_ND), 1)], 1)
         probabilities_NK = logits_NK.softmax(1)
@@ -73,7 +75,7 @@ class Hessian:
         InvalidRequest: when the damping is below 0.
         """
         if not damping >= 0:
-            raise InvalidRequest(f"damping is at least 0; it is {damping}")
+            raise InvalidRequest(Code.WRONG_VALUE, f"damping is at least 0; it is {damping}", key="damping")
         self.train = train
         self.damping = damping
         self.shape = train.probabilities_NK.shape[1], train.inputs_NJ.shape[1]
@@ -113,7 +115,11 @@ def require_dense(rows: int, what: str, remedy: str) -> None:
         InvalidRequest: when it has more than ``MOST_DENSE`` rows.
     """
     if rows > MOST_DENSE:
-        raise InvalidRequest(f"{what} is held whole up to {MOST_DENSE} rows; it has {rows}; {remedy}")
+        raise InvalidRequest(
+            Code.IMPOSSIBLE_TRIAL,
+            f"{what} is held whole up to {MOST_DENSE} rows; it has {rows}; {remedy}",
+            key="measure",
+        )
 
 
 def pseudo_inverse(hessian: Hessian, *, absolute: float = 0.0, relative: float = 1e-10) -> Solve:
@@ -155,11 +161,19 @@ class ConjugateGradients:
             InvalidRequest: when the damping is 0, for then there is no inverse, or too small for float64.
         """
         if hessian.damping == 0:
-            raise InvalidRequest("conjugate gradients need a damping above 0; it is 0; use the recipe's weight_decay")
+            raise InvalidRequest(
+                Code.WRONG_VALUE,
+                "conjugate gradients need a damping above 0; it is 0; use the recipe's weight_decay",
+                key="damping",
+            )
         self.hessian, self.tolerance, self.most = hessian, tolerance, most
         blocks_KJJ, info_K = torch.linalg.cholesky_ex(hessian.label_blocks())
         if info_K.any():
-            raise InvalidRequest(f"a damping of {hessian.damping} is lost beside the Hessian in float64; raise it")
+            raise InvalidRequest(
+                Code.IMPOSSIBLE_TRIAL,
+                f"a damping of {hessian.damping} is lost beside the Hessian in float64; raise it",
+                key="damping",
+            )
         self._inverses_KJJ = torch.cholesky_inverse(blocks_KJJ)
 
     def __call__(self, right_BKJ: Tensor) -> Tensor:
@@ -177,8 +191,10 @@ class ConjugateGradients:
             if iterations == self.most:
                 worst = float((_norms(residual) / goal).max()) * self.tolerance
                 raise InvalidRequest(
+                    Code.IMPOSSIBLE_TRIAL,
                     f"conjugate gradients reach a relative residual of {self.tolerance} within {self.most} iterations; "
-                    f"it is {worst:.1e}; raise the damping ({self.hessian.damping})"
+                    f"it is {worst:.1e}; raise the damping ({self.hessian.damping})",
+                    key="damping",
                 )
             open_B, goal, descent = open_B[kept], goal[kept], descent[kept]
             residual, direction = residual[kept], direction[kept]

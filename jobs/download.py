@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from jobs.errors import DamagedFile, InvalidRequest, MissingData, StorageFailure
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, Mistake, Place, StorageFailure
 
 Progress = Callable[[int, int | None], None]
 
@@ -84,7 +84,11 @@ def download(
         StorageFailure: when it cannot be written: disk full, folder not writable.
     """
     if unknown := [url for url in urls if urllib.parse.urlsplit(url).scheme not in _SCHEMES]:
-        raise InvalidRequest(f"files are downloaded from {', '.join(_SCHEMES)} URLs; given: {', '.join(unknown)}")
+        raise InvalidRequest(
+            Code.WRONG_PLACE,
+            f"files are downloaded from {', '.join(_SCHEMES)} URLs; given: {', '.join(unknown)}",
+            file=unknown[0],
+        )
     expected = Expected(sha256, md5, size)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,27 +100,39 @@ def download(
 
 def _download(urls: Sequence[str], target: Path, expected: Expected, on_progress: Progress) -> None:
     part = target.with_name(f"{target.name}.part")
-    reasons, wrong = [], False
+    reasons: list[Mistake] = []
     for url in urls:
         if not expected.has_digest:
             part.unlink(missing_ok=True)
         try:
             problem = _get_expected(url, part, expected, on_progress)
         except _Unavailable as error:
-            reasons.append(f"- {url}: {error}")
+            reasons.append(Mistake(Code.NO_DOWNLOAD, Place(url), str(error)))
             continue
         if problem is None:
             part.replace(target)
             return
-        wrong = True
-        reasons.append(f"- {url}: another file: it {problem}")
-    message = f"{target.name} could not be downloaded to {target.parent}:\n" + "\n".join(reasons)
-    if wrong:
-        raise DamagedFile(f"{message}\nNothing was kept. Name a mirror that has the original file")
+        reasons.append(Mistake(Code.DAMAGED_DOWNLOAD, Place(url), f"another file: it {problem}"))
+    message = f"{target.name} could not be downloaded to {target.parent}:\n" + "\n".join(
+        f"- {reason.place.file}: {reason.message}" for reason in reasons
+    )
+    if any(reason.code is Code.DAMAGED_DOWNLOAD for reason in reasons):
+        raise DamagedFile(
+            Code.DAMAGED_DOWNLOAD,
+            f"{message}\nNothing was kept. Name a mirror that has the original file",
+            file=target,
+            mistakes=reasons,
+        )
+    again = ": it goes on from there"
     if not expected.has_digest:  # what comes next could not be held against it
         part.unlink(missing_ok=True)
-        raise MissingData(f"{message}\nCheck the network or name another mirror, and run it again from the start")
-    raise MissingData(f"{message}\nCheck the network or name another mirror, and run it again: it goes on from there")
+        again = " from the start"
+    raise MissingData(
+        Code.NO_DOWNLOAD,
+        f"{message}\nCheck the network or name another mirror, and run it again{again}",
+        file=target,
+        mistakes=reasons,
+    )
 
 
 def _get_expected(url: str, part: Path, expected: Expected, on_progress: Progress) -> str | None:
@@ -221,8 +237,10 @@ def _require_room(part: Path, total: int, offset: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if total - offset > free:
         raise StorageFailure(
+            Code.STORAGE,
             f"{part.stem} needs {total - offset:,} more bytes and the disk of {part.parent} has {free:,} free; "
-            "make room there, or set $DELTASWEEP_HOME to a folder on a larger disk"
+            "make room there, or set $DELTASWEEP_HOME to a folder on a larger disk",
+            file=part.with_name(part.stem),
         )
 
 
@@ -235,8 +253,10 @@ def writing(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageFailure(
+            Code.STORAGE,
             f"{target} cannot be written ({error.strerror or error}); make room or make the folder writable, or set "
-            "$DELTASWEEP_HOME to another one"
+            "$DELTASWEEP_HOME to another one",
+            file=target,
         ) from error
 
 

@@ -68,12 +68,14 @@ class Code(StrEnum):
     """Images of a dataset that are not on this machine."""
     MISSING_WEIGHTS = "missing-weights"
     """Weights of a source or trial that are not where they are needed."""
+    NO_DOWNLOAD = "no-download"
+    """A file that no mirror gives: no network, not found, cut off."""
 
     # --- files that are not what their name promises ---
     DAMAGED_RESULT = "damaged-result"
     """A result that cannot be read, is another's, or lies about itself."""
     DAMAGED_RECORD = "damaged-record"
-    """A record of a root that cannot be read: a pin, study, launch, failure, or the root's own."""
+    """A record that cannot be read: of a root (a pin, study, launch, failure, or its own), or beside fetched files."""
     DAMAGED_INDEX = "damaged-index"
     """The compacted index of a root; no result is lost with it."""
     DAMAGED_DATA = "damaged-data"
@@ -82,6 +84,8 @@ class Code(StrEnum):
     """Weights that are not those of their card, or of the network that they should be of."""
     DAMAGED_CHECKPOINT = "damaged-checkpoint"
     """A checkpoint that cannot be used."""
+    DAMAGED_DOWNLOAD = "damaged-download"
+    """What mirrors give is another file than its digest or size says."""
 
     # --- what contradicts itself ---
     OTHER_DIGEST = "other-digest"

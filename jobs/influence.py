@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jobs.curvature import Examples, Solve, require_dense
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.evaluation import evaluating
 from jobs.networks import Network
 
@@ -71,7 +71,9 @@ def fisher_similarities(
     """
     require_dense(train.images, "the Fisher kernel's matrix of training images", "use influences")
     if not damping > 0:
-        raise InvalidRequest(f"the Fisher kernel needs a damping above 0; it is {damping}")
+        raise InvalidRequest(
+            Code.WRONG_VALUE, f"the Fisher kernel needs a damping above 0; it is {damping}", key="damping"
+        )
     gram_NN = _gradient_products(train, train, slice(None)) / train.images
     gram_NN.diagonal().add_(damping)
     factor_NN = torch.linalg.cholesky(gram_NN)
@@ -117,7 +119,11 @@ def strongest(
         InvalidRequest: when there are fewer training images.
     """
     if not 1 <= count <= train_images:
-        raise InvalidRequest(f"of {train_images} training images 1 to {train_images} can be kept; asked for {count}")
+        raise InvalidRequest(
+            Code.IMPOSSIBLE_TRIAL,
+            f"of {train_images} training images 1 to {train_images} can be kept; asked for {count}",
+            key="top",
+        )
     if before is None:
         values_MT = torch.full((test_images, count), -torch.inf if largest else torch.inf, dtype=torch.float64)
         images_MT = torch.full((test_images, count), -1)

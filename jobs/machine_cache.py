@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 
 Array = npt.NDArray[Any]
 
@@ -141,7 +141,11 @@ class MachineCache(NamedTuple):
         try:
             return float(text) * 1e9
         except ValueError as error:
-            raise InvalidRequest(f"${self.variable} is a number of gigabytes; it is {text!r}") from error
+            raise InvalidRequest(
+                Code.WRONG_VALUE,
+                f"${self.variable} is a number of gigabytes; it is {text!r}",
+                key=f"${self.variable}",
+            ) from error
 
 
 def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], verified: bool) -> Array | None:

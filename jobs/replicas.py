@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from jobs import registry
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.evaluation import Tally
 from jobs.specs import PretrainSpec
 
@@ -155,8 +155,10 @@ def replicas_of(spec: PretrainSpec, device: torch.device) -> Iterator[Replicas]:
     first = Replicas(0, spec.recipe.replicas)
     if device.type == "cuda" and torch.cuda.device_count() < first.count:
         raise InvalidRequest(
+            Code.CLUSTER_TOO_SMALL,
             f"{first.count} replicas need {first.count} GPUs on one machine; here {torch.cuda.device_count()} can be "
-            "used. Ask for them in the study's resources, or lower the recipe's replicas"
+            "used. Ask for them in the study's resources, or lower the recipe's replicas",
+            key="replicas",
         )
     with tempfile.TemporaryDirectory(prefix="deltasweep-replicas-") as folder:
         others = [_Other(Path(folder), spec, device, rank) for rank in range(1, first.count)]

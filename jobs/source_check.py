@@ -15,7 +15,7 @@ from torchvision.transforms import v2 as transforms
 from jobs import registry
 from jobs.batches import in_order
 from jobs.data.datasets import ImageSet, load_dataset
-from jobs.errors import DamagedFile, InvalidRequest, MissingData
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.evaluation import evaluate
 from jobs.home import data_directory
 from jobs.networks import BUILDERS, Network
@@ -96,7 +96,9 @@ def attack_in(constraint: str, epsilon: str, steps: int) -> ThreatModel:
         return ThreatModel(constraint=Constraint(constraint), epsilon=float(Fraction(epsilon)), steps=steps)
     except (ValueError, ZeroDivisionError) as error:
         raise InvalidRequest(
-            f"epsilon is a number above 0, for images in [0, 1], such as 3 or 4/255; it is {epsilon!r}"
+            Code.WRONG_VALUE,
+            f"epsilon is a number above 0, for images in [0, 1], such as 3 or 4/255; it is {epsilon!r}",
+            key="--epsilon",
         ) from error
 
 
@@ -122,13 +124,21 @@ def check_source(
     """
     card = registry.source(name)
     if card.random:
-        raise InvalidRequest(f"source {name!r} is drawn from each trial's seed; there is nothing to check")
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"source {name!r} is drawn from each trial's seed; there is nothing to check",
+            key="source",
+        )
     said = expectation(name)
     network = _network(card).to(device)
     test = _TestImages(card, data_directory)
     count = len(test) if images is None else images
     if not 1 <= count <= len(test):
-        raise InvalidRequest(f"{test.dataset} has {len(test):,} test images here; asked for {count:,}")
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"{test.dataset} has {len(test):,} test images here; asked for {count:,}",
+            key="--images",
+        )
     chosen = torch.randperm(len(test), generator=generator(0, Purpose.SUBSET))[:count].sort().values
     published = {} if said is None else {_threat(attack): attack.accuracy for attack in said.pgd}
     threats = [None, *([attack] if attack else published)]
@@ -145,8 +155,10 @@ def _network(card: SourceCard) -> Network:
         resnet.load_state_dict(weights.tensors)
     except RuntimeError as error:
         raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
             f"the weights of {card.name!r} are not those of a {card.architecture}: {error}; get them again with: "
-            f"{card.how_to_get}"
+            f"{card.how_to_get}",
+            file=weights_path(card.name),
         ) from error
     return Network(resnet, card.mean, card.std).to(memory_format=memory_format(_recipe()))
 
@@ -199,15 +211,19 @@ def _imagenet(directory: Path | None, size: int) -> ImageFolder:
     found = [path for path in folder.iterdir() if _WORDNET_ID.fullmatch(path.name)] if folder.is_dir() else []
     if len(found) != labels:
         raise MissingData(
+            Code.MISSING_DATA,
             f"the test images of ImageNet are {labels:,} folders named by WordNet id (n01440764, ...), one a label; "
             f"{folder} has {len(found):,} of them. Put the validation images there, sorted into such folders, or name "
-            "the folder that has them"
+            "the folder that has them",
+            file=folder,
         )
     steps = [transforms.Resize(size * 8 // 7), transforms.CenterCrop(size), transforms.PILToTensor()]
     try:
         return ImageFolder(str(folder), transforms.Compose(steps))
     except FileNotFoundError as error:
-        raise MissingData(f"every label of ImageNet has test images; {error}") from error
+        raise MissingData(
+            Code.MISSING_DATA, f"every label of ImageNet has test images; {error}", file=folder
+        ) from error
 
 
 def _decoded(folder: ImageFolder, indices: Tensor) -> ImageSet:
@@ -216,8 +232,11 @@ def _decoded(folder: ImageFolder, indices: Tensor) -> ImageSet:
         try:
             image, label = folder[index]
         except (OSError, SyntaxError) as error:
+            path = folder.samples[index][0]
             raise DamagedFile(
-                f"{folder.samples[index][0]} cannot be read as an image ({error}); put the original file there"
+                Code.DAMAGED_DATA,
+                f"{path} cannot be read as an image ({error}); put the original file there",
+                file=path,
             ) from error
         images.append(image)
         labels.append(label)

@@ -9,7 +9,7 @@ from filelock import FileLock
 from jobs import registry
 from jobs.conversion import convert_source
 from jobs.download import Progress, download, writing
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.home import weights_directory
 from jobs.registry import Release, SourceCard
 from jobs.source_files import read_card, weights_path
@@ -64,7 +64,9 @@ def fetch_source(name: str, on_progress: Progress, *, mirror: str | None = None,
 def _release(card: SourceCard) -> Release:
     if card.release is None:
         remedy = "it needs no file" if card.bundled or card.random else f"make it with: {card.how_to_get}"
-        raise InvalidRequest(f"source {card.name!r} is not published as a file; {remedy}")
+        raise InvalidRequest(
+            Code.WRONG_VALUE, f"source {card.name!r} is not published as a file; {remedy}", key="source"
+        )
     return card.release
 
 
@@ -75,8 +77,11 @@ def _verified(card: SourceCard, release: Release, path: Path) -> Fetched:
     known = release.sha256 or release.sha256_prefix
     if known and not found.original_sha256.startswith(known):
         raise InvalidRequest(
+            Code.OTHER_DIGEST,
             f"{path} was made from a file with the sha256 {found.original_sha256}, the one published as {card.name!r} "
-            f"has {known}; --replace fetches that one"
+            f"has {known}; --replace fetches that one",
+            file=path,
+            key="--replace",
         )
     return found
 
@@ -94,6 +99,8 @@ def _require_prefix(release: Release, path: Path) -> None:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if not sha256.startswith(release.sha256_prefix):
         raise DamagedFile(
+            Code.DAMAGED_DOWNLOAD,
             f"{path.name} must have a sha256 that begins with {release.sha256_prefix} ({release.known_from}) and has "
-            f"{sha256}; nothing was kept. Name a mirror that has the original file"
+            f"{sha256}; nothing was kept. Name a mirror that has the original file",
+            file=path,
         )

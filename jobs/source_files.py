@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import registry
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.home import weights_directory
 from jobs.registry import SourceCard
 
@@ -49,7 +49,9 @@ def read_card(weights: Path) -> dict[str, Any] | None:
         str(card["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(
-            f"{path} is not the card of a source model ({error!r}); fetch or train the source again"
+            Code.DAMAGED_RECORD,
+            f"{path} is not the card of a source model ({error!r}); fetch or train the source again",
+            file=path,
         ) from error
     return dict(card)
 

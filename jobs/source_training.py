@@ -11,7 +11,7 @@ from jobs import registry
 from jobs.attempts import Ending, Keeping, attempt_trial
 from jobs.checks import require_possible
 from jobs.data.datasets import load_dataset
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.pretrain import Pretraining, adversarial_accuracy, attack_in
 from jobs.provenance import code_version, packages
 from jobs.records import Attempt
@@ -76,7 +76,12 @@ def _require_folder(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise InvalidRequest(f"weights are written into a folder; {out} cannot be ({error}). Name another") from error
+        raise InvalidRequest(
+            Code.WRONG_PLACE,
+            f"weights are written into a folder; {out} cannot be ({error}). Name another",
+            file=out,
+            key="--out",
+        ) from error
 
 
 def _measure(trial: Pretraining) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch.optim.swa_utils import update_bn
 from torchvision.models.resnet import ResNet
 
 from jobs import registry
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.networks import BUILDERS, Network, initialise
 from jobs.randomness import Purpose, generator
 from jobs.recipes import normaliser
@@ -49,7 +49,7 @@ def with_weights(name: str, architecture: str, weights: SourceWeights) -> ResNet
         resnet.load_state_dict(weights.tensors)
     except (KeyError, RuntimeError) as error:
         message = f"the weights of {name!r} are not those of a {architecture}: {error}; fetch or train them again"
-        raise DamagedFile(message) from error
+        raise DamagedFile(Code.DAMAGED_WEIGHTS, message) from error
     return resnet
 
 

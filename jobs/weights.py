@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jobs import registry
 from jobs.canonical import digest
-from jobs.errors import DamagedFile, InvalidRequest, MissingData
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.results import Store, open_store
 from jobs.results.layout import trained_weights_key
 from jobs.source_files import read_card, weights_path
@@ -45,18 +45,26 @@ def load_source(name: str) -> SourceWeights:
     path = weights_path(name)
     if not path.is_file():
         raise MissingData(
+            Code.MISSING_WEIGHTS,
             f"the weights of source {name!r} are not on this machine (looked for {path}); get them with: "
-            f"{source.how_to_get}"
+            f"{source.how_to_get}",
+            file=path,
         )
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     card = read_card(path)
     if card is not None and sha256 != card["sha256"]:
-        raise DamagedFile(f"{path} has the sha256 {sha256}, its card says {card['sha256']}; {_REMEDY}")
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"{path} has the sha256 {sha256}, its card says {card['sha256']}; {_REMEDY}",
+            file=path,
+        )
     try:
         return SourceWeights(load(data), sha256)
     except SafetensorError as error:
-        raise DamagedFile(f"{path} is not a safetensors file ({error}); {_REMEDY}") from error
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS, f"{path} is not a safetensors file ({error}); {_REMEDY}", file=path
+        ) from error
 
 
 def source_weights(store: Store, name: str) -> SourceWeights:
@@ -74,8 +82,10 @@ def source_weights(store: Store, name: str) -> SourceWeights:
         if name not in registry.packaged_sources() and not weights_path(name).is_file():
             made_by = card.pretrain_spec()
             raise MissingData(
+                Code.MISSING_WEIGHTS,
                 f"the weights of source {name!r} are not in {store.uri} ({key}): list it under `pretrain` in its study "
-                f"and launch that, or run its trial {made_by.trial_id}: what was made and then removed is made again"
+                f"and launch that, or run its trial {made_by.trial_id}: what was made and then removed is made again",
+                file=f"{store.uri}/{key}",
             )
     return load_source(name)
 
@@ -87,12 +97,15 @@ def trained_weights(store: Store, trial_id: str) -> SourceWeights:
         MissingData: when its weights were not kept, or removed.
         DamagedFile: when they are no safetensors file.
     """
+    key = trained_weights_key(trial_id)
     try:
-        return _trained(store.uri, trained_weights_key(trial_id))
+        return _trained(store.uri, key)
     except FileNotFoundError as error:
         raise MissingData(
+            Code.MISSING_WEIGHTS,
             f"the weights of {trial_id} are not in {store.uri}: launch the study, or run that trial of it; a "
-            "trial that another one of its study examines leaves its weights, also when its result is there already"
+            "trial that another one of its study examines leaves its weights, also when its result is there already",
+            file=f"{store.uri}/{key}",
         ) from error
 
 
@@ -104,7 +117,10 @@ def _trained(uri: str, key: str) -> SourceWeights:
         return SourceWeights(load(data), hashlib.sha256(data).hexdigest())
     except SafetensorError as error:
         raise DamagedFile(
-            f"{uri}/{key} is not a safetensors file ({error}); remove it, then launch its study again: it is made again"
+            Code.DAMAGED_WEIGHTS,
+            f"{uri}/{key} is not a safetensors file ({error}); remove it, then launch its study again: it is made "
+            "again",
+            file=f"{uri}/{key}",
         ) from error
 
 
@@ -126,8 +142,11 @@ def write_source(
     path = directory / f"{name}.safetensors"
     if not replace and path.is_file() and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != sha256:
         raise InvalidRequest(
+            Code.OTHER_DIGEST,
             f"{path} has other weights (sha256 {found}) than these (sha256 {sha256}), and a name stands for one set; "
-            "--replace puts these in their place"
+            "--replace puts these in their place",
+            file=path,
+            key="--replace",
         )
     _publish({path.with_suffix(".json"): (json.dumps(card, indent=2) + "\n").encode(), path: data})
     return path

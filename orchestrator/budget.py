@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 
 
 def require_amount(most: float) -> None:
     """Raises InvalidRequest when this is no amount that a launch may cost, in US dollars."""
     if not 0 < most < float("inf"):
-        raise InvalidRequest(f"--max-cost is US dollars above 0; it is {most}")
+        raise InvalidRequest(Code.WRONG_VALUE, f"--max-cost is US dollars above 0; it is {most}", key="--max-cost")
 
 
 class Budget:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 from rich.console import Console
 
-from jobs.errors import DeltaSweepError, InvalidRequest
-from orchestrator import cli_catalog, cli_data, prices
+from jobs.errors import Code, DeltaSweepError, InvalidRequest
+from orchestrator import cli_catalog, cli_data, cli_errors, prices
 from orchestrator.prices import DEFAULT_GPU
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class ExitCode(IntEnum):
     ALL_DONE = 0
     SOME_FAILED = 1
     WRONG_REQUEST = 2
+    TRY_AGAIN = 3
+    """This machine or a storage failed."""
     INTERRUPTED = 130
 
 
@@ -259,7 +261,11 @@ def query(
     if form != "parquet":
         sys.stdout.write(_text(table, form))
     elif sys.stdout.isatty():
-        raise InvalidRequest("parquet is not for a terminal; send it into a file: ... --format parquet > FILE")
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            "parquet is not for a terminal; send it into a file: ... --format parquet > FILE",
+            key="--format",
+        )
     else:
         sys.stdout.buffer.write(analysis.formats.parquet(table))
 
@@ -394,13 +400,31 @@ def verify(results: Root) -> None:
 
 
 def main() -> None:
-    """Entry point: expected errors are one message and exit code 2, everything else keeps its traceback."""
+    """Entry point: expected errors are one message and exit code 2 or 3, everything else keeps its traceback.
+
+    Where the command line asks for JSON, they are JSON on standard output besides.
+    """
     warnings.formatwarning = lambda message, *_, **__: f"deltasweep: warning: {message}\n"
     try:
         app()
     except DeltaSweepError as error:
         err.print(f"deltasweep: {error}", markup=False)
-        sys.exit(ExitCode.WRONG_REQUEST)
+        _print_if_asked(error)
+        sys.exit(exit_code_of(error.code))
+    except SystemExit as ended:
+        if (wrong := cli_errors.of_usage(ended)) is not None:
+            _print_if_asked(wrong)
+        raise
+
+
+def exit_code_of(code: Code) -> ExitCode:
+    """How a command ends by an expected error."""
+    return ExitCode.TRY_AGAIN if code is Code.STORAGE else ExitCode.WRONG_REQUEST
+
+
+def _print_if_asked(error: DeltaSweepError) -> None:
+    if cli_errors.wants_json(sys.argv[1:]):
+        sys.stdout.write(json.dumps(error.plain()) + "\n")
 
 
 def _opened(results: str) -> "Store":

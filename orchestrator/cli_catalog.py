@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from jobs.errors import DeltaSweepError, InvalidRequest
+from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
 
 if TYPE_CHECKING:
     from jobs.registry import SourceCard
@@ -57,16 +57,17 @@ def fetch(
     from jobs.source_fetch import fetch_source
     from orchestrator.cli import ExitCode
     from orchestrator.download_bars import download_bars
+    from orchestrator.together import raise_together
 
     wanted, trained = _to_fetch(names or [], study)
-    failed = []
+    failed: list[DeltaSweepError] = []
     try:
         for name in wanted:
             try:
                 with download_bars(out) as bars:
                     found = fetch_source(name, bars(name), mirror=mirror, replace=replace)
             except DeltaSweepError as error:
-                failed.append(str(error))
+                failed.append(error)
                 continue
             what = "is here already" if found.was_here else "fetched and converted"
             out.print(f"{name}: {what}, {found.path}", markup=False)
@@ -74,9 +75,11 @@ def fetch(
     except KeyboardInterrupt:
         out.print("Interrupted; the same command goes on from there.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    failed += [f"{card.name} is not published; make it with: {card.how_to_get}" for card in trained]
-    if failed:
-        raise DeltaSweepError("\n".join(failed))
+    failed += [
+        MissingData(Code.MISSING_WEIGHTS, f"{card.name} is not published; make it with: {card.how_to_get}")
+        for card in trained
+    ]
+    raise_together(failed)
 
 
 def _to_fetch(names: list[str], study: str | None) -> "tuple[list[str], list[SourceCard]]":
@@ -86,7 +89,11 @@ def _to_fetch(names: list[str], study: str | None) -> "tuple[list[str], list[Sou
     from orchestrator.study_files import load_study
 
     if bool(names) == (study is not None):
-        raise InvalidRequest("fetch takes the names of sources (see `deltasweep models list`), or --study STUDY")
+        raise InvalidRequest(
+            Code.WRONG_VALUE if names else Code.MISSING_KEY,
+            "fetch takes the names of sources (see `deltasweep models list`), or --study STUDY",
+            key="NAME",
+        )
     if study is None:
         return names, []
     loaded = load_study(study)
@@ -131,7 +138,11 @@ def check(
     from jobs.source_check import CONFIDENCE, attack_in, check_source, expectation
 
     if (constraint is None) != (epsilon is None):
-        raise InvalidRequest("an attack has a --constraint and an --epsilon; give both or neither")
+        raise InvalidRequest(
+            Code.MISSING_KEY,
+            "an attack has a --constraint and an --epsilon; give both or neither",
+            key="--epsilon" if epsilon is None else "--constraint",
+        )
     attack = attack_in(constraint, epsilon, steps) if constraint and epsilon else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     said = expectation(name)

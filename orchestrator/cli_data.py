@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jobs import registry
-from jobs.errors import DeltaSweepError, InvalidRequest
+from jobs.errors import Code, DeltaSweepError, InvalidRequest
 
 if TYPE_CHECKING:
     from jobs.registry import DatasetCard
@@ -60,6 +60,7 @@ def fetch(
     What is here already is only verified. A download that broke is continued by the same command.
     """
     from orchestrator.cli import ExitCode
+    from orchestrator.together import raise_together
 
     failed = []
     try:
@@ -67,12 +68,11 @@ def fetch(
             try:
                 _fetch(card, mirror)
             except DeltaSweepError as error:
-                failed.append(str(error))
+                failed.append(error)
     except KeyboardInterrupt:
         out.print("Interrupted; what has come is kept, and the same command goes on from there.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    if failed:
-        raise DeltaSweepError("\n".join(failed))
+    raise_together(failed)
 
 
 def _fetch(card: "DatasetCard", mirror: str | None) -> None:
@@ -88,7 +88,9 @@ def _fetch(card: "DatasetCard", mirror: str | None) -> None:
 def _asked_for(names: list[str], everything: bool, study: str | None) -> list["DatasetCard"]:
     if bool(names) + everything + (study is not None) != 1:
         raise InvalidRequest(
-            "fetch takes either names, or --all, or --study STUDY (`deltasweep data list` has the names)"
+            Code.WRONG_VALUE if names or everything or study else Code.MISSING_KEY,
+            "fetch takes either names, or --all, or --study STUDY (`deltasweep data list` has the names)",
+            key="NAME",
         )
     if study is not None:
         return _read_by(study)

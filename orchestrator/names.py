@@ -4,7 +4,7 @@ The id of a fine-tuning trial has the names alone: two studies that give one nam
 """
 
 from jobs import registry
-from jobs.errors import ResultsConflict
+from jobs.errors import Code, ResultsConflict
 from jobs.results import Store, pinned, read_trials, require_pin
 from jobs.specs import PretrainSpec
 from jobs.study import Study
@@ -29,16 +29,23 @@ def require_same_names(study: Study, store: Store) -> None:
             others = sorted(trial for trial, sha256 in made.items() if sha256 == known)
             if others and made.get(here) != known:
                 raise ResultsConflict(
+                    Code.OTHER_DIGEST,
                     f"in {store.uri} there are results of a source {name!r} that was made by {others[0]}; this study "
                     f"makes another, by {here}, and results of both under one name could not be told apart. Give it "
-                    "another name, or use another results root"
+                    "another name, or use another results root",
+                    file=store.uri,
+                    key=f"sources.{name}",
                 )
         for what, name, sha256 in registry.own_digests(study.sources, study.datasets):
             if pinned(store, what, name) not in (None, sha256):
+                section = what.split("/")[1]
                 raise ResultsConflict(
-                    f"in {store.uri} there are results of {name!r} under another card among the {what.split('/')[1]} "
+                    Code.OTHER_DIGEST,
+                    f"in {store.uri} there are results of {name!r} under another card among the {section} "
                     "(normaliser, colour, network or threat model differ), and results of both under one name could "
-                    "not be told apart. Give it another name, or use another results root"
+                    "not be told apart. Give it another name, or use another results root",
+                    file=store.uri,
+                    key=f"{section}.{name}",
                 )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import yaml
 from pydantic import TypeAdapter
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 
 DEFAULT_GPU = "A10G"
 """The first choice of `cluster.yaml`."""
@@ -55,10 +55,12 @@ def gpu(
     """
     known = _table()
     if name not in known:
-        raise InvalidRequest(f"unknown GPU {name!r}; known: {', '.join(known)}")
-    for given in (price, spot_price):
+        raise InvalidRequest(Code.UNKNOWN_NAME, f"unknown GPU {name!r}; known: {', '.join(known)}", key="--gpu")
+    for option, given in (("--price", price), ("--spot-price", spot_price)):
         if given is not None and not 0 < given < float("inf"):
-            raise InvalidRequest(f"a price is US dollars for an hour of a GPU, above 0; it is {given}")
+            raise InvalidRequest(
+                Code.WRONG_VALUE, f"a price is US dollars for an hour of a GPU, above 0; it is {given}", key=option
+            )
     row = known[name]
     on_demand = row.on_demand if price is None else price
     return Gpu(

@@ -1,8 +1,8 @@
 """The studies that a results root knows from its launches. No torch."""
 
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.expansion import expand
-from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
+from jobs.results import Launch, Store, read_launches, recorded_studies
 from jobs.study import Study
 from orchestrator.study_files import parse_study
 
@@ -15,11 +15,21 @@ def recorded_study(store: Store, name: str | None) -> Study:
     """
     launches = read_launches(store)
     if not launches:
-        raise InvalidRequest(f"{store.uri} has no launches; begin with: deltasweep launch STUDY --results {store.uri}")
+        raise InvalidRequest(
+            Code.NO_ROOT,
+            f"{store.uri} has no launches; begin with: deltasweep launch STUDY --results {store.uri}",
+            file=store.uri,
+            key="--results",
+        )
     matching = [launch for launch in launches if name in (None, launch.study)]
     if not matching:
         known = ", ".join(sorted({launch.study for launch in launches}))
-        raise InvalidRequest(f"{store.uri} has no launch of a study {name!r}; it has: {known}")
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME,
+            f"{store.uri} has no launch of a study {name!r}; it has: {known}",
+            file=store.uri,
+            key="--study",
+        )
     return _study_of(store, matching[-1])
 
 
@@ -30,22 +40,24 @@ def planned_trials(store: Store) -> set[str] | None:
     """
     try:
         records = recorded_studies(store)
-        studies = [parse_study(record.text, _place(store, record)) for record in records]
+        studies = [parse_study(record.text, _place(store, record.name, record.digest)) for record in records]
     except (DamagedFile, InvalidRequest):
         return None
     specs = [spec for study in studies for spec in expand(study)]
     return {trial for spec in specs for trial in (spec.trial_id, *spec.older_ids)} if records else None
 
 
-def _place(store: Store, record: StudyRecord) -> str:
-    return f"{store.uri}/studies/{record.name}/{record.digest}.yaml"
+def _place(store: Store, study: str, digest: str) -> str:
+    return f"{store.uri}/studies/{study}/{digest}.yaml"
 
 
 def _study_of(store: Store, launch: Launch) -> Study:
     for record in recorded_studies(store):
         if (record.name, record.digest) == (launch.study, launch.digest):
-            return parse_study(record.text, _place(store, record))
+            return parse_study(record.text, _place(store, record.name, record.digest))
     raise InvalidRequest(
+        Code.DAMAGED_RECORD,
         f"{store.uri}: launch {launch.launch} ran study {launch.study} in version {launch.digest}, which is not in "
-        "studies/ any more; launch the study's file again"
+        "studies/ any more; launch the study's file again",
+        file=_place(store, launch.study, launch.digest),
     )

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from jobs import registry
 from jobs.attempts import attempt_trial, open_trial
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.expansion import expand
 from jobs.records import Attempt
 from jobs.results import Store, begin, next_attempt, record_study, require_layout
@@ -60,5 +60,9 @@ def _find(study: Study, specs: Mapping[str, AnySpec], trial: str) -> AnySpec:
     found = [spec for name, spec in specs.items() if trial in (name, name.rsplit("-", 1)[1])]
     if not found:
         example = next(iter(specs))
-        raise InvalidRequest(f"study {study.name} has no trial {trial!r}; its ids look like {example}")
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME,
+            f"study {study.name} has no trial {trial!r}; its ids look like {example}",
+            key="--trial",
+        )
     return found[0]

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jobs.errors import DeltaSweepError
+from jobs.errors import Code, DeltaSweepError
 from orchestrator.supervisor import announce_leaving
 
 POLL_SECONDS = 5.0
@@ -29,6 +29,9 @@ _AFTERWARDS_SECONDS = 600.0
 
 class NoMetadata(DeltaSweepError):
     """The metadata server does not answer, or not as a spot machine's."""
+
+    def __init__(self, url: str, message: str) -> None:
+        super().__init__(Code.INTERNAL, message, file=url)
 
 
 class Cloud(NamedTuple):
@@ -50,7 +53,7 @@ def aws_notice(server: str) -> str | None:
         f"{server}/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_TTL_SECONDS)}, method="PUT"
     )
     if token is None:
-        raise NoMetadata(f"{server} gives no session token (IMDSv2); is this an EC2 instance?")
+        raise NoMetadata(server, f"{server} gives no session token (IMDSv2); is this an EC2 instance?")
     text = _ask(f"{server}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token})
     if text is None:
         return None
@@ -64,7 +67,7 @@ def gcp_notice(server: str) -> str | None:
     """Whether ``instance/preempted`` is TRUE."""
     text = _ask(f"{server}/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google"})
     if text is None:
-        raise NoMetadata(f"{server} has no instance/preempted; is this a Google Cloud machine?")
+        raise NoMetadata(server, f"{server} has no instance/preempted; is this a Google Cloud machine?")
     return "preempted" if text.strip() == "TRUE" else None
 
 
@@ -155,9 +158,9 @@ def _ask(url: str, headers: dict[str, str], method: str = "GET") -> str | None:
         error.close()
         if error.code == 404:
             return None
-        raise NoMetadata(f"{url} answers {error.code}") from error
+        raise NoMetadata(url, f"{url} answers {error.code}") from error
     except OSError as error:
-        raise NoMetadata(f"{url} does not answer: {error}") from error
+        raise NoMetadata(url, f"{url} does not answer: {error}") from error
 
 
 if __name__ == "__main__":

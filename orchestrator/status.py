@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.live import Live
 
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.expansion import expand
 from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read_failures, read_launches
 from jobs.results.layout import log_key
@@ -141,7 +141,9 @@ def failed_attempts(store: Store, trial: str) -> list[str]:
     """
     found = [f for f in read_failures(store) if trial in (f.trial_id, f.trial_id.rsplit("-", 1)[1])]
     if not found:
-        raise InvalidRequest(f"{store.uri} has no failed attempt at a trial {trial!r}")
+        raise InvalidRequest(
+            Code.NO_ANSWER, f"{store.uri} has no failed attempt at a trial {trial!r}", file=store.uri, key="TRIAL"
+        )
     return [_header(failure) + _log(store, failure) for failure in found]
 
 

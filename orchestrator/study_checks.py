@@ -9,17 +9,29 @@ from pydantic import ValidationError
 
 from jobs import registry
 from jobs.checks import beyond_features, no_training, undecidable, unknown_labels, weighing
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.registry import DatasetCard
 from jobs.specs import ALL, NAME_PATTERN
 from jobs.study import Influence, Visualize
 from orchestrator.yaml_lines import Location
 
-Found = Iterator[tuple[Location, str]]
+Found = Iterator[tuple[Location, Code, str]]
+
+_CODES = {
+    "extra_forbidden": Code.UNKNOWN_KEY,
+    "missing": Code.MISSING_KEY,
+    "string_pattern_mismatch": Code.WRONG_NAME,
+}
+"""By pydantic's names for what is wrong."""
+
+
+def code_of(kind: str) -> Code:
+    """The code of an error that pydantic calls so."""
+    return _CODES.get(kind, Code.WRONG_VALUE)
 
 
 def problems(raw: dict[str, Any]) -> Found:
-    """Every broken rule with its place. Values of the wrong type are left to the model's own checks."""
+    """Every broken rule with its place and code. Values of the wrong type are left to the model's own checks."""
     yield from _parts(raw)
     yield from _own_cards(raw)
     yield from _known(raw, ("grid", "source"), [*registry.sources(), *_mapping(raw, "sources")])
@@ -58,9 +70,9 @@ def _parts(raw: dict[str, Any]) -> Found:
     for key in absent:
         if key not in raw or raw[key] is None:
             said = "this key is required (a study that only makes or examines sources has neither grid nor schedule)"
-            yield (key,), said
+            yield (key,), Code.MISSING_KEY, said
         else:
-            yield (key,), f"this must not be empty; it is {raw[key]!r}"
+            yield (key,), Code.WRONG_VALUE, f"this must not be empty; it is {raw[key]!r}"
 
 
 def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
@@ -71,7 +83,7 @@ def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
 def _known(raw: dict[str, Any], path: tuple[str, str], names: list[str]) -> Found:
     for location, name in _items(raw, path):
         if isinstance(name, str) and name not in names:
-            yield location, f"unknown {path[1]} {name!r}; known: {', '.join(dict.fromkeys(names))}"
+            yield location, Code.UNKNOWN_NAME, f"unknown {path[1]} {name!r}; known: {', '.join(dict.fromkeys(names))}"
 
 
 def _varied(raw: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -88,21 +100,26 @@ def _own_cards(raw: dict[str, Any]) -> Found:
     ):
         for name in _mapping(raw, key):
             if not re.fullmatch(NAME_PATTERN, str(name)):
-                yield (key, name), f"names are lower-case letters, digits, '.', '_' and '-'; it is {name!r}"
+                said = f"names are lower-case letters, digits, '.', '_' and '-'; it is {name!r}"
+                yield (key, name), Code.WRONG_NAME, said
             if name in packaged and cards.get(name) != packaged[name]:
-                yield (key, name), f"{name} stands for something else in the registry; choose another name"
+                said = f"{name} stands for something else in the registry; choose another name"
+                yield (key, name), Code.WRONG_NAME, said
     for name, raw_card in _mapping(raw, "datasets").items():
         of = raw_card.get("of") if isinstance(raw_card, dict) else None
         if isinstance(of, str) and of not in registry.packaged_datasets():
             known = ", ".join(registry.packaged_datasets())
-            yield ("datasets", name, "of"), f"a variant is of a packaged dataset, {known}; it is of {of!r}"
+            said = f"a variant is of a packaged dataset, {known}; it is of {of!r}"
+            yield ("datasets", name, "of"), Code.UNKNOWN_NAME, said
     for name, card in own.sources.items():
         if card.architecture not in registry.architectures():
             known = ", ".join(registry.architectures())
-            yield ("sources", name, "architecture"), f"unknown architecture {card.architecture!r}; known: {known}"
+            said = f"unknown architecture {card.architecture!r}; known: {known}"
+            yield ("sources", name, "architecture"), Code.UNKNOWN_NAME, said
         if card.pretrain is not None and card.trained_on not in registry.datasets():
             known = ", ".join(registry.datasets())
-            yield ("sources", name, "trained_on"), f"unknown dataset {card.trained_on!r}; known: {known}"
+            said = f"unknown dataset {card.trained_on!r}; known: {known}"
+            yield ("sources", name, "trained_on"), Code.UNKNOWN_NAME, said
         elif card.pretrain is not None:
             yield from _normaliser(name, card)
 
@@ -117,7 +134,7 @@ def _normaliser(name: str, card: registry.SourceCard) -> Found:
     ):
         if here != there:
             said = f"{name} is trained with the {key} of {card.trained_on}, {list(there)}; it is {list(here)}"
-            yield ("sources", name, key), said
+            yield ("sources", name, key), Code.IMPOSSIBLE_TRIAL, said
 
 
 def _trainable(raw: dict[str, Any]) -> Found:
@@ -125,19 +142,21 @@ def _trainable(raw: dict[str, Any]) -> Found:
     for location, name in _items(raw, ("pretrain", "source")):
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and card.bundled:
-            yield location, f"the weights of {name} are part of the package; there is nothing to train"
+            said = f"the weights of {name} are part of the package; there is nothing to train"
+            yield location, Code.IMPOSSIBLE_TRIAL, said
             continue
         if card is None:
             continue
         try:
             card.pretrain_spec()
         except InvalidRequest as error:
-            yield location, str(error)
+            yield location, error.code, str(error)
         except ValidationError as error:
             for mistake in error.errors():
                 where = ".".join(map(str, mistake["loc"]))
                 said = str(mistake["msg"]).removeprefix("Value error, ")
-                yield location, f"{name}: {f'{where}: ' if where else ''}{said[0].lower()}{said[1:]}"
+                said = f"{name}: {f'{where}: ' if where else ''}{said[0].lower()}{said[1:]}"
+                yield location, code_of(mistake["type"]), said
 
 
 def _examined(raw: dict[str, Any], kind: str) -> Found:
@@ -148,12 +167,14 @@ def _examined(raw: dict[str, Any], kind: str) -> Found:
         if images not in sizes:
             yield (
                 (kind, "finetuned", "images", index),
+                Code.IMPOSSIBLE_TRIAL,
                 f"no row of the schedule has {images} images; there are: {sizes}",
             )
     seeds = [row["seeds"] for row in rows if isinstance(row.get("seeds"), int)]
     asked = _mapping(_mapping(raw, kind), "finetuned").get("seeds")
     if isinstance(asked, int) and seeds and asked > max(seeds):
-        yield (kind, "finetuned", "seeds"), f"the schedule has {max(seeds)} seeds at most; asked for {asked}"
+        said = f"the schedule has {max(seeds)} seeds at most; asked for {asked}"
+        yield (kind, "finetuned", "seeds"), Code.IMPOSSIBLE_TRIAL, said
 
 
 def _sources_examined(raw: dict[str, Any], kind: str) -> Found:
@@ -165,10 +186,12 @@ def _sources_examined(raw: dict[str, Any], kind: str) -> Found:
     for location, name in _items(raw, (kind, "source")):
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and card.random:
-            yield location, f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
+            said = f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
+            yield location, Code.IMPOSSIBLE_TRIAL, said
     section = _mapping(raw, kind)
     if section and not section.get("source") and not section.get("finetuned"):
-        yield (kind,), "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
+        said = "nothing is examined: name source models (source), fine-tuned trials (finetuned), or both"
+        yield (kind,), Code.MISSING_KEY, said
 
 
 def _attacked(raw: dict[str, Any]) -> Found:
@@ -179,11 +202,12 @@ def _attacked(raw: dict[str, Any]) -> Found:
     if section.get("dataset") and not section.get("source"):
         yield (
             ("attack", "dataset"),
+            Code.IMPOSSIBLE_TRIAL,
             "these images are shown to source models (source); fine-tuned trials are shown their own test images",
         )
     asked = section.get("test_images", ALL)
     if asked == 0:
-        yield ("attack", "test_images"), f"at least one image is attacked, or {ALL} for all; it is 0"
+        yield ("attack", "test_images"), Code.WRONG_VALUE, f"at least one image is attacked, or {ALL} for all; it is 0"
     sources = [name for _, name in _items(raw, ("attack", "source")) if isinstance(name, str)]
     shown = {name for _, name in _items(raw, ("attack", "dataset")) if isinstance(name, str)}
     names = shown or {registry.sources()[name].test_dataset for name in sources if name in registry.sources()}
@@ -192,7 +216,8 @@ def _attacked(raw: dict[str, Any]) -> Found:
     for name in sorted(names & registry.datasets().keys()):
         most = registry.dataset(name).test
         if isinstance(asked, int) and asked > most:
-            yield ("attack", "test_images"), f"{name} has 1 to {most} test images, or {ALL} for all; it is {asked}"
+            said = f"{name} has 1 to {most} test images, or {ALL} for all; it is {asked}"
+            yield ("attack", "test_images"), Code.IMPOSSIBLE_TRIAL, said
 
 
 def _weighed(raw: dict[str, Any]) -> Found:
@@ -208,7 +233,8 @@ def _weighed(raw: dict[str, Any]) -> Found:
     for location, images in _items(raw, ("influence", "finetuned", "images")):
         if isinstance(images, int):
             for source, dataset, measure in product(sources, datasets, measures):
-                yield from ((location, said) for said in weighing(source, dataset, images, measure, top))
+                for said in weighing(source, dataset, images, measure, top):
+                    yield location, Code.IMPOSSIBLE_TRIAL, said
 
 
 def _decided(raw: dict[str, Any]) -> Found:
@@ -225,7 +251,8 @@ def _labels_known(raw: dict[str, Any], kind: str) -> Found:
     for location, name in _items(raw, (kind, "source")):
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and not card.random and card.test_dataset not in registry.datasets():
-            yield location, f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
+            said = f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
+            yield location, Code.UNKNOWN_NAME, said
 
 
 def _sources_know(raw: dict[str, Any], kind: str) -> set[str]:
@@ -246,7 +273,7 @@ def _mismatches(
     for location, name in _items(raw, (kind, "dataset")):
         if isinstance(name, str) and name in cards:
             found = [mismatch(cards[one], cards[name]) for one in sorted(known & cards.keys())]
-            yield from ((location, said) for said in dict.fromkeys(found) if said is not None)
+            yield from ((location, Code.IMPOSSIBLE_TRIAL, said) for said in dict.fromkeys(found) if said is not None)
 
 
 def _visualized(raw: dict[str, Any]) -> Found:
@@ -254,10 +281,12 @@ def _visualized(raw: dict[str, Any]) -> Found:
     section = _mapping(raw, "visualize")
     name, asked = section.get("dataset"), section.get("test_images", Visualize.model_fields["test_images"].default)
     if isinstance(name, str) and name not in registry.datasets():
-        yield ("visualize", "dataset"), f"unknown dataset {name!r}; known: {', '.join(registry.datasets())}"
+        said = f"unknown dataset {name!r}; known: {', '.join(registry.datasets())}"
+        yield ("visualize", "dataset"), Code.UNKNOWN_NAME, said
     elif isinstance(name, str) and isinstance(asked, int) and asked > registry.dataset(name).test:
         most = registry.dataset(name).test
-        yield ("visualize", "test_images"), f"{name} has {most} test images to begin from; asked for {asked}"
+        said = f"{name} has {most} test images to begin from; asked for {asked}"
+        yield ("visualize", "test_images"), Code.IMPOSSIBLE_TRIAL, said
     yield from _repeated(_items(raw, ("visualize", "units")))
     sources = _items(raw, ("visualize", "source"))
     sources += _items(raw, ("grid", "source")) if section.get("finetuned") else []
@@ -265,7 +294,8 @@ def _visualized(raw: dict[str, Any]) -> Found:
     known = {card.name for card in cards if card.architecture in registry.architectures()}
     for location, unit in _items(raw, ("visualize", "units")):
         if isinstance(unit, int):
-            yield from ((location, said) for source in sorted(known) for said in beyond_features(source, unit))
+            for said in (said for source in sorted(known) for said in beyond_features(source, unit)):
+                yield location, Code.IMPOSSIBLE_TRIAL, said
 
 
 def _repeated(items: list[tuple[Location, Any]]) -> Found:
@@ -274,7 +304,7 @@ def _repeated(items: list[tuple[Location, Any]]) -> Found:
         if not isinstance(value, str | int | float):
             continue
         if value in seen:
-            yield location, f"{value!r} is in this list twice"
+            yield location, Code.REPEATED, f"{value!r} is in this list twice"
         seen.setdefault(value, location)
 
 
@@ -293,19 +323,22 @@ def _sizes(raw: dict[str, Any]) -> Found:
         if card is None:
             continue
         if not card.train:
-            yield ("grid", "dataset", names.index(name)), no_training(card).removeprefix("dataset: ")
+            said = no_training(card).removeprefix("dataset: ")
+            yield ("grid", "dataset", names.index(name)), Code.IMPOSSIBLE_TRIAL, said
             continue
         seen: set[int] = set()
         for place, images in sizes:
             if images != ALL and not card.labels <= images <= card.train:
                 yield (
                     place,
+                    Code.IMPOSSIBLE_TRIAL,
                     f"a subset of {name} has {card.labels} images (one a label) to {card.train}, or {ALL} for all; "
                     f"it is {images}",
                 )
             size = ALL if images == card.train else images
             if size in seen:
-                yield place, f"{images} images of {name} are in the schedule twice; one row has to decide"
+                said = f"{images} images of {name} are in the schedule twice; one row has to decide"
+                yield place, Code.REPEATED, said
             seen.add(size)
 
 
@@ -315,13 +348,15 @@ def _depths(raw: dict[str, Any]) -> Found:
         if not isinstance(blocks, int) or isinstance(blocks, bool):
             continue
         if blocks < ALL:
-            yield location, f"blocks are 0 or more, or {ALL} for the whole network; it is {blocks}"
+            said = f"blocks are 0 or more, or {ALL} for the whole network; it is {blocks}"
+            yield location, Code.WRONG_VALUE, said
         for name in names:
             card = registry.sources().get(name)
             network = registry.architectures().get(card.architecture) if card else None
             if card and network and blocks > network.blocks:
                 most = network.blocks
-                yield location, f"{name} ({card.architecture}) has {most} blocks; asked for {blocks}"
+                said = f"{name} ({card.architecture}) has {most} blocks; asked for {blocks}"
+                yield location, Code.IMPOSSIBLE_TRIAL, said
 
 
 def _contrasts(raw: dict[str, Any]) -> Found:
@@ -337,15 +372,18 @@ def _contrasts(raw: dict[str, Any]) -> Found:
             if isinstance(name, str) and name not in sources:
                 yield (
                     (*location, key),
+                    Code.UNKNOWN_NAME,
                     f"{name!r} is not a source of this study's grid ({', '.join(map(str, sources))})",
                 )
         epoch = contrast.get("epoch", "last")
         if isinstance(epoch, int) and not any(_evaluates(row, epoch) for row in rows):
-            yield (*location, "epoch"), f"no row of the schedule evaluates after epoch {epoch}"
+            said = f"no row of the schedule evaluates after epoch {epoch}"
+            yield (*location, "epoch"), Code.IMPOSSIBLE_TRIAL, said
         yield from _repeated([((*location, *place), item) for place, item in _items(contrast, ("blocks",))])
         for (_, index), blocks in _items(contrast, ("blocks",)):
             if blocks not in depths:
-                yield (*location, "blocks", index), f"{blocks} is not among this study's blocks ({depths})"
+                said = f"{blocks} is not among this study's blocks ({depths})"
+                yield (*location, "blocks", index), Code.IMPOSSIBLE_TRIAL, said
 
 
 def _repeated_contrasts(raw: dict[str, Any]) -> Found:
@@ -354,7 +392,7 @@ def _repeated_contrasts(raw: dict[str, Any]) -> Found:
     for location, contrast in _items(raw, ("contrasts",)):
         text = repr(sorted(contrast.items(), key=str)) if isinstance(contrast, dict) else repr(contrast)
         if text in seen:
-            yield location, "this contrast is there twice"
+            yield location, Code.REPEATED, "this contrast is there twice"
         seen.add(text)
 
 

@@ -3,12 +3,12 @@
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from jobs import registry
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
 from jobs.specs import Contrast, Execution, PretrainRecipe, Recipe
 from jobs.study import (
@@ -25,33 +25,31 @@ from jobs.study import (
     Visualize,
 )
 from orchestrator import yaml_lines
-from orchestrator.study_checks import problems
+from orchestrator.study_checks import code_of, problems
 from orchestrator.yaml_lines import Document, Location
-
-
-class Problem(NamedTuple):
-    """One mistake: where it stands and what would be right."""
-
-    location: Location
-    message: str
 
 
 def load_study(name_or_path: str) -> Study:
     """Load a packaged study by its name, or a study file by its path.
 
     Raises:
-        InvalidRequest: with every mistake in the file, each with its line.
+        InvalidRequest: with every mistake in the file, each with its key and line.
     """
     path = Path(name_or_path)
     if is_path(name_or_path):
         if not path.is_file():
-            raise InvalidRequest(f"there is no study file {name_or_path}; packaged studies: {_names()}")
+            raise InvalidRequest(
+                Code.NO_SUCH_FILE,
+                f"there is no study file {name_or_path}; packaged studies: {_names()}",
+                file=name_or_path,
+            )
         return parse_study(_text(path), name_or_path)
     packaged = resources.files("orchestrator").joinpath("studies", f"{name_or_path}.yaml")
     if not packaged.is_file():
         raise InvalidRequest(
+            Code.UNKNOWN_NAME,
             f"unknown study {name_or_path!r}; packaged studies: {_names()}; a file of your own is named by its "
-            "path, ending in .yaml"
+            "path, ending in .yaml",
         )
     return parse_study(packaged.read_text(encoding="utf-8"), f"{name_or_path}.yaml")
 
@@ -65,7 +63,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"a study is a text file in UTF-8; {path} cannot be read as one ({error})") from error
+        raise InvalidRequest(
+            Code.UNREADABLE_FILE, f"a study is a text file in UTF-8; {path} cannot be read as one ({error})", file=path
+        ) from error
 
 
 def packaged_studies() -> list[str]:
@@ -78,19 +78,28 @@ def parse_study(text: str, path: str) -> Study:
     """A study from the text of its file; ``path`` is for messages only."""
     document = yaml_lines.parse(text, path)
     if not isinstance(document.value, dict):
-        raise InvalidRequest(f"{path}: a study is a mapping with the keys {', '.join(Study.model_fields)}")
+        raise InvalidRequest(
+            Code.UNREADABLE_FILE,
+            f"{path}: a study is a mapping with the keys {', '.join(Study.model_fields)}",
+            file=path,
+        )
     found = [
-        Problem(location, f"the key is there twice (again in line {line})") for location, line in document.duplicates
+        (location, Code.REPEATED, f"the key is there twice (again in line {line})")
+        for location, line in document.duplicates
     ]
     study: Study | None = None
     try:
         study = Study.model_validate(document.value)
     except ValidationError as error:
-        found += [Problem(tuple(item["loc"]), _message(dict(item))) for item in error.errors() if not _echo(dict(item))]
+        found += [
+            (tuple(item["loc"]), code_of(item["type"]), _message(dict(item)))
+            for item in error.errors()
+            if not _echo(dict(item))
+        ]
     with registry.using(study.cards if study else _cards(document.value)):
-        found += [Problem(location, message) for location, message in problems(document.value)]
+        found += problems(document.value)
     if found or study is None:
-        raise InvalidRequest(_report(document, found))
+        raise _refusal(document, found)
     return study
 
 
@@ -105,15 +114,23 @@ def _cards(raw: dict[str, Any]) -> Cards:
     return known
 
 
-def _report(document: Document, found: list[Problem]) -> str:
-    lines = sorted({(document.line(p.location), _dotted(p.location), p.message) for p in found})
-    head = f"{document.path}: {len(lines)} mistake{'s' if len(lines) > 1 else ''}"
-    return "\n".join([head, *(f"  line {line}: {where}: {message}" for line, where, message in lines)])
+def _refusal(document: Document, found: list[tuple[Location, Code, str]]) -> InvalidRequest:
+    """All mistakes in order of their lines, each once."""
+    lines: dict[tuple[int, str, str], Mistake] = {}
+    for location, code, message in found:
+        line, key = document.line(location), _dotted(location)
+        lines.setdefault((line, key or "study", message), Mistake(code, Place(document.path, line, key), message))
+    told = sorted(lines)
+    head = f"{document.path}: {len(told)} mistake{'s' if len(told) > 1 else ''}"
+    text = "\n".join([head, *(f"  line {line}: {where}: {message}" for line, where, message in told)])
+    mistakes = [lines[one] for one in told]
+    first = mistakes[0]
+    return InvalidRequest(first.code, text, **first.place._asdict(), mistakes=mistakes)
 
 
 def _dotted(location: Location) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    return text.removeprefix(".") or "study"
+    """A place in a study file as it is written; empty: all of the file."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
 
 
 def _echo(error: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.provenance import code_version
 
 STUDY_FILE = "study.yaml"
@@ -63,13 +63,19 @@ def require_submittable(address: str | None, results: str) -> str:
     """
     if address is None or not address.startswith(("http://", "https://")):
         raise InvalidRequest(
+            Code.MISSING_KEY if address is None else Code.WRONG_VALUE,
             f"--submit needs the address of a cluster's dashboard: --address http://127.0.0.1:8265 after "
-            f"`ray dashboard cluster.yaml`; it is {address}"
+            f"`ray dashboard cluster.yaml`; it is {address}",
+            file=address or "",
+            key="--address",
         )
     if "://" not in results and not Path(results).is_absolute():
         raise InvalidRequest(
+            Code.WRONG_PLACE,
             "with --submit the results root lies where the cluster's machines find it: s3://, gs:// or the full path "
-            f"of a directory that they all share; it is {results}"
+            f"of a directory that they all share; it is {results}",
+            file=results,
+            key="--results",
         )
     return address
 
@@ -133,8 +139,11 @@ def _client(address: str) -> Any:
         theirs = client._server_ray_version
     if theirs != ray.__version__:
         raise InvalidRequest(
+            Code.NO_CLUSTER,
             f"the cluster at {address} runs Ray {theirs}, this machine has {ray.__version__}; install the same "
-            "DeltaSweep and Ray on both"
+            "DeltaSweep and Ray on both",
+            file=address,
+            key="--address",
         )
     return client
 
@@ -149,10 +158,16 @@ def _explained(address: str) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise InvalidRequest(
+            Code.NO_CLUSTER,
             f"the cluster at {address} did not take this machine's token; set RAY_AUTH_MODE=token and keep the "
-            f"cluster's token in ~/.ray/auth_token ({error})"
+            f"cluster's token in ~/.ray/auth_token ({error})",
+            file=address,
+            key="--address",
         ) from error
     except (OSError, RuntimeError, requests.RequestException) as error:
         raise InvalidRequest(
-            f"no Ray dashboard takes jobs at {address}: {error}. Is `ray dashboard cluster.yaml` running?"
+            Code.NO_CLUSTER,
+            f"no Ray dashboard takes jobs at {address}: {error}. Is `ray dashboard cluster.yaml` running?",
+            file=address,
+            key="--address",
         ) from error

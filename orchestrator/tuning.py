@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.specs import AnySpec, plain
 from jobs.study import Resources
 from orchestrator.queue import FirstWaiting, InOrder
@@ -49,13 +49,19 @@ def connect(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith(("http://", "https://")):
         raise InvalidRequest(
-            f"{address} is a dashboard: launch there with --submit. A cluster's own address is HOST:6379"
+            Code.WRONG_VALUE,
+            f"{address} is a dashboard: launch there with --submit. A cluster's own address is HOST:6379",
+            file=address,
+            key="--address",
         )
     if address == "local" and any(map(str.isspace, sys.executable)):
         raise InvalidRequest(
+            Code.NO_CLUSTER,
             "Ray starts its workers by a shell that splits paths at spaces: expected Python in a path without any; got "
             f"{sys.executable}. Fix: make the environment elsewhere (make VENV=/path/without/spaces), or join a "
-            "cluster with --address"
+            "cluster with --address",
+            file=sys.executable,
+            key="--address",
         )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
@@ -66,11 +72,15 @@ def connect(address: str | None) -> None:
             logging_level=logging.ERROR,
         )
     except ConnectionError as error:
-        raise InvalidRequest(f"no Ray cluster answers at {address}: {error}") from error
+        raise InvalidRequest(
+            Code.NO_CLUSTER, f"no Ray cluster answers at {address}: {error}", file=address, key="--address"
+        ) from error
     except RuntimeError as error:
         if not str(error).startswith("Version mismatch"):
             raise
-        raise InvalidRequest(f"the driver needs the cluster's Ray and Python. {error}") from error
+        raise InvalidRequest(
+            Code.NO_CLUSTER, f"the driver needs the cluster's Ray and Python. {error}", file=address, key="--address"
+        ) from error
 
 
 def share_of(resources: Resources, say: Callable[[str], object]) -> Share:
@@ -98,7 +108,10 @@ def share_of(resources: Resources, say: Callable[[str], object]) -> Share:
     if largest_multiple(wanted) < 1:
         largest = {name: max(node.get(name, 0) for node in workers) for name in wanted}
         raise InvalidRequest(
-            f"a trial asks for {wanted} on one machine; the most that any has is {largest}. Lower the study's resources"
+            Code.CLUSTER_TOO_SMALL,
+            f"a trial asks for {wanted} on one machine; the most that any has is {largest}. "
+            "Lower the study's resources",
+            key="resources",
         )
     return wanted
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from jobs import yaml_values
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 
 Location = tuple[int | str, ...]
 
@@ -39,10 +39,13 @@ def parse(text: str, path: str) -> Document:
         root, value = yaml_values.compose(text), yaml_values.load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise InvalidRequest(f"{where}: not valid YAML: {error.problem or error.context}") from error
+        line = mark.line + 1 if mark else None
+        where = path if line is None else f"{path}:{line}"
+        raise InvalidRequest(
+            Code.UNREADABLE_FILE, f"{where}: not valid YAML: {error.problem or error.context}", file=path, line=line
+        ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date, a number too long
-        raise InvalidRequest(f"{path}: not valid YAML: {error}") from error
+        raise InvalidRequest(Code.UNREADABLE_FILE, f"{path}: not valid YAML: {error}", file=path) from error
     return Document(path, value, root, list(_duplicates(root, ())))
 
 

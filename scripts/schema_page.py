@@ -27,7 +27,7 @@ A results root is plain files: no server, no lock-in. A finished trial is one Pa
 `trials/KIND/XX/TRIAL_ID.parquet`, with a row for each evaluation (or test image, or ball) and the trial's own columns
 repeated. `XX` are the first two digits of the hash at the end of its id. The file's metadata say `deltasweep_kind`,
 `deltasweep_schema` (the version of the kind's schema) and, from 0.2.0 on, `deltasweep_version` (who wrote it); each
-field's metadata say its role, unit, description and first release.
+field's metadata say its role, unit and description.
 
 Everything under `compact/` is an index that may be deleted; `checkpoints/` saves time and no result. `_tmp/` and hidden
 files are nobody's. What else lies in a root is in [architecture](architecture.md).

@@ -107,7 +107,7 @@ def pixels(row: dict[Any, Any]) -> NDArray[np.uint8]:
     size, length = int(row["image_size"]), len(row["image"])
     if size < 1 or length != size * size * 3:
         rule = "image has image_size x image_size pixels of three bytes, image_size at least 1"
-        raise damaged(row, rule, f"{length:,} bytes, with image_size {size}")
+        raise damaged(row, "image", rule, f"{length:,} bytes, with image_size {size}")
     return np.frombuffer(row["image"], np.uint8).reshape(size, size, 3)
 
 

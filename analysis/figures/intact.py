@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from jobs.data.raw import Part
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 
 _TUNED = ("finetuned", "blocks", "images", "finetuned_seed", "finetuned_epochs", "finetuned_recipe")
 """What every row on a fine-tuned network tells of it."""
@@ -18,10 +18,13 @@ Row = Mapping[Any, Any]
 """Of a trial: column -> value."""
 
 
-def damaged(row: Row, rule: str, found: object) -> DamagedFile:
-    """The error for a row that breaks a rule."""
+def damaged(row: Row, column: str, rule: str, found: object) -> DamagedFile:
+    """The error for a row that breaks a rule of a column."""
     return DamagedFile(
-        f"{rule}; in the trial {row.get('trial_id')} it is {found}. Move its file away and resume: the trial runs again"
+        Code.DAMAGED_RESULT,
+        f"{rule}; in the trial {row.get('trial_id')} it is {found}. "
+        "Move its file away and resume: the trial runs again",
+        key=column,
     )
 
 
@@ -38,7 +41,7 @@ def require_tuned(rows: pd.DataFrame, *more: str) -> None:
         unknown = rows[rows[name].isna()]
         if not unknown.empty:
             rule = f"a result on a fine-tuned network has {name} in every row"
-            raise damaged(unknown.iloc[0].to_dict(), rule, "null")
+            raise damaged(unknown.iloc[0].to_dict(), name, rule, "null")
 
 
 def require_known(rows: pd.DataFrame, column: str, known: Mapping[str, str]) -> None:
@@ -50,7 +53,7 @@ def require_known(rows: pd.DataFrame, column: str, known: Mapping[str, str]) -> 
     other = rows[~rows[column].isin(list(known))]
     if not other.empty:
         first = other.iloc[0].to_dict()
-        raise damaged(first, f"{column} is one of {', '.join(known)}", repr(first[column]))
+        raise damaged(first, column, f"{column} is one of {', '.join(known)}", repr(first[column]))
 
 
 def numbers(row: Row, column: str) -> NDArray[np.float64]:
@@ -62,9 +65,10 @@ def numbers(row: Row, column: str) -> NDArray[np.float64]:
     held = row[column]
     found = np.asarray([] if held is None else held, dtype=np.float64)  # null in a list is NaN
     if not found.size:
-        raise damaged(row, f"{column} is a list of at least one number", "null" if held is None else "empty")
+        said = "null" if held is None else "empty"
+        raise damaged(row, column, f"{column} is a list of at least one number", said)
     if not np.isfinite(found).all():
-        raise damaged(row, f"every number of {column} is finite", "null, NaN or infinite in some place")
+        raise damaged(row, column, f"every number of {column} is finite", "null, NaN or infinite in some place")
     return found
 
 
@@ -78,7 +82,8 @@ def matrix(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
     found = [numbers(row, column) for row in all_of_them]
     lengths = sorted({len(one) for one in found})
     if len(lengths) > 1:
-        raise damaged(all_of_them[0], f"{column} is of one length in all rows of a trial", f"of {lengths} numbers")
+        rule = f"{column} is of one length in all rows of a trial"
+        raise damaged(all_of_them[0], column, rule, f"of {lengths} numbers")
     return np.stack(found)
 
 
@@ -90,5 +95,6 @@ def image_of(part: Part, index: float, row: Row, column: str) -> Image:
     """
     count = len(part.labels_N)
     if not 0 <= index < count:
-        raise damaged(row, f"{column} is an index of the dataset's {count:,} images, from 0", f"{index:.0f}")
+        rule = f"{column} is an index of the dataset's {count:,} images, from 0"
+        raise damaged(row, column, rule, f"{index:.0f}")
     return part.image(int(index))

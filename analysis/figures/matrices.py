@@ -101,16 +101,18 @@ def matrix_of(rows: pd.DataFrame) -> Matrix:
     """
     held = rows[rows["cells"].notna()].sort_values(["test_label", "test_image"])
     if held.empty:
-        raise damaged(rows.iloc[0].to_dict(), "the first test image of each group has cells", "null in all rows")
+        rule = "the first test image of each group has cells"
+        raise damaged(rows.iloc[0].to_dict(), "cells", rule, "null in all rows")
     first = held.iloc[0].to_dict()
     cells_HG, labels_HG = matrix(held, "cells"), matrix(held, "cell_labels")
     if cells_HG.shape != labels_HG.shape or (labels_HG != labels_HG[0]).any():
         lengths = f"{labels_HG.shape[1]} labels for {cells_HG.shape[1]} cells, or not the same in all rows"
-        raise damaged(first, "cell_labels has one label for each of cells, the same in all rows", lengths)
+        rule = "cell_labels has one label for each of cells, the same in all rows"
+        raise damaged(first, "cell_labels", rule, lengths)
     norm, count = float(first["matrix_norm"]), int(first["images_used"])
     if not (math.isfinite(norm) and norm >= 0 and count >= 1):
         rule = "matrix_norm is finite and at least 0, images_used at least 1"
-        raise damaged(first, rule, f"matrix_norm {norm:g}, images_used {count}")
+        raise damaged(first, "matrix_norm", rule, f"matrix_norm {norm:g}, images_used {count}")
     mean_square = norm**2 / (len(rows) * count)
     return Matrix(
         cells_HG / np.sqrt(mean_square) if mean_square > 0 else cells_HG,

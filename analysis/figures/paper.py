@@ -11,7 +11,7 @@ from analysis.figures.points import accuracy_points, delta_points
 from analysis.figures.roles import Part, cast, need
 from analysis.frames import at_epoch
 from analysis.pairing import CELL
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.specs import ALL
 
 BLOCKS = 3
@@ -40,13 +40,13 @@ def figure(name: str, data: pd.DataFrame) -> Figure:
         InvalidRequest: for an unknown name, or when the results lack what the figure shows.
     """
     if name not in FIGURES:
-        raise InvalidRequest(f"a figure is one of {', '.join(FIGURES)}; it is {name!r}")
+        raise InvalidRequest(Code.UNKNOWN_NAME, f"a figure is one of {', '.join(FIGURES)}; it is {name!r}", key="name")
     if data.empty:
-        raise InvalidRequest(f"figure {name} needs finished trials; there are none yet")
+        raise InvalidRequest(Code.NO_ANSWER, f"figure {name} needs finished trials; there are none yet")
     try:
         made = FIGURES[name](_Scene(data, cast(data), _headline_blocks(data)))
     except InvalidRequest as error:
-        raise InvalidRequest(f"figure {name} {error}") from None
+        raise InvalidRequest(error.code, f"figure {name} {error}", **error.place._asdict()) from None
     return replace(made, notes=(*made.notes, *_several_lengths(data)))
 
 
@@ -219,7 +219,11 @@ def _two_blocks(data: pd.DataFrame) -> tuple[int, int]:
     if {1, BLOCKS} <= set(present):
         return BLOCKS, 1
     if len(present) < 2:
-        raise InvalidRequest(f"compares numbers of fine-tuned blocks; the results have only {present or 'all blocks'}")
+        raise InvalidRequest(
+            Code.NO_ANSWER,
+            f"compares numbers of fine-tuned blocks; the results have only {present or 'all blocks'}",
+            key="blocks",
+        )
     return present[-1], present[0]
 
 
@@ -227,7 +231,9 @@ def _nearest(sizes: "pd.Series[int]", wanted: int) -> int:
     """The size nearest to ``wanted`` in ratio."""
     present = sorted(set(sizes) - {ALL})
     if not present:
-        raise InvalidRequest(f"shows subsets of about {wanted:,} images; the results have none")
+        raise InvalidRequest(
+            Code.NO_ANSWER, f"shows subsets of about {wanted:,} images; the results have none", key="images"
+        )
     return int(min(present, key=lambda size: max(size / wanted, wanted / size)))
 
 

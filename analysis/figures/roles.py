@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import pandas as pd
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.registry import sources
 from jobs.specs import Constraint
 
@@ -51,7 +51,9 @@ def need(parts: dict[Part, str], part: Part) -> str:
     """The source that plays a part. Raises InvalidRequest, naming the parts there are."""
     if part not in parts:
         found = ", ".join(f"{one.value}: {source}" for one, source in parts.items()) or "none"
-        raise InvalidRequest(f"needs trials of a source for the part {part.value!r}; found are {found}")
+        raise InvalidRequest(
+            Code.NO_ANSWER, f"needs trials of a source for the part {part.value!r}; found are {found}", key="source"
+        )
     return parts[part]
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from jobs.errors import InvalidRequest, StorageFailure
+from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.results import LocalStore, Store
 
 _OWN = "report"
@@ -23,8 +23,11 @@ def report_directory(store: Store, out: str | Path | None) -> Path:
     standing = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
     if not standing.is_dir():
         raise InvalidRequest(
+            Code.WRONG_PLACE,
             f"the report goes into a directory; {standing} is none, so {directory} cannot be one. "
-            "Name another with --out"
+            "Name another with --out",
+            file=standing,
+            key="--out",
         )
     _require_writable(directory)
     return directory
@@ -38,8 +41,11 @@ def _require_writable(directory: Path) -> None:
             pass
     except OSError as error:
         raise InvalidRequest(
+            Code.WRONG_PLACE,
             f"the report goes into a directory that can be written; {directory} cannot ({error.strerror}). "
-            "Mend its permissions, or name another with --out"
+            "Mend its permissions, or name another with --out",
+            file=directory,
+            key="--out",
         ) from error
     finally:
         for place in missing:
@@ -52,18 +58,29 @@ def _named(store: Store, out: str | Path | None) -> Path:
         here = Path.cwd() / f"{store.uri.rpartition('/')[2]}-{_OWN}"
         return store.directory / _OWN if isinstance(store, LocalStore) else here
     if not str(out).strip() or "://" in str(out):
-        raise InvalidRequest(f"the report goes into a directory of this machine; --out is {str(out)!r}")
+        raise InvalidRequest(
+            Code.WRONG_PLACE,
+            f"the report goes into a directory of this machine; --out is {str(out)!r}",
+            file=out,
+            key="--out",
+        )
     try:
         directory = Path(out).expanduser().absolute()
     except RuntimeError as error:
         raise InvalidRequest(
-            f"--out that begins with ~ lies in the home of a user of this machine; {out} does not ({error})"
+            Code.WRONG_PLACE,
+            f"--out that begins with ~ lies in the home of a user of this machine; {out} does not ({error})",
+            file=out,
+            key="--out",
         ) from error
     root = store.directory.resolve() if isinstance(store, LocalStore) else None
     if root is not None and directory.resolve().is_relative_to(root) and not _is_own(directory.resolve(), root):
         raise InvalidRequest(
+            Code.WRONG_PLACE,
             f"in a results root the report goes into {root / _OWN}, where no results lie; --out is {directory}. "
-            "Leave --out away, or name a directory outside of the root"
+            "Leave --out away, or name a directory outside of the root",
+            file=directory,
+            key="--out",
         )
     return directory
 
@@ -86,6 +103,9 @@ def written_into(directory: Path) -> Iterator[None]:
         if isinstance(error, StorageFailure):
             raise
         raise StorageFailure(
+            Code.STORAGE,
             f"the report cannot be written into {directory} ({error}); it is not complete. "
-            "Mend the cause or name another directory with --out, then repeat"
+            "Mend the cause or name another directory with --out, then repeat",
+            file=directory,
+            key="--out",
         ) from error

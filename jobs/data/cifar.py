@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.data.raw import RawPart
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.registry import DatasetCard
 
 _SIDE = 32
@@ -60,7 +60,11 @@ def _read_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64
         and images.shape == (len(labels), 3 * _SIDE * _SIDE)
         and all(isinstance(label, int) for label in labels)
     ):
-        raise DamagedFile(f"{path} is no batch of CIFAR images: it lacks `data` and a label for each row of it")
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{path} is no batch of CIFAR images: it lacks `data` and a label for each row of it",
+            file=path,
+        )
     return images, np.array(labels, dtype=np.int64)
 
 
@@ -69,11 +73,17 @@ def _unpickle(path: Path, file: IO[bytes]) -> Any:
         return _ArraysOnly(file, encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise DamagedFile(
+            Code.DAMAGED_DATA,
             f"{path} is refused: a batch is a pickle of arrays and lists only, anything else may run code ({error}). "
-            "Remove it and fetch the dataset again"
+            "Remove it and fetch the dataset again",
+            file=path,
         ) from error
     except (EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
-        raise DamagedFile(f"{path} cannot be unpickled ({error}); remove it and fetch the dataset again") from error
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{path} cannot be unpickled ({error}); remove it and fetch the dataset again",
+            file=path,
+        ) from error
 
 
 def _bytes_only(name: str, *_: object) -> np.dtype[np.uint8]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from jobs.data.raw import Part
 from jobs.data.resized import resize
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 
 _NO_AMPLITUDE = 1e-6
 """Sums of bytes are whole numbers times sines: what is smaller is rounding, whose phase no two CPUs share."""
@@ -57,7 +57,10 @@ def partners(labels_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """
     images = [np.flatnonzero(labels_N == label) for label in np.unique(labels_N)]
     if (count := len(images)) < 2:
-        raise DamagedFile(f"cues of images conflict where these are of two labels or more; they are of {count}")
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"cues of images conflict where these are of two labels or more; they are of {count}",
+        )
     found = np.empty_like(labels_N)
     for place, mine in enumerate(images):
         for number, index in enumerate(mine):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jobs.canonical import digest
 from jobs.data.folders import read_image_folder
 from jobs.data.raw import FolderPart, RawPart
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.registry import DatasetCard
 from jobs.specs import NAME_PATTERN
 
@@ -27,8 +27,10 @@ def describe(folder: Path, name: str) -> DatasetCard:
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidRequest(
+            Code.WRONG_NAME,
             f"a dataset's name has lower-case letters, digits, `.`, `_` and `-` only; {name!r} has others. "
-            "Give it one with --name"
+            "Give it one with --name",
+            key="--name",
         )
     folder = folder.expanduser().resolve()
     raw = read_image_folder(folder, colour=True)
@@ -37,8 +39,11 @@ def describe(folder: Path, name: str) -> DatasetCard:
     mean, std = train.mean_and_std()
     if not all(std):
         raise InvalidRequest(
+            Code.WRONG_VALUE,
             f"a training set has different values in every channel, or nothing can be normalised by it; {folder}/train "
-            f"has the stds {list(std)}"
+            f"has the stds {list(std)}",
+            file=folder / "train",
+            key="std",
         )
     return DatasetCard(
         name=name,

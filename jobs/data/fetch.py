@@ -19,7 +19,7 @@ from jobs.data.places import CALTECH101_IMAGES, own_directory, require, require_
 from jobs.data.raw import Raw
 from jobs.data.readers import read_raw
 from jobs.download import Progress, download, writing
-from jobs.errors import DamagedFile, MissingData
+from jobs.errors import Code, DamagedFile, MissingData
 from jobs.registry import DatasetCard, DatasetFormat
 
 _CALTECH101_ARCHIVE = f"{CALTECH101_IMAGES}.tar.gz"  # inside the zip file that is downloaded
@@ -94,8 +94,10 @@ def _refuse_unpacked(card: DatasetCard, directory: Path) -> None:
     unpacked = [path for stem in idx.FILES if (path := directory / stem).exists()]
     if unpacked and card.sha256 is None:
         raise DamagedFile(
+            Code.DAMAGED_DATA,
             f"{unpacked[0]} cannot be verified: the digests known are those of the packed files. Remove it and run "
-            f"again: deltasweep data fetch {card.name}"
+            f"again: deltasweep data fetch {card.name}",
+            file=unpacked[0],
         )
 
 
@@ -132,7 +134,11 @@ def _extract_caltech101(archive: Path, directory: Path) -> None:
 def _only(archive: Path, outer: zipfile.ZipFile, name: str) -> str:
     found = [inner for inner in outer.namelist() if inner.split("/")[-1] == name and not inner.startswith("__MACOSX")]
     if len(found) != 1:
-        raise DamagedFile(f"{archive} must have one {name} in it and has {len(found)}; remove it and fetch again")
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{archive} must have one {name} in it and has {len(found)}; remove it and fetch again",
+            file=archive,
+        )
     return found[0]
 
 
@@ -145,7 +151,11 @@ def _extracting(archive: Path, directory: Path) -> Iterator[Path]:
         try:
             yield Path(temporary)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, FileNotFoundError) as error:
-            raise DamagedFile(f"{archive} cannot be unpacked ({error}); remove it and fetch again") from error
+            raise DamagedFile(
+                Code.DAMAGED_DATA,
+                f"{archive} cannot be unpacked ({error}); remove it and fetch again",
+                file=archive,
+            ) from error
 
 
 def _write(content: IO[bytes] | None, target: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from jobs.data.places import own_directory
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.registry import DatasetCard
 
 _FILE = "fetched.json"
@@ -44,15 +44,21 @@ def require_fetched(card: DatasetCard, directory: Path, sha256: str) -> None:
     try:
         fetched = Fetched.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, ValidationError) as error:
-        raise DamagedFile(f"{path} cannot be read; remove it and run: deltasweep data fetch {card.name}") from error
+        raise DamagedFile(
+            Code.DAMAGED_RECORD,
+            f"{path} cannot be read; remove it and run: deltasweep data fetch {card.name}",
+            file=path,
+        ) from error
     if fetched.sha256 == sha256:
         return
     now = _digests(directory)
     changed = sorted(name for name in now.keys() | fetched.files.keys() if now.get(name) != fetched.files.get(name))
     raise DamagedFile(
+        Code.DAMAGED_DATA,
         f"dataset {card.name!r} had the digest {fetched.sha256} when it was fetched; now the files in {directory} give "
         f"{sha256}. Changed since: {', '.join(changed[:5])}{', ...' if len(changed) > 5 else ''}. "
-        f"Remove what changed and run: deltasweep data fetch {card.name}"
+        f"Remove what changed and run: deltasweep data fetch {card.name}",
+        file=directory,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jobs.data.places import CALTECH101_IMAGES
 from jobs.data.raw import FolderPart, Raw, files_digest
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
 _NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # what Windows leaves behind; hidden files are left out too
@@ -29,7 +29,11 @@ def read_image_folder(directory: Path, colour: bool) -> Raw:
     held_out = "test" if (directory / "test").exists() or not (directory / "val").exists() else "val"
     train, test = (_images_by_label(directory / part, _FOLDER) for part in ("train", held_out))
     if unknown := sorted(test.keys() - train.keys()):
-        raise DamagedFile(f"every label has training images; {directory}/train has none of {', '.join(unknown)}")
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"every label has training images; {directory}/train has none of {', '.join(unknown)}",
+            file=directory / "train",
+        )
     labels = sorted(train)
     return _raw(directory, labels, train, test, colour)
 
@@ -61,8 +65,10 @@ def _texture(path: Path, names: list[str]) -> str:
     match = re.fullmatch(rf"{re.escape(shape)}\d*-(.+?)\d*", path.stem)
     if match is None or match[1] not in names:
         raise DamagedFile(
+            Code.DAMAGED_DATA,
             f"{path} is to be named by its shape, which is its folder, and its texture, one of {', '.join(names)}, as "
-            f"{_CUES}; rename or remove it"
+            f"{_CUES}; rename or remove it",
+            file=path,
         )
     return match[1]
 
@@ -88,18 +94,32 @@ def _raw(
 def _images_by_label(directory: Path, layout: str) -> dict[str, list[Path]]:
     """The images of each label, by name; nothing that might be one is left out in silence."""
     if not directory.is_dir():
-        raise DamagedFile(f"{directory} is no directory; an image folder has {layout}")
+        raise DamagedFile(
+            Code.DAMAGED_DATA, f"{directory} is no directory; an image folder has {layout}", file=directory
+        )
     entries = [path for path in sorted(directory.iterdir()) if not _ignored(path)]
     if stray := [path for path in entries if not path.is_dir()]:
-        raise DamagedFile(f"{directory} has one directory a label and nothing else; remove {stray[0].name}")
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{directory} has one directory a label and nothing else; remove {stray[0].name}",
+            file=stray[0],
+        )
     if not entries:
-        raise DamagedFile(f"{directory} has no labels; an image folder has {layout}")
+        raise DamagedFile(Code.DAMAGED_DATA, f"{directory} has no labels; an image folder has {layout}", file=directory)
     images = {label.name: [path for path in sorted(label.iterdir()) if not _ignored(path)] for label in entries}
     for label, paths in images.items():
         if unknown := [path for path in paths if path.suffix.lower() not in _SUFFIXES or not path.is_file()]:
-            raise DamagedFile(f"{unknown[0]} is no image by its name ({', '.join(_SUFFIXES)}); remove it")
+            raise DamagedFile(
+                Code.DAMAGED_DATA,
+                f"{unknown[0]} is no image by its name ({', '.join(_SUFFIXES)}); remove it",
+                file=unknown[0],
+            )
         if not paths:
-            raise DamagedFile(f"{directory / label} has no images; add some or remove it")
+            raise DamagedFile(
+                Code.DAMAGED_DATA,
+                f"{directory / label} has no images; add some or remove it",
+                file=directory / label,
+            )
     return images
 
 

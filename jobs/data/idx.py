@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobs.errors import DamagedFile, MissingData
+from jobs.errors import Code, DamagedFile, MissingData
 
 FILES = tuple(f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
 
@@ -23,7 +23,7 @@ def find(directory: Path, stem: str) -> Path:
     for path in (directory / stem, directory / f"{stem}.gz"):
         if path.is_file():
             return path
-    raise MissingData(f"neither {stem} nor {stem}.gz is in {directory}")
+    raise MissingData(Code.MISSING_DATA, f"neither {stem} nor {stem}.gz is in {directory}", file=directory / stem)
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
@@ -35,14 +35,24 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DamagedFile(f"{path} cannot be unpacked ({error}); remove it and install the dataset again") from error
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{path} cannot be unpacked ({error}); remove it and install the dataset again",
+            file=path,
+        ) from error
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTES:
-        raise DamagedFile(f"{path} is not an IDX file of unsigned bytes (it starts with {data[:4].hex() or 'nothing'})")
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{path} is not an IDX file of unsigned bytes (it starts with {data[:4].hex() or 'nothing'})",
+            file=path,
+        )
     header = 4 + 4 * data[3]
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
     if len(data) - header != int(np.prod(shape)):
         raise DamagedFile(
+            Code.DAMAGED_DATA,
             f"{path} declares {'x'.join(map(str, shape))} values and holds {len(data) - header}; "
-            "it was cut off or changed: remove it and install the dataset again"
+            "it was cut off or changed: remove it and install the dataset again",
+            file=path,
         )
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jobs.data import idx
 from jobs.download import Expected
-from jobs.errors import DamagedFile, MissingData
+from jobs.errors import Code, DamagedFile, MissingData
 from jobs.home import data_directory
 from jobs.registry import DataFile, DatasetCard, DatasetFormat
 
@@ -38,22 +38,30 @@ def require(card: DatasetCard, directory: Path | None = None) -> Path:
     found = find(card, directory)
     if found is not None:
         return found
-    looked = ", ".join(str(place) for place in ([directory] if directory else _candidates(card)))
+    places = [directory] if directory else _candidates(card)
+    looked = ", ".join(map(str, places))
     if card.folder is not None:
         raise MissingData(
+            Code.MISSING_DATA,
             f"dataset {card.name!r} is an image folder that is not on this machine (looked for {_layout(card)} in "
-            f"{looked}); put it there, or correct `folder` in its card"
+            f"{looked}); put it there, or correct `folder` in its card",
+            file=places[0],
+            key="folder",
         )
     if card.format in (DatasetFormat.IMAGENET, DatasetFormat.CUE_CONFLICT):
         copy = "train/LABEL/* and test/LABEL/*" if card.train else "SHAPE/SHAPEn-TEXTUREm.png"
         raise MissingData(
+            Code.MISSING_DATA,
             f"dataset {card.name!r} is not on this machine (looked for {_layout(card)} in {looked}), and is not "
-            f"fetched by DeltaSweep; put your own copy there, as {copy}"
+            f"fetched by DeltaSweep; put your own copy there, as {copy}",
+            file=places[0],
         )
     debian = ", or on Debian: apt-get install dataset-fashion-mnist" if card.files_of in _DEBIAN else ""
     raise MissingData(
+        Code.MISSING_DATA,
         f"dataset {card.name!r} is not on this machine (looked in {looked}); fetch it: "
-        f"deltasweep data fetch {card.name}{debian}"
+        f"deltasweep data fetch {card.name}{debian}",
+        file=places[0],
     )
 
 
@@ -67,9 +75,13 @@ def require_unchanged(directory: Path, files: Sequence[DataFile]) -> None:
     for file in files:
         path = directory / file.name
         if not path.is_file():
-            raise MissingData(f"{path} is not there; fetch the dataset again")
+            raise MissingData(Code.MISSING_DATA, f"{path} is not there; fetch the dataset again", file=path)
         if problem := Expected(file.sha256, file.md5, file.size).problem(path):
-            raise DamagedFile(f"{path} {problem}: it was cut off or swapped; remove it and fetch the dataset again")
+            raise DamagedFile(
+                Code.DAMAGED_DATA,
+                f"{path} {problem}: it was cut off or swapped; remove it and fetch the dataset again",
+                file=path,
+            )
 
 
 def _candidates(card: DatasetCard) -> list[Path]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 
 _DEEP_MODES = ("I", "F")  # 16 and 32 bits a channel; PIL would clip them to eight
 
@@ -61,10 +61,18 @@ class FolderPart(NamedTuple):
         try:
             with Image.open(path) as image:
                 if image.mode.startswith(_DEEP_MODES):
-                    raise DamagedFile(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it")
+                    raise DamagedFile(
+                        Code.DAMAGED_DATA,
+                        f"{path} has more than 8 bits a channel (mode {image.mode}); convert it",
+                        file=path,
+                    )
                 return image.convert("RGB" if self.colour else "L")
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise DamagedFile(f"{path} cannot be read as an image ({error}); put the original file there") from error
+            raise DamagedFile(
+                Code.DAMAGED_DATA,
+                f"{path} cannot be read as an image ({error}); put the original file there",
+                file=path,
+            ) from error
 
 
 class Raw(NamedTuple):

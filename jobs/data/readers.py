@@ -13,7 +13,7 @@ from jobs.data.fetched import require_fetched
 from jobs.data.folders import read_caltech101, read_cue_conflict, read_image_folder
 from jobs.data.places import require, require_unchanged
 from jobs.data.raw import Raw, RawPart, in_memory
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.registry import DatasetCard, DatasetFormat
 
 
@@ -29,42 +29,56 @@ def read_raw(card: DatasetCard, directory: Path | None = None) -> Raw:
     """
     if card.format is DatasetFormat.DIGITS:
         if directory is not None:
-            raise InvalidRequest(f"the digits come with scikit-learn and take no directory; given: {directory}")
+            raise InvalidRequest(
+                Code.WRONG_PLACE,
+                f"the digits come with scikit-learn and take no directory; given: {directory}",
+                file=directory,
+            )
         raw = _read_digits()
     else:
         directory = require(card, directory)
         raw = _READERS[card.format](card, directory)
-    _require_as_on_card(card, raw)
+    _require_as_on_card(card, raw, directory)
     if directory is not None:
         require_fetched(card, directory, raw.sha256)
     return raw
 
 
-def _require_as_on_card(card: DatasetCard, raw: Raw) -> None:
+def _require_as_on_card(card: DatasetCard, raw: Raw, directory: Path | None) -> None:
+    def other(key: str, message: str) -> DamagedFile:
+        return DamagedFile(Code.DAMAGED_DATA, message, file=directory or "", key=key)
+
     sizes = (len(raw.train.labels_N), len(raw.test.labels_N))
     if sizes != (card.train, card.test):
-        raise DamagedFile(f"dataset {card.name!r} has {card.train} + {card.test} images; the files hold {sizes}")
+        raise other(
+            "test" if sizes[0] == card.train else "train",
+            f"dataset {card.name!r} has {card.train} + {card.test} images; the files hold {sizes}",
+        )
     trained, tested = set(raw.train.labels_N.tolist()), set(raw.test.labels_N.tolist())
     if (trained if card.train else tested) != set(range(card.labels)) or (card.train and not tested <= trained):
-        raise DamagedFile(
+        raise other(
+            "labels",
             f"dataset {card.name!r} has the {card.labels} labels from 0 to {card.labels - 1}; the files hold "
-            f"{_told(trained, 'training')}, and {_told(tested, 'testing')}"
+            f"{_told(trained, 'training')}, and {_told(tested, 'testing')}",
         )
     if card.label_names is not None and raw.names and (names := digest(raw.names)) != card.label_names:
-        raise DamagedFile(
+        raise other(
+            "label_names",
             f"the names of the {card.labels} labels of dataset {card.name!r}, in their order, have the digest "
             f"{card.label_names}; those of the files, {raw.names[0]} to {raw.names[-1]}, have {names}. "
-            "Name the folders as the original does, or correct `label_names` in the card"
+            "Name the folders as the original does, or correct `label_names` in the card",
         )
     if (channels := 3 if card.colour else 1) != raw.train.channels or channels != raw.test.channels:
-        raise DamagedFile(
+        raise other(
+            "colour",
             f"dataset {card.name!r} has {channels} channels; the files hold {raw.train.channels} in training and "
-            f"{raw.test.channels} in testing"
+            f"{raw.test.channels} in testing",
         )
     if card.sha256 is not None and raw.sha256 != card.sha256:
-        raise DamagedFile(
+        raise other(
+            "sha256",
             f"dataset {card.name!r} must have the digest {card.sha256}; the files give {raw.sha256}. "
-            "Install the original files again"
+            "Install the original files again",
         )
 
 
@@ -92,7 +106,11 @@ def _read_idx_part(directory: Path, part: str) -> RawPart:
     images = idx.read(idx.find(directory, f"{part}-images-idx3-ubyte"))
     labels = idx.read(idx.find(directory, f"{part}-labels-idx1-ubyte"))
     if images.ndim != 3 or labels.shape != images.shape[:1]:
-        raise DamagedFile(f"{directory}: {part} has images of shape {images.shape} and labels of {labels.shape}")
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{directory}: {part} has images of shape {images.shape} and labels of {labels.shape}",
+            file=directory,
+        )
     return RawPart(images[..., None], labels.astype(np.int64))
 
 
@@ -122,11 +140,17 @@ def _read_matlab(path: Path) -> RawPart:
         KeyError,
         NotImplementedError,
     ) as error:
-        raise DamagedFile(f"{path} has no `X` and `y` ({error}); remove it and fetch the dataset again") from error
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{path} has no `X` and `y` ({error}); remove it and fetch the dataset again",
+            file=path,
+        ) from error
     if images_HWCN.dtype != np.uint8 or images_HWCN.shape[2:] != (3, len(labels)):
         raise DamagedFile(
+            Code.DAMAGED_DATA,
             f"{path} has {images_HWCN.dtype} images of shape {images_HWCN.shape} for {len(labels)} labels; "
-            "remove it and fetch the dataset again"
+            "remove it and fetch the dataset again",
+            file=path,
         )
     return RawPart(np.ascontiguousarray(images_HWCN.transpose(3, 0, 1, 2)), labels % 10)
 

@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from jobs.data.degraded import Degradation, low_pass
 from jobs.data.raw import Part
-from jobs.errors import StorageFailure
+from jobs.errors import Code, StorageFailure
 from jobs.home import data_directory
 from jobs.machine_cache import MachineCache
 
@@ -54,9 +54,12 @@ def resized(part: Part, image_size: int, key: str, lost: Degradation = _NOTHING)
     except OSError as error:
         if math.prod(shape) > _free_memory() / 2:
             raise StorageFailure(
+                Code.STORAGE,
                 f"the resized images of {key.rsplit('-', 2)[0]} are {math.prod(shape) / 1e9:,.0f} GB, too many to be "
                 f"held in memory, and {_directory()} cannot keep them: {error}. Give it the room: ${LIMIT_VARIABLE} "
-                "is its limit in GB, $DELTASWEEP_HOME where it lies"
+                "is its limit in GB, $DELTASWEEP_HOME where it lies",
+                file=_directory(),
+                key=f"${LIMIT_VARIABLE}",
             ) from error
         warnings.warn(f"resized images are held in memory, since {_directory()} cannot be used: {error}", stacklevel=2)
         return np.concatenate(list(_chunks(part, image_size, lost)))

@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.randomness import Purpose, generator
 from jobs.specs import ALL
 
@@ -30,8 +30,10 @@ def draw_subset(labels_N: Tensor, images: int, seed: int) -> Tensor:
     labels = len(torch.unique(labels_N))
     if not labels <= images <= total:
         raise InvalidRequest(
+            Code.IMPOSSIBLE_TRIAL,
             f"a subset has at least one image of each of the {labels} labels and at most the {total} images "
-            f"of the training set; asked for {images}"
+            f"of the training set; asked for {images}",
+            key="images",
         )
     order = torch.randperm(total, generator=generator(seed, Purpose.SUBSET, images))
     first = _first_of_each_label(labels_N[order])

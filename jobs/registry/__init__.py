@@ -18,7 +18,7 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
 from jobs.canonical import digest
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.growth import Growing
 from jobs.home import weights_directory
 from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel, require_band
@@ -156,7 +156,11 @@ class SourceCard(Card):
         """
         if self.pretrain is None:
             trainable = ", ".join(name for name, card in sources().items() if card.pretrain)
-            raise InvalidRequest(f"source {self.name!r} is not trained by DeltaSweep; these are: {trainable}")
+            raise InvalidRequest(
+                Code.WRONG_VALUE,
+                f"source {self.name!r} is not trained by DeltaSweep; these are: {trainable}",
+                key="source",
+            )
         threat = ThreatModel(
             constraint=self.constraint,
             epsilon=self.epsilon,
@@ -402,5 +406,7 @@ def architecture(name: str) -> Architecture:
 
 def _lookup(cards: dict[str, T], what: str, name: str) -> T:
     if name not in cards:
-        raise InvalidRequest(f"unknown {what} {name!r}; known {what}s: {', '.join(sorted(cards))}")
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME, f"unknown {what} {name!r}; known {what}s: {', '.join(sorted(cards))}", key=what
+        )
     return cards[name]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from jobs.errors import DamagedFile, StorageFailure
+from jobs.errors import Code, DamagedFile, StorageFailure
 from jobs.results.index import Entry, index_text, parse, read_compacted, render
 from jobs.results.layout import COMPACT, CURRENT, compact_key, generation_of
 from jobs.results.parquet import Read, encode
@@ -88,8 +88,10 @@ def _publish(store: Store, kind: str, entry: Entry) -> None:
         if store.swap(CURRENT, text, render({**entries, kind: new})):
             return
     raise StorageFailure(
+        Code.STORAGE,
         f"{store.uri}/{CURRENT} was changed by others {_SWAPS} times in a row while it was to be swapped; "
-        "nothing is lost. Compact again when fewer do so at once"
+        "nothing is lost. Compact again when fewer do so at once",
+        file=f"{store.uri}/{CURRENT}",
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.results.layout import failure_key, log_key
 from jobs.results.records import read_record
 from jobs.results.store import Store
@@ -90,7 +90,9 @@ def read_failure(store: Store, key: str) -> Failure:
     failure = read_record(store, key, _FAILURE, "a failure record", _REMEDY)
     if key != failure_key(failure.trial_id, failure.attempt):
         raise DamagedFile(
+            Code.DAMAGED_RECORD,
             f"{store.uri}/{key} is the record of attempt {failure.attempt} at {failure.trial_id!r}, not of the one "
-            f"that its name says; {_REMEDY}"
+            f"that its name says; {_REMEDY}",
+            file=f"{store.uri}/{key}",
         )
     return failure

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.results.layout import COMPACT, CURRENT
 from jobs.results.parquet import Read, decode
 from jobs.results.store import Store
@@ -49,8 +49,10 @@ def index_text(store: Store) -> bytes | None:
         return None
     except DamagedFile as error:
         raise DamagedFile(
+            Code.DAMAGED_INDEX,
             f"{store.uri}/{CURRENT} of the compacted index is no file. No result is lost: the trial files are the "
-            f"truth. Delete {store.uri}/{COMPACT}, then run `deltasweep compact`"
+            f"truth. Delete {store.uri}/{COMPACT}, then run `deltasweep compact`",
+            file=f"{store.uri}/{CURRENT}",
         ) from error
 
 
@@ -99,8 +101,10 @@ def damaged(store: Store, key: str, why: object) -> DamagedFile:
     """The error that names a file of the index and says why it does not matter much."""
     reason = " ".join(str(why).split())
     return DamagedFile(
+        Code.DAMAGED_INDEX,
         f"{store.uri}/{key} of the compacted index cannot be used ({reason}). No result is lost: the trial files are "
-        f"the truth. Run `deltasweep compact`, or delete {store.uri}/{COMPACT}"
+        f"the truth. Run `deltasweep compact`, or delete {store.uri}/{COMPACT}",
+        file=f"{store.uri}/{key}",
     )
 
 

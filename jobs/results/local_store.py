@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from jobs.errors import DamagedFile, StorageFailure
+from jobs.errors import Code, DamagedFile, StorageFailure
 from jobs.results.store import Store
 
 TEMPORARY = "_tmp"
@@ -120,9 +120,12 @@ class LocalStore(Store):
             if error.errno not in _NO_LINKS:
                 raise
             raise StorageFailure(
+                Code.WRONG_PLACE,
                 "a results root lies on a file system with hard links, which make a result appear once and whole; "
                 f"{self.uri} refused one ({error.strerror}). Name a directory on another file system, or an s3:// "
-                "or gs:// root"
+                "or gs:// root",
+                file=self.uri,
+                key="--results",
             ) from error
         return True
 
@@ -144,8 +147,10 @@ class LocalStore(Store):
                 yield
         except Timeout as error:
             raise StorageFailure(
+                Code.STORAGE,
                 f"{self.uri}/{key} is locked by another process for more than {_LOCK_SECONDS:.0f} s; "
-                "look for one that hangs, end it, and repeat"
+                "look for one that hangs, end it, and repeat",
+                file=f"{self.uri}/{key}",
             ) from error
 
     @contextmanager
@@ -158,25 +163,26 @@ class LocalStore(Store):
             raise self._failure(done, key, error) from error
 
     def _failure(self, done: str, key: str, error: OSError) -> StorageFailure:
-        what = f"{self.uri}/{key} cannot be {done} ({error.strerror or error}); what stood there before is untouched. "
-        if error.errno in _FULL:
-            return StorageFailure(f"the results root is full: {what}Free some space and resume")
-        if error.errno in _REFUSED:
-            return StorageFailure(f"the results root refuses: {what}Mend its permissions, or how it is mounted")
+        file = f"{self.uri}/{key}"
+        what = f"{file} cannot be {done} ({error.strerror or error}); what stood there before is untouched. "
         if error.errno in _OTHER_KIND and error.filename:
-            return StorageFailure(f"the results root is damaged: {what}{_other_kind(error)}")
-        return StorageFailure(
-            f"the results root fails: {what}Check that it is mounted and its disk is well, then resume"
-        )
+            other = _other_kind(error)
+            return StorageFailure(other.code, f"the results root is damaged: {what}{other}", file=other.place.file)
+        message = f"the results root fails: {what}Check that it is mounted and its disk is well, then resume"
+        if error.errno in _FULL:
+            message = f"the results root is full: {what}Free some space and resume"
+        if error.errno in _REFUSED:
+            message = f"the results root refuses: {what}Mend its permissions, or how it is mounted"
+        return StorageFailure(Code.STORAGE, message, file=file)
 
 
 def _other_kind(error: OSError) -> DamagedFile:
     """The error that names a folder where a file must be, or a file where a folder must be."""
     path = Path(error.filename2 or error.filename)
     if path.is_dir():
-        return DamagedFile(f"{path} is a folder, where a file must be; move it away")
+        return DamagedFile(Code.WRONG_PLACE, f"{path} is a folder, where a file must be; move it away", file=path)
     file = next((part for part in (path, *path.parents) if part.is_file()), path)
-    return DamagedFile(f"{file} is a file, where a folder must be; move it away")
+    return DamagedFile(Code.WRONG_PLACE, f"{file} is a file, where a folder must be; move it away", file=file)
 
 
 def _fsync_directory(directory: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from jobs.errors import InvalidRequest, ResultsConflict
+from jobs.errors import Code, InvalidRequest, Mistake, Place, ResultsConflict
 from jobs.results.commit import Committed, place, same_numbers
 from jobs.results.failures import Failure, read_failure, record_failure
 from jobs.results.launches import Launch, read_launch, read_launches, write_launch
@@ -83,12 +83,16 @@ def merge(roots: Sequence[Store], target: Store) -> Merged:
 
 def _require_apart(roots: Sequence[Store], target: Store) -> None:
     if not roots:
-        raise InvalidRequest("a merge joins one root or more into another; none is named")
+        raise InvalidRequest(Code.MISSING_KEY, "a merge joins one root or more into another; none is named", key="ROOT")
     names = [root.uri for root in roots]
-    if target.uri in names or len(set(names)) < len(names):
+    repeated = [name for place, name in enumerate(names) if name in (*names[:place], target.uri)]
+    if repeated:
         raise InvalidRequest(
+            Code.REPEATED,
             f"the roots of a merge and the one that they go into are different places; got {', '.join(names)} into "
-            f"{target.uri}. Fix: name each once, and a new place with --results"
+            f"{target.uri}. Fix: name each once, and a new place with --results",
+            file=repeated[0],
+            key="--results" if repeated[0] == target.uri else "ROOT",
         )
 
 
@@ -97,8 +101,10 @@ def _require_quiet(root: Store) -> None:
     alive = [launch for launch in read_launches(root) if launch.alive(now)]
     if alive:
         raise InvalidRequest(
+            Code.IN_USE,
             f"a root that is merged must not change meanwhile; launch {alive[0].launch} of {alive[0].user} on "
-            f"{alive[0].host} works on {root.uri}. Fix: stop it, or wait until it is done (deltasweep status)"
+            f"{alive[0].host} works on {root.uri}. Fix: stop it, or wait until it is done (deltasweep status)",
+            file=root.uri,
         )
 
 
@@ -111,11 +117,15 @@ def _require_same_pins(roots: Iterable[Store]) -> None:
             digest = read_pin(root, key)
             first, where = known.setdefault(key, (digest, root.uri))
             if digest != first:
-                wrong.append(f"{key.removesuffix('.json')} is {first[:12]} in {where} and {digest[:12]} in {root.uri}")
+                said = f"{key.removesuffix('.json')} is {first[:12]} in {where} and {digest[:12]} in {root.uri}"
+                wrong.append(Mistake(Code.OTHER_DIGEST, Place(f"{root.uri}/{key}"), said))
     if wrong:
         raise ResultsConflict(
+            Code.OTHER_DIGEST,
             "names that stand for different things cannot be joined: results of both under one name could not be told "
-            f"apart. {'; '.join(wrong)}. Fix: keep these roots apart"
+            f"apart. {'; '.join(mistake.message for mistake in wrong)}. Fix: keep these roots apart",
+            file=wrong[0].place.file,
+            mistakes=wrong,
         )
 
 

@@ -4,7 +4,7 @@ import re
 
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-from jobs.errors import StorageFailure
+from jobs.errors import Code, StorageFailure
 
 _WHERE = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or an instance role",
@@ -23,7 +23,9 @@ def explain(error: Exception, uri: str) -> StorageFailure:
     said = said if len(said) < 400 else said[:400] + "..."
     scheme = uri.partition("://")[0]
     return StorageFailure(
-        f"{_rule(error, text, uri)}. {_remedy(error, text, scheme)}. Nothing is lost. (It said: {said})"
+        Code.WRONG_PLACE if missing_bucket(error) else Code.STORAGE,
+        f"{_rule(error, text, uri)}. {_remedy(error, text, scheme)}. Nothing is lost. (It said: {said})",
+        file=uri,
     )
 
 

@@ -12,7 +12,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import GCSStore, S3Store
 
-from jobs.errors import InvalidRequest, StorageFailure
+from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.results.object_errors import explain, missing_bucket, reply_lost
 from jobs.results.store import Store
 
@@ -135,8 +135,11 @@ def _parts(uri: str) -> tuple[str, str, str]:
     prefix = prefix.strip("/")
     if scheme not in ("s3", "gs") or not bucket or "//" in prefix:
         raise InvalidRequest(
+            Code.WRONG_PLACE,
             "a results root is a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, without empty parts; "
-            f"given: {uri}. Mend --results"
+            f"given: {uri}. Mend --results",
+            file=uri,
+            key="--results",
         )
     return scheme, bucket, prefix
 

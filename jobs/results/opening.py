@@ -3,7 +3,7 @@
 import uuid
 from pathlib import Path
 
-from jobs.errors import InvalidRequest, StorageFailure
+from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.results.local_store import TEMPORARY, LocalStore
 from jobs.results.root_record import claim, require_layout
 from jobs.results.store import Store
@@ -20,7 +20,9 @@ def open_store(root: str | Path) -> Store:
     text = str(root)
     if not text.strip():
         raise InvalidRequest(
-            "a results root is a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; it is empty here"
+            Code.WRONG_PLACE,
+            "a results root is a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; it is empty here",
+            key="--results",
         )
     if "://" in text:
         from jobs.results.object_store import ObjectStore  # local roots need not load a client for object stores
@@ -30,12 +32,20 @@ def open_store(root: str | Path) -> Store:
         path = Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise InvalidRequest(
+            Code.WRONG_PLACE,
             f"a results root that begins with ~ lies in the home of a user of this machine; {text} does not ({error}). "
-            "Write the directory in full"
+            "Write the directory in full",
+            file=text,
+            key="--results",
         ) from error
     standing = next(place for place in (path, *path.parents) if place.exists())
     if not standing.is_dir():
-        raise InvalidRequest(f"a results root is a directory; {standing} is a file. Name another place")
+        raise InvalidRequest(
+            Code.WRONG_PLACE,
+            f"a results root is a directory; {standing} is a file. Name another place",
+            file=standing,
+            key="--results",
+        )
     return LocalStore(path)
 
 
@@ -55,7 +65,10 @@ def begin(store: Store) -> None:
         store.delete(key)
     except StorageFailure as error:
         raise InvalidRequest(
-            f"the results root must be writable; {store.uri} is not: {error} (or choose another with --results)"
+            Code.ROOT_NOT_WRITABLE,
+            f"the results root must be writable; {store.uri} is not: {error} (or choose another with --results)",
+            file=store.uri,
+            key="--results",
         ) from error
     claim(store)
 
@@ -71,5 +84,10 @@ def require_root(store: Store) -> None:
     """
     exists = Path(store.uri).is_dir() if isinstance(store, LocalStore) else any(True for _ in store.keys(""))
     if not exists:
-        raise InvalidRequest(f"a results root to read from must exist; {store.uri} does not. Check --results")
+        raise InvalidRequest(
+            Code.NO_ROOT,
+            f"a results root to read from must exist; {store.uri} does not. Check --results",
+            file=store.uri,
+            key="--results",
+        )
     require_layout(store)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.provenance import code_version
 from jobs.results.schema import KIND_KEY, VERSION_KEY, WRITER_KEY, numbering, releases, schema
 from jobs.results.schema import columns as schema_columns
@@ -73,8 +73,15 @@ class Problem(StrEnum):
 class DamagedResult(DamagedFile):
     """A file of results that cannot be used; ``problem`` says in which way."""
 
-    def __init__(self, problem: Problem, message: str) -> None:
-        super().__init__(message)
+    def __init__(
+        self, problem: Problem, message: str, *, file: object = "", key: str = "", newer: bool = False
+    ) -> None:
+        """
+        Args:
+            file, key: as of every expected error.
+            newer: whether a newer DeltaSweep wrote the file, which is then not damaged.
+        """
+        super().__init__(Code.NEWER_VERSION if newer else Code.DAMAGED_RESULT, message, file=file, key=key)
         self.problem = problem
 
 
@@ -134,6 +141,7 @@ def decode(data: bytes, kind: str, path: str, columns: list[str] | None = None, 
         raise DamagedResult(
             Problem.TORN,
             f"{path} is not a readable Parquet file ({error}); move it away and resume: its trial runs again",
+            file=path,
         ) from error
 
 
@@ -174,6 +182,8 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
         raise DamagedResult(
             Problem.WRONG_CONTENT,
             f"{path} holds the trial {found}, not the one its name says; move it away and resume",
+            file=path,
+            key="trial_id",
         )
     name = numbering(kind)
     numbers = table[name].to_pylist()
@@ -181,6 +191,8 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
         raise DamagedResult(
             Problem.DUPLICATE_ROWS,
             f"a result has one row for each {name}; {path} has {name} {numbers}; move it away and resume",
+            file=path,
+            key=name,
         )
     return Read(table if numbers == sorted(numbers) else table.sort_by(name), version)
 
@@ -194,6 +206,7 @@ def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> int:
             Problem.WRONG_CONTENT,
             f"{path} is Parquet, but does not say that it is a {kind} result of DeltaSweep (kind {found or 'none'}, "
             f"schema {said or 'none'}); move it away. If a trial of that name is wanted, resume runs it again",
+            file=path,
         )
     if number > max(readable):
         writer = _said(metadata, WRITER_KEY) or "(it does not say which)"
@@ -201,6 +214,8 @@ def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> int:
             Problem.WRONG_VERSION,
             f"{path} was written by DeltaSweep {writer}, in version {said} of the {kind} schema; this is DeltaSweep "
             f"{code_version()}, which reads versions up to {max(readable)}. Fix: install the first of these, or later",
+            file=path,
+            newer=True,
         )
     if number not in readable:
         raise DamagedResult(
@@ -208,6 +223,7 @@ def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> int:
             f"{path} says that it is of version {said} of the {kind} schema, which no release of DeltaSweep wrote; "
             f"expected one of {', '.join(map(str, sorted(readable)))}. Fix: move it away and resume: its trial runs "
             "again",
+            file=path,
         )
     return number
 
@@ -229,4 +245,6 @@ def _require_columns(found: pa.Schema, kind: str, version: int, path: str) -> No
         f"{path} says that it is a {kind} result of version {version} of the schema, and has not the columns of one: "
         f"missing {missing or 'none'}, unknown {unknown or 'none'}, of another type {other or 'none'}. It was changed "
         "since it was written, or is not a result at all. Move it away and resume: its trial runs again",
+        file=path,
+        key=(missing or unknown or other)[0],
     )

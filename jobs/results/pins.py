@@ -4,7 +4,7 @@ import json
 
 from pydantic import BaseModel, TypeAdapter
 
-from jobs.errors import ResultsConflict
+from jobs.errors import Code, ResultsConflict
 from jobs.results.layout import pin_key
 from jobs.results.records import read_record
 from jobs.results.store import Store
@@ -50,9 +50,11 @@ def require_pin(store: Store, what: str, name: str, sha256: str) -> bool:
         return False
     if known != sha256:
         raise ResultsConflict(
+            Code.OTHER_DIGEST,
             f"in {store.uri} the name {name!r} among the {what} stands for sha256 {known}, here it stands for "
             f"{sha256}; results of both under one name could not be told apart. Use the first file again, or "
-            "another results root"
+            "another results root",
+            file=f"{store.uri}/{pin_key(what, name)}",
         )
     return True
 

@@ -120,6 +120,7 @@ def foreign(store: Store, key: str) -> DamagedResult:
         Problem.FOREIGN,
         f"only results lie under {store.uri}/trials; {store.uri}/{key} has not the name and folder of one. "
         "Move it away",
+        file=f"{store.uri}/{key}",
     )
 
 

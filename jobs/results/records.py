@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.results.store import Store
 
 T = TypeVar("T")
@@ -36,7 +36,12 @@ def read_record(store: Store, key: str, adapter: TypeAdapter[T], what: str, reme
     try:
         return adapter.validate_json(data, strict=True)
     except ValidationError as error:
-        raise DamagedFile(f"{store.uri}/{key} is not {what} ({reason(error)}); {remedy}") from error
+        raise DamagedFile(
+            Code.DAMAGED_RECORD,
+            f"{store.uri}/{key} is not {what} ({reason(error)}); {remedy}",
+            file=f"{store.uri}/{key}",
+            key=".".join(map(str, error.errors()[0]["loc"])),
+        ) from error
 
 
 def reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.provenance import code_version
 from jobs.results.launches import timestamp
 from jobs.results.local_store import TEMPORARY
@@ -58,9 +58,11 @@ def require_layout(store: Store) -> None:
     found = read_root(store)
     if found is not None and found.layout > LAYOUT:
         raise InvalidRequest(
+            Code.NEWER_VERSION,
             f"{store.uri} was made by DeltaSweep {found.made_by}, in version {found.layout} of the layout; this is "
             f"DeltaSweep {code_version()}, which knows versions up to {LAYOUT}. Fix: install the first of these, or "
-            "later"
+            "later",
+            file=store.uri,
         )
 
 

@@ -284,7 +284,7 @@ def view(kind: str) -> str:
 def schema(kind: str, at: int | None = None) -> pa.Schema:
     """The Arrow schema of a kind, as of a version (None: today's).
 
-    Its metadata say kind and version, and each field's role, unit, description and first release.
+    Its metadata say kind and version, and each field's role, unit and description.
     """
     return pa.schema(
         [
@@ -292,12 +292,7 @@ def schema(kind: str, at: int | None = None) -> pa.Schema:
                 column.name,
                 column.type,
                 nullable=column.nullable,
-                metadata={
-                    "role": column.role.value,
-                    "unit": column.unit,
-                    "description": column.description,
-                    "since": column.since,
-                },
+                metadata={"role": column.role.value, "unit": column.unit, "description": column.description},
             )
             for column in columns(kind, at)
         ],

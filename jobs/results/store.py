@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import timedelta
 
-from jobs.errors import StorageFailure
+from jobs.errors import Code, StorageFailure
 
 
 class Store(ABC):
@@ -81,4 +81,8 @@ def require_present(store: Store, key: str, why: str) -> bytes:
     try:
         return store.read(key)
     except FileNotFoundError as error:
-        raise StorageFailure(f"{store.uri}/{key} vanished while it was used ({why}); repeat the command") from error
+        raise StorageFailure(
+            Code.STORAGE,
+            f"{store.uri}/{key} vanished while it was used ({why}); repeat the command",
+            file=f"{store.uri}/{key}",
+        ) from error

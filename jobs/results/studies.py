@@ -6,7 +6,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from jobs import yaml_values
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.results.layout import study_key
 from jobs.results.records import reason
 from jobs.results.store import Store
@@ -45,9 +45,13 @@ def read_study(store: Store, key: str) -> StudyRecord:
         text = store.read(key).decode()
         contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(yaml_values.load(text).get("contrasts", []))
     except (ValueError, AttributeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)  # of YAML that cannot be parsed
         raise DamagedFile(
+            Code.DAMAGED_RECORD,
             f"{store.uri}/{key} is not a study record ({reason(error)}); launch the study's file again, then remove "
-            "this one if it is still named: resume and the contrasts that were declared depend on it"
+            "this one if it is still named: resume and the contrasts that were declared depend on it",
+            file=f"{store.uri}/{key}",
+            line=mark.line + 1 if mark else None,
         ) from error
     return StudyRecord(name, file.removesuffix(".yaml"), text, contrasts)
 

@@ -153,6 +153,7 @@ def _read(store: Store, kind: str, key: str) -> _Trial:
         Problem.MISNAMED,
         f"{store.uri}/{key} is the result of {trial_id_of(key)} in a folder where nobody looks for it; "
         "move it to the folder named by the first two digits of its hash, or away",
+        file=f"{store.uri}/{key}",
     )
 
 

@@ -10,10 +10,10 @@ from scipy import stats
 import analysis
 from analysis.figures.attacks import COLUMNS, attack_figure
 from analysis.figures.model import Figure
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.results import LocalStore, commit, schema
 from tests.analysis.support import Build, Row, Rows
-from tests.support import present
+from tests.support import present, refused
 
 _NOTHING = {"string": "x", "int64": 1, "double": 1.0}
 
@@ -159,5 +159,5 @@ def test_the_view(build: Build) -> None:
         commit(LocalStore(root), "attack", [row])
     found = analysis.query(root, "SELECT max(robust_accuracy) AS best FROM attacks WHERE epsilon > 0")
     assert found["best"].to_pylist() == [70.0]
-    with pytest.raises(InvalidRequest, match="evaluations, trials, failures, pretrain, attacks"):
+    with refused(Code.WRONG_QUERY, "evaluations, trials, failures, pretrain, attacks", kind=InvalidRequest, key="SQL"):
         analysis.query(root, "SELECT * FROM attack")

@@ -13,11 +13,12 @@ from scipy import stats
 
 import analysis
 from analysis.delta_schema import DELTAS
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.registry import datasets
 from jobs.results import Launch, LocalStore, record_study, write_launch
 from jobs.specs import Recipe, recipe_digest
 from tests.analysis.support import Build, Rows
+from tests.support import refused
 
 NATURAL, ROBUST = [50.0, 52.0, 51.0, 49.5, 50.5], [54.0, 57.5, 54.0, 55.0, 53.0]
 
@@ -149,7 +150,7 @@ def test_epochs(build: Build) -> None:
     assert [row["epoch"] for row in rows(analysis.deltas(root))] == [30]
     assert [row["epoch"] for row in rows(analysis.deltas(root, epoch=21))] == [21]
     assert [row["epoch"] for row in rows(analysis.deltas(root, epoch="all"))] == [1, 21, 30]
-    with pytest.raises(InvalidRequest, match="nothing was evaluated after epoch 7; evaluated epochs: 1, 21, 30"):
+    with refused(Code.NO_ANSWER, "epoch 7", "1, 21, 30", "'last'", kind=InvalidRequest, key="--epoch"):
         analysis.deltas(root, epoch=7)
 
 
@@ -174,34 +175,36 @@ def test_choices_narrow_the_question(build: Build) -> None:
     trials = [rows for blocks in (1, 3) for rows in build.arms(NATURAL, ROBUST, blocks=blocks)]
     root = build.root(trials)
     assert [row["blocks"] for row in rows(analysis.deltas(root, blocks=1))] == [1]
-    with pytest.raises(InvalidRequest, match="no evaluation has the blocks 9; there are: 1, 3"):
+    with refused(Code.UNKNOWN_NAME, "blocks 9", "1, 3", kind=InvalidRequest, key="blocks"):
         analysis.deltas(root, blocks=[1, 9])
-    with pytest.raises(InvalidRequest, match="no evaluation with the dataset digits has the blocks 9; there are: 1, 3"):
+    with refused(Code.UNKNOWN_NAME, "dataset digits", "blocks 9", "1, 3", kind=InvalidRequest, key="blocks"):
         analysis.deltas(root, dataset="digits", blocks=9)
-    with pytest.raises(InvalidRequest, match=r"no comparison is of natural\. There are: robust minus natural"):
+    with refused(Code.NO_ANSWER, "of natural", "robust minus natural", kind=InvalidRequest, key="source"):
         analysis.deltas(root, source="natural")
 
 
 def test_wrong_requests(build: Build) -> None:
     root = build.root(build.arms(NATURAL, ROBUST))
-    with pytest.raises(InvalidRequest, match="'nobody' is not among: natural, robust"):
+    with refused(Code.UNKNOWN_NAME, "'nobody'", "natural, robust", kind=InvalidRequest, key="--baseline"):
         analysis.deltas(root, baseline="nobody")
-    with pytest.raises(InvalidRequest, match="has seen no study 'other'"):
+    with refused(Code.UNKNOWN_NAME, "'other'", kind=InvalidRequest, key="--study"):
         analysis.deltas(root, study="other")
-    with pytest.raises(InvalidRequest, match="between 0 and 1"):
+    with refused(Code.WRONG_VALUE, "between 0 and 1", "it is 95", kind=InvalidRequest, key="confidence"):
         analysis.deltas(root, confidence=95)
-    with pytest.raises(InvalidRequest, match="holds no finished fine-tuning trial yet"):
-        analysis.deltas(build.root([], "empty"))
-    with pytest.raises(InvalidRequest, match=r"must exist; .*nowhere does not"):
-        analysis.deltas(root / "nowhere")
+    empty, nowhere = build.root([], "empty"), root / "nowhere"
+    with refused(Code.NO_ANSWER, empty, "`deltasweep launch`", "`resume`", kind=InvalidRequest, file=empty):
+        analysis.deltas(empty)
+    with refused(Code.NO_ROOT, nowhere, "--results", kind=InvalidRequest, file=nowhere, key="--results"):
+        analysis.deltas(nowhere)
 
 
 def test_no_obvious_baseline(build: Build) -> None:
     two = build.root([build.trial("natural", 0, 50.0), build.trial("also", 0, 50.0, constraint="none")])
-    with pytest.raises(InvalidRequest, match=r"2 are \(also, natural\).*--baseline, of: also, natural"):
+    values = ("2 are (also, natural)", "--baseline", "of: also, natural")
+    with refused(Code.NO_ANSWER, *values, kind=InvalidRequest, key="--baseline"):
         analysis.deltas(two)
     alone = build.root([build.trial("natural", 0, 50.0)], "alone")
-    with pytest.raises(InvalidRequest, match="a delta needs two sources; the results are of natural only"):
+    with refused(Code.NO_ANSWER, "two sources", "of natural only", kind=InvalidRequest, key="source"):
         analysis.deltas(alone)
 
 
@@ -237,7 +240,7 @@ def test_a_damaged_file_is_named(build: Build) -> None:
     root = build.root(build.arms(NATURAL, ROBUST))
     damaged = next(root.glob("trials/finetune/*/*.parquet"))
     damaged.write_bytes(b"PAR1")
-    with pytest.raises(DamagedFile, match=damaged.name):
+    with refused(Code.DAMAGED_RESULT, damaged, kind=DamagedFile, file=damaged):
         analysis.deltas(root)
 
 
@@ -250,7 +253,7 @@ def test_paper_compatible_is_the_seeded_percentile_bootstrap(build: Build) -> No
     assert paired_t["ci_low"] < both[0]["ci_low"] < both[0]["mean_delta"] < both[0]["ci_high"] < paired_t["ci_high"]
     assert both[0]["ci_low_simultaneous"] is None
     assert "percentile bootstrap" in both[0]["method"]
-    with pytest.raises(InvalidRequest, match="one of paired-t, paper-compatible"):
+    with refused(Code.WRONG_VALUE, "paired-t, paper-compatible", "'normal'", kind=InvalidRequest, key="method"):
         analysis.deltas(build.folder / "root", method="normal")  # type: ignore[arg-type]  # what is refused
 
 
@@ -346,7 +349,8 @@ class TestFamilies:
             same = ("n_pairs", "mean_delta", "ci_low", "ci_high", "p_value", "p_holm")
             assert [row[name] for name in same] == [every["robust", row["images"]][name] for name in same]
         declare(root, CONTRAST, name="unrun", images=(1600,))
-        with pytest.raises(InvalidRequest, match="no trial of the study unrun has finished yet"):
+        command = "`deltasweep resume --study unrun`"
+        with refused(Code.NO_ANSWER, command, kind=InvalidRequest, file=root, key="--study"):
             analysis.deltas(root, study="unrun")
 
     def test_the_newest_launched_version_counts(self, build: Build) -> None:

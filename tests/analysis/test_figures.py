@@ -15,8 +15,9 @@ from analysis.figures.render import draw, save, y_limits
 from analysis.figures.roles import Part, cast
 from analysis.figures.style import COLOURS, looks
 from analysis.frames import frame
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from tests.analysis.support import Build, Rows, Values
+from tests.support import refused
 
 CONSTRAINTS = {"natural": ("none", 0.0), "l2": ("l2", 3.0), "small": ("linf", 0.01), "large": ("linf", 0.03)}
 OTHERS = {"pgd1": ("l2", 3.0), "noise": ("gaussian", 3.0)}
@@ -118,11 +119,11 @@ def test_figures_5_and_8_compare_constraints(data: pd.DataFrame) -> None:
 
 def test_what_is_missing_is_named(build: Build) -> None:
     few = frame(build.table(trials(build, {"natural": ("none", 0.0), "l2": ("l2", 3.0)}, seeds=2)))
-    with pytest.raises(InvalidRequest, match=r"figure 8 needs trials of a source for the part 'l2 by PGD\(1\)'"):
+    with refused(Code.NO_ANSWER, "figure 8", "'l2 by PGD(1)'", "l2: l2", kind=InvalidRequest, key="source"):
         figure("8", few)
-    with pytest.raises(InvalidRequest, match="a figure is one of 2, 3, 4, 5, 8, 10, 11; it is '7'"):
+    with refused(Code.UNKNOWN_NAME, "2, 3, 4, 5, 8, 10, 11", "'7'", kind=InvalidRequest, key="name"):
         figure("7", few)
-    with pytest.raises(InvalidRequest, match="there are none yet"):
+    with refused(Code.NO_ANSWER, "figure 2", kind=InvalidRequest):
         figure("2", few.iloc[:0])
 
 

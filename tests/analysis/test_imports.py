@@ -12,10 +12,11 @@ import analysis
 from analysis import imports
 from analysis.authors import tidy
 from analysis.imports import read
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest, Place
 from jobs.results import done, open_store
 from jobs.specs import FinetuneSpec, Recipe
 from tests.analysis.support import Build, Rows
+from tests.support import refused
 
 TIDY = """source,dataset,images,blocks,seed,epoch,test_accuracy,test_loss,train_accuracy,train_loss,seconds
 natural,cifar10,100,3,20000000,1,10.5,2.3,11.0,2.4,41.01
@@ -24,6 +25,8 @@ l2_eps3,cifar10,100,3,20000000,1,15.25,2.2,12.0,2.1,40.0
 l2_eps3,cifar10,100,3,20000000,100,51.5,1.8,99.5,0.1,288.0
 random_init,cifar10,50000,-1,-1,150,95.25,-1,-1,-1,-1
 """
+ROW = "natural,cifar10,100,3,20000000,1,"
+"""How its first row begins."""
 RAW_HEADER = (
     ",epoch,nat_prec1,adv_prec1,nat_loss,adv_loss,train_prec1,train_loss,time,"
     "source_eps,target_ds,num_training_images,unfrozen_blocks,seed\n"
@@ -131,58 +134,66 @@ def test_they_stand_beside_own_trials_and_do_not_pair_with_them(build: Build, wr
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "code", "key", "line", "values"),
     [
-        ("seconds", "duration", "missing: none, unknown: duration"),
-        ("test_accuracy", "accuracy", "missing: test_accuracy, unknown: accuracy"),
-        ("natural,cifar10,100,3,20000000,1,", "Natural!,cifar10,100,3,20000000,1,", "source is a name like"),
-        ("1,10.5", "1,110.5", "test_accuracy is a percentage from 0 to 100; 1 row breaks this, first in line 2"),
-        ("1,10.5", "1,", "test_accuracy is a percentage"),
-        ("1,10.5", "1.5,10.5", "epoch is a whole number of at least 1"),
-        ("natural,cifar10,100,3,20000000,1,", "natural,cifar10,0,3,20000000,1,", "images is at least 1"),
-        ("natural,cifar10,100,3,20000000,1,", "natural,cifar10,100,3,20000000,100,", "first: source natural"),
-        ("random_init,cifar10,50000", "random_init,caltech,-1", "for caltech write the number"),
-        (TIDY, TIDY.splitlines()[0], "no row under the header"),
-        (TIDY, "", "cannot be read as one"),
+        ("seconds", "duration", Code.UNKNOWN_KEY, "duration", 1, ["missing: none", "unknown: duration"]),
+        (
+            "test_accuracy",
+            "accuracy",
+            Code.MISSING_KEY,
+            "test_accuracy",
+            1,
+            ["missing: test_accuracy", "unknown: accuracy"],
+        ),
+        (ROW, "Natural!,cifar10,100,3,20000000,1,", Code.WRONG_NAME, "source", 2, ["l2_eps3", "'Natural!'"]),
+        ("1,10.5", "1,110.5", Code.WRONG_VALUE, "test_accuracy", 2, ["0 to 100", "1 row", "line 2", "110.5"]),
+        ("1,10.5", "1,", Code.WRONG_VALUE, "test_accuracy", 2, ["0 to 100", "line 2"]),
+        ("1,10.5", "1.5,10.5", Code.WRONG_VALUE, "epoch", 2, ["at least 1", "1.5"]),
+        (ROW, "natural,cifar10,0,3,20000000,1,", Code.WRONG_VALUE, "images", 2, ["at least 1", "-1", "line 2"]),
+        (ROW, "natural,cifar10,100,3,20000000,100,", Code.REPEATED, "epoch", 2, ["source natural", "epoch 100"]),
+        ("random_init,cifar10,50000", "random_init,caltech,-1", Code.WRONG_VALUE, "images", 6, ["-1", "for caltech"]),
+        (TIDY, TIDY.splitlines()[0], Code.UNREADABLE_FILE, "", None, ["header"]),
+        (TIDY, "", Code.UNREADABLE_FILE, "", None, ["CSV"]),
     ],
 )
-def test_a_wrong_file_is_refused_whole(write: Write, tmp_path: Path, old: str, new: str, words: str) -> None:
-    with pytest.raises(InvalidRequest, match=words):
-        analysis.import_trials(write(TIDY.replace(old, new, 1)), tmp_path / "root")
+def test_a_wrong_file_is_refused_whole(
+    write: Write, tmp_path: Path, old: str, new: str, code: Code, key: str, line: int | None, values: list[object]
+) -> None:
+    file = write(TIDY.replace(old, new, 1))
+    with refused(code, *values, kind=InvalidRequest, file=file, line=line, key=key):
+        analysis.import_trials(file, tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
 
-ROW = "natural,cifar10,100,3,20000000,1,"
-
-
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "code", "key", "line", "values"),
     [
-        (ROW, "natural,cifar10,100,3,99999999999999999999,1,", "seed is a whole number of at least -1 and at most"),
-        (ROW, "natural,cifar10,100,3,1e30,1,", "seed is a whole number"),
-        (ROW, "natural,cifar10,100,3,20000000,1e19,", "epoch is a whole number"),
-        (ROW, "natural,cifar10,100,True,20000000,1,", "blocks is a whole number"),
-        (ROW + "10.5", ROW + "True", "test_accuracy is a percentage"),
-        ("41.01", "41.01,7", "cannot be read as one"),
-        ("290.5", "290.5,7", "cannot be read as one"),
+        (ROW, f"natural,cifar10,100,3,{10**20 - 1},1,", Code.WRONG_VALUE, "seed", 2, ["at least -1", "at most", "999"]),
+        (ROW, "natural,cifar10,100,3,1e30,1,", Code.WRONG_VALUE, "seed", 2, ["at least -1", "1e+30"]),
+        (ROW, "natural,cifar10,100,3,20000000,1e19,", Code.WRONG_VALUE, "epoch", 2, ["at least 1", "1e+19"]),
+        (ROW, "natural,cifar10,100,True,20000000,1,", Code.WRONG_VALUE, "blocks", 2, ["at least -1", "True"]),
+        (ROW + "10.5", ROW + "True", Code.WRONG_VALUE, "test_accuracy", 2, ["0 to 100", "True"]),
+        ("41.01", "41.01,7", Code.UNREADABLE_FILE, "", None, ["CSV"]),
+        ("290.5", "290.5,7", Code.UNREADABLE_FILE, "", None, ["CSV"]),
     ],
 )
 def test_numbers_that_cannot_be_kept_are_refused_whole(
-    write: Write, tmp_path: Path, old: str, new: str, words: str
+    write: Write, tmp_path: Path, old: str, new: str, code: Code, key: str, line: int | None, values: list[object]
 ) -> None:
-    test_a_wrong_file_is_refused_whole(write, tmp_path, old, new, words)
+    test_a_wrong_file_is_refused_whole(write, tmp_path, old, new, code, key, line, values)
 
 
 @pytest.mark.parametrize("value", ["True", "99999999999999999999"])
 def test_a_whole_column_of_wrong_numbers_is_refused(write: Write, tmp_path: Path, value: str) -> None:
     text = TIDY.replace(",3,20000000,", f",3,{value},").replace(",-1,-1,150,", f",-1,{value},150,")
-    test_a_wrong_file_is_refused_whole(write, tmp_path, TIDY, text, "seed is a whole number")
+    test_a_wrong_file_is_refused_whole(write, tmp_path, TIDY, text, Code.WRONG_VALUE, "seed", 2, [value])
 
 
 def test_one_trial_under_two_sizes_is_refused(write: Write, tmp_path: Path) -> None:
     row = "random_init,cifar10,50000,-1,-1,150,95.25,-1,-1,-1,-1\n"
     text = row + row.replace("50000", "-1")
-    test_a_wrong_file_is_refused_whole(write, tmp_path, row, text, "2 rows share theirs with another")
+    values: list[object] = ["2 rows", "source random_init"]
+    test_a_wrong_file_is_refused_whole(write, tmp_path, row, text, Code.REPEATED, "epoch", 6, values)
 
 
 def test_epochs_of_one_trial_under_two_sizes_are_one_trial(write: Write, tmp_path: Path) -> None:
@@ -213,25 +224,34 @@ def test_nothing_is_written_when_a_trial_cannot_be_stored(
         return iter([*good, [{**row, "seed": 2**70} for row in last]])
 
     monkeypatch.setattr(imports, "as_results", spoilt)
-    with pytest.raises(InvalidRequest, match="cannot be stored, nothing was written"):
-        analysis.import_trials(write(TIDY), tmp_path / "root")
+    file = write(TIDY)
+    with refused(Code.WRONG_VALUE, "imported-", "-s", kind=InvalidRequest, file=file):
+        analysis.import_trials(file, tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
 
 def test_all_problems_are_told_at_once(write: Write, tmp_path: Path) -> None:
-    text = TIDY.replace("1,10.5", "0,110.5")
-    with pytest.raises(InvalidRequest, match=r"(?s)epoch is a whole number.*test_accuracy is a percentage"):
-        analysis.import_trials(write(text), tmp_path / "root")
+    file = write(TIDY.replace("1,10.5", "0,110.5"))
+    with pytest.raises(InvalidRequest) as caught:
+        analysis.import_trials(file, tmp_path / "root")
+    wrong = Code.WRONG_VALUE
+    assert [(one.code, one.place) for one in caught.value.mistakes] == [
+        (wrong, Place(str(file), 2, "epoch")),
+        (wrong, Place(str(file), 2, "test_accuracy")),
+    ]
+    assert [one.message in str(caught.value) for one in caught.value.mistakes] == [True, True]
+    assert (caught.value.code, caught.value.place) == (wrong, Place(str(file), 2, "epoch"))
 
 
 def test_the_authors_format_is_checked_too() -> None:
-    raw = pd.read_csv(io.StringIO(RAW))
-    with pytest.raises(InvalidRequest, match=r"missing: \['seed'\]"):
-        tidy(raw.drop(columns="seed"))
-    with pytest.raises(InvalidRequest, match=r"source_eps is one of .* found \[5\]"):
-        tidy(raw.assign(source_eps=5))
+    raw, file = pd.read_csv(io.StringIO(RAW)), Path("theirs.csv")
+    with refused(Code.MISSING_KEY, "missing: ['seed']", kind=InvalidRequest, file=file, line=1, key="seed"):
+        tidy(raw.drop(columns="seed"), file)
+    with refused(Code.UNKNOWN_NAME, "source_eps", "found [5]", kind=InvalidRequest, file=file, key="source_eps"):
+        tidy(raw.assign(source_eps=5), file)
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match=r"nowhere\.csv cannot be read"):
-        analysis.import_trials(tmp_path / "nowhere.csv", tmp_path / "root")
+    file = tmp_path / "nowhere.csv"
+    with refused(Code.NO_SUCH_FILE, file, kind=InvalidRequest, file=file):
+        analysis.import_trials(file, tmp_path / "root")

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 import analysis
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.results import Failure, LocalStore, Store, commit, compact, open_store, record_failure, record_study
 from tests.analysis.support import Build, Rows
+from tests.support import refused
 
 STUDY = {
     "name": "mine",
@@ -87,5 +88,6 @@ def test_without_out_it_lies_here_and_not_in_the_bucket(
 
 
 def test_an_empty_prefix_is_told(bucket: str) -> None:
-    with pytest.raises(InvalidRequest, match="must exist"):
-        analysis.query(f"s3://{bucket}/nothing", "SELECT 1 AS a")
+    root = f"s3://{bucket}/nothing"
+    with refused(Code.NO_ROOT, root, kind=InvalidRequest, file=root, key="--results"):
+        analysis.query(root, "SELECT 1 AS a")

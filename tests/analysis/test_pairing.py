@@ -6,8 +6,9 @@ import pytest
 
 from analysis.frames import frame
 from analysis.pairing import pair
-from jobs.errors import ResultsConflict
+from jobs.errors import Code, ResultsConflict
 from tests.analysis.support import Build
+from tests.support import refused
 
 
 def arms(table: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -59,7 +60,7 @@ def test_unrecorded_seeds_pair_with_nothing(build: Build) -> None:
 def test_two_trials_under_one_key_stop(build: Build) -> None:
     again = build.trial("robust", 1, 56.0, evaluate_every=2, trial_id="finetune-again-00000000000000ff")
     table = build.table([*build.arms([50, 51], [55, 57]), again])
-    with pytest.raises(ResultsConflict, match=r"2 evaluations share .*seed 1.*finetune-again"):
+    with refused(Code.NOT_PAIRED, "2 evaluations", "seed 1", "finetune-again", kind=ResultsConflict, key="trial_id"):
         pair(*arms(table))
 
 
@@ -73,7 +74,7 @@ def test_one_training_looked_at_more_often_counts_once(build: Build, other: dict
     ]
     table = build.table([*trials, often])
     if other:
-        with pytest.raises(ResultsConflict, match="differ in accuracy or subset"):
+        with refused(Code.NOT_PAIRED, "accuracy", "subset", "finetune-often", kind=ResultsConflict, key="trial_id"):
             pair(*arms(table))
         return
     assert table.num_rows - len(frame(table)) == 2
@@ -83,7 +84,8 @@ def test_one_training_looked_at_more_often_counts_once(build: Build, other: dict
 
 def test_one_seed_with_two_subsets_stops(build: Build) -> None:
     trials = [build.trial("natural", 0, 50.0), build.trial("robust", 0, 55.0, subset_sha256="f" * 64)]
-    with pytest.raises(ResultsConflict, match="one subset in both arms"):
+    values = ("1 pairs", "f" * 12, trials[0][0]["trial_id"], trials[1][0]["trial_id"])
+    with refused(Code.NOT_PAIRED, *values, kind=ResultsConflict, key="subset_sha256"):
         pair(*arms(build.table(trials)))
 
 

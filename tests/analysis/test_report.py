@@ -9,8 +9,9 @@ import pytest
 
 import analysis
 import analysis.page
-from jobs.errors import InvalidRequest, ResultsConflict, StorageFailure
+from jobs.errors import Code, DamagedFile, InvalidRequest, ResultsConflict, StorageFailure
 from tests.analysis.support import Build
+from tests.support import refused
 
 
 def everything(folder: Path) -> list[Path]:
@@ -28,33 +29,34 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "words"),
+    ("out", "file", "named"),
     [
-        ("file", r"file is none, so .*file cannot be one\. Name another with --out"),
-        ("file/below", r"file is none, so .*below cannot be one"),
-        ("file/below/deeper", r"file is none, so"),
-        ("dangling", r"dangling is none"),
-        ("root", "in a results root the report goes into .*report"),
-        ("root/trials", "in a results root the report goes into .*report"),
-        ("root/report/../trials/finetune", "in a results root the report goes into .*report"),
+        ("file", "file", ["file", "--out"]),
+        ("file/below", "file", ["file", "file/below", "--out"]),
+        ("file/below/deeper", "file", ["file", "file/below/deeper", "--out"]),
+        ("dangling", "dangling", ["dangling", "--out"]),
+        ("root", "root", ["root/report", "--out"]),
+        ("root/trials", "root/trials", ["root/report", "--out"]),
+        ("root/report/../trials/finetune", "root/report/../trials/finetune", ["root/report", "--out"]),
     ],
 )
 def test_a_place_that_cannot_be_is_refused_before_any_work(
-    build: Build, no_reading: None, out: str, words: str
+    build: Build, no_reading: None, out: str, file: str, named: list[str]
 ) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     (build.folder / "file").write_text("kept")
     (build.folder / "dangling").symlink_to(build.folder / "nowhere")
     before = everything(build.folder)
-    with pytest.raises(InvalidRequest, match=words):
+    values = [name if name == "--out" else build.folder / name for name in named]
+    with refused(Code.WRONG_PLACE, *values, kind=InvalidRequest, file=build.folder / file, key="--out"):
         analysis.report(root, build.folder / out)
     assert everything(build.folder) == before
     assert (build.folder / "file").read_text() == "kept"
 
 
-@pytest.mark.parametrize(("out", "words"), [("s3://bucket/x", "of this machine"), ("", "of this machine")])
-def test_words_that_name_no_directory(build: Build, no_reading: None, out: str, words: str) -> None:
-    with pytest.raises(InvalidRequest, match=words):
+@pytest.mark.parametrize("out", ["s3://bucket/x", ""])
+def test_words_that_name_no_directory(build: Build, no_reading: None, out: str) -> None:
+    with refused(Code.WRONG_PLACE, f"--out is {out!r}", kind=InvalidRequest, file=out, key="--out"):
         analysis.report(build.root([]), out)
 
 
@@ -71,7 +73,9 @@ def test_a_directory_that_cannot_be_written_is_refused_before_any_work(
         raise PermissionError(errno.EACCES, "Permission denied", str(dir))
 
     monkeypatch.setattr("analysis.page.directory.TemporaryFile", refuse)
-    with pytest.raises(InvalidRequest, match=r"cannot \(Permission denied\)\. Mend its permissions"):
+    directory = build.folder / out
+    values = (directory, "Permission denied", "--out")
+    with refused(Code.WRONG_PLACE, *values, kind=InvalidRequest, file=directory, key="--out"):
         analysis.report(root, build.folder / out)
     assert everything(closed) == []
 
@@ -80,22 +84,24 @@ def test_a_directory_that_cannot_be_written_is_refused_before_any_work(
 def test_permissions_are_seen(build: Build) -> None:
     root, closed = build.root([]), build.folder / "closed"
     closed.mkdir(mode=0o500)
-    with pytest.raises(InvalidRequest, match=r"cannot \(Permission denied\)\. Mend its permissions"):
-        analysis.report(root, closed / "below")
+    below = closed / "below"
+    with refused(Code.WRONG_PLACE, below, "Permission denied", kind=InvalidRequest, file=below, key="--out"):
+        analysis.report(root, below)
     assert everything(closed) == []
 
 
 def test_what_fails_while_writing_is_one_message(build: Build) -> None:
     out = build.folder / "out"
     (out / "index.html").mkdir(parents=True)
-    with pytest.raises(StorageFailure, match=r"cannot be written into .*index.html.*it is not complete"):
+    with refused(Code.STORAGE, out, "index.html", "--out", kind=StorageFailure, file=out, key="--out"):
         analysis.report(build.root([]), out)
 
 
 def test_nothing_is_made_for_a_root_that_cannot_be_read(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
-    next(root.glob("trials/*/*/*.parquet")).write_bytes(b"torn")
-    with pytest.raises(Exception, match="not a readable Parquet file"):
+    torn = next(root.glob("trials/*/*/*.parquet"))
+    torn.write_bytes(b"torn")
+    with refused(Code.DAMAGED_RESULT, torn, kind=DamagedFile, file=torn):
         analysis.report(root, build.folder / "out")
     assert not (build.folder / "out").exists()
 
@@ -103,7 +109,7 @@ def test_nothing_is_made_for_a_root_that_cannot_be_read(build: Build) -> None:
 def test_nothing_is_made_for_results_in_conflict(build: Build) -> None:
     other = build.trial("robust", 0, 51.0, blocks=1, constraint="l2", subset_sha256="0" * 64)
     root = build.root([*build.arms([50.0], [51.0]), build.trial("natural", 0, 50.0, blocks=1), other])
-    with pytest.raises(ResultsConflict, match="trials of one seed train on one subset"):
+    with refused(Code.NOT_PAIRED, "0" * 12, other[0]["trial_id"], kind=ResultsConflict, key="subset_sha256"):
         analysis.report(root, build.folder / "out")
     assert not (build.folder / "out").exists()
 

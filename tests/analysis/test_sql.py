@@ -12,9 +12,10 @@ import pytest
 import analysis
 from analysis.evaluations import load_failures
 from analysis.sql import select
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.results import Failure, LocalStore, compact, open_store, read_trials, record_failure
 from tests.analysis.support import Build
+from tests.support import refused
 
 
 @pytest.fixture
@@ -63,18 +64,18 @@ def test_other_ways_to_read(root: Path, sql: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "words"),
+    ("sql", "values"),
     [
-        ("SELEC 1", "syntax error"),
-        ("SELECT nothing FROM trials", 'column "nothing" not found'),
-        ("SELECT * FROM nowhere", "The views are: evaluations, trials, failures"),
-        ("SELECT constraint FROM trials", 'write the column as "constraint", with the quotes'),
-        ("", "exactly one SELECT statement; given are 0"),
-        ("SELECT 1; SELECT 2", "exactly one SELECT statement; given are 2"),
+        ("SELEC 1", ['"SELEC"']),
+        ("SELECT nothing FROM trials", ['"nothing"']),
+        ("SELECT * FROM nowhere", ["nowhere", "evaluations, trials, failures"]),
+        ("SELECT constraint FROM trials", ['"constraint"']),
+        ("", ["one SELECT", "given are 0"]),
+        ("SELECT 1; SELECT 2", ["one SELECT", "given are 2", "SELECT 1; SELECT 2"]),
     ],
 )
-def test_wrong_sql_is_explained(root: Path, sql: str, words: str) -> None:
-    with pytest.raises(InvalidRequest, match=words):
+def test_wrong_sql_is_explained(root: Path, sql: str, values: list[object]) -> None:
+    with refused(Code.WRONG_QUERY, *values, kind=InvalidRequest, key="SQL"):
         analysis.query(root, sql)
 
 
@@ -98,7 +99,7 @@ def test_wrong_sql_is_explained(root: Path, sql: str, words: str) -> None:
 def test_only_reading_is_allowed(root: Path, sql: str, tmp_path: Path) -> None:
     path = tmp_path / "written"
     before = sorted(root.rglob("*"))
-    with pytest.raises(InvalidRequest, match="a query"):
+    with refused(Code.WRONG_QUERY, "SELECT", kind=InvalidRequest, key="SQL"):
         analysis.query(root, sql.format(path=path))
     assert not path.exists()
     assert sorted(root.rglob("*")) == before
@@ -118,19 +119,19 @@ def test_only_reading_is_allowed(root: Path, sql: str, tmp_path: Path) -> None:
 def test_nothing_outside_the_views_can_be_read(root: Path, sql: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("a\n1\n")
-    with pytest.raises(InvalidRequest):
+    with refused(Code.WRONG_QUERY, kind=InvalidRequest, key="SQL"):
         analysis.query(root, sql.format(path=secret, folder=tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("sql", "words"),
+    ("sql", "values"),
     [
-        ("SELECT 1 AS a, 2 AS a, 3 AS b", "several are called a. Name them with AS, such as a AS a_2"),
-        ("SELECT * FROM trials AS x JOIN trials AS y USING (seed)", "several are called .*trial_id"),
+        ("SELECT 1 AS a, 2 AS a, 3 AS b", ["a AS a_2"]),
+        ("SELECT * FROM trials AS x JOIN trials AS y USING (seed)", ["trial_id"]),
     ],
 )
-def test_columns_of_one_name_are_refused(root: Path, sql: str, words: str) -> None:
-    with pytest.raises(InvalidRequest, match=words):
+def test_columns_of_one_name_are_refused(root: Path, sql: str, values: list[object]) -> None:
+    with refused(Code.WRONG_QUERY, *values, kind=InvalidRequest):
         analysis.query(root, sql)
 
 
@@ -141,7 +142,7 @@ def test_an_answer_with_infinite_numbers_in_lists_is_json(root: Path) -> None:
 
 def test_python_variables_are_not_views(root: Path) -> None:
     secret = analysis.load(root)
-    with pytest.raises(InvalidRequest, match="does not exist"):
+    with refused(Code.WRONG_QUERY, "secret", kind=InvalidRequest, key="SQL"):
         analysis.query(root, "SELECT * FROM secret")
     assert secret.num_rows
 
@@ -153,7 +154,7 @@ def test_another_schema_version_is_named(root: Path) -> None:
     table = pq.read_table(path)
     other = table.rename_columns([*table.column_names[:-1], "newer"])
     pq.write_table(other.replace_schema_metadata(table.schema.metadata), path)
-    with pytest.raises(DamagedFile, match=rf"{path.name}.*has not the columns of one.*unknown \['newer'\]"):
+    with refused(Code.DAMAGED_RESULT, path.name, "unknown ['newer']", kind=DamagedFile):
         analysis.query(root, "SELECT count(*) FROM trials")
 
 
@@ -224,7 +225,7 @@ def test_queries_load_no_plotting_and_no_torch(root: Path) -> None:
 def test_a_pivot_names_its_columns(build: Build) -> None:
     root = build.root(build.arms([50.0, 52.0], [60.0, 64.0]))
     pivot = "PIVOT trials ON source {} USING avg(test_accuracy) GROUP BY dataset"
-    with pytest.raises(InvalidRequest, match="name the columns: PIVOT"):
+    with refused(Code.WRONG_QUERY, "PIVOT trials ON source IN (", kind=InvalidRequest, key="SQL"):
         analysis.query(root, pivot.format(""))
     found = analysis.query(root, pivot.format("IN ('natural', 'robust')")).to_pylist()
     assert found == [{"dataset": "digits", "natural": 51.0, "robust": 62.0}]

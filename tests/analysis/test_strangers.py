@@ -25,11 +25,11 @@ from analysis.frames import frame
 from analysis.page import html
 from jobs import registry
 from jobs.data.readers import read_raw
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.results import LocalStore, commit
 from tests.analysis.examined import visualized, weighed
 from tests.analysis.support import Build, Rows
-from tests.support import present
+from tests.support import present, refused
 
 EVIL = '../x"><img src=x onerror=alert(1)>'
 LONG = EVIL + "y" * 300
@@ -80,18 +80,19 @@ def test_the_report_of_a_dataset_whose_name_is_code(build: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "words"),
+    ("columns", "key", "values"),
     [
-        ({"image": b"123"}, "three bytes, image_size at least 1; in the trial visualize-.* it is 3 bytes"),
-        ({"image": b"", "image_size": 0}, "with image_size 0"),
-        ({"image_size": -4}, "48 bytes, with image_size -4"),
-        ({"finetuned": "finetune-x"}, "fine-tuned network has blocks in every row"),
+        ({"image": b"123"}, "image", ["image_size at least 1", "it is 3 bytes"]),
+        ({"image": b"", "image_size": 0}, "image", ["image_size 0"]),
+        ({"image_size": -4}, "image", ["48 bytes", "image_size -4"]),
+        ({"finetuned": "finetune-x"}, "blocks", ["has blocks"]),
     ],
 )
-def test_pictures_that_are_none(build: Build, columns: dict[str, Any], words: str) -> None:
+def test_pictures_that_are_none(build: Build, columns: dict[str, Any], key: str, values: list[object]) -> None:
     root = build.root([])
-    commit(LocalStore(root), "visualize", visualized(**columns))
-    with pytest.raises(DamagedFile, match=rf"{words}.*\. Move its file away and resume"):
+    rows = visualized(**columns)
+    commit(LocalStore(root), "visualize", rows)
+    with refused(Code.DAMAGED_RESULT, rows[0]["trial_id"], *values, "resume", kind=DamagedFile, key=key):
         analysis.report(root)
 
 
@@ -99,7 +100,8 @@ def test_pictures_that_are_none(build: Build, columns: dict[str, Any], words: st
 def test_seed_images_that_are_not_there(index: int) -> None:
     sha256 = read_raw(registry.dataset("digits")).sha256
     rows = table_of(visualized(dataset_sha256=sha256)).assign(test_image=index)
-    with pytest.raises(DamagedFile, match=rf"images, from 0; in the trial visualize-.* it is {index}\. Move"):
+    values = ("test_image", "images, from 0", rows["trial_id"].iloc[0], f"it is {index}.", "resume")
+    with refused(Code.DAMAGED_RESULT, *values, kind=DamagedFile, key="test_image"):
         list(features(rows))
 
 
@@ -110,30 +112,30 @@ def one_with_other(column: str, value: object) -> Rows:
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("rows", "key", "values"),
     [
-        (one_with_other("cells", [1.0]), r"cells is of one length in all rows of a trial; .* of \[1, 2\] numbers"),
-        (one_with_other("cells", []), "cells is a list of at least one number; .* empty"),
-        (one_with_other("cell_labels", None), "cell_labels is a list of at least one number; .* null"),
-        (one_with_other("cell_labels", [5]), "cell_labels is of one length"),
-        (one_with_other("cell_labels", [7, 5]), "the same in all rows"),
-        (weighed(1, LABELS, cell_labels=[5, 6, 7]), "3 labels for 2 cells"),
-        (weighed(1, LABELS, cells=None, cell_labels=None), "the first test image of each group has cells; .* null"),
-        (weighed(1, LABELS, cells=[1.0, None]), "every number of cells is finite"),
-        (weighed(1, LABELS, cells=[1.0, float("nan")]), "every number of cells is finite"),
-        (weighed(1, LABELS, matrix_norm=float("nan")), "matrix_norm is finite .* matrix_norm nan"),
-        (weighed(1, LABELS, images_used=0), "images_used at least 1; .* images_used 0"),
-        (one_with_other("train_labels", [7]), r"train_labels is of one length .* \[1, 3\]"),
-        (weighed(1, LABELS, train_images=[]), "train_images is a list of at least one number; .* empty"),
-        (weighed(1, LABELS, measure="vibes"), "measure is one of influence, pseudo-inverse, fisher; .* 'vibes'"),
-        (weighed(1, LABELS, blocks=None), "fine-tuned network has blocks in every row; .* null"),
-        (weighed(1, LABELS, finetuned_seed=None), "fine-tuned network has finetuned_seed in every row"),
+        (one_with_other("cells", [1.0]), "cells", ["cells is", "[1, 2] numbers"]),
+        (one_with_other("cells", []), "cells", ["cells is", "empty"]),
+        (one_with_other("cell_labels", None), "cell_labels", ["cell_labels is", "null"]),
+        (one_with_other("cell_labels", [5]), "cell_labels", ["cell_labels is", "[1, 2] numbers"]),
+        (one_with_other("cell_labels", [7, 5]), "cell_labels", ["cell_labels has", "2 labels for 2 cells"]),
+        (weighed(1, LABELS, cell_labels=[5, 6, 7]), "cell_labels", ["3 labels for 2 cells"]),
+        (weighed(1, LABELS, cells=None, cell_labels=None), "cells", ["cells", "null"]),
+        (weighed(1, LABELS, cells=[1.0, None]), "cells", ["number of cells", "null"]),
+        (weighed(1, LABELS, cells=[1.0, float("nan")]), "cells", ["number of cells", "NaN"]),
+        (weighed(1, LABELS, matrix_norm=float("nan")), "matrix_norm", ["matrix_norm is", "matrix_norm nan"]),
+        (weighed(1, LABELS, images_used=0), "matrix_norm", ["images_used at least 1", "images_used 0"]),
+        (one_with_other("train_labels", [7]), "train_labels", ["train_labels is", "[1, 3]"]),
+        (weighed(1, LABELS, train_images=[]), "train_images", ["train_images is", "empty"]),
+        (weighed(1, LABELS, measure="vibes"), "measure", ["influence, pseudo-inverse, fisher", "'vibes'"]),
+        (weighed(1, LABELS, blocks=None), "blocks", ["has blocks", "null"]),
+        (weighed(1, LABELS, finetuned_seed=None), "finetuned_seed", ["has finetuned_seed", "null"]),
     ],
 )
-def test_influences_that_are_none(build: Build, rows: Rows, words: str) -> None:
+def test_influences_that_are_none(build: Build, rows: Rows, key: str, values: list[object]) -> None:
     root = build.root([])
     commit(LocalStore(root), "influence", rows)
-    with pytest.raises(DamagedFile, match=rf"{words}.*\. Move its file away and resume"):
+    with refused(Code.DAMAGED_RESULT, rows[0]["trial_id"], *values, "resume", kind=DamagedFile, key=key):
         analysis.report(root)
 
 
@@ -141,7 +143,8 @@ def test_influences_that_are_none(build: Build, rows: Rows, words: str) -> None:
 def test_training_images_that_are_not_there(train_images: list[int]) -> None:
     sha256 = read_raw(registry.dataset("digits")).sha256
     rows = table_of(weighed(1, LABELS, dataset_sha256=sha256, train_images=train_images))
-    with pytest.raises(DamagedFile, match=r"train_image is an index of the dataset's .* in the trial influence-"):
+    values = ("train_image is", rows["trial_id"].iloc[0], train_images[0])
+    with refused(Code.DAMAGED_RESULT, *values, kind=DamagedFile, key="train_image"):
         list(examples(rows))
 
 

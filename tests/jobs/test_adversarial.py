@@ -17,7 +17,7 @@ from jobs.canonical import digest
 from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.device_kind import device_kind
-from jobs.errors import InvalidRequest, MissingData
+from jobs.errors import Code, InvalidRequest, MissingData
 from jobs.evaluation import evaluate
 from jobs.examination import Examined
 from jobs.finetune import Finetuning
@@ -26,10 +26,12 @@ from jobs.provenance import History
 from jobs.randomness import Purpose, generator
 from jobs.records import Attempt, rows
 from jobs.results import Committed, Store, commit, comparable_columns, mixed_trials, pinned, read_trials
+from jobs.results.layout import trained_weights_key
 from jobs.specs import AttackSpec, Constraint, Execution, FinetuneSpec, ThreatModel
 from jobs.weights import load_source
 from tests.jobs.data import made
 from tests.jobs.support import CPU, finetune_spec, moved_by_robustness
+from tests.support import refused
 
 NEVER = Keeping(checkpoint_every=10**9)
 CLEAN = ThreatModel(constraint=Constraint.NONE, epsilon=0.0)
@@ -250,7 +252,8 @@ def test_a_fine_tuned_trial_is_attacked_by_its_kept_weights(store: Store) -> Non
     """Clean accuracy is that of the trial's last epoch; nothing else than its file is read."""
     tuned = finetune_spec({"normalization": "target"}, images=60, epochs=2)
     spec = attack(CLEAN, network=tuned)
-    with pytest.raises(MissingData, match=rf"{tuned.trial_id} are not in .*run that trial"):
+    file = f"{store.uri}/{trained_weights_key(tuned.trial_id)}"
+    with refused(Code.MISSING_WEIGHTS, tuned.trial_id, store.uri, kind=MissingData, file=file):
         open_adversarial(store, spec, CPU)
     attempt_trial(store, open_trial(store, tuned, CPU), Attempt(), Keeping(checkpoint_every=10, weights=True))
     attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER)
@@ -330,7 +333,7 @@ def test_a_source_has_an_accuracy_on_other_images_of_its_labels(
     others = {"datasets": {"styled": {**card, "label_names": digest(labels[::-1])}}}
     with (
         registry.using(registry.Cards.model_validate(others)),
-        pytest.raises(InvalidRequest, match="styled has others, by their names"),
+        refused(Code.IMPOSSIBLE_TRIAL, "fmnist", "styled", "`label_names`", kind=InvalidRequest, key="dataset"),
     ):
         open_trial(store, attack(CLEAN, dataset="styled"), CPU)
 
@@ -356,20 +359,33 @@ def test_the_id_follows_from_what_is_examined(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "code", "key", "values"),
     [
-        ({"network": "random_init_resnet35-w8"}, "drawn from each trial's seed"),
-        ({"network": "nothing"}, "nothing"),
-        ({"dataset": "cifar100"}, "knows the 10 of fmnist, cifar100 has 100"),
-        ({"dataset": "kmnist"}, "knows the 10 of fmnist, kmnist has others, by their names"),
-        ({"network": finetune_spec(dataset="cifar100", images=100)}, "knows the 100 of cifar100, digits has 10"),
-        ({"network": finetune_spec(images=3)}, "a subset of digits"),
-        ({"test_images": 10**6}, "test_images: digits has"),
+        (
+            {"network": "random_init_resnet35-w8"},
+            Code.IMPOSSIBLE_TRIAL,
+            "network",
+            ("network: random_init_resnet35-w8",),
+        ),
+        ({"network": "nothing"}, Code.UNKNOWN_NAME, "source", ("'nothing'", "fmnist_natural")),
+        ({"dataset": "cifar100"}, Code.IMPOSSIBLE_TRIAL, "dataset", ("10 of fmnist", "cifar100 has 100")),
+        ({"dataset": "kmnist"}, Code.IMPOSSIBLE_TRIAL, "dataset", ("10 of fmnist", "kmnist", "`label_names`")),
+        (
+            {"network": finetune_spec(dataset="cifar100", images=100)},
+            Code.IMPOSSIBLE_TRIAL,
+            "dataset",
+            ("100 of cifar100", "digits has 10"),
+        ),
+        ({"network": finetune_spec(images=3)}, Code.IMPOSSIBLE_TRIAL, "images", ("digits", 10, 1000, 3)),
+        ({"test_images": 10**6}, Code.IMPOSSIBLE_TRIAL, "test_images", ("digits", 10**6)),
     ],
 )
-def test_what_cannot_be_examined(changes: dict[str, Any], expected: str, store: Store) -> None:
-    with pytest.raises(InvalidRequest, match=expected):
-        open_trial(store, attack(**changes), CPU)
+def test_what_cannot_be_examined(
+    changes: dict[str, Any], code: Code, key: str, values: tuple[object, ...], store: Store
+) -> None:
+    spec = attack(**changes)
+    with refused(code, spec.trial_id, *values, kind=InvalidRequest, key=key):
+        open_trial(store, spec, CPU)
 
 
 def test_restarts_that_draw_nothing_are_refused() -> None:

@@ -9,12 +9,13 @@ from safetensors.torch import load
 from jobs import attempts
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.checkpoints import restore_checkpoint, save_checkpoint
-from jobs.errors import ResultsConflict
+from jobs.errors import Code, ResultsConflict
 from jobs.finetune import Finetuning
 from jobs.records import Attempt
 from jobs.results import Store, comparable_columns, done, open_store, pin, read_trials
-from jobs.results.layout import checkpoints_prefix, trained_weights_key
+from jobs.results.layout import checkpoints_prefix, pin_key, trained_weights_key
 from jobs.specs import FinetuneSpec, Recipe
+from tests.support import refused
 
 pytestmark = pytest.mark.usefixtures("short_tests")
 
@@ -169,6 +170,7 @@ def test_kept_weights_are_the_trained_network(spec: FinetuneSpec, store: Store) 
 
 def test_other_weights_under_a_pinned_name_are_refused_before_training(spec: FinetuneSpec, store: Store) -> None:
     pin(store, "sources", spec.source, "0" * 64)
-    with pytest.raises(ResultsConflict, match="another results root"):
+    file = f"{store.uri}/{pin_key('sources', spec.source)}"
+    with refused(Code.OTHER_DIGEST, store.uri, spec.source, "0" * 64, kind=ResultsConflict, file=file):
         attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER, lambda: pytest.fail("training began"))
     assert done(store, "finetune") == set()

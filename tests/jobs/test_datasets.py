@@ -12,9 +12,11 @@ from sklearn.datasets import load_digits
 from jobs import registry
 from jobs.data import idx
 from jobs.data.datasets import Dataset, load_card, load_dataset
+from jobs.data.places import own_directory
 from jobs.data.raw import RawPart, content_digest
-from jobs.errors import DamagedFile, InvalidRequest, MissingData
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from tests.jobs.data.made import idx_bytes, use
+from tests.support import refused
 
 REAL = Path("/usr/share/datasets/fashion-mnist")
 
@@ -56,14 +58,14 @@ def test_idx_cut_off(tmp_path: Path, cut: int) -> None:
     """However much is missing, down to the header and into it, the file is named as damaged."""
     path = tmp_path / "images"
     path.write_bytes(idx_bytes(IMAGES)[:-cut])
-    with pytest.raises(DamagedFile, match=str(path)):
+    with refused(Code.DAMAGED_DATA, path, kind=DamagedFile, file=path):
         idx.read(path)
 
 
 def test_idx_with_bytes_too_many(tmp_path: Path) -> None:
     path = tmp_path / "images"
     path.write_bytes(idx_bytes(IMAGES) + b"x")
-    with pytest.raises(DamagedFile, match="declares 3x4x5 values and holds 61"):
+    with refused(Code.DAMAGED_DATA, path, "3x4x5", 61, kind=DamagedFile, file=path):
         idx.read(path)
 
 
@@ -71,7 +73,7 @@ def test_idx_with_bytes_too_many(tmp_path: Path) -> None:
 def test_idx_wrong_magic(tmp_path: Path, start: bytes) -> None:
     path = tmp_path / "images"
     path.write_bytes(start + b"\0" * 8 * bool(start))
-    with pytest.raises(DamagedFile, match="is not an IDX file of unsigned bytes"):
+    with refused(Code.DAMAGED_DATA, path, kind=DamagedFile, file=path):
         idx.read(path)
 
 
@@ -79,7 +81,7 @@ def test_idx_wrong_magic(tmp_path: Path, start: bytes) -> None:
 def test_idx_damaged_gzip(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(idx_bytes(IMAGES))[:keep])
-    with pytest.raises(DamagedFile, match="cannot be unpacked"):
+    with refused(Code.DAMAGED_DATA, path, kind=DamagedFile, file=path):
         idx.read(path)
 
 
@@ -88,14 +90,14 @@ def test_idx_gzip_with_flipped_bits(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 0xFF
     path = tmp_path / "images.gz"
     path.write_bytes(bytes(data))
-    with pytest.raises(DamagedFile, match="cannot be unpacked"):
+    with refused(Code.DAMAGED_DATA, path, kind=DamagedFile, file=path):
         idx.read(path)
 
 
 def test_idx_not_gzip_at_all(tmp_path: Path) -> None:
     path = tmp_path / "images.gz"
     path.write_bytes(idx_bytes(IMAGES))
-    with pytest.raises(DamagedFile, match="cannot be unpacked"):
+    with refused(Code.DAMAGED_DATA, path, kind=DamagedFile, file=path):
         idx.read(path)
 
 
@@ -107,7 +109,7 @@ def test_idx_finds_plain_before_gzipped(tmp_path: Path) -> None:
 
 
 def test_idx_missing(tmp_path: Path) -> None:
-    with pytest.raises(MissingData, match=r"neither x nor x\.gz is in"):
+    with refused(Code.MISSING_DATA, tmp_path, "x.gz", kind=MissingData, file=tmp_path / "x"):
         idx.find(tmp_path, "x")
 
 
@@ -157,14 +159,14 @@ def test_digits_statistics_of_the_registry_are_those_of_the_training_images() ->
 
 
 def test_digits_take_no_directory(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="take no directory"):
+    with refused(Code.WRONG_PLACE, tmp_path, kind=InvalidRequest, file=tmp_path):
         load_dataset("digits", 32, tmp_path)
 
 
 def test_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     card = registry.dataset("digits")
     monkeypatch.setitem(registry.packaged_datasets(), "digits", card.model_copy(update={"sha256": "0" * 64}))
-    with pytest.raises(DamagedFile, match=f"must have the digest {'0' * 64}; the files give {card.sha256}"):
+    with refused(Code.DAMAGED_DATA, "'digits'", "0" * 64, card.sha256, kind=DamagedFile, key="sha256"):
         load_dataset("digits", 32)
 
 
@@ -199,7 +201,7 @@ def test_content_digest_ignores_memory_layout() -> None:
 
 
 def test_unknown_dataset() -> None:
-    with pytest.raises(InvalidRequest, match=r"unknown dataset 'imagenet9'; known datasets: .*cifar10, .*mnist"):
+    with refused(Code.UNKNOWN_NAME, "'imagenet9'", "cifar10", "mnist", kind=InvalidRequest, key="dataset"):
         load_dataset("imagenet9", 32)
 
 
@@ -207,17 +209,20 @@ def test_unknown_dataset() -> None:
     "name", [name for name, card in registry.datasets().items() if card.files and card.files_of != "fmnist"]
 )
 def test_datasets_that_are_not_here_say_how_to_get_them(name: str) -> None:
-    with pytest.raises(MissingData, match=f"'{name}' is not on this machine .* deltasweep data fetch {name}"):
+    values = (f"'{name}'", f"deltasweep data fetch {name}")
+    with refused(Code.MISSING_DATA, *values, kind=MissingData, file=own_directory(registry.dataset(name))):
         load_dataset(name, 32)
 
 
 def test_imagenet_is_everybody_s_own_copy(tmp_path: Path) -> None:
-    with pytest.raises(MissingData, match=r"'imagenet' is not on this machine .*home/data/imagenet\).*your own copy"):
+    own = tmp_path / "home" / "data" / "imagenet"
+    with refused(Code.MISSING_DATA, "'imagenet'", own, "train/LABEL/*", kind=MissingData, file=own):
         load_dataset("imagenet", 32)
     for part in ("train", "test"):
         (tmp_path / part / "n01440764").mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(tmp_path / part / "n01440764" / "a.png")
-    with pytest.raises(DamagedFile, match=r"'imagenet' has 1281167 \+ 50000 images; the files hold \(1, 1\)"):
+    values = ("'imagenet'", "1281167 + 50000", (1, 1))
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=tmp_path, key="train"):
         load_dataset("imagenet", 32, tmp_path)
 
 
@@ -261,20 +266,22 @@ def write_fashion_mnist(directory: Path, train: int = 6, test: int = 4, test_lab
 
 def test_fashion_mnist_of_another_size_is_refused(tmp_path: Path) -> None:
     write_fashion_mnist(tmp_path / "own")
-    with pytest.raises(DamagedFile, match=r"'fmnist' has 60000 \+ 10000 images; the files hold \(6, 4\)"):
+    values = ("'fmnist'", "60000 + 10000", (6, 4))
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=tmp_path / "own", key="train"):
         load_dataset("fmnist", 32, tmp_path / "own")
 
 
 def test_fashion_mnist_with_fewer_labels_than_images_is_refused(tmp_path: Path) -> None:
     write_fashion_mnist(tmp_path / "own", test_labels=3)
-    with pytest.raises(DamagedFile, match=r"t10k has images of shape \(4, 28, 28\) and labels of \(3,\)"):
+    with refused(Code.DAMAGED_DATA, "t10k", (4, 28, 28), (3,), kind=DamagedFile, file=tmp_path / "own"):
         load_dataset("fmnist", 32, tmp_path / "own")
 
 
 def test_fashion_mnist_with_other_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_fashion_mnist(tmp_path / "own")
     use(monkeypatch, "fmnist", train=6, test=4, sha256=registry.dataset("fmnist").sha256)
-    with pytest.raises(DamagedFile, match="must have the digest 145c7cc693ba"):
+    values = ("'fmnist'", "145c7cc693ba")
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=tmp_path / "own", key="sha256"):
         load_dataset("fmnist", 32, tmp_path / "own")
 
 
@@ -289,14 +296,16 @@ def test_fashion_mnist_comes_from_this_machine_s_data_directory(
 
 
 def test_fashion_mnist_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(MissingData, match=r"'fmnist' is not on this machine .*dataset-fashion-mnist"):
+    values = ("'fmnist'", tmp_path / "nowhere", "deltasweep data fetch fmnist", "dataset-fashion-mnist")
+    with refused(Code.MISSING_DATA, *values, kind=MissingData, file=tmp_path / "nowhere"):
         load_dataset("fmnist", 32, tmp_path / "nowhere")
 
 
 def test_fashion_mnist_with_a_file_missing(tmp_path: Path) -> None:
     write_fashion_mnist(tmp_path / "own")
-    (tmp_path / "own" / "t10k-images-idx3-ubyte").unlink()
-    with pytest.raises(MissingData, match="t10k-images-idx3-ubyte"):
+    missing = tmp_path / "own" / "t10k-images-idx3-ubyte"
+    missing.unlink()
+    with refused(Code.MISSING_DATA, missing.name, missing.parent, kind=MissingData, file=missing):
         load_dataset("fmnist", 32, tmp_path / "own")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.download import download
-from jobs.errors import DamagedFile, InvalidRequest, MissingData, StorageFailure
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, StorageFailure
 from tests.jobs.mirrors import mirror
+from tests.support import refused
 
 BODY = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -127,7 +128,7 @@ def test_an_answer_that_cannot_be_the_file_costs_nothing_that_has_come(target: P
     part = part_of(target, BODY[:1000])
     with (
         mirror(files={"weights.bin": b"<html>please log in"}, ranges=False) as portal,
-        pytest.raises(MissingData, match="answers with 19 bytes instead of 512,000"),
+        refused(Code.NO_DOWNLOAD, "19 bytes", "512,000", kind=MissingData, file=target),
     ):
         get(target, f"{portal.url}/weights.bin", size=len(BODY))
     assert part.read_bytes() == BODY[:1000]
@@ -136,7 +137,7 @@ def test_an_answer_that_cannot_be_the_file_costs_nothing_that_has_come(target: P
 def test_without_a_length_the_size_says_whether_all_has_come(target: Path) -> None:
     with (
         mirror(files={"weights.bin": BODY}, length=False, cut_after=1000, ranges=False) as server,
-        pytest.raises(MissingData, match="cut off after 1,000 of 512,000 bytes"),
+        refused(Code.NO_DOWNLOAD, "1,000 of 512,000 bytes", kind=MissingData, file=target),
     ):
         get(target, f"{server.url}/weights.bin", size=len(BODY))
     assert not target.exists()
@@ -179,14 +180,14 @@ def test_without_a_digest_nothing_of_an_earlier_call_is_trusted(target: Path) ->
 
 def test_without_a_digest_nothing_of_a_broken_download_is_kept(target: Path) -> None:
     """It could not be gone on with, and nobody is told so."""
-    refused = pytest.raises(MissingData, match="run it again from the start")
-    with mirror(files={"weights.bin": BODY}, cut_after=1000) as server, refused:
+    lost = refused(Code.NO_DOWNLOAD, "from the start", kind=MissingData, file=target)
+    with mirror(files={"weights.bin": BODY}, cut_after=1000) as server, lost:
         get(target, f"{server.url}/weights.bin", sha256=None)
     assert left_behind(target.parent) == []
 
 
 def test_not_found(target: Path) -> None:
-    with mirror() as server, pytest.raises(MissingData, match=r"weights\.bin: HTTP 404 Not Found\nCheck the network"):
+    with mirror() as server, refused(Code.NO_DOWNLOAD, "/weights.bin: HTTP 404 Not Found\n", kind=MissingData):
         get(target, f"{server.url}/weights.bin")
     assert left_behind(target.parent) == []
 
@@ -196,18 +197,23 @@ def test_every_mirror_s_reason_is_told(target: Path) -> None:
         get(target, f"{one.url}/weights.bin", f"{two.url}/weights.bin")
     assert f"- {one.url}/weights.bin: HTTP 404" in str(raised.value)
     assert f"- {two.url}/weights.bin: HTTP 500" in str(raised.value)
+    assert (raised.value.code, raised.value.place.file) == (Code.NO_DOWNLOAD, str(target))
+    urls = [f"{server.url}/weights.bin" for server in (one, two)]
+    assert [(mistake.code, mistake.place.file) for mistake in raised.value.mistakes] == [
+        (Code.NO_DOWNLOAD, url) for url in urls
+    ]
 
 
 def test_nobody_answers(target: Path) -> None:
     with mirror() as server:
         gone = server.url
-    with pytest.raises(MissingData, match=r"cannot be reached .*refused"):
+    with refused(Code.NO_DOWNLOAD, f"{gone}/weights.bin", "refused", kind=MissingData, file=target):
         get(target, f"{gone}/weights.bin")
 
 
 def test_cut_off_for_good_is_kept_and_continued_later(target: Path) -> None:
     with mirror(files={"weights.bin": BODY}, cut_after=50_000) as server:
-        with pytest.raises(MissingData, match="the connection broke 10 times"):
+        with refused(Code.NO_DOWNLOAD, "10 times", kind=MissingData, file=target):
             get(target, f"{server.url}/weights.bin")
         assert left_behind(target.parent) == ["weights.bin.part"]
         server.cut_after = None
@@ -219,22 +225,23 @@ def test_cut_off_for_good_is_kept_and_continued_later(target: Path) -> None:
 def test_nothing_comes_at_all(target: Path) -> None:
     with (
         mirror(files={"weights.bin": BODY}, cut_after=0) as server,
-        pytest.raises(MissingData, match="cut off after 0 of 512,000 bytes"),
+        refused(Code.NO_DOWNLOAD, "0 of 512,000 bytes", kind=MissingData, file=target),
     ):
         get(target, f"{server.url}/weights.bin")
     assert not target.exists()
 
 
 @pytest.mark.parametrize(
-    ("digests", "says"),
+    ("digests", "values"),
     [
-        ({}, f"must have the sha256 {SHA256} and has"),
-        ({"sha256": None, "md5": MD5}, f"must have the md5 {MD5} and has"),
-        ({"sha256": None, "size": len(BODY)}, "must have 512,000 bytes and has 511,999"),
+        ({}, (f"sha256 {SHA256}", hashlib.sha256(BODY[1:]).hexdigest())),
+        ({"sha256": None, "md5": MD5}, (f"md5 {MD5}", hashlib.md5(BODY[1:]).hexdigest())),
+        ({"sha256": None, "size": len(BODY)}, ("512,000 bytes", "511,999")),
     ],
 )
-def test_another_file_is_refused(target: Path, digests: dict[str, Any], says: str) -> None:
-    with mirror(files={"weights.bin": BODY[1:]}) as server, pytest.raises(DamagedFile, match=says):
+def test_another_file_is_refused(target: Path, digests: dict[str, Any], values: tuple[str, ...]) -> None:
+    other = refused(Code.DAMAGED_DOWNLOAD, *values, kind=DamagedFile, file=target)
+    with mirror(files={"weights.bin": BODY[1:]}) as server, other:
         get(target, f"{server.url}/weights.bin", **digests)
     assert left_behind(target.parent) == []
 
@@ -242,14 +249,14 @@ def test_another_file_is_refused(target: Path, digests: dict[str, Any], says: st
 def test_a_failed_replacement_leaves_what_stood_there(target: Path) -> None:
     target.parent.mkdir()
     target.write_bytes(b"the user's own")
-    with mirror() as server, pytest.raises(MissingData):
+    with mirror() as server, refused(Code.NO_DOWNLOAD, kind=MissingData, file=target):
         get(target, f"{server.url}/weights.bin")
     assert target.read_bytes() == b"the user's own"
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "/local/path", "s3://bucket/key"])
 def test_other_kinds_of_url_are_refused(target: Path, url: str) -> None:
-    with pytest.raises(InvalidRequest, match="https, http, file URLs; given: "):
+    with refused(Code.WRONG_PLACE, "https, http, file", url, kind=InvalidRequest, file=url):
         get(target, url)
 
 
@@ -258,7 +265,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(target: Path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with (
         mirror(files={"weights.bin": BODY}) as server,
-        pytest.raises(StorageFailure, match=r"needs 512,000 more bytes .* has 1,000 free"),
+        refused(Code.STORAGE, "512,000", "1,000", "$DELTASWEEP_HOME", kind=StorageFailure, file=target),
     ):
         get(target, f"{server.url}/weights.bin")
     assert left_behind(target.parent) == []
@@ -271,7 +278,7 @@ def test_a_disk_that_fills_up(target: Path) -> None:
     target.with_name(f"{target.name}.part").symlink_to("/dev/full")
     with (
         mirror(files={"weights.bin": BODY}) as server,
-        pytest.raises(StorageFailure, match=r"weights\.bin cannot be written \(No space left on device\); make room"),
+        refused(Code.STORAGE, target, "No space left on device", kind=StorageFailure, file=target),
     ):
         get(target, f"{server.url}/weights.bin")
     assert not target.exists()
@@ -279,8 +286,9 @@ def test_a_disk_that_fills_up(target: Path) -> None:
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "files").write_bytes(b"")
-    with pytest.raises(StorageFailure, match="cannot be written"):
-        get(tmp_path / "files" / "weights.bin", "http://127.0.0.1:9/weights.bin")
+    target = tmp_path / "files" / "weights.bin"
+    with refused(Code.STORAGE, target, kind=StorageFailure, file=target):
+        get(target, "http://127.0.0.1:9/weights.bin")
 
 
 def test_two_at_once_download_once(target: Path) -> None:

@@ -13,6 +13,7 @@ from jobs import registry
 from jobs.attacks import draw_noise, perturb
 from jobs.checks import problems
 from jobs.data.datasets import Dataset
+from jobs.errors import Code
 from jobs.frequencies import BandStep, frequencies_of, in_band
 from jobs.networks import Network, SmallResNet
 from jobs.pretrain import attack_in
@@ -236,5 +237,7 @@ def test_a_band_without_a_frequency_is_said_before_anything_is_loaded() -> None:
     """Of 32 pixels: 0.8 to 1.28 cycles have one, 0.16 to 0.8 none."""
     assert problems(pretrain(fourier(band=(0.05, 0.08)))) == []
     (said,) = problems(pretrain(fourier(band=(0.01, 0.05))))
-    assert said.startswith("band: of images of 32 pixels no frequency is above 0.16 and up to 0.8 cycles")
+    assert (said.code, said.place.key) == (Code.IMPOSSIBLE_TRIAL, "band")
+    for value in ("32 pixels", "0.16", "0.8 cycles", "[0.01, 0.05]"):
+        assert value in said.message
     assert problems(attack(fourier(band=(0.01, 0.05)))) == [said]

@@ -19,7 +19,7 @@ from jobs import registry
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.subsets import draw_subset
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.examination import Examined
 from jobs.influence_trial import InfluenceTrial
 from jobs.networks import Network, SmallResNet
@@ -31,6 +31,7 @@ from jobs.specs import InfluenceSpec
 from jobs.weights import load_source
 from tests.jobs.support import CPU, finetune_spec
 from tests.results.rows import DEVICE_KIND, PACKAGES
+from tests.support import refused
 
 NEVER = Keeping(checkpoint_every=10**9)
 IMAGES, TESTS, DAMPING = 100, 90, 1e-2
@@ -251,20 +252,20 @@ def test_what_no_influence_is(changes: dict[str, Any], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "expected"),
+    ("spec", "key", "values"),
     [
-        (influence(top=101), "of 100 training images 101 cannot be kept"),
-        (influence(network=finetune_spec(images=3)), "a subset of digits"),
+        (influence(top=101), "top", (100, 101)),
+        (influence(network=finetune_spec(images=3)), "images", ("digits", 10, 1000, 3)),
         (
             influence("pseudo-inverse", network=finetune_spec(dataset="cifar100", images=100)),
-            "up to 8192 rows; fmnist_l2_eps1 on cifar100 has 25700; use influence",
+            "measure",
+            (8192, "fmnist_l2_eps1", "cifar100", 25700, "influence"),
         ),
-        (
-            influence("fisher", network=finetune_spec(dataset="cifar10", images=9000)),
-            "up to 8192 training images; there are 9000",
-        ),
+        (influence("fisher", network=finetune_spec(dataset="cifar10", images=9000)), "measure", (8192, 9000)),
     ],
 )
-def test_what_cannot_be_run_is_said_before_anything_is_loaded(spec: InfluenceSpec, expected: str, store: Store) -> None:
-    with pytest.raises(InvalidRequest, match=expected):
+def test_what_cannot_be_run_is_said_before_anything_is_loaded(
+    spec: InfluenceSpec, key: str, values: tuple[object, ...], store: Store
+) -> None:
+    with refused(Code.IMPOSSIBLE_TRIAL, spec.trial_id, *values, kind=InvalidRequest, key=key):
         open_trial(store, spec, CPU)

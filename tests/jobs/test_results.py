@@ -2,6 +2,7 @@
 
 import io
 import math
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from jobs import registry
 from jobs.canonical import canonical_json
 from jobs.data.datasets import Dataset
-from jobs.errors import DamagedFile, InvalidRequest, ResultsConflict
+from jobs.errors import Code, DamagedFile, InvalidRequest, ResultsConflict
 from jobs.records import Attempt, commit_trial, rows
 from jobs.results import (
     Committed,
@@ -27,11 +28,12 @@ from jobs.results import (
     read_trials,
     schema,
 )
-from jobs.results.layout import trial_key
+from jobs.results.layout import pin_key, trial_key
 from jobs.specs import recipe_digest
 from jobs.weights import SourceWeights
 from tests.jobs.support import finetune_spec, finetuned, trial_rows
 from tests.results.rows import DEVICE_KIND, result_rows
+from tests.support import refused
 
 TRIAL = "finetune-x-0123456789abcdef"
 KEY = "trials/finetune/01/finetune-x-0123456789abcdef.parquet"
@@ -232,9 +234,9 @@ def test_the_first_pin_decides(store: Store) -> None:
     pin(store, "sources", "natural", "a" * 64)
     pin(store, "datasets", "natural", "b" * 64)
     pin(store, "sources", "other", "b" * 64)
-    with pytest.raises(
-        ResultsConflict, match=f"'natural' among the sources stands for sha256 {'a' * 64}, here .*b{{64}}"
-    ):
+    values = (store.uri, "'natural'", "sources", "a" * 64, "b" * 64)
+    file = f"{store.uri}/{pin_key('sources', 'natural')}"
+    with refused(Code.OTHER_DIGEST, *values, kind=ResultsConflict, file=file):
         pin(store, "sources", "natural", "b" * 64)
     pin(store, "sources", "natural", "a" * 64)
 
@@ -263,6 +265,12 @@ def write_table(store: Store, table: pa.Table, key: str = KEY) -> None:
     store.create(key, buffer.getvalue())
 
 
+def damaged(store: Store, *values: object, key: str = KEY, column: str | None = None) -> AbstractContextManager[None]:
+    """The result of that key is refused, by its whole path."""
+    file = f"{store.uri}/{key}"
+    return refused(Code.DAMAGED_RESULT, file, *values, kind=DamagedFile, file=file, key=column)
+
+
 def good_table() -> pa.Table:
     return pa.Table.from_pylist(result_rows(), schema=schema("finetune"))
 
@@ -271,7 +279,7 @@ def good_table() -> pa.Table:
 def test_a_file_that_is_not_parquet_is_named(store: Store, data: bytes) -> None:
     commit(store, "finetune", result_rows("finetune-x-ffffffffffffffff"))
     store.create(KEY, data)
-    with pytest.raises(DamagedFile, match=f"{KEY} is not a readable Parquet file"):
+    with damaged(store):
         read_trials(store, "finetune")
 
 
@@ -279,7 +287,7 @@ def test_a_file_cut_off_is_named(store: Store) -> None:
     commit(store, "finetune", result_rows())
     data = store.read(KEY)
     store.replace(KEY, data[: len(data) // 2])
-    with pytest.raises(DamagedFile, match=KEY):
+    with damaged(store):
         read_trials(store, "finetune")
 
 
@@ -288,30 +296,30 @@ def test_a_file_with_flipped_bits_in_its_data_is_named(store: Store) -> None:
     data = bytearray(store.read(KEY))
     data[4:400] = bytes(byte ^ 0xFF for byte in data[4:400])
     store.replace(KEY, bytes(data))
-    with pytest.raises(DamagedFile, match=KEY):
+    with damaged(store):
         read_trials(store, "finetune")
 
 
 def test_a_foreign_parquet_file_is_named(store: Store) -> None:
     write_table(store, pa.table({"a": [1]}))
-    with pytest.raises(DamagedFile, match=rf"{KEY} is Parquet, but does not say that it is a finetune result"):
+    with damaged(store, "finetune"):
         read_trials(store, "finetune")
     columns = pa.table({"a": [1]}).replace_schema_metadata(schema("finetune").metadata)
     store.delete(KEY)
     write_table(store, columns)
-    with pytest.raises(DamagedFile, match=rf"{KEY} .* has not the columns .*missing \['trial_id'.*unknown \['a'\]"):
+    with damaged(store, "['trial_id', ", "['a']", column="trial_id"):
         read_trials(store, "finetune")
 
 
 def test_a_file_with_a_column_missing_is_named(store: Store) -> None:
     write_table(store, good_table().drop_columns(["test_loss"]))
-    with pytest.raises(DamagedFile, match=rf"{KEY} .* missing \['test_loss'\], unknown none"):
+    with damaged(store, "missing ['test_loss']", "unknown none", column="test_loss"):
         read_trials(store, "finetune")
 
 
 def test_a_file_with_a_column_too_many_is_named(store: Store) -> None:
     write_table(store, good_table().append_column("extra", pa.array([1, 2])))
-    with pytest.raises(DamagedFile, match=rf"{KEY} .* missing none, unknown \['extra'\]"):
+    with damaged(store, "missing none", "unknown ['extra']", column="extra"):
         read_trials(store, "finetune")
 
 
@@ -319,7 +327,7 @@ def test_a_file_with_a_column_of_another_type_is_named(store: Store) -> None:
     table = good_table()
     place = table.schema.get_field_index("test_accuracy")
     write_table(store, table.set_column(place, "test_accuracy", pa.array(["good", "bad"])))
-    with pytest.raises(DamagedFile, match=KEY):
+    with damaged(store):
         read_trials(store, "finetune")
 
 
@@ -327,13 +335,13 @@ def test_a_file_under_another_trial_s_name_is_named(store: Store) -> None:
     commit(store, "finetune", result_rows())
     wrong = "finetune-x-00000000000000ff"
     store.create(trial_key("finetune", wrong), store.read(KEY))
-    with pytest.raises(DamagedFile, match=rf"{wrong}\.parquet holds the trial \['{TRIAL}'\]"):
+    with damaged(store, f"['{TRIAL}']", key=trial_key("finetune", wrong), column="trial_id"):
         read_trials(store, "finetune")
 
 
 def test_an_empty_table_is_named(store: Store) -> None:
     write_table(store, schema("finetune").empty_table())
-    with pytest.raises(DamagedFile, match=KEY):
+    with damaged(store):
         read_trials(store, "finetune")
 
 
@@ -345,7 +353,7 @@ def test_columns_in_another_order_are_the_same_result(store: Store) -> None:
 
 def test_a_damaged_file_is_reported_when_its_trial_is_committed_again(store: Store) -> None:
     store.create(KEY, b"damaged")
-    with pytest.raises(DamagedFile, match=KEY):
+    with damaged(store):
         commit(store, "finetune", result_rows())
 
 
@@ -355,15 +363,17 @@ def test_a_damaged_file_is_reported_when_its_trial_is_committed_again(store: Sto
 @pytest.mark.parametrize("below", ["file", "file/below", "file/below/further"])
 def test_a_root_that_is_a_file_or_below_one(below: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept", encoding="utf-8")
-    with pytest.raises(InvalidRequest, match=f"a results root is a directory; {tmp_path}/file is a file"):
+    file = tmp_path / "file"
+    with refused(Code.WRONG_PLACE, file, kind=InvalidRequest, file=file, key="--results"):
         open_store(tmp_path / below)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "kept"
 
 
 def test_a_root_that_cannot_be_written() -> None:
     """Where the kernel lets nobody make a folder: refused for the superuser, too."""
-    with pytest.raises(InvalidRequest, match="the results root must be writable"):
-        begin(open_store("/proc/nowhere/root"))
+    root = "/proc/nowhere/root"
+    with refused(Code.ROOT_NOT_WRITABLE, root, "--results", kind=InvalidRequest, file=root, key="--results"):
+        begin(open_store(root))
 
 
 def test_a_root_that_is_begun_holds_its_record_alone(store: Store, tmp_path: Path) -> None:
@@ -410,10 +420,12 @@ def test_committing_a_trial_pins_its_source_and_dataset(
     assert commit_trial(store, trial, Attempt()) is Committed.NEW
     assert done(store, "finetune") == {trial.spec.trial_id}
     other = finetuned(finetune_spec(epochs=1, seed=8), other_weights, few_digits)
-    with pytest.raises(ResultsConflict, match="fmnist_l2_eps1"):
+    file = f"{store.uri}/{pin_key('sources', 'fmnist_l2_eps1')}"
+    with refused(Code.OTHER_DIGEST, "fmnist_l2_eps1", other_weights.sha256, kind=ResultsConflict, file=file):
         commit_trial(store, other, Attempt())
     changed = finetuned(finetune_spec(epochs=1, seed=8), weights, few_digits._replace(sha256="0" * 64))
-    with pytest.raises(ResultsConflict, match="digits"):
+    file = f"{store.uri}/{pin_key('datasets', 'digits')}"
+    with refused(Code.OTHER_DIGEST, "digits", "0" * 64, kind=ResultsConflict, file=file):
         commit_trial(store, changed, Attempt())
     assert done(store, "finetune") == {trial.spec.trial_id}, "a refused trial leaves nothing"
 

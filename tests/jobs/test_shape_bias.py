@@ -14,7 +14,7 @@ from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.canonical import digest
 from jobs.checks import problems
 from jobs.data.datasets import Cues, Dataset, ImageSet, load_dataset
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.examination import Examined
 from jobs.networks import Network, SmallResNet
 from jobs.records import Attempt
@@ -25,6 +25,7 @@ from jobs.specs import Execution, ShapeBiasSpec
 from jobs.weights import load_source
 from tests.jobs.data import made
 from tests.jobs.support import CPU, finetune_spec, make_weights
+from tests.support import refused
 
 NEVER = Keeping(checkpoint_every=10**9)
 NAMES = list(categories())
@@ -205,24 +206,29 @@ def test_the_id_follows_from_what_is_asked_of_what() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "key", "values"),
     [
-        ({"network": "fmnist_natural"}, "knows the 10 of fmnist, digits_conflict has others, by their names"),
-        ({"network": "natural"}, "knows the 1000 of imagenet, digits_conflict has 10"),
-        ({"dataset": "cue-conflict"}, "knows the 10 of digits, cue-conflict has 16"),
-        ({"dataset": "digits"}, "images whose cues conflict, as those of digits_conflict, .*; digits has none"),
-        ({"dataset": "nothing"}, "unknown dataset 'nothing'"),
-        ({"network": "random_init"}, "drawn from each trial's seed"),
-        ({"network": finetune_spec(images=3)}, "a subset of digits"),
+        ({"network": "fmnist_natural"}, "dataset", ("10 of fmnist", "digits_conflict", "`label_names`")),
+        ({"network": "natural"}, "dataset", ("1000 of imagenet", "digits_conflict has 10")),
+        ({"dataset": "cue-conflict"}, "dataset", ("10 of digits", "cue-conflict has 16")),
+        ({"dataset": "digits"}, "dataset", ("digits_conflict, ", "; digits has none")),
+        ({"network": "random_init"}, "network", ("network: random_init",)),
+        ({"network": finetune_spec(images=3)}, "images", ("digits", 10, 1000, 3)),
     ],
 )
-def test_what_cannot_be_asked(changes: dict[str, Any], expected: str, store: Store) -> None:
-    with pytest.raises(InvalidRequest, match=expected):
-        open_trial(store, spec(**changes), CPU)
+def test_what_cannot_be_asked(changes: dict[str, Any], key: str, values: tuple[object, ...], store: Store) -> None:
+    asked = spec(**changes)
+    with refused(Code.IMPOSSIBLE_TRIAL, asked.trial_id, *values, kind=InvalidRequest, key=key):
+        open_trial(store, asked, CPU)
+
+
+def test_images_that_nobody_knows(store: Store) -> None:
+    with refused(Code.UNKNOWN_NAME, "'nothing'", "digits_conflict", kind=InvalidRequest, key="dataset"):
+        open_trial(store, spec(dataset="nothing"), CPU)
 
 
 def test_nothing_is_fine_tuned_on_images_that_are_all_for_testing(store: Store) -> None:
-    with pytest.raises(InvalidRequest, match="all 1280 images of cue-conflict are for testing"):
+    with refused(Code.IMPOSSIBLE_TRIAL, 1280, "cue-conflict", kind=InvalidRequest, key="dataset"):
         open_trial(store, finetune_spec(dataset="cue-conflict", images=-1), CPU)
 
 
@@ -238,4 +244,6 @@ def test_a_network_fine_tuned_on_the_categories_themselves_may_be_asked() -> Non
         assert problems(asked) == []
     with registry.using(mine(digest(NAMES[::-1]))):
         (said,) = problems(asked)
-    assert "knows the 16 of mine, cue-conflict has others, by their names" in said
+    assert (said.code, said.place.key) == (Code.IMPOSSIBLE_TRIAL, "dataset")
+    for value in ("16 of mine", "cue-conflict", "`label_names`"):
+        assert value in said.message

@@ -11,7 +11,7 @@ from PIL import Image
 from jobs import registry, source_check
 from jobs.batches import in_order
 from jobs.data.datasets import Dataset
-from jobs.errors import DamagedFile, InvalidRequest, MissingData
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.evaluation import evaluate
 from jobs.networks import BUILDERS, Network, initialise
 from jobs.pretrain import adversarial_accuracy
@@ -21,6 +21,7 @@ from jobs.specs import Constraint, Sgd, ThreatModel
 from jobs.weights import SourceWeights, load_source, write_source
 from tests.jobs.released import register, resnet_of
 from tests.jobs.support import CPU
+from tests.support import refused
 
 REAL = Path("/usr/share/datasets/fashion-mnist")
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the real Fashion-MNIST in {REAL}")
@@ -80,23 +81,23 @@ def test_a_sample_is_always_the_same_and_is_part_of_the_set(tiny: Network, few_d
 
 
 def test_more_images_than_there_are(tiny: Network) -> None:
-    with pytest.raises(InvalidRequest, match="digits has 64 test images here; asked for 65"):
+    with refused(Code.WRONG_VALUE, "digits", 64, 65, kind=InvalidRequest, key="--images"):
         measure(images=65)
 
 
 def test_random_initialisation_cannot_be_checked() -> None:
-    with pytest.raises(InvalidRequest, match="there is nothing to check"):
+    with refused(Code.WRONG_VALUE, "'random_init'", kind=InvalidRequest, key="source"):
         measure("random_init")
 
 
 def test_weights_that_are_not_here() -> None:
-    with pytest.raises(MissingData, match="models fetch natural"):
+    with refused(Code.MISSING_WEIGHTS, "deltasweep models fetch natural", kind=MissingData):
         measure("natural")
 
 
 def test_weights_of_another_network(tiny: Network, tmp_path: Path) -> None:
-    write_source(tmp_path / "home" / "weights", "tiny", {"fc.bias": torch.zeros(10)}, {})
-    with pytest.raises(DamagedFile, match="the weights of 'tiny' are not those of a resnet35-w8"):
+    path = write_source(tmp_path / "home" / "weights", "tiny", {"fc.bias": torch.zeros(10)}, {})
+    with refused(Code.DAMAGED_WEIGHTS, "'tiny'", "resnet35-w8", kind=DamagedFile, file=path):
         measure()
 
 
@@ -172,7 +173,7 @@ def test_nothing_is_said_of_weights_without_a_card(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("epsilon", ["0", "-1", "a", "1/0", "nan", "inf"])
 def test_balls_that_cannot_be(epsilon: str) -> None:
-    with pytest.raises(InvalidRequest, match="epsilon is a number above 0"):
+    with refused(Code.WRONG_VALUE, f"'{epsilon}'", kind=InvalidRequest, key="--epsilon"):
         attack_in("l2", epsilon, 20)
 
 
@@ -261,8 +262,10 @@ def test_imagenet_is_resized_by_its_shorter_side_and_cut(imagenet: Path, tmp_pat
 
 def test_a_folder_without_imagenet(tmp_path: Path, resnet50: Network) -> None:
     (tmp_path / "n01440764").mkdir()
-    for folder in (tmp_path, tmp_path / "nowhere", None):
-        with pytest.raises(MissingData, match=r"1,000 folders named by WordNet id .* has [01] of them"):
+    nowhere, own = tmp_path / "nowhere", tmp_path / "home" / "data" / "imagenet"
+    for folder, place, found in ((tmp_path, tmp_path, 1), (nowhere, nowhere, 0), (None, own, 0)):
+        values = ("1,000", "n01440764", f"{place} has {found} ")
+        with refused(Code.MISSING_DATA, *values, kind=MissingData, file=place):
             measure("natural", data_directory=folder)
 
 
@@ -271,6 +274,7 @@ def test_an_image_that_is_damaged(imagenet: Path, resnet50: Network, monkeypatch
     folder = source_check._imagenet(imagenet, 224)
     folder.samples[3] = (str(imagenet / "val" / "broken.png"), 3)
     (imagenet / "val" / "broken.png").write_bytes(b"no image")
-    with pytest.raises(DamagedFile, match=r"broken.png cannot be read as an image"):
+    path = imagenet / "val" / "broken.png"
+    with refused(Code.DAMAGED_DATA, path, kind=DamagedFile, file=path):
         source_check._decoded(folder, torch.tensor([3]))
     (imagenet / "val" / "broken.png").unlink()

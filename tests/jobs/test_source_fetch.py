@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor
 
 from jobs import registry
-from jobs.errors import DamagedFile, DeltaSweepError, InvalidRequest, MissingData
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.home import weights_directory
 from jobs.source_fetch import Fetched, fetch_source
 from jobs.source_files import Standing, standing
 from jobs.weights import SourceWeights, load_source
 from tests.jobs.mirrors import Mirror, mirror
 from tests.jobs.released import RunsCode, attacker_state, register, resnet_of, save_robustness
+from tests.support import refused
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +56,9 @@ def fetch(**options: Any) -> Fetched:
     return fetch_source("tiny", lambda *_: None, **options)
 
 
-def refused(error: type[DeltaSweepError], message: str, **options: Any) -> None:
-    with pytest.raises(error, match=message):
+def not_fetched(code: Code, *values: object, **options: Any) -> None:
+    kind = MissingData if code is Code.NO_DOWNLOAD else DamagedFile
+    with refused(code, *values, kind=kind, file=weights_directory() / "downloads" / "tiny.pt"):
         fetch(**options)
     assert left() == [], "nothing half-done is left"
     assert standing(registry.source("tiny")) is Standing.MISSING
@@ -93,7 +96,8 @@ def test_what_is_here_is_verified(published: bytes) -> None:
     data[-1] ^= 1
     path.write_bytes(bytes(data))
     load_source.cache_clear()
-    with pytest.raises(DamagedFile, match="its card says"):
+    values = (path, hashlib.sha256(data).hexdigest())
+    with refused(Code.DAMAGED_WEIGHTS, *values, kind=DamagedFile, file=path):
         fetch()
     load_source.cache_clear()
     assert not fetch(replace=True).was_here
@@ -117,7 +121,8 @@ def test_a_download_that_breaks_is_continued(published: bytes, served: Mirror) -
 def test_a_truncated_download(published: bytes, served: Mirror) -> None:
     """Nothing comes after the cut: what is here is kept in part, and completed by the next call."""
     served.cut_after, served.ranges = 1000, False
-    with pytest.raises(MissingData, match="cut off after 1,000 of"):
+    values = ("tiny.pt", served.url, "1,000", f"{len(published):,}")
+    with refused(Code.NO_DOWNLOAD, *values, kind=MissingData):
         fetch()
     assert set(left()) <= {"tiny.pt.part"}
     assert standing(registry.source("tiny")) is Standing.MISSING
@@ -131,12 +136,13 @@ def test_a_truncated_file_whose_digest_nobody_knows(
     """The mirror itself has half a file, and says so: torch's reader finds it."""
     register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
     served.files["tiny.pt"] = published[: len(published) // 2]
-    refused(DamagedFile, "is not a checkpoint of torch, or is cut off")
+    not_fetched(Code.DAMAGED_WEIGHTS, "tiny.pt")
 
 
 def test_a_wrong_checksum(published: bytes, served: Mirror) -> None:
     served.files["tiny.pt"] = published[:-1] + bytes([published[-1] ^ 1])
-    refused(DamagedFile, r"must have the sha256 [0-9a-f]{64} and has [0-9a-f]{64}")
+    digests = (hashlib.sha256(data).hexdigest() for data in (published, served.files["tiny.pt"]))
+    not_fetched(Code.DAMAGED_DOWNLOAD, *digests)
 
 
 @pytest.mark.parametrize("digits", [8, 20])
@@ -152,7 +158,7 @@ def test_a_wrong_checksum_that_is_known_in_part(
     published: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known(published, served, monkeypatch, sha256=None, sha256_prefix="0123abcd")
-    refused(DamagedFile, r"tiny.pt must have a sha256 that begins with 0123abcd \(us\) and has")
+    not_fetched(Code.DAMAGED_DOWNLOAD, "tiny.pt", "0123abcd (us)", hashlib.sha256(published).hexdigest())
 
 
 def test_a_swapped_file(
@@ -161,12 +167,14 @@ def test_a_swapped_file(
     """A good checkpoint of another source: refused by the digest that is known, by the one recorded at first use."""
     other = checkpoint(other_weights.tensors, tmp_path)
     served.files["tiny.pt"] = other
-    refused(DamagedFile, "must have the s")
+    not_fetched(Code.DAMAGED_DOWNLOAD, "tiny.pt", served.url)
     register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
     served.files["tiny.pt"] = published
     fetch()
     known(other, served, monkeypatch)
-    with pytest.raises(InvalidRequest, match=r"was made from a file with the sha256 .* --replace fetches that one"):
+    path = weights_directory() / "tiny.safetensors"
+    digests = [hashlib.sha256(data).hexdigest() for data in (published, other)]
+    with refused(Code.OTHER_DIGEST, path, *digests, "--replace", kind=InvalidRequest, file=path, key="--replace"):
         fetch()
 
 
@@ -184,7 +192,7 @@ def test_a_pickle_that_runs_code(served: Mirror, tmp_path: Path, monkeypatch: py
     torch.save({"model": RunsCode(tmp_path / "it-ran")}, tmp_path / "evil.pt")
     served.files["tiny.pt"] = (tmp_path / "evil.pt").read_bytes()
     known(served.files["tiny.pt"], served, monkeypatch)
-    refused(DamagedFile, r"wants \w+\.system when it is read")
+    not_fetched(Code.DAMAGED_WEIGHTS, "tiny.pt", f"{os.system.__module__}.system")
     assert not (tmp_path / "it-ran").exists()
 
 
@@ -194,7 +202,7 @@ def test_a_checkpoint_of_another_architecture(served: Mirror, tmp_path: Path, mo
     file = save_robustness(tmp_path / "r18.pt", attacker_state(resnet18(num_classes=10)))
     served.files["tiny.pt"] = file.read_bytes()
     known(served.files["tiny.pt"], served, monkeypatch)
-    refused(DamagedFile, "is not a resnet35-w8 as 'tiny' is")
+    not_fetched(Code.DAMAGED_WEIGHTS, "resnet35-w8", "'tiny'")
 
 
 def test_another_format(
@@ -204,11 +212,11 @@ def test_another_format(
     torch.save(weights.tensors, tmp_path / "plain.pt")
     served.files["tiny.pt"] = (tmp_path / "plain.pt").read_bytes()
     register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
-    refused(DamagedFile, "must be a robustness checkpoint of 'tiny' and is a torchvision one")
+    not_fetched(Code.DAMAGED_WEIGHTS, "robustness", "'tiny'", "torchvision")
 
 
 def test_a_mirror_that_does_not_have_it(published: bytes, served: Mirror) -> None:
-    refused(MissingData, "HTTP 404", mirror=f"{served.url}/nowhere")
+    not_fetched(Code.NO_DOWNLOAD, f"{served.url}/nowhere/tiny.pt", "HTTP 404", mirror=f"{served.url}/nowhere")
 
 
 def test_of_two_that_fetch_at_once_one_downloads(published: bytes, served: Mirror) -> None:
@@ -222,21 +230,21 @@ def test_a_replacement_that_fails_leaves_what_was_here(published: bytes, served:
     path = fetch().path
     before = path.read_bytes()
     served.files["tiny.pt"] = b"<html>"
-    with pytest.raises(DamagedFile):
+    with refused(Code.DAMAGED_DOWNLOAD, kind=DamagedFile):
         fetch(replace=True)
     assert path.read_bytes() == before
     assert load_source("tiny").sha256 == hashlib.sha256(before).hexdigest()
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "code", "value"),
     [
-        ("fmnist_natural", "it needs no file"),
-        ("random_init", "it needs no file"),
-        ("pgd1_l2_eps3", "make it with: deltasweep models train pgd1_l2_eps3 --out"),
-        ("nat", "unknown source 'nat'"),
+        ("fmnist_natural", Code.WRONG_VALUE, "'fmnist_natural'"),
+        ("random_init", Code.WRONG_VALUE, "'random_init'"),
+        ("pgd1_l2_eps3", Code.WRONG_VALUE, "deltasweep models train pgd1_l2_eps3 --out"),
+        ("nat", Code.UNKNOWN_NAME, "'nat'"),
     ],
 )
-def test_sources_that_nobody_publishes(name: str, message: str) -> None:
-    with pytest.raises(InvalidRequest, match=message):
+def test_sources_that_nobody_publishes(name: str, code: Code, value: str) -> None:
+    with refused(code, value, kind=InvalidRequest, key="source"):
         fetch_source(name, lambda *_: None)

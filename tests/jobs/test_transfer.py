@@ -11,7 +11,7 @@ from jobs import registry
 from jobs.batches import batch_indices
 from jobs.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.data.datasets import Dataset
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.evaluation import evaluating
 from jobs.finetune import Finetuning
 from jobs.networks import BUILDERS, Network
@@ -20,6 +20,7 @@ from jobs.results import Store
 from jobs.transfer import freeze, head_modules, set_training_modes, transfer
 from jobs.weights import SourceWeights, load_source
 from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers
+from tests.support import refused
 
 HEADS = {
     0: [],
@@ -372,18 +373,18 @@ def without(weights: SourceWeights, name: str) -> SourceWeights:
 
 @pytest.mark.parametrize("name", ["layer3.5.conv2.weight", "bn1.running_mean", "fc.weight", "fc.bias"])
 def test_weights_with_a_tensor_missing_are_refused(name: str, weights: SourceWeights) -> None:
-    with pytest.raises(DamagedFile, match=r"the weights of 'fmnist_l2_eps1' are not those of a resnet35-w8"):
+    with refused(Code.DAMAGED_WEIGHTS, "'fmnist_l2_eps1'", "resnet35-w8", name, kind=DamagedFile):
         transfer(finetune_spec(), without(weights, name))
 
 
 def test_weights_with_a_tensor_too_many_are_refused(weights: SourceWeights) -> None:
-    with pytest.raises(DamagedFile, match=r'(?s)not those of a resnet35-w8.*"extra"'):
+    with refused(Code.DAMAGED_WEIGHTS, "'fmnist_l2_eps1'", "resnet35-w8", '"extra"', kind=DamagedFile):
         transfer(finetune_spec(), SourceWeights({**weights.tensors, "extra": torch.zeros(1)}, "x"))
 
 
 def test_weights_of_another_architecture_are_refused(weights: SourceWeights) -> None:
     resnet50 = SourceWeights(dict(BUILDERS["resnet50"](10).state_dict()), "x")
-    with pytest.raises(DamagedFile, match="not those of a resnet35-w8"):
+    with refused(Code.DAMAGED_WEIGHTS, "'fmnist_l2_eps1'", "resnet35-w8", kind=DamagedFile):
         transfer(finetune_spec(), resnet50)
-    with pytest.raises(DamagedFile, match="not those of a resnet50"):
+    with refused(Code.DAMAGED_WEIGHTS, "'natural'", "resnet50", kind=DamagedFile):
         transfer(finetune_spec(source="natural"), weights)

@@ -17,7 +17,7 @@ from jobs.attacks import ascend
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.batches import to_input
 from jobs.data.datasets import Dataset, load_dataset
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.examination import Examined
 from jobs.networks import Network, SmallResNet
 from jobs.records import Attempt
@@ -27,6 +27,7 @@ from jobs.specs import VisualizeSpec
 from jobs.visualization import Visualization, passing_features
 from jobs.weights import load_source
 from tests.jobs.support import CPU, finetune_spec
+from tests.support import refused
 
 OFTEN = Keeping(checkpoint_every=1, checkpoint_batches=3)
 
@@ -270,14 +271,21 @@ def test_what_no_visualization_is(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "expected"),
+    ("spec", "code", "key", "values"),
     [
-        (visualize(unit=256), r"fmnist_l2_eps1 \(resnet35-w8\) has the features 0 to 255; asked for 256"),
-        (visualize(network="natural", unit=2048), "has the features 0 to 2047; asked for 2048"),
-        (visualize(dataset="digit"), "unknown dataset 'digit'"),
-        (visualize(network="random_init_resnet35-w8"), "drawn from each trial's seed"),
+        (visualize(unit=256), Code.IMPOSSIBLE_TRIAL, "unit", ("fmnist_l2_eps1 (resnet35-w8)", "0 to 255", 256)),
+        (visualize(network="natural", unit=2048), Code.IMPOSSIBLE_TRIAL, "unit", ("natural", "0 to 2047", 2048)),
+        (visualize(dataset="digit"), Code.UNKNOWN_NAME, "dataset", ("'digit'", "digits")),
+        (
+            visualize(network="random_init_resnet35-w8"),
+            Code.IMPOSSIBLE_TRIAL,
+            "network",
+            ("network: random_init_resnet35-w8",),
+        ),
     ],
 )
-def test_what_cannot_be_run_is_said_before_anything_is_loaded(spec: VisualizeSpec, expected: str, store: Store) -> None:
-    with pytest.raises(InvalidRequest, match=expected):
+def test_what_cannot_be_run_is_said_before_anything_is_loaded(
+    spec: VisualizeSpec, code: Code, key: str, values: tuple[object, ...], store: Store
+) -> None:
+    with refused(code, spec.trial_id, *values, kind=InvalidRequest, key=key):
         open_trial(store, spec, CPU)

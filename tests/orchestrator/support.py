@@ -1,4 +1,4 @@
-"""The command line as tests call it."""
+"""The command line as tests call it, and what is wrong with a study file."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,26 @@ from typing import NamedTuple
 
 import pytest
 
+from jobs.errors import Code, InvalidRequest, Mistake
 from orchestrator.cli import main
+from orchestrator.study_files import parse_study
+
+
+def mistakes(text: str, path: str = "study.yaml") -> list[Mistake]:
+    """All that a study file is refused for, in order; the error's own code and place are those of the first."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_study(text, path)
+    found = caught.value.mistakes
+    assert (caught.value.code, caught.value.place) == (found[0].code, found[0].place)
+    assert {one.place.file for one in found} == {path}
+    return list(found)
+
+
+def check(found: Mistake, code: Code, key: str, *values: object, line: int | None = None) -> None:
+    """It is of this code, about this key of the file, and tells what a person must find in it."""
+    assert (found.code, found.place.key) == (code, key), found
+    assert line in (None, found.place.line)
+    assert [value for value in values if str(value) not in found.message] == [], found.message
 
 
 class Result(NamedTuple):

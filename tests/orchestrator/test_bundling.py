@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jobs import attempts
 from jobs.attempts import Keeping
-from jobs.errors import MissingData
+from jobs.errors import Code, MissingData
 from jobs.expansion import expand
 from jobs.finetune import Finetuning
 from jobs.results import FailureKind, Store, comparable_columns, done, open_store, pin, read_failures, read_trials
@@ -199,7 +199,7 @@ def ended_by(error: Exception, bundle: list[AnySpec], folder: Path) -> SimpleNam
 
 def lacks_a_source(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
     def missing(*_: object) -> None:
-        raise MissingData("its weights are not on this machine")
+        raise MissingData(Code.MISSING_WEIGHTS, "its weights are not on this machine")
 
     monkeypatch.setattr(attempts, "source_weights", missing)
     return "its weights are not on this machine"

@@ -9,7 +9,7 @@ import yaml
 from jobs import registry
 from jobs.data.datasets import load_card, load_dataset
 from jobs.data.places import own_directory
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.expansion import expand
 from jobs.registry import DatasetCard
 from jobs.results import open_store, read_trials
@@ -17,6 +17,7 @@ from orchestrator.study_files import load_study
 from tests.jobs.data import made
 from tests.jobs.mirrors import Mirror, mirror
 from tests.orchestrator.support import Command
+from tests.support import refused
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_describe_writes_a_card_that_reads_the_folder(deltasweep: Command, monke
     assert data.train.images_NCHW.shape == (9, 3, 16, 16)
     made.write(deltasweep.folder / "insects", {"train/bee/0.png": made.image_bytes(20, 20, seed=77)})
     load_card.cache_clear()
-    with pytest.raises(DamagedFile, match=r"'insects' must have the digest"):
+    with refused(Code.DAMAGED_DATA, "'insects'", card.sha256, kind=DamagedFile):
         load_dataset("insects", 16)
 
 
@@ -150,9 +151,9 @@ def test_a_folder_from_its_description_to_a_trial(deltasweep: Command) -> None:
     assert (trial["dataset"], trial["images_used"], trial["test_images"]) == ("insects", 3, 3)
     made.write(deltasweep.folder / "insects", {"test/bee/0.png": made.image_bytes(20, 20, seed=77)})
     load_card.cache_clear()
-    refused = deltasweep("data", "fetch", "--study", "own.yaml")
-    assert refused.code == 2
-    assert "'insects' must have the digest" in refused.message
+    result = deltasweep("data", "fetch", "--study", "own.yaml")
+    assert result.code == 2
+    assert "'insects' must have the digest" in result.message
 
 
 def test_describe_measures_the_training_images(deltasweep: Command) -> None:

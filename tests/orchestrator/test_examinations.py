@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import analysis
-from jobs.errors import InvalidRequest, MissingData
+from jobs.errors import Code, MissingData, Mistake
 from jobs.expansion import expand
 from jobs.results import open_store, read_trials, verify
 from jobs.results.layout import trained_weights_key, trial_key
@@ -26,6 +26,8 @@ from orchestrator.single import run_single
 from orchestrator.status import status_of
 from orchestrator.study_files import load_study, parse_study
 from orchestrator.watch import Watch
+from tests.orchestrator.support import check, mistakes
+from tests.support import refused
 
 pytestmark = pytest.mark.usefixtures("without_ray")
 
@@ -62,14 +64,11 @@ influence:
 """
 
 
-def mistake(old: str, new: str, study: str = STUDY) -> str:
+def mistake(old: str, new: str, study: str = STUDY) -> Mistake:
     """The one mistake of the changed study."""
     assert study.count(old) == 1
-    with pytest.raises(InvalidRequest) as caught:
-        parse_study(study.replace(old, new), "attacked.yaml")
-    head, *mistakes = str(caught.value).splitlines()
-    assert head == "attacked.yaml: 1 mistake", mistakes
-    return mistakes[0].strip()
+    (found,) = mistakes(study.replace(old, new))
+    return found
 
 
 def attacks(study: Study) -> list[AttackSpec]:
@@ -125,35 +124,82 @@ def test_what_is_attacked_changes_no_other_trial() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "code", "key", "values"),
     [
-        ("[fmnist_l2_eps1]", "[fmnist_l3]", "unknown source 'fmnist_l3'"),
-        ("[fmnist_l2_eps1]", "[fmnist_l2_eps1, fmnist_l2_eps1]", "twice"),
-        ("[fmnist_l2_eps1]", "[random_init_resnet35-w8]", "fine-tuned from it"),
-        ("{images: [30], seeds: 1}", "{images: [50], seeds: 1}", "no row of the schedule has 50 images"),
-        ("{images: [30], seeds: 1}", "{images: [30], seeds: 3}", "the schedule has 2 seeds at most; asked for 3"),
-        ("test_images: 20", "test_images: 798", "digits has 1 to 797 test images"),
-        ("test_images: 20", "test_images: 0", "or -1 for all; it is 0"),
-        ("test_images: 20", "test_image: 20", "did you mean 'test_images'?"),
-        ("[0.25, 1/2]", "[0.25, 0]", "greater than 0"),
-        ("[0.25, 1/2]", "[]", "at least 1 item"),
-        ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 0", "greater than or equal to 1"),
-        ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 2, restarts: 2", "restarts need start random; there are 2"),
-        ("[0.25, 1/2], steps: 2", "[0.25, 1/2], steps: 2, restart: 2", "did you mean 'restarts'?"),
-        ("constraint: l2", "constraint: fourier", "fourier, and it alone, has a band; constraint is fourier"),
-        ("constraint: l2", "constraint: l2, band: [0, 1/4]", "fourier, and it alone, has a band; constraint is l2"),
-        ("constraint: l2", "constraint: fourier, band: [1/4, 0]", "a band goes from a share of 0 or more"),
+        ("[fmnist_l2_eps1]", "[fmnist_l3]", Code.UNKNOWN_NAME, "source[0]", ["'fmnist_l3'"]),
+        ("[fmnist_l2_eps1]", "[fmnist_l2_eps1, fmnist_l2_eps1]", Code.REPEATED, "source[1]", ["'fmnist_l2_eps1'"]),
+        (
+            "[fmnist_l2_eps1]",
+            "[random_init_resnet35-w8]",
+            Code.IMPOSSIBLE_TRIAL,
+            "source[0]",
+            ["random_init_resnet35-w8", "seed"],
+        ),
+        (
+            "{images: [30], seeds: 1}",
+            "{images: [50], seeds: 1}",
+            Code.IMPOSSIBLE_TRIAL,
+            "finetuned.images[0]",
+            ["50 images", "[30, 1000]"],
+        ),
+        (
+            "{images: [30], seeds: 1}",
+            "{images: [30], seeds: 3}",
+            Code.IMPOSSIBLE_TRIAL,
+            "finetuned.seeds",
+            ["2 seeds", "asked for 3"],
+        ),
+        ("test_images: 20", "test_images: 798", Code.IMPOSSIBLE_TRIAL, "test_images", ["digits", "1 to 797", "798"]),
+        ("test_images: 20", "test_images: 0", Code.WRONG_VALUE, "test_images", ["-1", "it is 0"]),
+        ("test_images: 20", "test_image: 20", Code.UNKNOWN_KEY, "test_image", ["did you mean 'test_images'?"]),
+        ("[0.25, 1/2]", "[0.25, 0]", Code.WRONG_VALUE, "balls[0].epsilon[1]", ["greater than 0", "it is 0"]),
+        ("[0.25, 1/2]", "[]", Code.WRONG_VALUE, "balls[0].epsilon", ["at least 1 item"]),
+        (
+            "[0.25, 1/2], steps: 2",
+            "[0.25, 1/2], steps: 0",
+            Code.WRONG_VALUE,
+            "balls[0].steps",
+            ["equal to 1", "it is 0"],
+        ),
+        (
+            "[0.25, 1/2], steps: 2",
+            "[0.25, 1/2], steps: 2, restarts: 2",
+            Code.WRONG_VALUE,
+            "balls[0]",
+            ["start random", "there are 2"],
+        ),
+        (
+            "[0.25, 1/2], steps: 2",
+            "[0.25, 1/2], steps: 2, restart: 2",
+            Code.UNKNOWN_KEY,
+            "balls[0].restart",
+            ["did you mean 'restarts'?"],
+        ),
+        ("constraint: l2", "constraint: fourier", Code.WRONG_VALUE, "balls[0]", ["band", "constraint is fourier"]),
+        (
+            "constraint: l2",
+            "constraint: l2, band: [0, 1/4]",
+            Code.WRONG_VALUE,
+            "balls[0]",
+            ["band", "constraint is l2"],
+        ),
+        (
+            "constraint: l2",
+            "constraint: fourier, band: [1/4, 0]",
+            Code.WRONG_VALUE,
+            "balls[0]",
+            ["band", "it is [0.25, 0.0]"],
+        ),
     ],
 )
-def test_mistakes(old: str, new: str, expected: str) -> None:
-    assert expected in mistake(old, new)
+def test_mistakes(old: str, new: str, code: Code, key: str, values: list[object]) -> None:
+    check(mistake(old, new), code, f"attack.{key}", *values)
 
 
 def test_a_variant_of_an_unknown_dataset() -> None:
-    with pytest.raises(
-        InvalidRequest, match=r"datasets.blurred.of: a variant is of a packaged dataset, digits.*'digit'"
-    ):
-        parse_study(STUDY + "datasets: {blurred: {of: digit, low_resolution: 5}}\n", "attacked.yaml")
+    found = mistakes(STUDY + "datasets: {blurred: {of: digit, low_resolution: 5}}\n")
+    (unknown,) = [one for one in found if one.place.key == "datasets.blurred.of"]
+    check(unknown, Code.UNKNOWN_NAME, "datasets.blurred.of", "digits", "'digit'")
     study = parse_study(STUDY + "datasets: {blurred: {of: digits, low_pass: 1/4}}\n", "attacked.yaml")
     assert (study.datasets["blurred"].low_pass, study.datasets["blurred"].labels) == (0.25, 10)
     assert parse_study(study.resolved(), "resolved.yaml").datasets == study.datasets
@@ -162,8 +208,8 @@ def test_a_variant_of_an_unknown_dataset() -> None:
 def test_a_study_may_only_attack_and_has_to_attack_something() -> None:
     alone = "name: a\nattack:\n  source: [fmnist_natural]\n  balls: [{constraint: l2, epsilon: [1], steps: 1}]\n"
     assert [spec.kind for spec in expand(parse_study(alone, "a.yaml"))] == ["attack"] * 2
-    with pytest.raises(InvalidRequest, match="nothing is examined"):
-        parse_study(alone.replace("  source: [fmnist_natural]\n", ""), "a.yaml")
+    (found,) = mistakes(alone.replace("  source: [fmnist_natural]\n", ""))
+    check(found, Code.MISSING_KEY, "attack", "(source)", "(finetuned)")
 
 
 @pytest.mark.parametrize("name", ["demo-fourier", "demo-full", "demo-sources", "paper-table1b"])
@@ -267,7 +313,8 @@ def test_removed_weights_come_back_before_an_examination_and_only_then(launched:
     assert weights not in set(store.keys("weights")), "nobody reads them any more"
     rows = read_trials(store, "attack")
     store.delete(trial_key("attack", lost.trial_id))
-    with pytest.raises(MissingData, match=lost.network.trial_id):
+    weights_file = f"{store.uri}/{weights}"
+    with refused(Code.MISSING_WEIGHTS, lost.network.trial_id, kind=MissingData, file=weights_file):
         run_single(study, lost.trial_id, store, QUIET)
     summary = launch(study, store, QUIET)
     assert (summary.done, summary.failed) == (12, {})
@@ -358,37 +405,51 @@ def test_each_fine_tuned_network_is_weighed_by_each_measure() -> None:
 
 
 def test_images_are_shown_to_sources_alone() -> None:
-    said = mistake("attack:\n  finetuned", "attack:\n  dataset: [digits]\n  finetuned", SMALL)
-    assert "these images are shown to source models" in said
+    found = mistake("attack:\n  finetuned", "attack:\n  dataset: [digits]\n  finetuned", SMALL)
+    check(found, Code.IMPOSSIBLE_TRIAL, "attack.dataset", "(source)")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "code", "key", "values"),
     [
-        ("influence:\n", "influence:\n  source: [fmnist_natural]\n", "influence.source: unknown key"),
-        ("  finetuned: {images: [30], seeds: 1}\n", "", "this key is required"),
-        ("finetuned: {images: [30], seeds: 1}", "finetuned: {images: [50], seeds: 1}", "no row of the schedule has 50"),
-        ("measures: [influence, pseudo-inverse, fisher]", "measures: [influence, influence]", "twice"),
-        ("damping: 0.01", "damping: 0.0", "greater than 0"),
-        ("  damping: 0.01\n  cutoff_relative: 0.05\n  top: 3\n", "recipe: {weight_decay: 0.0}\n", "is 0, so name one"),
-        ("top: 3", "top: 31", "of 30 training images 31 cannot be kept"),
-        ("top: 3", "tops: 3", "did you mean 'top'?"),
+        ("influence:\n", "influence:\n  source: [fmnist_natural]\n", Code.UNKNOWN_KEY, "influence.source", []),
+        ("  finetuned: {images: [30], seeds: 1}\n", "", Code.MISSING_KEY, "influence.finetuned", []),
+        (
+            "finetuned: {images: [30], seeds: 1}",
+            "finetuned: {images: [50], seeds: 1}",
+            Code.IMPOSSIBLE_TRIAL,
+            "influence.finetuned.images[0]",
+            ["50 images", "[30]"],
+        ),
+        (
+            "measures: [influence, pseudo-inverse, fisher]",
+            "measures: [influence, influence]",
+            Code.REPEATED,
+            "influence.measures[1]",
+            ["'influence'"],
+        ),
+        ("damping: 0.01", "damping: 0.0", Code.WRONG_VALUE, "influence.damping", ["greater than 0", "it is 0.0"]),
+        (
+            "  damping: 0.01\n  cutoff_relative: 0.05\n  top: 3\n",
+            "recipe: {weight_decay: 0.0}\n",
+            Code.WRONG_VALUE,
+            "",
+            ["damping", "weight_decay", "0"],
+        ),
+        ("top: 3", "top: 31", Code.IMPOSSIBLE_TRIAL, "influence.finetuned.images[0]", ["30 training images", "31"]),
+        ("top: 3", "tops: 3", Code.UNKNOWN_KEY, "influence.tops", ["did you mean 'top'?"]),
     ],
 )
-def test_mistakes_of_influence(old: str, new: str, expected: str) -> None:
-    assert expected in mistake(old, new, WEIGHED)
+def test_mistakes_of_influence(old: str, new: str, code: Code, key: str, values: list[object]) -> None:
+    check(mistake(old, new, WEIGHED), code, key, *values)
 
 
 def test_matrices_that_are_too_large_are_said_before_a_launch() -> None:
     large = WEIGHED.replace("digits", "cifar10").replace("[30]", "[9000]").replace("fmnist_natural, ", "natural, ")
-    with pytest.raises(InvalidRequest) as caught:
-        parse_study(large, "weighed.yaml")
-    said = [line.split("measure: ")[1] for line in str(caught.value).splitlines()[1:]]
-    assert said == [
-        "fisher compares up to 8192 training images; there are 9000; use influence",
-        "the Hessian is held whole up to 8192 rows; natural on cifar10 has 20490; "
-        "use influence, which does not make it",
-    ]
+    fisher, hessian = mistakes(large)
+    key = "influence.finetuned.images[0]"
+    check(fisher, Code.IMPOSSIBLE_TRIAL, key, "measure: fisher", "8192", "9000", "use influence")
+    check(hessian, Code.IMPOSSIBLE_TRIAL, key, "Hessian", "8192", "natural on cifar10", "20490", "use influence")
 
 
 def test_a_launch_fine_tunes_and_weighs_what_it_tuned_on(tmp_path: Path) -> None:
@@ -449,34 +510,44 @@ def test_each_network_is_visualized_unit_by_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "code", "key", "values"),
     [
-        ("[fmnist_linf_eps8]", "[fmnist_linf]", "unknown source 'fmnist_linf'"),
-        ("[fmnist_linf_eps8]", "[random_init_resnet35-w8]", "fine-tuned from it"),
-        ("dataset: digits_lowres5", "dataset: digit", "unknown dataset 'digit'"),
-        ("  dataset: digits_lowres5\n", "", "visualize.dataset: this key is required"),
-        ("[3, 255]", "[3, 3]", "3 is in this list twice"),
-        ("[3, 255]", "[]", "at least 1 item"),
-        ("test_images: 2", "test_images: 65", "less than or equal to 64"),
-        ("test_images: 2", "test_image: 2", "did you mean 'test_images'?"),
-        ("step_size: 1/4", "step_size: 0", "greater than 0"),
-        ("{images: [30], seeds: 1}", "{images: [31], seeds: 1}", "no row of the schedule has 31 images"),
+        ("[fmnist_linf_eps8]", "[fmnist_linf]", Code.UNKNOWN_NAME, "source[0]", ["'fmnist_linf'"]),
+        (
+            "[fmnist_linf_eps8]",
+            "[random_init_resnet35-w8]",
+            Code.IMPOSSIBLE_TRIAL,
+            "source[0]",
+            ["random_init_resnet35-w8", "seed"],
+        ),
+        ("dataset: digits_lowres5", "dataset: digit", Code.UNKNOWN_NAME, "dataset", ["'digit'"]),
+        ("  dataset: digits_lowres5\n", "", Code.MISSING_KEY, "dataset", []),
+        ("[3, 255]", "[3, 3]", Code.REPEATED, "units[1]", ["3 is"]),
+        ("[3, 255]", "[]", Code.WRONG_VALUE, "units", ["at least 1 item"]),
+        ("test_images: 2", "test_images: 65", Code.WRONG_VALUE, "test_images", ["equal to 64", "it is 65"]),
+        ("test_images: 2", "test_image: 2", Code.UNKNOWN_KEY, "test_image", ["did you mean 'test_images'?"]),
+        ("step_size: 1/4", "step_size: 0", Code.WRONG_VALUE, "step_size", ["greater than 0", "it is 0"]),
+        (
+            "{images: [30], seeds: 1}",
+            "{images: [31], seeds: 1}",
+            Code.IMPOSSIBLE_TRIAL,
+            "finetuned.images[0]",
+            ["31 images", "[30]"],
+        ),
     ],
 )
-def test_mistakes_of_visualize(old: str, new: str, expected: str) -> None:
-    assert expected in mistake(old, new, VISUALIZED)
+def test_mistakes_of_visualize(old: str, new: str, code: Code, key: str, values: list[object]) -> None:
+    check(mistake(old, new, VISUALIZED), code, f"visualize.{key}", *values)
 
 
 def test_units_that_some_network_lacks_and_nothing_to_visualize() -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        parse_study(VISUALIZED.replace("255", "256"), "visualized.yaml")
-    assert [line.split("unit: ")[1] for line in str(caught.value).splitlines()[1:]] == [
-        f"{name} (resnet35-w8) has the features 0 to 255; asked for 256"
-        for name in ("fmnist_l2_eps1", "fmnist_linf_eps8", "fmnist_natural")
-    ]
+    found = mistakes(VISUALIZED.replace("255", "256"))
+    for one, name in zip(found, ("fmnist_l2_eps1", "fmnist_linf_eps8", "fmnist_natural"), strict=True):
+        values = (f"unit: {name} (resnet35-w8)", "0 to 255", "asked for 256")
+        check(one, Code.IMPOSSIBLE_TRIAL, "visualize.units[1]", *values)
     none = VISUALIZED.replace("  source: [fmnist_linf_eps8]\n  finetuned: {images: [30], seeds: 1}\n", "")
-    with pytest.raises(InvalidRequest, match="visualize: nothing is examined"):
-        parse_study(none, "visualized.yaml")
+    (nothing,) = mistakes(none)
+    check(nothing, Code.MISSING_KEY, "visualize", "(source)", "(finetuned)")
     alone = "name: a\nvisualize: {source: [fmnist_natural], dataset: digits, units: [1, 2]}\n"
     assert [spec.kind for spec in expand(parse_study(alone, "a.yaml"))] == ["visualize"] * 2
 

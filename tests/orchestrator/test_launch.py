@@ -7,7 +7,7 @@ import pytest
 import ray
 from rich.console import Console
 
-from jobs.errors import InvalidRequest, MissingData, ResultsConflict
+from jobs.errors import Code, InvalidRequest, MissingData, ResultsConflict
 from jobs.expansion import expand
 from jobs.results import (
     Failure,
@@ -27,7 +27,7 @@ from orchestrator.single import run_single
 from orchestrator.study_files import parse_study
 from orchestrator.tuning import share_of
 from tests.orchestrator.in_process import replace_ray
-from tests.support import present
+from tests.support import present, refused
 
 pytestmark = pytest.mark.usefixtures("short_tests")
 
@@ -96,7 +96,7 @@ def test_quarantined_trials_run_only_when_asked_for(tmp_path: Path, monkeypatch:
 
 def test_missing_weights_are_one_message_and_leave_nothing(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    with pytest.raises(MissingData, match="natural"):
+    with refused(Code.MISSING_WEIGHTS, "'natural'", kind=MissingData):
         launch(study(source="natural"), open_store(root), Console(quiet=True))
     assert not root.exists()
 
@@ -104,7 +104,8 @@ def test_missing_weights_are_one_message_and_leave_nothing(tmp_path: Path) -> No
 def test_a_root_that_knows_other_weights_refuses(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     pin(store, "sources", "fmnist_natural", "0" * 64)
-    with pytest.raises(ResultsConflict, match="fmnist_natural"):
+    pinned = f"{store.uri}/sources/fmnist_natural.json"
+    with refused(Code.OTHER_DIGEST, "'fmnist_natural'", kind=ResultsConflict, file=pinned):
         launch(study(), store, Console(quiet=True))
     assert not list(store.keys("launches"))
     assert not done(store, FinetuneSpec.kind)
@@ -113,12 +114,13 @@ def test_a_root_that_knows_other_weights_refuses(tmp_path: Path) -> None:
 def test_an_unwritable_root_is_refused_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidRequest, match="directory"):
-        launch(study(), open_store(tmp_path / "file"), Console(quiet=True))
-    with pytest.raises(InvalidRequest, match="directory"):
-        launch(study(), open_store(tmp_path / "file" / "below"), Console(quiet=True))
-    with pytest.raises(InvalidRequest, match="must be writable"):
-        launch(study(), open_store("/proc/nothing-can-be-made-here"), Console(quiet=True))
+    file, nowhere = tmp_path / "file", "/proc/nothing-can-be-made-here"
+    with refused(Code.WRONG_PLACE, file, "directory", kind=InvalidRequest, file=file, key="--results"):
+        launch(study(), open_store(file), Console(quiet=True))
+    with refused(Code.WRONG_PLACE, file, "directory", kind=InvalidRequest, file=file, key="--results"):
+        launch(study(), open_store(file / "below"), Console(quiet=True))
+    with refused(Code.ROOT_NOT_WRITABLE, nowhere, kind=InvalidRequest, file=nowhere, key="--results"):
+        launch(study(), open_store(nowhere), Console(quiet=True))
 
 
 def test_a_python_in_a_path_with_a_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +128,8 @@ def test_a_python_in_a_path_with_a_space_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(sys, "executable", "/home/ada/my env/bin/python")
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
-    with pytest.raises(InvalidRequest, match="without any; got /home/ada/my env/bin/python"):
+    python = "/home/ada/my env/bin/python"
+    with refused(Code.NO_CLUSTER, python, "make VENV=", "--address", kind=InvalidRequest, file=python):
         tuning.connect(None)
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load
 
-from jobs.errors import InvalidRequest, MissingData, ResultsConflict
+from jobs.errors import Code, MissingData, ResultsConflict
 from jobs.expansion import expand
 from jobs.registry import packaged_datasets
 from jobs.results import Failure, FailureKind, Problem, all_done, open_store, read_trials, record_failure, verify
@@ -22,6 +22,8 @@ from orchestrator.prices import gpu
 from orchestrator.recorded import planned_trials, recorded_study
 from orchestrator.single import run_single
 from orchestrator.study_files import parse_study
+from tests.orchestrator.support import check, mistakes
+from tests.support import refused
 
 pytestmark = pytest.mark.usefixtures("without_ray", "short_tests")
 
@@ -46,18 +48,16 @@ schedule:
 """
 
 
-def study(*replacements: tuple[str, str]) -> Study:
+def changed(*replacements: tuple[str, str]) -> str:
     text = STUDY
     for old, new in replacements:
         assert old in text
         text = text.replace(old, new, 1)
-    return parse_study(text, "own.yaml")
+    return text
 
 
-def mistakes(*replacements: tuple[str, str]) -> list[str]:
-    with pytest.raises(InvalidRequest) as caught:
-        study(*replacements)
-    return str(caught.value).splitlines()[1:]
+def study(*replacements: tuple[str, str]) -> Study:
+    return parse_study(changed(*replacements), "own.yaml")
 
 
 def test_sources_come_first() -> None:
@@ -92,36 +92,105 @@ def test_how_a_source_is_made_is_part_of_its_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "code", "key", "values"),
     [
-        ("digits_l2: &own", "natural: &own", "natural stands for something else in the registry"),
-        ("digits_l2: &own", "Digits: &own", "names are lower-case letters"),
-        ("resnet35-w8", "resnet36", "sources.digits_l2.architecture: unknown architecture 'resnet36'; known: resnet50"),
-        ("trained_on: digits", "trained_on: imagination", "unknown dataset 'imagination'"),
-        ("[digits_natural, digits_l2]\n  res", "[digits_natural, digits_linf]\n  res", "unknown source 'digits_linf'"),
+        ("digits_l2: &own", "natural: &own", Code.WRONG_NAME, "sources.natural", ["natural"]),
+        ("digits_l2: &own", "Digits: &own", Code.WRONG_NAME, "sources.Digits", ["'.', '_' and '-'", "'Digits'"]),
+        (
+            "resnet35-w8",
+            "resnet36",
+            Code.UNKNOWN_NAME,
+            "sources.digits_l2.architecture",
+            ["'resnet36'", "known: resnet50"],
+        ),
+        (
+            "trained_on: digits",
+            "trained_on: imagination",
+            Code.UNKNOWN_NAME,
+            "sources.digits_l2.trained_on",
+            ["'imagination'"],
+        ),
+        (
+            "[digits_natural, digits_l2]\n  res",
+            "[digits_natural, digits_linf]\n  res",
+            Code.UNKNOWN_NAME,
+            "pretrain.source[1]",
+            ["'digits_linf'"],
+        ),
         (
             "[digits_natural, digits_l2]\n  res",
             "[fmnist_natural]\n  res",
-            "part of the package; there is nothing to tr",
+            Code.IMPOSSIBLE_TRIAL,
+            "pretrain.source[0]",
+            ["fmnist_natural"],
         ),
-        ("[digits_natural, digits_l2]\n  res", "[natural]\n  res", "source 'natural' is not trained by DeltaSweep"),
-        ("steps: 1,", "steps: 0,", "l2, linf and fourier need steps of at least 1"),
-        ("steps: 1,", "steps: 1, step_scale: 9.0,", "digits_l2: step_scale: input should be less than 4"),
-        ("epsilon: 0.5", "epsilon: 4/0", "a radius is a number or a fraction, such as 0.5 or 4/255; it is '4/0'"),
-        ("epsilon: 0.5", "epsilon: four", "a radius is a number or a fraction, such as 0.5 or 4/255; it is 'four'"),
-        ("[0.305, 0.305, 0.305]", "[0.3, 0.3, 0.3]", "sources.digits_l2.mean: digits_l2 is trained with the mean of d"),
-        ("[0.3753, 0.3753, 0.3753]", "[0.3, 0.0, 0.3]", "sources.digits_l2.std[1]: input should be greater than 0"),
-        ("epsilon: 0.5", "radius: 0.5", "sources.digits_l2.radius: unknown key"),
-        ("steps: 1,", "stepps: 1,", "unknown key (did you mean 'steps'?); valid keys: seed, epochs, steps"),
-        ("learning_rate: 0.02", "learning_rat: 0.02", "unknown key (did you mean 'learning_rate'?)"),
-        ("{gpu: 1, cpu: 1}", "{gpus: 1, cpu: 1}", "unknown key (did you mean 'gpu'?); valid keys: gpu, cpu"),
-        ("{learning_rate: 0.02}", "{batch_size: 2, replicas: 3}", "every replica needs an image of the batch"),
+        (
+            "[digits_natural, digits_l2]\n  res",
+            "[natural]\n  res",
+            Code.WRONG_VALUE,
+            "pretrain.source[0]",
+            ["'natural'"],
+        ),
+        ("steps: 1,", "steps: 0,", Code.WRONG_VALUE, "pretrain.source[1]", ["l2, linf and fourier", "at least 1"]),
+        (
+            "steps: 1,",
+            "steps: 1, step_scale: 9.0,",
+            Code.WRONG_VALUE,
+            "pretrain.source[1]",
+            ["digits_l2: step_scale", "less than 4"],
+        ),
+        ("epsilon: 0.5", "epsilon: 4/0", Code.WRONG_VALUE, "sources.digits_l2.epsilon", ["4/255", "it is '4/0'"]),
+        ("epsilon: 0.5", "epsilon: four", Code.WRONG_VALUE, "sources.digits_l2.epsilon", ["4/255", "it is 'four'"]),
+        (
+            "[0.305, 0.305, 0.305]",
+            "[0.3, 0.3, 0.3]",
+            Code.IMPOSSIBLE_TRIAL,
+            "sources.digits_l2.mean",
+            ["mean of digits", "[0.305, 0.305, 0.305]", "it is [0.3, 0.3, 0.3]"],
+        ),
+        (
+            "[0.3753, 0.3753, 0.3753]",
+            "[0.3, 0.0, 0.3]",
+            Code.WRONG_VALUE,
+            "sources.digits_l2.std[1]",
+            ["greater than 0", "it is 0.0"],
+        ),
+        ("epsilon: 0.5", "radius: 0.5", Code.UNKNOWN_KEY, "sources.digits_l2.radius", []),
+        (
+            "steps: 1,",
+            "stepps: 1,",
+            Code.UNKNOWN_KEY,
+            "sources.digits_l2.pretrain.stepps",
+            ["did you mean 'steps'?", "valid keys: seed, epochs, steps"],
+        ),
+        (
+            "learning_rate: 0.02",
+            "learning_rat: 0.02",
+            Code.UNKNOWN_KEY,
+            "sources.digits_l2.pretrain.recipe.learning_rat",
+            ["did you mean 'learning_rate'?"],
+        ),
+        (
+            "{gpu: 1, cpu: 1}",
+            "{gpus: 1, cpu: 1}",
+            Code.UNKNOWN_KEY,
+            "pretrain.resources.gpus",
+            ["did you mean 'gpu'?", "valid keys: gpu, cpu"],
+        ),
+        (
+            "{learning_rate: 0.02}",
+            "{batch_size: 2, replicas: 3}",
+            Code.WRONG_VALUE,
+            "sources.digits_l2.pretrain.recipe",
+            ["2", "3"],
+        ),
     ],
 )
-def test_mistakes_are_named_with_their_place(old: str, new: str, expected: str) -> None:
-    found = mistakes((old, new))
-    assert any(expected in line for line in found), found
-    assert all(line.startswith("  line ") for line in found), "one line a mistake"
+def test_mistakes_are_named_with_their_place(old: str, new: str, code: Code, key: str, values: list[object]) -> None:
+    found = mistakes(changed((old, new)))
+    (meant,) = [one for one in found if (one.code, one.place.key) == (code, key)]
+    check(meant, code, key, *values)
+    assert all(one.place.line for one in found)
 
 
 def test_sources_of_one_study_have_phases_by_their_replicas() -> None:
@@ -185,9 +254,10 @@ def test_one_name_stands_for_one_source_in_a_root(launched: Path) -> None:
     store = open_store(launched)
     before = sorted(store.keys(""))
     other = study(("epsilon: 0.5", "epsilon: 0.6"))
-    with pytest.raises(ResultsConflict, match=r"source 'digits_l2' that was made by pretrain-.*another name"):
+    key = "sources.digits_l2"
+    with refused(Code.OTHER_DIGEST, "'digits_l2'", "made by pretrain-", kind=ResultsConflict, file=store.uri, key=key):
         launch(other, store, Console(quiet=True))
-    with pytest.raises(ResultsConflict, match="digits_l2"):
+    with refused(Code.OTHER_DIGEST, "digits_l2", kind=ResultsConflict, file=store.uri, key=key):
         run_single(other, expand(other)[-1].trial_id, store, Console(quiet=True))
     assert sorted(store.keys("")) == before, "nothing was made or recorded"
     require_same_names(parse_study(other.resolved().replace("digits_l2", "digits_l2_eps06"), "renamed.yaml"), store)
@@ -207,7 +277,7 @@ def test_one_name_stands_for_one_dataset_in_a_root(launched: Path) -> None:
     own = study().model_copy(update={"datasets": {"mine": card}})
     require_same_names(own, store)
     store.create("datasets/mine.json", f'{{"name": "mine", "sha256": "{"1" * 64}"}}'.encode())
-    with pytest.raises(ResultsConflict, match="'mine' among the datasets"):
+    with refused(Code.OTHER_DIGEST, "'mine'", "datasets", kind=ResultsConflict, file=f"{store.uri}/datasets/mine.json"):
         require_same_names(own, store)
     store.delete("datasets/mine.json")
 
@@ -220,9 +290,12 @@ def test_what_a_card_says_beside_weights_and_images_holds_in_a_root(launched: Pa
     other = study().model_copy(
         update={"sources": {**study().sources, "digits_natural": card.model_copy(update={"mean": (0.4, 0.4, 0.4)})}}
     )
-    with pytest.raises(ResultsConflict, match=r"'digits_natural' under another card among the sources"):
+    key = "sources.digits_natural"
+    with refused(
+        Code.OTHER_DIGEST, "'digits_natural'", "card", "sources", kind=ResultsConflict, file=store.uri, key=key
+    ):
         require_same_names(other, store)
-    with pytest.raises(ResultsConflict, match="another card"):
+    with refused(Code.OTHER_DIGEST, "'digits_natural'", "card", kind=ResultsConflict, file=store.uri, key=key):
         launch(other, store, Console(quiet=True))
 
 
@@ -246,7 +319,12 @@ def test_a_source_whose_weights_were_removed_is_made_again(launched: Path, tmp_p
     store.delete(trial_key("finetune", finetune.trial_id))
     result = trial_key("pretrain", make.trial_id)
     assert [(f.key, f.problem) for f in verify(store) if not f.problem.harmless] == [(result, Problem.WITHOUT_WEIGHTS)]
-    with pytest.raises(MissingData, match=f"run its trial {make.trial_id}"):
+    with refused(
+        Code.MISSING_WEIGHTS,
+        f"run its trial {make.trial_id}",
+        kind=MissingData,
+        file=f"{store.uri}/{trained_weights_key(make.trial_id)}",
+    ):
         run_single(study(), finetune.trial_id, store, Console(quiet=True))
     standing = store.read(result)
     summary = launch(study(), store, Console(quiet=True))
@@ -263,7 +341,7 @@ def test_a_trial_whose_source_was_not_made_says_so(tmp_path: Path) -> None:
     store = open_store(tmp_path / "root")
     specs = expand(study())
     finetune = next(spec for spec in specs if isinstance(spec, FinetuneSpec) and spec.source == "digits_l2")
-    with pytest.raises(MissingData, match="digits_l2"):
+    with refused(Code.MISSING_WEIGHTS, "digits_l2", kind=MissingData):
         run_single(study(), finetune.trial_id, store, Console(quiet=True))
     make = next(spec for spec in specs if isinstance(spec, PretrainSpec) and spec.threat.steps)
     for attempt in (1, 2):

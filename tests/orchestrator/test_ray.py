@@ -10,7 +10,7 @@ import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.expansion import expand
 from jobs.results import comparable_columns, open_store, read_trials, verify
 from jobs.study import Study
@@ -19,6 +19,7 @@ from orchestrator.recorded import planned_trials
 from orchestrator.study_files import parse_study
 from orchestrator.tuning import largest_multiple, share_of
 from tests.orchestrator.in_process import replace_ray
+from tests.support import refused
 
 pytestmark = pytest.mark.slow
 
@@ -138,6 +139,6 @@ def test_shares_on_a_cluster_with_a_gpu() -> None:
     share = share_of(mini().resources, said.append)
     assert share == {"CPU": 1, "GPU": 0.25}
     assert largest_multiple(share) == 4
-    with pytest.raises(InvalidRequest, match="the most that any has"):
+    with refused(Code.CLUSTER_TOO_SMALL, "'CPU': 5", kind=InvalidRequest, key="resources"):
         share_of(mini(cpu=5).resources, said.append)
     assert said == []

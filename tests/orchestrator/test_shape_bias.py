@@ -7,7 +7,7 @@ from rich.console import Console
 
 import analysis
 from jobs.canonical import digest
-from jobs.errors import InvalidRequest
+from jobs.errors import Code
 from jobs.expansion import expand
 from jobs.results import open_store, read_trials, verify
 from jobs.specs import AttackSpec, FinetuneSpec, ShapeBiasSpec
@@ -18,6 +18,7 @@ from orchestrator.prices import gpu
 from orchestrator.recorded import planned_trials
 from orchestrator.study_files import load_study, parse_study
 from tests.jobs.data import made
+from tests.orchestrator.support import check, mistakes
 
 pytestmark = pytest.mark.usefixtures("without_ray")
 
@@ -41,13 +42,6 @@ attack:
 """
 
 
-def mistakes(text: str) -> list[str]:
-    """All of a refused study."""
-    with pytest.raises(InvalidRequest) as caught:
-        parse_study(text, "s.yaml")
-    return [line.strip() for line in str(caught.value).splitlines()[1:]]
-
-
 def test_fine_tuned_networks_and_sources_are_asked() -> None:
     study = parse_study(SMALL, "s.yaml")
     found = [spec for spec in expand(study) if isinstance(spec, ShapeBiasSpec)]
@@ -66,37 +60,81 @@ def test_fine_tuned_networks_and_sources_are_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "code", "key", "values"),
     [
-        ("  finetuned: {images: [30], seeds: 1}\n", "", "nothing is examined"),
-        ("dataset: [digits_conflict]", "dataset: [digits]", "images whose cues conflict"),
-        ("dataset: [digits_conflict]", "dataset: [cue-conflict]", "the 10 of digits, cue-conflict has 16"),
-        ("dataset: [digits_conflict]", "dataset: [digit_conflict]", "unknown dataset 'digit_conflict'"),
-        ("dataset: [digits_conflict]", "dataset: [digits_conflict, digits_conflict]", "twice"),
-        ("  dataset: [digits_conflict]\n", "", "this key is required"),
-        ("finetuned: {images: [30], seeds: 1}", "finetuned: {images: [30], seeds: 3}", "2 seeds at most; asked for 3"),
-        ("finetuned: {images: [30], seeds: 1}", "finetuned: {images: [30], seed: 1}", "did you mean 'seeds'?"),
-        ("shape_bias:\n", "shape_bias:\n  top: 3\n", "shape_bias.top: unknown key"),
-        ("shape_bias:\n", "shape_bias:\n  source: [fmnist_natural]\n", "the 10 of fmnist, digits_conflict has others"),
-        ("shape_bias:\n", "shape_bias:\n  source: [nobody]\n", "unknown source 'nobody'"),
-        ("shape_bias:\n", "shape_bias:\n  source: [random_init_resnet35-w8]\n", "drawn from each trial's seed"),
+        ("  finetuned: {images: [30], seeds: 1}\n", "", Code.MISSING_KEY, "", ["(source)", "(finetuned)"]),
+        ("dataset: [digits_conflict]", "dataset: [digits]", Code.IMPOSSIBLE_TRIAL, ".dataset[0]", ["digits"]),
+        (
+            "dataset: [digits_conflict]",
+            "dataset: [cue-conflict]",
+            Code.IMPOSSIBLE_TRIAL,
+            ".dataset[0]",
+            ["10 of digits", "cue-conflict has 16"],
+        ),
+        (
+            "dataset: [digits_conflict]",
+            "dataset: [digit_conflict]",
+            Code.UNKNOWN_NAME,
+            ".dataset[0]",
+            ["'digit_conflict'"],
+        ),
+        (
+            "dataset: [digits_conflict]",
+            "dataset: [digits_conflict, digits_conflict]",
+            Code.REPEATED,
+            ".dataset[1]",
+            ["'digits_conflict'"],
+        ),
+        ("  dataset: [digits_conflict]\n", "", Code.MISSING_KEY, ".dataset", []),
+        (
+            "finetuned: {images: [30], seeds: 1}",
+            "finetuned: {images: [30], seeds: 3}",
+            Code.IMPOSSIBLE_TRIAL,
+            ".finetuned.seeds",
+            ["2 seeds", "asked for 3"],
+        ),
+        (
+            "finetuned: {images: [30], seeds: 1}",
+            "finetuned: {images: [30], seed: 1}",
+            Code.UNKNOWN_KEY,
+            ".finetuned.seed",
+            ["did you mean 'seeds'?"],
+        ),
+        ("shape_bias:\n", "shape_bias:\n  top: 3\n", Code.UNKNOWN_KEY, ".top", []),
+        (
+            "shape_bias:\n",
+            "shape_bias:\n  source: [fmnist_natural]\n",
+            Code.IMPOSSIBLE_TRIAL,
+            ".dataset[0]",
+            ["10 of fmnist", "digits_conflict has others"],
+        ),
+        ("shape_bias:\n", "shape_bias:\n  source: [nobody]\n", Code.UNKNOWN_NAME, ".source[0]", ["'nobody'"]),
+        (
+            "shape_bias:\n",
+            "shape_bias:\n  source: [random_init_resnet35-w8]\n",
+            Code.IMPOSSIBLE_TRIAL,
+            ".source[0]",
+            ["random_init_resnet35-w8", "seed"],
+        ),
     ],
 )
-def test_mistakes(old: str, new: str, expected: str) -> None:
+def test_mistakes(old: str, new: str, code: Code, key: str, values: list[object]) -> None:
     assert SMALL.count(old) == 1
-    assert any(expected in said for said in mistakes(SMALL.replace(old, new)))
+    found = mistakes(SMALL.replace(old, new))
+    (meant,) = [one for one in found if (one.code, one.place.key) == (code, f"shape_bias{key}")]
+    check(meant, code, f"shape_bias{key}", *values)
 
 
 def test_every_mismatch_is_told_once_with_its_place() -> None:
-    assert mistakes(STUDY) == [
-        "line 8: shape_bias.dataset[0]: a network is shown images of the labels that it knows; it knows the 1000 of "
-        "imagenet, digits_conflict has 10"
-    ]
+    (found,) = mistakes(STUDY)
+    values = ("1000 of imagenet", "digits_conflict has 10")
+    check(found, Code.IMPOSSIBLE_TRIAL, "shape_bias.dataset[0]", *values, line=8)
 
 
 def test_nothing_is_fine_tuned_where_all_images_are_for_testing() -> None:
-    (said,) = mistakes(SMALL.replace("dataset: [digits], blocks", "dataset: [cue-conflict], blocks").split("shape_")[0])
-    assert said.startswith("line 2: grid.dataset[0]: all 1280 images of cue-conflict are for testing")
+    text = SMALL.replace("dataset: [digits], blocks", "dataset: [cue-conflict], blocks")
+    (found,) = mistakes(text.split("shape_")[0])
+    check(found, Code.IMPOSSIBLE_TRIAL, "grid.dataset[0]", "1280 images", "cue-conflict", line=2)
 
 
 def test_sources_are_evaluated_on_other_images_of_their_labels() -> None:
@@ -105,12 +143,12 @@ def test_sources_are_evaluated_on_other_images_of_their_labels() -> None:
         ("natural", "stylized-imagenet", "none"),
         ("sin", "stylized-imagenet", "none"),
     ]
-    (said,) = mistakes(STYLED.replace("[stylized-imagenet]", "[cue-conflict]"))
-    assert "it knows the 1000 of imagenet, cue-conflict has 16" in said
-    (said,) = mistakes(STYLED.replace("[natural, sin]", "[fmnist_natural]").replace("stylized-imagenet", "kmnist"))
-    assert "it knows the 10 of fmnist, kmnist has others, by their names" in said
-    (said,) = mistakes(STYLED + "  test_images: 50001\n")
-    assert "stylized-imagenet has 1 to 50000 test images" in said
+    (wrong,) = mistakes(STYLED.replace("[stylized-imagenet]", "[cue-conflict]"))
+    check(wrong, Code.IMPOSSIBLE_TRIAL, "attack.dataset[0]", "1000 of imagenet", "cue-conflict has 16")
+    (wrong,) = mistakes(STYLED.replace("[natural, sin]", "[fmnist_natural]").replace("stylized-imagenet", "kmnist"))
+    check(wrong, Code.IMPOSSIBLE_TRIAL, "attack.dataset[0]", "10 of fmnist", "kmnist has others", "`label_names`")
+    (wrong,) = mistakes(STYLED + "  test_images: 50001\n")
+    check(wrong, Code.IMPOSSIBLE_TRIAL, "attack.test_images", "stylized-imagenet", "1 to 50000", "50001")
 
 
 def test_table_1a_has_both_readings() -> None:

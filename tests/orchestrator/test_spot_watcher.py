@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.errors import Code
 from orchestrator.spot_watcher import CLOUDS, NoMetadata, aws_notice, gcp_notice, main, watch
 from tests.orchestrator.metadata import NOTICE, Metadata
+from tests.support import refused
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_google_says_true(metadata: Metadata) -> None:
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_a_broken_server_is_not_silence(metadata: Metadata, cloud: str) -> None:
     metadata.broken = True
-    with pytest.raises(NoMetadata, match="503"):
+    with refused(Code.INTERNAL, "503", metadata.address, kind=NoMetadata):
         CLOUDS[cloud].notice(metadata.address)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.expansion import expand
 from jobs.results import (
     Failure,
@@ -24,6 +24,7 @@ from orchestrator.recorded import recorded_study
 from orchestrator.status import describe, failed_attempts, status_of
 from orchestrator.study_files import parse_study
 from tests.results.rows import DEVICE_KIND, result_rows
+from tests.support import refused
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -133,12 +134,13 @@ def test_the_latest_launch_decides_which_study(study: Study, store: Store) -> No
         write_launch(store, launched(which, str(number), moment))
     assert recorded_study(store, None) == other
     assert recorded_study(store, "states") == study
-    with pytest.raises(InvalidRequest, match=r"'nope'; it has: other, states"):
+    with refused(Code.UNKNOWN_NAME, "'nope'", "other, states", kind=InvalidRequest, file=store.uri, key="--study"):
         recorded_study(store, "nope")
 
 
 def test_an_empty_root_says_how_to_begin(store: Store) -> None:
-    with pytest.raises(InvalidRequest, match="begin with: deltasweep launch"):
+    command = f"deltasweep launch STUDY --results {store.uri}"
+    with refused(Code.NO_ROOT, command, kind=InvalidRequest, file=store.uri, key="--results"):
         recorded_study(store, None)
 
 
@@ -149,5 +151,5 @@ def test_logs_are_found_by_id_or_hash(study: Study, store: Store) -> None:
         (text,) = failed_attempts(store, name)
         assert "attempt 1" in text
         assert "Traceback: the log" in text
-    with pytest.raises(InvalidRequest, match="no failed attempt"):
+    with refused(Code.NO_ANSWER, "'nope'", kind=InvalidRequest, file=store.uri, key="TRIAL"):
         failed_attempts(store, "nope")

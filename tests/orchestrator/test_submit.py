@@ -4,17 +4,20 @@ import socket
 
 import pytest
 
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from orchestrator import submit
 from orchestrator.submit import require_submittable
 from orchestrator.tuning import connect
 from orchestrator.versions import VersionsDiffer, require_same, versions
 from orchestrator.watch import STOP_GRACE_SECONDS
+from tests.support import refused
 
 
 @pytest.mark.parametrize("address", [None, "auto", "10.0.0.1:6379", "ray://10.0.0.1:10001"])
 def test_only_a_dashboard_takes_jobs(address: str | None) -> None:
-    with pytest.raises(InvalidRequest, match=r"--submit needs the address of a cluster's dashboard: --address http://"):
+    code = Code.MISSING_KEY if address is None else Code.WRONG_VALUE
+    values = ("--submit", "--address http://", f"it is {address}")
+    with refused(code, *values, kind=InvalidRequest, file=address or "", key="--address"):
         require_submittable(address, "s3://bucket/root")
 
 
@@ -24,7 +27,8 @@ def test_a_stopped_driver_is_given_longer_than_its_trials() -> None:
 
 @pytest.mark.parametrize("root", ["demo-results", "./root", "~/root"])
 def test_a_root_that_only_this_machine_has(root: str) -> None:
-    with pytest.raises(InvalidRequest, match="where the cluster's machines find it"):
+    values = ("--submit", "s3://, gs://", f"it is {root}")
+    with refused(Code.WRONG_PLACE, *values, kind=InvalidRequest, file=root, key="--results"):
         require_submittable("http://127.0.0.1:8265", root)
 
 
@@ -34,8 +38,10 @@ def test_a_root_that_every_machine_finds(root: str) -> None:
 
 
 def test_a_dashboard_is_no_cluster_address() -> None:
-    with pytest.raises(InvalidRequest, match="is a dashboard: launch there with --submit"):
-        connect("http://127.0.0.1:8265")
+    address = "http://127.0.0.1:8265"
+    values = (address, "--submit", "HOST:6379")
+    with refused(Code.WRONG_VALUE, *values, kind=InvalidRequest, file=address, key="--address"):
+        connect(address)
 
 
 def test_the_same_versions_work_together() -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
 from jobs.results import (
     DamagedIndexWarning,
     LocalStore,
@@ -30,6 +30,7 @@ from jobs.results import (
 from jobs.results.index import read_index
 from jobs.results.layout import CURRENT, compact_key, trial_key
 from tests.results.support import KIND, MemoryStore, held, once, rows, trial
+from tests.support import refused
 
 
 @pytest.fixture
@@ -138,7 +139,8 @@ def test_a_current_that_is_no_file_is_deleted_with_the_index(tmp_path: Path, ins
         assert held(read_trials(store, KIND)) == once({1})
     assert uncovered(store, KIND) == 1
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(DamagedFile, match=advice):
+    file = f"{store.uri}/{CURRENT}"
+    with refused(Code.DAMAGED_INDEX, file, f"{store.uri}/compact,", "deltasweep compact", kind=DamagedFile, file=file):
         compact(store, KIND)
     assert sorted(tmp_path.rglob("*")) == before
     findings = verify(store)
@@ -166,7 +168,7 @@ def test_a_damaged_trial_stops_compaction_and_leaves_the_index(store: Store) -> 
     before = store.read(CURRENT)
     key = trial_key(KIND, trial(3))
     store.replace(key, store.read(key)[:-1])
-    with pytest.raises(DamagedFile, match=key):
+    with refused(Code.DAMAGED_RESULT, key, kind=DamagedFile, file=f"{store.uri}/{key}"):
         compact(store, KIND)
     assert store.read(CURRENT) == before
 

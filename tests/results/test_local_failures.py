@@ -14,9 +14,11 @@ from typing import IO, cast
 
 import pytest
 
-from jobs.errors import DamagedFile, InvalidRequest, StorageFailure
+from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.results import Committed, LocalStore, Problem, begin, commit, compact, done, read_trials, verify
-from tests.results.support import KIND, held, once, rows
+from jobs.results.layout import trial_key
+from tests.results.support import KIND, held, once, rows, trial
+from tests.support import refused
 
 
 @pytest.fixture
@@ -73,12 +75,13 @@ def test_a_write_that_fails_leaves_nothing(
             patch.setattr("jobs.results.local_store.os.fsync", fail)
         else:
             patch.setattr("jobs.results.local_store.Path.open", half_written(number))
-        expected = "is full.*Free some space" if number != errno.EIO else "fails.*disk is well"
-        with pytest.raises(StorageFailure, match=rf"{expected}"):
+        said = os.strerror(number)
+        with refused(Code.STORAGE, said, kind=StorageFailure, file=store.directory / trial_key(KIND, trial(2))):
             commit(store, KIND, rows(2))
-        with pytest.raises(StorageFailure, match=str(store.directory)):
+        file = store.directory / "checkpoints/x"
+        with refused(Code.STORAGE, said, file, kind=StorageFailure, file=file):
             store.replace("checkpoints/x", b"state")
-        with pytest.raises(StorageFailure, match="untouched"):
+        with refused(Code.STORAGE, said, store.directory / "compact", kind=StorageFailure):
             compact(store, KIND)
     assert files(store) == before
     assert commit(store, KIND, rows(2)) is Committed.NEW
@@ -108,7 +111,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         commit(store, KIND, rows(number))
         committed.add(number)
 
-    with pytest.raises(StorageFailure, match="is full"):
+    with refused(Code.STORAGE, os.strerror(errno.ENOSPC), store.uri, kind=StorageFailure):
         deque(map(commit_next, range(10_000)), maxlen=0)
     assert held(read_trials(store, KIND)) == once(committed)
     assert store.stale(timedelta(seconds=-60)) == []
@@ -120,9 +123,10 @@ def test_a_file_system_without_hard_links_is_refused(store: LocalStore, monkeypa
 
     before = files(store)
     monkeypatch.setattr("jobs.results.local_store.os.link", fail)
-    with pytest.raises(StorageFailure, match=r"with hard links.*another file system"):
+    values = (store.uri, os.strerror(errno.EPERM), "hard links")
+    with refused(Code.WRONG_PLACE, *values, kind=StorageFailure, file=store.uri):
         commit(store, KIND, rows(2))
-    with pytest.raises(InvalidRequest, match=r"must be writable.*hard links"):
+    with refused(Code.ROOT_NOT_WRITABLE, *values, "--results", kind=InvalidRequest, file=store.uri):
         begin(store)
     assert files(store) == before
 
@@ -144,9 +148,9 @@ def test_a_root_without_permissions_is_named(store: LocalStore) -> None:
     for folder in folders:
         folder.chmod(0o500)
     try:
-        with pytest.raises(StorageFailure, match=r"refuses.*permissions"):
+        with refused(Code.STORAGE, store.uri, os.strerror(errno.EACCES), kind=StorageFailure):
             commit(store, KIND, rows(2))
-        with pytest.raises(InvalidRequest, match="must be writable"):
+        with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
             begin(store)
         assert held(read_trials(store, KIND)) == once({1})
     finally:
@@ -158,9 +162,9 @@ def test_a_root_that_is_mounted_read_only_is_named(small_disk: Path) -> None:
     store = LocalStore(small_disk / "root")
     commit(store, KIND, rows(1))
     assert not _mount("-o", "remount,ro", str(small_disk))
-    with pytest.raises(StorageFailure, match=r"refuses.*Read-only file system.*mounted"):
+    with refused(Code.STORAGE, store.uri, "Read-only file system", kind=StorageFailure):
         commit(store, KIND, rows(2))
-    with pytest.raises(InvalidRequest, match="must be writable"):
+    with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
         begin(store)
     assert held(read_trials(store, KIND)) == once({1})
 
@@ -170,9 +174,10 @@ def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyP
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr("jobs.results.local_store.Path.open", fail)
-    with pytest.raises(StorageFailure, match=r"refuses.*Read-only file system.*mounted"):
+    file = store.directory / "a"
+    with refused(Code.STORAGE, file, "Read-only file system", kind=StorageFailure, file=file):
         store.create("a", b"")
-    with pytest.raises(InvalidRequest, match="must be writable"):
+    with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
         begin(store)
     assert done(store, KIND)
 
@@ -195,30 +200,32 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, folder: str) -> No
     store = LocalStore(tmp_path / "root")
     store.create(folder, b"")
     store.create("sources/x.json", b"[")
+    file = f"{store.uri}/{folder}"
     for prefix in (folder, f"{folder}/below"):
-        with pytest.raises(DamagedFile, match=rf"{store.uri}/{folder} is a file, where a folder must be; move it away"):
+        with refused(Code.WRONG_PLACE, file, kind=DamagedFile, file=file):
             list(store.keys(prefix))
-    with pytest.raises(DamagedFile, match=rf"{store.uri}/{folder} is a file"):
+    with refused(Code.WRONG_PLACE, file, kind=DamagedFile, file=file):
         store.read(f"{folder}/x")
-    with pytest.raises(StorageFailure, match=rf"{store.uri}/{folder} is a file"):
+    with refused(Code.WRONG_PLACE, file, kind=StorageFailure, file=file):
         store.create(f"{folder}/x/y", b"")
     found = sorted((finding.key, finding.problem) for finding in verify(store))
     assert found == sorted([(folder, Problem.FOREIGN), ("sources/x.json", Problem.UNREADABLE_RECORD)])
-    with pytest.raises(DamagedFile) if folder.startswith("trials") else contextlib.nullcontext():
+    with refused(Code.WRONG_PLACE, kind=DamagedFile) if folder.startswith("trials") else contextlib.nullcontext():
         done(store, KIND)
 
 
 def test_a_file_in_place_of_the_temporary_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "_tmp").write_bytes(b"")
-    with pytest.raises(InvalidRequest, match=rf"{tmp_path}/_tmp is a file, where a folder must be"):
+    with refused(Code.ROOT_NOT_WRITABLE, tmp_path / "_tmp", kind=InvalidRequest, file=tmp_path):
         begin(LocalStore(tmp_path))
 
 
 def test_a_folder_in_place_of_a_file_is_named(store: LocalStore) -> None:
     (store.directory / "sources" / "x.json").mkdir(parents=True)
-    with pytest.raises(DamagedFile, match=r"x.json is a folder, where a file must be"):
+    file = store.directory / "sources" / "x.json"
+    with refused(Code.WRONG_PLACE, file, kind=DamagedFile, file=file):
         store.read("sources/x.json")
-    with pytest.raises(StorageFailure, match=r"x.json is a folder, where a file must be"):
+    with refused(Code.WRONG_PLACE, file, kind=StorageFailure, file=file):
         store.replace("sources/x.json", b"")
 
 

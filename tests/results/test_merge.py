@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import DamagedFile, InvalidRequest, ResultsConflict
+from jobs.errors import Code, DamagedFile, InvalidRequest, ResultsConflict
 from jobs.results import (
     Failure,
     FailureKind,
@@ -29,10 +29,11 @@ from jobs.results import (
     verify,
     write_launch,
 )
-from jobs.results.layout import checkpoint_key, log_key, trained_weights_key, trial_key
+from jobs.results.layout import checkpoint_key, log_key, pin_key, trained_weights_key, trial_key
 from jobs.results.root_record import read_root
 from tests.results.growth import COUNT, grown
 from tests.results.support import KIND, DyingStore, Killed, MemoryStore, held, once, rows, trial
+from tests.support import refused
 
 LONG_AGO = "2026-01-01T00:00:00+00:00"
 
@@ -120,21 +121,26 @@ def test_names_that_stand_for_different_things_are_all_told_and_nothing_is_writt
         store.create("cards/sources/mine.json", f'{{"name": "mine", "sha256": "{digest * 64}"}}'.encode())
     with pytest.raises(ResultsConflict) as caught:
         merge(roots, target)
-    assert "sources/natural is aaaaaaaaaaaa in" in str(caught.value)
-    assert "cards/sources/mine is" in str(caught.value)
+    files = [f"{roots[1].uri}/{key}" for key in ("cards/sources/mine.json", "sources/natural.json")]
+    assert (caught.value.code, caught.value.place.file) == (Code.OTHER_DIGEST, files[0])
+    assert [mistake.place.file for mistake in caught.value.mistakes] == files
+    for value in ("sources/natural", "cards/sources/mine", "a" * 12, "b" * 12, roots[0].uri, roots[1].uri):
+        assert value in str(caught.value)
     assert list(target.keys("")) == []
 
 
 def test_a_target_that_knows_another_name_refuses(roots: tuple[Store, Store], target: Store) -> None:
     pin(target, "datasets", "digits", "1" * 64)
-    with pytest.raises(ResultsConflict, match="datasets/digits"):
+    file = f"{target.uri}/{pin_key('datasets', 'digits')}"
+    with refused(Code.OTHER_DIGEST, "datasets/digits", "1" * 12, kind=ResultsConflict, file=file):
         merge(roots, target)
     assert done(target, KIND) == set()
 
 
 def test_a_damaged_result_is_named_and_nothing_is_written(roots: tuple[Store, Store], target: Store) -> None:
     roots[1].replace(trial_key(KIND, trial(3)), b"PAR1 no more")
-    with pytest.raises(DamagedFile, match=trial(3)):
+    file = f"{roots[1].uri}/{trial_key(KIND, trial(3))}"
+    with refused(Code.DAMAGED_RESULT, file, kind=DamagedFile, file=file):
         merge(roots, target)
     assert list(target.keys("")) == []
 
@@ -142,7 +148,8 @@ def test_a_damaged_result_is_named_and_nothing_is_written(roots: tuple[Store, St
 def test_a_root_that_a_launch_works_on_is_refused(roots: tuple[Store, Store], target: Store) -> None:
     now = datetime.now(UTC).isoformat()
     write_launch(roots[0], launch("1", heartbeat_at=now))
-    with pytest.raises(InvalidRequest, match="launch 1 of ada on node7 works on"):
+    values = ("launch 1 ", "ada", "node7", roots[0].uri, "deltasweep status")
+    with refused(Code.IN_USE, *values, kind=InvalidRequest, file=roots[0].uri):
         merge(roots, target)
     write_launch(roots[0], launch("1", heartbeat_at=now, ended_at=now))
     assert merge(roots, target).trials == 3
@@ -150,14 +157,14 @@ def test_a_root_that_a_launch_works_on_is_refused(roots: tuple[Store, Store], ta
 
 @pytest.mark.parametrize("which", ["none", "twice", "into itself", "not there"])
 def test_roots_that_cannot_be_joined(which: str, roots: tuple[Store, Store], target: Store, tmp_path: Path) -> None:
-    named = {
-        "none": ([], target),
-        "twice": ([roots[0], roots[0]], target),
-        "into itself": ([roots[0]], roots[0]),
-        "not there": ([open_store(tmp_path / "nowhere")], target),
+    named, into, code, file, key = {
+        "none": ([], target, Code.MISSING_KEY, "", "ROOT"),
+        "twice": ([roots[0], roots[0]], target, Code.REPEATED, roots[0].uri, "ROOT"),
+        "into itself": ([roots[0]], roots[0], Code.REPEATED, roots[0].uri, "--results"),
+        "not there": ([open_store(tmp_path / "nowhere")], target, Code.NO_ROOT, str(tmp_path / "nowhere"), "--results"),
     }[which]
-    with pytest.raises(InvalidRequest):
-        merge(*named)
+    with refused(code, file, kind=InvalidRequest, file=file, key=key):
+        merge(named, into)
     assert list(target.keys("")) == []
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.errors import DamagedFile, ResultsConflict
+from jobs.errors import Code, DamagedFile, ResultsConflict
 from jobs.results import (
     Failure,
     FailureKind,
@@ -25,6 +25,7 @@ from jobs.results import (
 )
 from jobs.results.layout import checkpoint_key, failure_key, launch_key, log_key, pin_key, study_key
 from tests.results.support import MemoryStore
+from tests.support import refused
 
 FAILURE = Failure("x-1", 1, FailureKind.ERROR, "ValueError", "no", "here", "launch", "2026-01-01T00:00:00+00:00")
 LAUNCH = Launch("l", "study", "d", "ada", "here", FAILURE.failed_at, "0", {"torch": "2"}, FAILURE.failed_at, ("x-1",))
@@ -71,8 +72,11 @@ def test_what_is_no_record_is_named_by_reader_and_verify(key: str, record: objec
     record_failure(store, FAILURE._replace(attempt=2), "a good one beside it")
     write_launch(store, LAUNCH._replace(launch="m"))
     store.replace(key, json.dumps(record).encode())
-    with pytest.raises(DamagedFile, match=rf"^{store.uri}/{key} is (not a|the record of) .*; remove it.*$"):
+    with pytest.raises(DamagedFile) as caught:
         READERS[key](store)
+    assert (caught.value.code, caught.value.place.file) == (Code.DAMAGED_RECORD, f"{store.uri}/{key}")
+    assert str(caught.value).startswith(f"{store.uri}/{key} ")
+    assert "\n" not in str(caught.value)
     assert [(finding.key, finding.problem) for finding in verify(store)] == [(key, Problem.UNREADABLE_RECORD)]
 
 
@@ -83,15 +87,18 @@ def test_a_launch_comes_back_as_it_was_written(any_store: Store) -> None:
     assert read_launches(any_store) == launches
 
 
-@pytest.mark.parametrize("text", ["a: [\nb: {\n", "contrasts:\n- 1\n- x\n", "- a\n", "", "\0"])
-def test_a_damaged_study_is_mended_by_the_next_launch(any_store: Store, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a: [\nb: {\n", 3), ("contrasts:\n- 1\n- x\n", None), ("- a\n", None), ("", None), ("\0", None)],
+)
+def test_a_damaged_study_is_mended_by_the_next_launch(any_store: Store, text: str, line: int | None) -> None:
     key = study_key("mine", "d1")
     any_store.create(key, text.encode())
-    advice = (
-        rf"^{any_store.uri}/{key} is not a study record \(.*\); launch the study's file again, then remove this one.*$"
-    )
-    with pytest.raises(DamagedFile, match=advice):
+    with pytest.raises(DamagedFile) as caught:
         recorded_studies(any_store)
+    assert (caught.value.code, caught.value.place) == (Code.DAMAGED_RECORD, (f"{any_store.uri}/{key}", line, ""))
+    assert str(caught.value).startswith(f"{any_store.uri}/{key} ")
+    assert "\n" not in str(caught.value)
     assert [finding.key for finding in verify(any_store)] == [key]
     record_study(any_store, "mine", "d1", "contrasts: []\n")
     record_study(any_store, "mine", "d1", "contrasts: null\n")
@@ -121,6 +128,9 @@ class PinnedMeanwhile(MemoryStore):
 
 
 def test_of_two_that_pin_at_once_one_is_refused() -> None:
-    with pytest.raises(ResultsConflict, match="another results root"):
-        pin(PinnedMeanwhile(), "sources", "natural", "a" * 64)
+    store = PinnedMeanwhile()
+    values = ("'natural'", "a" * 64, "b" * 64)
+    file = f"{store.uri}/{pin_key('sources', 'natural')}"
+    with refused(Code.OTHER_DIGEST, *values, kind=ResultsConflict, file=file):
+        pin(store, "sources", "natural", "a" * 64)
     pin(PinnedMeanwhile(), "sources", "natural", "b" * 64)

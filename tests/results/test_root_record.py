@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 import analysis
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.provenance import code_version
 from jobs.results import Store, begin, commit, open_store, pin, require_layout
 from jobs.results.root_record import KEY, LAYOUT, read_root
 from tests.results.support import KIND, rows
+from tests.support import refused
 
 NEWER = json.dumps({"layout": LAYOUT + 1, "made_by": "9.8.7", "made_at": "2030-01-01T00:00:00+00:00"}).encode()
 
@@ -45,9 +46,8 @@ def test_a_newer_layout_is_refused_by_name_and_nothing_is_written(any_store: Sto
     any_store.create(KEY, NEWER)
     before = sorted(any_store.keys(""))
     for refuses in (require_layout, begin):
-        with pytest.raises(
-            InvalidRequest, match=rf"DeltaSweep 9\.8\.7, in version {LAYOUT + 1} of the layout; this is"
-        ):
+        values = (any_store.uri, "DeltaSweep 9.8.7", f"version {LAYOUT + 1}", f"DeltaSweep {code_version()}")
+        with refused(Code.NEWER_VERSION, *values, kind=InvalidRequest, file=any_store.uri):
             refuses(any_store)
     assert sorted(any_store.keys("")) == before
 
@@ -61,14 +61,15 @@ def test_analysis_refuses_a_newer_layout(tmp_path: Path) -> None:
         lambda: analysis.deltas(tmp_path),
         lambda: analysis.report(tmp_path),
     ):
-        with pytest.raises(InvalidRequest, match=r"9\.8\.7"):
+        with refused(Code.NEWER_VERSION, "9.8.7", kind=InvalidRequest, file=store.uri):
             asks()
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b'{"layout": "1", "made_by": "x", "made_at": "y"}', b"\xff"])
 def test_a_record_that_cannot_be_read(text: bytes, any_store: Store) -> None:
     any_store.create(KEY, text)
-    with pytest.raises(DamagedFile, match="is not the record of a results root"):
+    file = f"{any_store.uri}/{KEY}"
+    with refused(Code.DAMAGED_RECORD, file, kind=DamagedFile, file=file):
         begin(any_store)
 
 

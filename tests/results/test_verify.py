@@ -8,12 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.errors import DamagedFile
+from jobs.errors import Code, DamagedFile
+from jobs.provenance import code_version
 from jobs.results import LocalStore, Problem, Store, commit, compact, pin, read_trials, schema, verify
 from jobs.results.layout import CURRENT, trial_key
 from jobs.results.parquet import encode
 from jobs.results.reader import read_files
 from tests.results.support import KIND, held, once, rows, trial
+from tests.support import refused
 
 
 @pytest.fixture
@@ -50,34 +52,42 @@ def test_a_good_root_has_no_findings(any_store: Store) -> None:
 
 
 TABLE = pa.Table.from_pylist(rows(1), schema=schema(KIND))
-DAMAGES: dict[str, tuple[bytes, Problem, str]] = {
-    "empty": (b"", Problem.TORN, "move it away and resume"),
-    "cut short": (encode(TABLE)[:-20], Problem.TORN, "move it away and resume"),
-    "text": (b"not a result", Problem.TORN, "move it away and resume"),
-    "older": (versioned(TABLE, "0"), Problem.WRONG_VERSION, "which no release of DeltaSweep wrote.*move it away"),
+DAMAGES: dict[str, tuple[bytes, Problem, Code, tuple[object, ...]]] = {
+    "empty": (b"", Problem.TORN, Code.DAMAGED_RESULT, ("resume",)),
+    "cut short": (encode(TABLE)[:-20], Problem.TORN, Code.DAMAGED_RESULT, ("resume",)),
+    "text": (b"not a result", Problem.TORN, Code.DAMAGED_RESULT, ("resume",)),
+    "older": (versioned(TABLE, "0"), Problem.WRONG_VERSION, Code.DAMAGED_RESULT, ("version 0", KIND)),
     "newer": (
         versioned(TABLE, "99"),
         Problem.WRONG_VERSION,
-        "in version 99 of the finetune schema; this is DeltaSweep",
+        Code.NEWER_VERSION,
+        ("version 99", KIND, f"DeltaSweep {code_version()}"),
     ),
-    "foreign Parquet": (
-        parquet(pa.table({"a": [1]})),
+    "foreign Parquet": (parquet(pa.table({"a": [1]})), Problem.WRONG_CONTENT, Code.DAMAGED_RESULT, (KIND,)),
+    "no metadata": (parquet(TABLE.replace_schema_metadata(None)), Problem.WRONG_CONTENT, Code.DAMAGED_RESULT, ()),
+    "another trial": (
+        encode(pa.Table.from_pylist(rows(2), schema=schema(KIND))),
         Problem.WRONG_CONTENT,
-        "does not say that it is.*[Mm]ove it away",
+        Code.DAMAGED_RESULT,
+        (trial(2),),
     ),
-    "no metadata": (parquet(TABLE.replace_schema_metadata(None)), Problem.WRONG_CONTENT, "move it away"),
-    "another trial": (encode(pa.Table.from_pylist(rows(2), schema=schema(KIND))), Problem.WRONG_CONTENT, "not the one"),
-    "no rows": (encode(schema(KIND).empty_table()), Problem.WRONG_CONTENT, "move it away"),
-    "an epoch twice": (encode(pa.concat_tables([TABLE, TABLE])), Problem.DUPLICATE_ROWS, "move it away and resume"),
+    "no rows": (encode(schema(KIND).empty_table()), Problem.WRONG_CONTENT, Code.DAMAGED_RESULT, ()),
+    "an epoch twice": (
+        encode(pa.concat_tables([TABLE, TABLE])),
+        Problem.DUPLICATE_ROWS,
+        Code.DAMAGED_RESULT,
+        ("epoch", "resume"),
+    ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_result_is_named_by_reader_and_verify(store: LocalStore, damage: str) -> None:
-    data, problem, advice = DAMAGES[damage]
+    data, problem, code, values = DAMAGES[damage]
     key = trial_key(KIND, trial(1))
     store.replace(key, data)
-    with pytest.raises(DamagedFile, match=rf"(?s){store.uri}/{key}.*{advice}"):
+    file = f"{store.uri}/{key}"
+    with refused(code, file, *values, kind=DamagedFile, file=file):
         read_trials(store, KIND)
     assert found(store) == {key: problem}
 
@@ -162,7 +172,8 @@ def test_a_conflict_of_imports_is_not_called_a_trial_that_cannot_be_reproduced(s
 
 def test_a_foreign_file_is_named_by_the_reader_and_counts_for_nothing(store: LocalStore) -> None:
     store.create(f"trials/{KIND}/.DS_Store", b"")
-    with pytest.raises(DamagedFile, match=r"\.DS_Store has not the name.*Move it away"):
+    file = f"{store.uri}/trials/{KIND}/.DS_Store"
+    with refused(Code.DAMAGED_RESULT, file, kind=DamagedFile, file=file):
         read_trials(store, KIND)
     store.delete(f"trials/{KIND}/.DS_Store")
     assert held(read_trials(store, KIND)) == once(set(range(8)))

@@ -13,9 +13,10 @@ from jobs.data.conflicts import in_conflict, partners, phases_and_amplitudes
 from jobs.data.datasets import load_card, load_dataset
 from jobs.data.raw import RawPart
 from jobs.data.readers import read_raw
-from jobs.errors import DamagedFile, MissingData
+from jobs.errors import Code, DamagedFile, MissingData
 from jobs.registry import DatasetCard
 from tests.jobs.data import made
+from tests.support import refused
 
 # --- made of a dataset's own images ---
 
@@ -77,7 +78,7 @@ def test_every_pair_of_labels_comes_equally_often() -> None:
 
 
 def test_one_label_cannot_conflict() -> None:
-    with pytest.raises(DamagedFile, match="of two labels or more; they are of 1"):
+    with refused(Code.DAMAGED_DATA, " 1", kind=DamagedFile):
         partners(np.zeros(3, np.int64))
 
 
@@ -163,31 +164,35 @@ def test_the_digest_covers_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "says"),
+    ("extra", "file", "values"),
     [
-        ({"bear/cat1-bear1.png": b""}, r"bear/cat1-bear1\.png is to be named by its shape, which is its folder"),
-        ({"bear/bear1-dog1.png": b""}, "its texture, one of bear, cat, oven, as SHAPE/"),
-        ({"bear/bear1.png": b""}, "rename or remove it"),
-        ({"bear/notes.txt": b""}, "no image by its name"),
-        ({"README.md": b""}, "one directory a label and nothing else"),
-        ({"dog/.hidden": b""}, "dog has no images"),
+        ({"bear/cat1-bear1.png": b""}, "bear/cat1-bear1.png", ("bear, cat, oven", "SHAPE/SHAPEn-TEXTUREm.png")),
+        ({"bear/bear1-dog1.png": b""}, "bear/bear1-dog1.png", ("bear, cat, oven", "SHAPE/SHAPEn-TEXTUREm.png")),
+        ({"bear/bear1.png": b""}, "bear/bear1.png", ("bear, cat, oven", "SHAPE/SHAPEn-TEXTUREm.png")),
+        ({"bear/notes.txt": b""}, "bear/notes.txt", (".png, ",)),
+        ({"README.md": b""}, "README.md", ()),
+        ({"dog/.hidden": b""}, "dog", ()),
     ],
 )
-def test_what_is_no_such_folder(extra: dict[str, bytes], says: str, tmp_path: Path) -> None:
-    with pytest.raises(DamagedFile, match=says):
+def test_what_is_no_such_folder(extra: dict[str, bytes], file: str, values: tuple[str, ...], tmp_path: Path) -> None:
+    place = tmp_path / file
+    with refused(Code.DAMAGED_DATA, place.parent, place.name, *values, kind=DamagedFile, file=place):
         read_raw(card(made.write(tmp_path, FILES | extra)))
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "values"),
     [
-        ({"test": 6}, r"has 0 \+ 6 images; the files hold \(0, 5\)"),
-        ({"labels": 4}, "the 4 labels from 0 to 3; the files hold none in training, and 3 in testing, from 0 to 2"),
-        ({"label_names": "0" * 64}, "the names of the 3 labels .* those of the files, bear to oven, have"),
+        ({"test": 6}, ("'mine'", "0 + 6", (0, 5))),
+        ({"labels": 4}, ("'mine'", "4 labels from 0 to 3", "none in training", "3 in testing, from 0 to 2")),
+        ({"label_names": "0" * 64}, ("'mine'", "3 labels", "0" * 64, "bear to oven", digest(["bear", "cat", "oven"]))),
     ],
 )
-def test_a_folder_that_is_not_as_its_card_says(changes: dict[str, object], says: str, tmp_path: Path) -> None:
-    with pytest.raises(DamagedFile, match=says):
+def test_a_folder_that_is_not_as_its_card_says(
+    changes: dict[str, object], values: tuple[object, ...], tmp_path: Path
+) -> None:
+    (key,) = changes
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=tmp_path, key=key):
         read_raw(card(made.write(tmp_path, FILES), **changes))
 
 
@@ -197,14 +202,16 @@ def test_names_are_held_against_the_card(tmp_path: Path) -> None:
 
 
 def test_the_published_images_are_everybody_s_own_copy(tmp_path: Path) -> None:
-    with pytest.raises(
-        MissingData, match=r"a folder for each shape in .*cue-conflict\).*as SHAPE/SHAPEn-TEXTUREm\.png"
-    ):
+    own = tmp_path / "home" / "data" / "cue-conflict"
+    values = ("'cue-conflict'", own, "SHAPE/SHAPEn-TEXTUREm.png")
+    with refused(Code.MISSING_DATA, *values, kind=MissingData, file=own):
         load_dataset("cue-conflict", 32)
-    with pytest.raises(MissingData, match=r"'mine' is an image folder .* a folder for each shape in"):
-        read_raw(card(tmp_path / "nowhere"))
-    with pytest.raises(DamagedFile, match=r"'cue-conflict' has 0 \+ 1280 images; the files hold \(0, 5\)"):
-        load_dataset("cue-conflict", 32, made.write(tmp_path, FILES))
+    nowhere = tmp_path / "nowhere"
+    with refused(Code.MISSING_DATA, "'mine'", nowhere, "`folder`", kind=MissingData, file=nowhere, key="folder"):
+        read_raw(card(nowhere))
+    folder = made.write(tmp_path / "few", FILES)
+    with refused(Code.DAMAGED_DATA, "'cue-conflict'", "0 + 1280", (0, 5), kind=DamagedFile, file=folder, key="test"):
+        load_dataset("cue-conflict", 32, folder)
 
 
 # --- Stylized-ImageNet ---
@@ -245,5 +252,6 @@ def test_stylized_imagenet_has_the_labels_of_imagenet_in_wordnet_s_order(
         return made.write(tmp_path / name, parts)
 
     assert read_raw(small, folder("right", wordnet)).names == tuple(wordnet)
-    with pytest.raises(DamagedFile, match="those of the files, goldfish to tench, have"):
+    values = (digest(wordnet), "goldfish to tench", digest(["goldfish", "shark", "tench"]))
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, key="label_names"):
         read_raw(small, folder("words", ["tench", "goldfish", "shark"]))

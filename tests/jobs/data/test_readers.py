@@ -12,9 +12,10 @@ from PIL import Image
 from jobs import registry
 from jobs.data.raw import FolderPart, RawPart
 from jobs.data.readers import read_raw
-from jobs.errors import DamagedFile, MissingData
+from jobs.errors import Code, DamagedFile, MissingData
 from jobs.registry import DatasetCard
 from tests.jobs.data import made
+from tests.support import refused
 
 # --- SVHN ---
 
@@ -45,26 +46,30 @@ IMAGES_HWCN = made.random_images(32, 32, 3, 6)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "values"),
     [
-        (b"<html>", "train_32x32.mat has no `X` and `y`"),
-        (b"", "train_32x32.mat has no `X` and `y`"),
-        (matlab(X=IMAGES_HWCN), "train_32x32.mat has no `X` and `y`"),
-        (matlab(X=IMAGES_HWCN, y=np.ones((5, 1))), "for 5 labels"),
-        (matlab(X=IMAGES_HWCN.astype(float), y=np.ones((6, 1))), "has float64 images"),
-        (made.svhn_files()["train_32x32.mat"][:-50], "train_32x32.mat"),
+        (b"<html>", ("`X`", "`y`")),
+        (b"", ("`X`", "`y`")),
+        (matlab(X=IMAGES_HWCN), ("`X`", "`y`")),
+        (matlab(X=IMAGES_HWCN, y=np.ones((5, 1))), ("5 labels", (32, 32, 3, 6))),
+        (matlab(X=IMAGES_HWCN.astype(float), y=np.ones((6, 1))), ("float64", "6 labels")),
+        (made.svhn_files()["train_32x32.mat"][:-50], ()),
     ],
 )
-def test_svhn_other_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str) -> None:
+def test_svhn_other_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, values: tuple[object, ...]
+) -> None:
     files = made.svhn_files() | {"train_32x32.mat": content}
-    with pytest.raises(DamagedFile, match=says):
+    file = tmp_path / "train_32x32.mat"
+    with refused(Code.DAMAGED_DATA, file, *values, kind=DamagedFile, file=file):
         read_raw(svhn_card(monkeypatch, files), made.write(tmp_path, files))
 
 
 def test_svhn_swapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = svhn_card(monkeypatch, made.svhn_files())
     folder = made.write(tmp_path, made.svhn_files(train=5))
-    with pytest.raises(DamagedFile, match=r"train_32x32\.mat must have .* swapped"):
+    file = folder / "train_32x32.mat"
+    with refused(Code.DAMAGED_DATA, file, "must have", kind=DamagedFile, file=file):
         read_raw(card, folder)
 
 
@@ -114,7 +119,8 @@ def test_caltech101_grey_images_are_colour_ones(caltech101: tuple[DatasetCard, P
 def test_caltech101_with_an_image_missing(caltech101: tuple[DatasetCard, Path]) -> None:
     card, folder = caltech101
     (folder / "101_ObjectCategories/label_1/image_0001.jpg").unlink()
-    with pytest.raises(DamagedFile, match=r"'caltech101' has 90 \+ 6 images; the files hold \(90, 5\)"):
+    values = ("'caltech101'", "90 + 6", (90, 5))
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=folder, key="test"):
         read_raw(card, folder)
 
 
@@ -157,56 +163,63 @@ def test_image_folder_s_digest_covers_names_content_and_split(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "values"),
     [
-        ({"train": 8}, r"'mine' has 8 \+ 3 images; the files hold \(9, 3\)"),
-        ({"labels": 4}, "'mine' has the 4 labels from 0 to 3; the files hold 3 in training"),
-        ({"labels": 2}, "'mine' has the 2 labels from 0 to 1; the files hold 3 in training"),
-        ({"sha256": "0" * 64}, "'mine' must have the digest 0000"),
+        ({"train": 8}, ("8 + 3", (9, 3))),
+        ({"labels": 4}, ("4 labels from 0 to 3", "3 in training")),
+        ({"labels": 2}, ("2 labels from 0 to 1", "3 in training")),
+        ({"sha256": "0" * 64}, ("0" * 64,)),
     ],
 )
-def test_an_image_folder_that_is_not_as_its_card_says(tmp_path: Path, changes: dict[str, object], says: str) -> None:
-    with pytest.raises(DamagedFile, match=says):
+def test_an_image_folder_that_is_not_as_its_card_says(
+    tmp_path: Path, changes: dict[str, object], values: tuple[object, ...]
+) -> None:
+    (key,) = changes
+    with refused(Code.DAMAGED_DATA, "'mine'", *values, kind=DamagedFile, file=tmp_path, key=key):
         read_raw(folder_card(made.write(tmp_path, made.folder_files()), **changes))
 
 
 @pytest.mark.parametrize(
-    ("extra", "says"),
+    ("extra", "file", "value"),
     [
-        ({"train/ant/notes.txt": b"x"}, r"notes\.txt is no image by its name"),
-        ({"train/ant/more/0.png": b"x"}, "more is no image by its name"),
-        ({"train/0.png": b"x"}, r"one directory a label and nothing else; remove 0\.png"),
-        ({"test/dog/0.png": b"x"}, "every label has training images; .* has none of dog"),
-        ({"train/dog/.hidden": b""}, "dog has no images"),
+        ({"train/ant/notes.txt": b"x"}, "train/ant/notes.txt", "notes.txt"),
+        ({"train/ant/more/0.png": b"x"}, "train/ant/more", "more"),
+        ({"train/0.png": b"x"}, "train/0.png", "0.png"),
+        ({"test/dog/0.png": b"x"}, "train", "dog"),
+        ({"train/dog/.hidden": b""}, "train/dog", "dog"),
     ],
 )
-def test_what_is_no_image_folder(tmp_path: Path, extra: dict[str, bytes], says: str) -> None:
-    with pytest.raises(DamagedFile, match=says):
+def test_what_is_no_image_folder(tmp_path: Path, extra: dict[str, bytes], file: str, value: str) -> None:
+    with refused(Code.DAMAGED_DATA, (tmp_path / file).parent, value, kind=DamagedFile, file=tmp_path / file):
         read_raw(folder_card(made.write(tmp_path, made.folder_files() | extra)))
 
 
 def test_an_image_folder_without_a_part(tmp_path: Path) -> None:
     files = {name: content for name, content in made.folder_files().items() if name.startswith("train/")}
-    with pytest.raises(DamagedFile, match=r"test is no directory; an image folder has train/LABEL/\*"):
+    values = (tmp_path / "test", "train/LABEL/*")
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=tmp_path / "test"):
         read_raw(folder_card(made.write(tmp_path, files)))
 
 
 def test_an_image_folder_that_is_not_here(tmp_path: Path) -> None:
-    with pytest.raises(MissingData, match=r"looked for train/ and test/ or val/ in .*nowhere\); put it there"):
-        read_raw(folder_card(tmp_path / "nowhere"))
+    nowhere = tmp_path / "nowhere"
+    values = ("'mine'", "train/", "test/", "val/", nowhere, "`folder`")
+    with refused(Code.MISSING_DATA, *values, kind=MissingData, file=nowhere, key="folder"):
+        read_raw(folder_card(nowhere))
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    "content",
     [
-        (b"<html>", "cannot be read as an image"),
-        (made.image_bytes(300, 300, seed=1)[:5000], "cannot be read as an image"),
-        (made.image_bytes(300, 300, seed=1, form="JPEG")[:5000], "cannot be read as an image"),
+        b"<html>",
+        made.image_bytes(300, 300, seed=1)[:5000],
+        made.image_bytes(300, 300, seed=1, form="JPEG")[:5000],
     ],
 )
-def test_an_image_that_cannot_be_decoded(tmp_path: Path, content: bytes, says: str) -> None:
+def test_an_image_that_cannot_be_decoded(tmp_path: Path, content: bytes) -> None:
     raw = read_raw(folder_card(made.write(tmp_path, made.folder_files() | {"train/bee/0.png": content})))
-    with pytest.raises(DamagedFile, match=rf"bee/0\.png {says}"):
+    file = tmp_path / "train/bee/0.png"
+    with refused(Code.DAMAGED_DATA, file, kind=DamagedFile, file=file):
         raw.train.image(3)
 
 
@@ -214,7 +227,8 @@ def test_an_image_of_sixteen_bits_is_refused(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(np.full((20, 20), 40_000, dtype=np.uint16)).save(file, "PNG")
     raw = read_raw(folder_card(made.write(tmp_path, made.folder_files() | {"train/bee/0.png": file.getvalue()})))
-    with pytest.raises(DamagedFile, match=r"0\.png has more than 8 bits a channel"):
+    image = tmp_path / "train/bee/0.png"
+    with refused(Code.DAMAGED_DATA, image, "8 bits", kind=DamagedFile, file=image):
         raw.train.image(3)
 
 

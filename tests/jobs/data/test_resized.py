@@ -17,8 +17,9 @@ from jobs.data import resized as module
 from jobs.data.datasets import load_card, load_dataset
 from jobs.data.raw import FolderPart, RawPart
 from jobs.data.resized import resized
-from jobs.errors import DamagedFile, InvalidRequest, StorageFailure
+from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from tests.jobs.data import made
+from tests.support import refused
 
 
 def grey(count: int = 5, side: int = 28, seed: int = 0) -> RawPart:
@@ -143,7 +144,7 @@ def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     images = {"0.png": made.image_bytes(30, 30, seed=0), "1.png": made.image_bytes(30, 30, seed=1)[:200]}
     folder = made.write(tmp_path / "images", images)
     part = FolderPart(tuple(folder / name for name in images), np.zeros(2, np.int64), colour=True)
-    with pytest.raises(DamagedFile, match=r"1\.png cannot be read as an image"):
+    with refused(Code.DAMAGED_DATA, folder / "1.png", kind=DamagedFile, file=folder / "1.png"):
         resized(part, 32, "x")
     assert files() == []
 
@@ -200,7 +201,8 @@ def test_more_than_the_limit_is_held_in_memory_and_said(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("on_disk")
 def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTASWEEP_CACHE_GB", "much")
-    with pytest.raises(InvalidRequest, match=r"\$DELTASWEEP_CACHE_GB is a number of gigabytes; it is 'much'"):
+    variable = "$DELTASWEEP_CACHE_GB"
+    with refused(Code.WRONG_VALUE, variable, "'much'", kind=InvalidRequest, key=variable):
         resized(grey(), 32, "x")
 
 
@@ -209,7 +211,9 @@ def test_images_that_fit_nowhere_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     """ImageNet at 224 pixels is 193 GB: held in memory without asking it would end the process."""
     monkeypatch.setenv("DELTASWEEP_CACHE_GB", "0.000001")
     monkeypatch.setattr("jobs.data.resized._free_memory", lambda: 1000)
-    with pytest.raises(StorageFailure, match=r"images of my-set are 0 GB, too many .* \$DELTASWEEP_CACHE_GB is its"):
+    variable, place = "$DELTASWEEP_CACHE_GB", module._directory()
+    values = ("my-set", "0 GB", place, variable, "$DELTASWEEP_HOME")
+    with refused(Code.STORAGE, *values, kind=StorageFailure, file=place, key=variable):
         resized(grey(), 32, "my-set-0123456789abcdef-train")
 
 
