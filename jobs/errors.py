@@ -2,7 +2,7 @@
 
 ::
 
-    DeltaSweepError                 anything below; the command line prints its message and exits with 2
+    DeltaSweepError                 anything below; the command line prints its message and exits with 2 or 3
     ├── InvalidRequest (ValueError) what the user asked for cannot be: the rule, the value, the remedy
     ├── MissingData                 a file the request needs is not on this machine
     ├── DamagedFile                 a file is there but is not what its name promises
@@ -82,8 +82,6 @@ class Code(StrEnum):
     """Images or labels that are not those of their card: another digest, a wrong count, torn."""
     DAMAGED_WEIGHTS = "damaged-weights"
     """Weights that are not those of their card, or of the network that they should be of."""
-    DAMAGED_CHECKPOINT = "damaged-checkpoint"
-    """A checkpoint that cannot be used."""
     DAMAGED_DOWNLOAD = "damaged-download"
     """What mirrors give is another file than its digest or size says."""
 

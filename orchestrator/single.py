@@ -33,12 +33,13 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
     if spec.trial_id in finished(store, specs):
         console.print(f"{spec.trial_id} is done already")
         return
-    begin(store)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with registry.using(study.cards):
+        opened = open_trial(store, spec, device)
+        begin(store)
         ended = attempt_trial(
             store,
-            open_trial(store, spec, device),
+            opened,
             Attempt(next_attempt(store, spec.trial_id)),
             keeping_of(study, spec, examined(specs.values())),
             on_evaluation=lambda row: console.print(_words(row._asdict())),

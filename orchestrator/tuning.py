@@ -79,7 +79,10 @@ def connect(address: str | None) -> None:
         if not str(error).startswith("Version mismatch"):
             raise
         raise InvalidRequest(
-            Code.NO_CLUSTER, f"the driver needs the cluster's Ray and Python. {error}", file=address, key="--address"
+            Code.VERSIONS_DIFFER,
+            f"the driver needs the cluster's Ray and Python. {error}",
+            file=address,
+            key="--address",
         ) from error
 
 
