@@ -34,6 +34,7 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 import jobs  # noqa: E402
+import jobs.results as results  # noqa: E402
 from analysis import import_trials  # noqa: E402
 from jobs import registry  # noqa: E402
 from jobs.attempts import Ending, Keeping, attempt_bundle, attempt_trial, open_trial  # noqa: E402
@@ -144,6 +145,8 @@ def main() -> None:
     assert not out.exists(), f"{out} is there already; a root in tests/roots is made once"
     torch.set_num_threads(1)
     store = open_store(out)
+    if (begin := getattr(results, "begin", None)) is not None:  # from 0.2.0 on a root says who made it
+        begin(store)
     looks, first, own, pairs = (_study(text) for text in (LOOKS, FIRST, OWN, PAIRS))
     with _launched(store, looks) as launch:
         _run(store, looks, launch)

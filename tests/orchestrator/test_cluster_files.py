@@ -112,8 +112,10 @@ def test_the_projects_own_wheel_is_installed(path: Path) -> None:
     config = load(path)
     wheel = f"deltasweep-{version('deltasweep')}-py3-none-any.whl"
     assert config["file_mounts"][f"~/{wheel}"] == f"dist/{wheel}"
-    (install,) = [command for command in config["setup_commands"] if wheel in command]
-    assert "--constraint ~/constraints.txt" in install
+    assert config["file_mounts"]["~/constraints.txt"] == "dist/constraints.txt"
+    packages, own = [command for command in config["setup_commands"] if "pip install" in command][:2]
+    assert "--no-deps --require-hashes --requirement ~/constraints.txt" in packages
+    assert own.endswith(f"--no-deps ~/{wheel}")
 
 
 def test_the_rayjob_has_the_projects_ray() -> None:

@@ -111,6 +111,7 @@ def test_what_every_root_has(release: Release) -> None:
     files = {path.relative_to(release.kept).as_posix() for path in release.kept.rglob("*") if path.is_file()}
     for folder in ("cards", "checkpoints", "compact", "conflicts", "datasets", "failures", "launches", "logs"):
         assert any(file.startswith(f"{folder}/") for file in files), folder
+    assert ("root.json" in files) == (release.kept.name != "0.1.0"), "who made it"
     kinds = {file.split("/")[1] for file in files if file.startswith("trials/")}
     assert kinds >= {"attack", FinetuneSpec.kind, "influence", "pretrain", "shape_bias", "visualize"}
     weights = {file.split("/")[1].split("-")[0] for file in files if file.startswith("weights/")}
