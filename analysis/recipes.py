@@ -7,6 +7,10 @@ from typing import Any, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
+from jobs.specs import FinetuneSpec
+
+NUMERICS = "finetuned_numerics"
+
 Choices: TypeAlias = Mapping[str, Any]
 """A recipe's choices by key, as results keep them."""
 
@@ -37,6 +41,19 @@ def recipe_words(recipes: Mapping[str, Choices]) -> dict[str, str]:
 def in_words(recipes: "pd.Series[str]", words: Mapping[str, str]) -> "pd.Series[str]":
     """A column of digests, by their words; those that have none stay."""
     return recipes.map(lambda digest: words.get(digest, digest))
+
+
+def apart_by_numerics(recipes: "pd.Series[str]", numerics: "pd.Series[Any]") -> "pd.Series[str]":
+    """How networks were fine-tuned, told apart where numbers of fine-tuning were changed on purpose in between.
+
+    Args:
+        recipes: of the networks, in words; null for sources.
+        numerics: column ``NUMERICS``; files of 0.1.0, whose networks are all of the first, do not say it.
+    """
+    known = numerics.fillna(FinetuneSpec.first_numerics).astype("int64")
+    if known[recipes.notna()].nunique() < 2:
+        return recipes
+    return (recipes + ", numerics " + known.astype(str)).where(recipes.notna(), recipes)
 
 
 def _read(text: str | None) -> Choices | None:

@@ -14,8 +14,8 @@ import duckdb
 import pyarrow as pa
 from duckdb import StatementType
 
-from analysis.evaluations import load_failures, open_results
-from analysis.units import units, units_of, with_units
+from analysis.evaluations import FAILURES, load_failures, open_results
+from analysis.units import units_of, with_units
 from jobs.errors import Code, InvalidRequest
 from jobs.results import Store, read_trials, schema
 from jobs.results.schema import kinds, view
@@ -43,6 +43,8 @@ def query(root: str | Path, sql: str) -> pa.Table:
         DamagedFile: naming a file that is not what its name promises.
     """
     store = open_results(root)
+    if not sql.isprintable() and any("\ud800" <= character <= "\udfff" for character in sql):
+        raise InvalidRequest(Code.WRONG_QUERY, f"a query is text in UTF-8; got {sql!r}", key="SQL")
     failures = {"failures": load_failures(store)}
     names = {kind: view(kind) for kind in kinds()}
     with _answering(sql, {name: schema(kind).empty_table() for kind, name in names.items()} | failures) as connection:
@@ -58,9 +60,11 @@ def query(root: str | Path, sql: str) -> pa.Table:
             # planned otherwise over real rows than over none: never seen, but a column that was not read would be null
             for kind, name in names.items():
                 connection.register(name, read_trials(store, kind, encoded=True))
-        known = {view(kind): units(schema(kind)) for kind in kinds()}
+        known = {view(kind): schema(kind) for kind in kinds()} | {"failures": FAILURES}
         known["trials"] = known["evaluations"]
-        return with_units(connection.sql(sql).to_arrow_table(), units_of(connection, sql, known))
+        answer = connection.sql(sql).to_arrow_table()
+        said = units_of(connection, sql, known)
+        return with_units(answer, said) if len(said) == answer.num_columns else answer
 
 
 def select(sql: str, views: Mapping[str, object]) -> pa.Table:

@@ -7,6 +7,7 @@ what the code did before the field: ids of finished trials stay, and older versi
 from typing import Any
 
 from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
 
 _SINCE = "since"
 
@@ -28,6 +29,11 @@ def later(default: Any, since: str, **about: Any) -> Any:
         json_schema_extra={_SINCE: since},
         **about,
     )
+
+
+def is_later(field: FieldInfo) -> bool:
+    """Whether a field was added after the first release of its model."""
+    return since(field.json_schema_extra) is not None
 
 
 def since(extra: Any) -> str | None:

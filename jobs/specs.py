@@ -19,9 +19,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import to_jsonable_python
 
 from jobs.canonical import digest
-from jobs.growth import Growing, later
+from jobs.growth import Growing, is_later, later
 
 ALL = -1
 """``images: -1`` is the whole training set, ``blocks: -1`` the whole network."""
@@ -245,30 +246,40 @@ class TrialSpec(Spec):
         return (self.kind,)
 
     @property
-    def older_ids(self) -> dict[str, int]:
+    def older_ids(self) -> Mapping[str, int]:
         """The ids that this trial had before ``numerics`` of its kind rose, or of the kind of the network that it
         examines: each with the numerics that it had then, the lower where both rose.
         """
         today = {kind: spec.numerics for kind, spec in _KINDS.items()}
-        kinds = self._rests_on
-        found = {}
-        for numbers in product(*(range(_KINDS[kind].first_numerics, today[kind] + 1) for kind in kinds)):
-            risen = [number for kind, number in zip(kinds, numbers, strict=True) if number < today[kind]]
-            if risen:
-                identity = self.identity_by({**today, **dict(zip(kinds, numbers, strict=True))})
-                found[f"{self.prefix}-{digest(identity)[:16]}"] = min(risen)
-        return found
+        return _older_ids(self, tuple(today.items()))
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The spec's own columns of a result row: every field but the recipe, which all kinds have."""
-        return self.model_dump(mode="json", exclude={"recipe"})
+        """The spec's own columns of a result row: every field but the recipe, which all kinds have.
+
+        Later fields are columns while they have their default, too: there is no row without its columns.
+        """
+        later = {name: getattr(self, name) for name, field in type(self).model_fields.items() if is_later(field)}
+        return {**to_jsonable_python(later), **self.model_dump(mode="json", exclude={"recipe"})}
 
 
 @lru_cache(maxsize=65_536)
 def _trial_id(spec: TrialSpec, numerics: tuple[int, ...]) -> str:
     """Hashed once a process; ``numerics`` of all kinds take part so that no id outlives a change of one."""
     return f"{spec.prefix}-{digest(spec.identity)[:16]}"
+
+
+@lru_cache(maxsize=65_536)
+def _older_ids(spec: TrialSpec, today: tuple[tuple[str, int], ...]) -> Mapping[str, int]:
+    """Hashed once a process, as ``_trial_id``."""
+    numerics, kinds = dict(today), spec._rests_on
+    found = {}
+    for numbers in product(*(range(_KINDS[kind].first_numerics, numerics[kind] + 1) for kind in kinds)):
+        risen = [number for kind, number in zip(kinds, numbers, strict=True) if number < numerics[kind]]
+        if risen:
+            identity = spec.identity_by({**numerics, **dict(zip(kinds, numbers, strict=True))})
+            found[f"{spec.prefix}-{digest(identity)[:16]}"] = min(risen)
+    return found
 
 
 class TrainingSpec(TrialSpec):
@@ -406,6 +417,7 @@ class ExaminationSpec(TrialSpec):
             "finetuned_seed": tuned and tuned.seed,
             "finetuned_epochs": tuned and tuned.epochs,
             "finetuned_recipe": tuned and recipe_digest(tuned.recipe),
+            "finetuned_numerics": tuned and tuned.numerics,
         }
 
 

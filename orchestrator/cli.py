@@ -116,29 +116,30 @@ def plan(
     from jobs.checks import require_all_possible
     from jobs.expansion import expand
     from jobs.results import quarantined, read_failures
-    from orchestrator.finished import finished, of_older_numerics
+    from orchestrator.finished import Standing, standing
     from orchestrator.names import require_same_names
     from orchestrator.plan import describe, make_plan
     from orchestrator.study_files import load_study
 
     loaded = load_study(study)
-    standing, blocked, older = set[str](), set[str](), dict[str, int]()
+    known, blocked = Standing(set(), {}), set[str]()
     with registry.using(loaded.cards):
         specs = expand(loaded)
         require_all_possible(specs)
         if results:
             store = _opened(results)
             require_same_names(loaded, store)
-            by_id = {spec.trial_id: spec for spec in specs}
-            standing, older = finished(store, by_id, accept_numerics), of_older_numerics(store, by_id)
+            known = standing(store, {spec.trial_id: spec for spec in specs}, accept_numerics)
             blocked = quarantined(read_failures(store))
         measured = None
         if measure:
             from orchestrator.measured import measured_seconds
 
             measured = measured_seconds(specs)
-        made = make_plan(loaded, specs, standing, blocked, prices.gpu(gpu, price, spot_price), measured, older)
-    out.print_json(json.dumps(made.plain())) if as_json else out.print(describe(made, loaded, older), markup=False)
+        made = make_plan(loaded, specs, known.done, blocked, prices.gpu(gpu, price, spot_price), measured, known.older)
+    out.print_json(json.dumps(made.plain())) if as_json else out.print(
+        describe(made, loaded, known.about_older(accept_numerics)), markup=False
+    )
 
 
 @app.command()
@@ -374,6 +375,8 @@ def merge(
             f"{done.other_devices} of these have other numbers from another kind of device or another torch; those of "
             "the first root stand."
         )
+    for trial in done.examinations_left_out:
+        out.print(f"left out: {trial}: it looked at a network of which another root's trial stands")
     for trial in done.conflicts:
         out.print(f"conflict: {trial}: other numbers from the same kind of device; deltasweep verify says more")
     raise typer.Exit(ExitCode.SOME_FAILED if done.conflicts else ExitCode.ALL_DONE)
@@ -419,7 +422,8 @@ def main() -> None:
 
 def exit_code_of(code: Code) -> ExitCode:
     """How a command ends by an expected error."""
-    return ExitCode.TRY_AGAIN if code is Code.STORAGE else ExitCode.WRONG_REQUEST
+    again = code in (Code.STORAGE, Code.NO_DOWNLOAD, Code.IN_USE)
+    return ExitCode.TRY_AGAIN if again else ExitCode.WRONG_REQUEST
 
 
 def _print_if_asked(error: DeltaSweepError) -> None:

@@ -2,17 +2,58 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from jobs import registry
 from jobs.results import Store, all_done, with_weights
 from jobs.specs import AnySpec, ExaminationSpec, FinetuneSpec, PretrainSpec
 
 
-def finished(store: Store, specs: Mapping[str, AnySpec], accept: int | None = None) -> set[str]:
-    """The trials that need not run: their results stand, and so do the weights that the study still reads.
+class Standing(NamedTuple):
+    """What a root has of a study's trials."""
 
-    Weights are read of every source that the study makes, and of fine-tuned trials that are yet to be examined. Where
-    they are gone the trial runs again; its result stands (design, section 4).
+    done: set[str]
+    """Trials that need not run."""
+    older: dict[str, int]
+    """Trials whose results are of older numerics alone, each with the latest of these: they ran before numbers of their
+    kind, or of the network that they look at, were changed on purpose, and are compared only among themselves.
+    """
+
+    @property
+    def accepted(self) -> int:
+        """How many of those of older numerics count as done."""
+        return len(self.older.keys() & self.done)
+
+    def about_older(self, accept: int | None) -> str | None:
+        """What a person is told of trials of older numerics; None: there are none.
+
+        Args:
+            accept: as it was asked for.
+        """
+        if not self.older:
+            return None
+        numbers = ", ".join(f"{count:,} of numerics {of}" for of, count in sorted(Counter(self.older.values()).items()))
+        said = [
+            f"{len(self.older):,} trials have results of older numerics alone ({numbers}), made before numbers of "
+            "their kind were changed on purpose; they stay, and are compared only among themselves"
+        ]
+        if self.accepted:
+            said.append(f"{self.accepted:,} of them count as done here, as asked")
+        needed = sum(accept is not None and of >= accept for of in self.older.values()) - self.accepted
+        if needed:
+            said.append(f"{needed:,} of them run again all the same: their weights are still to be read")
+        if refused := len(self.older) - self.accepted - needed:
+            low = min(of for of in self.older.values() if accept is None or of < accept)
+            said.append(f"{refused:,} of them run again, unless --accept-numerics {low} counts them as done")
+        return ". ".join(said)
+
+
+def standing(store: Store, specs: Mapping[str, AnySpec], accept: int | None = None) -> Standing:
+    """What of a study's trials stands, by one listing.
+
+    A trial need not run when its result stands, and so do the weights that the study still reads: of every source that
+    the study makes, and of fine-tuned trials that are yet to be examined. Where they are gone the trial runs again; its
+    result stands (design, section 4).
 
     Args:
         specs: all trials of the study, by id.
@@ -20,22 +61,18 @@ def finished(store: Store, specs: Mapping[str, AnySpec], accept: int | None = No
             left is not read under today's id: where its weights are, it runs again.
     """
     there = all_done(store)
+    older = _older(there, specs)
     done = there & specs.keys()
     if accept is not None:
-        done |= {trial for trial, numerics in _older(there, specs).items() if numerics >= accept}
+        done |= {trial for trial, numerics in older.items() if numerics >= accept}
     read = {trial for trial, spec in specs.items() if isinstance(spec, PretrainSpec)}
     read |= examined(spec for trial, spec in specs.items() if trial not in done)
-    return done - (read - with_weights(store)) if read else done
+    return Standing(done - (read - with_weights(store)) if read else done, older)
 
 
-def of_older_numerics(store: Store, specs: Mapping[str, AnySpec]) -> dict[str, int]:
-    """The trials whose results are of older numerics alone, each with the latest of these: they ran before numbers of
-    their kind were changed on purpose, and are compared only among themselves.
-
-    Args:
-        specs: all trials of the study, by id.
-    """
-    return _older(all_done(store), specs)
+def finished(store: Store, specs: Mapping[str, AnySpec], accept: int | None = None) -> set[str]:
+    """The trials that need not run; as ``standing``."""
+    return standing(store, specs, accept).done
 
 
 def _older(there: set[str], specs: Mapping[str, AnySpec]) -> dict[str, int]:
@@ -45,25 +82,6 @@ def _older(there: set[str], specs: Mapping[str, AnySpec]) -> dict[str, int]:
         if numerics:
             found[trial] = max(numerics)
     return found
-
-
-def about_older(older: Mapping[str, int], accepted: int) -> str | None:
-    """What a person is told of trials of older numerics; None: there are none.
-
-    Args:
-        older: as ``of_older_numerics`` gives them.
-        accepted: how many of them count as done.
-    """
-    if not older:
-        return None
-    numbers = ", ".join(f"{count:,} of numerics {of}" for of, count in sorted(Counter(older.values()).items()))
-    said = (
-        f"{len(older):,} trials have results of older numerics alone ({numbers}), made before numbers of their kind "
-        "were changed on purpose; they stay, and are compared only among themselves"
-    )
-    if accepted:
-        return f"{said}. {accepted:,} of them count as done here, as asked"
-    return f"{said}. They run again, unless --accept-numerics {min(older.values())} counts them as done"
 
 
 def examined(specs: Iterable[AnySpec]) -> set[str]:

@@ -34,7 +34,8 @@ from jobs.weights import source_weights
 from orchestrator import tuning
 from orchestrator.budget import Budget
 from orchestrator.bundling import bundle_of, bundled
-from orchestrator.finished import about_older, finished, made_by, of_older_numerics, source_read, unready
+from orchestrator.finished import finished, made_by, source_read, unready
+from orchestrator.finished import standing as standing_of
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.names import require_same_names
 from orchestrator.operations import bundle_flops
@@ -114,10 +115,10 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
     specs = {spec.trial_id: spec for spec in expand(study)}
     require_all_possible(specs.values())
     require_same_names(study, store)
-    standing = finished(store, specs, options.accept_numerics)
-    older = of_older_numerics(store, specs)
-    if said := about_older(older, len(older.keys() & standing)):
+    known = standing_of(store, specs, options.accept_numerics)
+    if said := known.about_older(options.accept_numerics):
         console.print(f"{said}.", markup=False)
+    standing = known.done
     blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - standing
     pending = [trial for trial in _in_running_order(study, specs) if trial not in standing | blocked][
         : options.max_trials

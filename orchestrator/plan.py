@@ -18,7 +18,7 @@ from jobs.specs import (
 )
 from jobs.study import Resources, Study
 from orchestrator.bundling import bundled
-from orchestrator.finished import about_older, examined
+from orchestrator.finished import examined
 from orchestrator.operations import kept_bytes, study_flops, trial_flops
 from orchestrator.prices import Gpu
 from orchestrator.work import batch_size, images_evaluated, images_trained, network_of
@@ -116,8 +116,8 @@ def make_plan(
     """Count a study's trials and the work that the pending ones are.
 
     Args:
-        older: the trials whose results are of older numerics alone (``finished.of_older_numerics``); those of them that
-            are accepted are ``done``.
+        older: the trials whose results are of older numerics alone (``Standing``); those of them that are accepted are
+            ``done``.
         measured: what was measured on, and the seconds of a trial by it; by default they follow from the GPU's rate.
     """
     trials = list(specs)
@@ -213,8 +213,8 @@ def _dataset_bytes(name: str, size: int) -> int:
     return (card.train + card.test) * (3 if card.colour else 1) * size * size
 
 
-def describe(plan: Plan, study: Study, older: Mapping[str, int] = MappingProxyType({})) -> str:
-    """The plan in words, for a terminal; ``older`` as ``make_plan`` had it."""
+def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
+    """The plan in words, for a terminal; ``about_older`` in words, too."""
     gpu, parts = plan.gpu, plan.flops
     shares = ", ".join(
         f"{name.replace('_', ' ')} {amount / parts.total:.0%}"
@@ -234,8 +234,8 @@ def describe(plan: Plan, study: Study, older: Mapping[str, int] = MappingProxyTy
     ]
     if plan.flops_alone > parts.total:
         lines.append(f"{_savings(study)}: {plan.flops_alone / parts.total:.3g} times less work than each trial alone")
-    if said := about_older(older, plan.accepted_numerics):
-        lines.insert(1, said)
+    if about_older:
+        lines.insert(1, about_older)
     actor = "bundle" if study.bundle == "blocks" else "trial"
     lines.append(
         f"memory: about {plan.memory / 1e9:.2g} GB a {actor}, {plan.gpu_share:.2f} of one {gpu.name}"

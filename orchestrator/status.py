@@ -14,7 +14,7 @@ from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read
 from jobs.results.layout import log_key
 from jobs.specs import AnySpec
 from jobs.study import Study
-from orchestrator.finished import about_older, finished, of_older_numerics
+from orchestrator.finished import standing
 
 _WATCH_SECONDS = 5.0
 
@@ -36,6 +36,8 @@ class Status(NamedTuple):
     """Launches that ended without saying so."""
     older: dict[str, int]
     """Trials whose results are of older numerics alone, each with these; done where they were accepted."""
+    about_older: str | None
+    """In words."""
     mixed: set[str] | str
     """Those done that ran on several kinds of device, or by several versions of torch; or why nobody knows."""
 
@@ -72,7 +74,8 @@ def status_of(
     launches = read_launches(store)
     live = [launch for launch in launches if launch.alive(now)]
     failures = read_failures(store)
-    done = finished(store, specs, accept)
+    known = standing(store, specs, accept)
+    done = known.done
     blocked = (quarantined(failures) & planned) - done
     running = {trial for launch in live for trial in launch.in_flight} & planned - done - blocked
     last = {failure.trial_id: failure for failure in failures}
@@ -87,7 +90,8 @@ def status_of(
         pending=len(planned) - len(done) - len(blocked) - len(running) - len(failed),
         live=live,
         stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
-        older=of_older_numerics(store, specs),
+        older=known.older,
+        about_older=known.about_older(accept),
         mixed=_mixed(store, specs, done) if count_mixed else set(),
     )
 
@@ -106,8 +110,8 @@ def describe(status: Status) -> str:
         f"{counts[state]:,} {state}" for state in ("done", "running", "pending", "failed", "quarantined")
     )
     lines = [f"{status.study}: {status.planned:,} trials: {states}"]
-    if said := about_older(status.older, len(status.older.keys() & status.done)):
-        lines.append(said)
+    if status.about_older:
+        lines.append(status.about_older)
     if isinstance(status.mixed, str):
         lines.append(f"which trials ran on several kinds of device cannot be counted: {status.mixed}")
     elif status.mixed:

@@ -29,8 +29,8 @@ repeated. `XX` are the first two digits of the hash at the end of its id. The fi
 `deltasweep_schema` (the version of the kind's schema) and, from 0.2.0 on, `deltasweep_version` (who wrote it); each
 field's metadata say its role, unit and description.
 
-Everything under `compact/` is an index that may be deleted; `checkpoints/` saves time and no result. `_tmp/` and hidden
-files are nobody's. What else lies in a root is in [architecture](architecture.md).
+Everything under `compact/` is an index that may be deleted; `checkpoints/` saves time and no result; `_tmp/` is
+nobody's. What else lies in a root is in [architecture](architecture.md).
 
 A release may add columns. DeltaSweep reads files of every version: in older ones, later columns are null, or what the
 table below says. It refuses newer ones by the name of their release.

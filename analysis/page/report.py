@@ -34,7 +34,7 @@ from analysis.page.directory import report_directory, written_into
 from analysis.page.payload import payload, shown_pairs, too_many, with_variant
 from analysis.page.progress import progress
 from analysis.page.provenance import examined
-from analysis.recipes import in_words, recipe_choices, recipe_words
+from analysis.recipes import NUMERICS, apart_by_numerics, in_words, recipe_choices, recipe_words
 from analysis.tables.accuracy import BLOCKS, table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
@@ -146,13 +146,13 @@ def gather(store: Store) -> Content:
             chosen = comparisons(data, None, contrasts)
         except InvalidRequest as error:
             why = str(error)
-    attacked = read_trials(store, "attack", list(attacks.COLUMNS)).to_pandas()
-    columns = [*dict.fromkeys([*influences.COLUMNS, *EXAMPLE_COLUMNS, *MATRIX_COLUMNS])]
+    attacked = read_trials(store, "attack", [*attacks.COLUMNS, NUMERICS]).to_pandas()
+    columns = [*dict.fromkeys([*influences.COLUMNS, *EXAMPLE_COLUMNS, *MATRIX_COLUMNS, NUMERICS])]
     weighed = read_trials(store, "influence", columns).to_pandas()
-    decided = read_trials(store, "shape_bias", list(shape_bias.COLUMNS)).to_pandas()
-    visualized = read_trials(store, "visualize", list(FEATURE_COLUMNS)).to_pandas()
+    decided = read_trials(store, "shape_bias", [*shape_bias.COLUMNS, NUMERICS]).to_pandas()
+    visualized = read_trials(store, "visualize", [*FEATURE_COLUMNS, NUMERICS]).to_pandas()
     for rows in (attacked, weighed, decided, visualized):
-        rows["finetuned_recipe"] = in_words(rows["finetuned_recipe"], recipes)
+        rows["finetuned_recipe"] = apart_by_numerics(in_words(rows["finetuned_recipe"], recipes), rows.pop(NUMERICS))
     return Content(
         store,
         evaluations,

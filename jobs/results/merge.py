@@ -11,14 +11,17 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from jobs.errors import Code, InvalidRequest, Mistake, Place, ResultsConflict
+from jobs.provenance import code_version
 from jobs.results.commit import Committed, place, same_numbers
 from jobs.results.failures import Failure, read_failure, record_failure
 from jobs.results.launches import Launch, read_launch, read_launches, write_launch
 from jobs.results.layout import log_key, trained_weights_key, trial_id_of, trial_key
+from jobs.results.local_store import LocalStore
 from jobs.results.opening import begin, require_root
 from jobs.results.parquet import Read, decode_trial
 from jobs.results.pins import read_pin
 from jobs.results.reader import trial_files
+from jobs.results.root_record import is_begun
 from jobs.results.schema import kinds
 from jobs.results.store import Store, require_present
 from jobs.results.studies import read_study
@@ -40,12 +43,17 @@ class Merged(NamedTuple):
     """Of those already there: results with other numbers from another kind of device, or by another torch. They stay
     in the roots that they came from.
     """
+    examinations_left_out: list[str]
+    """Trials that looked at a network which does not stand in the new root: there, a trial of its id has other numbers.
+    They stay in the roots that they came from.
+    """
 
 
 def merge(roots: Sequence[Store], target: Store) -> Merged:
     """Bring everything that the roots hold into another, which may be new. Merging again changes nothing.
 
-    Of a trial that several have the first one's result stands, and with it come the weights that it left. Failed
+    Of a trial that several have the first one's result stands, and with it the weights that it left; what other roots
+    found out about other weights is left out, and named. Failed
     attempts are numbered on, of a launch the record that heard of it last counts, checkpoints of trials that are not
     done come along. The index is not merged: the next launch, or `compact`, makes it.
 
@@ -59,21 +67,39 @@ def merge(roots: Sequence[Store], target: Store) -> Merged:
     _require_apart(roots, target)
     for root in roots:
         require_root(root)
+        _require_begun(root)
         _require_quiet(root)
     _require_same_pins([*roots, target])
-    found = [_results(root) for root in roots]  # every file is read once before the first is written
+    _require_same_studies([*roots, target])
+    found = [_results(root) for root in (*roots, target)][:-1]  # every file is read once before the first is written
     begin(target)
     outcomes: list[tuple[str, Committed, bool]] = []
+    left_out: list[str] = []
     for root, results in zip(roots, found, strict=True):
         for key in _below(root, *_PINS, "studies"):
             target.create(key, _read(root, key))
-        outcomes += [_bring(root, target, kind, trial_id, key) for kind, trial_id, key in results]
+        others: set[str] = set()
+        for kind, trial_id, key in results:
+            if _network_of(root, kind, trial_id, key) in others:
+                left_out.append(trial_id)
+                continue
+            outcomes.append(_bring(root, target, kind, trial_id, key))
+            if not outcomes[-1][2]:
+                others.add(trial_id)
         for key in _below(root, "conflicts"):
             target.create(key, _read(root, key))
         _bring_failures(root, target)
         _bring_launches(root, target)
+        brought = {trial_id for _, trial_id, _ in results}
+        for key in _below(root, "weights"):
+            if trial_id_of(key).removesuffix(".safetensors") not in brought:
+                target.create(key, _read(root, key))
+        for key in _below(root, "logs"):  # those of failures have come with them
+            target.create(key, _read(root, key))
+    for root in roots:
         _bring_checkpoints(root, target)
     return Merged(
+        examinations_left_out=left_out,
         trials=sum(outcome is Committed.NEW for _, outcome, _ in outcomes),
         already_there=sum(outcome is Committed.ALREADY_THERE for _, outcome, _ in outcomes),
         conflicts=[trial for trial, outcome, _ in outcomes if outcome is Committed.CONFLICT],
@@ -85,15 +111,63 @@ def _require_apart(roots: Sequence[Store], target: Store) -> None:
     if not roots:
         raise InvalidRequest(Code.MISSING_KEY, "a merge joins one root or more into another; none is named", key="ROOT")
     names = [root.uri for root in roots]
-    repeated = [name for place, name in enumerate(names) if name in (*names[:place], target.uri)]
+    repeated = [
+        root.uri
+        for number, root in enumerate(roots)
+        if any(_within(root, other) or _within(other, root) for other in (*roots[:number], target))
+    ]
     if repeated:
         raise InvalidRequest(
             Code.REPEATED,
-            f"the roots of a merge and the one that they go into are different places; got {', '.join(names)} into "
-            f"{target.uri}. Fix: name each once, and a new place with --results",
+            "the roots of a merge and the one that they go into are different places, none inside another; got "
+            f"{', '.join(names)} into {target.uri}. Fix: name each once, and a new place with --results",
             file=repeated[0],
-            key="--results" if repeated[0] == target.uri else "ROOT",
+            key="--results" if any(_within(r, target) or _within(target, r) for r in roots) else "ROOT",
         )
+
+
+def _within(inner: Store, outer: Store) -> bool:
+    """Whether one root is, or lies in, the other, whichever way both are written."""
+    if isinstance(inner, LocalStore) and isinstance(outer, LocalStore):
+        return inner.directory.resolve().is_relative_to(outer.directory.resolve())
+    return f"{inner.uri}/".startswith(f"{outer.uri}/")
+
+
+def _require_begun(root: Store) -> None:
+    """A directory of something else has nothing to join; a kind that this version does not know must not be lost."""
+    if not is_begun(root):
+        raise InvalidRequest(
+            Code.NO_ROOT, f"expected a results root; {root.uri} has nothing of one. Fix: check its name", file=root.uri
+        )
+    for key in _below(root, "trials"):
+        if "/" in key.removeprefix("trials/") and key.split("/")[1] not in kinds():
+            raise InvalidRequest(
+                Code.NEWER_VERSION,
+                f"{root.uri}/{key} is a result of a kind that DeltaSweep {code_version()} does not know, and would be "
+                "left behind. Fix: merge by the version that wrote it, or later; or move it away",
+                file=f"{root.uri}/{key}",
+            )
+
+
+def _require_same_studies(roots: Iterable[Store]) -> None:
+    known: dict[str, tuple[bytes, str]] = {}
+    for root in roots:
+        for key in _below(root, "studies"):
+            text, where = known.setdefault(key, (_read(root, key), root.uri))
+            if _read(root, key) != text:
+                raise ResultsConflict(
+                    Code.OTHER_DIGEST,
+                    f"the study record {key} has one text in {where} and another in {root.uri}; of its contrasts only "
+                    "one could be kept. Fix: keep these roots apart, or rename the study of one and launch it again",
+                    file=f"{root.uri}/{key}",
+                )
+
+
+def _network_of(root: Store, kind: str, trial_id: str, key: str) -> str | None:
+    """The fine-tuned trial that a trial looked at."""
+    table = _result(root, kind, trial_id, key).table
+    found: str | None = table["finetuned"][0].as_py() if "finetuned" in table.column_names else None
+    return found
 
 
 def _require_quiet(root: Store) -> None:
@@ -145,12 +219,15 @@ def _results(root: Store) -> list[tuple[str, str, str]]:
 
 def _bring(root: Store, target: Store, kind: str, trial_id: str, key: str) -> tuple[str, Committed, bool]:
     """One result, and what its trial left; whether the numbers that stand are its own."""
+    weights = trained_weights_key(trial_id)
+    data = _maybe(root, weights)
+    if data is not None and _maybe(target, trial_key(kind, trial_id)) is None:
+        target.replace(weights, data)  # before the result, as a trial leaves them; what lies there is nobody's
     outcome = place(target, kind, trial_id, _read(root, key))
     same = outcome is Committed.NEW or same_numbers(
         _result(target, kind, trial_id, trial_key(kind, trial_id)), _result(root, kind, trial_id, key), kind
     )
-    weights = trained_weights_key(trial_id)
-    if same and (data := _maybe(root, weights)) is not None:
+    if same and data is not None:
         target.create(weights, data)
     return trial_id, outcome, same
 

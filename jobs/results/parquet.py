@@ -200,7 +200,7 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
 def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> int:
     """The version of the schema that a file says it is of."""
     found, said, readable = _said(metadata, KIND_KEY), _said(metadata, VERSION_KEY), releases(kind)
-    number = int(said) if said.isascii() and said.isdigit() else 0
+    number = int(said) if said.isascii() and said.isdigit() and not said.startswith("0") else 0
     if found != kind or not said:
         raise DamagedResult(
             Problem.WRONG_CONTENT,
@@ -236,8 +236,9 @@ def _require_columns(found: pa.Schema, kind: str, version: int, path: str) -> No
     """Hold the columns against those of the version that the file says it is of."""
     expected = schema(kind, version)
     missing = [name for name in expected.names if name not in found.names]
-    unknown = [name for name in found.names if name not in expected.names]
-    other = [name for name in expected.names if name in found.names and found.field(name) != expected.field(name)]
+    unknown = [name for name in found.names if name not in expected.names or found.names.count(name) > 1]
+    once = [name for name in expected.names if found.names.count(name) == 1]
+    other = [name for name in once if found.field(name) != expected.field(name)]
     if not (missing or unknown or other):
         return
     raise DamagedResult(

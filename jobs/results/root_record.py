@@ -4,14 +4,13 @@
 """
 
 import json
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from jobs.errors import Code, InvalidRequest
 from jobs.provenance import code_version
 from jobs.results.launches import timestamp
-from jobs.results.local_store import TEMPORARY
 from jobs.results.records import Timestamp, read_record
 from jobs.results.store import Store
 
@@ -20,12 +19,27 @@ LAYOUT = 1
 not for columns, which have versions of their own.
 """
 KEY = "root.json"
+_FIRST = 1
+"""That of 0.1.0."""
+_OWN = (
+    "trials",
+    "studies",
+    "launches",
+    "failures",
+    "checkpoints",
+    "weights",
+    "sources",
+    "datasets",
+    "cards",
+    "conflicts",
+)
+"""Folders of a root in which something stands as soon as it is used."""
 
 
 class RootRecord(NamedTuple):
     """Who made a root."""
 
-    layout: int
+    layout: Annotated[int, Field(ge=1)]
     made_by: str
     """Version of DeltaSweep."""
     made_at: Timestamp
@@ -55,25 +69,46 @@ def require_layout(store: Store) -> None:
         InvalidRequest: naming both versions.
         DamagedFile: when what the root says of itself cannot be read.
     """
-    found = read_root(store)
-    if found is not None and found.layout > LAYOUT:
+    layout, made_by = _told(store)
+    if layout > LAYOUT:
         raise InvalidRequest(
             Code.NEWER_VERSION,
-            f"{store.uri} was made by DeltaSweep {found.made_by}, in version {found.layout} of the layout; this is "
-            f"DeltaSweep {code_version()}, which knows versions up to {LAYOUT}. Fix: install the first of these, or "
-            "later",
+            f"{store.uri} is of version {layout} of the layout, by DeltaSweep {made_by}; this is DeltaSweep "
+            f"{code_version()}, which knows versions up to {LAYOUT}. Fix: install the first of these, or later",
             file=store.uri,
         )
 
 
-def _is_content(key: str) -> bool:
-    """Whether a key is no temporary or hidden file."""
-    first, _, last = key.removeprefix("./").rpartition("/")
-    return not first.startswith(TEMPORARY) and not last.startswith(".")
+def is_begun(store: Store) -> bool:
+    """Whether anything of a results root is there."""
+    return read_root(store) is not None or any(True for folder in _OWN for _ in store.keys(folder))
 
 
 def claim(store: Store) -> None:
-    """Say in an empty root who made it; one that has anything in it is left as it is."""
-    if not any(map(_is_content, store.keys(""))):
-        record = RootRecord(LAYOUT, code_version(), timestamp())
-        store.create(KEY, json.dumps(record._asdict()).encode())
+    """Say in a root in which nothing is yet who made it, and in an older one that its layout is today's from now on.
+
+    What is no part of a root (a mount's own folders, notes, a report) is not looked at.
+    """
+    if (found := read_root(store)) is None and not is_begun(store):
+        store.create(KEY, _text(RootRecord(LAYOUT, code_version(), timestamp())))
+    elif (found.layout if found else _FIRST) < LAYOUT:
+        made_by, made_at = (found.made_by, found.made_at) if found else ("0.1.0", timestamp())
+        store.replace(KEY, _text(RootRecord(LAYOUT, made_by, made_at)))
+
+
+def _text(record: RootRecord) -> bytes:
+    return json.dumps(record._asdict()).encode()
+
+
+def _told(store: Store) -> tuple[int, str]:
+    """Layout and maker of a root. Of a newer layout's record only these two are looked at: the rest may be anything."""
+    try:
+        said = json.loads(store.read(KEY))
+    except FileNotFoundError:
+        return _FIRST, "0.1.0"
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and type(said.get("layout")) is int and said["layout"] > LAYOUT:
+        return said["layout"], str(said.get("made_by", "of a version that it does not say"))
+    found = read_root(store)
+    return (found.layout, found.made_by) if found else (_FIRST, "0.1.0")

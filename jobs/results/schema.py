@@ -130,6 +130,14 @@ _EXAMINED: tuple[Column, ...] = (
     Column("finetuned_seed", _INT, _I, "of that trial", nullable=True),
     Column("finetuned_epochs", _INT, _I, "length of that trial", "epochs", nullable=True),
     Column("finetuned_recipe", _TEXT, _I, "digest of that trial's recipe", nullable=True),
+    Column(
+        "finetuned_numerics",
+        _INT,
+        _I,
+        "of that trial: version of its kind's numbers; null in files of 0.1.0, whose fine-tuned trials are all of 2",
+        nullable=True,
+        since="0.2.0",
+    ),
     Column("dataset", _TEXT, _I, "dataset whose test images are shown"),
     Column("seed", _INT, _I, "seed of every random choice of the trial"),
     Column("recipe", _TEXT, _I, "digest of the recipe"),
@@ -236,13 +244,15 @@ class _Rows(NamedTuple):
     """
 
 
+_SINCE_0_2 = MappingProxyType({1: "0.1.0", 2: "0.2.0"})
+
 _KINDS: dict[str, _Rows] = {
     "finetune": _Rows(FINETUNE_COLUMNS, number="epoch", view="evaluations"),
     "pretrain": _Rows(PRETRAIN_COLUMNS, number="epoch", view="pretrain"),
-    "attack": _Rows(ATTACK_COLUMNS, number="epsilon", view="attacks"),
-    "influence": _Rows(INFLUENCE_COLUMNS, number="test_image", view="influences", releases={2: "0.1.0"}),
-    "shape_bias": _Rows(SHAPE_BIAS_COLUMNS, number="test_image", view="cue_conflicts"),
-    "visualize": _Rows(VISUALIZE_COLUMNS, number="test_image", view="visualizations"),
+    "attack": _Rows(ATTACK_COLUMNS, number="epsilon", view="attacks", releases=_SINCE_0_2),
+    "influence": _Rows(INFLUENCE_COLUMNS, number="test_image", view="influences", releases={2: "0.1.0", 3: "0.2.0"}),
+    "shape_bias": _Rows(SHAPE_BIAS_COLUMNS, number="test_image", view="cue_conflicts", releases=_SINCE_0_2),
+    "visualize": _Rows(VISUALIZE_COLUMNS, number="test_image", view="visualizations", releases=_SINCE_0_2),
 }
 
 KIND_KEY, VERSION_KEY, WRITER_KEY = "deltasweep_kind", "deltasweep_schema", "deltasweep_version"

@@ -29,7 +29,7 @@ from jobs.results.reader import done, foreign
 from jobs.results.schema import kinds
 from jobs.results.store import Store, require_present
 from jobs.results.studies import read_study
-from jobs.specs import numerics_of
+from jobs.specs import FinetuneSpec, numerics_of
 
 _READERS = 16
 _FOLDERS = (
@@ -189,16 +189,22 @@ def _mixed(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
 
 
 def _older(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
-    today = numerics_of(kind)
+    """Of numerics before today's: of the trial's own kind, or of the fine-tuned network that it looks at."""
     for trial in trials:
-        found = trial.table["numerics"][0].as_py()
-        if found is not None and found < today:
+        row = trial.table.slice(0, 1).to_pylist()[0]
+        own, tuned = row["numerics"], row.get("finetuned_numerics")
+        if row.get("finetuned") is not None and tuned is None:
+            tuned = FinetuneSpec.first_numerics  # 0.1.0's say nothing, and are all of it
+        older = [
+            number for of, number in ((kind, own), (FinetuneSpec.kind, tuned)) if number and number < numerics_of(of)
+        ]
+        if older:
             yield Finding(
                 Problem.OLDER_NUMERICS,
                 trial.key,
-                f"{store.uri}/{trial.key} is of numerics {found}, today's are {today}: numbers of its kind were "
+                f"{store.uri}/{trial.key} is of numerics {min(older)}: numbers of its kind, or of its network's, were "
                 "changed on purpose since. It stays, and is compared only with its like; a launch runs its trial "
-                f"again, unless --accept-numerics {found}",
+                f"again, unless --accept-numerics {min(older)}",
             )
 
 

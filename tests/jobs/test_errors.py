@@ -1,6 +1,7 @@
 """Expected errors: each has a code and a place, which stay with it between processes; every site gives them."""
 
 import ast
+import json
 import pickle
 from collections import Counter
 from collections.abc import Iterator
@@ -228,3 +229,14 @@ def test_an_error_without_a_code_is_found() -> None:
     found = list(sites_without(ast.parse(wrong)))
     assert found == ["1: InvalidRequest", "2: MissingData", "3: DamagedResult"]
     assert list(sites_without(ast.parse(right))) == []
+
+
+# --- codes stay ---
+
+CODES = Path(__file__).with_name("codes.json")
+
+
+def test_codes_are_those_of_every_release() -> None:
+    """A code is for programs: it never goes, and never means something else. A new one comes with its release."""
+    known: dict[str, str] = json.loads(CODES.read_text())
+    assert sorted(known) == sorted(code.value for code in Code)

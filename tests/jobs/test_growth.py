@@ -95,6 +95,19 @@ def test_any_other_value_is_another_trial() -> None:
     assert GrownTrial.model_validate(new.model_dump(mode="json")) == new
 
 
+class GrownAtTheTop(FinetuneSpec):
+    """A trial with a field of a later release that is a column, too."""
+
+    mixup: float = later(0.0, since="99.0.0")
+
+
+def test_a_later_field_is_a_column_while_it_has_its_default() -> None:
+    """It is no part of the id, and of every row: there is no row without its columns."""
+    new = GrownAtTheTop.model_validate(finetune_spec().model_dump())
+    assert new.trial_id == finetune_spec().trial_id
+    assert new.choices == {**finetune_spec().choices, "mixup": 0.0}
+
+
 class Inner(Spec):
     a: int = 1
     b: int = later(2, since="99.0.0")

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 import analysis
+from analysis.page.report import gather
 from jobs.expansion import expand
 from jobs.results import Problem, done, open_store, verify
 from jobs.specs import AttackSpec, FinetuneSpec
@@ -18,6 +19,7 @@ from orchestrator.status import describe, status_of
 from orchestrator.study_files import parse_study
 from tests.orchestrator.in_process import replace_ray
 from tests.orchestrator.support import Command
+from tests.support import present
 
 pytestmark = pytest.mark.usefixtures("short_tests")
 
@@ -70,7 +72,9 @@ def test_they_are_pending_and_told(study: Study, before: Path) -> None:
     assert f"8 of numerics {OLDER}" in describe(status)
     assert f"--accept-numerics {OLDER}" in describe(status)
     store = open_store(before)
-    assert {finding.problem for finding in verify(store, planned_trials(store))} == {Problem.OLDER_NUMERICS}
+    findings = verify(store, planned_trials(store))
+    assert {finding.problem for finding in findings} == {Problem.OLDER_NUMERICS}
+    assert len(findings) == TUNED + ATTACKED, "those that look at such a network, too"
 
 
 @pytest.mark.parametrize(("accept", "accepted"), [(OLDER, TUNED + ATTACKED), (OLDER + 1, 0)])
@@ -98,7 +102,7 @@ def test_a_launch_runs_them_again_beside_what_stands(study: Study, before: Path)
     store = open_store(before)
     standing = done(store, "finetune")
     assert launch(study, store, Console(file=said, width=300)).done == TUNED + ATTACKED
-    assert "They run again" in said.getvalue()
+    assert f"8 of them run again, unless --accept-numerics {OLDER}" in said.getvalue()
     assert standing < done(store, "finetune")
     assert len(done(store, "finetune")) == 2 * TUNED
     rows = analysis.deltas(before).to_pylist()
@@ -109,6 +113,17 @@ def test_a_launch_runs_them_again_beside_what_stands(study: Study, before: Path)
     assert status_of(store, study).counts()["older_numerics"] == 0, "today's stand, too"
 
 
+def test_networks_of_other_numerics_are_other_networks_in_figures(study: Study, before: Path) -> None:
+    """The kind that looks at them has one numerics all along."""
+    store = open_store(before)
+    old = present(gather(store).attacks)
+    assert launch(study, store, Console(quiet=True)).done == TUNED + ATTACKED
+    both = present(gather(store).attacks)
+    assert len(both.panels) == 2 * len(old.panels)
+    assert {panel.points["n"].max() for panel in both.panels} == {panel.points["n"].max() for panel in old.panels}
+    assert any(f"numerics {OLDER}" in panel.title for panel in both.panels), [panel.title for panel in both.panels]
+
+
 def test_a_network_that_is_still_to_be_examined_is_trained_by_today_s_numbers(study: Study, before: Path) -> None:
     """Its weights of old lie under its old id: an accepted result alone is nothing to examine."""
     store = open_store(before)
@@ -116,6 +131,7 @@ def test_a_network_that_is_still_to_be_examined_is_trained_by_today_s_numbers(st
         store.delete(key)
     status = status_of(store, study, accept=OLDER)
     assert (len(status.done), status.pending) == (2, 2 + ATTACKED)
+    assert "2 of them run again all the same" in describe(status)
     assert launch(study, store, Console(quiet=True), Options(accept_numerics=OLDER)).done == TUNED + ATTACKED
 
 

@@ -31,6 +31,7 @@ from jobs.results import (
 )
 from jobs.results.layout import checkpoint_key, log_key, pin_key, trained_weights_key, trial_key
 from jobs.results.root_record import read_root
+from tests.analysis.examined import asked
 from tests.results.growth import COUNT, grown
 from tests.results.support import KIND, DyingStore, Killed, MemoryStore, held, once, rows, trial
 from tests.support import refused
@@ -166,6 +167,86 @@ def test_roots_that_cannot_be_joined(which: str, roots: tuple[Store, Store], tar
     with refused(code, file, kind=InvalidRequest, file=file, key=key):
         merge(named, into)
     assert list(target.keys("")) == []
+
+
+def test_places_are_compared_and_not_their_spelling(roots: tuple[Store, Store], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    for named, into in (
+        ([roots[0], open_store(tmp_path / "two" / ".." / "one")], tmp_path / "joined"),
+        ([roots[0], open_store(tmp_path / "link")], tmp_path / "joined"),
+        ([roots[0]], tmp_path / "one" / "trials" / "finetune"),
+        ([roots[0]], tmp_path),
+    ):
+        with refused(Code.REPEATED, roots[0].uri, kind=InvalidRequest):
+            merge(named, open_store(into))
+    assert not (tmp_path / "joined").exists()
+    assert held(read_trials(roots[0], KIND)) == once({1, 2})
+
+
+def test_a_folder_of_something_else_is_no_root(target: Store, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").touch()
+    with refused(Code.NO_ROOT, str(tmp_path / "photos"), kind=InvalidRequest):
+        merge([open_store(tmp_path / "photos")], target)
+    assert list(target.keys("")) == []
+
+
+def test_a_kind_that_this_version_does_not_know_is_not_left_behind(roots: tuple[Store, Store], target: Store) -> None:
+    roots[1].create("trials/probe/ab/probe-x-ab00000000000000.parquet", b"of a later release")
+    with refused(Code.NEWER_VERSION, "trials/probe/ab/probe-x-ab00000000000000.parquet", kind=InvalidRequest):
+        merge(roots, target)
+    assert list(target.keys("")) == []
+
+
+def test_a_damaged_file_of_the_target_is_named_before_anything_is_brought(roots: tuple[Store, Store]) -> None:
+    roots[1].replace(trial_key(KIND, trial(3)), b"PAR1 no more")
+    with refused(Code.DAMAGED_RESULT, trial(3), kind=DamagedFile):
+        merge(roots[:1], roots[1])
+    assert done(roots[1], KIND) == {trial(2), trial(3)}
+
+
+def test_studies_of_one_digest_and_two_texts(roots: tuple[Store, Store], target: Store) -> None:
+    for number, root in enumerate(roots):
+        record_study(root, "same", "d1", f"name: same\ndescription: {number}\n")
+    with refused(Code.OTHER_DIGEST, "studies/same/d1.yaml", kind=ResultsConflict):
+        merge(roots, target)
+    assert list(target.keys("")) == []
+
+
+def test_weights_that_a_killed_attempt_left_make_way(roots: tuple[Store, Store], target: Store) -> None:
+    roots[0].create(trained_weights_key(trial(1)), b"of the result")
+    target.create(trained_weights_key(trial(1)), b"left by an attempt that was killed")
+    merge(roots, target)
+    assert target.read(trained_weights_key(trial(1))) == b"of the result"
+
+
+def test_weights_and_logs_without_a_result_come_along(roots: tuple[Store, Store], target: Store) -> None:
+    roots[0].create(trained_weights_key(trial(8)), b"of a trial whose result was moved away")
+    roots[0].create(log_key(trial(8), 1), b"of an attempt whose record was removed")
+    merge(roots, target)
+    assert target.read(trained_weights_key(trial(8))) == b"of a trial whose result was moved away"
+    assert target.read(log_key(trial(8), 1)) == b"of an attempt whose record was removed"
+
+
+def test_checkpoints_of_what_another_root_has_done_stay(roots: tuple[Store, Store], target: Store) -> None:
+    roots[0].create(checkpoint_key(trial(3), 2, 0, "ab"), b"state")
+    merge(roots, target)
+    assert list(target.keys("checkpoints")) == []
+
+
+def test_what_was_found_out_about_a_network_that_does_not_stand_is_left_out(
+    roots: tuple[Store, Store], target: Store
+) -> None:
+    """Two machines of two kinds fine-tuned one trial, and each looked at its own."""
+    device = str(rows(1)[0]["device_kind"]).replace("(probe ", "X (probe ")
+    commit(roots[1], KIND, rows(1, test_loss=9.0, device_kind=device))
+    looked = {}
+    for number, root in enumerate(roots):
+        found = asked(number)
+        commit(root, "shape_bias", [{**row, "finetuned": trial(1)} for row in found])
+        looked[number] = str(found[0]["trial_id"])
+    assert merge(roots, target).examinations_left_out == [looked[1]]
+    assert done(target, "shape_bias") == {looked[0]}
 
 
 def test_weights_come_with_the_result_that_stands(roots: tuple[Store, Store], target: Store) -> None:
