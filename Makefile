@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Tests run beside each other, those of one file in one process, which makes what they share once. ORDER=random: in an order that is printed.
+# Tests run beside each other, those of one file in one process, which makes what they share once; slow ones wherever a
+# process is free. ORDER=random: in an order that is printed.
 WORKERS ?= auto
 SLOW_WORKERS ?= 3
 ORDER ?= fixed
-PYTEST := $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder --durations 20 $(if $(filter random,$(ORDER)),-p randomly)
+PYTEST := $(BIN)/python -m pytest -q --durations 20 $(if $(filter random,$(ORDER)),-p randomly)
 
 .PHONY: help demo test test-slow test-cluster check wheel pytest bench bench-quick clean
 
@@ -21,7 +22,7 @@ demo: $(READY)  ## run the packaged study `demo` and write its report
 test: check pytest  ## format, lint, types, import rules; the quick tests and one of each slow kind
 
 test-slow: $(READY)  ## the other slow ones: kills, stops, failures, damaged checkpoints, memory
-	$(PYTEST) -n $(SLOW_WORKERS) -m "slow and not sample and not cluster"
+	$(PYTEST) -n $(SLOW_WORKERS) --dist worksteal -m "slow and not sample and not cluster"
 
 check: $(READY)  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -30,7 +31,7 @@ check: $(READY)  ## format, lint, types, import rules
 	$(BIN)/lint-imports
 
 pytest: $(READY)  ## the tests of `make test` alone
-	$(PYTEST) -n $(WORKERS) -m "(not slow or sample) and not cluster"
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "(not slow or sample) and not cluster"
 
 bench: $(READY)  ## measure everything side by side (about two hours); benchmarks/results/latest.json
 	$(BIN)/python -m benchmarks
