@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from jobs.results import kinds
 from jobs.specs import FinetuneSpec
+from tests.results.growth import COUNT, NOTE, grown
 from tests.roots.answers import answers, command, digest_of, resumed
 
 ROOTS = Path(__file__).parent
@@ -76,6 +79,33 @@ def test_deltas_are_what_they_were(release: Release) -> None:
 def test_the_same_is_found_wrong(release: Release) -> None:
     assert release.found["verify"]["found"] == release.expected["verify"]["found"]
     assert release.found["verify"]["code"] == release.expected["verify"]["code"]
+
+
+def test_nothing_of_that_changes_when_columns_are_added_and_numbers_change(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two releases later each kind has two columns more, and fine-tuning has other numbers."""
+    copy = tmp_path / "root"
+    shutil.copytree(release.kept, copy)
+    asked = [answer["sql"] for answer in release.expected["queries"]]
+    with ExitStack() as later:
+        for kind in kinds():
+            later.enter_context(grown(kind, [NOTE], [COUNT]))
+        found = answers(copy, asked)
+        assert found["queries"] == release.expected["queries"]
+        assert found["studies"] == release.found["studies"]
+        assert (found["deltas"], found["verify"]["found"]) == (
+            release.found["deltas"],
+            release.found["verify"]["found"],
+        )
+        monkeypatch.setattr(FinetuneSpec, "numerics", FinetuneSpec.numerics + 1)
+        risen = answers(copy, asked)
+        assert risen["queries"] == release.expected["queries"]
+        assert risen["deltas"] == release.found["deltas"]
+        status = json.loads(command(copy, "status", "--json")[1])
+        accepted = json.loads(command(copy, "status", "--json", "--accept-numerics", "2")[1])
+    then = release.found["status"]
+    assert status["done"] + status["older_numerics"] == accepted["done"] == then["done"]
 
 
 def test_failures_and_their_logs_are_read(release: Release) -> None:
