@@ -62,9 +62,7 @@ polars:
 ```python
 import polars as pl
 
-files = pl.scan_parquet(
-    "demo-results/trials/finetune/*/*.parquet", missing_columns="insert", extra_columns="ignore"
-)
+files = pl.scan_parquet("demo-results/trials/finetune/*/*.parquet", missing_columns="insert", extra_columns="ignore")
 last = files.filter(pl.col("epoch") == pl.col("epochs"), pl.col("origin") == "run")
 found = last.group_by("source").agg(accuracy=pl.col("test_accuracy").mean()).sort("source").collect().rows()
 ```

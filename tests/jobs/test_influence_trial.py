@@ -27,7 +27,7 @@ from jobs.records import Attempt
 from jobs.results import Committed, Store, commit, compact, open_store, read_trials, schema, verify
 from jobs.results.compaction import Compaction
 from jobs.results.parquet import Problem
-from jobs.specs import InfluenceSpec
+from jobs.specs import FinetuneSpec, InfluenceSpec
 from jobs.weights import load_source
 from tests.jobs.support import CPU, finetune_spec
 from tests.results.rows import DEVICE_KIND, PACKAGES
@@ -170,7 +170,7 @@ def rows() -> list[dict[str, object]]:
     made = {"string": "x", "int64": 1, "double": 0.5, "list<element: int64>": [5, 3], "list<item: int64>": [5, 3]}
     kinds = {**made, "list<element: double>": [-2.5, 0.5], "list<item: double>": [-2.5, 0.5]}
     row = {field.name: kinds[str(field.type)] for field in schema("influence")}
-    row |= {"device_kind": DEVICE_KIND, "packages": PACKAGES}
+    row |= {"device_kind": DEVICE_KIND, "packages": PACKAGES, "finetuned_numerics": FinetuneSpec.numerics}
     return [{**row, "trial_id": "influence-x-0123456789abcdef", "test_image": number} for number in (1, 0)]
 
 

@@ -97,7 +97,7 @@ def test_one_dataset_that_cannot_be_had_does_not_keep_the_others(
         serve(server, monkeypatch, "kmnist", "mnist")
         del server.files["kmnist/t10k-images-idx3-ubyte.gz"]
         result = deltasweep("data", "fetch", "kmnist", "mnist", "--mirror", server.url)
-    assert result.code == 2
+    assert result.code == 3
     assert "mnist: 6 + 4 images" in result.out
     assert "t10k-images-idx3-ubyte.gz could not be downloaded" in result.message
     assert f"{server.url}/kmnist/t10k-images-idx3-ubyte.gz: HTTP 404" in result.message

@@ -110,14 +110,14 @@ def test_fetch_takes_names_or_a_study(deltasweep: Command, arguments: list[str])
 def test_one_source_that_fails_does_not_hold_up_the_others(deltasweep: Command, file: Path) -> None:
     with mirror(files={"tiny.pt": file.read_bytes()}) as server:
         result = deltasweep("models", "fetch", "sin", "tiny", "--mirror", server.url)
-    assert result.code == 2
+    assert result.code == 3
     assert "tiny: fetched and converted" in result.out
     assert "resnet50_train_60_epochs-c8e5653e.pth.tar could not be downloaded" in result.message
 
 
 def test_fetch_from_nowhere(deltasweep: Command, file: Path) -> None:
     result = deltasweep("models", "fetch", "tiny")
-    assert result.code == 2
+    assert result.code == 3
     assert "tiny.pt could not be downloaded" in result.message
     assert "Check the network or name another mirror" in result.message
 
