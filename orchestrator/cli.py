@@ -362,7 +362,7 @@ def merge(
     roots: Annotated[list[str], typer.Argument(help="Results roots; they stay as they are.", metavar="ROOT...")],
     results: Annotated[str, typer.Option("--results", help="Where they are joined: a new root, or one that is there.")],
 ) -> None:
-    """Join results roots: each trial once, conflicts named, nothing lost."""
+    """Join results roots: each trial once; conflicts, and what is left out, are named."""
     from analysis.words import counted
     from jobs.results import merge, open_store
 

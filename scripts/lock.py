@@ -8,8 +8,8 @@ package index stands in the files.
 
     python -m scripts.lock --oldest FOLDER
 
-makes an environment with the oldest versions that pyproject.toml allows, of this Python, in FOLDER; the tests pass
-there, too (CONTRIBUTING.md). It takes several gigabytes.
+makes an environment with the oldest versions that pyproject.toml allows, of this Python, in FOLDER (CONTRIBUTING.md
+says what fails there). It takes several gigabytes.
 """
 
 import argparse

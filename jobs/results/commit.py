@@ -9,7 +9,7 @@ import pyarrow as pa
 from jobs.provenance import HISTORY_COLUMNS, History, history_of
 from jobs.results.layout import conflict_key, trial_key
 from jobs.results.parquet import Read, decode_trial, encode
-from jobs.results.schema import comparable_columns, numbering, schema
+from jobs.results.schema import comparable_columns, numbering, schema, version
 from jobs.results.store import Store, require_present
 
 _NETWORK = "network_sha256"
@@ -45,17 +45,21 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
     table.validate(full=True)
     (trial_id,) = set(table["trial_id"].to_pylist())
     assert len(table[numbering(kind)].unique()) == len(table), f"{trial_id} has two rows for one {numbering(kind)}"
-    return place(store, kind, trial_id, encode(table))
+    return place(store, kind, trial_id, encode(table), Read(table, version(kind)))
 
 
-def place(store: Store, kind: str, trial_id: str, data: bytes) -> Committed:
-    """Commit a trial's file as it is; as ``commit``."""
+def place(store: Store, kind: str, trial_id: str, data: bytes, rows: Read | None = None) -> Committed:
+    """Commit a trial's file as it is; as ``commit``.
+
+    Args:
+        rows: what the file holds, where that is known already.
+    """
     key = trial_key(kind, trial_id)
     if store.create(key, data):
         return Committed.NEW
     standing = require_present(store, key, "the result of the trial to be committed")
     present = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
-    new = decode_trial(data, kind, trial_id, f"the result to be put at {store.uri}/{key}")
+    new = rows or decode_trial(data, kind, trial_id, f"the result to be put at {store.uri}/{key}")
     if same_numbers(present, new, kind) or not _must_be_equal(present.table, new.table):
         return Committed.ALREADY_THERE
     store.create(conflict_key(kind, trial_id, hashlib.sha256(data).hexdigest()[:16]), data)

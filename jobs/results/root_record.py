@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from jobs.errors import Code, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.provenance import code_version
 from jobs.results.launches import timestamp
 from jobs.results.records import Timestamp, read_record
@@ -81,7 +81,7 @@ def require_layout(store: Store) -> None:
 
 def is_begun(store: Store) -> bool:
     """Whether anything of a results root is there."""
-    return read_root(store) is not None or any(True for folder in _OWN for _ in store.keys(folder))
+    return read_root(store) is not None or _has_content(store)
 
 
 def claim(store: Store) -> None:
@@ -89,11 +89,15 @@ def claim(store: Store) -> None:
 
     What is no part of a root (a mount's own folders, notes, a report) is not looked at.
     """
-    if (found := read_root(store)) is None and not is_begun(store):
+    if (found := read_root(store)) is None and not _has_content(store):
         store.create(KEY, _text(RootRecord(LAYOUT, code_version(), timestamp())))
     elif (found.layout if found else _FIRST) < LAYOUT:
         made_by, made_at = (found.made_by, found.made_at) if found else ("0.1.0", timestamp())
         store.replace(KEY, _text(RootRecord(LAYOUT, made_by, made_at)))
+
+
+def _has_content(store: Store) -> bool:
+    return any(True for folder in _OWN for _ in store.keys(folder))
 
 
 def _text(record: RootRecord) -> bytes:
@@ -103,12 +107,13 @@ def _text(record: RootRecord) -> bytes:
 def _told(store: Store) -> tuple[int, str]:
     """Layout and maker of a root. Of a newer layout's record only these two are looked at: the rest may be anything."""
     try:
-        said = json.loads(store.read(KEY))
-    except FileNotFoundError:
-        return _FIRST, "0.1.0"
-    except ValueError:
-        said = None
-    if isinstance(said, dict) and type(said.get("layout")) is int and said["layout"] > LAYOUT:
-        return said["layout"], str(said.get("made_by", "of a version that it does not say"))
-    found = read_root(store)
+        found = read_root(store)
+    except DamagedFile:
+        try:
+            said = json.loads(store.read(KEY))
+        except ValueError:
+            said = None
+        if isinstance(said, dict) and type(said.get("layout")) is int and said["layout"] > LAYOUT:
+            return said["layout"], str(said.get("made_by", "of a version that it does not say"))
+        raise
     return (found.layout, found.made_by) if found else (_FIRST, "0.1.0")
