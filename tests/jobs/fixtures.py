@@ -1,7 +1,6 @@
 """Fixtures of tests that train: small data, made weights. The conftests that want them import them."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from sklearn.datasets import load_sample_images
 from jobs import finetune, pretrain
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.weights import SourceWeights
-from tests.jobs.support import make_weights
+from tests.jobs.support import load_short, make_weights
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +59,7 @@ def other_weights() -> SourceWeights:
 @pytest.fixture(scope="module")
 def short_tests() -> Iterator[None]:
     """Trials of a module evaluate on 64 test images of a dataset: most of a small trial's time goes to all of them."""
-
-    def few(name: str, *place: Any) -> Dataset:
-        data = load_dataset(name, *place)
-        test = data.test
-        return data._replace(test=ImageSet(test.images_NCHW[:64], test.labels_N[:64]))
-
     with pytest.MonkeyPatch.context() as patch:
         for module in (finetune, pretrain):
-            patch.setattr(module, "load_dataset", few)
+            patch.setattr(module, "load_dataset", load_short)
         yield

@@ -8,7 +8,7 @@ import torch
 from robustness.attacker import Attacker
 from torch import Tensor
 
-from jobs.data.datasets import Dataset
+from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.finetune import Evaluation, Finetuning
 from jobs.networks import Network, SmallResNet, initialise
 from jobs.records import Attempt, rows
@@ -30,6 +30,12 @@ def finetune_spec(recipe: dict[str, Any] | None = None, **changes: Any) -> Finet
         "evaluate_every": 1,
     }
     return FinetuneSpec(recipe=Recipe(**{"batch_size": 8, **(recipe or {})}), **{**values, **changes})
+
+
+def load_short(name: str, *place: Any) -> Dataset:
+    """A dataset with the first 64 of its test images."""
+    data = load_dataset(name, *place)
+    return data._replace(test=ImageSet(data.test.images_NCHW[:64], data.test.labels_N[:64]))
 
 
 def make_weights(seed: int, labels: int = 10) -> SourceWeights:
