@@ -15,27 +15,33 @@ FILE = Path(__file__).with_name("rows.json")
 
 
 class Row(NamedTuple):
-    """What a case gave on one kind of device."""
+    """What a case gave on one kind of device, by one pair of torch and torchvision."""
 
     case: str
     device_kind: str
+    versions: tuple[str, str]
     values: Values
 
 
 def rows(case: str) -> list[Row]:
-    """The rows of a case that may be compared with: of this torch and torchvision, and of the kind's numerics."""
+    """The rows of a case: of the kind's numerics, of every kind of device and every torch."""
     return [
-        Row(case, machine["device_kind"], machine["cases"][case]["values"])
+        Row(case, machine["device_kind"], (machine["torch"], machine["torchvision"]), machine["cases"][case]["values"])
         for machine in _machines()
-        if (machine["torch"], machine["torchvision"]) == _versions()
-        and machine["cases"].get(case, {}).get("numerics") == CASES[case].numerics
+        if machine["cases"].get(case, {}).get("numerics") == CASES[case].numerics
     ]
 
 
-def row_of_this_machine(case: str) -> Row | None:
-    """The row of this kind of device; None: it has none."""
-    here = device_kind(CPU, CASES[case].execution)
-    return next((row for row in rows(case) if row.device_kind == here), None)
+def own_row(case: str) -> Row | None:
+    """The row of this kind of device and this torch, which is met to the last digit; None: there is none."""
+    own = (device_kind(CPU, CASES[case].execution), versions())
+    return next((row for row in rows(case) if (row.device_kind, row.versions) == own), None)
+
+
+def closest_rows(case: str) -> list[Row]:
+    """The rows that are met within tolerances: those of this torch, or where it has none, of every other."""
+    recorded = rows(case)
+    return [row for row in recorded if row.versions == versions()] or recorded
 
 
 def add_rows() -> Iterator[Row]:
@@ -47,14 +53,14 @@ def add_rows() -> Iterator[Row]:
     here = {device_kind(CPU, case.execution) for case in cases.values()}
     assert len(here) == 1, "one row holds cases of one number of threads and one precision"
     kind = here.pop()
-    torch_version, torchvision_version = _versions()
+    torch_version, torchvision_version = versions()
     own = {"device_kind": kind, "torch": torch_version, "torchvision": torchvision_version}
     others = [machine for machine in _machines() if any(machine[name] != value for name, value in own.items())]
     before: dict[str, Any] = next((machine["cases"] for machine in _machines() if machine not in others), {})
     machines = [*others, {**own, "cases": before | found}]
     FILE.write_text(json.dumps(sorted(machines, key=_order), indent=1) + "\n", encoding="utf-8")
     for name in cases:
-        yield Row(name, kind, found[name]["values"])
+        yield Row(name, kind, versions(), found[name]["values"])
 
 
 def _order(machine: dict[str, Any]) -> tuple[str, str]:
@@ -66,6 +72,6 @@ def _machines() -> list[dict[str, Any]]:
     return found
 
 
-def _versions() -> tuple[str, str]:
+def versions() -> tuple[str, str]:
     """Of torch and torchvision, without what says how they were built: their bits are those of the device's kind."""
     return torch.__version__.partition("+")[0], torchvision.__version__.partition("+")[0]
