@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Tests run beside each other, those of one file in one process, which makes what they share once; slow ones wherever a
-# process is free. ORDER=random: in an order that is printed.
+# Tests run beside each other, those of one file in one process, which makes what they share once; slow ones one by one
+# wherever a process is free, the longest first. ORDER=random: in an order that is printed.
 WORKERS ?= auto
 SLOW_WORKERS ?= 3
 ORDER ?= fixed
@@ -22,7 +22,7 @@ demo: $(READY)  ## run the packaged study `demo` and write its report
 test: check pytest  ## format, lint, types, import rules; the quick tests and one of each slow kind
 
 test-slow: $(READY)  ## the other slow ones: kills, stops, failures, damaged checkpoints, memory
-	$(PYTEST) -n $(SLOW_WORKERS) --dist worksteal -m "slow and not sample and not cluster"
+	$(PYTEST) -n $(SLOW_WORKERS) --dist load --maxschedchunk 1 -m "slow and not sample and not cluster"
 
 check: $(READY)  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

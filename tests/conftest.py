@@ -9,6 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -25,22 +26,33 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _UNPROVEN = "unproven"
 _SLOW_SECONDS = 20
-_LAUNCHES = {
-    "test_launch.py",
-    "test_examinations.py",
-    "test_own_sources.py",
-    "test_bundling.py",
-    "test_shape_bias.py",
-    "test_stand_ins.py",
-}
-"""Files of tests that start Ray again and again."""
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take longest come first: processes that take one file after another end together."""
-    slow = {item.path for item in items if item.get_closest_marker("slow") or _LAUNCHES & set(item.path.parts)}
-    items.sort(key=lambda item: item.path not in slow)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that processes that run tests beside each other end together.
+
+    Files stay whole, but where all tests are slow: then each goes to whichever process is free, which has one more that
+    waits behind it. The shortest are those, so that nothing long waits behind the longest.
+    """
+    seconds = {item: _expected_seconds(item) for item in items}
+    if not all(seconds.values()):
+        longest: dict[Path, float] = {}
+        for item in items:
+            longest[item.path] = max(longest.get(item.path, 0), seconds[item])
+        items.sort(key=lambda item: -longest[item.path])
+        return
+    items.sort(key=lambda item: -seconds[item])
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if len(items) > 2 * processes:
+        first, last = items[:processes], items[-processes:]
+        items[:] = [*chain.from_iterable(zip(first, last, strict=True)), *items[processes:-processes]]
+
+
+def _expected_seconds(item: pytest.Item) -> float:
+    """What a slow test says that it takes; 0 of a quick one."""
+    slow = item.get_closest_marker("slow")
+    return 0 if slow is None else next(iter(slow.args), _SLOW_SECONDS)
 
 
 @pytest.fixture

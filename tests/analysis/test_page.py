@@ -386,7 +386,7 @@ def test_names_from_a_strangers_root_run_nothing(browser: "Browser", build: Buil
     made.context.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 @pytest.mark.sample
 def test_the_papers_study_fits_in_3_megabytes(
     browser: "Browser", tmp_path: Path, monkeypatch: pytest.MonkeyPatch

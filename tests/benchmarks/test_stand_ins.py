@@ -14,7 +14,7 @@ from jobs.results import open_store, read_trials
 ROWS = 15
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_a_launch_of_stand_ins_commits_every_row(tmp_path: Path) -> None:
     study, root, out = tmp_path / "study.yaml", tmp_path / "root", tmp_path / "out.json"
     study.write_text(STUDY.format(images=[50], epochs=ROWS, seeds=1, cpu=1))

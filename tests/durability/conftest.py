@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from jobs.attempts import Keeping, attempt_trial, open_trial
 from jobs.records import Attempt
-from jobs.results import open_store
+from jobs.results import done, open_store
+from jobs.specs import FinetuneSpec
 from tests.durability.clusters import TestCluster
 from tests.durability.sweep import CHECKPOINT_EVERY, HOOK, Rows, Sweep, rows
 
@@ -59,7 +61,7 @@ def make_sweep(folder: Path, environment: dict[str, str]) -> Iterator[Callable[.
 
 @pytest.fixture
 def sweep(request: pytest.FixtureRequest, make_sweep: Callable[..., Sweep]) -> Sweep:
-    """Twelve trials: blocks 0, 3, 9; 150 and 200 images; two seeds. A test may ask for less (``SMALL``)."""
+    """Twelve trials: blocks 0, 3, 9; 75 and 100 images; two seeds. A test may ask for less (``SMALL``)."""
     return make_sweep(**getattr(request, "param", {}))
 
 
@@ -82,25 +84,33 @@ def make_cluster(folder: Path, sweep: Sweep) -> Iterator[Callable[[int], TestClu
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    """The same trials in this process, undisturbed and without Ray: the rows by trial id."""
-    return Undisturbed(Sweep(tmp_path_factory.mktemp("reference"), {}))
+    """The same trials in this process, undisturbed and without Ray: the rows by trial id.
+
+    Processes of one run share the root: each trial runs in the first that asks for it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    return Undisturbed((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "undisturbed")
 
 
 class Undisturbed(Rows):
     """The rows of the trials of a sweep, each of which runs when it is asked for."""
 
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
+    def __init__(self, folder: Path) -> None:
+        self._lock = FileLock(f"{folder}.lock")
+        self._root = folder / "root"
+        with tempfile.TemporaryDirectory() as study:
+            self._specs = Sweep(Path(study), {}).specs
 
     def __getitem__(self, trial: str) -> list[tuple[object, ...]]:
-        if trial not in self._sweep.done():
-            store = open_store(str(self._sweep.root))
-            opened = open_trial(store, self._sweep.specs[trial], torch.device("cpu"))
-            attempt_trial(store, opened, Attempt(), Keeping(CHECKPOINT_EVERY))
-        return rows(self._sweep.root)[trial]
+        with self._lock:
+            store = open_store(str(self._root))
+            if trial not in done(store, FinetuneSpec.kind):
+                opened = open_trial(store, self._specs[trial], torch.device("cpu"))
+                attempt_trial(store, opened, Attempt(), Keeping(CHECKPOINT_EVERY))
+            return rows(self._root)[trial]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._sweep.specs)
+        return iter(self._specs)
 
     def __len__(self) -> int:
-        return len(self._sweep.specs)
+        return len(self._specs)

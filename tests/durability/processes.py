@@ -19,7 +19,15 @@ class Process(NamedTuple):
     pid: int
     started: int
     parent: int
-    command: str
+
+    @property
+    def command(self) -> str:
+        """Its command line now, or the name that it gave itself; "" of one that ended."""
+        try:
+            line = Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+        return line.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def wait_until(condition: Callable[[], T | None], what: str, patience: float = PATIENCE_SECONDS) -> T:
@@ -65,15 +73,15 @@ def kill(process: Process) -> None:
 
 
 def _all() -> list[Process]:
-    found = [_read(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    found = [_read(int(name)) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # asked all the time
     return [process for process in found if process is not None]
 
 
 def _read(pid: int) -> Process | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # asked all the time
+            stat = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rsplit(")", 1)[1].split()
-    return None if fields[0] in "ZX" else Process(pid, int(fields[19]), int(fields[1]), command)
+    fields = stat.rsplit(b")", 1)[1].split()
+    return None if fields[0] in (b"Z", b"X") else Process(pid, int(fields[19]), int(fields[1]))

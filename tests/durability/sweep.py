@@ -24,12 +24,12 @@ Rows = Mapping[str, list[tuple[object, ...]]]
 """By trial id: its rows, of the columns that two runs must agree on."""
 
 HOOK = Path(__file__).parent / "hook"
-BATCH_SECONDS = 0.08
+BATCH_SECONDS = 0.1
 """Added to each batch: trials take seconds, and little of the processor."""
 CHECKPOINT_EVERY = 2
-SMALL: dict[str, Any] = {"blocks": (0, 3), "images": (150,)}
+SMALL: dict[str, Any] = {"blocks": (0, 3), "images": (75,)}
 """Four trials."""
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 
 STUDY = """
 name: {name}
@@ -148,7 +148,7 @@ class Sweep:
         folder: Path,
         home: Mapping[str, str],
         blocks: tuple[int, ...] = (0, 3, 9),
-        images: tuple[int, ...] = (150, 200),
+        images: tuple[int, ...] = (75, 100),
     ) -> None:
         self.root = folder / "root"
         self.control = folder / "control"

@@ -11,7 +11,7 @@ from jobs.records import Attempt
 from jobs.results import open_store
 from tests.durability.sweep import CHECKPOINT_EVERY, Rows, Sweep
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow(170), pytest.mark.timeout(600)]
 
 
 def _flip(file: Path) -> None:
@@ -30,7 +30,7 @@ def _empty(file: Path) -> None:
 
 def test_damaged_checkpoints(make_sweep: Callable[..., Sweep], reference: Rows) -> None:
     """Six interrupted trials: one damaged in each way, one with both checkpoints gone bad, two left alone."""
-    sweep = make_sweep(images=(150,))
+    sweep = make_sweep(images=(75,))
     trials = sorted(sweep.specs)
     for trial in trials:
         _interrupt(sweep, trial)

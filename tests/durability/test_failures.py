@@ -13,9 +13,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SOME_FAILED = 1
 
 
+@pytest.mark.slow(240)
+@pytest.mark.parametrize("sweep", [{"images": (75,)}], indirect=True, ids=["six"])
 def test_own_errors_and_memory(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
     """One trial always raises and is quarantined; one needs two CPUs' worth of memory and gets it; the rest go on."""
-    broken, large = sorted(sweep.specs)[3], sorted(sweep.specs)[7]
+    broken, large = sorted(sweep.specs)[1], sorted(sweep.specs)[4]
     too_large = {"trial": large, "epoch": 5, "error": "MemoryError", "below_cpus": 2}
     sweep.disturb(0.03, [{"trial": broken, "epoch": 4, "error": "ValueError"}, too_large])
     cluster = make_cluster(2)
@@ -43,6 +45,7 @@ def test_own_errors_and_memory(sweep: Sweep, make_cluster: Callable[[int], TestC
     sweep.require_same_as(reference)
 
 
+@pytest.mark.slow(100)
 def test_all_trials_fail_alike(sweep: Sweep, make_cluster: Callable[[int], TestCluster]) -> None:
     """Something is wrong with all of them: the launch stops before it has burnt through the study."""
     sweep.disturb(0.1, [{"trial": "*", "epoch": 1, "error": "ValueError"}])

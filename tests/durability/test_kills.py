@@ -23,6 +23,7 @@ def test_the_suite_kills_at_least_twenty_times() -> None:
     assert ACTORS + FLAGS + RAYLETS + DRIVERS + EVERYTHING >= 20
 
 
+@pytest.mark.slow(340)
 def test_actors_are_killed(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
     """In one launch: first trials in their first attempt, then some that were killed before."""
     rng = random.Random(3)
@@ -49,6 +50,7 @@ def test_actors_are_killed(sweep: Sweep, make_cluster: Callable[[int], TestClust
 
 
 @pytest.mark.sample
+@pytest.mark.slow(70)
 @pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
 def test_the_actor_that_tells_trials_to_stop_is_killed(
     sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
@@ -68,6 +70,7 @@ def test_the_actor_that_tells_trials_to_stop_is_killed(
     sweep.require_little_twice()
 
 
+@pytest.mark.slow(350)
 def test_raylets_of_a_second_node_are_killed(
     sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
 ) -> None:
@@ -98,9 +101,10 @@ def test_raylets_of_a_second_node_are_killed(
     sweep.require_little_twice()
 
 
+@pytest.mark.slow(450)
 def test_drivers_and_everything_are_killed(make_sweep: Callable[..., Sweep], folder: Path, reference: Rows) -> None:
     """Launches with a Ray of their own: the driver alone, or with all its processes; then ``resume``."""
-    sweep = make_sweep(images=(200,))
+    sweep = make_sweep(images=(100,))
     rng = random.Random(5)
     kinds = ["driver"] * DRIVERS + ["everything"] * EVERYTHING
     rng.shuffle(kinds)

@@ -15,9 +15,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 INTERRUPTED = 130
 
 
+@pytest.mark.slow(160)
 def test_stop_again_and_again(make_sweep: Callable[..., Sweep], folder: Path, reference: Rows) -> None:
     """Ctrl-C, then SIGTERM, then Ctrl-C twice, each on the resumed sweep; at last it finishes."""
-    sweep = make_sweep(images=(150,))
+    sweep = make_sweep(images=(75,))
     first = _at_work(sweep, "launch", folder)
     first.interrupt()
     _require_saved(sweep, first)
@@ -41,6 +42,7 @@ def test_stop_again_and_again(make_sweep: Callable[..., Sweep], folder: Path, re
 
 
 @pytest.mark.sample
+@pytest.mark.slow(90)
 @pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
 def test_a_node_drains(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
     """The trials of the node save and go on on the other one; nothing counts as a failure."""

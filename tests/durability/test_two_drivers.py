@@ -6,7 +6,7 @@ import pytest
 
 from tests.durability.sweep import SMALL, Rows, Sweep
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow(110), pytest.mark.timeout(1200)]
 
 
 @pytest.mark.sample

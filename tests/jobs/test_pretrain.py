@@ -257,7 +257,7 @@ def replicated(data: Dataset, recipe: dict[str, Any], stops: Sequence[int] = ())
     return trial
 
 
-@pytest.mark.slow
+@pytest.mark.slow(90)
 def test_two_replicas_make_one_source_wherever_it_was_stopped(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """1,000 digits in batches of 111: a last batch of one image, which the second replica does not count."""
     monkeypatch.setattr(jobs.pretrain, "adversarial_accuracy", lambda *_: 0.0)

@@ -54,7 +54,7 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
     assert launched[-1] == "demo"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(780)
 @pytest.mark.timeout(1800)
 def test_the_demo_runs_and_reports(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("deltasweep")), "demo", "--results", "root"]

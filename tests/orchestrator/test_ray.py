@@ -89,6 +89,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return without_ray(mini(), tmp_path_factory.mktemp("alone") / "root")
 
 
+@pytest.mark.slow(80)
 @pytest.mark.usefixtures("one_ray")
 @pytest.mark.parametrize("cpu", [0.5, pytest.param(1, marks=pytest.mark.sample), 2])
 def test_numbers_do_not_depend_on_ray_or_the_share(cpu: float, alone: Path, tmp_path: Path) -> None:
@@ -98,6 +99,7 @@ def test_numbers_do_not_depend_on_ray_or_the_share(cpu: float, alone: Path, tmp_
     assert numbers(tmp_path, "finetune").equals(numbers(alone, "finetune"))
 
 
+@pytest.mark.slow(310)
 @pytest.mark.usefixtures("one_ray")
 def test_every_kind_of_trial_has_the_numbers_of_one_process(tmp_path: Path) -> None:
     """A source is made, fine-tuned in bundles, and each network examined in each way, phase after phase."""
