@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from jobs.evaluation import Tally
 from jobs.provenance import UNKNOWN, History
 from jobs.results import Store
-from jobs.results.layout import checkpoint_key, checkpoints_prefix
+from jobs.results.layout import checkpoint_key, checkpoint_position, checkpoints_prefix
 from jobs.trial import Trial
 
 AnyTrial = Trial[Any, Any]
@@ -60,7 +60,7 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
 
 
 def _newest_first(store: Store, trial_id: str) -> list[str]:
-    return sorted(store.keys(checkpoints_prefix(trial_id)), reverse=True)
+    return sorted(store.keys(checkpoints_prefix(trial_id)), key=checkpoint_position, reverse=True)
 
 
 def remove_checkpoints(store: Store, trial_id: str) -> None:

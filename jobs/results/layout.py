@@ -1,5 +1,7 @@
 """Where things lie under a results root (design, section 4): one function a kind of key."""
 
+import re
+
 
 def trial_key(kind: str, trial_id: str) -> str:
     """The result of a finished trial. Two hexadecimal digits spread the files over 256 folders."""
@@ -49,13 +51,22 @@ def imported_in_conflict(key: str) -> str | None:
     return trial_key(parts[1], parts[2]) if len(parts) == 4 and parts[2].startswith(IMPORTED) else None
 
 
+_CHECKPOINT = re.compile(r"/e([0-9]{1,19})-b([0-9]{1,19})-[^/]*$")
+
+
 def checkpoints_prefix(trial_id: str) -> str:
     return f"checkpoints/{trial_id}"
 
 
 def checkpoint_key(trial_id: str, epoch: int, batch: int, digest: str) -> str:
-    """A checkpoint before ``batch`` of ``epoch``; names sort by progress, and say what the bytes must hash to."""
+    """A checkpoint before ``batch`` of ``epoch``; its name says what the bytes must hash to."""
     return f"{checkpoints_prefix(trial_id)}/e{epoch:06d}-b{batch:06d}-{digest}.safetensors"
+
+
+def checkpoint_position(key: str) -> tuple[int, int]:
+    """Epoch and batch that the name of a checkpoint says, by which names of any width sort; (0, 0) of a stranger's."""
+    match = _CHECKPOINT.search(key)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def trained_weights_key(trial_id: str) -> str:

@@ -11,10 +11,11 @@ import pytest
 
 from analysis import imports
 from jobs.results import schema
+from tests.analysis.fixtures import no_figure_files
 from tests.analysis.support import Build
 from tests.results.fixtures import bucket, s3
 
-__all__ = ["bucket", "s3"]
+__all__ = ["bucket", "no_figure_files", "s3"]
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -121,6 +121,7 @@ def test_no_trial_no_figure() -> None:
     assert list(features(pd.DataFrame(columns=list(COLUMNS)))) == []
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_the_page_shows_it_with_its_numbers(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     for source in ("natural", "robust"):

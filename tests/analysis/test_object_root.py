@@ -76,6 +76,7 @@ def test_the_report_of_a_bucket_is_that_of_the_disk(roots: tuple[str, str], tmp_
     assert local == remote
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_without_out_it_lies_here_and_not_in_the_bucket(
     roots: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,7 @@ def test_every_chart_has_a_legend_of_its_datasets(opened: Opened, chart: str) ->
     assert drawn == ["digits", "mnist"]
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_one_size_alone_shows_its_interval(browser: "Browser", build: Build) -> None:
     made = Opened(browser, analysis.report(build.root(build.arms([50.0, 51.0, 52.0], [55.0, 57.0, 58.0]))))
     for chart in ("delta-images", "accuracy-images", "delta-epoch", "accuracy-epoch"):
@@ -311,6 +312,7 @@ def test_a_contrast_at_a_numbered_epoch_is_a_headline(opened: Opened, root: Path
     assert "11 (declared contrast)" in opened.page.inner_text("select[name=epoch]")
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_the_charts_begin_with_the_first_contrast(browser: "Browser", build: Build) -> None:
     trials = [
         build.trial(source, seed, {1: 20.0, 11: 30.0 + gain, 30: 50.0 + gain + seed}, blocks=blocks, constraint=one)
@@ -337,6 +339,7 @@ def test_an_empty_root_is_told_kindly(browser: "Browser", build: Build) -> None:
     made.context.close()
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_one_source_alone_shows_its_accuracy(browser: "Browser", build: Build) -> None:
     page = analysis.report(
         build.root([build.trial("natural", 0, {1: 20.0, 5: 50.0}), build.trial("natural", 1, {1: 22.0, 5: 51.0})])
@@ -348,6 +351,7 @@ def test_one_source_alone_shows_its_accuracy(browser: "Browser", build: Build) -
     made.context.close()
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_without_an_obvious_baseline_the_curves_still_compare(browser: "Browser", build: Build) -> None:
     trials = [
         build.trial(source, seed, 50.0 + gain + seed, constraint="none")
@@ -364,6 +368,7 @@ def test_without_an_obvious_baseline_the_curves_still_compare(browser: "Browser"
     made.context.close()
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_names_from_a_strangers_root_run_nothing(browser: "Browser", build: Build) -> None:
     """Whoever can write results chooses what their columns say; the page shows it as text."""
     trap = "</script><img src=x onerror=ran=1>"
@@ -388,6 +393,7 @@ def test_names_from_a_strangers_root_run_nothing(browser: "Browser", build: Buil
 
 @pytest.mark.slow(40)
 @pytest.mark.sample
+@pytest.mark.usefixtures("no_figure_files")
 def test_the_papers_study_fits_in_3_megabytes(
     browser: "Browser", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

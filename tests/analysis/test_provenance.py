@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 import analysis
 from analysis.page.provenance import examined, provenance
 from jobs.results import LocalStore, commit, schema
@@ -40,6 +42,7 @@ def test_each_trial_counts_once_whatever_its_rows(build: Build) -> None:
     assert not [row for row in influence if row[0] == "source, sha256"]
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_trials_of_several_kinds_of_device_are_counted_and_named(build: Build) -> None:
     mixed = {"device_kind": "A <b> -> B", "packages": '{"torch": "2.10"} -> {"torch": "2.11"}'}
     root = build.root([build.trial("natural", 0, 50.0, **mixed), build.trial("l2", 0, 50.0)])
@@ -49,6 +52,7 @@ def test_trials_of_several_kinds_of_device_are_counted_and_named(build: Build) -
     assert "<td>torch 2.10 -&gt; torch 2.11</td>" in page
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_without_any_nothing_is_said_of_them(build: Build) -> None:
     assert "several kinds of device" not in analysis.report(build.root([build.trial("natural", 0, 50.0)])).read_text()
 
@@ -61,6 +65,7 @@ def test_fine_tuning_says_where_it_comes_from_as_before(build: Build) -> None:
     assert {row[0] for row in found} == {"finetune"}
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_the_page_has_them_without_any_fine_tuning(build: Build) -> None:
     root = build.root([])
     assert 'id="provenance"' not in analysis.report(root).read_text()

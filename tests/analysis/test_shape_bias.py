@@ -155,6 +155,7 @@ def test_no_table_1a_without_both(build: Build) -> None:
     assert table1a(data, pd.DataFrame(columns=list(ATTACKS))) is None
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_table_1a_is_in_the_page(build: Build) -> None:
     root = build.root([build.trial("natural", 0, 50.0)])
     fields = {f.name: None if f.nullable else NOTHING[str(f.type)] for f in schema("attack")}

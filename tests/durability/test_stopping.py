@@ -48,11 +48,13 @@ def test_a_node_drains(sweep: Sweep, make_cluster: Callable[[int], TestCluster],
     """The trials of the node save and go on on the other one; nothing counts as a failure."""
     cluster = make_cluster(1)
     node = cluster.add(2)
+    sweep.disturb(seconds=2)  # a trial must last longer than the notice takes to arrive, on any machine
     run = sweep.start("launch", "--address", cluster.address)
     run.wait_until(lambda: sweep.running_trials(sweep.actors(node.family())), "a trial runs on the second node")
     leaving = set(sweep.running_trials(sweep.actors(node.family())).values())
     cluster.drain(node, deadline_seconds=120)
     run.wait_until(lambda: not sweep.running_trials(sweep.actors(node.family())), "the node has no running trials")
+    sweep.disturb()
     moved = leaving - sweep.done()
     assert all(sweep.last_checkpoint(trial) == sweep.next_position(trial) for trial in moved)
     assert run.wait() == 0, run.text

@@ -122,9 +122,12 @@ def test_rows_are_those_of_a_dense_computation(measure: str, network: Network, f
         p_NK = (x_NJ @ fc_KJ.T).softmax(1)
         curved_PP = sum(torch.kron(p.diag() - p.outer(p), x.outer(x)) for p, x in zip(p_NK, x_NJ, strict=True)) / IMAGES
     damped_PP = curved_PP + trial.spec.damping * torch.eye(len(curved_PP))
-    inverse_PP = torch.from_numpy(np.linalg.pinv(damped_PP.numpy(), rcond=1e-6, hermitian=True))
+    if measure == "pseudo-inverse":
+        solved_PN = torch.from_numpy(np.linalg.pinv(damped_PP.numpy(), rcond=1e-6, hermitian=True)) @ train_NP.T
+    else:
+        solved_PN = torch.from_numpy(np.linalg.solve(damped_PP.numpy(), train_NP.T.numpy()))
     sign = 1 if measure == "fisher" else -1
-    expected_MN = sign * (test_MP @ inverse_PP @ train_NP.T)
+    expected_MN = sign * (test_MP @ solved_PN)
     order_MT = (-sign * expected_MN).argsort(dim=1)[:, :3]
     assert [row.test_image for row in trial.evaluations] == list(range(TESTS))
     assert [row.train_images for row in trial.evaluations] == subset[order_MT].tolist()

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.analysis.fixtures import no_figure_files
 from tests.durability.clusters import TestCluster
 from tests.jobs.fixtures import digits, few_digits, short_tests, weights
 from tests.orchestrator.in_process import replace_ray
 from tests.orchestrator.support import Command
 
-__all__ = ["deltasweep", "digits", "few_digits", "one_ray", "short_tests", "weights", "without_ray"]
+__all__ = ["deltasweep", "digits", "few_digits", "no_figure_files", "one_ray", "short_tests", "weights", "without_ray"]
 
 
 @pytest.fixture

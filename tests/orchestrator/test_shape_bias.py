@@ -173,6 +173,7 @@ def test_the_miniature_shares_trials_with_the_demo() -> None:
     assert len(tuned & {s.trial_id for s in expand(load_study("demo"))}) == 10
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_a_launch_fine_tunes_and_asks(tmp_path: Path) -> None:
     study, store = parse_study(SMALL, "s.yaml"), open_store(tmp_path / "root")
     summary = launch(study, store, QUIET)
@@ -193,6 +194,7 @@ def test_a_launch_fine_tunes_and_asks(tmp_path: Path) -> None:
     assert "Why: shape bias" in analysis.report(tmp_path / "root").read_text()
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_a_source_on_stylized_images_before_and_after(tmp_path: Path) -> None:
     """Table 1a in small: a source made of one folder, shown and fine-tuned on another of the same labels by name."""
     cards = []

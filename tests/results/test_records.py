@@ -23,7 +23,16 @@ from jobs.results import (
     verify,
     write_launch,
 )
-from jobs.results.layout import checkpoint_key, failure_key, launch_key, log_key, pin_key, study_key
+from jobs.results.layout import (
+    checkpoint_key,
+    checkpoint_position,
+    failure_key,
+    launch_key,
+    log_key,
+    pin_key,
+    study_key,
+)
+from jobs.specs import MOST, MOST_EPOCHS
 from tests.results.support import MemoryStore
 from tests.support import refused
 
@@ -113,10 +122,20 @@ def test_two_failures_of_one_attempt_are_both_kept(any_store: Store) -> None:
     assert next_attempt(any_store, "x-1") == 3
 
 
-def test_names_of_checkpoints_sort_by_progress() -> None:
-    places = [(1, 0), (2, 9), (2, 10), (9, 100), (10, 0), (99, 5), (100, 0)]
+def test_names_of_checkpoints_say_how_far_they_came() -> None:
+    """Of every trial that a spec can ask for; by name alone, as older versions sort, in all but the very last epoch."""
+    places = [(1, 0), (2, 9), (2, 10), (9, 100), (10, 0), (99, 5), (100, 0), (999_999, 999_999)]
     names = [checkpoint_key("x-1", epoch, batch, "f" * 16) for epoch, batch in places]
     assert names == sorted(names)
+    further = [*places, (999_999, MOST), (MOST_EPOCHS, 0)]
+    assert [checkpoint_position(checkpoint_key("x-1", *place, "f" * 16)) for place in further] == further
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "e-b-.safetensors", "e1-b2.safetensors", f"e{'9' * 5000}-b0-ff", "e\u0663-b0-ff"]
+)
+def test_a_stranger_s_file_among_checkpoints_came_nowhere(name: str) -> None:
+    assert checkpoint_position(f"checkpoints/x-1/{name}") == (0, 0)
 
 
 class PinnedMeanwhile(MemoryStore):

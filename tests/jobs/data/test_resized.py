@@ -4,6 +4,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -149,22 +150,27 @@ def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     assert files() == []
 
 
-def _resize_in_process(home: str, queue: "multiprocessing.Queue[str]") -> None:
+def _resize(home: str, both_ready: Barrier) -> str:
     os.environ["DELTASWEEP_HOME"] = home
     module._IN_MEMORY_BYTES = 0
-    queue.put(hashlib.sha256(resized(grey(2000), 64, "x").tobytes()).hexdigest())
+    both_ready.wait(60)
+    return hashlib.sha256(resized(grey(2000), 64, "x").tobytes()).hexdigest()
 
 
-def test_two_processes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _resize_in_process(home: str, both_ready: Barrier, queue: "multiprocessing.Queue[str]") -> None:
+    queue.put(_resize(home, both_ready))
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_two_processes_at_once() -> None:
+    """This one and another."""
     context = multiprocessing.get_context("spawn")
     queue: multiprocessing.Queue[str] = context.Queue()
-    home = os.environ["DELTASWEEP_HOME"]
-    processes = [context.Process(target=_resize_in_process, args=(home, queue)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    digests = {queue.get(timeout=60) for _ in processes}
-    for process in processes:
-        process.join()
+    home, both_ready = os.environ["DELTASWEEP_HOME"], context.Barrier(2)
+    other = context.Process(target=_resize_in_process, args=(home, both_ready, queue))
+    other.start()
+    digests = {_resize(home, both_ready), queue.get(timeout=60)}
+    other.join()
     expected = np.concatenate([module._resize_all(grey(2000), range(2000), 64)])
     assert digests == {hashlib.sha256(expected.tobytes()).hexdigest()}
     assert [path.suffix for path in files()] == [".npy"]
