@@ -214,6 +214,9 @@ class _Today(dict[str, int]):
         return _KINDS[kind].numerics
 
 
+_TODAY = _Today()
+
+
 class TrialSpec(Spec):
     """Base of the kinds. ``numerics`` rises whenever a golden number of the kind changes on purpose."""
 
@@ -238,7 +241,7 @@ class TrialSpec(Spec):
     @property
     def identity(self) -> dict[str, Any]:
         """All that the trial's numbers follow from, as plain values."""
-        return self.identity_by(_Today())
+        return self.identity_by(_TODAY)
 
     def identity_by(self, numerics: Mapping[str, int]) -> dict[str, Any]:
         """The identity that the trial had, or would have, under these numerics of the kinds."""

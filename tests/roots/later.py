@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import pyarrow as pa
 import pytest
 import torch
-from pydantic import Field, StrictInt
+from pydantic import BaseModel, Field, StrictInt
 from pydantic.fields import FieldInfo
 from torch import Tensor
 
@@ -36,7 +36,7 @@ class Mixing(Spec):
 @contextmanager
 def recipe_grown() -> Iterator[None]:
     """Code of a release that added ``mixing`` to the recipe of fine-tuning: to every spec and study that has one."""
-    holders = (Recipe, FinetuneSpec, *ExaminationSpec.__subclasses__(), Study, LaterStudy)
+    holders: tuple[type[BaseModel], ...] = (Recipe, FinetuneSpec, *ExaminationSpec.__subclasses__(), Study, LaterStudy)
     fields = Recipe.__pydantic_fields__
     fields["mixing"] = FieldInfo.from_annotated_attribute(Mixing, later(Mixing(), since=RELEASE))
     try:
@@ -89,7 +89,7 @@ class ConfidenceTrial(Examination[ConfidenceSpec, Confidence]):
 
 
 def open_confidence(store: Store, spec: ConfidenceSpec, device: torch.device) -> ConfidenceTrial:
-    require_possible(spec)
+    require_possible(spec)  # type: ignore[arg-type]  # of the kinds that mypy knows it is none
     image_size = registry.architecture(registry.source(spec.source).architecture).image_size
     return ConfidenceTrial(spec, examined_network(store, spec), load_dataset(spec.dataset, image_size), device)
 

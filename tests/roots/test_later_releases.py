@@ -207,4 +207,5 @@ def test_other_numbers_are_apart(
 
 
 def cells(root: Path) -> list[dict[str, Any]]:
-    return analysis.deltas(root, study="first").to_pylist()
+    found: list[dict[str, Any]] = analysis.deltas(root, study="first").to_pylist()
+    return found
