@@ -80,9 +80,7 @@ def _answering(sql: str, views: Mapping[str, object]) -> Iterator[duckdb.DuckDBP
     try:
         for name, table in views.items():
             connection.register(name, table)
-        connection.execute(_TRIALS)
-        for setting, value in _SETTINGS.items():
-            connection.execute(f"SET {setting} = {value}")
+        connection.execute("; ".join([_TRIALS, *(f"SET {setting} = {value}" for setting, value in _SETTINGS.items())]))
         _require_one_select(connection, sql)
         yield connection
     except duckdb.Error as error:

@@ -38,6 +38,8 @@ class _Column(NamedTuple):
 
 
 _Table: TypeAlias = Sequence[_Column]
+_Views: TypeAlias = Mapping[str, _Table | pa.Schema]
+"""What a FROM may name, in lower case: queries of a WITH, and views, of which most are never asked for."""
 
 
 def units(schema: pa.Schema) -> dict[str, str]:
@@ -48,10 +50,12 @@ def units(schema: pa.Schema) -> dict[str, str]:
 
 def with_units(table: pa.Table, known: Sequence[str]) -> pa.Table:
     """The table with these units, column by column, in the metadata of its fields; empty: none."""
+    if not any(known):
+        return table
     fields = [
         field.with_metadata({"unit": unit}) if unit else field for field, unit in zip(table.schema, known, strict=True)
     ]
-    return table.cast(pa.schema(fields, table.schema.metadata))
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
 
 
 def units_of(connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str, pa.Schema]) -> list[str]:
@@ -61,10 +65,7 @@ def units_of(connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str
     Args:
         views: by name, what it may read.
     """
-    known = {
-        name.lower(): [_Column(field.name.lower(), units(pa.schema([field])).get(field.name, "")) for field in schema]
-        for name, schema in views.items()
-    }
+    known = {name.lower(): schema for name, schema in views.items()}
     try:
         said = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
         if said["error"]:  # what DuckDB runs and does not serialize: a PIVOT
@@ -74,7 +75,7 @@ def units_of(connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str
         return []
 
 
-def _answer(node: Node, views: Mapping[str, _Table]) -> list[_Column]:
+def _answer(node: Node, views: _Views) -> list[_Column]:
     """The columns that a query gives, in order."""
     for entry in node["cte_map"]["map"]:
         own = entry["value"]
@@ -97,13 +98,18 @@ def _answer(node: Node, views: Mapping[str, _Table]) -> list[_Column]:
     raise _Uncertain
 
 
+def _columns_of(view: pa.Schema) -> _Table:
+    known = units(view)
+    return [_Column(name.lower(), known.get(name, "")) for name in view.names]
+
+
 def _renamed(columns: _Table, names: Sequence[str]) -> list[_Column]:
     """The columns under the names that follow an alias, as far as there are such."""
     new = [*(name.lower() for name in names), *(column.name for column in columns[len(names) :])]
     return [_Column(name, column.unit) for name, column in zip(new, columns, strict=False)]
 
 
-def _tables(source: Node, views: Mapping[str, _Table]) -> list[tuple[str, _Table]]:
+def _tables(source: Node, views: _Views) -> list[tuple[str, _Table]]:
     """What a FROM names, in order, each with its columns."""
     match source["type"]:
         case "EMPTY":
@@ -120,7 +126,8 @@ def _tables(source: Node, views: Mapping[str, _Table]) -> list[tuple[str, _Table
                 for number, (name, columns) in enumerate(tables)
             ]
         case "BASE_TABLE" if source["table_name"].lower() in views:
-            columns = views[source["table_name"].lower()]
+            found = views[source["table_name"].lower()]
+            columns = _columns_of(found) if isinstance(found, pa.Schema) else found
         case "SUBQUERY":
             columns = _answer(source["subquery"]["node"], views)
         case _:

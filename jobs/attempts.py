@@ -60,19 +60,18 @@ def open_trial(store: Store, spec: AnySpec, device: torch.device) -> AnyTrial:
         InvalidRequest: when the trial cannot exist.
         MissingData, DamagedFile: when its weights or images are not here, or not what they should be.
     """
-    match spec:
-        case PretrainSpec():
-            return open_pretraining(spec, device)
-        case FinetuneSpec():
-            return open_finetuning(spec, source_weights(store, spec.source), device)
-        case AttackSpec():
-            return open_adversarial(store, spec, device)
-        case InfluenceSpec():
-            return open_influence(store, spec, device)
-        case ShapeBiasSpec():
-            return open_shape_bias(store, spec, device)
-        case VisualizeSpec():
-            return open_visualization(store, spec, device)
+    return OPENERS[spec.kind](store, spec, device)
+
+
+OPENERS: dict[str, Callable[[Store, Any, torch.device], AnyTrial]] = {
+    PretrainSpec.kind: lambda _, spec, device: open_pretraining(spec, device),
+    FinetuneSpec.kind: lambda store, spec, device: open_finetuning(spec, source_weights(store, spec.source), device),
+    AttackSpec.kind: open_adversarial,
+    InfluenceSpec.kind: open_influence,
+    ShapeBiasSpec.kind: open_shape_bias,
+    VisualizeSpec.kind: open_visualization,
+}
+"""By kind."""
 
 
 def attempt_trial(

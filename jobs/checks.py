@@ -52,6 +52,8 @@ def problems(spec: AnySpec) -> list[Mistake]:
                 *_within_test_set(spec.dataset, spec.test_images),
                 *_impossible(*beyond_features(spec.source, spec.unit)),
             ]
+        case ExaminationSpec():
+            return _examined(spec)
 
 
 def _impossible(*found: str) -> list[Mistake]:

@@ -191,3 +191,15 @@ class StorageFailure(DeltaSweepError, OSError):
 
     An OSError, because it is the machine's fault and not the trial's: the same call may succeed later.
     """
+
+    refuses: bool
+    """Whether nothing will get better by itself: what was asked for is not allowed, or cannot be, in that place.
+    Otherwise something failed or is full."""
+
+    def __init__(self, code: Code, message: str, *, refuses: bool = False, **place: Any) -> None:
+        """
+        Args:
+            place: as of every expected error.
+        """
+        super().__init__(code, message, **place)
+        self.refuses = refuses or code is Code.WRONG_PLACE

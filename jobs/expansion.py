@@ -1,7 +1,8 @@
 """From a study to its trials."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
+from typing import Any
 
 from jobs import registry
 from jobs.checks import whole_set_as_all
@@ -32,14 +33,8 @@ def expand(study: Study) -> list[AnySpec]:
             recipes = study.recipes
             tuned = [whole_set_as_all(spec) for row in study.schedule for spec in _row(grid, row, recipes)]
         trials += tuned
-        if study.attack is not None:
-            trials += _attacks(study.attack, tuned)
-        if study.influence is not None:
-            trials += _influences(study.influence, tuned)
-        if study.shape_bias is not None:
-            trials += _decisions(study.shape_bias, tuned)
-        if study.visualize is not None:
-            trials += _visualizations(study.visualize, tuned)
+        for kind, section in study.examinations.items():
+            trials += EXAMINATIONS[kind](section, tuned)
     return list({spec.trial_id: spec for spec in trials}.values())
 
 
@@ -59,7 +54,7 @@ def _row(grid: Grid, row: ScheduleRow, recipes: tuple[Recipe, ...]) -> Iterator[
         )
 
 
-def _examined(section: Examine, tuned: list[FinetuneSpec]) -> Iterator[FinetuneSpec]:
+def examined(section: Examine, tuned: list[FinetuneSpec]) -> Iterator[FinetuneSpec]:
     """The fine-tuned trials that a section looks at."""
     if section.finetuned is not None:
         chosen = seeds(section.finetuned.seeds)
@@ -76,7 +71,7 @@ def _attacks(section: Attack, tuned: list[FinetuneSpec]) -> Iterator[AttackSpec]
             for name in section.source
             for dataset in section.dataset or (registry.source(name).test_dataset,)
         ),
-        *((spec, spec.dataset) for spec in _examined(section, tuned)),
+        *((spec, spec.dataset) for spec in examined(section, tuned)),
     ]
     for network, dataset in networks:
         card = registry.datasets().get(dataset)
@@ -110,7 +105,7 @@ def _threats(section: Attack) -> Iterator[tuple[ThreatModel, int]]:
 
 
 def _influences(section: Influence, tuned: list[FinetuneSpec]) -> Iterator[InfluenceSpec]:
-    for network in _examined(section, tuned):
+    for network in examined(section, tuned):
         damping = network.recipe.weight_decay if section.damping is None else section.damping
         for measure in section.measures:
             inverts = measure == "pseudo-inverse"
@@ -128,7 +123,7 @@ def _influences(section: Influence, tuned: list[FinetuneSpec]) -> Iterator[Influ
 
 
 def _decisions(section: ShapeBias, tuned: list[FinetuneSpec]) -> Iterator[ShapeBiasSpec]:
-    networks: list[str | FinetuneSpec] = [*section.source, *_examined(section, tuned)]
+    networks: list[str | FinetuneSpec] = [*section.source, *examined(section, tuned)]
     for network in networks:
         seed = network.seed if isinstance(network, FinetuneSpec) else seeds(1)[0]
         for dataset in section.dataset:
@@ -136,7 +131,7 @@ def _decisions(section: ShapeBias, tuned: list[FinetuneSpec]) -> Iterator[ShapeB
 
 
 def _visualizations(section: Visualize, tuned: list[FinetuneSpec]) -> Iterator[VisualizeSpec]:
-    for network in (*section.source, *_examined(section, tuned)):
+    for network in (*section.source, *examined(section, tuned)):
         for unit in section.units:
             yield VisualizeSpec(
                 network=network,
@@ -149,3 +144,12 @@ def _visualizations(section: Visualize, tuned: list[FinetuneSpec]) -> Iterator[V
                 seed=section.seed,
                 recipe=section.recipe,
             )
+
+
+EXAMINATIONS: dict[str, Callable[[Any, list[FinetuneSpec]], Iterable[AnySpec]]] = {
+    "attack": _attacks,
+    "influence": _influences,
+    "shape_bias": _decisions,
+    "visualize": _visualizations,
+}
+"""By kind: from its section of a study, and the study's fine-tuned trials, to its trials."""

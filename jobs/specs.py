@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 from itertools import product
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
     ConfigDict,
@@ -203,11 +203,18 @@ class Recipe(Sgd):
     )
 
 
+Numerics: TypeAlias = Mapping[str, int]
+"""By kind."""
+
+
 class _Today(dict[str, int]):
     """Today's numerics by kind, looked up when asked: most identities ask for one."""
 
     def __missing__(self, kind: str) -> int:
         return _KINDS[kind].numerics
+
+
+_TODAY = _Today()
 
 
 class TrialSpec(Spec):
@@ -234,7 +241,7 @@ class TrialSpec(Spec):
     @property
     def identity(self) -> dict[str, Any]:
         """All that the trial's numbers follow from, as plain values."""
-        return self.identity_by(_Today())
+        return self.identity_by(_TODAY)
 
     def identity_by(self, numerics: Mapping[str, int]) -> dict[str, Any]:
         """The identity that the trial had, or would have, under these numerics of the kinds."""
@@ -246,9 +253,9 @@ class TrialSpec(Spec):
         return (self.kind,)
 
     @property
-    def older_ids(self) -> Mapping[str, int]:
+    def older_ids(self) -> Mapping[str, Numerics]:
         """The ids that this trial had before ``numerics`` of its kind rose, or of the kind of the network that it
-        examines: each with the numerics that it had then, the lower where both rose.
+        examines: each with those numerics of then that are others today.
         """
         today = {kind: spec.numerics for kind, spec in _KINDS.items()}
         return _older_ids(self, tuple(today.items()))
@@ -270,15 +277,14 @@ def _trial_id(spec: TrialSpec, numerics: tuple[int, ...]) -> str:
 
 
 @lru_cache(maxsize=65_536)
-def _older_ids(spec: TrialSpec, today: tuple[tuple[str, int], ...]) -> Mapping[str, int]:
+def _older_ids(spec: TrialSpec, today: tuple[tuple[str, int], ...]) -> Mapping[str, Numerics]:
     """Hashed once a process, as ``_trial_id``."""
     numerics, kinds = dict(today), spec._rests_on
     found = {}
-    for numbers in product(*(range(_KINDS[kind].first_numerics, numerics[kind] + 1) for kind in kinds)):
-        risen = [number for kind, number in zip(kinds, numbers, strict=True) if number < numerics[kind]]
+    for numbers in product(*map(numerics_ever, kinds)):
+        risen = {kind: number for kind, number in zip(kinds, numbers, strict=True) if number < numerics[kind]}
         if risen:
-            identity = spec.identity_by({**numerics, **dict(zip(kinds, numbers, strict=True))})
-            found[f"{spec.prefix}-{digest(identity)[:16]}"] = min(risen)
+            found[f"{spec.prefix}-{digest(spec.identity_by({**numerics, **risen}))[:16]}"] = risen
     return found
 
 
@@ -551,6 +557,11 @@ _KINDS: dict[str, type[AnySpec]] = {
 def numerics_of(kind: str) -> int:
     """Today's numerics of a kind."""
     return _KINDS[kind].numerics
+
+
+def numerics_ever(kind: str) -> range:
+    """All numerics that a kind has had, today's last."""
+    return range(_KINDS[kind].first_numerics, _KINDS[kind].numerics + 1)
 
 
 def plain(spec: AnySpec) -> dict[str, Any]:

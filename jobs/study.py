@@ -1,7 +1,7 @@
 """A study: a grid of trials, a schedule, a recipe, contrasts and resources. What a study file may say."""
 
 from itertools import product
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -246,18 +246,19 @@ class Study(Section):
     @property
     def examinations(self) -> dict[str, Examine]:
         """The sections that examine networks, by kind."""
-        sections = {
-            "attack": self.attack,
-            "influence": self.influence,
-            "shape_bias": self.shape_bias,
-            "visualize": self.visualize,
-        }
-        return {kind: section for kind, section in sections.items() if section is not None}
+        found = {kind: getattr(self, kind) for kind in examining(type(self))}
+        return {kind: section for kind, section in found.items() if section is not None}
 
     def resolved(self) -> str:
         """The study as YAML with every default written out."""
         data: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
         return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)
+
+
+def examining(study: type[Study]) -> dict[str, type[Examine]]:
+    """The sections of a study file that examine networks, by their keys, which are kinds of trials, in order."""
+    models = ((key, next(iter(get_args(field.annotation)), None)) for key, field in study.model_fields.items())
+    return {key: model for key, model in models if isinstance(model, type) and issubclass(model, Examine)}
 
 
 def seeds(count: int) -> list[int]:

@@ -62,8 +62,10 @@ Price = Annotated[float | None, typer.Option(help="US dollars for an hour of one
 MaxCost = Annotated[float | None, typer.Option(help="US dollars; stop before the cluster's hours pass it.")]
 _REPORT_PLACE = "A directory; by default ROOT/report, for a root in an object store NAME-report in this directory."
 AcceptNumerics = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Count results of older numerics as done, from N on; see docs/guide.md."),
+    list[str] | None,
+    typer.Option(
+        metavar="[KIND:]N", help="Count results of older numerics (of one kind) as done, from N on; may be repeated."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -118,9 +120,11 @@ def plan(
     from jobs.results import quarantined, read_failures
     from orchestrator.finished import Standing, standing
     from orchestrator.names import require_same_names
+    from orchestrator.older_numerics import accepted_numerics
     from orchestrator.plan import describe, make_plan
     from orchestrator.study_files import load_study
 
+    accept = accepted_numerics(accept_numerics or ())
     loaded = load_study(study)
     known, blocked = Standing(set(), {}), set[str]()
     with registry.using(loaded.cards):
@@ -129,7 +133,7 @@ def plan(
         if results:
             store = _opened(results)
             require_same_names(loaded, store)
-            known = standing(store, {spec.trial_id: spec for spec in specs}, accept_numerics)
+            known = standing(store, {spec.trial_id: spec for spec in specs}, accept)
             blocked = quarantined(read_failures(store))
         measured = None
         if measure:
@@ -138,7 +142,7 @@ def plan(
             measured = measured_seconds(specs)
         made = make_plan(loaded, specs, known.done, blocked, prices.gpu(gpu, price, spot_price), measured, known.older)
     out.print_json(json.dumps(made.plain())) if as_json else out.print(
-        describe(made, loaded, known.about_older(accept_numerics)), markup=False
+        describe(made, loaded, known.about_older(accept)), markup=False
     )
 
 
@@ -155,8 +159,10 @@ def launch(
     accept_numerics: AcceptNumerics = None,
 ) -> None:
     """Run what is pending of a study, through Ray Tune."""
+    from orchestrator.older_numerics import accepted_numerics
     from orchestrator.study_files import is_path, load_study
 
+    accepted_numerics(accept_numerics or ())  # a wrong one is not submitted
     loaded = load_study(study)
     spending = _spending(max_cost, gpu, price)
     if submit:
@@ -184,6 +190,9 @@ def resume(
     accept_numerics: AcceptNumerics = None,
 ) -> None:
     """Go on with a study of a results root: what is planned, not done and not quarantined."""
+    from orchestrator.older_numerics import accepted_numerics
+
+    accepted_numerics(accept_numerics or ())  # a wrong one is not submitted
     if submit:  # the root is for the cluster's machines to read
         options = [*_given(study=study), *(["--retry-quarantined"] if retry_quarantined else [])]
         options += _given(max_cost=max_cost, gpu=gpu, price=price, accept_numerics=accept_numerics)
@@ -212,15 +221,17 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say how far a study is: every trial is done, running, pending, failed or quarantined."""
+    from orchestrator.older_numerics import accepted_numerics
     from orchestrator.recorded import recorded_study
     from orchestrator.status import describe, status_of, watch_status
 
+    accept = accepted_numerics(accept_numerics or ())
     store = _opened(results)
     found = recorded_study(store, study)
     if watch:
-        watch_status(store, found, out, accept_numerics)
+        watch_status(store, found, out, accept)
         return
-    now = status_of(store, found, accept=accept_numerics)
+    now = status_of(store, found, accept=accept)
     out.print_json(json.dumps(now.counts())) if as_json else out.print(describe(now), markup=False)
 
 
@@ -447,16 +458,16 @@ def _launch(
     max_trials: int | None = None,
     retry_quarantined: bool = False,
     spending: "Spending | None" = None,
-    accept_numerics: int | None = None,
+    accept_numerics: list[str] | None = None,
 ) -> "Summary":
     from jobs.results import open_store
     from orchestrator.launch import Options, launch
+    from orchestrator.older_numerics import accepted_numerics
 
-    to_go_on = f"To go on: deltasweep resume --results {results} --study {study.name}"
-    if accept_numerics is not None:
-        to_go_on += f" --accept-numerics {accept_numerics}"
+    again = ["deltasweep resume", *_given(results=results, study=study.name, accept_numerics=accept_numerics)]
+    to_go_on = f"To go on: {' '.join(again)}"
     try:
-        options = Options(address, max_trials, retry_quarantined, spending, accept_numerics)
+        options = Options(address, max_trials, retry_quarantined, spending, accepted_numerics(accept_numerics or ()))
         summary = launch(study, open_store(results), out, options)
     except KeyboardInterrupt:  # while Ray starts, or the second one
         out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}", markup=False)
@@ -486,9 +497,10 @@ def _more_demos() -> list[str]:
 
 
 def _given(**options: object) -> list[str]:
-    """Options as on a command line; those that were not given are left out."""
-    given = {name: value for name, value in options.items() if value is not None}
-    return [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    """Options as on a command line, lists as often as they are long; those that were not given are left out."""
+    given = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value is not None}
+    several = [(name, value if isinstance(value, list) else [value]) for name, value in given.items()]
+    return [text for name, values in several for one in values for text in (name, str(one))]
 
 
 def _submit(

@@ -15,8 +15,11 @@ def download_bars(console: Console) -> Iterator[Callable[[str], OnProgress]]:
 
     A bar appears with the first byte, so that a file that is here already has none; into a pipe there are none.
     """
+    if not console.is_terminal:  # older versions of rich end a display that they do not show with an empty line
+        yield lambda name: lambda here, total: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
 
         def bar_of(name: str) -> OnProgress:
             task = bars.add_task(name, visible=False)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from jobs import registry
 from jobs.results import Store, all_done, with_weights
-from jobs.specs import AnySpec, ExaminationSpec, FinetuneSpec, PretrainSpec
+from jobs.specs import AnySpec, ExaminationSpec, FinetuneSpec, Numerics, PretrainSpec
+from orchestrator.older_numerics import NONE_OLDER, OPTION, accepts, named
 
 
 class Standing(NamedTuple):
@@ -14,9 +15,10 @@ class Standing(NamedTuple):
 
     done: set[str]
     """Trials that need not run."""
-    older: dict[str, int]
-    """Trials whose results are of older numerics alone, each with the latest of these: they ran before numbers of their
-    kind, or of the network that they look at, were changed on purpose, and are compared only among themselves.
+    older: dict[str, Numerics]
+    """Trials whose results are of older numerics alone, each with the latest of these that are others today: they ran
+    before numbers of their kind, or of the network that they look at, were changed on purpose, and are compared only
+    among themselves.
     """
 
     @property
@@ -24,7 +26,7 @@ class Standing(NamedTuple):
         """How many of those of older numerics count as done."""
         return len(self.older.keys() & self.done)
 
-    def about_older(self, accept: int | None) -> str | None:
+    def about_older(self, accept: Numerics) -> str | None:
         """What a person is told of trials of older numerics; None: there are none.
 
         Args:
@@ -32,23 +34,26 @@ class Standing(NamedTuple):
         """
         if not self.older:
             return None
-        numbers = ", ".join(f"{count:,} of numerics {of}" for of, count in sorted(Counter(self.older.values()).items()))
+        counts = sorted(Counter(named([of]) for of in self.older.values()).items())
+        numbers = ", ".join(f"{count:,} of numerics {of}" for of, count in counts)
         said = [
             f"{len(self.older):,} trials have results of older numerics alone ({numbers}), made before numbers of "
             "their kind were changed on purpose; they stay, and are compared only among themselves"
         ]
         if self.accepted:
-            said.append(f"{self.accepted:,} of them count as done here, as asked")
-        needed = sum(accept is not None and of >= accept for of in self.older.values()) - self.accepted
+            as_asked = named(of for trial, of in self.older.items() if trial in self.done)
+            said.append(f"{self.accepted:,} of them count as done here, as asked: from {as_asked} on")
+        refused = [of for of in self.older.values() if not accepts(accept, of)]
+        needed = len(self.older) - len(refused) - self.accepted
         if needed:
             said.append(f"{needed:,} of them run again all the same: their weights are still to be read")
-        if refused := len(self.older) - self.accepted - needed:
-            low = min(of for of in self.older.values() if accept is None or of < accept)
-            said.append(f"{refused:,} of them run again, unless --accept-numerics {low} counts them as done")
+        if refused:
+            options = f"{OPTION} {named(refused, f' {OPTION} ')}"
+            said.append(f"{len(refused):,} of them run again, unless {options} counts them as done")
         return ". ".join(said)
 
 
-def standing(store: Store, specs: Mapping[str, AnySpec], accept: int | None = None) -> Standing:
+def standing(store: Store, specs: Mapping[str, AnySpec], accept: Numerics = NONE_OLDER) -> Standing:
     """What of a study's trials stands, by one listing.
 
     A trial need not run when its result stands, and so do the weights that the study still reads: of every source that
@@ -57,30 +62,29 @@ def standing(store: Store, specs: Mapping[str, AnySpec], accept: int | None = No
 
     Args:
         specs: all trials of the study, by id.
-        accept: results of these numerics, or of later ones, count, too; None: of today's alone. What such a trial has
+        accept: results of these numerics, or of later ones, count, too (``accepted_numerics``). What such a trial has
             left is not read under today's id: where its weights are, it runs again.
     """
     there = all_done(store)
-    older = _older(there, specs)
-    done = there & specs.keys()
-    if accept is not None:
-        done |= {trial for trial, numerics in older.items() if numerics >= accept}
+    older = _older(there, specs, accept)
+    done = there & specs.keys() | {trial for trial, numerics in older.items() if accepts(accept, numerics)}
     read = {trial for trial, spec in specs.items() if isinstance(spec, PretrainSpec)}
     read |= examined(spec for trial, spec in specs.items() if trial not in done)
     return Standing(done - (read - with_weights(store)) if read else done, older)
 
 
-def finished(store: Store, specs: Mapping[str, AnySpec], accept: int | None = None) -> set[str]:
+def finished(store: Store, specs: Mapping[str, AnySpec], accept: Numerics = NONE_OLDER) -> set[str]:
     """The trials that need not run; as ``standing``."""
     return standing(store, specs, accept).done
 
 
-def _older(there: set[str], specs: Mapping[str, AnySpec]) -> dict[str, int]:
+def _older(there: set[str], specs: Mapping[str, AnySpec], accept: Numerics) -> dict[str, Numerics]:
+    """Of several results of one trial the latest, and rather one that is accepted."""
     found = {}
     for trial, spec in specs.items():
         numerics = [] if trial in there else [of for older, of in spec.older_ids.items() if older in there]
         if numerics:
-            found[trial] = max(numerics)
+            found[trial] = max(numerics, key=lambda of: (accepts(accept, of), min(of.values())))
     return found
 
 

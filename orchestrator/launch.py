@@ -27,7 +27,7 @@ from jobs.results import (
     with_weights,
     write_launch,
 )
-from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec
+from jobs.specs import AnySpec, FinetuneSpec, Numerics, PretrainSpec
 from jobs.study import Study
 from jobs.trial import Pin
 from jobs.weights import source_weights
@@ -38,6 +38,7 @@ from orchestrator.finished import finished, made_by, source_read, unready
 from orchestrator.finished import standing as standing_of
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.names import require_same_names
+from orchestrator.older_numerics import NONE_OLDER
 from orchestrator.operations import bundle_flops
 from orchestrator.outcomes import Outcome, State
 from orchestrator.phases import Phase, phases_of, rank
@@ -58,8 +59,8 @@ class Options(NamedTuple):
     """Run at most so many of the pending trials."""
     retry_quarantined: bool = False
     spending: "Spending | None" = None
-    accept_numerics: int | None = None
-    """Results of these numerics, or of later ones, count as done; None: of today's alone."""
+    accept_numerics: Numerics = NONE_OLDER
+    """Results of these numerics, or of later ones, count as done (``older_numerics``)."""
 
 
 class Spending(NamedTuple):

@@ -1,7 +1,6 @@
 """What a study amounts to, what of it is still to do, and what that takes. No torch."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobs import registry
@@ -111,7 +110,7 @@ def make_plan(
     quarantined: set[str],
     gpu: Gpu,
     measured: tuple[str, Seconds] | None = None,
-    older: Mapping[str, int] = MappingProxyType({}),
+    older: Collection[str] = (),
 ) -> Plan:
     """Count a study's trials and the work that the pending ones are.
 
@@ -145,7 +144,7 @@ def make_plan(
         pending=len(pending),
         quarantined=len(blocked),
         older_numerics=len(older),
-        accepted_numerics=len(older.keys() & done),
+        accepted_numerics=len(done.intersection(older)),
         images_trained=sum(map(images_trained, pending)),
         images_evaluated=sum(map(images_evaluated, pending)),
         flops=flops,

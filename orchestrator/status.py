@@ -12,9 +12,10 @@ from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.expansion import expand
 from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read_failures, read_launches
 from jobs.results.layout import log_key
-from jobs.specs import AnySpec
+from jobs.specs import AnySpec, Numerics
 from jobs.study import Study
 from orchestrator.finished import standing
+from orchestrator.older_numerics import NONE_OLDER
 
 _WATCH_SECONDS = 5.0
 
@@ -34,7 +35,7 @@ class Status(NamedTuple):
     live: list[Launch]
     stale: list[Launch]
     """Launches that ended without saying so."""
-    older: dict[str, int]
+    older: dict[str, Numerics]
     """Trials whose results are of older numerics alone, each with these; done where they were accepted."""
     about_older: str | None
     """In words."""
@@ -60,12 +61,12 @@ class Status(NamedTuple):
 
 
 def status_of(
-    store: Store, study: Study, now: datetime | None = None, *, count_mixed: bool = True, accept: int | None = None
+    store: Store, study: Study, now: datetime | None = None, *, count_mixed: bool = True, accept: Numerics = NONE_OLDER
 ) -> Status:
     """Sort a study's trials into done, quarantined, running, failed and pending, in this order.
 
     Args:
-        accept: results of these numerics, or of later ones, count as done, too.
+        accept: results of these numerics, or of later ones, count as done, too (``accepted_numerics``).
         count_mixed: look into the results for those of several kinds of device: all else is told by names of files.
     """
     now = now or datetime.now(UTC)
@@ -129,7 +130,7 @@ def describe(status: Status) -> str:
     return "\n".join(lines)
 
 
-def watch_status(store: Store, study: Study, console: Console, accept: int | None = None) -> None:
+def watch_status(store: Store, study: Study, console: Console, accept: Numerics = NONE_OLDER) -> None:
     """Show the status again and again until interrupted."""
     with Live(console=console, auto_refresh=False) as live:
         while True:

@@ -1,7 +1,7 @@
 """Rules across the keys of a study, checked on the raw values so that they are reported beside other mistakes."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ from jobs.checks import beyond_features, no_training, undecidable, unknown_label
 from jobs.errors import Code, InvalidRequest
 from jobs.registry import DatasetCard
 from jobs.specs import ALL, NAME_PATTERN
-from jobs.study import Influence, Visualize
+from jobs.study import Examine, Influence, Visualize
 from orchestrator.yaml_lines import Location
 
 Found = Iterator[tuple[Location, Code, str]]
@@ -30,18 +30,23 @@ def code_of(kind: str) -> Code:
     return _CODES.get(kind, Code.WRONG_VALUE)
 
 
-def problems(raw: dict[str, Any]) -> Found:
-    """Every broken rule with its place and code. Values of the wrong type are left to the model's own checks."""
-    yield from _parts(raw)
+def problems(raw: dict[str, Any], examining: Mapping[str, type[Examine]]) -> Found:
+    """Every broken rule with its place and code. Values of the wrong type are left to the model's own checks.
+
+    Args:
+        examining: the sections that examine networks, by kind.
+    """
+    of_sources = [kind for kind, section in examining.items() if "source" in section.model_fields]
+    yield from _parts(raw, of_sources)
     yield from _own_cards(raw)
     yield from _known(raw, ("grid", "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _known(raw, ("grid", "dataset"), [*registry.datasets(), *_mapping(raw, "datasets")])
     yield from _known(raw, ("pretrain", "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _repeated(_items(raw, ("pretrain", "source")))
     yield from _trainable(raw)
-    for kind in ("attack", "influence", "shape_bias", "visualize"):
+    for kind in examining:
         yield from _examined(raw, kind)
-    for kind in ("attack", "shape_bias", "visualize"):
+    for kind in of_sources:
         yield from _sources_examined(raw, kind)
     yield from _attacked(raw)
     yield from _weighed(raw)
@@ -62,10 +67,10 @@ def _items(raw: dict[str, Any], path: tuple[str, ...]) -> list[tuple[Location, A
     return [((*path, i), item) for i, item in enumerate(value)] if isinstance(value, list) else []
 
 
-def _parts(raw: dict[str, Any]) -> Found:
+def _parts(raw: dict[str, Any], of_sources: Sequence[str]) -> Found:
     """A study fine-tunes (grid and schedule), makes sources (pretrain), examines networks, or several of these."""
     absent = [key for key in ("grid", "schedule") if not raw.get(key)]
-    if len(absent) == 2 and any(raw.get(key) for key in ("pretrain", "attack", "shape_bias", "visualize")):
+    if len(absent) == 2 and any(raw.get(key) for key in ("pretrain", *of_sources)):
         return
     for key in absent:
         if key not in raw or raw[key] is None:

@@ -12,17 +12,14 @@ from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
 from jobs.specs import Contrast, Execution, PretrainRecipe, Recipe
 from jobs.study import (
-    Attack,
     Ball,
     Finetuned,
     Grid,
-    Influence,
     Pretrain,
     Resources,
     ScheduleRow,
-    ShapeBias,
     Study,
-    Visualize,
+    examining,
 )
 from orchestrator import yaml_lines
 from orchestrator.study_checks import code_of, problems
@@ -97,7 +94,7 @@ def parse_study(text: str, path: str) -> Study:
             if not _echo(dict(item))
         ]
     with registry.using(study.cards if study else _cards(document.value)):
-        found += problems(document.value)
+        found += problems(document.value, examining(Study))
     if found or study is None:
         raise _refusal(document, found)
     return study
@@ -171,7 +168,7 @@ def _section(location: Location) -> type[BaseModel]:
             "resources": Resources,
         }
         return nested.get(str(location[-1]), SourceCard)
-    if location[0] in ("attack", "influence", "shape_bias", "visualize") and len(location) > 1:
+    if location[0] in examining(Study) and len(location) > 1:
         parts: dict[str, type[BaseModel]] = {
             "balls": Ball,
             "finetuned": Finetuned,
@@ -182,10 +179,7 @@ def _section(location: Location) -> type[BaseModel]:
     if location == ("grid", "recipe"):
         return Recipe
     sections: dict[str, type[BaseModel]] = {
-        "attack": Attack,
-        "influence": Influence,
-        "shape_bias": ShapeBias,
-        "visualize": Visualize,
+        **examining(Study),
         "datasets": DatasetCard,
         "pretrain": Pretrain,
         "grid": Grid,

@@ -9,7 +9,6 @@ from jobs.specs import (
     FinetuneSpec,
     InfluenceSpec,
     PretrainSpec,
-    ShapeBiasSpec,
     VisualizeSpec,
 )
 
@@ -23,7 +22,7 @@ def network_of(spec: AnySpec) -> tuple[str, int]:
             return registry.source(spec.source).architecture, spec.blocks
         case AttackSpec() | VisualizeSpec():
             return registry.source(spec.source).architecture, ALL
-        case InfluenceSpec() | ShapeBiasSpec():
+        case ExaminationSpec():
             return registry.source(spec.source).architecture, 0
 
 
@@ -45,7 +44,7 @@ def images_trained(spec: AnySpec) -> int:
             return registry.dataset(spec.dataset).train * spec.epochs
         case FinetuneSpec():
             return images_used(spec) * spec.epochs
-        case AttackSpec() | InfluenceSpec() | ShapeBiasSpec() | VisualizeSpec():
+        case ExaminationSpec():
             return 0
 
 
@@ -62,8 +61,6 @@ def images_evaluated(spec: AnySpec) -> int:
     match spec:
         case PretrainSpec():
             return test * spec.epochs
-        case ShapeBiasSpec():
-            return test
         case FinetuneSpec():
             return test * len(spec.evaluated_epochs)
         case AttackSpec():
@@ -72,6 +69,8 @@ def images_evaluated(spec: AnySpec) -> int:
             return test + images_used(spec.network)
         case VisualizeSpec():
             return 2 * spec.test_images
+        case ExaminationSpec():
+            return test
 
 
 def attack_steps(spec: AnySpec) -> int:
@@ -79,9 +78,9 @@ def attack_steps(spec: AnySpec) -> int:
     match spec:
         case PretrainSpec():
             return images_trained(spec) * spec.threat.steps
-        case FinetuneSpec() | InfluenceSpec() | ShapeBiasSpec():
-            return 0
         case AttackSpec():
             return images_evaluated(spec) * spec.threat.steps
         case VisualizeSpec():
             return spec.test_images * spec.steps
+        case FinetuneSpec() | ExaminationSpec():
+            return 0

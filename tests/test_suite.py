@@ -26,7 +26,7 @@ def test_tests_of_results_and_analysis_load_no_torch() -> None:
     """Nor what takes as long: a change of a table is tested in seconds."""
     program = (
         "import sys, pytest\n"
-        "code = pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', *sys.argv[1:]])\n"
+        "code = pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', '-W', 'default', *sys.argv[1:]])\n"
         "heavy = [name for name in ('torch', 'sklearn', 'ray', 'robustness') if name in sys.modules]\n"
         "sys.exit(f'loaded {heavy}' if heavy else code)"
     )

@@ -137,7 +137,7 @@ def _read_matlab(path: Path) -> RawPart:
         OSError,
         ValueError,
         TypeError,
-        KeyError,
+        LookupError,
         NotImplementedError,
     ) as error:
         raise DamagedFile(

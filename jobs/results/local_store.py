@@ -19,6 +19,8 @@ _LOCKS = f"{TEMPORARY}/locks"
 _LOCK_SECONDS = 60.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IMPOSSIBLE = {errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+"""No such path can be made: below /proc, of too long a name."""
 _OTHER_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV}
 
@@ -173,7 +175,7 @@ class LocalStore(Store):
             message = f"the results root is full: {what}Free some space and resume"
         if error.errno in _REFUSED:
             message = f"the results root refuses: {what}Mend its permissions, or how it is mounted"
-        return StorageFailure(Code.STORAGE, message, file=file)
+        return StorageFailure(Code.STORAGE, message, file=file, refuses=error.errno in _REFUSED | _IMPOSSIBLE)
 
 
 def _other_kind(error: OSError) -> DamagedFile:

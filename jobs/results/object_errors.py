@@ -13,6 +13,8 @@ _WHERE = {
 _METADATA_SERVICES = ("/latest/api/token", "/latest/meta-data", "169.254.", "metadata.google.internal", "token request")
 """Where the client looks last, when the environment names no credentials."""
 _BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
+_STATUS = re.compile(r"status code: (\d{3})")
+_ASK_AGAIN = ("408", "429")
 _HTTP_KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 
 
@@ -26,6 +28,7 @@ def explain(error: Exception, uri: str) -> StorageFailure:
         Code.WRONG_PLACE if missing_bucket(error) else Code.STORAGE,
         f"{_rule(error, text, uri)}. {_remedy(error, text, scheme)}. Nothing is lost. (It said: {said})",
         file=uri,
+        refuses=_refused(error, text),
     )
 
 
@@ -38,6 +41,14 @@ def reply_lost(error: Exception) -> bool:
     """Whether the request may have been carried out although it failed: it was sent, and no answer came."""
     kind = _HTTP_KIND.search(str(error))
     return kind is not None and kind.group(1) != "Connect"
+
+
+def _refused(error: Exception, text: str) -> bool:
+    """Whether the request itself was turned down; what was merely not answered, or too often asked, was not."""
+    status = _STATUS.search(text)
+    if status is not None and status[1].startswith("4") and status[1] not in _ASK_AGAIN:
+        return True
+    return missing_bucket(error) or _no_credentials(error, text) or _denied(error, text) or "redirect" in text
 
 
 def _rule(error: Exception, text: str, uri: str) -> str:

@@ -54,8 +54,9 @@ def begin(store: Store) -> None:
     empty root who made it.
 
     Raises:
-        InvalidRequest: when nothing can be written below the root, or a newer DeltaSweep has another layout there;
+        InvalidRequest: when the root refuses to be written below, or a newer DeltaSweep has another layout there;
             nothing is left behind.
+        StorageFailure: when the storage fails, or is full.
         DamagedFile: when what the root says of itself cannot be read.
     """
     key = f"{TEMPORARY}/write-test-{uuid.uuid4().hex}"
@@ -64,6 +65,8 @@ def begin(store: Store) -> None:
         store.create(key, b"")
         store.delete(key)
     except StorageFailure as error:
+        if not error.refuses:
+            raise
         raise InvalidRequest(
             Code.ROOT_NOT_WRITABLE,
             f"the results root must be writable; {store.uri} is not: {error} (or choose another with --results)",

@@ -116,22 +116,23 @@ def decode(data: bytes, kind: str, path: str, columns: list[str] | None = None, 
             columns than its version has.
     """
     try:
-        footer = pq.read_metadata(pa.BufferReader(data))
-        found = footer.schema.to_arrow_schema()
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        found = file.schema_arrow
         version = _require_version(found.metadata or {}, kind, path)
         _require_columns(found, kind, version, path)
-        file = pq.ParquetFile(
-            pa.BufferReader(data),
-            metadata=footer,
-            page_checksum_verification=True,
-            read_dictionary=_texts(schema(kind, version)) if encoded else None,
-        )
-        whole = encoded_schema(kind) if encoded else schema(kind)
-        wanted = pa.schema([whole.field(name) for name in columns or whole.names], whole.metadata)
-        there = set(schema(kind, version).names)
+        if encoded:
+            file = pq.ParquetFile(
+                pa.BufferReader(data),
+                metadata=file.metadata,
+                page_checksum_verification=True,
+                read_dictionary=_texts(schema(kind, version)),
+            )
+        wanted = encoded_schema(kind) if encoded else schema(kind)
+        if columns is not None:
+            wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
+        fills = _fills(kind, version)
         # small files are read many at a time, so by one thread each
-        table = file.read([name for name in wanted.names if name in there], use_threads=len(data) > 1_000_000)
-        fills = {column.name: column.fill for column in schema_columns(kind) if column.name not in there}
+        table = file.read([name for name in wanted.names if name not in fills], use_threads=len(data) > 1_000_000)
         arrays = [
             _filled(fills[field.name], field.type, len(table)) if field.name in fills else table[field.name]
             for field in wanted
@@ -143,6 +144,12 @@ def decode(data: bytes, kind: str, path: str, columns: list[str] | None = None, 
             f"{path} is not a readable Parquet file ({error}); move it away and resume: its trial runs again",
             file=path,
         ) from error
+
+
+def _fills(kind: str, version: int) -> dict[str, object]:
+    """The columns that came after a version of a kind's schema, each with what older files have in its place."""
+    there = set(schema(kind, version).names)
+    return {column.name: column.fill for column in schema_columns(kind) if column.name not in there}
 
 
 def _filled(value: object, kind: pa.DataType, rows: int) -> pa.Array:
@@ -235,11 +242,13 @@ def _said(metadata: dict[bytes, bytes], key: str) -> str:
 def _require_columns(found: pa.Schema, kind: str, version: int, path: str) -> None:
     """Hold the columns against those of the version that the file says it is of."""
     expected = schema(kind, version)
+    if found.equals(expected):  # metadata are not compared
+        return
     missing = [name for name in expected.names if name not in found.names]
     unknown = [name for name in found.names if name not in expected.names or found.names.count(name) > 1]
     once = [name for name in expected.names if found.names.count(name) == 1]
     other = [name for name in once if found.field(name) != expected.field(name)]
-    if not (missing or unknown or other):
+    if not (missing or unknown or other):  # in another order
         return
     raise DamagedResult(
         Problem.WRONG_CONTENT,

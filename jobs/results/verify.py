@@ -195,16 +195,15 @@ def _older(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
         own, tuned = row["numerics"], row.get("finetuned_numerics")
         if row.get("finetuned") is not None and tuned is None:
             tuned = FinetuneSpec.first_numerics  # 0.1.0's say nothing, and are all of it
-        older = [
-            number for of, number in ((kind, own), (FinetuneSpec.kind, tuned)) if number and number < numerics_of(of)
-        ]
+        both = ((kind, own), (FinetuneSpec.kind, tuned))
+        older = [f"{of}:{number}" for of, number in both if number and number < numerics_of(of)]
         if older:
             yield Finding(
                 Problem.OLDER_NUMERICS,
                 trial.key,
-                f"{store.uri}/{trial.key} is of numerics {min(older)}: numbers of its kind, or of its network's, were "
-                "changed on purpose since. It stays, and is compared only with its like; a launch runs its trial "
-                f"again, unless --accept-numerics {min(older)}",
+                f"{store.uri}/{trial.key} is of numerics {' and '.join(older)}: numbers of its kind, or of its "
+                "network's, were changed on purpose since. It stays, and is compared only with its like; a launch runs "
+                f"its trial again, unless --accept-numerics {' --accept-numerics '.join(older)}",
             )
 
 

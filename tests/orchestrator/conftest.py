@@ -13,8 +13,20 @@ from tests.durability.clusters import TestCluster
 from tests.jobs.fixtures import digits, few_digits, short_tests, weights
 from tests.orchestrator.in_process import replace_ray
 from tests.orchestrator.support import Command
+from tests.results.fixtures import bucket, s3
 
-__all__ = ["deltasweep", "digits", "few_digits", "no_figure_files", "one_ray", "short_tests", "weights", "without_ray"]
+__all__ = [
+    "bucket",
+    "deltasweep",
+    "digits",
+    "few_digits",
+    "no_figure_files",
+    "one_ray",
+    "s3",
+    "short_tests",
+    "weights",
+    "without_ray",
+]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The files for Ray's cluster launcher, against Ray's own schema and bootstrap code, and against the project."""
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ def test_the_projects_own_wheel_is_installed(path: Path) -> None:
 
 def test_the_rayjob_has_the_projects_ray() -> None:
     spec = load(CLUSTERS / "rayjob.yaml")["spec"]
-    assert spec["rayClusterSpec"]["rayVersion"] == version("ray")
+    (locked,) = re.findall(r"^ray(?:\[.*?\])?==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert spec["rayClusterSpec"]["rayVersion"] == locked, "what the cluster's machines install"
     containers = [
         container
         for group in (spec["rayClusterSpec"]["headGroupSpec"], *spec["rayClusterSpec"]["workerGroupSpecs"])

@@ -9,17 +9,19 @@ from rich.console import Console
 
 import analysis
 from analysis.page.report import gather
+from jobs.errors import Code, InvalidRequest
 from jobs.expansion import expand
 from jobs.results import Problem, done, open_store, verify
 from jobs.specs import AttackSpec, FinetuneSpec
 from jobs.study import Study
 from orchestrator.launch import Options, launch
+from orchestrator.older_numerics import accepted_numerics
 from orchestrator.recorded import planned_trials
 from orchestrator.status import describe, status_of
 from orchestrator.study_files import parse_study
 from tests.orchestrator.in_process import replace_ray
 from tests.orchestrator.support import Command
-from tests.support import present
+from tests.support import present, refused
 
 pytestmark = pytest.mark.usefixtures("short_tests")
 
@@ -57,11 +59,13 @@ def test_an_id_of_older_numerics_is_what_it_was(study: Study, monkeypatch: pytes
     assert all(spec.older_ids == {} for spec in expand(study)), "no release wrote older ones"
     monkeypatch.setattr(FinetuneSpec, "numerics", OLDER + 1)
     assert {name for spec in expand(study) for name in spec.older_ids} == then
-    assert {of for spec in expand(study) for of in spec.older_ids.values()} == {OLDER}
+    assert all(of == {"finetune": OLDER} for spec in expand(study) for of in spec.older_ids.values())
     assert then.isdisjoint(spec.trial_id for spec in expand(study))
     monkeypatch.setattr(AttackSpec, "numerics", 2)
     attack = next(spec for spec in expand(study) if isinstance(spec, AttackSpec))
-    assert sorted(attack.older_ids.values()) == [1, 1, OLDER], "either rose, or both"
+    either_or_both = [{"attack": 1}, {"finetune": OLDER}, {"attack": 1, "finetune": OLDER}]
+    assert all(of in either_or_both for of in attack.older_ids.values())
+    assert len(attack.older_ids) == len(either_or_both)
 
 
 def test_they_are_pending_and_told(study: Study, before: Path) -> None:
@@ -69,30 +73,98 @@ def test_they_are_pending_and_told(study: Study, before: Path) -> None:
     counts = status.counts()
     assert (counts["done"], counts["pending"]) == (0, TUNED + ATTACKED)
     assert (counts["older_numerics"], counts["accepted_numerics"]) == (TUNED + ATTACKED, 0)
-    assert f"8 of numerics {OLDER}" in describe(status)
-    assert f"--accept-numerics {OLDER}" in describe(status)
+    assert f"8 of numerics finetune:{OLDER}" in describe(status)
+    assert f"--accept-numerics finetune:{OLDER}" in describe(status)
     store = open_store(before)
     findings = verify(store, planned_trials(store))
     assert {finding.problem for finding in findings} == {Problem.OLDER_NUMERICS}
     assert len(findings) == TUNED + ATTACKED, "those that look at such a network, too"
 
 
-@pytest.mark.parametrize(("accept", "accepted"), [(OLDER, TUNED + ATTACKED), (OLDER + 1, 0)])
-def test_they_are_done_when_asked(accept: int, accepted: int, study: Study, before: Path) -> None:
-    status = status_of(open_store(before), study, accept=accept)
+@pytest.mark.parametrize(
+    ("asked", "accepted"),
+    [
+        ([f"{OLDER}"], TUNED + ATTACKED),
+        ([f"{OLDER + 1}"], 0),
+        ([f"finetune:{OLDER}"], TUNED + ATTACKED),
+        ([f"finetune:{OLDER + 1}"], 0),
+        (["attack:1"], 0),
+        (["attack:1", f"finetune:{OLDER + 1}", f"finetune:{OLDER}"], TUNED + ATTACKED),
+        ([f"{OLDER + 1}", f"finetune:{OLDER}"], TUNED + ATTACKED),
+    ],
+)
+def test_they_are_done_when_asked(asked: list[str], accepted: int, study: Study, before: Path) -> None:
+    status = status_of(open_store(before), study, accept=accepted_numerics(asked))
     counts = status.counts()
     assert (counts["done"], counts["pending"]) == (accepted, TUNED + ATTACKED - accepted)
     assert counts["accepted_numerics"] == accepted
-    assert ("count as done here, as asked" in describe(status)) == bool(accepted)
+    assert (f"count as done here, as asked: from finetune:{OLDER} on" in describe(status)) == bool(accepted)
+
+
+def test_one_of_two_kinds_is_accepted(study: Study, before: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have changed: what rests on both counts when both are accepted, whatever number each has."""
+    monkeypatch.setattr(AttackSpec, "numerics", 2)
+    found = {}
+    for asked in ((), ("attack:1",), (f"finetune:{OLDER}",), ("attack:1", f"finetune:{OLDER}"), ("1",)):
+        status = status_of(open_store(before), study, accept=accepted_numerics(asked))
+        found[asked] = (len(status.done), describe(status))
+    # two networks are trained again when they are attacked again
+    assert [done for done, _ in found.values()] == [0, 0, TUNED - 2, TUNED + ATTACKED, TUNED + ATTACKED]
+    both = f"--accept-numerics attack:1 --accept-numerics finetune:{OLDER}"
+    for asked in ((), ("attack:1",), (f"finetune:{OLDER}",)):
+        assert f"unless {both} counts them" in found[asked][1], "what it asks for is enough"
+    assert f"4 of numerics attack:1 and finetune:{OLDER}, 4 of numerics finetune:{OLDER}" in found[()][1]
+    assert f"as asked: from attack:1 and finetune:{OLDER} on" in found[("1",)][1]
+
+
+def test_of_two_older_results_the_accepted_one_counts(
+    study: Study, before: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run was of other numbers of fine-tuning, and of the attack's old ones."""
+    store = open_store(before)
+    assert launch(study, store, Console(quiet=True)).done == TUNED + ATTACKED
+    monkeypatch.setattr(AttackSpec, "numerics", 2)
+    assert len(status_of(store, study).done) == TUNED
+    assert len(status_of(store, study, accept=accepted_numerics(["attack:1"])).done) == TUNED + ATTACKED
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("fintune:2", Code.UNKNOWN_NAME),
+        ("Finetune:2", Code.UNKNOWN_NAME),
+        (":2", Code.UNKNOWN_NAME),
+        ("finetune:2:2", Code.UNKNOWN_NAME),
+        ("finetune:1", Code.WRONG_VALUE),
+        ("finetune:99", Code.WRONG_VALUE),
+        ("finetune:", Code.WRONG_VALUE),
+        ("finetune", Code.WRONG_VALUE),
+        ("attack:2", Code.WRONG_VALUE),
+        ("0", Code.WRONG_VALUE),
+        ("-1", Code.WRONG_VALUE),
+        ("99", Code.WRONG_VALUE),
+        ("\N{SUPERSCRIPT TWO}", Code.WRONG_VALUE),
+        ("", Code.WRONG_VALUE),
+    ],
+)
+def test_numerics_that_no_release_had(text: str, code: Code) -> None:
+    with refused(code, repr(text), "attack", kind=InvalidRequest, key="--accept-numerics"):
+        accepted_numerics([f"{OLDER}", text])
+
+
+@pytest.mark.parametrize("verb", [("plan", "nothing"), ("launch", "nothing"), ("resume",), ("status",)])
+def test_wrong_numerics_are_refused_before_anything_is_looked_at(verb: tuple[str, ...], deltasweep: Command) -> None:
+    told = deltasweep(*verb, "--results", "nowhere", "--accept-numerics=finetune:99")
+    assert (told.code, "finetune:99" in told.message) == (2, True)
 
 
 def test_a_launch_that_accepts_them_runs_nothing_and_says_so(study: Study, before: Path) -> None:
     said = io.StringIO()
     store = open_store(before)
     standing = {kind: done(store, kind) for kind in ("finetune", "attack")}
-    summary = launch(study, store, Console(file=said, width=300), Options(accept_numerics=OLDER))
+    summary = launch(study, store, Console(file=said, width=300), Options(accept_numerics={"finetune": OLDER}))
     assert (summary.done, summary.left, summary.failed) == (TUNED + ATTACKED, 0, {})
-    assert f"8 trials have results of older numerics alone (8 of numerics {OLDER})" in said.getvalue()
+    assert f"8 trials have results of older numerics alone (8 of numerics finetune:{OLDER})" in said.getvalue()
     assert "8 of them count as done here, as asked" in said.getvalue()
     assert {kind: done(store, kind) for kind in standing} == standing
 
@@ -102,7 +174,7 @@ def test_a_launch_runs_them_again_beside_what_stands(study: Study, before: Path)
     store = open_store(before)
     standing = done(store, "finetune")
     assert launch(study, store, Console(file=said, width=300)).done == TUNED + ATTACKED
-    assert f"8 of them run again, unless --accept-numerics {OLDER}" in said.getvalue()
+    assert f"8 of them run again, unless --accept-numerics finetune:{OLDER}" in said.getvalue()
     assert standing < done(store, "finetune")
     assert len(done(store, "finetune")) == 2 * TUNED
     rows = analysis.deltas(before).to_pylist()
@@ -129,18 +201,19 @@ def test_a_network_that_is_still_to_be_examined_is_trained_by_today_s_numbers(st
     store = open_store(before)
     for key in list(store.keys("trials/attack")):
         store.delete(key)
-    status = status_of(store, study, accept=OLDER)
+    accept = {"finetune": OLDER}
+    status = status_of(store, study, accept=accept)
     assert (len(status.done), status.pending) == (2, 2 + ATTACKED)
     assert "2 of them run again all the same" in describe(status)
-    assert launch(study, store, Console(quiet=True), Options(accept_numerics=OLDER)).done == TUNED + ATTACKED
+    assert launch(study, store, Console(quiet=True), Options(accept_numerics=accept)).done == TUNED + ATTACKED
 
 
 def test_commands_say_it(study: Study, before: Path, deltasweep: Command, tmp_path: Path) -> None:
     (deltasweep.folder / "risen.yaml").write_text(STUDY)
     root = ("--results", str(before))
     for verb in (("plan", "risen.yaml"), ("status",)):
-        for accept, done_now in ((None, 0), (OLDER, TUNED + ATTACKED)):
-            extra = ("--accept-numerics", str(accept)) if accept else ()
+        for accept, done_now in ((None, 0), (f"{OLDER}", TUNED + ATTACKED), (f"finetune:{OLDER}", TUNED + ATTACKED)):
+            extra = ("--accept-numerics", accept) if accept else ()
             told = json.loads(deltasweep(*verb, *root, *extra, "--json").out)
             assert (told["done"], told["older_numerics"], told["accepted_numerics"]) == (done_now, 8, done_now)
     assert "8 of them count as done" in deltasweep("plan", "risen.yaml", *root, "--accept-numerics", str(OLDER)).out

@@ -182,6 +182,29 @@ def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyP
     assert done(store, KIND)
 
 
+FAILS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN]
+REFUSES = [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG]
+
+
+@pytest.mark.parametrize("number", [*FAILS, *REFUSES])
+def test_a_root_that_cannot_be_begun(store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """What refuses is a wrong request; what fails is right another time."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("jobs.results.local_store.Path.open", fail)
+    code, kind = (Code.STORAGE, StorageFailure) if number in FAILS else (Code.ROOT_NOT_WRITABLE, InvalidRequest)
+    with refused(code, store.uri, os.strerror(number), kind=kind):
+        begin(store)
+
+
+def test_a_root_of_too_long_a_name(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / ("x" * 300))
+    with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
+        begin(store)
+
+
 FOLDERS = [
     "trials",
     f"trials/{KIND}",

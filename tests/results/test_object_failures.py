@@ -82,6 +82,20 @@ def test_nobody_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ObjectStore(f"s3://{bucket}/root", IMPATIENT)
     with refused(Code.STORAGE, store.uri, "AWS_ENDPOINT_URL", kind=StorageFailure, file=store.uri):
         store.create("a", b"")
+    with refused(Code.STORAGE, store.uri, "AWS_ENDPOINT_URL", kind=StorageFailure, file=store.uri):
+        begin(store)  # the network is down: not the request's fault, and another time it is right
+
+
+@pytest.mark.parametrize("status", [500, 503, 408, 429])
+def test_a_root_is_not_called_unwritable_when_the_storage_fails(store: Store, proxy: Proxy, status: int) -> None:
+    proxy.mishaps = [answer(status)] * 100
+    with refused(Code.STORAGE, store.uri, kind=StorageFailure, file=store.uri):
+        begin(store)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 301])
+def test_a_root_that_refuses_is_not_writable(store: Store, proxy: Proxy, status: int) -> None:
+    proxy.mishaps = [answer(status)] * 100
     with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
         begin(store)
 
@@ -99,6 +113,8 @@ def test_a_missing_bucket_is_named(object_store: Store) -> None:
     for call in (lambda: store.create("a", b""), lambda: store.read("a"), lambda: done(store, KIND)):
         with refused(Code.WRONG_PLACE, store.uri, "--results", kind=StorageFailure, file=store.uri):
             call()
+    with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
+        begin(store)
 
 
 def test_no_credentials(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
