@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from jobs.evaluation import Tally
 from jobs.provenance import UNKNOWN, History
 from jobs.results import Store
-from jobs.results.layout import checkpoint_key, checkpoints_prefix
+from jobs.results.layout import checkpoint_key, checkpoints_prefix, is_checkpoint
 from jobs.trial import Trial
 
 AnyTrial = Trial[Any, Any]
@@ -60,12 +60,13 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
 
 
 def _newest_first(store: Store, trial_id: str) -> list[str]:
-    return sorted(store.keys(checkpoints_prefix(trial_id)), reverse=True)
+    """The checkpoints of a trial. What has another name is somebody else's: not read, and not removed."""
+    return sorted(filter(is_checkpoint, store.keys(checkpoints_prefix(trial_id))), reverse=True)
 
 
 def remove_checkpoints(store: Store, trial_id: str) -> None:
     """Drop all checkpoints of a trial: its result is committed."""
-    for key in store.keys(checkpoints_prefix(trial_id)):
+    for key in _newest_first(store, trial_id):
         store.delete(key)
 
 

@@ -105,6 +105,7 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
 
     Raises:
         InvalidRequest, MissingData, DamagedFile, ResultsConflict: before anything is started or written.
+        RootGone: when the root went away meanwhile, or was emptied; trials stopped then, and none is charged.
     """
     require_layout(store)
     with registry.using(study.cards):
@@ -154,6 +155,7 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
         finally:
             heartbeat.finish()
             ray.shutdown()
+    store.require_held()
     return _summary(launching, blocked, given_up)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from jobs.errors import Code, DamagedFile
-from jobs.results.layout import COMPACT, CURRENT
+from jobs.results.layout import COMPACT, CURRENT, compacted_at
 from jobs.results.parquet import Read, decode
 from jobs.results.store import Store
 
@@ -64,7 +64,11 @@ def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
         record = json.loads(text)
         if record["version"] != _VERSION:
             raise ValueError(f"its version is {record['version']}, not {_VERSION}")
-        return {kind: _ENTRY.validate_python(entry) for kind, entry in record["kinds"].items()}
+        entries = {kind: _ENTRY.validate_python(entry) for kind, entry in record["kinds"].items()}
+        for file in {entry.file for entry in entries.values()}:
+            if compacted_at(file) is None:
+                raise ValueError(f"it names {file!r}, which no compaction writes")
+        return entries
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise damaged(store, CURRENT, error) from error
 

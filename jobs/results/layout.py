@@ -1,4 +1,10 @@
-"""Where things lie under a results root (design, section 4): one function a kind of key."""
+"""Where things lie under a results root (design, section 4): one function a kind of key.
+
+What is removed has a key of the form that is given here: ``compacted_at``, ``is_checkpoint``.
+"""
+
+import re
+from datetime import UTC, datetime
 
 
 def trial_key(kind: str, trial_id: str) -> str:
@@ -26,12 +32,26 @@ CURRENT = f"{COMPACT}/CURRENT.json"
 """Names the compacted file of each kind. The whole folder is an index that may be deleted at any time."""
 
 
+_STAMP = "%Y%m%dT%H%M%SZ"
+_COMPACTED = re.compile(rf"{COMPACT}/(\d{{8}}T\d{{6}}Z)-[0-9a-f]{{8}}/[a-z_]+\.parquet", re.ASCII)
+
+
 def compact_key(generation: str, kind: str) -> str:
     return f"{COMPACT}/{generation}/{kind}.parquet"
 
 
-def generation_of(key: str) -> str:
-    return key.split("/")[1]
+def generation_name(now: datetime, unique: str) -> str:
+    """The name of a generation that begins now; ``unique`` (8 hexadecimal digits) tells it from others of its second."""
+    return f"{now:{_STAMP}}-{unique}"
+
+
+def compacted_at(key: str) -> datetime | None:
+    """When the generation of a compacted file was begun; None for a key that no compaction gives."""
+    match = _COMPACTED.fullmatch(key)
+    try:
+        return datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC) if match else None
+    except ValueError:  # no such day
+        return None
 
 
 def conflict_key(kind: str, trial_id: str, digest: str) -> str:
@@ -56,6 +76,14 @@ def checkpoints_prefix(trial_id: str) -> str:
 def checkpoint_key(trial_id: str, epoch: int, batch: int, digest: str) -> str:
     """A checkpoint before ``batch`` of ``epoch``; names sort by progress, and say what the bytes must hash to."""
     return f"{checkpoints_prefix(trial_id)}/e{epoch:06d}-b{batch:06d}-{digest}.safetensors"
+
+
+_CHECKPOINT = re.compile(r"checkpoints/[^/]+/e\d{6,}-b\d{6,}-[0-9a-f]{16}\.safetensors", re.ASCII)
+
+
+def is_checkpoint(key: str) -> bool:
+    """Whether a key has the form that ``checkpoint_key`` gives."""
+    return _CHECKPOINT.fullmatch(key) is not None
 
 
 def trained_weights_key(trial_id: str) -> str:

@@ -1,12 +1,17 @@
 """From the text after ``--results`` to a store."""
 
+import re
 import uuid
 from pathlib import Path
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
-from jobs.results.local_store import TEMPORARY, LocalStore
+from jobs.results.local_store import TEMPORARY, WRITE_TEST, LocalStore
 from jobs.results.root_record import claim, require_layout
 from jobs.results.store import Store
+
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*):(/+)(.*)|(s3[an]?|gs|gcs|file):(.*)", re.IGNORECASE | re.DOTALL)
+_SPELLINGS = {"s3": "s3", "s3a": "s3", "s3n": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def open_store(root: str | Path) -> Store:
@@ -24,7 +29,9 @@ def open_store(root: str | Path) -> Store:
             "a results root is a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; it is empty here",
             key="--results",
         )
-    if "://" in text:
+    if (match := _ADDRESS.match(text)) and not text.startswith(("s3://", "gs://")):
+        raise _wrong_address(text, match)
+    if match:
         from jobs.results.object_store import ObjectStore  # local roots need not load a client for object stores
 
         return ObjectStore(text)
@@ -38,7 +45,16 @@ def open_store(root: str | Path) -> Store:
             file=text,
             key="--results",
         ) from error
-    standing = next(place for place in (path, *path.parents) if place.exists())
+    try:
+        standing = next(place for place in (path, *path.parents) if place.exists())
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        raise InvalidRequest(
+            Code.WRONG_PLACE,
+            f"expected a directory as the results root; {text} cannot be one ({getattr(error, 'strerror', error)}). "
+            "Fix: name another place",
+            file=text,
+            key="--results",
+        ) from error
     if not standing.is_dir():
         raise InvalidRequest(
             Code.WRONG_PLACE,
@@ -47,6 +63,23 @@ def open_store(root: str | Path) -> Store:
             key="--results",
         )
     return LocalStore(path)
+
+
+def _wrong_address(text: str, match: re.Match[str]) -> InvalidRequest:
+    scheme, rest = (match[1], match[3]) if match[1] else (match[4], match[5])
+    known = _SPELLINGS.get(scheme.lower())
+    fix = (
+        f"write {known}://{rest.strip('/')}" if known else "name a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
+    )
+    if scheme.lower() == "file":
+        fix = f"write /{rest.lstrip('/')}"
+    return InvalidRequest(
+        Code.WRONG_PLACE,
+        "expected a results root: a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; got "
+        f"{text}. Fix: {fix}, or ./{text} for a directory of this name",
+        file=text,
+        key="--results",
+    )
 
 
 def begin(store: Store) -> None:
@@ -58,7 +91,7 @@ def begin(store: Store) -> None:
             nothing is left behind.
         DamagedFile: when what the root says of itself cannot be read.
     """
-    key = f"{TEMPORARY}/write-test-{uuid.uuid4().hex}"
+    key = f"{TEMPORARY}/{WRITE_TEST}{uuid.uuid4().hex}"
     try:
         require_layout(store)
         store.create(key, b"")
