@@ -8,19 +8,20 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 
 def _link_to_file(path: Path) -> None:
-    target = path.with_name(f"elsewhere-{path.name}")
+    target = path.with_name(f".elsewhere-{path.name}")
     target.write_bytes(b"elsewhere")
     path.symlink_to(target)
 
 
 def _link_to_folder(path: Path) -> None:
-    target = path.with_name(f"elsewhere-{path.name}")
+    target = path.with_name(f".elsewhere-{path.name}")
     target.mkdir()
     path.symlink_to(target)
 
@@ -28,7 +29,7 @@ def _link_to_folder(path: Path) -> None:
 LINKS: dict[str, Callable[[Path], None]] = {
     "a link to a file": _link_to_file,
     "a link to a folder": _link_to_folder,
-    "a link that leads nowhere": lambda path: path.symlink_to(path.with_name("nothing")),
+    "a link that leads nowhere": lambda path: path.symlink_to(path.with_name(".nothing")),
     "a link to itself": lambda path: path.symlink_to(path.name),
     "a link to endless zeros": lambda path: path.symlink_to("/dev/zero"),
 }
@@ -54,13 +55,9 @@ class Disk:
 
     def fill(self) -> None:
         """Leave no room on it."""
-        with (self.folder / "filler").open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
-                return
+        with suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
 
     def make_read_only(self) -> None:
         """From now on it refuses to be written."""
@@ -76,7 +73,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     """A real file system, which only root can make."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("needs a file system of its own, and so root who may mount one")
     yield Disk(folder)

@@ -41,7 +41,7 @@ def compact_key(generation: str, kind: str) -> str:
 
 
 def generation_name(now: datetime, unique: str) -> str:
-    """The name of a generation that begins now; ``unique`` (8 hexadecimal digits) tells it from others of its second."""
+    """The name of a generation that begins ``now``; ``unique`` are 8 hexadecimal digits."""
     return f"{now:{_STAMP}}-{unique}"
 
 

@@ -131,7 +131,7 @@ class LocalRoot:
         with self._lock:
             held = self._held if self._held is not None else self._first(make)
         try:
-            found = os.stat(self._directory)
+            found = self._directory.stat()
         except OSError as error:
             if error.errno in _GONE:
                 raise self._gone("is not there any more") from error

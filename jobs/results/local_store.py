@@ -110,13 +110,17 @@ class LocalStore(Store):
     def stale(self, age: timedelta) -> list[str]:
         before = time.time() - age.total_seconds()
         found = []
-        with self._explained("listed", TEMPORARY), suppress(FileNotFoundError):
-            with self._root.folder([TEMPORARY]) as folder, os.scandir(folder) as entries:
-                for entry in entries:
-                    own = _OWN_TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
-                    with suppress(FileNotFoundError):  # it has just gone
-                        if own and entry.stat(follow_symlinks=False).st_mtime < before:
-                            found.append(f"{TEMPORARY}/{entry.name}")
+        with (
+            self._explained("listed", TEMPORARY),
+            suppress(FileNotFoundError),
+            self._root.folder([TEMPORARY]) as folder,
+            os.scandir(folder) as entries,
+        ):
+            for entry in entries:
+                own = _OWN_TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                with suppress(FileNotFoundError):  # it has just gone
+                    if own and entry.stat(follow_symlinks=False).st_mtime < before:
+                        found.append(f"{TEMPORARY}/{entry.name}")
         return sorted(found)
 
     def _key_of(self, path: str | Path) -> str:

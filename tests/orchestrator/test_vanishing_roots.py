@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from jobs.attempts import attempt_bundle
 from jobs.errors import Code, RootGone
 from jobs.results import Store, all_done, open_store, read_failures
 from jobs.study import Study
@@ -39,13 +40,13 @@ def study() -> Study:
 
 def then(patch: pytest.MonkeyPatch, event: Callable[[], None]) -> list[int]:
     """Have something happen between the first and the second trial of a launch; the list grows with each trial."""
-    original, begun = trainable.attempt_bundle, list[int]()
+    begun = list[int]()
 
     def attempt(*arguments: Any) -> Any:
         begun.append(1)
         if len(begun) == 2:
             event()
-        return original(*arguments)
+        return attempt_bundle(*arguments)
 
     patch.setattr(trainable, "attempt_bundle", attempt)
     return begun
@@ -58,6 +59,11 @@ def moved(root: Path) -> Path:
 def replaced_by_another(root: Path) -> None:
     root.rename(moved(root))
     root.mkdir()
+
+
+def replaced_by_a_file(root: Path) -> None:
+    root.rename(moved(root))
+    root.touch()
 
 
 def replaced_by_a_link(root: Path) -> None:
@@ -91,7 +97,7 @@ EVENTS: dict[str, Callable[[Path], Any]] = {
     "removed": removed,
     "replaced by another directory": replaced_by_another,
     "replaced by a link": replaced_by_a_link,
-    "replaced by a file": lambda root: (root.rename(moved(root)), root.touch()),
+    "replaced by a file": replaced_by_a_file,
     "emptied": emptied,
     "without its launches": without("launches"),
 }

@@ -5,18 +5,18 @@ import errno
 import io
 import os
 import stat
-import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pytest
 
 from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.results import Committed, LocalStore, Problem, begin, commit, compact, done, read_trials, verify
 from jobs.results.layout import trial_key
+from tests.file_systems import Disk
 from tests.results.support import KIND, held, once, rows, trial
 from tests.support import refused
 
@@ -88,23 +88,8 @@ def test_a_write_that_fails_leaves_nothing(
     assert held(read_trials(store, KIND)) == once({1, 2})
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MB, which only root can make."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if _mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)):
-        pytest.skip("needs a file system of its own, and so root who may mount one")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)  # a store holds its root open
-
-
-def _mount(*arguments: str) -> int:
-    return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode
-
-
-def test_a_disk_that_is_really_full(small_disk: Path) -> None:
-    store = LocalStore(small_disk / "root")
+def test_a_disk_that_is_really_full(disk: Disk) -> None:
+    store = LocalStore(disk.folder / "root")
     committed: set[int] = set()
 
     def commit_next(number: int) -> None:
@@ -134,7 +119,7 @@ def test_a_file_system_without_hard_links_is_refused(store: LocalStore, monkeypa
 def test_a_link_whose_reply_was_lost_is_ones_own(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     link = os.link
 
-    def link_and_repeat(source: str, target: str, **folders: int) -> None:
+    def link_and_repeat(source: str, target: str, **folders: Any) -> None:
         link(source, target, **folders)
         link(source, target, **folders)  # as NFS does, whose server finds the link that it has just made
 
@@ -158,10 +143,10 @@ def test_a_root_without_permissions_is_named(store: LocalStore) -> None:
             folder.chmod(0o700)
 
 
-def test_a_root_that_is_mounted_read_only_is_named(small_disk: Path) -> None:
-    store = LocalStore(small_disk / "root")
+def test_a_root_that_is_mounted_read_only_is_named(disk: Disk) -> None:
+    store = LocalStore(disk.folder / "root")
     commit(store, KIND, rows(1))
-    assert not _mount("-o", "remount,ro", str(small_disk))
+    disk.make_read_only()
     with refused(Code.STORAGE, store.uri, "Read-only file system", kind=StorageFailure):
         commit(store, KIND, rows(2))
     with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
@@ -257,7 +242,7 @@ def test_a_result_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch:
         happened.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
         fsync(handle)
 
-    def note_link(source: str, target: str, **folders: int) -> None:
+    def note_link(source: str, target: str, **folders: Any) -> None:
         happened.append("name")
         link(source, target, **folders)
 
