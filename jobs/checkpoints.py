@@ -45,9 +45,10 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
         same_bits: pass over those that were not made on this kind of device, by this torch and torchvision alone.
 
     Returns:
-        One note a checkpoint that had to be passed over, naming it and saying why.
+        One note a checkpoint, or what stands in place of one, that had to be passed over: naming it and saying why.
     """
-    notes = []
+    strangers = store.survey(checkpoints_prefix(trial.spec.trial_id)).strangers.values()
+    notes = [f"what stands among the checkpoints is left alone: {stranger}" for stranger in strangers]
     for key in _newest_first(store, trial.spec.trial_id):
         try:
             _restore(trial, _verified(key, store.read(key)), same_bits)
@@ -60,8 +61,11 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
 
 
 def _newest_first(store: Store, trial_id: str) -> list[str]:
-    """The checkpoints of a trial. What has another name is somebody else's: not read, and not removed."""
-    return sorted(filter(is_checkpoint, store.keys(checkpoints_prefix(trial_id))), reverse=True)
+    """The checkpoints of a trial. What is no file, or has another name, is somebody else's: not read, and not removed.
+
+    ``verify`` names it.
+    """
+    return sorted(filter(is_checkpoint, store.survey(checkpoints_prefix(trial_id)).keys), reverse=True)
 
 
 def remove_checkpoints(store: Store, trial_id: str) -> None:

@@ -156,6 +156,7 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
             heartbeat.finish()
             ray.shutdown()
     store.require_held()
+    store.hold()
     return _summary(launching, blocked, given_up)
 
 

@@ -82,7 +82,9 @@ class LocalRoot:
                 name = entry.name
                 if name.startswith("."):
                     continue
-                if entry.is_file(follow_symlinks=False):
+                if not name.isascii() and (shown := _as_text(name)) != name:
+                    stranger(NotAFile(self._directory.joinpath(*parts, shown), "a name that is no UTF-8", "one"))
+                elif entry.is_file(follow_symlinks=False):
                     yield below + name
                 elif entry.is_dir(follow_symlinks=False) or (not parts and name == MAY_BE_A_LINK):
                     folders.append(name)
@@ -175,3 +177,8 @@ def _make(directory: Path) -> None:
         fsync_folder(handle)
     finally:
         os.close(handle)
+
+
+def _as_text(name: str) -> str:
+    """A name as the system gives it; bytes that are no UTF-8 are written out."""
+    return os.fsencode(name).decode(errors="backslashreplace")

@@ -22,6 +22,7 @@ from jobs.results import (
     commit,
     compact,
     done,
+    merge,
     open_store,
     pin,
     read_failures,
@@ -332,6 +333,39 @@ def test_a_folder_that_goes_as_a_file_comes_is_made_again(tmp_path: Path, monkey
     store.replace("checkpoints/two/x", b"2")
     assert removed == [1]
     assert [store.read(f"checkpoints/{name}/x") for name in ("one", "two")] == [b"1", b"2"]
+
+
+def test_a_name_that_is_no_text_is_named_in_text(store: LocalStore) -> None:
+    store.delete(CURRENT)
+    (store.directory / RESULT).with_name(os.fsdecode(b"x\xff\xfe.parquet")).touch()
+    with refused(Code.WRONG_PLACE, r"x\xff\xfe.parquet", "UTF-8", kind=DamagedFile):
+        read_trials(store, KIND)
+    (found,) = [finding for finding in verify(store) if "xff" in finding.key]
+    assert found.problem is Problem.FOREIGN
+    assert f"{found.key} {found.advice}".encode()
+
+
+def test_names_in_any_script_are_names(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "root")
+    store.create("logs/ä/日本.log", b"")
+    assert list(store.keys("logs")) == ["logs/ä/日本.log"]
+
+
+@pytest.mark.parametrize("folder", ["sources", "studies", "conflicts", "launches", "weights", "logs", "checkpoints"])
+def test_nothing_is_merged_from_a_root_with_links(
+    folder: str, irregular: Callable[[Path], None], tmp_path: Path
+) -> None:
+    source = LocalStore(tmp_path / "source")
+    begin(source)
+    commit(source, KIND, rows(1))
+    path = source.directory / folder / "x"
+    path.parent.mkdir(exist_ok=True)
+    irregular(path)
+    if path.is_dir() and not path.is_symlink():
+        return  # an empty folder
+    with refused(Code.WRONG_PLACE, path, kind=DamagedFile, file=path):
+        merge([source], open_store(tmp_path / "target"))
+    assert not (tmp_path / "target").exists()
 
 
 RECORDS: dict[str, Callable[[Store], object]] = {
