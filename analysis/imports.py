@@ -19,6 +19,7 @@ from analysis import authors
 from analysis.words import counted
 from jobs.canonical import digest
 from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.files import require_file
 from jobs.registry import datasets, sources
 from jobs.results import Committed, begin, commit, open_store, schema
 from jobs.specs import ALL, NAME_PATTERN
@@ -89,6 +90,7 @@ def read(file: Path) -> pd.DataFrame:
         InvalidRequest: with the file's name and all problems found.
     """
     try:
+        require_file(file)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row longer than the header
             data = pd.read_csv(file, dtype=dict.fromkeys(_NAMES, str), index_col=False)

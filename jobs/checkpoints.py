@@ -45,9 +45,10 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
         same_bits: pass over those that were not made on this kind of device, by this torch and torchvision alone.
 
     Returns:
-        One note a checkpoint that had to be passed over, naming it and saying why.
+        One note a checkpoint, or what stands in place of one, that had to be passed over: naming it and saying why.
     """
-    notes = []
+    strangers = store.survey(checkpoints_prefix(trial.spec.trial_id)).strangers.values()
+    notes = [f"what stands among the checkpoints is left alone: {stranger}" for stranger in strangers]
     for key in _newest_first(store, trial.spec.trial_id):
         try:
             _restore(trial, _verified(key, store.read(key)), same_bits)
@@ -60,12 +61,18 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
 
 
 def _newest_first(store: Store, trial_id: str) -> list[str]:
-    return sorted(store.keys(checkpoints_prefix(trial_id)), key=checkpoint_position, reverse=True)
+    """The checkpoints of a trial. What is no file, or has another name, is somebody else's: not read, and not removed.
+
+    ``verify`` names it.
+    """
+    keys = store.survey(checkpoints_prefix(trial_id)).keys
+    positions = {key: position for key in keys if (position := checkpoint_position(key)) is not None}
+    return sorted(positions, key=positions.__getitem__, reverse=True)
 
 
 def remove_checkpoints(store: Store, trial_id: str) -> None:
     """Drop all checkpoints of a trial: its result is committed."""
-    for key in store.keys(checkpoints_prefix(trial_id)):
+    for key in _newest_first(store, trial_id):
         store.delete(key)
 
 

@@ -24,12 +24,28 @@ from jobs.specs import (
     VisualizeSpec,
 )
 
+_NAME_BYTES = 255
+"""Of a file's name, on the file systems that there are."""
+_LONGEST_SUFFIX = ".safetensors"
 _FC_LABELS = 1000
 """Labels of the FC layer in the table of costs."""
 
 
 def problems(spec: AnySpec) -> list[Mistake]:
     """Every rule that the trial breaks, with the field that breaks it; an empty list means that it can be run."""
+    return _unnameable(spec) or _impossibilities(spec)
+
+
+def _unnameable(spec: AnySpec) -> list[Mistake]:
+    """Files of a trial are named by its id, and that by what it is of."""
+    if len(f"{spec.trial_id}{_LONGEST_SUFFIX}".encode()) <= _NAME_BYTES:
+        return []
+    field, name = ("architecture", spec.architecture) if isinstance(spec, PretrainSpec) else ("source", spec.source)
+    said = f"{field}: a name on disk has at most {_NAME_BYTES} bytes, and a trial of {name!r} and {spec.dataset!r} more"
+    return [Mistake(Code.WRONG_NAME, Place(key=field), f"{said}. Fix: shorten one of the two")]
+
+
+def _impossibilities(spec: AnySpec) -> list[Mistake]:
     match spec:
         case PretrainSpec():
             return _pretraining(spec)

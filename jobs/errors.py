@@ -8,6 +8,7 @@
     ├── DamagedFile                 a file is there but is not what its name promises
     ├── ResultsConflict             the results root already holds something that contradicts this
     └── StorageFailure (OSError)    a results root or this machine's disk cannot be read or written: full, refused
+        └── RootGone                the results root is not the one with which the command began
 
 Everything else that escapes is a bug and keeps its traceback. Words may get better from release to release; codes and
 places are for programs (``--json``) and tests.
@@ -203,3 +204,7 @@ class StorageFailure(DeltaSweepError, OSError):
         """
         super().__init__(code, message, **place)
         self.refuses = refuses or code is Code.WRONG_PLACE
+
+
+class RootGone(StorageFailure):
+    """A results root is not there any more, or another is in its place. It is not made again, and nobody goes on."""

@@ -14,6 +14,7 @@ from jobs.errors import DeltaSweepError
 from jobs.provenance import code_version, packages
 from jobs.results import Launch, Store, compact, kinds, read_launches, uncovered, write_launch
 from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
+from jobs.results.layout import launch_key, study_key
 from jobs.study import Study
 
 _FIRST_SECONDS = 5.0
@@ -73,6 +74,7 @@ class Heartbeat:
 
     def __enter__(self) -> Self:
         write_launch(self._store, self._launch)
+        self._store.hold(launch_key(self._launch.launch), study_key(self._launch.study, self._launch.digest))
         self._thread.start()
         return self
 

@@ -106,6 +106,7 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
 
     Raises:
         InvalidRequest, MissingData, DamagedFile, ResultsConflict: before anything is started or written.
+        RootGone: when the root went away meanwhile, or was emptied; trials stopped then, and none is charged.
     """
     require_layout(store)
     with registry.using(study.cards):
@@ -155,6 +156,8 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
         finally:
             heartbeat.finish()
             ray.shutdown()
+    store.require_held()
+    store.hold()
     return _summary(launching, blocked, given_up)
 
 

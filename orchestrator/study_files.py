@@ -1,6 +1,7 @@
 """Reading study files: packaged ones by name, others by path. All mistakes are reported at once."""
 
 import difflib
+import io
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs import registry
 from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.files import read_file
 from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
 from jobs.specs import Contrast, Execution, PretrainRecipe, Recipe
 from jobs.study import (
@@ -25,6 +27,9 @@ from orchestrator import yaml_lines
 from orchestrator.study_checks import code_of, problems
 from orchestrator.yaml_lines import Document, Location
 
+_MOST_BYTES = 10_000_000
+"""Of a study file: its values are bounded, too (``jobs.yaml_values``)."""
+
 
 def load_study(name_or_path: str) -> Study:
     """Load a packaged study by its name, or a study file by its path.
@@ -34,7 +39,7 @@ def load_study(name_or_path: str) -> Study:
     """
     path = Path(name_or_path)
     if is_path(name_or_path):
-        if not path.is_file():
+        if not path.exists():
             raise InvalidRequest(
                 Code.NO_SUCH_FILE,
                 f"there is no study file {name_or_path}; packaged studies: {_names()}",
@@ -58,7 +63,7 @@ def is_path(name_or_path: str) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return io.TextIOWrapper(io.BytesIO(read_file(path, _MOST_BYTES)), encoding="utf-8").read()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(
             Code.UNREADABLE_FILE, f"a study is a text file in UTF-8; {path} cannot be read as one ({error})", file=path

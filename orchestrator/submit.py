@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.errors import Code, InvalidRequest
+from jobs.files import read_file
 from jobs.provenance import code_version
 
 STUDY_FILE = "study.yaml"
@@ -94,7 +95,7 @@ def submit(address: str, verb: str, options: list[str], study_file: Path | None 
         runtime_env: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}}
         arguments = [verb, *options]
         if study_file is not None:
-            Path(folder, STUDY_FILE).write_bytes(study_file.read_bytes())
+            Path(folder, STUDY_FILE).write_bytes(read_file(study_file))
             runtime_env["working_dir"] = folder
             arguments.insert(1, STUDY_FILE)
         job = client.submit_job(

@@ -9,9 +9,10 @@ from ray import tune
 
 from jobs import registry
 from jobs.attempts import Ending, Keeping, attempt_bundle
-from jobs.errors import MissingData, ResultsConflict
+from jobs.errors import MissingData, ResultsConflict, RootGone
 from jobs.records import Attempt
 from jobs.results import next_attempt, open_store
+from jobs.results.layout import launch_key
 from jobs.specs import from_plain
 from orchestrator.failures import record_error
 from orchestrator.outcomes import Outcome, State
@@ -42,7 +43,7 @@ class TrialActor(tune.Trainable):
         Raises:
             NodeDraining: when the node goes away, so that Tune does not reuse this actor.
             UnfitMachine: when this machine has other packages than the driver, lacks a dataset or source model that the
-                driver has found, or has another one.
+                driver has found, or has another one; or when the launch's results root is not here, or not any more.
         """
         require_same(self._job["versions"])
         with registry.using(registry.Cards.model_validate(self._job["cards"])):
@@ -50,16 +51,19 @@ class TrialActor(tune.Trainable):
 
     def _run_all(self) -> dict[str, dict[str, object]]:
         store = open_store(self._job["root"])
+        try:
+            store.hold(launch_key(self._job["launch"]))
+        except RootGone as error:
+            raise _unfit(error) from error
         stop = StopWatcher(self._job["launch"])
         keeping = Keeping(**self._job["keeping"])
         attempts = {s.trial_id: Attempt(next_attempt(store, s.trial_id), self._job["launch"]) for s in self._specs}
         outcomes: dict[str, Outcome] = {}
 
         def failed(trial: str, error: Exception) -> None:
-            if isinstance(error, MissingData | ResultsConflict):  # the driver has looked: it is this machine's own
-                raise UnfitMachine(
-                    f"all machines of a launch need its data and source models; on {socket.gethostname()}: {error}"
-                ) from error
+            # the driver has looked: it is this machine's own
+            if isinstance(error, MissingData | ResultsConflict | RootGone):
+                raise _unfit(error) from error
             outcomes[trial] = Outcome.failed(record_error(store, trial, attempts[trial], error))
 
         for trial, ended in attempt_bundle(store, self._specs, _device(), attempts, keeping, stop, failed).items():
@@ -69,6 +73,12 @@ class TrialActor(tune.Trainable):
         if stop.draining and any(outcome.state is State.STOPPED for outcome in outcomes.values()):
             raise NodeDraining(plain)
         return plain
+
+
+def _unfit(error: Exception) -> UnfitMachine:
+    return UnfitMachine(
+        f"all machines of a launch need its results root, data and source models; on {socket.gethostname()}: {error}"
+    )
 
 
 def _device() -> torch.device:

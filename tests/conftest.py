@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from jobs.results import Store, open_store
+from tests.file_systems import disk, irregular
+
+__all__ = ["disk", "irregular"]
 
 # Ray runs its workers at the lowest priority: beside other tests their start would take minutes.
 os.environ.update({"RAY_worker_niceness": "0"})

@@ -44,6 +44,7 @@ from jobs.errors import InvalidRequest
 from jobs.results import Store, StudyRecord, all_done, mixed_trials, read_launches, read_trials, recorded_studies
 from jobs.specs import ALL
 
+_PAGE = "index.html"
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """The version that altair writes for."""
 
@@ -117,19 +118,18 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     figures, missing = _figures(content.worded)
     tables = [*_tables(content.worded, compare_paper), *([content.table1a] if content.table1a else [])]
     text = render(content, [(one, svg(one)) for one in figures], missing, tables)
-    with written_into(directory):
+    with written_into(directory) as folder:
         for one in [*figures, *content.why]:
-            save_figure(one, directory)
-            one.table().to_csv(directory / f"{one.name}.csv", index=False)
+            save_figure(one, folder)
+            one.table().to_csv(folder / f"{one.name}.csv", index=False)
         for shown in content.pictures:
-            shown.numbers.to_csv(directory / f"{shown.name}.csv", index=False)
+            shown.numbers.to_csv(folder / f"{shown.name}.csv", index=False)
             if shown.png is not None:
-                (directory / f"{shown.name}.png").write_bytes(shown.png)
+                (folder / f"{shown.name}.png").write_bytes(shown.png)
         for table in [*tables, *([content.confound.table] if content.confound else [])]:
-            save_table(table, directory)
-        page = directory / "index.html"
-        page.write_text(text, encoding="utf-8")
-    return page
+            save_table(table, folder)
+        (folder / _PAGE).write_text(text, encoding="utf-8")
+    return directory / _PAGE
 
 
 def gather(store: Store) -> Content:

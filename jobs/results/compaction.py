@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jobs.errors import Code, DamagedFile, StorageFailure
 from jobs.results.index import Entry, index_text, parse, read_compacted, render
-from jobs.results.layout import COMPACT, CURRENT, compact_key, generation_of
+from jobs.results.layout import COMPACT, CURRENT, compact_key, compacted_at, generation_name
 from jobs.results.parquet import Read, encode
 from jobs.results.reader import with_files
 from jobs.results.schema import schema, version
@@ -18,7 +18,6 @@ from jobs.results.store import Store
 KEPT_FOR = timedelta(days=1)
 """Generations that nothing names any more, and temporary files, are removed at this age."""
 _SWAPS = 20
-_STAMP = "%Y%m%dT%H%M%SZ"
 
 
 class Compaction(NamedTuple):
@@ -53,7 +52,7 @@ def compact(store: Store, kind: str) -> Compaction:
     if compacted and compacted.version == version(kind) and _trials(compacted.table) == _trials(table):
         return Compaction(trials, len(table), written=False)
     data = encode(table)
-    key = compact_key(f"{datetime.now(UTC):{_STAMP}}-{uuid.uuid4().hex[:8]}", kind)
+    key = compact_key(generation_name(datetime.now(UTC), uuid.uuid4().hex[:8]), kind)
     store.create(key, data)
     _publish(store, kind, Entry(key, hashlib.sha256(data).hexdigest(), len(table), trials))
     _remove_generations(store)
@@ -98,22 +97,15 @@ def _publish(store: Store, kind: str, entry: Entry) -> None:
 def _remove_generations(store: Store) -> None:
     """Remove compacted files that neither are named nor were last time, once they are old.
 
-    A young one may be that of another compactor which has not named it yet.
+    A young one may be that of another compactor which has not named it yet. What has another name is somebody else's.
     """
     entries = parse(store, index_text(store)).values()
     named = {entry.file for entry in entries} | {entry.previous for entry in entries}
+    before = datetime.now(UTC) - KEPT_FOR
     for key in list(store.keys(COMPACT)):
-        if key != CURRENT and key not in named and _old(generation_of(key)):
+        begun = compacted_at(key)
+        if begun is not None and begun < before and key not in named:
             store.delete(key)
-
-
-def _old(generation: str) -> bool:
-    """Whether a generation was begun long ago. What does not look like one is foreign, and left alone."""
-    try:
-        begun = datetime.strptime(generation.partition("-")[0], _STAMP).replace(tzinfo=UTC)
-    except ValueError:
-        return False
-    return datetime.now(UTC) - begun > KEPT_FOR
 
 
 def _remove_stale(store: Store) -> None:

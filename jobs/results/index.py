@@ -11,8 +11,9 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from jobs.errors import Code, DamagedFile
-from jobs.results.layout import COMPACT, CURRENT
+from jobs.results.layout import COMPACT, CURRENT, compacted_at
 from jobs.results.parquet import Read, decode
+from jobs.results.records import MOST_BYTES
 from jobs.results.store import Store
 
 _VERSION = 1
@@ -44,14 +45,14 @@ def read_index(store: Store) -> dict[str, Entry]:
 def index_text(store: Store) -> bytes | None:
     """The bytes of ``CURRENT.json``; None when there is none. Raises DamagedFile when it cannot be a file."""
     try:
-        return store.read(CURRENT)
+        return store.read(CURRENT, most=MOST_BYTES)
     except FileNotFoundError:
         return None
     except DamagedFile as error:
         raise DamagedFile(
             Code.DAMAGED_INDEX,
-            f"{store.uri}/{CURRENT} of the compacted index is no file. No result is lost: the trial files are the "
-            f"truth. Delete {store.uri}/{COMPACT}, then run `deltasweep compact`",
+            f"{store.uri}/{CURRENT} of the compacted index is no file that can be read. No result is lost: the trial "
+            f"files are the truth. Delete {store.uri}/{COMPACT}, then run `deltasweep compact`",
             file=f"{store.uri}/{CURRENT}",
         ) from error
 
@@ -64,8 +65,12 @@ def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
         record = json.loads(text)
         if record["version"] != _VERSION:
             raise ValueError(f"its version is {record['version']}, not {_VERSION}")
-        return {kind: _ENTRY.validate_python(entry) for kind, entry in record["kinds"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        entries = {kind: _ENTRY.validate_python(entry) for kind, entry in record["kinds"].items()}
+        for file in {entry.file for entry in entries.values()}:
+            if compacted_at(file) is None:
+                raise ValueError(f"it names {file!r}, which no compaction writes")
+        return entries
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(store, CURRENT, error) from error
 
 

@@ -1,6 +1,10 @@
-"""Where things lie under a results root (design, section 4): one function a kind of key."""
+"""Where things lie under a results root (design, section 4): one function a kind of key.
+
+What is removed has a key of the form that is given here: ``compacted_at``, ``is_checkpoint``.
+"""
 
 import re
+from datetime import UTC, datetime
 
 
 def trial_key(kind: str, trial_id: str) -> str:
@@ -28,12 +32,26 @@ CURRENT = f"{COMPACT}/CURRENT.json"
 """Names the compacted file of each kind. The whole folder is an index that may be deleted at any time."""
 
 
+_STAMP = "%Y%m%dT%H%M%SZ"
+_COMPACTED = re.compile(rf"{COMPACT}/(\d{{8}}T\d{{6}}Z)-[0-9a-f]{{8}}/[a-z_]+\.parquet", re.ASCII)
+
+
 def compact_key(generation: str, kind: str) -> str:
     return f"{COMPACT}/{generation}/{kind}.parquet"
 
 
-def generation_of(key: str) -> str:
-    return key.split("/")[1]
+def generation_name(now: datetime, unique: str) -> str:
+    """The name of a generation that begins ``now``; ``unique`` are 8 hexadecimal digits."""
+    return f"{now:{_STAMP}}-{unique}"
+
+
+def compacted_at(key: str) -> datetime | None:
+    """When the generation of a compacted file was begun; None for a key that no compaction gives."""
+    match = _COMPACTED.fullmatch(key)
+    try:
+        return datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC) if match else None
+    except ValueError:  # no such day
+        return None
 
 
 def conflict_key(kind: str, trial_id: str, digest: str) -> str:
@@ -51,9 +69,6 @@ def imported_in_conflict(key: str) -> str | None:
     return trial_key(parts[1], parts[2]) if len(parts) == 4 and parts[2].startswith(IMPORTED) else None
 
 
-_CHECKPOINT = re.compile(r"/e([0-9]{1,19})-b([0-9]{1,19})-[^/]*$")
-
-
 def checkpoints_prefix(trial_id: str) -> str:
     return f"checkpoints/{trial_id}"
 
@@ -63,10 +78,17 @@ def checkpoint_key(trial_id: str, epoch: int, batch: int, digest: str) -> str:
     return f"{checkpoints_prefix(trial_id)}/e{epoch:06d}-b{batch:06d}-{digest}.safetensors"
 
 
-def checkpoint_position(key: str) -> tuple[int, int]:
-    """Epoch and batch that the name of a checkpoint says, by which names of any width sort; (0, 0) of a stranger's."""
-    match = _CHECKPOINT.search(key)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+_CHECKPOINT = re.compile(r"checkpoints/[^/]+/e(\d{1,19})-b(\d{1,19})-[0-9a-f]{16}\.safetensors", re.ASCII)
+
+
+def checkpoint_position(key: str) -> tuple[int, int] | None:
+    """Epoch and batch that a checkpoint's key says; None for a key that ``checkpoint_key`` does not give."""
+    match = _CHECKPOINT.fullmatch(key)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def is_checkpoint(key: str) -> bool:
+    return checkpoint_position(key) is not None
 
 
 def trained_weights_key(trial_id: str) -> str:

@@ -2,26 +2,35 @@
 
 import errno
 import os
+import re
+import stat
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from jobs.errors import Code, DamagedFile, StorageFailure
-from jobs.results.store import Store
+from jobs.files import FileTooLarge, NotAFile, open_file, read_at_most, words
+from jobs.results.local_root import MAY_BE_A_LINK, LocalRoot, fsync_folder
+from jobs.results.store import Store, Survey, too_large
 
 TEMPORARY = "_tmp"
+WRITE_TEST = "write-test-"
+"""How the names of files that try whether a root can be written begin."""
 _LOCKS = f"{TEMPORARY}/locks"
+_OWN_TEMPORARY = re.compile(rf"(?:{WRITE_TEST})?[0-9a-f]{{32}}")
+_OWN_LOCK = re.compile(r"[\w.-]+\.lock")
 _LOCK_SECONDS = 60.0
+_TRIES = 5
+"""To put a file into a folder that others remove as soon as it is empty."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IMPOSSIBLE = {errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 """No such path can be made: below /proc, of too long a name."""
-_OTHER_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV}
 
 
@@ -32,33 +41,40 @@ class LocalStore(Store):
     write that fails leaves nothing. Works between machines on a shared file system that has hard links (NFS
     has). A file system without them is refused: an exclusive empty file can be had there, an exclusive whole
     one cannot.
+
+    The first write makes the directory, unless this store has seen it before: then it is gone (``LocalRoot``). No link
+    in it is followed, and only regular files are opened.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.uri = str(directory)
+        self._root = LocalRoot(directory)
 
     def create(self, key: str, data: bytes) -> bool:
-        target = self.directory / key
-        with self._explained("written", key), self._temporary(data, durable=True) as temporary:
-            self._make_folder(target.parent)
-            created = self._link(temporary, target)
+        def link(folder: int, name: str, temporaries: int, temporary: str) -> bool:
+            created = self._link(temporaries, temporary, folder, name)
             # also when another process created it: it may not have come to this line yet
-            _fsync_directory(target.parent)
-        return created
+            fsync_folder(folder)
+            return created
+
+        return self._put(key, data, link, durable=True)
 
     def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        target = self.directory / key
-        with self._explained("written", key), self._temporary(data, durable) as temporary:
-            self._make_folder(target.parent)
-            temporary.replace(target)
+        def rename(folder: int, name: str, temporaries: int, temporary: str) -> bool:
+            self._require_file_or_nothing(folder, name, key)
+            os.replace(temporary, name, src_dir_fd=temporaries, dst_dir_fd=folder)
             if durable:
-                _fsync_directory(target.parent)
+                fsync_folder(folder)
+            return True
+
+        self._put(key, data, rename, durable)
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        self.require_held()
         with self._explained("written", key), self._lock(key):
             try:
-                present: bytes | None = (self.directory / key).read_bytes()
+                present: bytes | None = self._read(key)
             except FileNotFoundError:
                 present = None
             if present != expected:
@@ -66,58 +82,110 @@ class LocalStore(Store):
             self.replace(key, data)
             return True
 
-    def read(self, key: str) -> bytes:
-        try:
-            return (self.directory / key).read_bytes()
-        except FileNotFoundError:
-            raise
-        except (NotADirectoryError, IsADirectoryError) as error:
-            raise _other_kind(error) from error
-        except OSError as error:
-            raise self._failure("read", key, error) from error
+    def read(self, key: str, *, most: int | None = None) -> bytes:
+        with self._explained("read", key, writing=False):
+            return self._read(key, most)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        with self._explained("listed", prefix):
-            try:
-                for folder, _, files in os.walk(self.directory / prefix, onerror=_raise_unless_absent):
-                    below = Path(folder).relative_to(self.directory).as_posix()
-                    yield from (f"{below}/{file}" for file in files)
-            except NotADirectoryError as error:
-                raise _other_kind(error) from error
+        def refuse(error: NotAFile) -> None:
+            raise error
+
+        return self._keys(prefix, refuse)
+
+    def survey(self, prefix: str) -> Survey:
+        strangers: list[NotAFile] = []
+        try:
+            keys = list(self._keys(prefix, strangers.append))
+        except DamagedFile as error:  # of the prefix, or of what is above it
+            return Survey([], {self._key_of(error.place.file): error})
+        return Survey(keys, {self._key_of(error.path): _damaged(error) for error in strangers})
 
     def delete(self, key: str) -> None:
-        with self._explained("removed", key):
-            (self.directory / key).unlink(missing_ok=True)
+        self.require_held()
+        *parts, name = _parts(key)
+        with self._explained("removed", key), suppress(FileNotFoundError):
+            with self._root.folder(parts) as folder:
+                self._require_file_or_nothing(folder, name, key)
+                os.unlink(name, dir_fd=folder)
+            self._remove_empty(parts)
 
     def stale(self, age: timedelta) -> list[str]:
         before = time.time() - age.total_seconds()
-        folder = self.directory / TEMPORARY
-        with self._explained("listed", TEMPORARY):
-            files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-            return sorted(f"{TEMPORARY}/{path.name}" for path in files if _modified(path) < before)
+        found = []
+        with (
+            self._explained("listed", TEMPORARY),
+            suppress(FileNotFoundError),
+            self._root.folder([TEMPORARY]) as folder,
+            os.scandir(folder) as entries,
+        ):
+            for entry in entries:
+                own = _OWN_TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                with suppress(FileNotFoundError):  # it has just gone
+                    if own and entry.stat(follow_symlinks=False).st_mtime < before:
+                        found.append(f"{TEMPORARY}/{entry.name}")
+        return sorted(found)
+
+    def _key_of(self, path: str | Path) -> str:
+        return Path(path).relative_to(self.directory).as_posix()
+
+    def _stands(self, key: str) -> bool:
+        *parts, name = _parts(key)
+        try:
+            with self._explained("read", key, writing=False), self._root.folder(parts) as folder:
+                return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return False
+
+    def _read(self, key: str, most: int | None = None) -> bytes:
+        *parts, name = _parts(key)
+        with (
+            self._root.folder(parts) as folder,
+            open_file(name, shown=self.directory / key, folder=folder) as file,
+        ):
+            return read_at_most(file, most, self.directory / key)
+
+    def _keys(self, prefix: str, stranger: Callable[[NotAFile], None]) -> Iterator[str]:
+        with self._explained("listed", prefix, writing=False), suppress(FileNotFoundError):
+            yield from self._root.keys(_parts(prefix) if prefix else [], stranger)
+
+    def _put(self, key: str, data: bytes, place: Callable[[int, str, int, str], bool], durable: bool) -> bool:
+        """Write the data into a file under ``_tmp``, and have it placed under its name."""
+        self.require_held()
+        *parts, name = _parts(key)
+        with self._explained("written", key), self._temporary(data, durable) as (temporaries, temporary):
+            for left in reversed(range(_TRIES)):
+                try:
+                    with self._root.folder(parts, make=True) as folder:
+                        return place(folder, name, temporaries, temporary)
+                except FileNotFoundError:  # the folder was empty, and has just been removed
+                    if not left:
+                        raise
+        raise AssertionError("the last try returns or raises")
 
     @contextmanager
-    def _temporary(self, data: bytes, durable: bool) -> Iterator[Path]:
-        """The data in a file under ``_tmp`` that is gone at the end, unless it was renamed."""
-        folder = self.directory / TEMPORARY
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / uuid.uuid4().hex
-        try:
-            with path.open("wb") as file:
-                file.write(data)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+    def _temporary(self, data: bytes, durable: bool) -> Iterator[tuple[int, str]]:
+        """The data in a file under ``_tmp`` that is gone at the end, unless it was renamed: its folder and name."""
+        with self._root.folder([TEMPORARY], make=True) as folder:
+            name = uuid.uuid4().hex
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    if durable:
+                        os.fsync(file.fileno())
+                yield folder, name
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
 
-    def _link(self, temporary: Path, target: Path) -> bool:
+    def _link(self, temporaries: int, temporary: str, folder: int, name: str) -> bool:
         try:
-            os.link(temporary, target)
+            os.link(temporary, name, src_dir_fd=temporaries, dst_dir_fd=folder)
         except FileExistsError:
             # NFS repeats a request whose reply was lost, and then finds its own link
-            return temporary.samefile(target)
+            own, standing = os.stat(temporary, dir_fd=temporaries), os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return os.path.samestat(own, standing)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
@@ -131,21 +199,30 @@ class LocalStore(Store):
             ) from error
         return True
 
-    def _make_folder(self, folder: Path) -> None:
-        """Make a folder and its parents, each name durable like the file that will lie there."""
-        if folder.is_dir():
+    def _require_file_or_nothing(self, folder: int, name: str, key: str) -> None:
+        try:
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        except FileNotFoundError:
             return
-        if folder != folder.parent:
-            self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _fsync_directory(folder.parent)
+        if not stat.S_ISREG(mode):
+            raise NotAFile(self.directory / key, words(mode))
+
+    def _remove_empty(self, parts: list[str]) -> None:
+        """Remove the folders on the way to a key that are empty now, but for the first; one that is filled stays."""
+        for depth in range(len(parts) - 1, 0, -1):
+            try:
+                with self._root.folder(parts[:depth]) as parent:
+                    os.rmdir(parts[depth], dir_fd=parent)
+            except OSError:  # in use, or gone already: nothing depends on it
+                return
 
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:
-        folder = self.directory / _LOCKS
-        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{key.replace('/', '-')}.lock"
+        with self._root.folder(_LOCKS.split("/"), make=True) as folder:
+            self._require_file_or_nothing(folder, name, f"{_LOCKS}/{name}")
         try:
-            with FileLock(folder / f"{key.replace('/', '-')}.lock", timeout=_LOCK_SECONDS):
+            with FileLock(self.directory / _LOCKS / name, timeout=_LOCK_SECONDS):
                 yield
         except Timeout as error:
             raise StorageFailure(
@@ -156,20 +233,37 @@ class LocalStore(Store):
             ) from error
 
     @contextmanager
-    def _explained(self, done: str, key: str) -> Iterator[None]:
+    def _explained(self, done: str, key: str, *, writing: bool = True) -> Iterator[None]:
+        """Errors of the file system as those of a store.
+
+        Args:
+            done: what cannot be done then.
+            writing: True: all of them are failures to write. False: where nothing is, it stays FileNotFoundError; what
+                is no file is a damaged root.
+        """
         try:
             yield
         except StorageFailure:
             raise
+        except FileNotFoundError as error:
+            if not writing:
+                raise
+            raise self._failure(done, key, error) from error
+        except (NotAFile, FileTooLarge) as error:
+            damaged = _damaged(error, f"{self.uri}/{key}")
+            if not writing:
+                raise damaged from error
+            raise StorageFailure(
+                damaged.code,
+                f"the results root is damaged: {self.uri}/{key} cannot be {done}. {damaged}",
+                file=damaged.place.file,
+            ) from error
         except OSError as error:
             raise self._failure(done, key, error) from error
 
     def _failure(self, done: str, key: str, error: OSError) -> StorageFailure:
         file = f"{self.uri}/{key}"
         what = f"{file} cannot be {done} ({error.strerror or error}); what stood there before is untouched. "
-        if error.errno in _OTHER_KIND and error.filename:
-            other = _other_kind(error)
-            return StorageFailure(other.code, f"the results root is damaged: {what}{other}", file=other.place.file)
         message = f"the results root fails: {what}Check that it is mounted and its disk is well, then resume"
         if error.errno in _FULL:
             message = f"the results root is full: {what}Free some space and resume"
@@ -178,35 +272,26 @@ class LocalStore(Store):
         return StorageFailure(Code.STORAGE, message, file=file, refuses=error.errno in _REFUSED | _IMPOSSIBLE)
 
 
-def _other_kind(error: OSError) -> DamagedFile:
-    """The error that names a folder where a file must be, or a file where a folder must be."""
-    path = Path(error.filename2 or error.filename)
-    if path.is_dir():
-        return DamagedFile(Code.WRONG_PLACE, f"{path} is a folder, where a file must be; move it away", file=path)
-    file = next((part for part in (path, *path.parents) if part.is_file()), path)
-    return DamagedFile(Code.WRONG_PLACE, f"{file} is a file, where a folder must be; move it away", file=file)
+def is_temporary(key: str) -> bool:
+    """Whether a key under ``_tmp`` is one that a store gives to files being written, or to locks."""
+    folder, _, name = key.rpartition("/")
+    pattern = {TEMPORARY: _OWN_TEMPORARY, _LOCKS: _OWN_LOCK}.get(folder)
+    return pattern is not None and pattern.fullmatch(name) is not None
 
 
-def _fsync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # some network file systems cannot fsync a directory; there its names are durable by themselves or never
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(handle)
+def _damaged(error: NotAFile | FileTooLarge, file: str = "") -> DamagedFile:
+    """The error that names what stands where a file or folder must be."""
+    if isinstance(error, FileTooLarge):
+        return too_large(file, error.size, error.most)
+    remedy = "move it away"
+    if error.what.startswith("a link"):
+        remedy = f"put in its place what it leads to (a root follows no links; `{MAY_BE_A_LINK}` alone may be one)"
+    return DamagedFile(Code.WRONG_PLACE, f"{error}. Fix: {remedy}", file=error.path)
 
 
-def _raise_unless_absent(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
-
-
-def _modified(path: Path) -> float:
-    """When a file was last written; now, if it has just gone."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()
+def _parts(key: str) -> list[str]:
+    """The names on the way to a key. Keys come from records, too: they lead nowhere but down."""
+    parts = key.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise DamagedFile(Code.WRONG_PLACE, f"{key!r} is no key of a results root", file=key)
+    return parts

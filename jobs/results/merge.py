@@ -28,6 +28,8 @@ from jobs.results.studies import read_study
 
 _PINS = ("sources", "datasets", "cards")
 """Folders of digests that names stand for."""
+_BROUGHT = ("studies", "conflicts", "failures", "launches", "weights", "logs", "checkpoints")
+"""Folders of what is brought along besides results."""
 
 
 class Merged(NamedTuple):
@@ -139,6 +141,8 @@ def _require_begun(root: Store) -> None:
         raise InvalidRequest(
             Code.NO_ROOT, f"expected a results root; {root.uri} has nothing of one. Fix: check its name", file=root.uri
         )
+    for _ in _below(root, *_PINS, *_BROUGHT):
+        pass  # what is no file is named before anything is written
     for key in _below(root, "trials"):
         if "/" in key.removeprefix("trials/") and key.split("/")[1] not in kinds():
             raise InvalidRequest(

@@ -14,7 +14,7 @@ from obstore.store import GCSStore, S3Store
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.results.object_errors import explain, missing_bucket, reply_lost
-from jobs.results.store import Store
+from jobs.results.store import Store, is_hidden, too_large
 
 _WRITER = "deltasweep-writer"
 """Attribute of an object: which call put it there. It tells a lost reply from a lost race."""
@@ -48,15 +48,18 @@ class ObjectStore(Store):
         self._bucket = _open(scheme, bucket, prefix, patience)
 
     def create(self, key: str, data: bytes) -> bool:
+        self.require_held()
         return self._put_if(key, data, "create")
 
     def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        self.require_held()
         with self._explained():
             obstore.put(self._bucket, key, data)
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         if expected is None:
             return self.create(key, data)
+        self.require_held()
         try:
             with self._explained():
                 present = obstore.get(self._bucket, key)
@@ -67,21 +70,28 @@ class ObjectStore(Store):
         version = {name: value for name in ("e_tag", "version") if (value := present.meta[name]) is not None}
         return self._put_if(key, data, version)
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, *, most: int | None = None) -> bytes:
         with self._explained():
-            return obstore.get(self._bucket, key).bytes().to_bytes()
+            found = obstore.get(self._bucket, key)
+            if most is not None and found.meta["size"] > most:
+                raise too_large(f"{self.uri}/{key}", found.meta["size"], most)
+            return found.bytes().to_bytes()
 
     def keys(self, prefix: str) -> Iterator[str]:
         with self._explained():
             for page in obstore.list(self._bucket, prefix):
-                yield from (item["path"] for item in page)
+                yield from (path for item in page if not is_hidden(path := item["path"]))
 
     def delete(self, key: str) -> None:
+        self.require_held()
         try:
             with self._explained():
                 obstore.delete(self._bucket, key)
         except FileNotFoundError:
             return  # S3 says nothing here, GCS does
+
+    def _stands(self, key: str) -> bool:
+        return self._writer(key) is not None
 
     def _put_if(self, key: str, data: bytes, condition: object) -> bool:
         """One conditional PUT, sent again when its reply was lost: the writer's mark says whose object stands there."""

@@ -32,7 +32,7 @@ class Problem(StrEnum):
     DUPLICATE_ROWS = "duplicate-rows"
     """Two rows of one number (such as the epoch) for one trial."""
     FOREIGN = "foreign"
-    """A file where only results may lie, or in place of a folder."""
+    """What DeltaSweep has not put there: a name that it does not give, a file in place of a folder, a link, a pipe."""
     MISNAMED = "misnamed"
     """A result under a name or in a folder where nobody looks for it."""
     CONFLICT = "conflict"

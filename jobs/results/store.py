@@ -8,8 +8,17 @@ both to it.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import NamedTuple
 
-from jobs.errors import Code, StorageFailure
+from jobs.errors import Code, DamagedFile, RootGone, StorageFailure
+
+
+class Survey(NamedTuple):
+    """What lies below a prefix."""
+
+    keys: list[str]
+    strangers: dict[str, DamagedFile]
+    """What is neither a file nor a folder, by the key that it would have: links, named pipes, sockets, devices."""
 
 
 class Store(ABC):
@@ -17,12 +26,39 @@ class Store(ABC):
 
     Every method may be called from several threads, processes and machines at once. Every method raises
     ``StorageFailure``, with what to do about it, when the storage refuses or does not answer; then nothing is
-    half written, and repeating the call is always right. Where a directory has a file in place of a folder, or
-    a folder in place of a file, reading and listing raise ``DamagedFile``, naming it.
+    half written, and repeating the call is always right. Where a directory has a file in place of a folder,
+    a folder in place of a file, or what is neither (a link, a named pipe), reading and listing raise ``DamagedFile``,
+    naming it.
     """
 
     uri: str
     """What ``open_store`` takes to open this root again, on this machine or (object stores) another."""
+    _held: tuple[str, ...] = ()
+
+    def hold(self, *keys: str) -> None:
+        """From now on write only where these objects stand: a launch's own records say that this is still its root.
+
+        Raises:
+            RootGone: when one does not stand there. So does every write from now on.
+        """
+        self._held = keys
+        self.require_held()
+
+    def require_held(self) -> None:
+        """Look for what ``hold`` named; a no-op before. Every write begins with it. Raises RootGone."""
+        for key in self._held:
+            if not self._stands(key):
+                raise root_gone(
+                    self.uri, f"{key} is not there any more: the root was emptied, replaced, or is not mounted here"
+                )
+
+    def _stands(self, key: str) -> bool:
+        """Whether an object is there."""
+        try:
+            self.read(key)
+        except FileNotFoundError:
+            return False
+        return True
 
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:
@@ -53,23 +89,60 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def read(self, key: str) -> bytes:
-        """The object's bytes. Raises FileNotFoundError when there is none."""
+    def read(self, key: str, *, most: int | None = None) -> bytes:
+        """The object's bytes.
+
+        Args:
+            most: the bytes that it may have; None: any number.
+
+        Raises:
+            FileNotFoundError: when there is none.
+            DamagedFile: when it has more than ``most``; they are not read.
+        """
 
     @abstractmethod
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys below a prefix (a folder, without slash at its end), in no particular order.
 
-        What was created before the call is listed; what is created during it may be.
+        What was created before the call is listed; what is created during it may be. Hidden names (.DS_Store, .nfs...)
+        are nobody's: keys with one are left out.
         """
+
+    def survey(self, prefix: str) -> Survey:
+        """As ``keys``, but what is no file is told beside them, where ``keys`` raises."""
+        return Survey(list(self.keys(prefix)), {})
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
+        """Remove an object; one that is not there is no error. Nor do folders stay that it leaves empty."""
 
     def stale(self, age: timedelta) -> list[str]:
         """Keys of temporary files that killed processes left behind at least ``age`` ago; never listed by ``keys``."""
         return []
+
+
+def is_hidden(key: str) -> bool:
+    """Whether a part of a key is a hidden name."""
+    return key.startswith(".") or "/." in key
+
+
+def too_large(file: str, size: int, most: int) -> DamagedFile:
+    """The error that names an object with more bytes than any of its sort."""
+    return DamagedFile(
+        Code.DAMAGED_RECORD,
+        f"expected at most {most:,} bytes; {file} has {size:,}, and cannot be what its name says. Fix: move it away",
+        file=file,
+    )
+
+
+def root_gone(uri: str, why: str) -> RootGone:
+    """The error of a command that does not find the results root with which it began."""
+    return RootGone(
+        Code.STORAGE,
+        f"expected the results root {uri} as it was when this command began; {why}. Nothing was written in its place. "
+        "Fix: bring it back, then resume",
+        file=uri,
+    )
 
 
 def require_present(store: Store, key: str, why: str) -> bytes:

@@ -16,16 +16,19 @@ from jobs.results.layout import (
     COMPACT,
     CURRENT,
     IMPORTED,
+    compacted_at,
     imported_in_conflict,
+    is_checkpoint,
     trained_weights_key,
     trial_id_at,
     trial_id_of,
     trial_key,
     trials_prefix,
 )
+from jobs.results.local_store import TEMPORARY, is_temporary
 from jobs.results.parquet import DamagedResult, Problem, decode_trial
 from jobs.results.pins import read_pin
-from jobs.results.reader import done, foreign
+from jobs.results.reader import foreign
 from jobs.results.schema import kinds
 from jobs.results.store import Store, require_present
 from jobs.results.studies import read_study
@@ -35,6 +38,7 @@ _READERS = 16
 _FOLDERS = (
     *("trials", *(trials_prefix(kind) for kind in kinds())),
     *("cards", "checkpoints", "conflicts", "datasets", "failures", "launches", "logs", "sources", "studies"),
+    *("weights", COMPACT, TEMPORARY),
 )
 _STALE_AFTER = timedelta(days=1)
 _MAKES_SOURCES = "pretrain"
@@ -74,7 +78,7 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
         StorageFailure: when the storage itself fails.
     """
     finished: set[str] = set()
-    findings = [*_files_for_folders(store), *_outside_kinds(store)]
+    findings = [*_strangers(store), *_outside_kinds(store), *_names_of_others(store)]
     for kind in kinds():
         trials, found = _read_all(store, kind)
         findings += [
@@ -93,31 +97,43 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
     return sorted(set(findings), key=lambda finding: (finding.key, finding.problem))
 
 
-def _files_for_folders(store: Store) -> Iterator[Finding]:
-    found: set[str] = set()
+def _strangers(store: Store) -> Iterator[Finding]:
+    """What is no file where one must be, and no folder: links, named pipes, files in place of folders."""
+    found: dict[str, DamagedFile] = {}
     for folder in _FOLDERS:
-        try:
-            next(iter(store.keys(folder)), None)
-        except DamagedFile as error:
-            if folder.split("/")[0] not in found:  # trials/KIND cannot be listed either where trials is a file
-                yield Finding(Problem.FOREIGN, folder, str(error))
-            found.add(folder)
+        found = {**store.survey(folder).strangers, **found}
+    for key, error in found.items():
+        if key not in (COMPACT, CURRENT):  # of the index, which says more about them
+            yield Finding(Problem.FOREIGN, key, str(error))
 
 
 def _keys(store: Store, folder: str) -> list[str]:
-    """All keys of a folder; none where it cannot be one, which ``_files_for_folders`` finds."""
-    try:
-        return list(store.keys(folder))
-    except DamagedFile:
-        return []
+    """All keys of a folder; what is in the way of others is found by ``_strangers``."""
+    return store.survey(folder).keys
 
 
 def _done(store: Store, kind: str) -> set[str]:
-    """The ids of the finished trials; none where their folder cannot be one."""
-    try:
-        return done(store, kind)
-    except DamagedFile:
-        return set()
+    """The ids of the finished trials that can be found."""
+    ids = (trial_id_at(key, kind) for key in _keys(store, trials_prefix(kind)))
+    return {trial_id for trial_id in ids if trial_id is not None}
+
+
+def _names_of_others(store: Store) -> Iterator[Finding]:
+    """Where files are removed, those whose names DeltaSweep does not give: they stay."""
+    owned: dict[str, Callable[[str], bool]] = {
+        COMPACT: lambda key: key == CURRENT or compacted_at(key) is not None,
+        "checkpoints": is_checkpoint,
+        TEMPORARY: is_temporary,
+    }
+    for folder, is_own in owned.items():
+        for key in _keys(store, folder):
+            if not is_own(key):
+                yield Finding(
+                    Problem.FOREIGN,
+                    key,
+                    f"{store.uri}/{key} has not the name of a file that DeltaSweep puts there: it is not read, and "
+                    "never removed. Move it away",
+                )
 
 
 def _outside_kinds(store: Store) -> Iterator[Finding]:
@@ -309,7 +325,7 @@ def _records(store: Store) -> Iterator[Finding]:
 
 def _checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
     for key in _keys(store, "checkpoints"):
-        if key.split("/")[1] in finished:
+        if is_checkpoint(key) and key.split("/")[1] in finished:
             yield Finding(
                 Problem.LEFTOVER_CHECKPOINT,
                 key,

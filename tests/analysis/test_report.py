@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import analysis
 import analysis.page
 from jobs.errors import Code, DamagedFile, InvalidRequest, ResultsConflict, StorageFailure
 from tests.analysis.support import Build
+from tests.file_systems import LINKS
 from tests.support import refused
 
 
@@ -93,8 +95,10 @@ def test_permissions_are_seen(build: Build) -> None:
 def test_what_fails_while_writing_is_one_message(build: Build) -> None:
     out = build.folder / "out"
     (out / "index.html").mkdir(parents=True)
-    with refused(Code.STORAGE, out, "index.html", "--out", kind=StorageFailure, file=out, key="--out"):
+    page = out / "index.html"
+    with refused(Code.WRONG_PLACE, page, "a folder", "--out", kind=StorageFailure, file=page, key="--out"):
         analysis.report(build.root([]), out)
+    assert list(out.iterdir()) == [page]
 
 
 def test_nothing_is_made_for_a_root_that_cannot_be_read(build: Build) -> None:
@@ -127,3 +131,37 @@ def test_a_root_that_only_made_sources_says_so(build: Build) -> None:
     page = analysis.report(build.pretrained()).read_text(encoding="utf-8")
     assert "No fine-tuning trial has finished here yet." in page
     assert "1 trial of other kinds" in page
+
+
+@pytest.mark.parametrize("sort", LINKS)
+@pytest.mark.parametrize("place", ["report", "report/below"])
+def test_a_report_in_a_root_goes_through_no_link(build: Build, no_reading: None, sort: str, place: str) -> None:
+    root = build.root([])
+    link = root / place
+    link.parent.mkdir(exist_ok=True)
+    LINKS[sort](link)
+    before = everything(build.folder)
+    for out in (link, link / "deeper", *([None] if place == "report" else [])):
+        with refused(Code.WRONG_PLACE, link, "--out", kind=InvalidRequest, file=link, key="--out"):
+            analysis.report(root, out)
+    assert everything(build.folder) == before
+
+
+def test_a_report_is_written_over_files_alone(build: Build, irregular: Callable[[Path], None]) -> None:
+    """What is no file stays, and so does what a link leads to; nothing of the report is left beside it."""
+    out = build.folder / "out"
+    out.mkdir()
+    irregular(out / "index.html")
+    before = {path: path.lstat() for path in out.iterdir()}
+    with refused(Code.WRONG_PLACE, out / "index.html", kind=StorageFailure, file=out / "index.html"):
+        analysis.report(build.root([]), out)
+    assert {path: path.lstat() for path in out.iterdir()} == before
+
+
+def test_a_report_may_go_where_a_link_outside_of_the_root_leads(build: Build) -> None:
+    (build.folder / "real").mkdir()
+    (build.folder / "link").symlink_to("real")
+    for _ in range(2):  # over an older one, too
+        assert analysis.report(build.root([]), build.folder / "link").is_file()
+    assert (build.folder / "real" / "index.html").is_file()
+    assert [path for path in (build.folder / "real").iterdir() if path.name.startswith(".")] == []

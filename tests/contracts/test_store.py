@@ -15,9 +15,11 @@ from typing import TypeVar
 
 import pytest
 
+from jobs.errors import Code, RootGone
 from jobs.results import LocalStore, Store, begin, open_store
 from tests.contracts.writers import create_in_another_process
 from tests.results.support import MemoryStore
+from tests.support import refused
 
 T = TypeVar("T")
 CALLERS = 8
@@ -248,3 +250,33 @@ class TestStore:
         stop.set()
         reader.join()
         assert not broken
+
+    def test_what_is_held_must_stand_for_every_write(self, store: Store) -> None:
+        store.create("launches/own", b"1")
+        store.create("a", b"1")
+        store.hold("launches/own")
+        store.replace("launches/own", b"2")
+        store.delete("launches/own")
+        writes: list[Callable[[], object]] = [
+            lambda: store.create("b", b""),
+            lambda: store.replace("b", b""),
+            lambda: store.swap("b", None, b""),
+            lambda: store.swap("a", b"1", b"2"),
+            lambda: store.delete("a"),
+            lambda: store.hold("launches/own"),
+            store.require_held,
+        ]
+        for write in writes:
+            with refused(Code.STORAGE, store.uri, "launches/own", "resume", kind=RootGone, file=store.uri):
+                write()
+        assert list(store.keys("")) == ["a"]
+        assert store.read("a") == b"1"
+        store.hold()
+        assert store.create("b", b"")
+
+    def test_hidden_names_are_in_no_listing(self, store: Store) -> None:
+        for key in ("a/x", "a/.hidden", ".hidden/x", "a/.b/c", "a/b.c/..x"):
+            store.replace(key, b"")
+        assert sorted(store.keys("")) == ["a/x"]
+        assert sorted(store.keys("a")) == ["a/x"]
+        assert store.survey("a") == (["a/x"], {})

@@ -1,5 +1,7 @@
 """One attempt at a trial: checkpoints on the way, kept weights, the commit, and what is left behind."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,11 @@ from safetensors.torch import load
 from jobs import attempts
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.checkpoints import restore_checkpoint, save_checkpoint
-from jobs.errors import Code, ResultsConflict
+from jobs.errors import Code, ResultsConflict, StorageFailure
 from jobs.finetune import Finetuning
 from jobs.records import Attempt
 from jobs.results import Store, comparable_columns, done, open_store, pin, read_trials
-from jobs.results.layout import checkpoints_prefix, pin_key, trained_weights_key
+from jobs.results.layout import checkpoint_key, checkpoints_prefix, pin_key, trained_weights_key
 from jobs.specs import FinetuneSpec, Recipe
 from tests.support import refused
 
@@ -127,6 +129,56 @@ def test_checkpoints_come_at_the_interval_and_the_last_two_are_kept(
     monkeypatch.setattr(attempts, "save_checkpoint", save)
     attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1))
     assert seen == [((2, 0), 1), ((3, 0), 2), ((4, 0), 2), ((5, 0), 2)]
+
+
+def test_nothing_of_checkpoints_stays_behind(spec: FinetuneSpec, tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1), stop_after(9))
+    folder = tmp_path / checkpoints_prefix(spec.trial_id)
+    assert folder.is_dir()
+    run(store, spec)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "a-copy.safetensors", f"e999999-b000000-{'0' * 16}.safetensors.bak"])
+def test_what_others_put_among_checkpoints_stays(name: str, spec: FinetuneSpec, tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    file = tmp_path / checkpoints_prefix(spec.trial_id) / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"another's")
+    ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1))
+    assert ended == (Ending.COMMITTED, [])
+    assert [path.read_bytes() for path in file.parent.iterdir()] == [b"another's"]
+
+
+def test_what_is_no_file_among_checkpoints_is_named_and_stays(
+    irregular: Callable[[Path], None], spec: FinetuneSpec, tmp_path: Path
+) -> None:
+    store = open_store(tmp_path)
+    path = tmp_path / checkpoint_key(spec.trial_id, 9, 0, "0" * 16)
+    path.parent.mkdir(parents=True)
+    irregular(path)
+    ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1))
+    assert ended.ending is Ending.COMMITTED
+    assert [str(path) in note for note in ended.notes] == ([] if path.is_dir() and not path.is_symlink() else [True])
+    assert os.path.lexists(path)
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", checkpoints_prefix(SPEC.trial_id)], ids=["all", "the trial's"])
+def test_checkpoints_are_not_kept_elsewhere(folder: str, spec: FinetuneSpec, tmp_path: Path) -> None:
+    """Behind a link: neither read, nor written, nor removed."""
+    store, elsewhere = open_store(tmp_path / "root"), tmp_path / "elsewhere"
+    link = tmp_path / "root" / folder
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1), stop_after(9))
+    link.rename(elsewhere)
+    link.symlink_to(elsewhere)
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*.safetensors")}
+    trial = open_trial(store, spec, CPU)
+    with refused(Code.WRONG_PLACE, link, kind=StorageFailure, file=link):
+        attempt_trial(store, trial, Attempt(), Keeping(checkpoint_every=1))
+    assert trial.epoch == 2, "it began anew, and could not save"
+    run(store, spec)
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*.safetensors")} == before
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other-trial"])

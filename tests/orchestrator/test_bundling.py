@@ -18,7 +18,7 @@ from jobs.errors import Code, MissingData
 from jobs.expansion import expand
 from jobs.finetune import Finetuning
 from jobs.results import FailureKind, Store, comparable_columns, done, open_store, pin, read_failures, read_trials
-from jobs.results.layout import checkpoints_prefix
+from jobs.results.layout import checkpoints_prefix, launch_key
 from jobs.specs import AnySpec, plain
 from jobs.study import Study
 from orchestrator import trainable, tuning
@@ -146,6 +146,7 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
         "versions": versions(),
         "keeping": {"checkpoint_every": 1},
     }
+    store.replace(launch_key("one"), b"{}")
     made: TrialActor = object.__new__(TrialActor)
     made.setup({"trials": json.dumps([plain(spec) for spec in bundle]), "job": json.dumps(job)})
     return made

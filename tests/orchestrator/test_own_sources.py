@@ -363,3 +363,17 @@ def test_a_trial_whose_source_was_not_made_says_so(tmp_path: Path) -> None:
     assert summary.done == 3
     assert summary.failed.keys() == {make.trial_id, finetune.trial_id}
     assert f"its source digits_l2 is not trained yet ({make.trial_id})" in summary.failed[finetune.trial_id]
+
+
+@pytest.mark.parametrize("length", [200, 230, 260])
+def test_names_too_long_for_a_disk_are_one_error_before_anything_is_written(length: int, tmp_path: Path) -> None:
+    name = "l" * length
+    long = parse_study(STUDY.replace("digits_l2", name), "own.yaml")
+    with refused(Code.WRONG_NAME, name, "digits", "255", key="source"):
+        launch(long, open_store(tmp_path / "root"), Console(quiet=True))
+    assert not (tmp_path / "root").exists()
+
+
+def test_names_that_just_fit_are_run(tmp_path: Path) -> None:
+    fits = parse_study(STUDY.replace("digits_l2", "l" * 170), "own.yaml")
+    assert launch(fits, open_store(tmp_path / "root"), Console(quiet=True)).left == 0

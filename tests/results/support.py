@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from jobs.results import Store
 from jobs.results.object_store import Patience
+from jobs.results.store import is_hidden, too_large
 from tests.results.rows import result_rows
 
 IMPATIENT = Patience(request_seconds=1.0, retries=4, total_seconds=10.0, first_pause=0.01, longest_pause=0.05)
@@ -47,26 +48,33 @@ class MemoryStore(Store):
         return self.swap(key, None, data)
 
     def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        self.require_held()
         with self._lock:
             self._objects[key] = data
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        self.require_held()
         with self._lock:
             if self._objects.get(key) != expected:
                 return False
             self._objects[key] = data
             return True
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, *, most: int | None = None) -> bytes:
         try:
-            return self._objects[key]
+            found = self._objects[key]
         except KeyError as error:
             raise FileNotFoundError(key) from error
+        if most is not None and len(found) > most:
+            raise too_large(f"{self.uri}/{key}", len(found), most)
+        return found
 
     def keys(self, prefix: str) -> Iterator[str]:
-        yield from [key for key in list(self._objects) if not prefix or key.startswith(f"{prefix}/")]
+        below = [key for key in list(self._objects) if not prefix or key.startswith(f"{prefix}/")]
+        yield from (key for key in below if not is_hidden(key))
 
     def delete(self, key: str) -> None:
+        self.require_held()
         self._objects.pop(key, None)
 
 
@@ -94,9 +102,9 @@ class DyingStore(Store):
         with self._operation():
             return self._inner.swap(key, expected, data)
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, *, most: int | None = None) -> bytes:
         with self._operation():
-            return self._inner.read(key)
+            return self._inner.read(key, most=most)
 
     def keys(self, prefix: str) -> Iterator[str]:
         with self._operation():

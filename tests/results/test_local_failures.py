@@ -5,18 +5,18 @@ import errno
 import io
 import os
 import stat
-import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pytest
 
 from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.results import Committed, LocalStore, Problem, begin, commit, compact, done, read_trials, verify
 from jobs.results.layout import trial_key
+from tests.file_systems import Disk
 from tests.results.support import KIND, held, once, rows, trial
 from tests.support import refused
 
@@ -33,13 +33,13 @@ def files(store: LocalStore) -> list[str]:
 
 
 def half_written(number: int) -> Callable[..., IO[bytes]]:
-    """In place of ``Path.open``: files that take half of what is written to them."""
+    """In place of ``os.fdopen``: files that take half of what is written to them."""
 
-    def open_file(path: Path, mode: str = "r", *_: object) -> IO[bytes]:
-        file: IO[bytes] = io.open(path, mode)  # noqa: SIM115, UP020  # Path.open is what is replaced
+    def open_file(handle: int, mode: str = "r") -> IO[bytes]:
+        file: IO[bytes] = io.open(handle, mode)  # noqa: SIM115, UP020  # os.fdopen is what is replaced
 
         def write(data: bytes) -> int:
-            os.write(file.fileno(), data[: len(data) // 2])
+            os.write(handle, data[: len(data) // 2])
             raise OSError(number, os.strerror(number))
 
         if mode == "wb":
@@ -74,7 +74,7 @@ def test_a_write_that_fails_leaves_nothing(
         if failing == "fsync":
             patch.setattr("jobs.results.local_store.os.fsync", fail)
         else:
-            patch.setattr("jobs.results.local_store.Path.open", half_written(number))
+            patch.setattr("jobs.results.local_store.os.fdopen", half_written(number))
         said = os.strerror(number)
         with refused(Code.STORAGE, said, kind=StorageFailure, file=store.directory / trial_key(KIND, trial(2))):
             commit(store, KIND, rows(2))
@@ -88,23 +88,8 @@ def test_a_write_that_fails_leaves_nothing(
     assert held(read_trials(store, KIND)) == once({1, 2})
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MB, which only root can make."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if _mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)):
-        pytest.skip("needs a file system of its own, and so root who may mount one")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def _mount(*arguments: str) -> int:
-    return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode
-
-
-def test_a_disk_that_is_really_full(small_disk: Path) -> None:
-    store = LocalStore(small_disk / "root")
+def test_a_disk_that_is_really_full(disk: Disk) -> None:
+    store = LocalStore(disk.folder / "root")
     committed: set[int] = set()
 
     def commit_next(number: int) -> None:
@@ -118,7 +103,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
 
 
 def test_a_file_system_without_hard_links_is_refused(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     before = files(store)
@@ -134,9 +119,9 @@ def test_a_file_system_without_hard_links_is_refused(store: LocalStore, monkeypa
 def test_a_link_whose_reply_was_lost_is_ones_own(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     link = os.link
 
-    def link_and_repeat(source: Path, target: Path) -> None:
-        link(source, target)
-        link(source, target)  # as NFS does, whose server finds the link that it has just made
+    def link_and_repeat(source: str, target: str, **folders: Any) -> None:
+        link(source, target, **folders)
+        link(source, target, **folders)  # as NFS does, whose server finds the link that it has just made
 
     monkeypatch.setattr("jobs.results.local_store.os.link", link_and_repeat)
     assert commit(store, KIND, rows(2)) is Committed.NEW
@@ -158,10 +143,10 @@ def test_a_root_without_permissions_is_named(store: LocalStore) -> None:
             folder.chmod(0o700)
 
 
-def test_a_root_that_is_mounted_read_only_is_named(small_disk: Path) -> None:
-    store = LocalStore(small_disk / "root")
+def test_a_root_that_is_mounted_read_only_is_named(disk: Disk) -> None:
+    store = LocalStore(disk.folder / "root")
     commit(store, KIND, rows(1))
-    assert not _mount("-o", "remount,ro", str(small_disk))
+    disk.make_read_only()
     with refused(Code.STORAGE, store.uri, "Read-only file system", kind=StorageFailure):
         commit(store, KIND, rows(2))
     with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
@@ -170,10 +155,14 @@ def test_a_root_that_is_mounted_read_only_is_named(small_disk: Path) -> None:
 
 
 def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    opened = os.open
 
-    monkeypatch.setattr("jobs.results.local_store.Path.open", fail)
+    def refuse(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr("jobs.results.local_store.os.open", refuse)
     file = store.directory / "a"
     with refused(Code.STORAGE, file, "Read-only file system", kind=StorageFailure, file=file):
         store.create("a", b"")
@@ -253,15 +242,18 @@ def test_a_folder_in_place_of_a_file_is_named(store: LocalStore) -> None:
 
 
 def test_old_temporary_files_are_removed_by_compact(store: LocalStore) -> None:
-    old, young = store.directory / "_tmp" / "old", store.directory / "_tmp" / "young"
-    for path in (old, young):
+    names = {"0" * 32: True, f"write-test-{'a' * 32}": True, "notes.txt": False, "0" * 31: False}
+    for name in names:
+        path = store.directory / "_tmp" / name
         path.write_bytes(b"half")
-    long_ago = old.stat().st_mtime - 2 * 24 * 3600
-    os.utime(old, (long_ago, long_ago))
+        long_ago = path.stat().st_mtime - 2 * 24 * 3600
+        os.utime(path, (long_ago, long_ago))
+    young = store.directory / "_tmp" / ("1" * 32)
+    young.write_bytes(b"half")
     assert held(read_trials(store, KIND)) == once({1})
     compact(store, KIND)
-    assert not old.exists()
-    assert young.exists()
+    left = {path.name for path in young.parent.iterdir() if path.is_file()}
+    assert left == {young.name, *(name for name, own in names.items() if not own)}
 
 
 def test_a_result_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,12 +265,12 @@ def test_a_result_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch:
         happened.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
         fsync(handle)
 
-    def note_link(source: Path, target: Path) -> None:
+    def note_link(source: str, target: str, **folders: Any) -> None:
         happened.append("name")
-        link(source, target)
+        link(source, target, **folders)
 
     monkeypatch.setattr("jobs.results.local_store.os.fsync", note_fsync)
     monkeypatch.setattr("jobs.results.local_store.os.link", note_link)
     assert commit(store, KIND, rows(1)) is Committed.NEW
-    assert happened[0] == "file"
+    assert happened.index("file") < happened.index("name")
     assert happened[-2:] == ["name", "folder"]

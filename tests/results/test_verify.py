@@ -11,7 +11,7 @@ import pytest
 from jobs.errors import Code, DamagedFile
 from jobs.provenance import code_version
 from jobs.results import LocalStore, Problem, Store, commit, compact, pin, read_trials, schema, verify
-from jobs.results.layout import CURRENT, trial_key
+from jobs.results.layout import CURRENT, checkpoint_key, trial_key
 from jobs.results.parquet import encode
 from jobs.results.reader import read_files
 from tests.results.support import KIND, held, once, rows, trial
@@ -120,9 +120,13 @@ def test_everything_is_found_at_once(store: LocalStore) -> None:
     records = ["failures/x/1.json", "launches/x.json", "studies/x/y.yaml", "sources/x.json"]
     for key in [*foreign, *records]:
         store.create(key, b"[")
-    store.create(f"checkpoints/{trial(5)}/e1.safetensors", b"state")
-    store.create("checkpoints/of-a-trial-that-runs/e1.safetensors", b"state")
-    stale = store.directory / "_tmp" / "stale"
+    checkpoint = checkpoint_key(trial(5), 1, 0, "0" * 16)
+    store.create(checkpoint, b"state")
+    store.create(checkpoint_key("of-a-trial-that-runs", 1, 0, "0" * 16), b"state")
+    of_others = [f"checkpoints/{trial(5)}/e1.safetensors", "compact/20200101T000000Z-notes/x.parquet", "_tmp/notes"]
+    for key in of_others:
+        store.create(key, b"another's")
+    stale = store.directory / "_tmp" / ("0" * 32)
     stale.write_bytes(b"")
     os.utime(stale, (0, 0))
     (conflict,) = store.keys("conflicts")
@@ -139,10 +143,10 @@ def test_everything_is_found_at_once(store: LocalStore) -> None:
         keys[6]: Problem.UNPLANNED,
         misplaced: Problem.MISNAMED,
         conflict: Problem.CONFLICT,
-        **dict.fromkeys(foreign, Problem.FOREIGN),
+        **dict.fromkeys([*foreign, *of_others], Problem.FOREIGN),
         **dict.fromkeys(records, Problem.UNREADABLE_RECORD),
-        f"checkpoints/{trial(5)}/e1.safetensors": Problem.LEFTOVER_CHECKPOINT,
-        "_tmp/stale": Problem.STALE_TEMPORARY,
+        checkpoint: Problem.LEFTOVER_CHECKPOINT,
+        f"_tmp/{stale.name}": Problem.STALE_TEMPORARY,
     }
     assert all(store.uri in finding.advice for finding in findings)
     assert {f.problem for f in findings if f.problem.harmless} == {
@@ -171,11 +175,11 @@ def test_a_conflict_of_imports_is_not_called_a_trial_that_cannot_be_reproduced(s
 
 
 def test_a_foreign_file_is_named_by_the_reader_and_counts_for_nothing(store: LocalStore) -> None:
-    store.create(f"trials/{KIND}/.DS_Store", b"")
-    file = f"{store.uri}/trials/{KIND}/.DS_Store"
+    store.create(f"trials/{KIND}/notes", b"")
+    file = f"{store.uri}/trials/{KIND}/notes"
     with refused(Code.DAMAGED_RESULT, file, kind=DamagedFile, file=file):
         read_trials(store, KIND)
-    store.delete(f"trials/{KIND}/.DS_Store")
+    store.delete(f"trials/{KIND}/notes")
     assert held(read_trials(store, KIND)) == once(set(range(8)))
 
 
