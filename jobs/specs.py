@@ -553,6 +553,11 @@ def numerics_of(kind: str) -> int:
     return _KINDS[kind].numerics
 
 
+def spec_class(kind: str) -> type[AnySpec]:
+    """The class of a kind's specs."""
+    return _KINDS[kind]
+
+
 def plain(spec: AnySpec) -> dict[str, Any]:
     """A trial as plain values, to travel between processes; ``from_plain`` reads it back."""
     return {"kind": spec.kind, **spec.model_dump(mode="json")}

@@ -172,7 +172,7 @@ def test_a_limit_that_is_too_low_is_said_and_changes_nothing(
     files()[0].unlink()
     monkeypatch.setenv("DELTASWEEP_ACTIVATIONS_GB", "0.0005")
     with pytest.warns(
-        UserWarning, match=r"524,288 bytes are more than its limit, \$DELTASWEEP_ACTIVATIONS_GB \(0.0005"
+        UserWarning, match=r"524,704 bytes are more than its limit, \$DELTASWEEP_ACTIVATIONS_GB \(0.0005"
     ):
         assert run(opened(weights, few_digits, seed=8)) == made
 
