@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from analysis import authors
 from analysis.words import counted
-from jobs.canonical import digest
 from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.files import require_file
 from jobs.registry import datasets, sources
 from jobs.results import Committed, begin, commit, open_store, schema
+from jobs.results.consistency import imported_id
 from jobs.specs import ALL, NAME_PATTERN
 
 ORIGIN = "imported"
@@ -252,15 +252,10 @@ def as_results(data: pd.DataFrame) -> Iterator[list[dict[str, object]]]:
     marks = {"recipe": ORIGIN, "origin": ORIGIN}
     for _, trial in data.sort_values("epoch").groupby(list(KEY), sort=True):
         identity = {name: _plain(trial.iloc[0][name]) for name in (*KEY, "epochs")}
-        constants = {**nothing, **identity, "trial_id": _trial_id(identity), **marks, **_card(str(identity["source"]))}
+        card = _card(str(identity["source"]))
+        constants = {**nothing, **identity, "trial_id": imported_id(identity), **marks, **card}
         rows = trial[varying].astype(object).to_dict("records")
         yield [{**constants, **{str(name): _plain(value) for name, value in row.items()}} for row in rows]
-
-
-def _trial_id(identity: dict[str, object]) -> str:
-    """An id that no spec can have: those begin with their kind."""
-    name = "{dataset}-{source}-k{blocks}-n{images}-s{seed}".format(**identity)
-    return f"{ORIGIN}-{name}-{digest({'origin': ORIGIN, **identity})[:16]}"
 
 
 def _card(source: str) -> dict[str, object]:

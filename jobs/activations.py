@@ -7,6 +7,7 @@ drifts, and augmented images are never the same twice: for them it runs on each 
 
 import math
 import warnings
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -18,8 +19,9 @@ from torch import Tensor
 from jobs.batches import to_input
 from jobs.canonical import digest
 from jobs.device_kind import device_kind
+from jobs.evaluation import evaluating
 from jobs.home import activations_directory
-from jobs.machine_cache import Array, MachineCache
+from jobs.machine_cache import Array, MachineCache, StoredArray
 from jobs.numerics import memory_format
 from jobs.specs import ALL, MOST_KEPT_BYTES, Execution
 
@@ -35,20 +37,20 @@ _TYPE = np.dtype(np.float32)
 class Activations:
     """Activations N x C x H x W at a cut, or features N x C where all blocks are frozen, of images in their order."""
 
-    def __init__(self, stored: Array, channels_last: bool, device: torch.device) -> None:
+    def __init__(self, stored: Array | StoredArray, channels_last: bool, device: torch.device) -> None:
         """Wrap what a trunk has computed.
 
         Args:
             stored: N x H x W x C with ``channels_last``, N x C x H x W, or N x C.
             device: where the parts that are asked for go.
         """
-        self._stored = torch.from_numpy(stored)
+        self._stored = stored
         self._channels_last = channels_last
         self._device = device
 
     def part(self, images: slice | Tensor) -> Tensor:
         """A part of them, laid out as the trunk lays them out."""
-        x = self._stored[images].to(self._device)
+        x = torch.from_numpy(self._stored[images.numpy() if isinstance(images, Tensor) else images]).to(self._device)
         return x.permute(0, 3, 1, 2) if self._channels_last else x
 
 
@@ -67,12 +69,11 @@ def kept_activations(trial: "Finetuning", below: "Finetuning | None" = None) -> 
     them again gives to the last bit: that a file is there, or cannot be, changes no number.
 
     Args:
-        trial: its frozen statistics are what they stay; its network is left in evaluation mode.
+        trial: its frozen statistics are what they stay.
         below: a trial with the first blocks of this trunk, whose activations are gone on from.
     """
     if not trial.spec.keeps_activations:
         return Kept()
-    trial.network.eval()
     test = _Passes(trial, below, "test", torch.arange(len(trial.data.test.labels_N))).from_file()
     if trial.augmented:
         return Kept(test=test)
@@ -94,10 +95,11 @@ class _Passes:
         Args:
             images: indices into the part, at least one.
         """
-        self._trial = trial
+        # a file that is found damaged is made again while the trial that reads it is there
+        self._trial: Finetuning = weakref.proxy(trial)
         self._part = part
         self._images = images
-        self._below = below
+        self._start_cut = below.cut if below else None
         self._start: Activations | None = getattr(below.kept(), part) if below else None
         self._form = memory_format(trial.spec.recipe)
         one = next(self._chunks(1))
@@ -120,7 +122,7 @@ class _Passes:
         """None where there cannot be a file, with a warning."""
         cache = MachineCache(activations_directory(), LIMIT_VARIABLE, _DEFAULT_LIMIT_GB)
         try:
-            stored = cache.array(self._name(), self._shape, _TYPE, self._chunks, verified=True)
+            stored = cache.array(self._name(), self._shape, _TYPE, self._chunks)
         except OSError as error:
             warnings.warn(
                 f"activations of the {self._part} images of {self._trial.data.name} are not shared, and each trial "
@@ -133,15 +135,16 @@ class _Passes:
     @torch.no_grad()
     def _chunks(self, most: int | None = None) -> Iterator[Array]:
         """All of them in order, or the first few, as they are stored."""
-        trial, below = self._trial, self._below
+        trial = self._trial
         assert trial.cut is not None
         positions = torch.arange(len(self._images))[:most]
         for part in torch.split(positions, trial.spec.recipe.evaluation_batch_size):
-            if below is not None and below.cut is not None and self._start is not None:
-                x = trial.network.between(self._start.part(part), below.cut, trial.cut)
-            else:
-                images_NCHW = getattr(trial.data, self._part).images_NCHW[self._images[part]]
-                x = trial.network.trunk(to_input(images_NCHW, trial.device, self._form), trial.cut)
+            with evaluating(trial.network):
+                if self._start_cut is not None and self._start is not None:
+                    x = trial.network.between(self._start.part(part), self._start_cut, trial.cut)
+                else:
+                    images_NCHW = getattr(trial.data, self._part).images_NCHW[self._images[part]]
+                    x = trial.network.trunk(to_input(images_NCHW, trial.device, self._form), trial.cut)
             if x.ndim == 4 and self._form == torch.channels_last:
                 x = x.permute(0, 2, 3, 1)
             yield x.contiguous().cpu().numpy()

@@ -95,6 +95,8 @@ class Code(StrEnum):
     # --- storage ---
     STORAGE = "storage"
     """A storage that refuses or does not answer; trying again is right."""
+    OUT_OF_MEMORY = "out-of-memory"
+    """What this machine has too little memory to read; the file may be sound. Trying again, or elsewhere, is right."""
 
     INTERNAL = "internal"
     """Of a part that others build on: no user's request leads to it."""
@@ -208,3 +210,28 @@ class StorageFailure(DeltaSweepError, OSError):
 
 class RootGone(StorageFailure):
     """A results root is not there any more, or another is in its place. It is not made again, and nobody goes on."""
+
+
+def machine_failure(error: BaseException, file: object) -> StorageFailure | None:
+    """The failure to raise in place of an error that says nothing about the file that was being read: memory, file
+    handles or the disk below failed. None: the file may be at fault.
+
+    An ``OSError`` of the system has a number; libraries raise others, without one, about what they read.
+    """
+    if isinstance(error, StorageFailure):
+        return error
+    if isinstance(error, MemoryError):
+        return StorageFailure(
+            Code.OUT_OF_MEMORY,
+            f"this machine has too little memory to read {file} ({' '.join(str(error).split()) or 'out of memory'}); "
+            "nothing says that it is damaged. Fix: end other programs, or take a machine with more memory; try again",
+            file=file,
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return StorageFailure(
+            Code.STORAGE,
+            f"{file} cannot be read now ({error.strerror or error}); nothing says that it is damaged. Fix: try again "
+            "when this machine is well",
+            file=file,
+        )
+    return None

@@ -13,7 +13,8 @@ from jobs.numerics import memory_format
 from jobs.provenance import History
 from jobs.randomness import Purpose, generator
 from jobs.recipes import normaliser
-from jobs.results import Store, history_of_trial
+from jobs.results import Store
+from jobs.results.trained import require_trained
 from jobs.specs import ALL, ExaminationSpec
 from jobs.transfer import with_weights
 from jobs.trial import Pin, Row, Trial
@@ -87,7 +88,7 @@ def examined_network(store: Store, spec: ExaminationSpec) -> Examined:
     weights = trained_weights(store, spec.network.trial_id)
     resnet = with_weights(spec.network.trial_id, source.architecture, weights)
     statistics = normaliser(spec.network.recipe, source, registry.dataset(spec.network.dataset))
-    made = history_of_trial(store, spec.network.kind, spec.network.trial_id)
+    made = require_trained(store, spec.network.kind, spec.network.trial_id, weights.sha256)
     return Examined(Network(resnet, *statistics), weights.sha256, made)
 
 

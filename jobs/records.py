@@ -14,6 +14,7 @@ from jobs.provenance import code_version
 from jobs.results import Committed, Store, commit, pin
 from jobs.results.layout import trained_weights_key
 from jobs.results.schema import schema
+from jobs.results.trained import Trained, record_trained
 from jobs.specs import TrialSpec, recipe_digest
 from jobs.training import Training
 from jobs.trial import Trial
@@ -37,13 +38,21 @@ def commit_trial(store: Store, trial: Trial[Any, Any], attempt: Attempt, weights
         ResultsConflict: when the root knows what the trial read under another digest.
     """
     assert trial.done, f"{trial.spec.trial_id} is not finished"
+    kind, trial_id = trial.spec.kind, trial.spec.trial_id
     for one in trial.pins:
         pin(store, *one)
-    if not (isinstance(trial, Training) and (weights or isinstance(trial, Pretraining))):
-        return commit(store, trial.spec.kind, rows(trial, attempt))
+    if not isinstance(trial, Training):
+        return commit(store, kind, rows(trial, attempt))
     tensors = trained_tensors(trial)
-    store.replace(trained_weights_key(trial.spec.trial_id), tensors)
-    return commit(store, trial.spec.kind, rows(trial, attempt, hashlib.sha256(tensors).hexdigest()))
+    network = Trained(hashlib.sha256(tensors).hexdigest(), trial.own_history)
+    keeps = weights or isinstance(trial, Pretraining)
+    if keeps:
+        record_trained(store, kind, trial_id, network)
+        store.replace(trained_weights_key(trial_id), tensors)
+    committed = commit(store, kind, rows(trial, attempt, network.sha256))
+    if keeps and committed is not Committed.NEW:
+        record_trained(store, kind, trial_id, network)  # another may have been first meanwhile
+    return committed
 
 
 def trained_tensors(trial: Training[Any, Any]) -> bytes:
@@ -55,7 +64,7 @@ def rows(trial: Trial[Any, Any], attempt: Attempt, trained_sha256: str | None = 
     """The trial's rows with every column of the kind's schema.
 
     Args:
-        trained_sha256: of the trained network's file; a source's rows have it.
+        trained_sha256: of the trained network's file; the rows of trials that train have it.
     """
     shared = {**_identity(trial.spec), **trial.facts, **_measured(trial, attempt)}
     if "trained_sha256" in schema(trial.spec.kind).names:

@@ -564,6 +564,11 @@ def numerics_ever(kind: str) -> range:
     return range(_KINDS[kind].first_numerics, _KINDS[kind].numerics + 1)
 
 
+def spec_class(kind: str) -> type[AnySpec]:
+    """The class of a kind's specs."""
+    return _KINDS[kind]
+
+
 def plain(spec: AnySpec) -> dict[str, Any]:
     """A trial as plain values, to travel between processes; ``from_plain`` reads it back."""
     return {"kind": spec.kind, **spec.model_dump(mode="json")}

@@ -17,7 +17,9 @@ from jobs.canonical import digest
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.results import Store, open_store
 from jobs.results.layout import trained_weights_key
+from jobs.results.trained import require_trained
 from jobs.source_files import read_card, weights_path
+from jobs.specs import FinetuneSpec
 
 _REMEDY = "fetch it again with --replace, or train it again"
 
@@ -76,11 +78,11 @@ def source_weights(store: Store, name: str) -> SourceWeights:
     """
     card = registry.source(name)
     if card.pretrain is not None and not card.bundled:
-        key = trained_weights_key(card.pretrain_spec().trial_id)
+        made_by = card.pretrain_spec()
+        key = trained_weights_key(made_by.trial_id)
         with suppress(FileNotFoundError):
-            return _trained(store.uri, key)
+            return _trained(store.uri, made_by.kind, made_by.trial_id)
         if name not in registry.packaged_sources() and not weights_path(name).is_file():
-            made_by = card.pretrain_spec()
             raise MissingData(
                 Code.MISSING_WEIGHTS,
                 f"the weights of source {name!r} are not in {store.uri} ({key}): list it under `pretrain` in its study "
@@ -95,11 +97,11 @@ def trained_weights(store: Store, trial_id: str) -> SourceWeights:
 
     Raises:
         MissingData: when its weights were not kept, or removed.
-        DamagedFile: when they are no safetensors file.
+        DamagedFile: when they are no safetensors file, or not those that the trial left.
     """
     key = trained_weights_key(trial_id)
     try:
-        return _trained(store.uri, key)
+        return _trained(store.uri, FinetuneSpec.kind, trial_id)
     except FileNotFoundError as error:
         raise MissingData(
             Code.MISSING_WEIGHTS,
@@ -110,11 +112,14 @@ def trained_weights(store: Store, trial_id: str) -> SourceWeights:
 
 
 @lru_cache(maxsize=8)
-def _trained(uri: str, key: str) -> SourceWeights:
-    """Weights in a results root; once there they never change."""
-    data = open_store(uri).read(key)
+def _trained(uri: str, kind: str, trial_id: str) -> SourceWeights:
+    """Weights in a results root; a process reads them once."""
+    store, key = open_store(uri), trained_weights_key(trial_id)
+    data = store.read(key)
+    sha256 = hashlib.sha256(data).hexdigest()
+    require_trained(store, kind, trial_id, sha256)
     try:
-        return SourceWeights(load(data), hashlib.sha256(data).hexdigest())
+        return SourceWeights(load(data), sha256)
     except SafetensorError as error:
         raise DamagedFile(
             Code.DAMAGED_WEIGHTS,

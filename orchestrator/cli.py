@@ -433,7 +433,7 @@ def main() -> None:
 
 def exit_code_of(code: Code) -> ExitCode:
     """How a command ends by an expected error."""
-    again = code in (Code.STORAGE, Code.NO_DOWNLOAD, Code.IN_USE)
+    again = code in (Code.STORAGE, Code.OUT_OF_MEMORY, Code.NO_DOWNLOAD, Code.IN_USE)
     return ExitCode.TRY_AGAIN if again else ExitCode.WRONG_REQUEST
 
 

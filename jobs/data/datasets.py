@@ -3,25 +3,28 @@
 Shape suffixes: N images, C channels (1 grey, 3 colour), H height, W width.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from jobs import registry
 from jobs.data.conflicts import in_conflict
 from jobs.data.degraded import Degradation
-from jobs.data.raw import Part
+from jobs.data.raw import Part, Raw
 from jobs.data.readers import read_raw
-from jobs.data.resized import resized
+from jobs.data.resized import Images, resized
 
 
 class ImageSet(NamedTuple):
     """Images as bytes N x C x H x W (uint8, 0 to 255) and labels N (int64)."""
 
-    images_NCHW: Tensor
+    images_NCHW: Images
     labels_N: Tensor
 
 
@@ -65,19 +68,30 @@ def load_dataset(name: str, image_size: int, directory: Path | None = None) -> D
 @lru_cache(maxsize=4)
 def load_card(card: registry.DatasetCard, image_size: int, directory: Path | None = None) -> Dataset:
     """Load the dataset that a card describes; two studies may mean two datasets by one name."""
+    parts = _parts(card, image_size, directory)
+    sha256, lost = card.shown_digest(parts.raw.sha256), Degradation(card.low_resolution, card.low_pass)
+    names = parts.raw.names or tuple(map(str, range(card.labels)))
+    cues = None if parts.textures_N is None else Cues(torch.from_numpy(parts.textures_N.copy()), names)
+
+    def images(part: Part, which: str, again: Callable[[], Part]) -> ImageSet:
+        images_NCHW = resized(part, image_size, f"{card.name}-{sha256[:16]}-{which}", lost, again)
+        return ImageSet(images_NCHW, torch.from_numpy(part.labels_N.copy()))
+
+    train = images(parts.raw.train, "train", lambda: _parts(card, image_size, directory).raw.train)
+    test = images(parts.test, "test", lambda: _parts(card, image_size, directory).test)
+    return Dataset(card.name, train, test, sha256, cues)
+
+
+class _Parts(NamedTuple):
+    raw: Raw
+    test: Part
+    """As it is shown: cues in conflict, where the card says so."""
+    textures_N: npt.NDArray[np.int64] | None
+
+
+def _parts(card: registry.DatasetCard, image_size: int, directory: Path | None) -> _Parts:
     raw = read_raw(card, directory)
-    sha256, lost = card.shown_digest(raw.sha256), Degradation(card.low_resolution, card.low_pass)
-
-    test: Part = raw.test
-    textures_N = raw.textures_N
-    if card.cue_conflict is not None:
-        test = mixed = in_conflict(raw.test, image_size)
-        textures_N = mixed.textures_N
-    names = raw.names or tuple(map(str, range(card.labels)))
-    cues = None if textures_N is None else Cues(torch.from_numpy(textures_N.copy()), names)
-
-    def images(part: Part, which: str) -> ImageSet:
-        images_NCHW = resized(part, image_size, f"{card.name}-{sha256[:16]}-{which}", lost)
-        return ImageSet(torch.from_numpy(images_NCHW), torch.from_numpy(part.labels_N.copy()))
-
-    return Dataset(card.name, images(raw.train, "train"), images(test, "test"), sha256, cues)
+    if card.cue_conflict is None:
+        return _Parts(raw, raw.test, raw.textures_N)
+    mixed = in_conflict(raw.test, image_size)
+    return _Parts(raw, mixed, mixed.textures_N)

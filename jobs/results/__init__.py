@@ -6,7 +6,7 @@ from jobs.results.failures import Failure, FailureKind, next_attempt, quarantine
 from jobs.results.launches import Launch, read_launches, write_launch
 from jobs.results.local_store import LocalStore
 from jobs.results.merge import Merged, merge
-from jobs.results.mixed import history_of_trial, mixed_trials
+from jobs.results.mixed import mixed_trials
 from jobs.results.opening import begin, open_store, require_root
 from jobs.results.parquet import Problem
 from jobs.results.pins import pin, pinned, require_pin
@@ -37,7 +37,6 @@ __all__ = [
     "compact",
     "comparable_columns",
     "done",
-    "history_of_trial",
     "kinds",
     "merge",
     "mixed_trials",

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from jobs.provenance import HISTORY_COLUMNS, History, history_of
 from jobs.results.layout import conflict_key, trial_key
-from jobs.results.parquet import Read, decode_trial, encode
+from jobs.results.parquet import Read, decode_trial, encode, signed
 from jobs.results.schema import comparable_columns, numbering, schema, version
 from jobs.results.store import Store, require_present
 
@@ -45,7 +45,7 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
     table.validate(full=True)
     (trial_id,) = set(table["trial_id"].to_pylist())
     assert len(table[numbering(kind)].unique()) == len(table), f"{trial_id} has two rows for one {numbering(kind)}"
-    return place(store, kind, trial_id, encode(table), Read(table, version(kind)))
+    return place(store, kind, trial_id, encode(signed(table, kind)), Read(table, version(kind)))
 
 
 def place(store: Store, kind: str, trial_id: str, data: bytes, rows: Read | None = None) -> Committed:

@@ -122,6 +122,6 @@ def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None, enco
     if found != entry.sha256:
         raise damaged(store, entry.file, f"its sha256 is {found}, not {entry.sha256}")
     try:
-        return decode(data, kind, entry.file, columns, encoded=encoded)
+        return decode(data, kind, entry.file, columns, encoded=encoded, of_index=entry.rows)
     except DamagedFile as error:
         raise damaged(store, entry.file, error) from error

@@ -13,6 +13,8 @@ from jobs.results.store import Store
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 90.0
 """Three heartbeats missed: the driver is gone, or cut off from the root."""
+CLOCKS_DIFFER = 3600.0
+"""Seconds that clocks of two machines may differ by. A time further in the future is wrong, and says nothing."""
 
 
 class Launch(NamedTuple):
@@ -34,7 +36,7 @@ class Launch(NamedTuple):
     def alive(self, now: datetime) -> bool:
         """Whether its driver showed itself within ``STALE_SECONDS`` and has not said that it ended."""
         silent = (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
-        return self.ended_at is None and silent < STALE_SECONDS
+        return self.ended_at is None and -CLOCKS_DIFFER < silent < STALE_SECONDS
 
 
 _LAUNCH = TypeAdapter(Launch)

@@ -78,7 +78,7 @@ def checkpoint_key(trial_id: str, epoch: int, batch: int, digest: str) -> str:
     return f"{checkpoints_prefix(trial_id)}/e{epoch:06d}-b{batch:06d}-{digest}.safetensors"
 
 
-_CHECKPOINT = re.compile(r"checkpoints/[^/]+/e(\d{1,19})-b(\d{1,19})-[0-9a-f]{16}\.safetensors", re.ASCII)
+_CHECKPOINT = re.compile(r"checkpoints/[^/]+/e(\d{1,19})-b(\d{1,19})-([0-9a-f]{16})\.safetensors", re.ASCII)
 
 
 def checkpoint_position(key: str) -> tuple[int, int] | None:
@@ -87,8 +87,14 @@ def checkpoint_position(key: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def checkpoint_digest(key: str) -> str | None:
+    """What the bytes of a checkpoint must hash to; None as for ``checkpoint_position``."""
+    match = _CHECKPOINT.fullmatch(key)
+    return match[3] if match else None
+
+
 def is_checkpoint(key: str) -> bool:
-    return checkpoint_position(key) is not None
+    return _CHECKPOINT.fullmatch(key) is not None
 
 
 def trained_weights_key(trial_id: str) -> str:

@@ -25,6 +25,7 @@ from jobs.results.root_record import is_begun
 from jobs.results.schema import kinds
 from jobs.results.store import Store, require_present
 from jobs.results.studies import read_study
+from jobs.results.trained import made_again_key
 
 _PINS = ("sources", "datasets", "cards")
 """Folders of digests that names stand for."""
@@ -223,16 +224,20 @@ def _results(root: Store) -> list[tuple[str, str, str]]:
 
 def _bring(root: Store, target: Store, kind: str, trial_id: str, key: str) -> tuple[str, Committed, bool]:
     """One result, and what its trial left; whether the numbers that stand are its own."""
-    weights = trained_weights_key(trial_id)
-    data = _maybe(root, weights)
-    if data is not None and _maybe(target, trial_key(kind, trial_id)) is None:
-        target.replace(weights, data)  # before the result, as a trial leaves them; what lies there is nobody's
+    # what says that the weights were made again goes before them, and they before the result, as a trial leaves them
+    left = [
+        (key, data) for key in (made_again_key(trial_id), trained_weights_key(trial_id)) if (data := _maybe(root, key))
+    ]
+    if left and _maybe(target, trial_key(kind, trial_id)) is None:
+        for name, data in left:
+            target.replace(name, data)  # what lies there is nobody's
     outcome = place(target, kind, trial_id, _read(root, key))
     same = outcome is Committed.NEW or same_numbers(
         _result(target, kind, trial_id, trial_key(kind, trial_id)), _result(root, kind, trial_id, key), kind
     )
-    if same and data is not None:
-        target.create(weights, data)
+    if same and _maybe(target, trained_weights_key(trial_id)) is None:
+        for name, data in left:
+            target.create(name, data)
     return trial_id, outcome, same
 
 

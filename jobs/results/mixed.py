@@ -4,27 +4,10 @@ from collections.abc import Iterable
 
 import pyarrow.compute as pc
 
-from jobs.provenance import HISTORY_COLUMNS, THEN, UNKNOWN, History, history_of
-from jobs.results.layout import trial_key
-from jobs.results.parquet import decode_trial
+from jobs.provenance import HISTORY_COLUMNS, THEN, history_of
 from jobs.results.reader import read_trials
 from jobs.results.schema import kinds
 from jobs.results.store import Store
-
-
-def history_of_trial(store: Store, kind: str, trial_id: str) -> History:
-    """What a finished trial was computed by; unknown where its result is gone.
-
-    Raises:
-        DamagedFile: when what stands there is not its result.
-    """
-    key = trial_key(kind, trial_id)
-    try:
-        data = store.read(key)
-    except FileNotFoundError:
-        return History((UNKNOWN,), (UNKNOWN,))
-    table = decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
-    return history_of(*(table[name][0].as_py() for name in HISTORY_COLUMNS))
 
 
 def mixed_trials(store: Store, of_kinds: Iterable[str] | None = None) -> set[str]:

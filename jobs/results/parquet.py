@@ -1,6 +1,9 @@
 """Tables of results as Parquet bytes, and back, with everything checked that a reader relies on."""
 
+import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -8,9 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.errors import Code, DamagedFile
+from jobs.errors import Code, DamagedFile, machine_failure
 from jobs.provenance import code_version
-from jobs.results.schema import KIND_KEY, VERSION_KEY, WRITER_KEY, numbering, releases, schema
+from jobs.results.records import reason
+from jobs.results.schema import (
+    KIND_KEY,
+    ROWS_KEY,
+    VERSION_KEY,
+    WRITER_KEY,
+    most_bytes,
+    most_rows,
+    numbering,
+    releases,
+    schema,
+)
 from jobs.results.schema import columns as schema_columns
 
 _ROW_GROUP = 122_880
@@ -18,6 +32,12 @@ _ROW_GROUP = 122_880
 _WORTH_PACKING = 1_000
 """Rows. The file of a trial with its 15 is as large by zstd, which takes twice as long to write it."""
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+_MAGIC = b"PAR1"
+_TRIAL_FOOTER, _INDEX_FOOTER = 1 << 20, 64 << 20
+"""Bytes. That of a trial takes 20 kB, nearly all of it the schema."""
+_MANY_ROWS = 10_000
+_PLAIN_BYTES = 1 << 30
+"""Where text could take more than that, it is looked at before it is written out."""
 
 
 class Problem(StrEnum):
@@ -37,6 +57,12 @@ class Problem(StrEnum):
     """A result under a name or in a folder where nobody looks for it."""
     CONFLICT = "conflict"
     """Other numbers under the id of a finished trial."""
+    IMPOSSIBLE = "impossible"
+    """A result whose rows cannot be: they contradict its id, their own counts, or what its kind allows."""
+    OTHER_WEIGHTS = "other-weights"
+    """Weights that are not those that their trial left."""
+    IN_FUTURE = "in-future"
+    """A record of a time that has not come: the clock of its machine was wrong, or it was altered."""
     OTHER_DIGEST = "other-digest"
     """Made with other weights or data than the root has pinned under their name."""
     UNREADABLE_RECORD = "unreadable-record"
@@ -55,6 +81,8 @@ class Problem(StrEnum):
     """A result that no planned trial asks for."""
     LEFTOVER_CHECKPOINT = "leftover-checkpoint"
     """Of a trial that is done."""
+    DAMAGED_CHECKPOINT = "damaged-checkpoint"
+    """A checkpoint that is passed over: its trial goes on from the one before it, or from its start."""
     STALE_TEMPORARY = "stale-temporary"
     """Left by a killed process."""
 
@@ -66,6 +94,7 @@ class Problem(StrEnum):
             Problem.OLDER_NUMERICS,
             Problem.UNPLANNED,
             Problem.LEFTOVER_CHECKPOINT,
+            Problem.DAMAGED_CHECKPOINT,
             Problem.STALE_TEMPORARY,
         )
 
@@ -92,6 +121,8 @@ class Read(NamedTuple):
     """With the columns that were asked for, as today's schema has them."""
     version: int
     """Of the schema, that the file was written with: later columns are filled."""
+    digest: str = ""
+    """Of its rows, as the file says it; empty for what versions before 0.3.0 wrote."""
 
 
 def encode(table: pa.Table) -> bytes:
@@ -103,45 +134,118 @@ def encode(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, kind: str, path: str, columns: list[str] | None = None, *, encoded: bool = False) -> Read:
+def signed(table: pa.Table, kind: str) -> pa.Table:
+    """A trial's rows in order, with their digest, which ``decode_trial`` compares them with."""
+    ordered = table.sort_by(numbering(kind))
+    return ordered.replace_schema_metadata({**(table.schema.metadata or {}), ROWS_KEY: rows_digest(ordered)})
+
+
+def rows_digest(table: pa.Table) -> str:
+    """The sha256 of a table's values, however they are encoded, and split into chunks."""
+    hasher = hashlib.sha256()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        hasher.update(f"{field.name} {field.type} {len(column)}\n".encode())
+        for part in _content(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()):
+            hasher.update(part)
+    return hasher.hexdigest()
+
+
+def _content(array: pa.Array) -> Iterator[bytes]:
+    """Which values are there, how long those are that have a length, and what they are."""
+    if array.null_count:
+        yield array.is_valid().to_numpy(zero_copy_only=False).tobytes()
+        array = array.drop_null()
+    if pa.types.is_list(array.type):
+        yield array.value_lengths().to_numpy().astype("<i8").tobytes()
+        yield from _content(array.flatten())
+    elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+        values = [value.encode() if isinstance(value, str) else value for value in array.to_pylist()]
+        yield repr([len(value) for value in values]).encode()
+        yield b"".join(values)
+    else:
+        values = array.to_numpy()
+        yield values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def looks_whole(data: bytes) -> bool:
+    """Whether bytes begin and end as a Parquet file does, and have room for what they say: quick, and no proof."""
+    if len(data) < 2 * len(_MAGIC) + 4 or not data.startswith(_MAGIC) or not data.endswith(_MAGIC):
+        return False
+    return _footer_bytes(data) <= len(data) - 2 * len(_MAGIC) - 4
+
+
+def decode(
+    data: bytes,
+    kind: str,
+    path: str,
+    columns: list[str] | None = None,
+    *,
+    encoded: bool = False,
+    of_index: int | None = None,
+) -> Read:
     """Bytes of a Parquet file, of any version of the kind's schema up to today's, to a table.
 
-    It has exactly the columns of today's schema, or those asked for.
+    It has exactly the columns of today's schema, or those asked for. What it would take in memory is known before its
+    contents are read.
 
     Args:
         encoded: text as ``encoded_schema`` has it.
+        of_index: the rows that a compacted file must have; None: the file of one trial.
 
     Raises:
         DamagedResult: with ``path``, when it is not Parquet, or of a newer version or another kind, or has other
-            columns than its version has.
+            columns than its version has, or more rows or bytes than a result of its kind.
+        StorageFailure: when this machine cannot read it now, which says nothing about the file.
     """
-    try:
+    with _named(path):
+        _require_small_footer(data, path, _INDEX_FOOTER if of_index is not None else _TRIAL_FOOTER)
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        found = file.schema_arrow
-        version = _require_version(found.metadata or {}, kind, path)
+        footer, found = file.metadata, file.schema_arrow
+        metadata = found.metadata or {}
+        version = _require_version(metadata, kind, path)
         _require_columns(found, kind, version, path)
-        if encoded:
+        _require_size(footer, kind, path, of_index)
+        texts = _texts(schema(kind, version))
+        as_dictionary = encoded or _text_bytes(footer, texts) > _PLAIN_BYTES
+        if as_dictionary:
             file = pq.ParquetFile(
-                pa.BufferReader(data),
-                metadata=file.metadata,
-                page_checksum_verification=True,
-                read_dictionary=_texts(schema(kind, version)),
+                pa.BufferReader(data), metadata=footer, page_checksum_verification=True, read_dictionary=texts
             )
+        if of_index is None and footer.num_rows > _MANY_ROWS:
+            _require_different(file.read([numbering(kind)])[numbering(kind)], kind, path)
         wanted = encoded_schema(kind) if encoded else schema(kind)
         if columns is not None:
             wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
         fills = _fills(kind, version)
         # small files are read many at a time, so by one thread each
         table = file.read([name for name in wanted.names if name not in fills], use_threads=len(data) > 1_000_000)
+        if as_dictionary and not encoded:
+            _require_short_texts(table, kind, path)
         arrays = [
-            _filled(fills[field.name], field.type, len(table)) if field.name in fills else table[field.name]
+            _filled(fills[field.name], field.type, len(table))
+            if field.name in fills
+            else table[field.name]
+            if table.schema.field(field.name).type == field.type
+            else table[field.name].cast(field.type)
             for field in wanted
         ]
-        return Read(pa.Table.from_arrays(arrays, schema=wanted), version)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        return Read(pa.Table.from_arrays(arrays, schema=wanted), version, _said(metadata, ROWS_KEY))
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Errors of reading a file say whether it is the file that is wrong, or this machine."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        if isinstance(error, DamagedFile):
+            raise
+        if (failure := machine_failure(error, path)) is not None:
+            raise failure from error
         raise DamagedResult(
             Problem.TORN,
-            f"{path} is not a readable Parquet file ({error}); move it away and resume: its trial runs again",
+            f"{path} is not a readable Parquet file ({reason(error)[:500]}); move it away and resume: its trial runs "
+            "again",
             file=path,
         ) from error
 
@@ -150,6 +254,70 @@ def _fills(kind: str, version: int) -> dict[str, object]:
     """The columns that came after a version of a kind's schema, each with what older files have in its place."""
     there = set(schema(kind, version).names)
     return {column.name: column.fill for column in schema_columns(kind) if column.name not in there}
+
+
+def _footer_bytes(data: bytes) -> int:
+    return int.from_bytes(data[-8:-4], "little")
+
+
+def _require_small_footer(data: bytes, path: str, most: int) -> None:
+    """A footer is parsed as a whole: one of a gigabyte is no result's."""
+    if data.endswith(_MAGIC) and len(data) > 8 and (found := _footer_bytes(data)) > most:
+        raise _oversized(path, f"its footer takes {found:,} bytes, and that of a result at most {most:,}")
+
+
+def _require_size(footer: pq.FileMetaData, kind: str, path: str, of_index: int | None) -> None:
+    """Hold what a file says of its size against what a result of its kind can have."""
+    if of_index is not None:
+        if footer.num_rows != of_index:
+            raise _oversized(path, f"it has {footer.num_rows:,} rows, and is to have {of_index:,}")
+        return
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    rows = max(footer.num_rows, sum(group.num_rows for group in groups))
+    if rows > most_rows(kind):
+        raise _oversized(path, f"it has {rows:,} rows, and a {kind} result has at most {most_rows(kind):,}")
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    needed = sum(max(chunk.total_uncompressed_size, 8 * chunk.num_values) for chunk in chunks)
+    if needed > most_bytes(kind):
+        raise _oversized(path, f"it takes {needed:,} bytes, and a {kind} result at most {most_bytes(kind):,}")
+
+
+def _text_bytes(footer: pq.FileMetaData, texts: list[str]) -> int:
+    """The most that text may take when it is written out: each value may be as long as all of its column's."""
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    chunks = [(group.num_rows, group.column(number)) for group in groups for number in range(group.num_columns)]
+    return sum(rows * chunk.total_uncompressed_size for rows, chunk in chunks if chunk.path_in_schema in texts)
+
+
+def _require_short_texts(table: pa.Table, kind: str, path: str) -> None:
+    """Of columns as dictionaries: what they take when they are written out."""
+    needed = 0
+    for name in table.column_names:
+        for chunk in table[name].chunks:
+            if pa.types.is_dictionary(chunk.type) and len(chunk):
+                needed += len(chunk) * (pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0)
+    if needed > most_bytes(kind):
+        raise _oversized(path, f"its text takes {needed:,} bytes, and a {kind} result at most {most_bytes(kind):,}")
+
+
+def _require_different(numbers: pa.ChunkedArray, kind: str, path: str) -> None:
+    """Of many rows, before all else is read: what repeats itself a million times packs into nothing."""
+    name = numbering(kind)
+    if len(pc.unique(numbers)) < len(numbers):
+        shown = numbers.slice(0, 20).to_pylist()
+        raise DamagedResult(
+            Problem.DUPLICATE_ROWS,
+            f"a result has one row for each {name}; {path} has {len(numbers):,} rows, of {name} {shown}; move it away "
+            "and resume",
+            file=path,
+            key=name,
+        )
+
+
+def _oversized(path: str, why: str) -> DamagedResult:
+    return DamagedResult(
+        Problem.WRONG_CONTENT, f"{path} is no result of DeltaSweep: {why}. Move it away and resume", file=path
+    )
 
 
 def _filled(value: object, kind: pa.DataType, rows: int) -> pa.Array:
@@ -181,27 +349,30 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
     """The rows of one trial's file, in order.
 
     Raises:
-        DamagedResult: as ``decode``, and when it holds another trial, or two rows of one number.
+        DamagedResult: as ``decode``, and when it holds another trial, or other rows than were written.
+        StorageFailure: as ``decode``.
     """
-    table, version = decode(data, kind, path)
+    read = decode(data, kind, path)
+    table = read.table
     found = pc.unique(table["trial_id"]).to_pylist()
     if found != [trial_id]:
         raise DamagedResult(
             Problem.WRONG_CONTENT,
-            f"{path} holds the trial {found}, not the one its name says; move it away and resume",
+            f"{path} holds the trial {str(found[:3])[:500]}, not the one its name says; move it away and resume",
             file=path,
             key="trial_id",
         )
-    name = numbering(kind)
-    numbers = table[name].to_pylist()
-    if len(set(numbers)) < len(numbers):
+    _require_different(table[numbering(kind)], kind, path)
+    numbers = table[numbering(kind)].to_pylist()
+    ordered = table if numbers == sorted(numbers) else table.sort_by(numbering(kind))
+    if read.digest and read.digest != rows_digest(ordered.select(schema(kind, read.version).names)):
         raise DamagedResult(
-            Problem.DUPLICATE_ROWS,
-            f"a result has one row for each {name}; {path} has {name} {numbers}; move it away and resume",
+            Problem.WRONG_CONTENT,
+            f"{path} has other rows than its trial left: their sha256 is not {read.digest}, which it says. It was "
+            "changed since it was written. Bring the file back that was there, or move it away and resume",
             file=path,
-            key=name,
         )
-    return Read(table if numbers == sorted(numbers) else table.sort_by(name), version)
+    return read._replace(table=ordered)
 
 
 def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> int:

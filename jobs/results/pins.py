@@ -1,6 +1,7 @@
 """Pins: the digest that the name of a source or dataset stands for in a results root."""
 
 import json
+import re
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -12,6 +13,7 @@ from jobs.results.store import Store
 
 class _Pin(BaseModel):
     sha256: str
+    name: str | None = None
 
 
 _PIN = TypeAdapter(_Pin)
@@ -79,3 +81,17 @@ def read_pin(store: Store, key: str) -> str:
         DamagedFile: when the pin cannot be read.
     """
     return read_record(store, key, _PIN, "a pin", _REMEDY).sha256
+
+
+def wrong_pin(store: Store, key: str) -> str | None:
+    """What contradicts itself in a pin of a source or dataset, with the remedy; None: nothing does.
+
+    Raises:
+        FileNotFoundError, DamagedFile: as ``read_pin``.
+    """
+    found = read_record(store, key, _PIN, "a pin", _REMEDY)
+    if found.name is not None and not key.endswith(f"/{found.name}.json"):
+        return f"is the pin of {found.name!r}, not of the name that it has; {_REMEDY}"
+    if re.fullmatch("[0-9a-f]{64}", found.sha256) is None:
+        return f"has no sha256, but {found.sha256[:100]!r}; {_REMEDY}"
+    return None

@@ -40,7 +40,8 @@ def all_done(store: Store) -> set[str]:
 
 def with_weights(store: Store) -> set[str]:
     """The ids of trials whose trained weights stand in the root; they are put there before the trial is done."""
-    return {key.removeprefix("weights/").removesuffix(".safetensors") for key in store.keys("weights")}
+    ends = ".safetensors"
+    return {key.removeprefix("weights/").removesuffix(ends) for key in store.keys("weights") if key.endswith(ends)}
 
 
 def uncovered(store: Store, kind: str) -> int:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from jobs.specs import MOST_EPOCHS, MOST_PICTURES
+
 
 class Role(StrEnum):
     """What a column says about its trial."""
@@ -71,6 +73,7 @@ FINETUNE_COLUMNS: tuple[Column, ...] = (
     Column("weights_sha256", _TEXT, _N, "of the source's weights file", nullable=True),
     Column("dataset_sha256", _TEXT, _N, "of the dataset's images and labels", nullable=True),
     Column("subset_sha256", _TEXT, _N, "of the subset's indices", nullable=True),
+    Column("trained_sha256", _TEXT, _N, "of the trained network's safetensors file", nullable=True, since="0.3.0"),
     Column("seconds", _FLOAT, _M, "spent on the trial up to this evaluation, all attempts", "seconds", nullable=True),
     Column(
         "device_kind", _TEXT, _M, "kind of device the numbers are reproducible on; A -> B: on A, then B", nullable=True
@@ -242,20 +245,39 @@ class _Rows(NamedTuple):
     """Version of the schema, which every file says, to the release that wrote it first; a release that adds columns
     adds the next one.
     """
+    varying: frozenset[str] = frozenset()
+    """Columns besides ``number`` in which the rows of one trial differ."""
+    most_rows: int = MOST_EPOCHS
+    """Of one trial's file: a file that says it has more is not read."""
+    most_bytes: int = 4 << 30
+    """Of one trial's file, as a table."""
 
 
 _SINCE_0_2 = MappingProxyType({1: "0.1.0", 2: "0.2.0"})
+_EVALUATED = frozenset(
+    ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "learning_rate", "seconds", "adversarial_accuracy")
+)
+_WEIGHED = frozenset(
+    ("test_label", "predicted_label", "test_loss", "train_images", "train_labels", "values", "cells", "cell_labels")
+)
+_SHOWN = frozenset(("activation_before", "activation_after", "distance", "image"))
+_TIMED = frozenset(("seconds",))
 
 _KINDS: dict[str, _Rows] = {
-    "finetune": _Rows(FINETUNE_COLUMNS, number="epoch", view="evaluations"),
-    "pretrain": _Rows(PRETRAIN_COLUMNS, number="epoch", view="pretrain"),
-    "attack": _Rows(ATTACK_COLUMNS, number="epsilon", view="attacks", releases=_SINCE_0_2),
-    "influence": _Rows(INFLUENCE_COLUMNS, number="test_image", view="influences", releases={2: "0.1.0", 3: "0.2.0"}),
-    "shape_bias": _Rows(SHAPE_BIAS_COLUMNS, number="test_image", view="cue_conflicts", releases=_SINCE_0_2),
-    "visualize": _Rows(VISUALIZE_COLUMNS, number="test_image", view="visualizations", releases=_SINCE_0_2),
+    "finetune": _Rows(FINETUNE_COLUMNS, "epoch", "evaluations", {1: "0.1.0", 2: "0.3.0"}, _EVALUATED),
+    "pretrain": _Rows(PRETRAIN_COLUMNS, "epoch", "pretrain", varying=_EVALUATED),
+    "attack": _Rows(ATTACK_COLUMNS, "epsilon", "attacks", _SINCE_0_2, most_rows=1, most_bytes=64 << 20),
+    "influence": _Rows(INFLUENCE_COLUMNS, "test_image", "influences", {2: "0.1.0", 3: "0.2.0"}, _WEIGHED | _TIMED),
+    "shape_bias": _Rows(
+        SHAPE_BIAS_COLUMNS, "test_image", "cue_conflicts", _SINCE_0_2, _TIMED | {"shape", "texture", "decision"}
+    ),
+    "visualize": _Rows(
+        VISUALIZE_COLUMNS, "test_image", "visualizations", _SINCE_0_2, _SHOWN | _TIMED, MOST_PICTURES, 64 << 20
+    ),
 }
 
 KIND_KEY, VERSION_KEY, WRITER_KEY = "deltasweep_kind", "deltasweep_schema", "deltasweep_version"
+ROWS_KEY = "deltasweep_rows_sha256"
 
 
 def kinds() -> tuple[str, ...]:
@@ -283,6 +305,21 @@ def columns(kind: str, at: int | None = None) -> tuple[Column, ...]:
 def numbering(kind: str) -> str:
     """The column that numbers the rows of one trial."""
     return _KINDS[kind].number
+
+
+def varying(kind: str) -> frozenset[str]:
+    """The columns in which the rows of one trial may differ."""
+    return _KINDS[kind].varying | {_KINDS[kind].number}
+
+
+def most_rows(kind: str) -> int:
+    """The rows that one trial's result can have."""
+    return _KINDS[kind].most_rows
+
+
+def most_bytes(kind: str) -> int:
+    """The memory that one trial's result can take."""
+    return _KINDS[kind].most_bytes
 
 
 def view(kind: str) -> str:

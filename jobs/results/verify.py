@@ -1,24 +1,32 @@
 """Everything that can be found wrong in a results root, all of it, with what to do."""
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
 
-from jobs.errors import DamagedFile
+from jobs import yaml_values
+from jobs.errors import DamagedFile, InvalidRequest
 from jobs.provenance import HISTORY_COLUMNS, history_of
-from jobs.results.failures import read_failure
+from jobs.results.consistency import Contradiction, contradictions, spec_of
+from jobs.results.failures import Failure, read_failure
 from jobs.results.index import read_compacted, read_index
-from jobs.results.launches import read_launch
+from jobs.results.launches import STALE_SECONDS, Launch, read_launch
 from jobs.results.layout import (
     COMPACT,
     CURRENT,
     IMPORTED,
+    checkpoint_digest,
     compacted_at,
     imported_in_conflict,
     is_checkpoint,
+    launch_key,
+    log_key,
     trained_weights_key,
     trial_id_at,
     trial_id_of,
@@ -26,13 +34,16 @@ from jobs.results.layout import (
     trials_prefix,
 )
 from jobs.results.local_store import TEMPORARY, is_temporary
-from jobs.results.parquet import DamagedResult, Problem, decode_trial
-from jobs.results.pins import read_pin
+from jobs.results.parquet import DamagedResult, Problem, decode_trial, rows_digest
+from jobs.results.pins import read_pin, wrong_pin
 from jobs.results.reader import foreign
+from jobs.results.records import reason
 from jobs.results.schema import kinds
 from jobs.results.store import Store, require_present
-from jobs.results.studies import read_study
+from jobs.results.studies import StudyRecord, read_study
+from jobs.results.trained import made_again_key, read_made_again, require_trained
 from jobs.specs import FinetuneSpec, numerics_of
+from jobs.study import Study
 
 _READERS = 16
 _FOLDERS = (
@@ -42,7 +53,11 @@ _FOLDERS = (
 )
 _STALE_AFTER = timedelta(days=1)
 _MAKES_SOURCES = "pretrain"
-_PINNED = (("sources", "source", "weights_sha256"), ("datasets", "dataset", "dataset_sha256"))
+_PINNED = (
+    ("sources", "source", "weights_sha256"),
+    ("sources", "source", "network_sha256"),
+    ("datasets", "dataset", "dataset_sha256"),
+)
 """Folder of the pins, column of the name, column of the digest."""
 
 
@@ -57,9 +72,15 @@ class Finding(NamedTuple):
 
 
 class _Trial(NamedTuple):
+    """A result that can be read: what is kept of it while others are."""
+
     key: str
     trial_id: str
-    table: pa.Table
+    row: dict[str, Any]
+    """Its first, but for lists and images."""
+    digest: str
+    """Of all of them, as today's schema has them."""
+    contradictions: tuple[Contradiction, ...]
 
 
 def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
@@ -79,10 +100,15 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
     """
     finished: set[str] = set()
     findings = [*_strangers(store), *_outside_kinds(store), *_names_of_others(store)]
-    for kind in kinds():
-        trials, found = _read_all(store, kind)
+    tuned: dict[str, FinetuneSpec] = {}
+    for kind in kinds():  # fine-tuned trials before those that look at them
+        trials, found = _read_all(store, kind, tuned)
+        if kind == FinetuneSpec.kind:
+            tuned = _tuned(trials)
         findings += [
             *found,
+            *_impossible(store, trials),
+            *_trained(store, kind, trials),
             *_pins(store, trials),
             *_mixed(store, trials),
             *_older(store, kind, trials),
@@ -92,8 +118,8 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
     findings += _current(store)
     if planned is not None:
         findings += _unplanned(store, finished - set(planned))
-    findings += [*_conflicts(store), *_records(store), *_checkpoints(store, finished), *_temporaries(store)]
-    findings += _weights(store)
+    findings += [*_conflicts(store), *_records(store), *_misnamed(store), *_checkpoints(store, finished)]
+    findings += [*_temporaries(store), *_weights(store)]
     return sorted(set(findings), key=lambda finding: (finding.key, finding.problem))
 
 
@@ -142,25 +168,30 @@ def _outside_kinds(store: Store) -> Iterator[Finding]:
             yield Finding(Problem.FOREIGN, key, str(foreign(store, key)))
 
 
-def _read_all(store: Store, kind: str) -> tuple[list[_Trial], list[Finding]]:
+def _read_all(store: Store, kind: str, tuned: Mapping[str, FinetuneSpec]) -> tuple[list[_Trial], list[Finding]]:
     """Every trial file of a kind: those that can be read, and what is wrong with the others."""
 
     def read(key: str) -> _Trial | Finding:
         try:
-            return _read(store, kind, key)
+            return _read(store, kind, key, tuned)
         except DamagedResult as error:
             return Finding(error.problem, key, str(error))
+        except DamagedFile as error:
+            return Finding(Problem.FOREIGN, key, str(error))
 
     with ThreadPoolExecutor(_READERS) as pool:
         results = list(pool.map(read, sorted(_keys(store, trials_prefix(kind)))))
     return [r for r in results if isinstance(r, _Trial)], [r for r in results if isinstance(r, Finding)]
 
 
-def _read(store: Store, kind: str, key: str) -> _Trial:
+def _read(store: Store, kind: str, key: str, tuned: Mapping[str, FinetuneSpec]) -> _Trial:
     trial_id = trial_id_at(key, kind)
     data = require_present(store, key, "a result that was listed")
     if trial_id is not None:
-        return _Trial(key, trial_id, decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table)
+        table = decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
+        small = [field.name for field in table.schema if not pa.types.is_nested(field.type) and field.name != "image"]
+        row = table.select(small).slice(0, 1).to_pylist()[0]
+        return _Trial(key, trial_id, row, rows_digest(table), tuple(contradictions(kind, trial_id, table, tuned)))
     try:
         decode_trial(data, kind, trial_id_of(key), f"{store.uri}/{key}")
     except DamagedResult as error:
@@ -173,17 +204,56 @@ def _read(store: Store, kind: str, key: str) -> _Trial:
     )
 
 
+def _tuned(trials: list[_Trial]) -> dict[str, FinetuneSpec]:
+    """The specs of these fine-tuned trials, by id; those that have none are found by their contradictions."""
+    found = {}
+    for trial in trials:
+        if trial.row["origin"] == "run" and not trial.contradictions:
+            spec = spec_of(FinetuneSpec.kind, trial.row, {})
+            if isinstance(spec, FinetuneSpec):
+                found[trial.trial_id] = spec
+    return found
+
+
+def _impossible(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
+    for trial in trials:
+        if trial.contradictions:
+            said = "; ".join(f"{one.column}: {one.said}" for one in trial.contradictions)
+            yield Finding(
+                Problem.IMPOSSIBLE,
+                trial.key,
+                f"{store.uri}/{trial.key} cannot be the result of its trial ({said}): it was changed since it was "
+                "written, or by what wrote it. Move it away and resume: its trial runs again",
+            )
+
+
+def _trained(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
+    """Kept weights against what their trials left."""
+    there = set(_keys(store, "weights"))
+    for trial in trials:
+        key = trained_weights_key(trial.trial_id)
+        if "trained_sha256" not in trial.row or key not in there:
+            continue
+        try:
+            sha256 = hashlib.sha256(store.read(key)).hexdigest()
+            require_trained(store, kind, trial.trial_id, sha256)
+        except FileNotFoundError:
+            continue  # removed since it was listed
+        except DamagedFile as error:
+            yield Finding(Problem.OTHER_WEIGHTS, key, str(error))
+
+
 def _pins(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
     pinned: dict[str, str | None] = {}
     for trial in trials:
         for folder, name_column, digest_column in _PINNED:
-            if name_column not in trial.table.column_names or digest_column not in trial.table.column_names:
+            name, digest = trial.row.get(name_column), trial.row.get(digest_column)
+            if name is None or digest is None or (digest_column == "network_sha256" and trial.row["finetuned"]):
                 continue
-            name, digest = trial.table[name_column][0].as_py(), trial.table[digest_column][0].as_py()
             key = f"{folder}/{name}.json"
             if key not in pinned:
                 pinned[key] = _pin(store, key)
-            if digest and pinned[key] and digest != pinned[key]:
+            if pinned[key] and digest != pinned[key]:
                 yield Finding(
                     Problem.OTHER_DIGEST,
                     trial.key,
@@ -194,7 +264,7 @@ def _pins(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
 
 def _mixed(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
     for trial in trials:
-        kind, packages = (trial.table[name][0].as_py() for name in HISTORY_COLUMNS)
+        kind, packages = (trial.row[name] for name in HISTORY_COLUMNS)
         if history_of(kind, packages).mixed:
             yield Finding(
                 Problem.MIXED,
@@ -207,7 +277,7 @@ def _mixed(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
 def _older(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
     """Of numerics before today's: of the trial's own kind, or of the fine-tuned network that it looks at."""
     for trial in trials:
-        row = trial.table.slice(0, 1).to_pylist()[0]
+        row = trial.row
         own, tuned = row["numerics"], row.get("finetuned_numerics")
         if row.get("finetuned") is not None and tuned is None:
             tuned = FinetuneSpec.first_numerics  # 0.1.0's say nothing, and are all of it
@@ -260,14 +330,15 @@ def _index(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
 
 def _differs(compacted: pa.Table, trials: list[_Trial]) -> bool:
     """Whether a trial has other rows in the index than in its file."""
-    rows = compacted.to_pandas().groupby("trial_id").indices
-    common = [trial for trial in trials if trial.trial_id in rows]
-    if not common:
-        return False
-    files = pa.concat_tables([trial.table for trial in sorted(common, key=lambda trial: trial.trial_id)])
-    kept = compacted.take(sorted(row for trial in common for row in rows[trial.trial_id]))
-    # by way of pandas, where the NaN of a diverged trial equals itself
-    return not kept.to_pandas().equals(files.to_pandas())
+    files = {trial.trial_id: trial.digest for trial in trials}
+    ids = compacted["trial_id"].combine_chunks()
+    runs = pc.run_end_encode(ids)
+    start = 0
+    for trial_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        if trial_id in files and rows_digest(compacted.slice(start, end - start)) != files[trial_id]:
+            return True
+        start = end
+    return False
 
 
 def _current(store: Store) -> Iterator[Finding]:
@@ -288,6 +359,9 @@ def _unplanned(store: Store, trials: set[str]) -> Iterator[Finding]:
 
 def _conflicts(store: Store) -> Iterator[Finding]:
     for key in _keys(store, "conflicts"):
+        if (wrong := _wrong_conflict(store, key)) is not None:
+            yield wrong
+            continue
         standing = imported_in_conflict(key)
         if standing:
             advice = (
@@ -304,6 +378,28 @@ def _conflicts(store: Store) -> Iterator[Finding]:
         yield Finding(Problem.CONFLICT, key, advice)
 
 
+def _wrong_conflict(store: Store, key: str) -> Finding | None:
+    """What is kept of a conflict has the name of its content."""
+    _, *of = key.removesuffix(".parquet").split("/")
+    file = f"{store.uri}/{key}"
+    if len(of) != 3 or of[0] not in kinds() or not key.endswith(".parquet"):
+        return Finding(
+            Problem.FOREIGN, key, f"only results lie under {store.uri}/conflicts; {file} is none. Move it away"
+        )
+    kind, trial_id, digest = of
+    try:
+        data = store.read(key)
+        decode_trial(data, kind, trial_id, file)
+    except FileNotFoundError:
+        return None
+    except DamagedResult as error:
+        return Finding(error.problem, key, f"{error} (it was kept aside, and no trial depends on it)")
+    if (found := hashlib.sha256(data).hexdigest()[:16]) != digest:
+        said = f"{file} has the digest {found}, not that of its name; it was changed since. Remove it"
+        return Finding(Problem.WRONG_CONTENT, key, said)
+    return None
+
+
 def _records(store: Store) -> Iterator[Finding]:
     readers: dict[str, Callable[[Store, str], object]] = {
         "failures": read_failure,
@@ -316,11 +412,77 @@ def _records(store: Store) -> Iterator[Finding]:
     for folder, read in readers.items():
         for key in _keys(store, folder):
             try:
-                read(store, key)
+                if (wrong := _wrong_record(store, key, read(store, key))) is not None:
+                    yield wrong
             except DamagedFile as error:
                 yield Finding(Problem.UNREADABLE_RECORD, key, str(error))
             except FileNotFoundError:
                 continue  # removed since it was listed
+
+
+def _wrong_record(store: Store, key: str, record: object) -> Finding | None:
+    """Of a record that can be read: whether it is what its name says, and of a time that has come."""
+    file = f"{store.uri}/{key}"
+    match record:
+        case Launch():
+            if launch_key(record.launch) != key:
+                said = f"{file} is the record of launch {record.launch!r}, not of the one that its name says; remove it"
+                return Finding(Problem.MISNAMED, key, said)
+            return _ahead(key, file, record.started_at, record.heartbeat_at, record.ended_at)
+        case Failure():
+            return _ahead(key, file, record.failed_at)
+        case StudyRecord():
+            return _wrong_study(key, file, record)
+    return None
+
+
+def _ahead(key: str, file: str, *times: str | None) -> Finding | None:
+    """A record of the future: a launch that says so would be taken for alive."""
+    now = datetime.now(UTC)
+    for time in times:
+        try:
+            ahead = time is not None and (datetime.fromisoformat(time) - now).total_seconds() > STALE_SECONDS
+        except (ValueError, TypeError):
+            return Finding(Problem.UNREADABLE_RECORD, key, f"{file} has the time {time!r}, which is none; remove it")
+        if ahead:
+            said = f"{file} says {time}, which has not come; now it is {now.isoformat(timespec='seconds')}"
+            return Finding(
+                Problem.IN_FUTURE, key, f"{said}. Fix: set the clocks of machines right, or remove it if it was altered"
+            )
+    return None
+
+
+def _wrong_study(key: str, file: str, record: StudyRecord) -> Finding | None:
+    try:
+        study = Study.model_validate(yaml_values.load(record.text))
+    except (ValidationError, InvalidRequest, ValueError) as error:
+        said = (
+            f"{file} is not a study that this DeltaSweep knows ({reason(error)[:500]}): a newer one wrote it, or it was"
+        )
+        return Finding(Problem.UNREADABLE_RECORD, key, f"{said} changed. Launch the study's file again, then remove it")
+    if (study.name, study.digest) == (record.name, record.digest):
+        return None
+    return Finding(
+        Problem.MISNAMED,
+        key,
+        f"{file} is the study {study.name} of digest {study.digest}, not the one that its name says: it was changed "
+        "since it was recorded, and resume would run other trials. Launch the study's file again, then remove this one",
+    )
+
+
+def _misnamed(store: Store) -> Iterator[Finding]:
+    """Logs and pins whose names nobody looks for."""
+    for key in _keys(store, "logs"):
+        _, *of = key.removesuffix(".log").split("/")
+        if len(of) != 2 or not of[1].isdecimal() or key != log_key(of[0], int(of[1])):
+            yield Finding(Problem.MISNAMED, key, f"{store.uri}/{key} has not the name of a log; move it away")
+    for key in [*_keys(store, "sources"), *_keys(store, "datasets")]:
+        try:
+            wrong = wrong_pin(store, key)
+        except (DamagedFile, FileNotFoundError):
+            continue  # an unreadable one is found as a record
+        if wrong:
+            yield Finding(Problem.MISNAMED, key, f"{store.uri}/{key} {wrong}")
 
 
 def _checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
@@ -331,6 +493,18 @@ def _checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
                 key,
                 f"{store.uri}/{key} belongs to a trial that is done; it may be removed",
             )
+        elif (digest := checkpoint_digest(key)) is not None:
+            try:
+                found = hashlib.sha256(store.read(key)).hexdigest()
+            except FileNotFoundError:
+                continue
+            if not found.startswith(digest):
+                said = f"{store.uri}/{key} has the digest {found[: len(digest)]}, not that of its name: it is passed"
+                yield Finding(
+                    Problem.DAMAGED_CHECKPOINT,
+                    key,
+                    f"{said} over, and its trial goes on from the one before it, or from its start",
+                )
 
 
 def _weights(store: Store) -> Iterator[Finding]:
@@ -344,6 +518,17 @@ def _weights(store: Store) -> Iterator[Finding]:
                 result,
                 f"{store.uri}/{result} is the result of a source whose weights are gone ({key}): put them back, or "
                 "launch its study again: they are made again",
+            )
+    for key in sorted(there):
+        trial_id, _, ends = key.removeprefix("weights/").rpartition(".")
+        if ends == "json" and key == made_again_key(trial_id):
+            try:
+                read_made_again(store, trial_id)
+            except DamagedFile as error:
+                yield Finding(Problem.UNREADABLE_RECORD, key, str(error))
+        elif key != trained_weights_key(trial_id):
+            yield Finding(
+                Problem.FOREIGN, key, f"only trained weights lie there; {store.uri}/{key} is none. Move it away"
             )
 
 

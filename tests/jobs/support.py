@@ -1,6 +1,7 @@
 """What several tests of the jobs need: specs of small trials, made weights, rows of a result."""
 
 import hashlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,3 +84,12 @@ def numbers(trial: Finetuning) -> list[Evaluation]:
 def trial_rows(trial: Finetuning) -> list[dict[str, object]]:
     """The rows that a finished trial would commit."""
     return rows(trial, Attempt())
+
+
+def damage(path: Path, place: int, bit: int = 64) -> None:
+    """Flip a bit of a byte of a file, which stays the same file."""
+    with path.open("r+b") as file:
+        file.seek(place, 0 if place >= 0 else 2)
+        (byte,) = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ bit]))

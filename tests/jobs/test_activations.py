@@ -17,7 +17,7 @@ from jobs.finetune import Evaluation, Finetuning
 from jobs.home import activations_directory
 from jobs.results import Store
 from jobs.weights import SourceWeights, load_source
-from tests.jobs.support import CPU, finetune_spec, make_weights, numbers
+from tests.jobs.support import CPU, damage, finetune_spec, make_weights, numbers
 
 SOURCE = {"frozen_batchnorm": "source"}
 MODES = ("source", "calibrated")
@@ -172,7 +172,7 @@ def test_a_limit_that_is_too_low_is_said_and_changes_nothing(
     files()[0].unlink()
     monkeypatch.setenv("DELTASWEEP_ACTIVATIONS_GB", "0.0005")
     with pytest.warns(
-        UserWarning, match=r"524,288 bytes are more than its limit, \$DELTASWEEP_ACTIVATIONS_GB \(0.0005"
+        UserWarning, match=r"524,704 bytes are more than its limit, \$DELTASWEEP_ACTIVATIONS_GB \(0.0005"
     ):
         assert run(opened(weights, few_digits, seed=8)) == made
 
@@ -186,6 +186,31 @@ def test_a_damaged_file_is_made_again(weights: SourceWeights, few_digits: Datase
     with pytest.warns(UserWarning, match=f"{path.name} is damaged"):
         assert run(opened(weights, few_digits)) == made
     assert run(opened(weights, few_digits)) == made
+
+
+@pytest.mark.parametrize("images", [20, -1])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_file_that_is_damaged_while_it_is_read_is_made_again(
+    mode: str, images: int, weights: SourceWeights, few_digits: Dataset
+) -> None:
+    """Of a bundle, too: deeper trunks go on from what others keep."""
+    recipe = {"frozen_batchnorm": mode}
+
+    def failed(trial: Finetuning, error: Exception) -> None:
+        raise AssertionError(f"{trial.spec.trial_id} failed") from error
+
+    alone = {blocks: run(opened(weights, few_digits, recipe, blocks=blocks, images=images)) for blocks in (1, 3)}
+    first, other = (
+        Bundle(opened(weights, few_digits, recipe, blocks=blocks, images=images), failed) for blocks in alone
+    )
+    assert first.join(other)
+    first.advance(one_batch())
+    for path in files():
+        for place in range(200, path.stat().st_size - 1000, 1000):
+            damage(path, place)
+    with pytest.warns(UserWarning, match="is damaged"):
+        first.advance()
+    assert {trial.spec.blocks: numbers(trial) for trial in first.trials} == alone
 
 
 def test_a_file_that_goes_while_it_is_read_changes_nothing(weights: SourceWeights, few_digits: Dataset) -> None:

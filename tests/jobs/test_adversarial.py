@@ -76,7 +76,7 @@ def guessed(digits: Dataset) -> Dataset:
     resnet.load_state_dict(load_source("fmnist_natural").tensors)
     images_NCHW = digits.test.images_NCHW[:64]
     with torch.no_grad():
-        x_NCHW = images_NCHW.float().div(255).expand(-1, 3, -1, -1)
+        x_NCHW = images_NCHW[:].float().div(255).expand(-1, 3, -1, -1)
         labels_N = Network(resnet, card.mean, card.std).eval()(x_NCHW).argmax(1)
     labels_N[::4] = (labels_N[::4] + 1) % 10
     return digits._replace(test=ImageSet(images_NCHW, labels_N))
@@ -120,7 +120,7 @@ def test_the_worst_case_of_a_linear_model(constraint: Constraint, epsilon: float
     labels_N = torch.arange(50) % 2
     model = Linear(48)
     with torch.no_grad():
-        score_N = model(images_NCHW.float().div(255))[:, 1].double()
+        score_N = model(images_NCHW[:].float().div(255))[:, 1].double()
         dual = model.fc.weight[1].double().norm(p=2 if constraint is Constraint.L2 else 1)
     margin_N = torch.where(labels_N == 1, score_N, -score_N)
     worst_N = margin_N - epsilon * dual
@@ -147,7 +147,7 @@ def test_as_the_robustness_library(
 ) -> None:
     """The same algorithm, from zero, last iterate, in the same batch: equal accuracies and losses."""
     monkeypatch.setattr(Tensor, "cuda", lambda self, *args, **kwargs: self)  # the oracle's loop insists on it
-    x_NCHW = guessed.test.images_NCHW.float().div(255).expand(-1, 3, -1, -1).contiguous()
+    x_NCHW = guessed.test.images_NCHW[:].float().div(255).expand(-1, 3, -1, -1).contiguous()
     moved = moved_by_robustness(network, x_NCHW, guessed.test.labels_N, threat)
     expected = evaluate(network, iter([(moved, guessed.test.labels_N)]))
     whole = Execution(evaluation_batch_size=64, memory_format="contiguous")
@@ -165,7 +165,7 @@ def test_as_foolbox(threat: ThreatModel, network: Network, guessed: Dataset) -> 
 
     kind = {Constraint.L2: foolbox.attacks.L2PGD, Constraint.LINF: foolbox.attacks.LinfPGD}[threat.constraint]
     oracle = kind(abs_stepsize=threat.step_size, steps=threat.steps, random_start=False)
-    x_NCHW = guessed.test.images_NCHW.float().div(255).expand(-1, 3, -1, -1).contiguous()
+    x_NCHW = guessed.test.images_NCHW[:].float().div(255).expand(-1, 3, -1, -1).contiguous()
     model = foolbox.models.pytorch.PyTorchModel(network, bounds=(0, 1), device="cpu")
     _, _, fooled_N = oracle(model, x_NCHW, guessed.test.labels_N, epsilons=threat.epsilon)
     found = evaluated(attack(threat), network, guessed)

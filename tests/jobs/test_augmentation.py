@@ -37,7 +37,7 @@ def test_draws_have_the_released_ranges() -> None:
 
 def test_an_image_is_augmented_alike_in_any_batch(colours: Dataset) -> None:
     """As on a CPU, where a batch goes through in parts, and on a GPU, where it goes through at once."""
-    images_NCHW = colours.train.images_NCHW.repeat(10, 1, 1, 1)
+    images_NCHW = colours.train.images_NCHW[:].repeat(10, 1, 1, 1)
     draws = draw(320, rng(2))
     together = augment(images_NCHW, draws)
     alone = [augment(images_NCHW[i : i + 1], Draws(*(drawn[i : i + 1] for drawn in draws))) for i in range(320)]
@@ -46,9 +46,9 @@ def test_an_image_is_augmented_alike_in_any_batch(colours: Dataset) -> None:
 
 
 def test_augmenting_leaves_the_images_alone(colours: Dataset) -> None:
-    before = colours.train.images_NCHW.clone()
-    augment(colours.train.images_NCHW, draw(32, rng(2)))
-    assert torch.equal(colours.train.images_NCHW, before)
+    before = colours.train.images_NCHW[:].clone()
+    augment(colours.train.images_NCHW[:], draw(32, rng(2)))
+    assert torch.equal(colours.train.images_NCHW[:], before)
 
 
 def test_golden_augmentation() -> None:
@@ -87,7 +87,7 @@ def test_training_images_of_colour_sets_are_augmented_and_test_images_are_not(
 ) -> None:
     plain = inputs(weights, colours, {"transforms": "none"})
     assert [not same for same in alike(inputs(weights, colours), plain)] == TRAINING
-    assert torch.equal(plain[3], colours.test.images_NCHW / 255)
+    assert torch.equal(plain[3], colours.test.images_NCHW[:] / 255)
 
 
 def test_the_draws_follow_from_seed_epoch_and_batch(weights: SourceWeights, colours: Dataset) -> None:

@@ -105,7 +105,7 @@ def test_the_stream_is_each_epoch_s_shuffle_of_the_subset(reference: Stream, few
         labels = torch.cat(reference.labels[4 * epoch : 4 * epoch + 3])
         assert torch.equal(labels, few_digits.train.labels_N[reference.subset[torch.tensor(order)]])
         orders.append(tuple(order))
-        assert torch.equal(reference.inputs[4 * epoch + 3][:, :1], few_digits.test.images_NCHW.float() / 255)
+        assert torch.equal(reference.inputs[4 * epoch + 3][:, :1], few_digits.test.images_NCHW[:].float() / 255)
         assert torch.equal(reference.labels[4 * epoch + 3], few_digits.test.labels_N)
     assert len(set(orders)) == 4, "another order in every epoch"
 

@@ -367,7 +367,7 @@ def test_adversarial_accuracy_is_not_above_the_clean_one(network: Network, few_d
 
 def test_adversarial_accuracy_is_that_of_the_attacked_images(network: Network, few_digits: Dataset) -> None:
     threat = ThreatModel(constraint=Constraint.L2, epsilon=0.6, steps=3)
-    x_NCHW = few_digits.train.images_NCHW.float().div(255).expand(-1, 3, -1, -1)
+    x_NCHW = few_digits.train.images_NCHW[:].float().div(255).expand(-1, 3, -1, -1)
     moved = perturb(network, x_NCHW, few_digits.train.labels_N, threat)
     with torch.no_grad():
         right = (network(moved).argmax(1) == few_digits.train.labels_N).float().mean()

@@ -116,7 +116,7 @@ def test_as_numpy_computes_it() -> None:
 def test_rows_are_what_the_network_says_beside_the_cues(network: Network, few: Dataset) -> None:
     rows = decided(spec(recipe=Execution(evaluation_batch_size=24)), network, few)
     with torch.no_grad():
-        said = network(few.test.images_NCHW.float().div(255).expand(-1, 3, -1, -1)).argmax(1)
+        said = network(few.test.images_NCHW[:].float().div(255).expand(-1, 3, -1, -1)).argmax(1)
     assert few.cues is not None
     assert [row[:4] for row in rows] == [
         (i, str(shape), str(texture), str(decision))

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pyarrow as pa
 
+from jobs.canonical import canonical_json
 from jobs.results import Store
 from jobs.results.object_store import Patience
 from jobs.results.store import is_hidden, too_large
+from jobs.specs import FinetuneSpec, recipe_digest
 from tests.results.rows import result_rows
 
 IMPATIENT = Patience(request_seconds=1.0, retries=4, total_seconds=10.0, first_pause=0.01, longest_pause=0.05)
@@ -17,12 +19,21 @@ KIND = "finetune"
 
 
 def trial(number: int) -> str:
-    """The id of an invented trial."""
-    return f"finetune-x-{number:02x}{number:014x}"
+    """The id of a trial that nobody ran."""
+    return spec(number).trial_id
+
+
+def spec(number: int) -> FinetuneSpec:
+    """Two epochs on 20 digits; ``number`` is its seed."""
+    values = {"source": "fmnist_l2_eps1", "dataset": "digits", "blocks": 3, "images": 20, "epochs": 2}
+    return FinetuneSpec.model_validate({**values, "seed": number, "evaluate_every": 1, "recipe": {}})
 
 
 def rows(number: int, **changes: object) -> list[dict[str, object]]:
-    return result_rows(trial(number), seed=number, **changes)
+    """Its rows, with invented numbers."""
+    recipe = spec(number).recipe
+    identity = {"recipe": recipe_digest(recipe), "recipe_json": canonical_json(recipe.model_dump(mode="json"))}
+    return result_rows(trial(number), **{"seed": number, **identity, **changes})
 
 
 def held(table: pa.Table) -> Counter[tuple[int, int]]:

@@ -41,6 +41,7 @@ from tests.results.growth import COUNT, NOTE, WORD, grown
 from tests.results.support import KIND, MemoryStore, held, once, rows, trial
 from tests.support import refused
 
+NOW = version(KIND)
 FIRST, SECOND = (NOTE, COUNT), (WORD,)
 ADDED = {"note": None, "count": 7, "word": "none"}
 """What older files are filled with."""
@@ -101,7 +102,7 @@ def test_a_newer_file_is_refused_by_the_name_of_its_release(store: Store, monkey
         monkeypatch.setattr("jobs.results.parquet.code_version", lambda: "0.4.0")
         commit(store, KIND, grown_rows(1, 1))
         monkeypatch.undo()
-    values = ("DeltaSweep 0.4.0", "version 2", KIND, f"DeltaSweep {code_version()}", "up to 1")
+    values = ("DeltaSweep 0.4.0", f"version {NOW + 1}", KIND, f"DeltaSweep {code_version()}", f"up to {NOW}")
     file = f"{store.uri}/{trial_key(KIND, trial(1))}"
     with refused(Code.NEWER_VERSION, file, *values, kind=DamagedFile, file=file):
         read_trials(store, KIND)
@@ -119,11 +120,11 @@ def test_a_version_that_no_release_wrote(number: str, store: Store) -> None:
         read_trials(store, KIND)
 
 
-@pytest.mark.parametrize(("written", "said"), [(0, "2"), (1, "1"), (1, "3"), (2, "2")])
-def test_a_file_that_lies_about_its_version(written: int, said: str, store: Store) -> None:
+@pytest.mark.parametrize(("written", "said"), [(0, NOW + 1), (1, NOW), (1, NOW + 2), (2, NOW + 1)])
+def test_a_file_that_lies_about_its_version(written: int, said: int, store: Store) -> None:
     with release(written):
         commit(store, KIND, grown_rows(1, written))
-    store.replace(trial_key(KIND, trial(1)), said_to_be(store, said))
+    store.replace(trial_key(KIND, trial(1)), said_to_be(store, str(said)))
     file = f"{store.uri}/{trial_key(KIND, trial(1))}"
     with release(2), refused(Code.DAMAGED_RESULT, file, f"version {said}", kind=DamagedFile, file=file):
         read_trials(store, KIND)
@@ -154,7 +155,7 @@ def test_a_compacted_file_of_a_newer_version_is_passed_over_with_a_word(store: S
     commit(store, KIND, rows(1))
     with release(1):
         compact(store, KIND)
-    with pytest.warns(DamagedIndexWarning, match="in version 2 of the finetune schema"):
+    with pytest.warns(DamagedIndexWarning, match=f"in version {NOW + 1} of the finetune schema"):
         assert held(read_trials(store, KIND)) == once({1})
     assert compact(store, KIND).written
     assert held(read_trials(store, KIND)) == once({1})

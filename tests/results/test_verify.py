@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> LocalStore:
     store = LocalStore(tmp_path / "root")
     for number in range(8):
         commit(store, KIND, rows(number))
-    pin(store, "sources", "fmnist_l2_eps1", "w" * 64)
+    pin(store, "sources", "fmnist_l2_eps1", "a" * 64)
     pin(store, "datasets", "digits", "d" * 64)
     return store
 
@@ -110,9 +110,9 @@ def test_everything_is_found_at_once(store: LocalStore) -> None:
     keys = [trial_key(KIND, trial(number)) for number in range(8)]
     compact(store, KIND)
     store.replace(keys[0], b"")
-    store.replace(keys[1], versioned(TABLE, "2"))
+    store.replace(keys[1], versioned(TABLE, "99"))
     store.delete(keys[2])
-    store.replace(keys[3], encode(pa.Table.from_pylist(rows(3, weights_sha256="x" * 64), schema=schema(KIND))))
+    store.replace(keys[3], encode(pa.Table.from_pylist(rows(3, weights_sha256="b" * 64), schema=schema(KIND))))
     misplaced = f"trials/{KIND}/zz/{trial(2)}.parquet"
     store.create(misplaced, encode(pa.Table.from_pylist(rows(2), schema=schema(KIND))))
     commit(store, KIND, rows(4, test_accuracy=1.0))

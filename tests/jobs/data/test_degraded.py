@@ -60,7 +60,7 @@ def test_low_resolution_is_that_of_torchvision() -> None:
     original = load_dataset("digits", 8)
     there_and_back = transforms.Compose([transforms.Resize(5), transforms.Resize(32), transforms.PILToTensor()])
     for index in (0, 7, 500):
-        image = Image.fromarray(original.train.images_NCHW[index, 0].numpy())
+        image = Image.fromarray(original.train.images_NCHW[:][index, 0].numpy())
         assert torch.equal(few.train.images_NCHW[index], there_and_back(image))
     assert torch.equal(few.train.labels_N, original.train.labels_N)
 

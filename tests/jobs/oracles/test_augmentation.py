@@ -21,7 +21,7 @@ def noise(count: int, height: int, width: int, seed: int) -> Tensor:
 
 
 def test_photographs(colours: Dataset) -> None:
-    images_NCHW = torch.cat([colours.train.images_NCHW, colours.test.images_NCHW] * 4)
+    images_NCHW = torch.cat([colours.train.images_NCHW[:], colours.test.images_NCHW[:]] * 4)
     draws = draw(256, rng(1))
     assert torch.equal(augment(images_NCHW, draws), all_augmented(images_NCHW, draws))
 

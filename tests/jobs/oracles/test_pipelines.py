@@ -40,7 +40,7 @@ def test_grey_images(normalization: str, size: int, weights: SourceWeights) -> N
     trial = Finetuning(finetune_spec({"normalization": normalization}, epochs=1), weights, data, CPU)
     released = transforms.Compose([transforms.Grayscale(3), transforms.ToTensor()])
     normalise = transforms.Normalize(*STATISTICS["fmnist" if normalization == "source" else "digits"])
-    parts = [*(data.train.images_NCHW[batch] for batch in indices(trial)), data.test.images_NCHW]
+    parts = [*(data.train.images_NCHW[batch] for batch in indices(trial)), data.test.images_NCHW[:]]
     for found_NCHW, bytes_NCHW in zip(first_convolution_s_inputs(trial), parts, strict=True):
         wanted = [normalise(released(image)) for image in pil.digits(bytes_NCHW)]
         assert torch.equal(found_NCHW, torch.stack(wanted))
@@ -57,7 +57,7 @@ def test_colour_images(source: str, statistics: str, weights: SourceWeights, col
     for number, batch in enumerate(indices(trial)):
         draws = draw(len(batch), generator(7, Purpose.AUGMENTATION, 1, number))
         wanted.append(pil.all_augmented(colours.train.images_NCHW[batch], draws) / 255)
-    wanted.append(torch.stack([released(pil.to_pil(image)) for image in colours.test.images_NCHW]))
+    wanted.append(torch.stack([released(pil.to_pil(image)) for image in colours.test.images_NCHW[:]]))
     for found_NCHW, wanted_NCHW in zip(first_convolution_s_inputs(trial), wanted, strict=True):
         assert torch.equal(found_NCHW, normalise(wanted_NCHW))
 

@@ -115,7 +115,7 @@ def test_a_trial_is_the_released_code_s(
     data = colours if colour else few_digits._replace(name=dataset)
     data = data._replace(test=ImageSet(data.test.images_NCHW[:20], data.test.labels_N[:20]))
     as_pil = photographs if colour else pil.digits
-    train, test = as_pil(data.train.images_NCHW), as_pil(data.test.images_NCHW)
+    train, test = as_pil(data.train.images_NCHW[:]), as_pil(data.test.images_NCHW[:])
     recipe = RECIPES["as-released"].model_copy(
         update={
             "learning_rate": LEARNING_RATE,
