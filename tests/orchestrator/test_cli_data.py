@@ -120,6 +120,19 @@ def test_requests_that_cannot_be(deltasweep: Command, arguments: list[str], mess
     assert "Traceback" not in result.message
 
 
+def test_a_study_s_own_dataset_by_name(deltasweep: Command) -> None:
+    made.write(deltasweep.folder / "insects", made.folder_files())
+    card = deltasweep("data", "describe", "insects").out
+    study = "name: own\ngrid: {source: [fmnist_natural], dataset: [insects], blocks: [0]}\n"
+    study += "schedule: [{images: [-1], epochs: 1, seeds: 1, evaluate_every: 1}]\ndatasets:\n"
+    (deltasweep.folder / "own.yaml").write_text(study + "".join(f"  {line}\n" for line in card.splitlines()))
+    assert "unknown dataset 'insects'" in deltasweep("data", "fetch", "insects").message
+    result = deltasweep("data", "fetch", "insects", "--study", "own.yaml")
+    assert (result.code, result.message) == (0, "")
+    assert f"verified, in {deltasweep.folder / 'insects'}" in result.out
+    assert str(deltasweep.folder / "insects") in deltasweep("data", "list", "--study", "own.yaml").out
+
+
 def test_describe_writes_a_card_that_reads_the_folder(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     made.write(deltasweep.folder / "insects", made.folder_files())
     result = deltasweep("data", "describe", "insects")
