@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobs.registry import DatasetCard
     from jobs.study import Study
 
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 data = typer.Typer(help="Target datasets.", no_args_is_help=True)
 
 # into a pipe or a file nothing is cut to the width of a terminal that is not there
@@ -118,6 +119,8 @@ def describe(
     """Print the card of an image folder, counted and measured, to paste into a study file."""
     from jobs.data.describe import describe as describe_folder
 
-    card = describe_folder(folder, name or folder.resolve().name)
+    card, notes = describe_folder(folder, name or folder.resolve().name)
     fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     out.print(yaml.safe_dump({card.name: fields}, sort_keys=False, default_flow_style=None), markup=False, end="")
+    for note in notes:
+        err.print(f"deltasweep: note: {note}", markup=False)

@@ -110,7 +110,10 @@ def test_one_dataset_that_cannot_be_had_does_not_keep_the_others(
         (["mnist", "--all"], "fetch takes either names, or --all, or --study STUDY"),
         (["imagenet9"], "unknown dataset 'imagenet9'; known datasets: "),
         (["--study", "nothing"], "unknown study 'nothing'"),
-        (["mnist", "--mirror", "ftp://a"], "files are downloaded from https, http, file URLs; given: ftp://a/mnist/"),
+        (
+            ["mnist", "--mirror", "ftp://a"],
+            "files are downloaded from https, http, file URLs in ASCII; given: ftp://a/mnist/",
+        ),
     ],
 )
 def test_requests_that_cannot_be(deltasweep: Command, arguments: list[str], message: str) -> None:
