@@ -115,6 +115,11 @@ def _finetuning(spec: FinetuneSpec) -> list[Mistake]:
         card = registry.dataset(spec.dataset)
         if not card.train:
             found += _impossible(no_training(card))
+        elif card.labels < 2:
+            found += _impossible(
+                f"dataset: there is something to tell apart where there are two labels or more; {card.name} has "
+                f"{card.labels}"
+            )
         elif spec.images != ALL and not card.labels <= spec.images <= card.train:
             found += _impossible(
                 f"images: a subset of {spec.dataset} has {card.labels} (one image a label) to {card.train} images, "

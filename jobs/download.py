@@ -6,7 +6,9 @@ urllib and not a library: pooch and ``torch.hub`` do not resume, and huggingface
 import hashlib
 import http.client
 import os
+import re
 import shutil
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,13 +19,18 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
+from jobs import web
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, Mistake, Place, StorageFailure
 
 Progress = Callable[[int, int | None], None]
 
-_SCHEMES = ("https", "http", "file")
 _TIMEOUT_SECONDS = 30
 _CHUNK_BYTES = 1 << 20
+_SLOWEST = 1_000
+"""Bytes a second, on average over ``_PACE_SECONDS``: a mirror that is slower is left for the next."""
+_PACE_SECONDS = 60.0
+_MOST_UNSAID = 20 << 30
+"""Bytes of a file of which neither anybody beforehand nor the mirror says how long it is."""
 _BROKEN_CONNECTIONS = 10  # a mirror, as long as each of them brought something
 
 
@@ -44,7 +51,7 @@ class Expected(NamedTuple):
     def problem(self, path: Path) -> str | None:
         """How a file differs from what is expected of it; None when it does not."""
         if self.size is not None and (size := path.stat().st_size) != self.size:
-            return f"must have {self.size:,} bytes and has {size:,}"
+            return f"must have {self.size:,} bytes and has {size:,}{' or more' if size > self.size else ''}"
         algorithm, digest = ("sha256", self.sha256) if self.sha256 is not None else ("md5", self.md5)
         if digest is not None and (found := _digest(path, algorithm)) != digest:
             return f"must have the {algorithm} {digest} and has {found}"
@@ -53,6 +60,10 @@ class Expected(NamedTuple):
 
 class _Unavailable(Exception):
     """A mirror does not give the file; the next one may."""
+
+
+class _TooSlow(_Unavailable):
+    """It would take for ever."""
 
 
 def download(
@@ -83,10 +94,10 @@ def download(
         DamagedFile: when what the mirrors give is another file.
         StorageFailure: when it cannot be written: disk full, folder not writable.
     """
-    if unknown := [url for url in urls if urllib.parse.urlsplit(url).scheme not in _SCHEMES]:
+    if unknown := [url for url in urls if not _is_url(url)]:
         raise InvalidRequest(
             Code.WRONG_PLACE,
-            f"files are downloaded from {', '.join(_SCHEMES)} URLs; given: {', '.join(unknown)}",
+            f"files are downloaded from {', '.join(web.SCHEMES)} URLs in ASCII; given: {', '.join(unknown)}",
             file=unknown[0],
         )
     expected = Expected(sha256, md5, size)
@@ -96,6 +107,13 @@ def download(
             if target.is_file() and expected.problem(target) is None:
                 return
             _download(urls, target, expected, on_progress)
+
+
+def _is_url(url: str) -> bool:
+    try:
+        return url.isascii() and urllib.parse.urlsplit(url).scheme in web.SCHEMES
+    except ValueError:
+        return False
 
 
 def _download(urls: Sequence[str], target: Path, expected: Expected, on_progress: Progress) -> None:
@@ -155,6 +173,8 @@ def _get(url: str, part: Path, expected: Expected, on_progress: Progress) -> Non
         before = part.stat().st_size if part.is_file() else 0
         try:
             _get_once(url, part, before, expected, on_progress)
+        except _TooSlow:
+            raise
         except _Unavailable:
             if not part.is_file() or part.stat().st_size <= before:
                 raise
@@ -175,19 +195,27 @@ def _get_once(url: str, part: Path, offset: int, expected: Expected, on_progress
         if offset and not _continues(response, offset):
             _require_size(response, expected.size)
             offset = 0
-        total = _total(response, offset) or expected.size
-        _require_room(part, total or 0, offset)
+        announced = _total(response, offset)
+        total = announced if announced is not None else expected.size
+        limit = next(size for size in (expected.size, announced, _MOST_UNSAID) if size is not None)
+        _require_room(part, min(total or 0, limit), offset)
         with part.open("r+b" if offset else "wb") as file:
             file.seek(offset)
             here = offset
             on_progress(here, total)
-            while chunk := _read(response):
+            for chunk in _chunks(response):
                 file.write(chunk)
                 here += len(chunk)
                 on_progress(here, total)
+                if here > limit:  # the rest is not waited for
+                    break
             file.flush()
             os.fsync(file.fileno())
-    if total is not None and here != total:
+    if here > limit and expected.size is None:
+        part.unlink()
+        said = "it announced" if announced is not None else "are taken of a file whose size nobody says"
+        raise _Unavailable(f"sends more than the {limit:,} bytes that {said}")
+    if total is not None and here < min(total, limit):
         raise _Unavailable(f"cut off after {here:,} of {total:,} bytes")
 
 
@@ -197,7 +225,7 @@ def _open(url: str, offset: int) -> Any | None:
     if offset:
         headers["Range"] = f"bytes={offset}-"
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
+        return web.opener().open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         error.close()
         if offset and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -205,15 +233,30 @@ def _open(url: str, offset: int) -> Any | None:
         raise _Unavailable(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise _Unavailable(f"cannot be reached ({error.reason})") from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: where a redirection leads
         raise _Unavailable(f"cannot be reached ({error or type(error).__name__})") from error
 
 
-def _read(response: Any) -> bytes:
-    try:
-        return bytes(response.read1(_CHUNK_BYTES) if hasattr(response, "read1") else response.read(_CHUNK_BYTES))
-    except (OSError, http.client.HTTPException) as error:
-        raise _Unavailable(f"the connection broke ({error or type(error).__name__})") from error
+def _chunks(response: Any) -> Iterator[bytes]:
+    """What comes, as it comes.
+
+    Raises:
+        _Unavailable: when the connection breaks, or it comes too slowly.
+    """
+    begun, came = time.monotonic(), 0
+    while True:
+        try:
+            chunk = web.read(response, _CHUNK_BYTES, _TIMEOUT_SECONDS)
+        except (OSError, http.client.HTTPException) as error:
+            raise _Unavailable(f"the connection broke ({error or type(error).__name__})") from error
+        if not chunk:
+            return
+        yield chunk
+        came += len(chunk)
+        if (passed := time.monotonic() - begun) > _PACE_SECONDS:
+            if came < _SLOWEST * passed:
+                raise _TooSlow(f"sends {came / passed:,.0f} bytes a second; at least {_SLOWEST:,} are waited for")
+            begun, came = time.monotonic(), 0
 
 
 def _continues(response: Any, offset: int) -> bool:
@@ -223,8 +266,8 @@ def _continues(response: Any, offset: int) -> bool:
 
 
 def _total(response: Any, offset: int) -> int | None:
-    length = response.headers.get("Content-Length")
-    return offset + int(length) if length is not None and length.isdigit() else None
+    length = response.headers.get("Content-Length", "")
+    return offset + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
 
 
 def _require_size(response: Any, size: int | None) -> None:

@@ -13,6 +13,7 @@ from jobs.specs import (
     Constraint,
     FinetuneSpec,
     InfluenceSpec,
+    PretrainSpec,
     Recipe,
     ShapeBiasSpec,
     ThreatModel,
@@ -36,6 +37,13 @@ def expand(study: Study) -> list[AnySpec]:
         for kind, section in study.examinations.items():
             trials += EXAMINATIONS[kind](section, tuned)
     return list({spec.trial_id: spec for spec in trials}.values())
+
+
+def sources_read(study: Study) -> list[str]:
+    """The sources whose weights trials of a study read, in order, but for those that the study makes itself."""
+    made = study.pretrain.source if study.pretrain else ()
+    read = (spec.source for spec in expand(study) if not isinstance(spec, PretrainSpec))
+    return [name for name in dict.fromkeys(read) if name not in made]
 
 
 def _row(grid: Grid, row: ScheduleRow, recipes: tuple[Recipe, ...]) -> Iterator[FinetuneSpec]:

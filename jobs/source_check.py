@@ -80,7 +80,7 @@ def expectation(name: str) -> Expected | None:
     if card.expected is not None or card.random:
         return card.expected
     facts = read_card(weights_path(name)) or {}
-    if "clean_accuracy" not in facts:
+    if facts.get("clean_accuracy") is None:
         return None
     attacks = [AttackAccuracy.model_validate(attack) for attack in facts.get("adversarial_accuracy", [])]
     return Expected(clean=facts["clean_accuracy"], origin="measured when it was trained", pgd=tuple(attacks))

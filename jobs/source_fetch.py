@@ -83,6 +83,15 @@ def _verified(card: SourceCard, release: Release, path: Path) -> Fetched:
             file=path,
             key="--replace",
         )
+    original = (read_card(path) or {}).get("original") or {}
+    if not known and original.get("file") not in (None, release.file):
+        raise InvalidRequest(
+            Code.OTHER_DIGEST,
+            f"{path} was made from {original['file']}, and {card.name!r} is published as {release.file}: it may be "
+            "another study's source of this name; --replace fetches that file",
+            file=path,
+            key="--replace",
+        )
     return found
 
 

@@ -1,15 +1,19 @@
 """Where the weights of source models lie on this machine, and what their cards say. No torch."""
 
-import json
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from jobs import registry
 from jobs.errors import Code, DamagedFile
 from jobs.home import weights_directory
-from jobs.registry import SourceCard
+from jobs.registry import AttackAccuracy, SourceCard
+
+_MOST_BYTES = 10_000_000
+"""Of a card; those that are written have some ten thousand."""
 
 
 class Standing(StrEnum):
@@ -35,25 +39,49 @@ def weights_path(name: str) -> Path:
     return directory / f"{name}.safetensors"
 
 
+class _Original(BaseModel):
+    """The file that a source was converted from."""
+
+    model_config = ConfigDict(extra="allow")
+
+    sha256: str
+    known_beforehand: str
+    file: str | None = None
+    url: str | None = None
+
+
+class _Facts(BaseModel):
+    """What of a card is read again; the rest is for people."""
+
+    model_config = ConfigDict(extra="allow")
+
+    sha256: str
+    original: _Original | None = None
+    clean_accuracy: float | None = Field(default=None, ge=0, le=100)
+    adversarial_accuracy: tuple[AttackAccuracy, ...] = ()
+
+
 def read_card(weights: Path) -> dict[str, Any] | None:
     """What the card beside a source's weights says; None when there is no card.
 
     Raises:
-        DamagedFile: when it cannot be read.
+        DamagedFile: when it cannot be read, or what is read of it again is of another type.
     """
     path = weights.with_suffix(".json")
     if not path.is_file():
         return None
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        str(card["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+        return _Facts.model_validate_json(text).model_dump(exclude_unset=True)
+    except (ValueError, OSError) as error:
         raise DamagedFile(
             Code.DAMAGED_RECORD,
-            f"{path} is not the card of a source model ({error!r}); fetch or train the source again",
+            f"{path} is not the card of a source model ({error}); fetch or train the source again",
             file=path,
         ) from error
-    return dict(card)
 
 
 def standing(card: SourceCard) -> Standing:

@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
+from orchestrator.study_cards import Known, knowing
 
 if TYPE_CHECKING:
     from jobs.registry import SourceCard
     from jobs.source_check import Measurement
+    from jobs.study import Study
     from jobs.training import Evaluated
 
 models = typer.Typer(help="Source models.", no_args_is_help=True)
@@ -27,29 +29,39 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 
 
 @models.command("list")
-def list_models() -> None:
+def list_models(study: Known = None) -> None:
     """List the source models that a study can name, and what of them is on this machine."""
     from jobs import registry
     from jobs.home import weights_directory
     from jobs.source_files import Standing, standing
 
+    with knowing(study):
+        known = [(name, card, standing(card)) for name, card in registry.sources().items()]
     table = Table(
         Column("source", no_wrap=True), "architecture", "trained on", "constraint", "epsilon", "weights", box=box.SIMPLE
     )
-    for name, card in registry.sources().items():
+    for name, card, found in known:
         epsilon = f"{card.epsilon:.4g}" if card.epsilon else "-"
-        found = standing(card)
         verb = "train" if card.pretrain else "fetch"
         where = f"{found}: {verb} it" if found is Standing.MISSING else found.value
         table.add_row(name, card.architecture, card.trained_on, card.constraint, epsilon, where)
     out.print(table)
-    out.print(f"deltasweep models fetch NAME; deltasweep models train NAME --out {weights_directory()}", markup=False)
+    of_study = "" if study is None else f" --study {study}"
+    out.print(
+        f"deltasweep models fetch NAME{of_study}; deltasweep models train NAME{of_study} --out {weights_directory()}",
+        markup=False,
+    )
 
 
 @models.command()
 def fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Sources; or --study.", metavar="NAME")] = None,
-    study: Annotated[str | None, typer.Option(help="Fetch what this study needs and this machine lacks.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Sources; with --study its own as well.", metavar="NAME")
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Know this study's sources; without names, fetch all that its trials read.", metavar="STUDY"),
+    ] = None,
     mirror: Annotated[str | None, typer.Option(help="A URL below which the files lie, for the published one.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of other weights.")] = False,
 ) -> None:
@@ -59,50 +71,49 @@ def fetch(
     from orchestrator.download_bars import download_bars
     from orchestrator.together import raise_together
 
-    wanted, trained = _to_fetch(names or [], study)
     failed: list[DeltaSweepError] = []
-    try:
-        for name in wanted:
-            try:
-                with download_bars(out) as bars:
-                    found = fetch_source(name, bars(name), mirror=mirror, replace=replace)
-            except DeltaSweepError as error:
-                failed.append(error)
-                continue
-            what = "is here already" if found.was_here else "fetched and converted"
-            out.print(f"{name}: {what}, {found.path}", markup=False)
-            out.print(f"  published file: sha256 {found.original_sha256}; {found.known_beforehand}", markup=False)
-    except KeyboardInterrupt:
-        out.print("Interrupted; the same command goes on from there.")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    failed += [
-        MissingData(Code.MISSING_WEIGHTS, f"{card.name} is not published; make it with: {card.how_to_get}")
-        for card in trained
-    ]
+    with knowing(study) as loaded:
+        wanted, trained = (list(dict.fromkeys(names)), []) if names else _read_by(loaded)
+        try:
+            for name in wanted:
+                try:
+                    with download_bars(out) as bars:
+                        found = fetch_source(name, bars(name), mirror=mirror, replace=replace)
+                except DeltaSweepError as error:
+                    failed.append(error)
+                    continue
+                what = "is here already" if found.was_here else "fetched and converted"
+                out.print(f"{name}: {what}, {found.path}", markup=False)
+                out.print(f"  published file: sha256 {found.original_sha256}; {found.known_beforehand}", markup=False)
+        except KeyboardInterrupt:
+            out.print("Interrupted; the same command goes on from there.")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        failed += [
+            MissingData(Code.MISSING_WEIGHTS, f"{card.name} is not published; make it with: {card.how_to_get}")
+            for card in trained
+        ]
+    if loaded is not None and not names and not wanted and not failed:
+        out.print(f"All sources of {study} are on this machine.", markup=False)
     raise_together(failed)
 
 
-def _to_fetch(names: list[str], study: str | None) -> "tuple[list[str], list[SourceCard]]":
-    """The sources to fetch; and those of a study that have to be trained, and are not here."""
-    from jobs import registry
-    from jobs.source_files import Standing, standing
-    from orchestrator.study_files import load_study
+def _read_by(study: "Study | None") -> "tuple[list[str], list[SourceCard]]":
+    """The sources that a study's trials read and this machine lacks: those to fetch, and those that have to be trained.
 
-    if bool(names) == (study is not None):
+    Raises:
+        InvalidRequest: when there is no study.
+    """
+    from jobs import registry
+    from jobs.expansion import sources_read
+    from jobs.source_files import Standing, standing
+
+    if study is None:
         raise InvalidRequest(
-            Code.WRONG_VALUE if names else Code.MISSING_KEY,
+            Code.MISSING_KEY,
             "fetch takes the names of sources (see `deltasweep models list`), or --study STUDY",
             key="NAME",
         )
-    if study is None:
-        return names, []
-    loaded = load_study(study)
-    own = loaded.pretrain.source if loaded.pretrain else ()  # the study trains these itself
-    needed = [name for name in (loaded.grid.source if loaded.grid else ()) if name not in own]
-    with registry.using(loaded.cards):
-        missing = [card for name in needed if standing(card := registry.source(name)) is Standing.MISSING]
-    if not missing:
-        out.print(f"All sources of {study} are on this machine.", markup=False)
+    missing = [card for name in sources_read(study) if standing(card := registry.source(name)) is Standing.MISSING]
     return [card.name for card in missing if card.release], [card for card in missing if card.pretrain]
 
 
@@ -111,15 +122,18 @@ def convert(
     file: Annotated[Path, typer.Argument(help="A checkpoint: torchvision, robustness, DataParallel or safetensors.")],
     name: Annotated[str, typer.Option("--as", help="The source that it is.", metavar="NAME")],
     replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of other weights.")] = False,
+    study: Known = None,
 ) -> None:
     """Turn a checkpoint file into safetensors, without running anything in it, and check that it fits the source."""
     from jobs.conversion import convert_source
     from jobs.source_files import read_card
 
-    path = convert_source(file, name, replace=replace)
+    with knowing(study):
+        path = convert_source(file, name, replace=replace)
     original = (read_card(path) or {})["original"]
+    how = f" ({original['taken_from']})" if original["taken_from"] else ""
     out.print(f"Weights: {path}", markup=False)
-    out.print(f"A {original['format']} checkpoint, sha256 {original['sha256']}", markup=False)
+    out.print(f"A {original['format']} checkpoint{how}, sha256 {original['sha256']}", markup=False)
     out.print(original["known_beforehand"], markup=False)
 
 
@@ -131,6 +145,7 @@ def check(
     constraint: Annotated[Literal["l2", "linf"] | None, typer.Option(help="Attack in this ball instead.")] = None,
     epsilon: Annotated[str | None, typer.Option(help="Its radius, for images in [0, 1]: 3, 4/255, ...")] = None,
     steps: Annotated[int, typer.Option(min=1, help="k of PGD(k).")] = 20,
+    study: Known = None,
 ) -> None:
     """Measure a source's accuracy, on clean images and under attack, against what is said of it."""
     import torch
@@ -145,12 +160,13 @@ def check(
         )
     attack = attack_in(constraint, epsilon, steps) if constraint and epsilon else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    said = expectation(name)
-    out.print(f"{name}, {'nothing is said of it' if said is None else f'expected: {said.origin}'}", markup=False)
     agreements = []
-    for found in check_source(name, device, data_directory=data, images=images, attack=attack):
-        agreements.append(found.agrees)
-        out.print(_measured(found, CONFIDENCE), markup=False)
+    with knowing(study):
+        said = expectation(name)
+        out.print(f"{name}, {'nothing is said of it' if said is None else f'expected: {said.origin}'}", markup=False)
+        for found in check_source(name, device, data_directory=data, images=images, attack=attack):
+            agreements.append(found.agrees)
+            out.print(_measured(found, CONFIDENCE), markup=False)
     if False in agreements:
         out.print("It is not the source that it should be, or not evaluated as it was there.")
         raise typer.Exit(1)
@@ -178,6 +194,7 @@ def train(
     results: Annotated[
         str | None, typer.Option(help="The results root that keeps checkpoints; by default OUT/training.")
     ] = None,
+    study: Known = None,
 ) -> None:
     """Train a source model from random initialisation; the same command goes on with what was interrupted."""
     import torch
@@ -191,7 +208,7 @@ def train(
         )
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with stopping_on_signals() as stop:
+    with knowing(study), stopping_on_signals() as stop:
         weights = train_source(name, folder, results, data, device, stop, show)
     if weights is None:
         out.print("Interrupted; saved. The same command goes on from here.")

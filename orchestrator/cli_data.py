@@ -12,10 +12,13 @@ from rich.table import Column, Table
 
 from jobs import registry
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
+from orchestrator.study_cards import Known, knowing
 
 if TYPE_CHECKING:
     from jobs.registry import DatasetCard
+    from jobs.study import Study
 
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 data = typer.Typer(help="Target datasets.", no_args_is_help=True)
 
 # into a pipe or a file nothing is cut to the width of a terminal that is not there
@@ -23,11 +26,13 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 
 
 @data.command("list")
-def list_datasets() -> None:
+def list_datasets(study: Known = None) -> None:
     """List the target datasets that a study can name, and where they are on this machine."""
     columns = ("training images", "test images", "labels", "colour or grey", "on this machine")
     table = Table(Column("dataset", no_wrap=True), *columns, box=box.SIMPLE)
-    for name, card in registry.datasets().items():
+    with knowing(study):
+        known = registry.datasets()
+    for name, card in known.items():
         sizes = (f"{card.train:,}", f"{card.test:,}", str(card.labels))
         table.add_row(name, *sizes, "colour" if card.colour else "grey", _where(card))
     out.print(table)
@@ -45,7 +50,10 @@ def _where(card: "DatasetCard") -> str:
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Datasets.", metavar="NAME")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All datasets of the registry that are published.")] = False,
-    study: Annotated[str | None, typer.Option(help="The datasets of a study.", metavar="STUDY")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Know this study's datasets; without names, get all that its trials read.", metavar="STUDY"),
+    ] = None,
     mirror: Annotated[
         str | None,
         typer.Option(
@@ -64,11 +72,12 @@ def fetch(
 
     failed = []
     try:
-        for card in _asked_for(names or [], everything, study):
-            try:
-                _fetch(card, mirror)
-            except DeltaSweepError as error:
-                failed.append(error)
+        with knowing(study) as loaded:
+            for card in _asked_for(names or [], everything, loaded):
+                try:
+                    _fetch(card, mirror)
+                except DeltaSweepError as error:
+                    failed.append(error)
     except KeyboardInterrupt:
         out.print("Interrupted; what has come is kept, and the same command goes on from there.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -85,29 +94,21 @@ def _fetch(card: "DatasetCard", mirror: str | None) -> None:
     out.print(f"{card.name}: {card.train:,} + {card.test:,} images, verified, {where}", markup=False)
 
 
-def _asked_for(names: list[str], everything: bool, study: str | None) -> list["DatasetCard"]:
-    if bool(names) + everything + (study is not None) != 1:
+def _asked_for(names: list[str], everything: bool, study: "Study | None") -> list["DatasetCard"]:
+    from jobs.expansion import expand
+
+    if (bool(names) or study is not None) == everything:
         raise InvalidRequest(
-            Code.WRONG_VALUE if names or everything or study else Code.MISSING_KEY,
+            Code.WRONG_VALUE if everything else Code.MISSING_KEY,
             "fetch takes either names, or --all, or --study STUDY (`deltasweep data list` has the names)",
             key="NAME",
         )
+    if names:
+        return [registry.dataset(name) for name in dict.fromkeys(names)]
     if study is not None:
-        return _read_by(study)
-    if everything:
-        brought = (registry.DatasetFormat.IMAGENET, registry.DatasetFormat.CUE_CONFLICT)
-        return [card for card in registry.datasets().values() if card.format not in brought]
-    return [registry.dataset(name) for name in dict.fromkeys(names)]
-
-
-def _read_by(study: str) -> list["DatasetCard"]:
-    """The datasets that a study's trials read."""
-    from jobs.expansion import expand
-    from orchestrator.study_files import load_study
-
-    loaded = load_study(study)
-    with registry.using(loaded.cards):
-        return [registry.dataset(name) for name in dict.fromkeys(spec.dataset for spec in expand(loaded))]
+        return [registry.dataset(name) for name in dict.fromkeys(spec.dataset for spec in expand(study))]
+    brought = (registry.DatasetFormat.IMAGENET, registry.DatasetFormat.CUE_CONFLICT)
+    return [card for card in registry.datasets().values() if card.format not in brought]
 
 
 @data.command()
@@ -118,6 +119,8 @@ def describe(
     """Print the card of an image folder, counted and measured, to paste into a study file."""
     from jobs.data.describe import describe as describe_folder
 
-    card = describe_folder(folder, name or folder.resolve().name)
+    card, notes = describe_folder(folder, name or folder.resolve().name)
     fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     out.print(yaml.safe_dump({card.name: fields}, sort_keys=False, default_flow_style=None), markup=False, end="")
+    for note in notes:
+        err.print(f"deltasweep: note: {note}", markup=False)

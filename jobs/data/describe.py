@@ -9,20 +9,30 @@ import numpy.typing as npt
 
 from jobs.canonical import digest
 from jobs.data.folders import read_image_folder
+from jobs.data.oddities import notes
 from jobs.data.raw import FolderPart, RawPart
 from jobs.errors import Code, InvalidRequest
 from jobs.registry import DatasetCard
 from jobs.specs import NAME_PATTERN
 
 
-def describe(folder: Path, name: str) -> DatasetCard:
+class Described(NamedTuple):
+    """What an image folder is."""
+
+    card: DatasetCard
+    notes: list[str]
+    """What is as it should not be, or is read otherwise than it looks; nothing that keeps a trial from running."""
+
+
+def describe(folder: Path, name: str) -> Described:
     """Decode every image of ``folder/train/LABEL/*`` and ``folder/test/LABEL/*`` once, and write its card.
 
     The dataset is grey when the three channels of every pixel are the same. ``mean`` and ``std`` are those
     of all pixels of the training images as they are, in [0, 1], to four digits.
 
     Raises:
-        InvalidRequest: when the name is none for a dataset, or a channel is the same everywhere.
+        InvalidRequest: when the name is none for a dataset, there is one label alone, or a channel is the same
+            everywhere.
         DamagedFile: when it is no image folder, or an image cannot be decoded.
     """
     if not re.fullmatch(NAME_PATTERN, name):
@@ -34,6 +44,14 @@ def describe(folder: Path, name: str) -> DatasetCard:
         )
     folder = folder.expanduser().resolve()
     raw = read_image_folder(folder, colour=True)
+    if len(raw.names) < 2:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"images of one label alone ({raw.names[0]}) are all told right by every network; a dataset has two labels "
+            f"or more, each a folder in {folder}/train",
+            file=folder / "train",
+            key="labels",
+        )
     train, test = (_Statistics.of(raw.train), _Statistics.of(raw.test))
     colour = train.colour or test.colour
     mean, std = train.mean_and_std()
@@ -45,7 +63,7 @@ def describe(folder: Path, name: str) -> DatasetCard:
             file=folder / "train",
             key="std",
         )
-    return DatasetCard(
+    card = DatasetCard(
         name=name,
         train=len(raw.train.labels_N),
         test=len(raw.test.labels_N),
@@ -57,6 +75,7 @@ def describe(folder: Path, name: str) -> DatasetCard:
         label_names=digest(raw.names),
         folder=str(folder),
     )
+    return Described(card, notes(folder, raw))
 
 
 class _Statistics(NamedTuple):

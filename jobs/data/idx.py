@@ -1,6 +1,7 @@
 """The IDX format of the MNIST family: big-endian shape, then bytes (LeCun's page; Xiao et al. 2017)."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from jobs.errors import Code, DamagedFile, MissingData
 FILES = tuple(f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
 
 _UNSIGNED_BYTES = 0x08
+_MOST_BYTES = 1 << 30
+"""Of a file, unpacked: MNIST's largest has 47 million, EMNIST's 640 million."""
 
 
 def find(directory: Path, stem: str) -> Path:
@@ -33,13 +36,21 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
         DamagedFile: when the header, the length or the compression is not what the format says.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DamagedFile(
             Code.DAMAGED_DATA,
             f"{path} cannot be unpacked ({error}); remove it and install the dataset again",
             file=path,
         ) from error
+    if len(data) > _MOST_BYTES:
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"{path} has more than {_MOST_BYTES:,} bytes, unpacked if it is packed; no file of the MNIST family has. "
+            "Remove it and install the dataset again",
+            file=path,
+        )
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTES:
         raise DamagedFile(
             Code.DAMAGED_DATA,
@@ -48,7 +59,7 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
         )
     header = 4 + 4 * data[3]
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
-    if len(data) - header != int(np.prod(shape)):
+    if len(data) - header != math.prod(shape):
         raise DamagedFile(
             Code.DAMAGED_DATA,
             f"{path} declares {'x'.join(map(str, shape))} values and holds {len(data) - header}; "

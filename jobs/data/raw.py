@@ -1,15 +1,20 @@
 """A dataset's images before resizing, in memory or still in their files, and the digest of what they are."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from jobs.errors import Code, DamagedFile
+from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure
+from jobs.file_kinds import what_it_is
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+"""What is decoded, by content. Pillow knows more; one of them it hands to another program."""
 
 _DEEP_MODES = ("I", "F")  # 16 and 32 bits a channel; PIL would clip them to eight
 
@@ -55,24 +60,48 @@ class FolderPart(NamedTuple):
         """One image, grey or RGB whatever its file is; the alpha channel is dropped.
 
         Raises:
-            DamagedFile: when the file is no image, is cut off, or has more than eight bits a channel.
+            DamagedFile: when the file is no image, is cut off, is too large (Pillow's bound), or is grey of more than
+                eight bits.
         """
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                if image.mode.startswith(_DEEP_MODES):
-                    raise DamagedFile(
-                        Code.DAMAGED_DATA,
-                        f"{path} has more than 8 bits a channel (mode {image.mode}); convert it",
-                        file=path,
-                    )
-                return image.convert("RGB" if self.colour else "L")
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise DamagedFile(
-                Code.DAMAGED_DATA,
-                f"{path} cannot be read as an image ({error}); put the original file there",
-                file=path,
-            ) from error
+        with opened(self.paths[index]) as image:
+            return image.convert("RGB" if self.colour else "L")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file of one of ``FORMATS``; what decoding raises inside the block is explained, too.
+
+    Raises:
+        DamagedFile: as ``FolderPart.image``.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.mode.startswith(_DEEP_MODES):
+                raise DamagedFile(
+                    Code.DAMAGED_DATA,
+                    f"{path} has more than 8 bits a channel (mode {image.mode}); convert it",
+                    file=path,
+                )
+            yield image
+    except DeltaSweepError:
+        raise
+    except MemoryError as error:
+        raise StorageFailure(
+            Code.STORAGE, f"{path} needs more memory to be decoded than this machine has left", file=path
+        ) from error
+    except Exception as error:  # decoders of torn files raise whatever they stumble over
+        known = what_it_is(path)
+        reason = f"it is {known}" if isinstance(error, UnidentifiedImageError) and known else error
+        raise DamagedFile(
+            Code.DAMAGED_DATA, f"{path} cannot be read as an image ({reason}); put the original file there", file=path
+        ) from error
+
+
+def unreadable(path: Path, error: OSError) -> DamagedFile:
+    """For a file or folder of a dataset that the system refuses to read."""
+    return DamagedFile(
+        Code.DAMAGED_DATA, f"{path} cannot be read ({error.strerror}); make it readable, or remove it", file=path
+    )
 
 
 class Raw(NamedTuple):
@@ -106,7 +135,10 @@ def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
     hasher = hashlib.sha256()
     for number, part in enumerate(parts):
         for path in part.paths:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+            try:
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise unreadable(path, error) from error
             hasher.update(f"{number} {content} {path.relative_to(folder).as_posix()}\n".encode())
     return hasher.hexdigest()

@@ -143,10 +143,11 @@ class SourceCard(Card):
 
     @property
     def how_to_get(self) -> str:
-        """What to do on a machine that lacks the weights."""
+        """What to do on a machine that lacks the weights; of a source of a study's own, STUDY is that study."""
+        of_study = "" if self.name in packaged_sources() else " --study STUDY"
         if self.pretrain:
-            return f"deltasweep models train {self.name} --out {weights_directory()}"
-        return f"deltasweep models fetch {self.name}"
+            return f"deltasweep models train {self.name}{of_study} --out {weights_directory()}"
+        return f"deltasweep models fetch {self.name}{of_study}"
 
     def pretrain_spec(self) -> PretrainSpec:
         """The spec of the job that makes this source.

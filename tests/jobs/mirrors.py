@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,7 +17,13 @@ class Mirror:
     cut_only_once: bool = False
     ranges: bool = True  # whether it continues where it is asked to
     length: bool = True  # whether it says how long its answer is
+    announced: str | None = None  # what it says instead of how long its answer is
+    endless: bytes = b""  # comes after a file, again and again
+    pause: float = 0  # seconds between two pieces of what is endless
+    redirect: str | None = None  # where it sends everybody who does not ask for that
+    raw: bytes | None = None  # answers everything with these bytes, then with what is endless
     status: int | None = None  # answers everything with this
+    sent: int = 0  # bytes of what is endless
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range header
     url: str = ""
 
@@ -30,11 +36,22 @@ class Mirror:
 def mirror(**behaviour: Any) -> Iterator[Mirror]:
     """Serve files on a free port of loopback until the block ends."""
     served = Mirror(**behaviour)
+    ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             range_ = self.headers.get("Range")
             served.asked.append((self.path, range_))
+            if served.raw is not None:
+                self.wfile.write(served.raw)
+                self._go_on()
+                return
+            if served.redirect is not None and not served.redirect.endswith(self.path):
+                self.send_response(302)
+                self.send_header("Location", served.redirect)
+                self.end_headers()
+                self._go_on()
+                return
             body = served.files.get(self.path.lstrip("/"))
             if served.status or body is None:
                 self.send_error(served.status or 404)
@@ -46,7 +63,9 @@ def mirror(**behaviour: Any) -> Iterator[Mirror]:
             self.send_response(206 if start else 200)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            if served.length:
+            if served.announced is not None:
+                self.send_header("Content-Length", served.announced)
+            elif served.length:
                 self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             rest = body[start:]
@@ -55,6 +74,13 @@ def mirror(**behaviour: Any) -> Iterator[Mirror]:
                 if served.cut_only_once:
                     served.cut_after = None
             self.wfile.write(rest)
+            self._go_on()
+
+        def _go_on(self) -> None:
+            with suppress(OSError):  # until nobody listens, or the test ends
+                while served.endless and not ended.wait(served.pause):
+                    self.wfile.write(served.endless)
+                    served.sent += len(served.endless)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -66,6 +92,7 @@ def mirror(**behaviour: Any) -> Iterator[Mirror]:
     try:
         yield served
     finally:
+        ended.set()
         server.shutdown()
         server.server_close()
         thread.join()

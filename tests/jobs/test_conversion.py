@@ -1,10 +1,20 @@
 """From published checkpoints to safetensors: every format, and everything that must not get through."""
 
 import argparse
+import bz2
+import gzip
 import hashlib
+import io
 import json
+import lzma
 import os
 import pickle
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +23,16 @@ import numpy as np
 import pytest
 import torch
 from cox.utils import Parameters
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save as save_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models import resnet18
 
 from jobs import registry
-from jobs.conversion import convert_source
-from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, StorageFailure
+from jobs.conversion import convert, convert_source
+from jobs.errors import Code, DamagedFile, DeltaSweepError, InvalidRequest, MissingData, StorageFailure
 from jobs.home import weights_directory
 from jobs.networks import BUILDERS, initialise
 from jobs.registry import SourceCard
@@ -28,6 +41,16 @@ from jobs.weights import SourceWeights, load_source
 from tests.jobs.released import MEAN, RunsCode, attacker_state, register, resnet_of, save_robustness
 from tests.jobs.support import make_weights
 from tests.support import refused
+
+
+def saved(content: object, **how: bool) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **how)
+    return buffer.getvalue()
+
+
+FEW = {"model": {"fc.weight": torch.ones(2, 3), "fc.bias": torch.ones(3)}, "epoch": 3}
+SMALL = [saved(FEW), saved(FEW, _use_new_zipfile_serialization=False), save_safetensors(FEW["model"])]
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +187,176 @@ def test_a_file_that_is_not_the_published_one_is_said_to_be_another(
     assert facts["original"]["known_beforehand"].startswith("another file than the registry's, whose sha256 is 000")
 
 
+# --- the same network otherwise named, placed or rounded ---
+
+
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: tensor for key, tensor in tensors.items()}
+
+
+def taken_from(path: Path) -> str:
+    found: str = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["original"]["taken_from"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["net.", "model.", "module.", "encoder.backbone.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.net."],
+)
+@pytest.mark.parametrize("save", [torch.save, save_file], ids=["torch", "safetensors"])
+def test_a_prefix_of_the_whole_network(
+    prefix: str, save: Callable[[Any, Path], None], weights: SourceWeights, tmp_path: Path
+) -> None:
+    """As Lightning, torch.compile, DataParallel and everybody's own modules have it."""
+    save(prefixed(prefix, weights.tensors), tmp_path / "a.pt")
+    path = convert_source(tmp_path / "a.pt", "tiny")
+    assert_converted(weights)
+    bare = prefix.replace("_orig_mod.", "")
+    assert taken_from(path) == (f"under {bare}" if bare not in ("", "module.") else "")
+
+
+def test_wrappers_inside_the_network(weights: SourceWeights, tmp_path: Path) -> None:
+    """torch.compile of some of its modules."""
+    state = {
+        re.sub(r"^layer(\d)\.", r"layer\1._orig_mod.", re.sub("^fc", "_fsdp_wrapped_module.fc", key)): tensor
+        for key, tensor in weights.tensors.items()
+    }
+    assert sum("_orig_mod" in key for key in state) > 20
+    torch.save(state, tmp_path / "a.pt")
+    convert_source(tmp_path / "a.pt", "tiny")
+    assert_converted(weights)
+
+
+def test_a_tensor_that_is_there_wrapped_and_not(weights: SourceWeights, tmp_path: Path) -> None:
+    torch.save({**weights.tensors, "_orig_mod.fc.bias": torch.zeros(10)}, tmp_path / "a.pt")
+    not_converted(tmp_path / "a.pt", "fc.bias", key="_orig_mod.fc.bias")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda state: {"model": state},
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"ema": state, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}},
+        lambda state: {"trainer": {"network": {"weights": state}}},
+        lambda state: {"model": {"state_dict": prefixed("module.", state), "step": 5}},
+        lambda state: {"pytorch-lightning_version": "2", "state_dict": prefixed("net.", state), "callbacks": {}},
+    ],
+)
+def test_wherever_the_network_stands_in_the_file(
+    place: Callable[[dict[str, Tensor]], object], weights: SourceWeights, tmp_path: Path
+) -> None:
+    torch.save(place(weights.tensors), tmp_path / "a.pt")
+    convert_source(tmp_path / "a.pt", "tiny")
+    assert_converted(weights)
+
+
+def test_the_network_is_taken_and_not_its_average(
+    weights: SourceWeights, other_weights: SourceWeights, tmp_path: Path
+) -> None:
+    torch.save({"ema": other_weights.tensors, "model": weights.tensors}, tmp_path / "a.pt")
+    path = convert_source(tmp_path / "a.pt", "tiny")
+    assert_converted(weights)
+    assert taken_from(path) == "from model, not from ema"
+
+
+@pytest.mark.parametrize(
+    ("content", "places"),
+    [
+        (lambda one, other: {"teacher": one, "student": other}, ("in teacher", "in student")),
+        (lambda one, other: prefixed("net.", one) | prefixed("net_ema.", other), ("net.*", "net_ema.*")),
+    ],
+)
+def test_two_networks_of_which_nothing_says_which(
+    content: Callable[..., object],
+    places: tuple[str, ...],
+    weights: SourceWeights,
+    other_weights: SourceWeights,
+    tmp_path: Path,
+) -> None:
+    torch.save(content(weights.tensors, other_weights.tensors), tmp_path / "a.pt")
+    not_converted(tmp_path / "a.pt", "2 networks", *places)
+
+
+def test_tensors_beside_a_prefix_are_not_left_out_unsaid(weights: SourceWeights, tmp_path: Path) -> None:
+    """They may be a normaliser, which changes every number."""
+    torch.save({**prefixed("net.", weights.tensors), "norm.mean": torch.zeros(3)}, tmp_path / "a.pt")
+    not_converted(tmp_path / "a.pt", "'net.'", "norm.mean", key="norm.mean")
+
+
+@pytest.mark.parametrize("width", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_made_float32(width: torch.dtype, weights: SourceWeights, tmp_path: Path) -> None:
+    """Exactly, where they are narrower; the card says so."""
+    rounded = {key: t.to(width) if t.is_floating_point() else t for key, t in weights.tensors.items()}
+    torch.save(rounded, tmp_path / "a.pt")
+    path = convert_source(tmp_path / "a.pt", "tiny")
+    assert_converted(SourceWeights({key: tensor.to(weights.tensors[key].dtype) for key, tensor in rounded.items()}, ""))
+    assert taken_from(path) == f"{str(width).removeprefix('torch.')} made float32"
+
+
+def test_a_checkpoint_of_robustness_in_half_precision(
+    state: dict[str, Tensor], weights: SourceWeights, tmp_path: Path
+) -> None:
+    """Its normaliser is rounded as the network is."""
+    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    convert_source(save_robustness(tmp_path / "a.pt", half), "tiny")
+    assert load_source("tiny").tensors["fc.weight"].equal(weights.tensors["fc.weight"].half().float())
+
+
 # --- code in a checkpoint ---
+
+
+def advised(path: Path) -> tuple[str, Path]:
+    """The command that a refusal advises, and the file that it makes."""
+    with pytest.raises(DamagedFile) as caught:
+        convert_source(path, "tiny")
+    said, command = str(caught.value).split(":\npython -c ")
+    return command, Path(said.rsplit("convert ", 1)[1])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda net: net,
+        lambda net: {"model": net},
+        lambda net: {"state_dict": net.state_dict(), "config": Path("somewhere")},
+        lambda net: {"epoch": 3, "net": net},
+    ],
+    ids=["a network", "a network in a mapping", "tensors beside an object", "another key"],
+)
+def test_the_advice_for_a_pickle_with_classes_works(
+    content: Callable[[Any], object], zipped: bool, weights: SourceWeights, tmp_path: Path
+) -> None:
+    file = tmp_path / "it's a $network.pt"
+    torch.save(content(resnet_of(weights.tensors)), file, _use_new_zipfile_serialization=zipped)
+    command, made = advised(file)
+    (code,) = shlex.split(command)
+    exec(code, {})
+    convert_source(made, "tiny")
+    assert_converted(weights)
+
+
+def test_a_whole_network_is_said_to_be_one(weights: SourceWeights, tmp_path: Path) -> None:
+    """And what is advised can be pasted into a shell."""
+    file = tmp_path / "it's a $network.pt"
+    torch.save(resnet_of(weights.tensors), file)
+    not_converted(file, "a whole object, saved with its class", "jobs.networks.SmallResNet")
+    command, made = advised(file)
+    subprocess.run(f"{shlex.quote(sys.executable)} -c {command}", shell=True, check=True)
+    convert_source(made, "tiny")
+    assert_converted(weights)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_the_advice_for_a_torchscript_archive_works(weights: SourceWeights, tmp_path: Path) -> None:
+    traced = torch.jit.trace(resnet_of(weights.tensors).eval(), torch.zeros(1, 3, 32, 32))
+    torch.jit.save(traced, tmp_path / "net.pt")
+    command, made = advised(tmp_path / "net.pt")
+    (code,) = shlex.split(command)
+    exec(code, {})
+    convert_source(made, "tiny")
+    assert_converted(weights)
 
 
 def pickled(payload: dict[str, Any], path: Path) -> None:
@@ -228,6 +420,179 @@ def test_a_file_of_another_kind(data: bytes, tmp_path: Path) -> None:
     not_converted(tmp_path / "page")
 
 
+def zip_of(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def tar_of(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("model.pt")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 97\n"
+KINDS = {
+    "nothing": (b"", "an empty file"),
+    "html": (b"<!DOCTYPE html>\n<html><title>Sign in</title></html>", "an HTML page"),
+    "html after a comment": (b"\n\n<!-- a comment -->\n<html>", "an HTML page"),
+    "lfs": (LFS, "git lfs pull"),
+    "annex": (b"/annex/objects/SHA256E-s97--0123.pt\n", "git annex get"),
+    "annex on a branch": (b"../.git/annex/objects/xX/yY/SHA256E-s97--0123/SHA256E-s97--0123.pt\n", "git annex get"),
+    "json": (b'{"error": "not found"}', "a JSON text"),
+    "xml": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an XML document"),
+    "text": (b"Not Found\n", "a text"),
+    "gzip": (gzip.compress(b"x" * 999), "a gzip archive"),
+    "bzip2": (bz2.compress(b"x" * 999), "a bzip2 archive"),
+    "xz": (lzma.compress(b"x" * 999), "an xz archive"),
+    "tar": (tar_of(b"x" * 999), "a tar archive"),
+    "zip": (zip_of({"model.pt": b"x" * 999}), "a zip archive without data.pkl, of model.pt"),
+    "keras": (zip_of({"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b""}), "a Keras archive"),
+    "npz": (zip_of({"a.npy": b"", "b.npy": b""}), "numpy arrays (.npz)"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file (Keras, TensorFlow)"),
+    "npy": (b"\x93NUMPY\x01\0" + bytes(99), "an array of numpy"),
+    "onnx": (b"\x08\x0a\x12\x07pytorch\x1a\x052.4.0:\x80\x01", "an ONNX model"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "a PNG image"),
+    "pdf": (b"%PDF-1.7", "a PDF document"),
+    "packed": (
+        zip_of({"archive/data.pkl": b"x", "archive/data/0": bytes(10**8)}, zipfile.ZIP_DEFLATED),
+        "packed (archive/data.pkl",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_a_file_is_said_to_be_what_it_is(kind: str, name: str, tmp_path: Path) -> None:
+    data, words = KINDS[kind]
+    (tmp_path / name).write_bytes(data)
+    not_converted(tmp_path / name, words)
+
+
+def test_formats_under_the_other_s_name(weights: SourceWeights, tmp_path: Path) -> None:
+    torch.save(weights.tensors, tmp_path / "a.safetensors")
+    save_file(weights.tensors, tmp_path / "a.pt")
+    for name in ("a.safetensors", "a.pt"):
+        convert_source(tmp_path / name, "tiny")
+    assert_converted(weights)
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (a_directory, "a directory"),
+        (os.mkfifo, "a named pipe"),
+        (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+    ],
+)
+def test_what_is_no_regular_file(make: Callable[[Path], None], words: str, tmp_path: Path) -> None:
+    make(tmp_path / "a.pt")
+    with refused(Code.NO_SUCH_FILE, words, kind=MissingData, file=tmp_path / "a.pt"):
+        convert_source(tmp_path / "a.pt", "tiny")
+
+
+# --- more than it seems ---
+
+
+def repeated(shape: tuple[int, ...]) -> Tensor:
+    """So many numbers in four bytes."""
+    return torch.zeros(1).as_strided(shape, [0] * len(shape))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "place",
+    ["fc.weight", "extra", "module.normalizer.new_mean", "module.attacker.model.fc.weight", "module.model.fc.bias"],
+)
+def test_tensors_of_more_numbers_than_any_memory_holds(
+    place: str, zipped: bool, state: dict[str, Tensor], weights: SourceWeights, tmp_path: Path
+) -> None:
+    tensors = dict(state if place.startswith("module") else weights.tensors)
+    tensors[place] = repeated((10**5, 10**10))
+    file = tmp_path / "a.pt"
+    torch.save({"model": tensors}, file, _use_new_zipfile_serialization=zipped)
+    assert file.stat().st_size < 2_000_000
+    named = place.removeprefix("module.").removeprefix("attacker.").removeprefix("model.").removeprefix("normalizer.")
+    with pytest.raises(DamagedFile, match=re.escape(named)) as caught:
+        convert_source(file, "tiny")
+    assert (caught.value.code, caught.value.place.file) == (Code.DAMAGED_WEIGHTS, str(file))
+
+
+IN_BOUNDS = """
+import resource, sys
+from pathlib import Path
+import torch
+from jobs import registry
+from jobs.conversion import convert
+from jobs.errors import DeltaSweepError
+card = registry.source("fmnist_natural")
+here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + 600_000_000,) * 2)
+for path in map(Path, sys.argv[1:]):
+    try:
+        convert(path, card)
+    except DeltaSweepError as error:
+        print(type(error).__name__, error.place.file)
+"""
+
+
+def a_bytearray(path: Path, size: int = 10**10) -> None:
+    """A pickle of thirty bytes that fills ten gigabytes when it is read."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "archive/data.pkl", b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + size.to_bytes(5, "little") + b"\x85R."
+        )
+        archive.writestr("archive/version", "3\n")
+
+
+def a_legacy_storage(path: Path) -> None:
+    """A file of before torch 1.6 that says that a hundred gigabytes follow."""
+    torch.save({"x": torch.zeros(123_457)}, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    size = (123_457).to_bytes(4, "little")
+    assert data.count(b"J" + size) >= 1
+    path.write_bytes(data.replace(b"J" + size, b"\x8a\x05" + (25 * 10**9).to_bytes(5, "little")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_files_that_ask_for_memory_get_none(tmp_path: Path) -> None:
+    files = [tmp_path / "bytearray.pt", tmp_path / "storage.pt"]
+    a_bytearray(files[0])
+    a_legacy_storage(files[1])
+    ran = subprocess.run(
+        [sys.executable, "-c", IN_BOUNDS, *map(str, files)], capture_output=True, text=True, check=True
+    )
+    assert [line.split() for line in ran.stdout.splitlines()] == [
+        ["DamagedFile", str(files[0])],
+        ["StorageFailure", str(files[1])],
+    ]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_one_error(data: st.DataObject, tmp_path: Path, card: SourceCard) -> None:
+    """Bytes changed anywhere, in either format: it is refused, or it is the same network with other numbers."""
+    original = data.draw(st.sampled_from(SMALL))
+    changed = bytearray(original)
+    for _ in range(data.draw(st.integers(1, 4))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "a.pt").write_bytes(bytes(changed[: data.draw(st.integers(0, len(changed)))]))
+    with pytest.raises(DeltaSweepError):  # it is another network anyway
+        convert(tmp_path / "a.pt", card)
+
+
 def test_safetensors_that_are_cut_off(weights: SourceWeights, tmp_path: Path) -> None:
     save_file(weights.tensors, tmp_path / "a.safetensors")
     data = (tmp_path / "a.safetensors").read_bytes()
@@ -241,7 +606,7 @@ def test_safetensors_that_are_cut_off(weights: SourceWeights, tmp_path: Path) ->
         ({}, ""),
         ([], ""),
         (torch.zeros(3), ""),
-        ({"model": {}}, ""),
+        ({"model": {}}, "model"),
         ({"epoch": 3}, "epoch"),
         (5, ""),
         ({"model": 5}, "model"),
@@ -291,15 +656,16 @@ def test_a_tensor_too_many_is_named(weights: SourceWeights, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "value", "key"),
     [
-        (lambda t: t.half(), "(layer1.0.conv1.weight torch.float16)", ""),
-        (lambda t: t.double(), "(layer1.0.conv1.weight torch.float64)", ""),
+        (lambda t: t.int(), "(layer1.0.conv1.weight torch.int32)", ""),
+        (lambda t: t.to(torch.float8_e4m3fn), "(layer1.0.conv1.weight torch.float8_e4m3fn)", ""),
+        (lambda t: t.double().fill_(1e300), "layer1.0.conv1.weight", "layer1.0.conv1.weight"),
         (lambda t: t.to_sparse(), "(layer1.0.conv1.weight torch.float32)", ""),
         (lambda t: t.to("meta"), "(layer1.0.conv1.weight torch.float32)", ""),
         (lambda t: t.clone().fill_(float("nan")), "layer1.0.conv1.weight", "layer1.0.conv1.weight"),
         (lambda t: t.clone().fill_(float("inf")), "layer1.0.conv1.weight", "layer1.0.conv1.weight"),
     ],
 )
-def test_numbers_that_are_not_float32_or_not_finite(
+def test_numbers_that_are_not_floating_point_or_not_finite(
     change: Callable[[Tensor], Tensor], value: str, key: str, weights: SourceWeights, tmp_path: Path
 ) -> None:
     tensors = dict(weights.tensors)

@@ -1,6 +1,7 @@
 """Reading datasets: the digits of scikit-learn, IDX files made here, and the real Fashion-MNIST."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,19 @@ def test_idx_gzip_with_flipped_bits(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with refused(Code.DAMAGED_DATA, path, kind=DamagedFile, file=path):
         idx.read(path)
+
+
+@pytest.mark.parametrize("name", ["a-idx1-ubyte.gz", "a-idx1-ubyte"])
+def test_idx_of_more_than_any_such_file_has(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is packed is not unpacked further than that."""
+    monkeypatch.setattr(idx, "_MOST_BYTES", 100_000)
+    data = b"\0\0\x08\1" + (10**9).to_bytes(4, "big") + bytes(10**7)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    tracemalloc.start()
+    with refused(Code.DAMAGED_DATA, "100,000 bytes", kind=DamagedFile, file=tmp_path / name):
+        idx.read(tmp_path / name)
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
 
 
 def test_idx_not_gzip_at_all(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """Downloads against a mirror on loopback: continued, cut off, refused, forged; nothing is left half done."""
 
 import hashlib
+import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs import download as downloads
 from jobs.download import download
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, StorageFailure
 from tests.jobs.mirrors import mirror
@@ -300,3 +303,122 @@ def test_two_at_once_download_once(target: Path) -> None:
             thread.join()
     assert len(server.asked) == 1
     assert target.read_bytes() == BODY
+
+
+# --- mirrors that lie, or never end ---
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes half a minute, or twenty gigabytes, is tried in small."""
+    monkeypatch.setattr(downloads, "_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "_PACE_SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "_MOST_UNSAID", 10_000_000)
+
+
+def not_got(code: Code, target: Path, *values: object, url: str, **known: Any) -> None:
+    kind = MissingData if code is Code.NO_DOWNLOAD else DamagedFile
+    with refused(code, url, *values, kind=kind, file=target):
+        get(target, url, **known)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("known", [{"size": len(BODY)}, {"size": len(BODY), "sha256": None}])
+def test_more_than_the_known_size_is_not_taken(target: Path, length: bool, known: dict[str, Any]) -> None:
+    announced = "99999999999" if length else None
+    served = {"files": {"weights.bin": BODY}, "length": False, "announced": announced, "endless": BODY}
+    with mirror(**served) as server:
+        url = f"{server.url}/weights.bin"
+        not_got(Code.DAMAGED_DOWNLOAD, target, "must have 512,000 bytes", "or more", url=url, **known)
+        assert server.sent < 40_000_000, "buffers of this machine's network, and no more"
+    assert left_behind(target.parent) == []
+
+
+def test_an_endless_file_of_unknown_size_is_given_up(target: Path, impatient: None) -> None:
+    served = {"files": {"weights.bin": BODY}, "length": False, "endless": BODY}
+    with mirror(**served) as server:
+        not_got(Code.NO_DOWNLOAD, target, "10,000,000", url=f"{server.url}/weights.bin", sha256=None)
+    assert left_behind(target.parent) == []
+
+
+def test_a_mirror_that_drips_is_left_for_the_next(target: Path, impatient: None) -> None:
+    served = {"files": {"weights.bin": b""}, "announced": str(len(BODY)), "endless": b"x", "pause": 0.02}
+    with mirror(**served) as slow, mirror(files={"weights.bin": BODY}) as server:
+        not_got(Code.NO_DOWNLOAD, target, "bytes a second", url=f"{slow.url}/weights.bin")
+        get(target, f"{slow.url}/weights.bin", f"{server.url}/weights.bin")
+    assert target.read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nX-Header: ",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0;",
+        b"",
+    ],
+    ids=["a header", "what comes before an answer", "a chunk's length", "a status"],
+)
+def test_an_answer_that_drips_is_given_up(raw: bytes, target: Path, impatient: None) -> None:
+    with mirror(raw=raw, endless=b"x", pause=0.02) as server:
+        not_got(Code.NO_DOWNLOAD, target, "within 0.5 s", url=f"{server.url}/weights.bin")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"<html>",
+        b"HTTP/1.1 999999 Hm\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 " + b"O" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:port/\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 7-9/9\r\nContent-Length: 2\r\n\r\nab",
+    ],
+)
+def test_answers_that_are_none(raw: bytes, target: Path) -> None:
+    with mirror(raw=raw) as server, pytest.raises((MissingData, DamagedFile), match="could not be downloaded"):
+        get(target, f"{server.url}/weights.bin")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("announced", ["-5", "\xb2", "1" * 5000, "5, 5", "0x10", ""])
+def test_a_length_that_is_none_is_not_believed(announced: str, target: Path) -> None:
+    with mirror(files={"weights.bin": BODY}, announced=announced) as server:
+        get(target, f"{server.url}/weights.bin")
+    assert target.read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    "place", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x", "gopher://x/", "/weights.bin"]
+)
+def test_redirections_lead_to_no_other_kind_of_place(place: str, target: Path) -> None:
+    with mirror(redirect=place, files={}) as server:
+        not_got(Code.NO_DOWNLOAD, target, url=f"{server.url}/start")
+    assert left_behind(target.parent) == []
+
+
+def test_what_comes_with_a_redirection_is_not_read(target: Path, impatient: None) -> None:
+    with (
+        mirror(files={"weights.bin": BODY}) as server,
+        mirror(redirect=f"{server.url}/weights.bin", endless=b"x" * 1000) as first,
+    ):
+        get(target, f"{first.url}/start")
+    assert target.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_file_url_of_what_is_no_regular_file(make: Callable[[Path], None], target: Path, tmp_path: Path) -> None:
+    make(tmp_path / "original")
+    not_got(Code.NO_DOWNLOAD, target, url=(tmp_path / "original").as_uri())
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x", "http://\u00e4/x", "http://h/\ud800", "https://h/\u00e4.pt"])
+def test_urls_that_are_none(url: str, target: Path) -> None:
+    with refused(Code.WRONG_PLACE, "ASCII", kind=InvalidRequest):
+        get(target, url)

@@ -15,6 +15,7 @@ from torch import Tensor
 from jobs import registry
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.home import weights_directory
+from jobs.source_check import expectation
 from jobs.source_fetch import Fetched, fetch_source
 from jobs.source_files import Standing, standing
 from jobs.weights import SourceWeights, load_source
@@ -248,3 +249,52 @@ def test_a_replacement_that_fails_leaves_what_was_here(published: bytes, served:
 def test_sources_that_nobody_publishes(name: str, code: Code, value: str) -> None:
     with refused(code, value, kind=InvalidRequest, key="source"):
         fetch_source(name, lambda *_: None)
+
+
+def test_another_study_s_source_of_the_name_is_not_taken_for_it(
+    published: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no digest is known, the file's name is what tells them apart."""
+    register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
+    path = fetch().path
+    served.files["other.pt"] = published
+    register(monkeypatch, release={"file": "other.pt", "urls": [f"{served.url}/other.pt"]})
+    with refused(Code.OTHER_DIGEST, "tiny.pt", "other.pt", kind=InvalidRequest, file=path, key="--replace"):
+        fetch()
+    assert not fetch(replace=True).was_here
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"5",
+        b"null",
+        b"{}",
+        b'{"sha256": 5}',
+        b'{"sha256": "0", "original": "tiny.pt"}',
+        b'{"sha256": "0", "original": {"sha256": [], "known_beforehand": "us"}}',
+        b'{"sha256": "0", "clean_accuracy": "high"}',
+        b'{"sha256": "0", "clean_accuracy": NaN}',
+        b'{"sha256": "0", "adversarial_accuracy": {"l2": 3}}',
+        b'{"sha256": "0", "adversarial_accuracy": [{"constraint": "l7"}]}',
+        b"[" * 100_000,
+        b'{"sha256": ' * 100_000,
+        b'{"sha256": "\xff"}',
+        b'{"sha256": "0", "more": "' + b"x" * 10_000_000 + b'"}',
+    ],
+    ids=lambda text: text[:50].decode("latin1"),
+)
+def test_a_card_of_another_kind_is_one_error(published: bytes, text: bytes) -> None:
+    card = fetch().path.with_suffix(".json")
+    card.write_bytes(text)
+    load_source.cache_clear()
+    for look in (
+        fetch,
+        lambda: standing(registry.source("tiny")),
+        lambda: load_source("tiny"),
+        lambda: expectation("tiny"),
+    ):
+        with refused(Code.DAMAGED_RECORD, card, kind=DamagedFile, file=card):
+            look()

@@ -110,7 +110,10 @@ def test_one_dataset_that_cannot_be_had_does_not_keep_the_others(
         (["mnist", "--all"], "fetch takes either names, or --all, or --study STUDY"),
         (["imagenet9"], "unknown dataset 'imagenet9'; known datasets: "),
         (["--study", "nothing"], "unknown study 'nothing'"),
-        (["mnist", "--mirror", "ftp://a"], "files are downloaded from https, http, file URLs; given: ftp://a/mnist/"),
+        (
+            ["mnist", "--mirror", "ftp://a"],
+            "files are downloaded from https, http, file URLs in ASCII; given: ftp://a/mnist/",
+        ),
     ],
 )
 def test_requests_that_cannot_be(deltasweep: Command, arguments: list[str], message: str) -> None:
@@ -118,6 +121,19 @@ def test_requests_that_cannot_be(deltasweep: Command, arguments: list[str], mess
     assert result.code == 2
     assert message in result.message
     assert "Traceback" not in result.message
+
+
+def test_a_study_s_own_dataset_by_name(deltasweep: Command) -> None:
+    made.write(deltasweep.folder / "insects", made.folder_files())
+    card = deltasweep("data", "describe", "insects").out
+    study = "name: own\ngrid: {source: [fmnist_natural], dataset: [insects], blocks: [0]}\n"
+    study += "schedule: [{images: [-1], epochs: 1, seeds: 1, evaluate_every: 1}]\ndatasets:\n"
+    (deltasweep.folder / "own.yaml").write_text(study + "".join(f"  {line}\n" for line in card.splitlines()))
+    assert "unknown dataset 'insects'" in deltasweep("data", "fetch", "insects").message
+    result = deltasweep("data", "fetch", "insects", "--study", "own.yaml")
+    assert (result.code, result.message) == (0, "")
+    assert f"verified, in {deltasweep.folder / 'insects'}" in result.out
+    assert str(deltasweep.folder / "insects") in deltasweep("data", "list", "--study", "own.yaml").out
 
 
 def test_describe_writes_a_card_that_reads_the_folder(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,81 @@
+"""What a file is by its first bytes, in words for messages: a stranger's may not be what its name says. No torch."""
+
+import stat
+from pathlib import Path
+
+_HEAD_BYTES = 1024
+_ANNEX_POINTER = b"/annex/objects/"
+_MAGIC: tuple[tuple[bytes, int, str], ...] = (
+    (b"\x1f\x8b", 0, "a gzip archive; unpack it first"),
+    (b"BZh", 0, "a bzip2 archive; unpack it first"),
+    (b"\xfd7zXZ\0", 0, "an xz archive; unpack it first"),
+    (b"(\xb5/\xfd", 0, "a zstd archive; unpack it first"),
+    (b"7z\xbc\xaf'\x1c", 0, "a 7z archive; unpack it first"),
+    (b"Rar!\x1a\x07", 0, "a RAR archive; unpack it first"),
+    (b"ustar", 257, "a tar archive; unpack it first"),
+    (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file (Keras, TensorFlow)"),
+    (b"\x93NUMPY", 0, "an array of numpy"),
+    (b"pytorch\x1a", 4, "an ONNX model"),
+    (b"GGUF", 0, "a GGUF file"),
+    (b"TFL3", 4, "a TensorFlow Lite model"),
+    (b"%PDF", 0, "a PDF document"),
+    (b"\x89PNG\r\n\x1a\n", 0, "a PNG image"),
+    (b"\xff\xd8\xff", 0, "a JPEG image"),
+    (b"\x7fELF", 0, "a program"),
+    (b"MZ", 0, "a program of Windows"),
+    (b"SQLite format 3\0", 0, "an SQLite database"),
+    (b"PAR1", 0, "a Parquet file"),
+)
+
+
+def what_it_is(path: Path) -> str | None:
+    """What stands at a path, where it is known and is no file of binary data in a form of its own; opens regular files
+    only.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link that leads nowhere" if path.is_symlink() else "not there"
+    except OSError as error:
+        return f"out of reach ({error.strerror})"
+    if not stat.S_ISREG(mode):
+        return next((words for is_it, words in _NO_FILES if is_it(mode)), "no regular file")
+    with path.open("rb") as file:
+        return _by_content(file.read(_HEAD_BYTES))
+
+
+_NO_FILES = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def _by_content(head: bytes) -> str | None:
+    if not head:
+        return "an empty file"
+    for magic, offset, words in _MAGIC:
+        if head.startswith(magic, offset):
+            return words
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a pointer of Git LFS; `git lfs pull` brings the file that it stands for"
+    if _ANNEX_POINTER in head.splitlines()[0]:
+        return "a pointer of git-annex; `git annex get` brings the file that it stands for"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text:
+        return "an HTML page: of a login or an error, most likely"
+    if text.startswith((b"<?xml", b"<svg")):
+        return "an XML document"
+    if b"\0" not in head and (head[:1].isspace() or 0x20 <= head[0] < 0x7F):
+        return _of_text(head, text)
+    return None
+
+
+def _of_text(head: bytes, text: bytes) -> str | None:
+    try:
+        head[:-3].decode()  # the last character may be cut
+    except UnicodeDecodeError:
+        return None
+    return "a JSON text" if text.startswith((b"{", b"[")) else "a text"

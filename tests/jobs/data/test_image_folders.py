@@ -1,0 +1,289 @@
+"""Image folders as people have them: what stands where it should not, and images that are not read as they look."""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jobs.checks import require_possible
+from jobs.data.describe import describe
+from jobs.data.raw import FolderPart, opened
+from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.registry import Cards, packaged_datasets, using
+from tests.jobs.data import made
+from tests.jobs.support import finetune_spec
+from tests.support import refused
+
+FILES = made.folder_files()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return made.write(tmp_path / "insects", FILES)
+
+
+def odd(folder: Path, *values: object, file: Path | None = None) -> None:
+    """It is refused, and what is wrong is named; no traceback, whatever the names are."""
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=file):
+        describe(folder, "insects")
+
+
+# --- what stands where it should not ---
+
+
+@pytest.mark.parametrize("place", ["train", "train/ant", "test/ant"])
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"\xff\xfe", b"\x80.jpg"])
+def test_names_that_are_no_text(folder: Path, place: str, name: bytes) -> None:
+    (Path(os.fsdecode(os.fsencode(folder / place) + b"/" + name))).mkdir()
+    odd(folder, "UTF-8", folder / place, name.decode(errors="backslashreplace"))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+        (lambda path: path.mkdir(), "a directory"),
+        (os.mkfifo, "a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: path.symlink_to(".."), "a directory"),
+    ],
+)
+def test_what_is_called_an_image_and_is_none(folder: Path, make: Callable[[Path], None], words: str) -> None:
+    path = folder / "train/ant/a.png"
+    make(path)
+    odd(folder, path, words, file=path)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "image", "a.gif", "a.PNG.part", "a.heic"])
+def test_files_that_are_not_named_as_images(folder: Path, name: str) -> None:
+    path = folder / "test/bee" / name
+    path.write_bytes(b"x")
+    odd(folder, path, ".png, .jpg", file=path)
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", ".DS_Store", "._0.png", "desktop.ini", ".nfs0001"])
+@pytest.mark.parametrize("place", ["", "train", "train/ant"])
+def test_hidden_files_are_nobody_s(folder: Path, name: str, place: str) -> None:
+    (folder / place / name).write_bytes(b"x")
+    assert describe(folder, "insects").card.train == 9
+
+
+@pytest.mark.parametrize(
+    ("part", "called"),
+    [
+        ("train", "Train"),
+        ("train", "TRAIN"),
+        ("train", "training"),
+        ("test", "Test"),
+        ("test", "testing"),
+        ("test", "validation"),
+        ("test", "Val"),
+        ("test", "valid"),
+    ],
+)
+def test_parts_by_another_name(folder: Path, part: str, called: str) -> None:
+    (folder / part).rename(folder / called)
+    odd(folder, "train/LABEL/*", "val", f"rename {called} to {part}", file=folder / part)
+
+
+def test_val_is_a_name_of_the_test_part(folder: Path) -> None:
+    before = describe(folder, "insects").card
+    (folder / "test").rename(folder / "val")
+    after = describe(folder, "insects").card
+    assert (after.train, after.test) == (before.train, before.test)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, os.mkdir, lambda path: path.write_bytes(b"x"), os.mkfifo])
+def test_what_is_no_image_folder(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "none")
+    odd(tmp_path / "none", tmp_path / "none", "train/LABEL/*")
+
+
+def test_images_without_labels(folder: Path) -> None:
+    path = folder / "train/a.png"
+    path.write_bytes(FILES["train/ant/0.png"])
+    odd(folder, path, "one folder a label", file=path)
+
+
+def test_a_label_without_images(folder: Path) -> None:
+    (folder / "train/wasp").mkdir()
+    odd(folder, "no images", file=folder / "train/wasp")
+
+
+@pytest.mark.parametrize("place", ["train/ant", "train/ant/0.png"])
+def test_what_may_not_be_read(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another user: who tests as root may read everything."""
+
+    def refuse(path: Path, *args: object, **kwargs: object) -> object:
+        if path == folder / place:
+            raise PermissionError(13, "Permission denied", str(path))
+        return before[path.is_dir()](path, *args, **kwargs)  # type: ignore[operator]
+
+    before: dict[bool, object] = {True: Path.iterdir, False: Path.open}
+    monkeypatch.setattr(Path, "iterdir" if (folder / place).is_dir() else "open", refuse)
+    odd(folder, folder / place, "Permission denied", file=folder / place)
+
+
+def test_one_label_is_no_task(tmp_path: Path) -> None:
+    files = {name: data for name, data in FILES.items() if "/ant/" in name}
+    folder = made.write(tmp_path / "ants", files)
+    with refused(Code.WRONG_VALUE, "ant", folder, kind=InvalidRequest, key="labels"):
+        describe(folder, "ants")
+    card = packaged_datasets()["digits"].model_copy(update={"name": "ones", "labels": 1})
+    spec = finetune_spec(dataset="ones")
+    with (
+        using(Cards(datasets={"ones": card})),
+        refused(Code.IMPOSSIBLE_TRIAL, "ones has 1", kind=InvalidRequest, key="dataset"),
+    ):
+        require_possible(spec)
+
+
+# --- images that are not read as they look ---
+
+
+def encoded(form: str, image: Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+RGB = Image.frombytes("RGB", (9, 7), bytes(range(189)))
+DEEP_PPM = b"P6 2 1 65535\n" + bytes(range(12))
+
+
+def oriented(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[274] = orientation
+    return encoded("JPEG", RGB, exif=exif)
+
+
+def deep_png() -> bytes:
+    """16 bits a channel of RGB, which Pillow reads and does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + bytes(range(i, i + 12)) for i in (0, 50))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+ODD = {
+    **{f"orientation {n}": (f"a{n}.jpg", oriented(n), "EXIF") for n in range(2, 9)},
+    "16 bits of RGB": ("a.png", deep_png(), "upper 8"),
+    "CMYK": ("a.jpg", encoded("JPEG", RGB.convert("CMYK")), "CMYK"),
+    "transparent": ("a.png", encoded("PNG", RGB.convert("RGBA")), "transparent"),
+    "a transparent palette": ("a.png", encoded("PNG", RGB.convert("P"), transparency=0), "transparent"),
+    "animated": ("a.png", encoded("PNG", RGB, save_all=True, append_images=[RGB.rotate(90)]), "several frames"),
+    "animated WebP": ("a.webp", encoded("WEBP", RGB, save_all=True, append_images=[RGB.rotate(90)]), "several frames"),
+    "pages": ("a.tif", encoded("TIFF", RGB, save_all=True, append_images=[RGB]), "several frames"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_images_that_are_read_otherwise_than_they_look_are_told(folder: Path, kind: str) -> None:
+    name, data, words = ODD[kind]
+    assert describe(folder, "insects").notes == []
+    (folder / "train/bee" / name).write_bytes(data)
+    (note,) = describe(folder, "insects").notes
+    assert words in note
+    assert note.startswith("1 image ")
+    assert f"train/bee/{name}" in note
+
+
+def test_upright_images_are_nothing_to_tell(folder: Path) -> None:
+    (folder / "train/bee/a.jpg").write_bytes(oriented(1))
+    assert describe(folder, "insects").notes == []
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_deep_grey_images_are_refused(folder: Path, mode: str) -> None:
+    """They would be clipped at 255, and not scaled."""
+    path = folder / "train/bee/a.tif"
+    path.write_bytes(encoded("TIFF", Image.new(mode, (4, 4), 300)))
+    odd(folder, path, "more than 8 bits", mode, file=path)
+
+
+@pytest.mark.parametrize(
+    ("copy", "words"),
+    [
+        ("test/ant/a.png", "training"),
+        ("test/bee/a.png", "training"),
+        ("train/bee/a.png", "another label"),
+        ("train/ant/a.png", "their label"),
+    ],
+)
+@pytest.mark.parametrize("again", [False, True], ids=["the file", "its pixels"])
+def test_an_image_that_is_there_twice_is_told(folder: Path, copy: str, words: str, again: bool) -> None:
+    original = folder / "train/ant/0.png"
+    data = original.read_bytes()
+    with Image.open(original) as image:
+        (folder / copy).write_bytes(encoded("BMP", image) if again else data)
+    (note,) = describe(folder, "insects").notes
+    assert words in note
+    assert copy in note
+
+
+def test_labels_that_are_not_tested_are_told(folder: Path) -> None:
+    (folder / "test/cat/0.png").unlink()
+    (folder / "test/cat").rmdir()
+    assert describe(folder, "insects").notes == ["no test images of the labels cat"]
+
+
+# --- files that are no images, or more than they seem ---
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "an empty file"),
+        (b"<html>Sign in</html>", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"/annex/objects/SHA256E-s9--0.png\n", "git annex get"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as an image"),
+        (FILES["train/ant/0.png"][:60], "cannot be read as an image"),
+        (FILES["train/ant/1.jpg"][:-200], "cannot be read as an image"),
+    ],
+)
+def test_a_file_that_is_no_image_is_said_to_be_what_it_is(folder: Path, data: bytes, words: str) -> None:
+    path = folder / "train/bee/a.png"
+    path.write_bytes(data)
+    odd(folder, path, words, file=path)
+
+
+@pytest.mark.parametrize("side", [20_000, 2**31 - 1])
+def test_an_image_of_more_pixels_than_memory_holds(folder: Path, side: int) -> None:
+    path = folder / "train/bee/a.png"
+    data = bytearray(FILES["train/ant/0.png"])
+    data[16:24] = side.to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    odd(folder, path, file=path)
+
+
+IMAGES = [encoded(form, RGB) for form in ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")] + [DEEP_PPM, deep_png()]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_image_is_an_image_or_one_error(data: st.DataObject, tmp_path: Path) -> None:
+    changed = bytearray(data.draw(st.sampled_from(IMAGES)))
+    for _ in range(data.draw(st.integers(1, 6))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "a.png"
+    path.write_bytes(bytes(changed[: data.draw(st.integers(0, len(changed)))]))
+    with suppress(DamagedFile):
+        image = FolderPart((path,), np.zeros(1, np.int64), colour=True).image(0)
+        assert image.mode == "RGB"
+    with suppress(DamagedFile), opened(path) as again:
+        again.getexif()
