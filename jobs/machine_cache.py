@@ -9,22 +9,25 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from jobs.errors import Code, InvalidRequest
+from jobs.progress import progressed
 
 Array = npt.NDArray[Any]
 
 _DIGEST = hashlib.sha256
 _SPARE = 0.05
 """Share of the disk that is left alone: results, checkpoints and Ray may lie on it, too."""
+_LOOK_SECONDS = 10.0
+"""Between two looks at what another process writes."""
 _MAPPING = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 """Without a reservation a file may be larger than memory: its pages are never written to."""
 _sound: set[tuple[int, int, int]] = set()
@@ -66,11 +69,29 @@ class MachineCache(NamedTuple):
         found = _map(path, shape, np.dtype(dtype), verified)
         if found is None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.directory / f"{_DIGEST(name.encode()).hexdigest()[:2]}.lock"):  # a few for all names
+            with self._lock(f"{_DIGEST(name.encode()).hexdigest()[:2]}.lock"):  # a few for all names
                 found = _map(path, shape, np.dtype(dtype), verified)
                 if found is None:
                     found = self._write(path, shape, np.dtype(dtype), chunks())
         return found
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Wait for whoever writes; that is progress as long as something is written."""
+        lock, written = FileLock(self.directory / name), 0
+        while True:
+            try:
+                lock.acquire(timeout=_LOOK_SECONDS)
+                break
+            except Timeout:
+                newest = max((_written(part) for part in self.directory.glob("*.part")), default=0)
+                if newest > written:
+                    progressed()
+                written = newest
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: Iterable[Array]) -> Array:
         """Write chunk by chunk: a full disk is then an error, where a mapping would kill the process."""
@@ -84,6 +105,7 @@ class MachineCache(NamedTuple):
                 start = file.tell()
                 digest = _DIGEST()
                 for chunk in chunks:
+                    progressed()
                     data = np.ascontiguousarray(chunk).data
                     digest.update(data)
                     file.write(data)
@@ -181,6 +203,14 @@ def _mapping(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], start
     size = math.prod(shape) * dtype.itemsize
     memory = mmap.mmap(file.fileno(), start + size, _MAPPING, mmap.PROT_READ | mmap.PROT_WRITE)
     return np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
+
+
+def _written(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 when it has just gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _identity(file: BinaryIO) -> tuple[int, int, int]:
