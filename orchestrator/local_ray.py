@@ -31,7 +31,7 @@ def prepare_machine() -> dict[str, Any]:
     _raise_open_files()
     if not _keeps_a_token():
         # Ray would write one into the home directory; what it starts finds this one in its environment
-        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     usual, *others = _directories()
     if _is_usable(usual):
         return {}

@@ -8,6 +8,10 @@ from jobs.errors import Code, InvalidRequest
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
+_FIRST_QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""What Ray's own client begins with."""
+_OTHER_SERVER = "Received http2 header with status"
+"""What gRPC says of a server that speaks HTTP/2 and no gRPC."""
 _HOST_AND_PORT = re.compile(r"(?P<host>[^\s/:@]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})")
 
 
@@ -82,10 +86,14 @@ def _require_grpc(address: str, target: str) -> None:
     import grpc
 
     with grpc.insecure_channel(target) as channel:
+        ask = channel.unary_unary(_FIRST_QUESTION)
         try:
-            grpc.channel_ready_future(channel).result(ANSWER_SECONDS)
-        except grpc.FutureTimeoutError as error:
-            raise _silent(address, "what listens there is no Ray, or does not answer") from error
+            ask(b"", timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            # a Ray that wants a token, or knows the question no more, answers as well
+            silent = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            if silent or _OTHER_SERVER in str(error.details()):
+                raise _silent(address, f"what listens there is no Ray ({error.details()})") from error
 
 
 def _silent(address: str, why: str) -> InvalidRequest:

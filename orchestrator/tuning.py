@@ -18,6 +18,7 @@ from jobs.study import Resources
 from orchestrator.local_ray import prepare_machine
 from orchestrator.queue import FirstWaiting, InOrder
 from orchestrator.reaching import require_ray
+from orchestrator.signals import unchanged_signals
 from orchestrator.trainable import TrialActor
 from orchestrator.watch import Observer, StopWhenAsked, Watch
 
@@ -99,14 +100,27 @@ def connect(address: str | None) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     here: dict[str, Any] = {"include_dashboard": False, **prepare_machine()} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+        with unchanged_signals():  # Ray takes SIGTERM for itself
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+    except SystemExit as ended:  # and ends the process by it
+        raise KeyboardInterrupt from ended
     except ConnectionError as error:
         raise InvalidRequest(
             Code.NO_CLUSTER, f"no Ray cluster answers at {address}: {error}", file=address, key="--address"
         ) from error
+    except ray.exceptions.AuthenticationError as error:
+        raise InvalidRequest(
+            Code.NO_CLUSTER,
+            f"the cluster at {address} did not take this machine's token; set RAY_AUTH_MODE=token and keep the "
+            f"cluster's token in ~/.ray/auth_token ({error})",
+            file=address,
+            key="--address",
+        ) from error
     except OSError as error:
         raise _machine_fails("Ray cannot start", error) from error
     except RuntimeError as error:
+        if address == "local":
+            raise InvalidRequest(Code.NO_CLUSTER, f"Ray does not start on this machine: {error}") from error
         if not str(error).startswith("Version mismatch"):
             raise
         raise InvalidRequest(
