@@ -11,6 +11,7 @@ from robustness.attack_steps import AttackerStep, L2Step, LinfStep
 from torch import Tensor, nn
 
 from jobs.frequencies import BandStep, in_band
+from jobs.progress import progressed
 from jobs.specs import Constraint, ThreatModel
 
 _STEPS: dict[Constraint, type[AttackerStep]] = {
@@ -72,6 +73,7 @@ def ascend(objective: Callable[[Tensor], Tensor], start_NCHW: Tensor, step: Atta
     """
     x = start_NCHW
     for _ in range(steps):
+        progressed()
         x = x.clone().detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(objective(x), [x])
         with torch.no_grad():

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from jobs.data.datasets import ImageSet
+from jobs.progress import progressed
 from jobs.randomness import Purpose, generator
 
 
 def to_input(images_NCHW: Tensor, device: torch.device, memory_format: torch.memory_format) -> Tensor:
     """Bytes to float32 in [0, 1], N x 3 x H x W: a grey channel is repeated to three."""
+    progressed()
     x = images_NCHW.to(device).to(torch.float32).div(255)
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=memory_format)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.errors import Code, InvalidRequest
+from jobs.progress import progressed
 from jobs.specs import MOST_DENSE
 
 Solve = Callable[[Tensor], Tensor]
@@ -82,6 +83,7 @@ class Hessian:
 
     def product(self, vectors_BKJ: Tensor) -> Tensor:
         """The Hessian times each vector, B x K x J, in 4 N J K B operations; the Hessian is not made."""
+        progressed()
         x_NJ, p_N1K = self.train.inputs_NJ, self.train.probabilities_NK[:, None]
         along_NBK = (x_NJ @ vectors_BKJ.flatten(0, 1).T).view(-1, *vectors_BKJ.shape[:2])
         curved_NBK = p_N1K * (along_NBK - (p_N1K * along_NBK).sum(2, keepdim=True))

@@ -10,7 +10,8 @@
     └── StorageFailure (OSError)    a results root or this machine's disk cannot be read or written: full, refused
         └── RootGone                the results root is not the one with which the command began
 
-Everything else that escapes is a bug and keeps its traceback. Words may get better from release to release; codes and
+Everything else that escapes is a bug, or this machine's failure; the command line tells them apart
+(``orchestrator.cli_errors``). Words may get better from release to release; codes and
 places are for programs (``--json``) and tests.
 """
 

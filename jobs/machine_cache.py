@@ -15,16 +15,17 @@ import time
 import warnings
 import weakref
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
+from jobs.progress import progressed
 
 Array = npt.NDArray[Any]
 
@@ -33,6 +34,8 @@ _SPARE = 0.05
 _CHECKSUM = np.dtype("<u4")
 Chunks = Callable[[], Iterable[Array]]
 """Makes an array: its parts along the first axis, in order."""
+_LOOK_SECONDS = 10.0
+"""Between two looks at what another process writes."""
 
 
 class MachineCache(NamedTuple):
@@ -65,11 +68,29 @@ class MachineCache(NamedTuple):
         found = _open(path, shape, dtype)
         if found is None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.directory / f"{hashlib.sha256(name.encode()).hexdigest()[:2]}.lock"):  # a few for all
+            with self._lock(f"{hashlib.sha256(name.encode()).hexdigest()[:2]}.lock"):  # a few for all names
                 found = _open(path, shape, dtype)
                 if found is None:
                     found = self._write(path, shape, dtype, chunks())
         return found
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Wait for whoever writes; that is progress as long as something is written."""
+        lock, written = FileLock(self.directory / name), 0
+        while True:
+            try:
+                lock.acquire(timeout=_LOOK_SECONDS)
+                break
+            except Timeout:
+                newest = max((_written(part) for part in self.directory.glob("*.part")), default=0)
+                if newest > written:
+                    progressed()
+                written = newest
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: Iterable[Array]) -> "OpenFile":
         """Write chunk by chunk; a full disk is an error before the first."""
@@ -82,6 +103,7 @@ class MachineCache(NamedTuple):
                 start = file.tell()
                 self._reserve(part, file, _whole(start, shape, dtype))
                 for chunk in chunks:
+                    progressed()
                     data = np.ascontiguousarray(chunk, dtype)
                     checksums += map(zlib.crc32, data)
                     file.write(data.data)
@@ -279,6 +301,14 @@ def _whole(start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 
 def _digest(shape: tuple[int, ...], dtype: np.dtype[Any], table: npt.NDArray[np.uint32]) -> bytes:
     return hashlib.sha256(f"{dtype.str} {shape} ".encode() + table.tobytes()).digest()
+
+
+def _written(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 when it has just gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _in_use(path: Path) -> bool:

@@ -13,6 +13,7 @@ from jobs.device_kind import device_kind
 from jobs.evaluation import Tally
 from jobs.networks import Network
 from jobs.numerics import numerics
+from jobs.progress import progressed
 from jobs.provenance import History, packages
 from jobs.specs import TrialSpec
 
@@ -170,6 +171,7 @@ class Trial(ABC, Generic[SpecT, RowT]):
             seconds: spent on the batch, and on what was measured after it.
             rows: what it completed.
         """
+        progressed()
         ended = self.ends_epoch
         self.seconds += seconds
         self.batch += 1

@@ -4,9 +4,9 @@ Imports stay inside the verbs, so that ``plan``, ``status`` and ``query`` answer
 """
 
 import json
+import os
 import sys
 import warnings
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -14,8 +14,11 @@ import typer
 from rich.console import Console
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
-from orchestrator import cli_catalog, cli_data, cli_errors, prices
+from orchestrator import cli_catalog, cli_data, cli_errors, prices, streams
+from orchestrator.cli_errors import Commands, ExitCode, Interrupted
+from orchestrator.hanging import HANG_AFTER_MINUTES
 from orchestrator.prices import DEFAULT_GPU
+from orchestrator.signals import interrupt, stop_signals_to
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.launch import Spending, Summary
 
 app = typer.Typer(
+    cls=Commands,
     help="Run studies of transfer-learning trials and turn them into accuracy-delta curves.",
     no_args_is_help=True,
     add_completion=False,
@@ -35,17 +39,6 @@ app.add_typer(cli_data.data, name="data")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-class ExitCode(IntEnum):
-    """What the command's exit status means."""
-
-    ALL_DONE = 0
-    SOME_FAILED = 1
-    WRONG_REQUEST = 2
-    TRY_AGAIN = 3
-    """This machine or a storage failed."""
-    INTERRUPTED = 130
 
 
 StudyName = Annotated[
@@ -60,6 +53,11 @@ Submit = Annotated[
 GpuName = Annotated[str, typer.Option("--gpu", help=f"What runs it: {', '.join(prices.names())}.")]
 Price = Annotated[float | None, typer.Option(help="US dollars for an hour of one GPU; by default a list price.")]
 MaxCost = Annotated[float | None, typer.Option(help="US dollars; stop before the cluster's hours pass it.")]
+MaxHours = Annotated[float | None, typer.Option(help="Stop, with everything saved, before so many hours have passed.")]
+HangAfter = Annotated[
+    float,
+    typer.Option(metavar="MINUTES", help="An actor that shows no progress for longer is ended; see docs/guide.md."),
+]
 _REPORT_PLACE = "A directory; by default ROOT/report, for a root in an object store NAME-report in this directory."
 AcceptNumerics = Annotated[
     list[str] | None,
@@ -141,9 +139,10 @@ def plan(
 
             measured = measured_seconds(specs)
         made = make_plan(loaded, specs, known.done, blocked, prices.gpu(gpu, price, spot_price), measured, known.older)
-    out.print_json(json.dumps(made.plain())) if as_json else out.print(
-        describe(made, loaded, known.about_older(accept)), markup=False
-    )
+    if as_json:
+        _print_json(made.plain())
+    else:
+        out.print(describe(made, loaded, known.about_older(accept)), markup=False)
 
 
 @app.command()
@@ -154,6 +153,8 @@ def launch(
     submit: Submit = False,
     max_trials: Annotated[int | None, typer.Option(min=1, help="Run at most so many of the pending trials.")] = None,
     max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
+    hang_after: HangAfter = HANG_AFTER_MINUTES,
     gpu: GpuName = DEFAULT_GPU,
     price: Price = None,
     accept_numerics: AcceptNumerics = None,
@@ -167,12 +168,25 @@ def launch(
     spending = _spending(max_cost, gpu, price)
     if submit:
         options = _given(
-            max_trials=max_trials, max_cost=max_cost, gpu=gpu, price=price, accept_numerics=accept_numerics
+            max_trials=max_trials,
+            max_cost=max_cost,
+            max_hours=max_hours,
+            hang_after=hang_after,
+            gpu=gpu,
+            price=price,
+            accept_numerics=accept_numerics,
         )
         file = Path(study) if is_path(study) else None
         _submit(address, results, loaded.name, "launch", options if file else [study, *options], file)
     summary = _launch(
-        loaded, results, address, max_trials=max_trials, spending=spending, accept_numerics=accept_numerics
+        loaded,
+        results,
+        address,
+        max_trials=max_trials,
+        spending=spending,
+        accept_numerics=accept_numerics,
+        max_hours=max_hours,
+        hang_after=hang_after,
     )
     raise typer.Exit(_exit_code(summary))
 
@@ -185,6 +199,8 @@ def resume(
     address: Address = None,
     submit: Submit = False,
     max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
+    hang_after: HangAfter = HANG_AFTER_MINUTES,
     gpu: GpuName = DEFAULT_GPU,
     price: Price = None,
     accept_numerics: AcceptNumerics = None,
@@ -195,7 +211,14 @@ def resume(
     accepted_numerics(accept_numerics or ())  # a wrong one is not submitted
     if submit:  # the root is for the cluster's machines to read
         options = [*_given(study=study), *(["--retry-quarantined"] if retry_quarantined else [])]
-        options += _given(max_cost=max_cost, gpu=gpu, price=price, accept_numerics=accept_numerics)
+        options += _given(
+            max_cost=max_cost,
+            max_hours=max_hours,
+            hang_after=hang_after,
+            gpu=gpu,
+            price=price,
+            accept_numerics=accept_numerics,
+        )
         _submit(address, results, study, "resume", options)
     from orchestrator.recorded import recorded_study
 
@@ -208,6 +231,8 @@ def resume(
         retry_quarantined=retry_quarantined,
         spending=spending,
         accept_numerics=accept_numerics,
+        max_hours=max_hours,
+        hang_after=hang_after,
     )
     raise typer.Exit(_exit_code(summary))
 
@@ -232,7 +257,10 @@ def status(
         watch_status(store, found, out, accept)
         return
     now = status_of(store, found, accept=accept)
-    out.print_json(json.dumps(now.counts())) if as_json else out.print(describe(now), markup=False)
+    if as_json:
+        _print_json(now.counts())
+    else:
+        out.print(describe(now), markup=False)
 
 
 @app.command()
@@ -414,32 +442,56 @@ def verify(results: Root) -> None:
 
 
 def main() -> None:
-    """Entry point: expected errors are one message and exit code 2 or 3, everything else keeps its traceback.
+    """Entry point. Every error is one message on standard error, and an exit code (``orchestrator.cli_errors``).
 
-    Where the command line asks for JSON, they are JSON on standard output besides.
+    Where the command line asks for JSON, errors are JSON on standard output besides.
     """
     warnings.formatwarning = lambda message, *_, **__: f"deltasweep: warning: {message}\n"
+    with streams.dependable() as standard:
+        code = _run()
+        if (lost := standard.lost) is not None:
+            err.print(f"deltasweep: standard output is not all there: {lost.strerror}", markup=False)
+            code = code or ExitCode.TRY_AGAIN
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command line; returns its exit code."""
     try:
-        app()
-    except DeltaSweepError as error:
-        err.print(f"deltasweep: {error}", markup=False)
-        _print_if_asked(error)
-        sys.exit(exit_code_of(error.code))
+        with stop_signals_to(interrupt):
+            _require_directory()
+            app()
+    except (KeyboardInterrupt, Interrupted):
+        err.print("deltasweep: interrupted", markup=False)
+        return ExitCode.INTERRUPTED
     except SystemExit as ended:
         if (wrong := cli_errors.of_usage(ended)) is not None:
             _print_if_asked(wrong)
-        raise
+        return ended.code if isinstance(ended.code, int) else ExitCode.ALL_DONE
+    except Exception as error:  # noqa: BLE001  # what no one expected is told and kept, too
+        expected = cli_errors.of_any(error)
+        err.print(f"deltasweep: {expected}", markup=False)
+        _print_if_asked(expected)
+        return cli_errors.exit_code_of(expected.code)
+    return ExitCode.ALL_DONE
 
 
-def exit_code_of(code: Code) -> ExitCode:
-    """How a command ends by an expected error."""
-    again = code in (Code.STORAGE, Code.OUT_OF_MEMORY, Code.NO_DOWNLOAD, Code.IN_USE)
-    return ExitCode.TRY_AGAIN if again else ExitCode.WRONG_REQUEST
+def _require_directory() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109  # Path.cwd() is the same call
+    except FileNotFoundError as error:
+        raise InvalidRequest(
+            Code.WRONG_PLACE, "the directory in which this command was started is gone. Fix: cd to one that is there"
+        ) from error
 
 
 def _print_if_asked(error: DeltaSweepError) -> None:
     if cli_errors.wants_json(sys.argv[1:]):
         sys.stdout.write(json.dumps(error.plain()) + "\n")
+
+
+def _print_json(value: object) -> None:
+    out.print_json(json.dumps(value), ensure_ascii=not streams.is_unicode(sys.stdout))
 
 
 def _opened(results: str) -> "Store":
@@ -459,6 +511,8 @@ def _launch(
     retry_quarantined: bool = False,
     spending: "Spending | None" = None,
     accept_numerics: list[str] | None = None,
+    max_hours: float | None = None,
+    hang_after: float = HANG_AFTER_MINUTES,
 ) -> "Summary":
     from jobs.results import open_store
     from orchestrator.launch import Options, launch
@@ -467,7 +521,8 @@ def _launch(
     again = ["deltasweep resume", *_given(results=results, study=study.name, accept_numerics=accept_numerics)]
     to_go_on = f"To go on: {' '.join(again)}"
     try:
-        options = Options(address, max_trials, retry_quarantined, spending, accepted_numerics(accept_numerics or ()))
+        accepted = accepted_numerics(accept_numerics or ())
+        options = Options(address, max_trials, retry_quarantined, spending, accepted, max_hours, hang_after)
         summary = launch(study, open_store(results), out, options)
     except KeyboardInterrupt:  # while Ray starts, or the second one
         out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}", markup=False)
@@ -476,7 +531,7 @@ def _launch(
     for trial, reason in summary.failed.items():
         out.print(f"failed: {trial}: {reason}", markup=False)
     if summary.stop_reason:
-        out.print(f"Stopped: {summary.stop_reason}.", markup=False)
+        out.print(f"Stopped: {summary.stop_reason.rstrip('.')}.", markup=False)
     if summary.left:
         out.print(to_go_on, markup=False)
     elif summary.failed:
@@ -547,6 +602,10 @@ def _text(table: "pa.Table", form: Literal["table", "csv", "json"]) -> str:
 
 
 def _exit_code(summary: "Summary") -> ExitCode:
+    from orchestrator.outcomes import StopCause
+
     if summary.interrupted:
         return ExitCode.INTERRUPTED
+    if summary.stop is not None and summary.stop.cause is StopCause.STORAGE:
+        return ExitCode.TRY_AGAIN
     return ExitCode.SOME_FAILED if summary.failed or summary.stop_reason else ExitCode.ALL_DONE

@@ -1,7 +1,6 @@
 """``deltasweep models``: the source models that a study can name, and making them."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
+from orchestrator.streams import on_terminal
 from orchestrator.study_cards import Known, knowing
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 models = typer.Typer(help="Source models.", no_args_is_help=True)
 
 # into a pipe or a file nothing is cut to the width of a terminal that is not there
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+out = Console(highlight=False, soft_wrap=True, width=None if on_terminal() else 200)
 
 
 @models.command("list")
@@ -67,7 +67,7 @@ def fetch(
 ) -> None:
     """Download published source models, verify them and convert them to safetensors."""
     from jobs.source_fetch import fetch_source
-    from orchestrator.cli import ExitCode
+    from orchestrator.cli_errors import ExitCode
     from orchestrator.download_bars import download_bars
     from orchestrator.together import raise_together
 

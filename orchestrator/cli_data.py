@@ -1,6 +1,5 @@
 """``deltasweep data``: the target datasets that a study can name, and getting them onto this machine."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from rich.table import Column, Table
 
 from jobs import registry
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
+from orchestrator.streams import on_terminal
 from orchestrator.study_cards import Known, knowing
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 data = typer.Typer(help="Target datasets.", no_args_is_help=True)
 
 # into a pipe or a file nothing is cut to the width of a terminal that is not there
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+out = Console(highlight=False, soft_wrap=True, width=None if on_terminal() else 200)
 
 
 @data.command("list")
@@ -67,7 +67,7 @@ def fetch(
 
     What is here already is only verified. A download that broke is continued by the same command.
     """
-    from orchestrator.cli import ExitCode
+    from orchestrator.cli_errors import ExitCode
     from orchestrator.together import raise_together
 
     failed = []

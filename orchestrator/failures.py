@@ -1,13 +1,19 @@
-"""From an exception to a failure record: whose fault it was, and its log."""
+"""From an exception to an outcome and a failure record: whose fault it was, and its log."""
 
+import errno
 import socket
 import traceback
 
 import torch
 
+from jobs.errors import Code, StorageFailure
 from jobs.records import Attempt
 from jobs.results import Failure, FailureKind, Store, next_attempt, record_failure
 from jobs.results.launches import timestamp
+from orchestrator.outcomes import Outcome, RootFailure
+
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What a storage answers to every trial, and until a person does something about it."""
 
 
 def classify(error: BaseException) -> FailureKind:
@@ -22,24 +28,46 @@ def classify(error: BaseException) -> FailureKind:
     return FailureKind.ERROR
 
 
-def record_error(store: Store, trial_id: str, attempt: Attempt, error: BaseException) -> Failure:
+def root_failure(store: Store, error: BaseException) -> RootFailure | None:
+    """What an exception says of the results root; None when it is about something else."""
+    if not isinstance(error, StorageFailure) or not error.place.file.startswith(store.uri):
+        return None
+    refused = isinstance(error.__cause__, OSError) and error.__cause__.errno in _LASTING
+    return RootFailure(str(error), refused or error.code is not Code.STORAGE)
+
+
+def record_error(store: Store, trial_id: str, attempt: Attempt, error: BaseException) -> Outcome:
     """Keep why an attempt raised, with its traceback as the log."""
     log = "".join(traceback.format_exception(error))
-    return _record(store, trial_id, attempt, classify(error), type(error).__name__, str(error), log)
+    failure = _failure(trial_id, attempt, classify(error), type(error).__name__, str(error))
+    return _recorded(store, failure, log, root_failure(store, error))
 
 
-def record_crash(store: Store, trial_id: str, launch: str, error: BaseException) -> Failure:
+def record_crash(store: Store, trial_id: str, launch: str, error: BaseException) -> Outcome:
     """Keep that an actor ended without an answer. Ray's and Tune's own message is all that is known of it."""
     kind = FailureKind.MEMORY if "OutOfMemory" in type(error).__name__ else FailureKind.INFRASTRUCTURE
     reason = next(iter(str(error).strip().splitlines()), "no message")
-    attempt = Attempt(next_attempt(store, trial_id), launch)
-    return _record(store, trial_id, attempt, kind, type(error).__name__, reason, f"{error}\n")
+    try:
+        number = next_attempt(store, trial_id)
+    except StorageFailure:
+        number = 1  # the record takes the next that is free, where one can be made
+    failure = _failure(trial_id, Attempt(number, launch), kind, type(error).__name__, reason)
+    return _recorded(store, failure, f"{error}\n")
 
 
-def _record(
-    store: Store, trial_id: str, attempt: Attempt, kind: FailureKind, error: str, reason: str, log: str
-) -> Failure:
-    failure = Failure(
+def _recorded(store: Store, failure: Failure, log: str, root: RootFailure | None = None) -> Outcome:
+    """The outcome that a failure is; one that the root refuses to keep is told by a note instead."""
+    notes: tuple[str, ...] = ()
+    try:
+        record_failure(store, failure, log)
+    except StorageFailure as error:
+        root = root or root_failure(store, error)
+        notes = (f"{failure.trial_id} failed ({failure.signature}), and that could not be recorded: {error}",)
+    return Outcome.failed(failure, notes, root)
+
+
+def _failure(trial_id: str, attempt: Attempt, kind: FailureKind, error: str, reason: str) -> Failure:
+    return Failure(
         trial_id=trial_id,
         attempt=attempt.number,
         kind=kind,
@@ -49,5 +77,3 @@ def _record(
         launch=attempt.launch,
         failed_at=timestamp(),
     )
-    record_failure(store, failure, log)
-    return failure

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from jobs.errors import DeltaSweepError
 from jobs.provenance import code_version, packages
@@ -58,17 +58,25 @@ class Heartbeat:
     """Writes the launch's record every ``HEARTBEAT_SECONDS`` from a thread, and compacts; a context manager."""
 
     def __init__(
-        self, store: Store, launch: Launch, in_flight: Callable[[], tuple[str, ...]], warn: Callable[[str], None]
+        self,
+        store: Store,
+        launch: Launch,
+        in_flight: Callable[[], tuple[str, ...]],
+        warn: Callable[[str], None],
+        failed: Callable[[DeltaSweepError], object] = lambda _: None,
     ) -> None:
         """
         Args:
             in_flight: the ids of the trials that an actor works on, asked from the thread.
-            warn: told what could not be done; the trials go on.
+            warn: told once what cannot be done; the trials go on.
+            failed: told each time that the record could not be written, and why, from the thread.
         """
         self._store = store
         self._launch = launch
         self._in_flight = in_flight
         self._warn = warn
+        self._failed = failed
+        self._failing = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -81,7 +89,7 @@ class Heartbeat:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.finish()
         self._thread.join()
-        write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), ended_at=timestamp()))
+        self._write(ended_at=timestamp())
 
     def finish(self) -> None:
         """Stop beating and compact a last time, in the background; the end of the context waits for it."""
@@ -91,15 +99,30 @@ class Heartbeat:
         pause = _FIRST_SECONDS
         while not self._over.wait(pause):
             pause = HEARTBEAT_SECONDS
-            try:
-                write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), in_flight=self._in_flight()))
-            except DeltaSweepError as error:
-                self._warn(f"Warning: the heartbeat of this launch could not be written: {error}")
+            if (error := self.beat()) is not None:
+                self._failed(error)
             self._compact()
         self._compact()
 
+    def beat(self) -> DeltaSweepError | None:
+        """Write the record now. Returns why it could not be written."""
+        return self._write(in_flight=self._in_flight())
+
+    def _write(self, **fields: Any) -> DeltaSweepError | None:
+        try:
+            write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), **fields))
+        except DeltaSweepError as error:
+            if not self._failing:
+                self._warn(f"Warning: the record of this launch could not be written: {error}")
+            self._failing = True
+            return error
+        self._failing = False
+        return None
+
     def _compact(self) -> None:
         """Bring the index up to date when enough trials have gathered outside of it."""
+        if self._failing:
+            return
         try:
             for kind in kinds():
                 if uncovered(self._store, kind) >= COMPACT_FROM:

@@ -1,21 +1,21 @@
 """A launch: run what is pending of a study, round by round, see it through, say what became of it."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 from typing import NamedTuple
 
-import ray
 from rich.console import Console
 
 from jobs import registry
 from jobs.checks import require_all_possible
 from jobs.data.datasets import load_dataset
+from jobs.errors import DeltaSweepError
 from jobs.expansion import expand
 from jobs.results import (
     FailureKind,
+    Launch,
     Store,
     begin,
     done,
@@ -32,19 +32,22 @@ from jobs.study import Study
 from jobs.trial import Pin
 from jobs.weights import source_weights
 from orchestrator import tuning
-from orchestrator.budget import Budget
+from orchestrator.budget import Budget, TimeLimit
 from orchestrator.bundling import bundle_of, bundled
+from orchestrator.failures import root_failure
 from orchestrator.finished import finished, made_by, source_read, unready
 from orchestrator.finished import standing as standing_of
+from orchestrator.hanging import HANG_AFTER_MINUTES
 from orchestrator.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.names import require_same_names
 from orchestrator.older_numerics import NONE_OLDER
 from orchestrator.operations import bundle_flops
-from orchestrator.outcomes import Outcome, State
+from orchestrator.outcomes import Outcome, State, Stop, StopCause
 from orchestrator.phases import Phase, phases_of, rank
 from orchestrator.progress import ProgressView, Tallies
 from orchestrator.retries import Retries
-from orchestrator.stopping import raise_flag_for
+from orchestrator.signals import stop_signals_to
+from orchestrator.stopping import Listener, raise_flag_for
 from orchestrator.versions import versions
 from orchestrator.watch import STOP_GRACE_SECONDS, Watch
 from orchestrator.work import network_of
@@ -61,6 +64,10 @@ class Options(NamedTuple):
     spending: "Spending | None" = None
     accept_numerics: Numerics = NONE_OLDER
     """Results of these numerics, or of later ones, count as done (``older_numerics``)."""
+    max_hours: float | None = None
+    """That the launch may last, with the minute in which trials save and leave."""
+    hang_after_minutes: float = HANG_AFTER_MINUTES
+    """An actor that shows no progress for longer is ended, and its trials are tried elsewhere."""
 
 
 class Spending(NamedTuple):
@@ -78,8 +85,16 @@ class Summary(NamedTuple):
     done: int
     failed: dict[str, str]
     """Trial id to reason: failed in this launch, or quarantined before it."""
-    stop_reason: str | None
-    interrupted: bool
+    stop: Stop | None = None
+    """Why it ended before its trials did, if it did."""
+
+    @property
+    def stop_reason(self) -> str | None:
+        return self.stop.reason if self.stop else None
+
+    @property
+    def interrupted(self) -> bool:
+        return self.stop is not None and self.stop.cause is StopCause.INTERRUPTED
 
     @property
     def left(self) -> int:
@@ -104,16 +119,26 @@ class Launching(NamedTuple):
 def launch(study: Study, store: Store, console: Console, options: Options | None = None) -> Summary:
     """Run the pending trials of a study: planned minus done minus quarantined.
 
+    It may be called from any thread, and by a process that has joined Ray: it then runs there. In the main thread the
+    first SIGINT, SIGTERM or SIGHUP makes running trials save and leave; a signal that is ignored (nohup) stays so.
+
     Raises:
         InvalidRequest, MissingData, DamagedFile, ResultsConflict: before anything is started or written.
         RootGone: when the root went away meanwhile, or was emptied; trials stopped then, and none is charged.
+        StorageFailure: when the root, or this machine's own disk, fails where no trial runs.
+        KeyboardInterrupt: at the second signal, or the first while no trial runs.
     """
+    options = options or Options()
+    record = new_launch(study)
+    watch = Watch(store, record.launch, options.hang_after_minutes)
+    if options.max_hours is not None:
+        watch.limits.append(TimeLimit(options.max_hours, STOP_GRACE_SECONDS).spend)
     require_layout(store)
-    with registry.using(study.cards):
-        return _launch(study, store, console, options or Options())
+    with registry.using(study.cards), stop_signals_to(_stopper(watch, console)):
+        return _launch(study, store, console, options, record, watch)
 
 
-def _launch(study: Study, store: Store, console: Console, options: Options) -> Summary:
+def _launch(study: Study, store: Store, console: Console, options: Options, record: Launch, watch: Watch) -> Summary:
     specs = {spec.trial_id: spec for spec in expand(study)}
     require_all_possible(specs.values())
     require_same_names(study, store)
@@ -125,8 +150,6 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
     pending = [trial for trial in _in_running_order(study, specs) if trial not in standing | blocked][
         : options.max_trials
     ]
-    record = new_launch(study)
-    watch = Watch(store, record.launch)
     if study.keep_weights and (without := done(store, FinetuneSpec.kind) & standing - with_weights(store)):
         console.print(
             f"{len(without)} trials are done without kept weights: they were run before keep_weights was set."
@@ -135,6 +158,8 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
     launching = Launching(study, store, console, specs, pending, watch, tallies, options)
     to_make = {name for name, trial in made_by(specs.values()).items() if trial not in standing}
     inputs = _inputs(store, [specs[trial] for trial in pending], to_make)
+    if pending:
+        tuning.require_answer(options.address)
     begin(store)
     for pin in sorted(inputs):
         require_pin(store, *pin)
@@ -147,15 +172,21 @@ def _launch(study: Study, store: Store, console: Console, options: Options) -> S
             f"Warning: launch {other.launch} of {other.user} on {other.host} works on this root too; no result is "
             "lost or doubled, but some trials may be run by both."
         )
-    with Heartbeat(store, record, lambda: watch.in_flight, console.print) as heartbeat:
-        tuning.connect(options.address)
-        if options.spending is not None:
-            watch.budget = Budget(*options.spending, tuning.billed_units, STOP_GRACE_SECONDS)
-        try:
-            given_up = _run_rounds(launching)
-        finally:
-            heartbeat.finish()
-            ray.shutdown()
+
+    def failed(error: DeltaSweepError) -> None:
+        if (found := root_failure(store, error)) is not None and found.lasting:
+            watch.root_failed(found)
+
+    warn = partial(console.print, markup=False)
+    with Heartbeat(store, record, lambda: watch.in_flight, warn, failed) as heartbeat:
+        watch.root_answers = lambda: heartbeat.beat() is None
+        with tuning.connected(options.address):
+            if options.spending is not None:
+                watch.limits.append(Budget(*options.spending, tuning.billed_units, STOP_GRACE_SECONDS).spend)
+            try:
+                given_up = _run_rounds(launching)
+            finally:
+                heartbeat.finish()
     store.require_held()
     store.hold()
     return _summary(launching, blocked, given_up)
@@ -171,8 +202,9 @@ def _run_rounds(launching: Launching) -> dict[str, str]:
         console.print(line)
     flag = raise_flag_for(watch.launch)
     watch.on_stop = flag.set.remote
+    watch.listen = Listener(flag)
     given_up: dict[str, str] = {}
-    with _signals(watch, console), ProgressView(launching.tallies, console) as view:
+    with _at_work(watch), ProgressView(launching.tallies, console) as view:
         for phase, share in zip(phases, shares, strict=True):
             if watch.stopping:
                 break
@@ -251,22 +283,26 @@ def _print_notes(outcomes: dict[str, Outcome], console: Console) -> None:
             console.print(f"Note: {note}", markup=False)
 
 
-@contextmanager
-def _signals(watch: Watch, console: Console) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks running trials to leave; the second ends this process at once."""
+def _stopper(watch: Watch, console: Console) -> Callable[[signal.Signals], None]:
+    """What signals do: the first asks running trials to leave; the second, or one while none runs, ends the launch."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        if watch.stopping:
+    def handle(number: signal.Signals) -> None:
+        if watch.stopping or not watch.at_work:
             raise KeyboardInterrupt
-        watch.request_stop(signal.Signals(number).name)
+        watch.request_stop(StopCause.INTERRUPTED, number.name)
         console.print("\nStopping: running trials save and leave at their next batch. Again to leave at once.")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    return handle
+
+
+@contextmanager
+def _at_work(watch: Watch) -> Iterator[None]:
+    """Trials run, and can be asked to leave."""
+    watch.at_work = True
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        watch.at_work = False
 
 
 def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str, str], view: ProgressView) -> None:
@@ -281,11 +317,9 @@ def _summary(launching: Launching, blocked: set[str], given_up: dict[str, str]) 
     """What the results root says at the end; only reasons come from the launch."""
     standing = finished(launching.store, launching.specs, launching.options.accept_numerics)
     failed = dict.fromkeys(blocked, "quarantined before this launch: --retry-quarantined runs it again") | given_up
-    reason = launching.watch.stop_reason
     return Summary(
         planned=len(launching.specs),
         done=len(standing),
         failed={trial: why for trial, why in failed.items() if trial not in standing},
-        stop_reason=reason,
-        interrupted=reason in (signal.SIGINT.name, signal.SIGTERM.name),
+        stop=launching.watch.stop,
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from jobs.specs import AnySpec, Numerics
 from jobs.study import Study
 from orchestrator.finished import standing
 from orchestrator.older_numerics import NONE_OLDER
+from orchestrator.streams import nobody_listens
 
 _WATCH_SECONDS = 5.0
 
@@ -131,10 +133,14 @@ def describe(status: Status) -> str:
 
 
 def watch_status(store: Store, study: Study, console: Console, accept: Numerics = NONE_OLDER) -> None:
-    """Show the status again and again until interrupted."""
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            live.update(describe(status_of(store, study, count_mixed=False, accept=accept)), refresh=True)
+    """Show the status again and again until interrupted, or until nobody reads it."""
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+        while not nobody_listens():
+            now = describe(status_of(store, study, count_mixed=False, accept=accept))
+            if live is not None:
+                live.update(now, refresh=True)
+            else:
+                console.print(now, markup=False)
             time.sleep(_WATCH_SECONDS)
 
 

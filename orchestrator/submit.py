@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from jobs.errors import Code, InvalidRequest
 from jobs.files import read_file
 from jobs.provenance import code_version
+from orchestrator.reaching import no_dashboard, require_dashboard
 
 STUDY_FILE = "study.yaml"
 """What a study file is called in the job's working directory."""
@@ -92,7 +93,9 @@ def submit(address: str, verb: str, options: list[str], study_file: Path | None 
     """
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="deltasweep-submit-") as folder, _explained(address):
-        runtime_env: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}}
+        runtime_env: dict[str, object] = {
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS), "RAY_USAGE_STATS_ENABLED": "0"}
+        }
         arguments = [verb, *options]
         if study_file is not None:
             Path(folder, STUDY_FILE).write_bytes(read_file(study_file))
@@ -135,12 +138,13 @@ def _client(address: str) -> Any:
 
     for chatter in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
+    require_dashboard(address)  # Ray's client would wait for an answer for ever
     with _explained(address):
         client = JobSubmissionClient(address)
         theirs = client._server_ray_version
     if theirs != ray.__version__:
         raise InvalidRequest(
-            Code.NO_CLUSTER,
+            Code.VERSIONS_DIFFER,
             f"the cluster at {address} runs Ray {theirs}, this machine has {ray.__version__}; install the same "
             "DeltaSweep and Ray on both",
             file=address,
@@ -166,9 +170,4 @@ def _explained(address: str) -> Iterator[None]:
             key="--address",
         ) from error
     except (OSError, RuntimeError, requests.RequestException) as error:
-        raise InvalidRequest(
-            Code.NO_CLUSTER,
-            f"no Ray dashboard takes jobs at {address}: {error}. Is `ray dashboard cluster.yaml` running?",
-            file=address,
-            key="--address",
-        ) from error
+        raise no_dashboard(address, error) from error

@@ -9,7 +9,8 @@ from ray import tune
 
 from jobs import registry
 from jobs.attempts import Ending, Keeping, attempt_bundle
-from jobs.errors import MissingData, ResultsConflict, RootGone
+from jobs.errors import MissingData, ResultsConflict, RootGone, StorageFailure
+from jobs.progress import progress_heard_by
 from jobs.records import Attempt
 from jobs.results import next_attempt, open_store
 from jobs.results.layout import launch_key
@@ -51,22 +52,28 @@ class TrialActor(tune.Trainable):
 
     def _run_all(self) -> dict[str, dict[str, object]]:
         store = open_store(self._job["root"])
+        launch = self._job["launch"]
         try:
-            store.hold(launch_key(self._job["launch"]))
+            store.hold(launch_key(launch))
         except RootGone as error:
             raise _unfit(error) from error
-        stop = StopWatcher(self._job["launch"])
+        stop = StopWatcher(launch, self._specs[0].trial_id)
         keeping = Keeping(**self._job["keeping"])
-        attempts = {s.trial_id: Attempt(next_attempt(store, s.trial_id), self._job["launch"]) for s in self._specs}
+        try:
+            attempts = {s.trial_id: Attempt(next_attempt(store, s.trial_id), launch) for s in self._specs}
+        except StorageFailure as error:
+            first = Attempt(launch=launch)
+            return {s.trial_id: record_error(store, s.trial_id, first, error).plain() for s in self._specs}
         outcomes: dict[str, Outcome] = {}
 
         def failed(trial: str, error: Exception) -> None:
-            # the driver has looked: it is this machine's own
-            if isinstance(error, MissingData | ResultsConflict | RootGone):
+            if isinstance(error, MissingData | ResultsConflict):  # the driver has looked: it is this machine's own
                 raise _unfit(error) from error
-            outcomes[trial] = Outcome.failed(record_error(store, trial, attempts[trial], error))
+            outcomes[trial] = record_error(store, trial, attempts[trial], error)
 
-        for trial, ended in attempt_bundle(store, self._specs, _device(), attempts, keeping, stop, failed).items():
+        with progress_heard_by(stop.progressed):
+            found = attempt_bundle(store, self._specs, _device(), attempts, keeping, stop, failed)
+        for trial, ended in found.items():
             state = State.DONE if ended.ending is Ending.COMMITTED else State.STOPPED
             outcomes[trial] = Outcome(state, tuple(ended.notes))
         plain = {trial: outcome.plain() for trial, outcome in outcomes.items()}

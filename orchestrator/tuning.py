@@ -5,16 +5,20 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import tune
 
-from jobs.errors import Code, InvalidRequest
+from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.specs import AnySpec, plain
 from jobs.study import Resources
+from orchestrator.local_ray import prepare_machine
 from orchestrator.queue import FirstWaiting, InOrder
+from orchestrator.reaching import require_ray
+from orchestrator.signals import unchanged_signals
 from orchestrator.trainable import TrialActor
 from orchestrator.watch import Observer, StopWhenAsked, Watch
 
@@ -37,6 +41,42 @@ Share = dict[str, float]
 """Ray's resource names to amounts: what one actor takes."""
 
 
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Ray for a launch: what the calling process has joined already, or else ``connect``, and left at the end."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        connect(address)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def require_answer(address: str | None) -> None:
+    """Find out within seconds whether ``connect`` has something to join.
+
+    Raises:
+        InvalidRequest: when it has not.
+    """
+    if not ray.is_initialized():
+        require_ray(_address(address))
+    elif address is not None:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"this process has joined a Ray already, and a launch runs there; --address is {address}. Fix: leave it "
+            "out, or call ray.shutdown() before",
+            file=address,
+            key="--address",
+        )
+
+
+def _address(given: str | None) -> str:
+    """HOST:PORT of a cluster, ``auto``, or ``local``."""
+    return given or os.environ.get("RAY_ADDRESS") or "local"
+
+
 def connect(address: str | None) -> None:
     """Join the cluster at ``address`` or ``$RAY_ADDRESS``; without either, start Ray on this machine.
 
@@ -44,16 +84,10 @@ def connect(address: str | None) -> None:
 
     Raises:
         InvalidRequest: when no cluster answers, or is of another version, or Ray could start no worker here.
+        StorageFailure: when this machine lets Ray keep its files nowhere.
     """
     os.environ.update(_ENVIRONMENT)
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address.startswith(("http://", "https://")):
-        raise InvalidRequest(
-            Code.WRONG_VALUE,
-            f"{address} is a dashboard: launch there with --submit. A cluster's own address is HOST:6379",
-            file=address,
-            key="--address",
-        )
+    address = _address(address)
     if address == "local" and any(map(str.isspace, sys.executable)):
         raise InvalidRequest(
             Code.NO_CLUSTER,
@@ -64,18 +98,29 @@ def connect(address: str | None) -> None:
             key="--address",
         )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    here: dict[str, Any] = {"include_dashboard": False, **prepare_machine()} if address == "local" else {}
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with unchanged_signals():  # Ray takes SIGTERM for itself
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+    except SystemExit as ended:  # and ends the process by it
+        raise KeyboardInterrupt from ended
     except ConnectionError as error:
         raise InvalidRequest(
             Code.NO_CLUSTER, f"no Ray cluster answers at {address}: {error}", file=address, key="--address"
         ) from error
+    except ray.exceptions.AuthenticationError as error:
+        raise InvalidRequest(
+            Code.NO_CLUSTER,
+            f"the cluster at {address} did not take this machine's token; set RAY_AUTH_MODE=token and keep the "
+            f"cluster's token in ~/.ray/auth_token ({error})",
+            file=address,
+            key="--address",
+        ) from error
+    except OSError as error:
+        raise _machine_fails("Ray cannot start", error) from error
     except RuntimeError as error:
+        if address == "local":
+            raise InvalidRequest(Code.NO_CLUSTER, f"Ray does not start on this machine: {error}") from error
         if not str(error).startswith("Version mismatch"):
             raise
         raise InvalidRequest(
@@ -140,7 +185,7 @@ def run_round(bundles: Sequence[Sequence[AnySpec]], job: dict[str, Any], share: 
     told = json.dumps(job)
     # as text: Tune copies each trial's configuration deeply, and encodes it again whenever it writes its state
     configurations = [{"trials": json.dumps([plain(spec) for spec in bundle]), "job": told} for bundle in bundles]
-    with tempfile.TemporaryDirectory(prefix="deltasweep-tune-") as scratch:
+    with _scratch() as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),
             tune_config=tune.TuneConfig(
@@ -160,6 +205,32 @@ def run_round(bundles: Sequence[Sequence[AnySpec]], job: dict[str, Any], share: 
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
         ).fit()
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for Tune's own state, which nobody reads.
+
+    Raises:
+        StorageFailure: when this machine's disk, and not the results root, fails on the way.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="deltasweep-tune-", ignore_cleanup_errors=True) as folder:
+            yield folder
+    except DeltaSweepError:
+        raise
+    except OSError as error:
+        raise _machine_fails("Ray Tune cannot keep its state", error) from error
+
+
+def _machine_fails(what: str, error: OSError) -> StorageFailure:
+    where = tempfile.gettempdir()
+    return StorageFailure(
+        Code.STORAGE,
+        f"{what} on this machine: {error}. What was done is kept. Fix: free some space in {where}, or set TMPDIR (and "
+        "RAY_TMPDIR) to a directory that has some; then resume",
+        file=error.filename or where,
+    )
 
 
 def _nodes() -> list[dict[str, float]]:

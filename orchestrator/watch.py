@@ -3,18 +3,19 @@
 import json
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
 from jobs.results import Store
 from jobs.specs import from_plain
-from orchestrator.budget import Budget
 from orchestrator.failures import record_crash
-from orchestrator.outcomes import Outcome, State
+from orchestrator.hanging import HANG_AFTER_MINUTES, ActorHung, Silences
+from orchestrator.outcomes import Outcome, RootFailure, State, Stop, StopCause
 from orchestrator.retries import all_fail_alike
 from orchestrator.stopping import NodeDraining
 from orchestrator.versions import UnfitMachine
@@ -26,20 +27,40 @@ STOP_GRACE_SECONDS = 60.0
 class Watch:
     """The state of a launch as its driver sees it; lives through all rounds."""
 
-    def __init__(self, store: Store, launch: str, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: Store, launch: str, hang_after_minutes: float = HANG_AFTER_MINUTES) -> None:
+        """
+        Args:
+            hang_after_minutes: an actor that shows no progress for longer is ended.
+
+        Raises:
+            InvalidRequest: when this is not above 0.
+        """
         self.store = store
         self.launch = launch
-        self.on_change = on_change
+        self.on_change: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
+        self.listen: Callable[[Sequence[str]], Mapping[str, float] | None] = lambda _: None
+        """Asked how many seconds actors, named by their first trials, have been silent; None: no answer yet."""
+        self.root_answers: Callable[[], bool] = lambda: True
+        """Asked whether the driver itself can write to the root."""
+        self.limits: list[Callable[[], str | None]] = []
+        """Each asked for the reason to stop now."""
+        self.stop: Stop | None = None
+        self.at_work = False
+        """Whether trials run, that can be asked to leave."""
         self.outcomes: dict[str, Outcome] = {}
         """The last outcome of each trial that had one."""
         self.round_outcomes: dict[str, Outcome] = {}
         self.done = 0
         """Trials that this launch finished; counted here, because it is shown at every turn of Tune's loop."""
-        self.budget: Budget | None = None
         self.running: dict[str, tuple[str, ...]] = {}
         """Tune's trial id to the trials its actor works on."""
-        self.stop_reason: str | None = None
+        self._silences = Silences(hang_after_minutes)
+        self._minutes = hang_after_minutes
+        self._actors: dict[str, Any] = {}
+        """Tune's trials that run, by their actors' names."""
+        self._hung: set[str] = set()
+        """Tune's ids of the trials whose actors were ended because they hung."""
         self._stop_requested_at = 0.0
         self._leaving: set[str] | None = None
         self._next_call = 0.0
@@ -50,24 +71,37 @@ class Watch:
 
     @property
     def stopping(self) -> bool:
-        return self.stop_reason is not None
+        return self.stop is not None
+
+    @property
+    def stop_reason(self) -> str | None:
+        return self.stop.reason if self.stop else None
 
     @property
     def in_flight(self) -> tuple[str, ...]:
         """Ids of the trials that an actor works on."""
         return tuple(trial for trials in list(self.running.values()) for trial in trials)
 
-    def request_stop(self, reason: str) -> None:
+    def request_stop(self, cause: StopCause, reason: str) -> None:
         """Ask running trials to leave; only sets a mark, so that a signal handler may call it."""
-        self.stop_reason = self.stop_reason or reason
+        self.stop = self.stop or Stop(cause, reason)
+
+    def root_failed(self, failure: RootFailure) -> None:
+        """Stop, where the root fails for every trial: one that only a machine is cut off from runs them elsewhere."""
+        if not self.stopping and (failure.lasting or not self.root_answers()):
+            self.request_stop(StopCause.STORAGE, failure.message)
 
     def begin_round(self) -> None:
         self.round_outcomes = {}
 
     def tick(self) -> None:
         """Called by the driver's loop again and again."""
-        if not self.stopping and self.budget is not None and (reason := self.budget.spend()):
-            self.request_stop(reason)
+        for limit in () if self.stopping else self.limits:
+            if reason := limit():
+                self.request_stop(StopCause.LIMIT, reason)
+        if (heard := self.listen(self._silences.actors)) is not None:
+            for actor in self._silences.hanging(heard):
+                self._end(actor)
         if self.stopping and self._leaving is None:
             self._leaving = set(self.running)
             self._stop_requested_at = time.monotonic()
@@ -84,17 +118,42 @@ class Watch:
         return not self._leaving or time.monotonic() - self._stop_requested_at > STOP_GRACE_SECONDS
 
     def started(self, tune_trial: Any) -> None:
-        self.running[tune_trial.trial_id] = _trials_of(tune_trial)
+        trials = _trials_of(tune_trial)
+        self.running[tune_trial.trial_id] = trials
+        self._actors[trials[0]] = tune_trial
+        self._silences.started(trials[0])
+
+    def why(self, tune_trial: Any) -> BaseException:
+        """What ended a trial of Tune's that did not end well."""
+        if tune_trial.trial_id in self._hung:
+            return ActorHung(f"no sign of progress for {self._minutes:g} minutes (--hang-after); its actor was ended")
+        return _last_error(tune_trial)
+
+    def _end(self, actor: str) -> None:
+        """Kill an actor, also one that is stopped; Tune then tells that its trial failed."""
+        self._silences.ended([actor])
+        tune_trial = self._actors.pop(actor)
+        self._hung.add(tune_trial.trial_id)
+        if (handle := tune_trial.temporary_state.ray_actor) is not None:
+            ray.kill(handle)
 
     def ended(self, tune_trial: Any, outcomes: dict[str, Outcome]) -> None:
-        self.running.pop(tune_trial.trial_id, None)
+        trials = self.running.pop(tune_trial.trial_id, ())
+        self._silences.ended(trials[:1])
+        for actor in trials[:1]:
+            self._actors.pop(actor, None)
         if self._leaving:
             self._leaving.discard(tune_trial.trial_id)
         self.outcomes |= outcomes
         self.round_outcomes |= outcomes
         self.done += sum(outcome.state is State.DONE for outcome in outcomes.values())
+        for outcome in outcomes.values():
+            if outcome.root_failure is not None:
+                self.root_failed(outcome.root_failure)
         if not self.stopping and (signature := all_fail_alike(self.outcomes.values())):
-            self.request_stop(f"the first {len(self.outcomes)} trials all failed in the same way: {signature}")
+            self.request_stop(
+                StopCause.FAILING, f"the first {len(self.outcomes)} trials all failed in the same way: {signature}"
+            )
 
 
 class StopWhenAsked(tune.Stopper):
@@ -126,21 +185,19 @@ class Observer(tune.Callback):
         self._watch.ended(trial, _parsed(json.loads((trial.last_result or {}).get("outcomes", "{}"))))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = _last_error(trial)
         watch = self._watch
+        error = watch.why(trial)
         if isinstance(error, NodeDraining):
             watch.ended(trial, _parsed(error.outcomes))
             return
         if isinstance(error, UnfitMachine):
-            watch.request_stop(str(error))
+            watch.root_failed(RootFailure(str(error), lasting=False))  # not this machine's own, when the driver's fails
+            watch.request_stop(StopCause.FAILING, str(error))
             watch.ended(trial, dict.fromkeys(_trials_of(trial), Outcome(State.STOPPED)))
             return
         watch.ended(
             trial,
-            {
-                trial_id: Outcome.failed(record_crash(watch.store, trial_id, watch.launch, error))
-                for trial_id in _trials_of(trial)
-            },
+            {trial_id: record_crash(watch.store, trial_id, watch.launch, error) for trial_id in _trials_of(trial)},
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobs import errors
 from jobs.errors import Code
-from orchestrator.cli import exit_code_of
+from orchestrator.cli_errors import exit_code_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 _HEAD = """\
@@ -41,7 +41,8 @@ under `mistakes`; its own code and place are those of the first, or what they ha
 
 In Python the exceptions are those of `jobs.errors`: `error.code`, `error.place`, `error.mistakes`. The exit status of a
 command follows from the code: 2 where the request, or what it is about, has to change; 3 where trying again is right.
-What has no code is a bug of DeltaSweep, and ends with a traceback and 1.
+What nobody expected is a bug of DeltaSweep: `internal`, exit status 70, and the message names the file that has its
+traceback.
 
 | code | exit status | what it means |
 | --- | --- | --- |

@@ -25,6 +25,7 @@ from jobs.data.raw import Part
 from jobs.errors import Code, StorageFailure
 from jobs.home import data_directory
 from jobs.machine_cache import MachineCache, StoredArray
+from jobs.progress import progressed
 
 LIMIT_VARIABLE = "DELTASWEEP_CACHE_GB"
 
@@ -106,6 +107,7 @@ def _free_memory() -> int:
 def _resize_all(part: Part, indices: range, size: int, lost: Degradation = _NOTHING) -> npt.NDArray[np.uint8]:
     images_NCHW = np.empty((len(indices), part.channels, size, size), np.uint8)
     for image_CHW, index in zip(images_NCHW, indices, strict=True):
+        progressed()
         image_CHW[:] = _pixels(part.image(index), size, lost)
     return images_NCHW
 

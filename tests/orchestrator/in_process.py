@@ -25,7 +25,10 @@ class NeverStops:
 
     stopping = draining = False
 
-    def __init__(self, launch: str) -> None:
+    def __init__(self, launch: str, actor: str) -> None:
+        pass
+
+    def progressed(self) -> None:
         pass
 
     def __call__(self) -> bool:
@@ -63,6 +66,8 @@ def replace_ray(patch: pytest.MonkeyPatch, folder: Path) -> None:
                 observer.on_trial_complete(number, [], tune_trial)
 
     flag = SimpleNamespace(set=SimpleNamespace(remote=lambda: None))
+    patch.setattr(launch, "Listener", lambda _: lambda actors: None)
+    patch.setattr(tuning, "require_answer", lambda address: None)
     patch.setattr(tuning, "connect", lambda address: None)
     patch.setattr(tuning, "share_of", lambda resources, say: {"CPU": resources.cpu})
     patch.setattr(tuning, "largest_multiple", lambda share: 1)

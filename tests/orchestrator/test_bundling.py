@@ -129,7 +129,10 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
         return bool(watcher.draining)
 
     class Watcher:
-        def __init__(self, launch: str) -> None:
+        def __init__(self, launch: str, actor: str) -> None:
+            pass
+
+        def progressed(self) -> None:
             pass
 
         draining = property(lambda _: watcher.draining)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, Place, StorageFailure
-from orchestrator.cli import ExitCode, exit_code_of
+from orchestrator.cli_errors import ExitCode, exit_code_of
 from orchestrator.together import raise_together
 from tests.orchestrator.support import Command, Result
 from tests.support import refused
@@ -128,7 +128,8 @@ def test_what_may_succeed_later_has_an_exit_code_of_its_own(deltasweep: Command,
     assert (result.code, result.out) == (3, "")
     assert "index.html" in result.message
     again = {code for code in Code if exit_code_of(code) is ExitCode.TRY_AGAIN}
-    assert again == {Code.STORAGE, Code.NO_DOWNLOAD, Code.IN_USE}
+    assert again == {Code.STORAGE, Code.OUT_OF_MEMORY, Code.NO_DOWNLOAD, Code.NO_CLUSTER, Code.IN_USE}
+    assert {code for code in Code if exit_code_of(code) is ExitCode.BUG} == {Code.INTERNAL}
 
 
 def test_several_errors_are_one_that_tells_all() -> None:

@@ -95,6 +95,23 @@ def test_the_dashboard_is_on_loopback_and_ray_wants_the_token(path: Path) -> Non
     assert "0.0.0.0" not in path.read_text(encoding="utf-8")
 
 
+@each_file
+def test_no_machine_sends_usage_statistics(path: Path) -> None:
+    """The head would, and every process of Ray is told not to."""
+    text = path.read_text(encoding="utf-8")
+    config = load(path)
+    if path in LAUNCHER_FILES:
+        (head,) = config["head_start_ray_commands"]
+        assert "--disable-usage-stats" in head
+        assert any("export" in c and "RAY_USAGE_STATS_ENABLED=0" in c for c in config["setup_commands"])
+        return
+    groups = [config["spec"]["rayClusterSpec"]["headGroupSpec"], *config["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    assert groups[0]["rayStartParams"]["disable-usage-stats"] == "true"
+    containers = [container for group in groups for container in group["template"]["spec"]["containers"]]
+    assert all({"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"] for container in containers)
+    assert text.count("RAY_USAGE_STATS_ENABLED") == len(containers)
+
+
 @each_launcher_file
 def test_ray_on_workers_blocks_under_the_supervisor(path: Path) -> None:
     commands = load(path)["worker_start_ray_commands"]

@@ -13,6 +13,7 @@ from jobs.results import done, open_store
 from jobs.study import Study
 from orchestrator import cli
 from orchestrator.launch import Summary
+from orchestrator.outcomes import Stop, StopCause
 from orchestrator.study_files import load_study
 from tests.support import finetune_specs
 
@@ -39,7 +40,8 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
         launched.append(study.name)
         roots[study.name] = results
         state = first if study.name == "demo-full" else "done"
-        return Summary(1, 0, {"x": "why"} if state == "failed" else {}, None, state == "interrupted")
+        stop = Stop(StopCause.INTERRUPTED, "SIGINT") if state == "interrupted" else None
+        return Summary(1, 0, {"x": "why"} if state == "failed" else {}, stop)
 
     monkeypatch.setattr(cli, "_launch", launch)
     monkeypatch.setattr(places, "find", lambda card: tmp_path if here else None)

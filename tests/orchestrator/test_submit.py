@@ -7,7 +7,7 @@ import pytest
 from jobs.errors import Code, InvalidRequest
 from orchestrator import submit
 from orchestrator.submit import require_submittable
-from orchestrator.tuning import connect
+from orchestrator.tuning import require_answer
 from orchestrator.versions import VersionsDiffer, require_same, versions
 from orchestrator.watch import STOP_GRACE_SECONDS
 from tests.support import refused
@@ -41,7 +41,7 @@ def test_a_dashboard_is_no_cluster_address() -> None:
     address = "http://127.0.0.1:8265"
     values = (address, "--submit", "HOST:6379")
     with refused(Code.WRONG_VALUE, *values, kind=InvalidRequest, file=address, key="--address"):
-        connect(address)
+        require_answer(address)
 
 
 def test_the_same_versions_work_together() -> None:

@@ -12,7 +12,8 @@ from jobs.attempts import attempt_bundle
 from jobs.errors import Code, RootGone
 from jobs.results import Store, all_done, open_store, read_failures
 from jobs.study import Study
-from orchestrator import cli, trainable
+from orchestrator import trainable
+from orchestrator.cli_errors import ExitCode, exit_code_of
 from orchestrator.launch import launch
 from orchestrator.study_files import parse_study
 from tests.file_systems import Disk
@@ -175,4 +176,4 @@ def test_a_root_that_is_gone_is_worth_trying_again(tmp_path: Path) -> None:
     (tmp_path / "root").rename(tmp_path / "moved")
     with pytest.raises(RootGone) as caught:
         store.create("a/c", b"")
-    assert cli.exit_code_of(caught.value.code) is cli.ExitCode.TRY_AGAIN
+    assert exit_code_of(caught.value.code) is ExitCode.TRY_AGAIN

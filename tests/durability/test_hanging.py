@@ -1,0 +1,36 @@
+"""Actors that hang: stopped (SIGSTOP), they are ended, and their trials are done by others, with the same numbers."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from jobs.results import FailureKind, open_store, read_failures
+from orchestrator.hanging import ActorHung
+from tests.durability.clusters import TestCluster
+from tests.durability.processes import wait_until
+from tests.durability.sweep import SMALL, Rows, Sweep
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+MINUTES = "0.75"
+"""Longer than an actor takes to load torch and images here, also beside other tests."""
+
+
+@pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
+def test_a_stopped_actor_is_ended_and_its_trial_goes_on_elsewhere(
+    sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
+) -> None:
+    cluster = make_cluster(2)
+    run = sweep.start("launch", "--address", cluster.address, "--hang-after", MINUTES)
+    run.wait_until(lambda: sweep.running_trials(sweep.actors(cluster.family())), "a trial runs")
+    stopped, *_ = sweep.actors(cluster.family())
+    os.kill(stopped.pid, signal.SIGSTOP)
+    trial = sweep.running_trials([stopped])[stopped.pid]
+    assert run.wait() == 0, run.text
+    failures = [f for f in read_failures(open_store(str(sweep.root))) if f.error == ActorHung.__name__]
+    assert [(f.trial_id, f.kind) for f in failures] == [(trial, FailureKind.INFRASTRUCTURE)]
+    assert {b.pid for b in sweep.trace() if b.trial == trial} > {stopped.pid}, "no other actor took the trial"
+    wait_until(lambda: stopped not in cluster.family(), "the stopped process is gone", 60)
+    sweep.require_same_as(reference)

@@ -1,0 +1,228 @@
+"""A results root that fails under a launch: one message, the launch stops, `resume` goes on; no trial is charged."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from jobs.errors import Code, StorageFailure
+from jobs.records import Attempt
+from jobs.results import FailureKind, open_store, read_failures, read_launches
+from jobs.results.local_store import LocalStore
+from orchestrator import heartbeat, launch, tuning
+from orchestrator.failures import record_crash, record_error, root_failure
+from orchestrator.outcomes import Outcome, State, StopCause
+from orchestrator.retries import MOST_CRASHES
+from orchestrator.study_files import parse_study
+from tests.orchestrator.support import Command
+from tests.support import refused
+
+pytestmark = pytest.mark.usefixtures("short_tests", "without_ray")
+
+STUDY = """
+name: mini
+grid: {source: [fmnist_natural], dataset: [digits], blocks: [0]}
+schedule: [{images: [20], epochs: 2, seeds: 3, evaluate_every: 1}]
+checkpoint_every: 1
+"""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LASTING = (*FULL, errno.EROFS, errno.EACCES)
+Fail = Callable[[str, int], None]
+
+
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Have the system refuse to write objects below a prefix, as a full disk does."""
+
+    real = {verb: getattr(LocalStore, verb) for verb in ("create", "replace")}
+
+    def refuse(prefix: str, number: int) -> None:
+        def refusing(verb: str, store: LocalStore, key: str, data: bytes, **how: Any) -> Any:
+            if not key.startswith(prefix):
+                return real[verb](store, key, data, **how)
+            cause = OSError(number, os.strerror(number))
+            file = f"{store.uri}/{key}"
+            raise StorageFailure(Code.STORAGE, f"{file}: {cause.strerror}", file=file) from cause
+
+        for verb in real:
+            monkeypatch.setattr(LocalStore, verb, lambda *given, _verb=verb, **how: refusing(_verb, *given, **how))
+
+    return refuse
+
+
+@pytest.fixture
+def study(deltasweep: Command) -> str:
+    (deltasweep.folder / "mini.yaml").write_text(STUDY, encoding="utf-8")
+    return "mini.yaml"
+
+
+@pytest.mark.parametrize("number", LASTING)
+@pytest.mark.parametrize("prefix", ["checkpoints/", "trials/", ""])
+def test_a_root_that_refuses_ends_the_launch_at_once(
+    prefix: str, number: int, fail: Fail, deltasweep: Command, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first trial that meets it is the last; with a prefix of nothing, nothing at all can be written."""
+    began = list[str]()
+    run_round = tuning.run_round
+
+    def with_failure(*arguments: Any) -> None:
+        fail(prefix, number)
+        run_round(*arguments)
+
+    started = launch.Watch.started
+    monkeypatch.setattr(launch.Watch, "started", lambda watch, trial: (began.append(trial), started(watch, trial)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "run_round", with_failure)
+        result = deltasweep("launch", study, "--results", "root")
+    assert (result.code, len(began)) == (3, 1), result
+    told = [line for line in result.out.splitlines() if line.startswith("Stopped: ")]
+    assert len(told) == 1
+    assert os.strerror(number) in told[0]
+    assert "To go on: deltasweep resume --results root --study mini" in result.out
+    assert "Traceback" not in result.out + result.message
+
+
+@pytest.mark.parametrize("number", FULL)
+def test_what_was_done_is_kept_and_resume_goes_on(number: int, fail: Fail, tmp_path: Path) -> None:
+    store, study = open_store(tmp_path / "root"), parse_study(STUDY, "mini.yaml")
+    first = launch.launch(study, store, Console(quiet=True), launch.Options(max_trials=1))
+    assert (first.done, first.stop) == (1, None)
+    with pytest.MonkeyPatch.context() as patch:
+        refuse = partial(StorageFailure, Code.STORAGE, "full", file=f"{store.uri}/x")
+
+        def full(_: LocalStore, key: str, *__: object, **___: object) -> None:
+            raise refuse() from OSError(number, os.strerror(number))
+
+        patch.setattr(
+            LocalStore, "replace", lambda self, key, data, **how: full(self, key) if "checkp" in key else None
+        )
+        stopped = launch.launch(study, store, Console(quiet=True))
+    assert stopped.stop is not None
+    assert (stopped.stop.cause, stopped.done, stopped.failed, stopped.left) == (StopCause.STORAGE, 1, {}, 2)
+    assert launch.launch(study, store, Console(quiet=True)).done == 3
+
+
+def test_a_root_that_only_one_machine_does_not_reach_ends_no_launch(fail: Fail, tmp_path: Path) -> None:
+    """The driver can write to it: the trial is tried again, as often as for any machine that fails."""
+    store, study = open_store(tmp_path / "root"), parse_study(STUDY, "mini.yaml")
+    fail("trials/", errno.EIO)
+    summary = launch.launch(study, store, Console(quiet=True))
+    assert (summary.stop, len(summary.failed), summary.done) == (None, 3, 0)
+    failures = read_failures(store)
+    assert {failure.kind for failure in failures} == {FailureKind.INFRASTRUCTURE}
+    assert len(failures) == 3 * MOST_CRASHES
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_root_that_the_driver_does_not_reach_either_ends_the_launch(
+    number: int, fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, study = open_store(tmp_path / "root"), parse_study(STUDY, "mini.yaml")
+    run_round = tuning.run_round
+
+    def with_failure(*arguments: Any) -> None:
+        fail("", number)
+        run_round(*arguments)
+
+    monkeypatch.setattr(tuning, "run_round", with_failure)
+    summary = launch.launch(study, store, Console(quiet=True))
+    assert summary.stop is not None
+    assert (summary.stop.cause, summary.failed, summary.left) == (StopCause.STORAGE, {}, 3)
+
+
+@pytest.mark.parametrize("prefix", ["failures/", "logs/"])
+def test_a_launch_survives_a_root_that_refuses_to_record_a_failure(prefix: str, fail: Fail, tmp_path: Path) -> None:
+    """What could not be recorded is told instead, with the reason of both."""
+    store = open_store(tmp_path / "root")
+    fail(prefix, errno.EIO)
+    for outcome in (
+        record_error(store, "trial", Attempt(1, "launch"), ValueError("its own")),
+        record_crash(store, "trial", "launch", RuntimeError("its own")),
+    ):
+        (note,) = outcome.notes
+        assert "its own" in note
+        assert os.strerror(errno.EIO) in note
+        assert outcome.state is State.FAILED
+        assert Outcome.parse(outcome.plain()) == outcome
+        assert outcome.root_failure is not None
+        assert not outcome.root_failure.lasting
+
+
+def test_what_is_not_about_the_root_is_no_failure_of_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "root")
+    elsewhere = StorageFailure(Code.STORAGE, "full", file=tmp_path / "home")
+    elsewhere.__cause__ = OSError(errno.ENOSPC, "full")
+    assert root_failure(store, elsewhere) is None
+    assert root_failure(store, OSError(errno.ENOSPC, "full")) is None
+
+
+def test_a_heartbeat_that_meets_a_full_disk_ends_the_launch(
+    fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While all trials are far from their next checkpoint."""
+    monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
+    store, study = open_store(tmp_path / "root"), parse_study(STUDY, "mini.yaml")
+
+    def wait(bundles: object, job: object, share: object, watch: launch.Watch) -> None:
+        fail("launches/", errno.ENOSPC)
+        while not watch.stopping:
+            watch.tick()
+
+    monkeypatch.setattr(tuning, "run_round", wait)
+    summary = launch.launch(study, store, Console(quiet=True))
+    assert summary.stop is not None
+    assert summary.stop.cause is StopCause.STORAGE
+    (record,) = read_launches(store)
+    assert record.ended_at is None, "it could not be written"
+
+
+@pytest.mark.parametrize("where", ["start", "state"])
+def test_a_full_disk_under_ray_itself_is_told(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deltasweep: Command, study: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if where == "start":
+        monkeypatch.undo()
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr(tuning.ray, "init", full)
+        with refused(Code.STORAGE, os.strerror(errno.ENOSPC), "TMPDIR", kind=StorageFailure):
+            REAL_CONNECT(None)
+        return
+    monkeypatch.setattr(tuning.tune, "Tuner", full)
+    monkeypatch.setattr(tuning, "run_round", REAL_ROUND)
+    result = deltasweep("launch", study, "--results", "root")
+    assert (result.code, os.strerror(errno.ENOSPC) in result.message) == (3, True)
+
+
+REAL_CONNECT, REAL_ROUND = tuning.connect, tuning.run_round
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system too small for one checkpoint of this study, which only root can make."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs a file system of its own, and so root who may mount one")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full(full_disk: Path, deltasweep: Command, study: str) -> None:
+    """Everything is trained, so that checkpoints are large."""
+    deep = deltasweep.folder / "deep.yaml"
+    deep.write_text(STUDY.replace("blocks: [0]", "blocks: [-1]"), encoding="utf-8")
+    root = str(full_disk / "root")
+    result = deltasweep("launch", "deep.yaml", "--results", root)
+    assert (result.code, result.out.count(os.strerror(errno.ENOSPC))) == (3, 1), result
+    subprocess.run(["mount", "-o", "remount,size=50m", str(full_disk)], check=True)
+    assert deltasweep("resume", "--results", root).code == 0

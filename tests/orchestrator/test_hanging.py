@@ -1,0 +1,272 @@
+"""An actor that shows no progress is ended and its trials are tried again; one that only takes long is not."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from filelock import FileLock
+from rich.console import Console
+
+from jobs import machine_cache
+from jobs.attacks import perturb
+from jobs.attempts import open_trial
+from jobs.curvature import Examples, Hessian
+from jobs.data.datasets import load_dataset
+from jobs.errors import Code, InvalidRequest
+from jobs.expansion import expand
+from jobs.finetune import Finetuning
+from jobs.machine_cache import MachineCache
+from jobs.progress import progress_heard_by, progressed
+from jobs.results import FailureKind, open_store, read_failures
+from jobs.specs import Constraint, ThreatModel, plain
+from orchestrator import launch, tuning
+from orchestrator import watch as watch_module
+from orchestrator.hanging import ActorHung, Silences
+from orchestrator.stopping import StopFlag
+from orchestrator.study_files import parse_study
+from orchestrator.watch import Observer, Watch
+from tests.orchestrator.in_process import replace_ray
+from tests.orchestrator.support import Command
+from tests.support import refused
+
+STUDY = """
+name: mini
+grid: {source: [fmnist_natural], dataset: [digits], blocks: [0]}
+schedule: [{images: [20], epochs: 1, seeds: 2, evaluate_every: 1}]
+"""
+MINUTE = 60.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def silences(clock: Clock) -> Silences:
+    """Two actors that have just begun; ten minutes of silence are allowed."""
+    made = Silences(10, clock)
+    made.started("a")
+    made.started("b")
+    return made
+
+
+def pass_minutes(clock: Clock, silences: Silences, minutes: int, heard: Callable[[], dict[str, float]]) -> list[str]:
+    """Look once a minute, as a driver does; those that hang at the end."""
+    hanging: list[str] = []
+    for _ in range(minutes):
+        clock.now += MINUTE
+        hanging = silences.hanging(heard())
+    return hanging
+
+
+def test_an_actor_that_shows_progress_does_not_hang(clock: Clock, silences: Silences) -> None:
+    assert pass_minutes(clock, silences, 60, lambda: {"a": 1.0, "b": 9 * MINUTE}) == []
+
+
+def test_one_that_was_never_heard_hangs_after_its_time(clock: Clock, silences: Silences) -> None:
+    """A load is no sign of progress: it may take as long as is allowed, and no longer."""
+    assert pass_minutes(clock, silences, 10, lambda: {"b": 0.0}) == []
+    assert pass_minutes(clock, silences, 1, lambda: {"b": 0.0}) == ["a"]
+
+
+def test_one_that_falls_silent_hangs_after_its_time(clock: Clock, silences: Silences) -> None:
+    pass_minutes(clock, silences, 30, lambda: {"a": 0.0, "b": 0.0})
+    since = clock.now
+    heard = lambda: {"a": clock.now - since, "b": 0.0}  # noqa: E731
+    assert pass_minutes(clock, silences, 10, heard) == []
+    assert pass_minutes(clock, silences, 1, heard) == ["a"]
+
+
+def test_what_has_forgotten_accuses_nobody(clock: Clock, silences: Silences) -> None:
+    """The actor that counts signs was killed and came back."""
+    pass_minutes(clock, silences, 30, lambda: {"a": 0.0, "b": 0.0})
+    assert pass_minutes(clock, silences, 9, dict) == []
+
+
+def test_the_time_in_which_the_driver_stood_still_counts_for_nobody(clock: Clock, silences: Silences) -> None:
+    pass_minutes(clock, silences, 5, dict)
+    clock.now += 8 * 3600
+    assert silences.hanging({}) == []
+    assert pass_minutes(clock, silences, 5, dict) == []
+    assert pass_minutes(clock, silences, 1, dict) == ["a", "b"]
+
+
+def test_one_that_ended_or_began_anew_is_not_counted_on(clock: Clock, silences: Silences) -> None:
+    pass_minutes(clock, silences, 9, dict)
+    silences.ended(["a"])
+    silences.started("b")
+    assert pass_minutes(clock, silences, 9, dict) == []
+    assert silences.actors == ["b"]
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan"), float("inf")])
+def test_the_time_is_above_nothing(minutes: float) -> None:
+    with refused(Code.WRONG_VALUE, minutes, kind=InvalidRequest, key="--hang-after"):
+        Silences(minutes)
+
+
+# --- the driver ---
+
+
+def test_a_hanging_actor_is_ended_and_its_trials_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune is told in its own words; the first actor never says anything."""
+    replace_ray(monkeypatch, tmp_path)
+    clock, killed, run_round = Clock(), list[object](), tuning.run_round
+    monkeypatch.setattr(watch_module, "Silences", partial(Silences, clock=clock))
+    monkeypatch.setattr(ray, "kill", killed.append)
+
+    def hang_first(bundles: Any, job: Any, share: Any, watch: Watch) -> None:
+        monkeypatch.setattr(tuning, "run_round", run_round)
+        observer = Observer(watch)
+        watch.listen = lambda actors: {}
+        for number, (spec,) in enumerate(bundles):
+            config = {"trials": json.dumps([plain(spec)])}
+            tune_trial = SimpleNamespace(
+                trial_id=f"t{number}", config=config, temporary_state=SimpleNamespace(ray_actor=f"actor {number}")
+            )
+            observer.on_trial_start(0, [], tune_trial)
+            for _ in range(31):
+                clock.now += 59
+                observer.on_step_begin(0, [])
+            observer.on_trial_error(0, [], tune_trial)
+
+    monkeypatch.setattr(tuning, "run_round", hang_first)
+    store = open_store(tmp_path / "root")
+    summary = launch.launch(parse_study(STUDY, "mini.yaml"), store, Console(quiet=True))
+    assert killed == ["actor 0", "actor 1"]
+    assert (summary.done, summary.failed, summary.stop) == (2, {}, None)
+    failures = read_failures(store)
+    assert {(one.kind, one.error) for one in failures} == {(FailureKind.INFRASTRUCTURE, ActorHung.__name__)}
+    assert all("30 minutes (--hang-after)" in one.reason for one in failures)
+
+
+def test_the_flag_tells_who_was_silent_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("orchestrator.stopping.time.monotonic", clock)
+    flag = StopFlag.__ray_metadata__.modified_class()
+    flag.is_set("a")
+    clock.now += 5
+    flag.is_set("b")
+    clock.now += 1
+    assert flag.silent_seconds(["a", "b", "never"]) == {"a": 6.0, "b": 1.0}
+    assert flag.silent_seconds(["b"]) == {"b": 1.0}
+    assert flag.silent_seconds(["a", "b"]) == {"b": 1.0}, "what was not asked for is forgotten"
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_the_command_line_takes_the_time_and_refuses_none(deltasweep: Command) -> None:
+    (deltasweep.folder / "mini.yaml").write_text(STUDY, encoding="utf-8")
+    result = deltasweep("launch", "mini.yaml", "--results", "root", "--hang-after", "0")
+    assert (result.code, "--hang-after" in result.message) == (2, True)
+    assert not (deltasweep.folder / "root").exists()
+
+
+# --- signs of progress, of everything that may take long ---
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def __call__(self) -> None:
+        self.heard += 1
+
+
+@pytest.fixture
+def ear() -> Iterator[Ear]:
+    made = Ear()
+    with progress_heard_by(made):
+        yield made
+
+
+def test_nobody_need_listen() -> None:
+    progressed()
+
+
+@pytest.mark.usefixtures("digits")
+def test_each_image_that_is_resized_is_progress(ear: Ear) -> None:
+    images = load_dataset("digits", 48)
+    assert ear.heard >= len(images.train.labels_N)
+
+
+@pytest.mark.usefixtures("weights")
+def test_each_batch_of_an_evaluation_is_progress(ear: Ear, tmp_path: Path) -> None:
+    """One batch is trained, and its epoch evaluated in many."""
+    (spec, _) = expand(parse_study(STUDY + "recipe: {evaluation_batch_size: 20}\n", "mini.yaml"))
+    trial = open_trial(open_store(tmp_path / "root"), spec, torch.device("cpu"))
+    assert isinstance(trial, Finetuning)
+    before = ear.heard
+    trial.advance()
+    assert ear.heard - before >= len(trial.data.test.labels_N) / 20
+
+
+def test_each_part_of_a_file_of_the_machine_is_progress(ear: Ear, tmp_path: Path) -> None:
+    cache = MachineCache(tmp_path / "cache", "DELTASWEEP_TEST_GB", 1.0)
+    parts = [np.zeros((2, 3), np.uint8)] * 5
+    cache.array("name", (10, 3), np.uint8, lambda: parts, verified=False)
+    assert ear.heard == 5
+
+
+@pytest.mark.parametrize(("writes", "expected"), [(True, True), (False, False)])
+def test_waiting_is_progress_as_long_as_another_writes(
+    writes: bool, expected: bool, ear: Ear, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_cache, "_LOOK_SECONDS", 0.05)
+    cache = MachineCache(tmp_path / "cache", "DELTASWEEP_TEST_GB", 1.0)
+    cache.directory.mkdir()
+    part = cache.directory / "other.part"
+    part.touch()
+    over, looks = threading.Event(), list[int]()
+    real = machine_cache._written
+
+    def look(path: Path) -> int:
+        looks.append(1)
+        if writes:
+            part.write_bytes(b"x" * len(looks))
+            os.utime(part, ns=(len(looks), len(looks) + 10**18))
+        if len(looks) >= 5:
+            over.set()
+        return real(path)
+
+    monkeypatch.setattr(machine_cache, "_written", look)
+    with FileLock(cache.directory / "ab.lock"):
+        waiting = threading.Thread(target=lambda: cache._lock("ab.lock").__enter__(), daemon=True)
+        waiting.start()
+        assert over.wait(30)
+        # the first look finds the file as it is; each later one is progress only if it was written
+        assert (ear.heard > 1) is expected
+    waiting.join(30)
+
+
+def test_each_step_of_an_attack_is_progress(ear: Ear) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    threat = ThreatModel(constraint=Constraint.L2, epsilon=0.5, steps=7)
+    perturb(model, torch.rand(2, 3, 2, 2), torch.tensor([0, 1]), threat, None)
+    assert ear.heard == 7
+
+
+def test_each_product_of_a_hessian_is_progress(ear: Ear) -> None:
+    fc = torch.nn.Linear(4, 3)
+    examples = Examples.of(fc, torch.rand(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    Hessian(examples, 0.1).product(torch.rand(2, 3, 5, dtype=torch.float64))
+    assert ear.heard == 1

@@ -1,0 +1,393 @@
+"""Commands and where they are started: streams of every kind, signals, threads, exit codes."""
+
+import asyncio
+import errno
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from rich.console import Console
+
+from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
+from jobs.expansion import expand
+from jobs.results import done, open_store
+from jobs.results.local_store import LocalStore
+from orchestrator import cli, launch, status, study_files, tuning
+from orchestrator.cli_errors import ExitCode
+from orchestrator.outcomes import StopCause
+from orchestrator.study_files import parse_study
+from tests.streams import Kind, standard_streams
+from tests.support import refused
+
+pytestmark = pytest.mark.usefixtures("short_tests", "without_ray")
+
+STUDY = """
+name: mini
+grid: {source: [fmnist_natural, fmnist_l2_eps1], dataset: [digits], blocks: [0]}
+contrasts: [{source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [0]}]
+schedule: [{images: [20], epochs: 1, seeds: 2, evaluate_every: 1}]
+"""
+TRIALS = [spec.trial_id for spec in expand(parse_study(STUDY, "mini.yaml"))]
+SQL = "SELECT source, test_accuracy, NULL AS nothing FROM trials"
+READING = (
+    ("models", "list"),
+    ("data", "list"),
+    ("plan", "mini.yaml"),
+    ("plan", "mini.yaml", "--json"),
+    ("status", "--results", "root"),
+    ("status", "--results", "root", "--json"),
+    ("query", SQL, "--results", "root"),
+    ("query", SQL, "--results", "root", "--format", "csv"),
+    ("query", SQL, "--results", "root", "--format", "json"),
+    ("query", SQL, "--results", "root", "--format", "parquet"),
+    ("deltas", "--results", "root"),
+    ("verify", "--results", "root"),
+    ("compact", "--results", "root"),
+)
+WORKING = (("launch", "mini.yaml", "--results", "new"), ("run", "mini.yaml", "--trial", TRIALS[0], "--results", "new"))
+
+
+class Ended(NamedTuple):
+    code: int
+    out: bytes
+    err: str
+
+
+Started = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, without_ray: None) -> Path:
+    """A folder with a study file and a root in which it is done."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "mini.yaml").write_text(STUDY, encoding="utf-8")
+    launch.launch(parse_study(STUDY, "mini.yaml"), open_store(folder / "root"), Console(quiet=True))
+    return folder
+
+
+@pytest.fixture
+def start(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Runs the command with streams of its own."""
+    for name in ("mini.yaml", "root"):
+        (tmp_path / name).symlink_to(finished / name)
+    monkeypatch.chdir(tmp_path)
+
+    def started(*arguments: str, out: Kind = "file", err: Kind = "file", encoding: str = "utf-8") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["deltasweep", *arguments])
+        (tmp_path / "out").write_bytes(b"")
+        (tmp_path / "err").write_bytes(b"")
+        with standard_streams(tmp_path, out, err, encoding), pytest.raises(SystemExit) as caught:
+            cli.main()
+        said = (tmp_path / "err").read_text(encoding=encoding)
+        return Ended(int(caught.value.code or 0), (tmp_path / "out").read_bytes(), said)
+
+    return started
+
+
+# --- streams ---
+
+
+@pytest.mark.parametrize("out", ["left", "closed"])
+@pytest.mark.parametrize("command", READING + WORKING, ids=" ".join)
+def test_a_command_that_nobody_reads_does_its_work_and_says_nothing(
+    command: tuple[str, ...], out: Kind, start: Started, tmp_path: Path
+) -> None:
+    ended = start(*command, out=out)
+    assert (ended.code, ended.out, ended.err) == (0, b"", "")
+    if command[0] in ("launch", "run"):
+        assert len(done(open_store(tmp_path / "new"), "finetune")) == (4 if command[0] == "launch" else 1)
+
+
+@pytest.mark.parametrize("command", READING + WORKING, ids=" ".join)
+def test_a_full_disk_under_standard_output_is_told_after_the_work(
+    command: tuple[str, ...], start: Started, tmp_path: Path
+) -> None:
+    ended = start(*command, out="full")
+    assert (ended.code, ended.err.count("\n")) == (3, 1)
+    assert os.strerror(errno.ENOSPC) in ended.err
+    if command[0] in ("launch", "run"):
+        assert done(open_store(tmp_path / "new"), "finetune")
+
+
+@pytest.mark.parametrize("err", ["left", "closed", "full"])
+@pytest.mark.parametrize(("command", "code"), [(("plan", "mini.yaml"), 0), (("plan", "nothing-of-this-name"), 2)])
+def test_standard_error_may_be_anything(command: tuple[str, ...], code: int, err: Kind, start: Started) -> None:
+    assert start(*command, err=err).code == code
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-16"])
+@pytest.mark.parametrize("command", READING + WORKING, ids=" ".join)
+def test_a_stream_that_has_not_all_characters_gets_others(
+    command: tuple[str, ...], encoding: str, start: Started
+) -> None:
+    ended = start(*command, encoding=encoding)
+    assert ended.code == 0, ended.err
+    if "parquet" in command:
+        return
+    text = ended.out.decode(encoding)
+    assert not re.search(r"\\u[0-9a-f]{4}|\\x[0-9a-f]{2}", text), "plain characters, and no escapes"
+    if "--json" in command:
+        json.loads(text)
+
+
+def test_names_that_the_stream_cannot_show_are_escaped(start: Started, tmp_path: Path) -> None:
+    ended = start("plan", "\N{GREEK SMALL LETTER ALPHA}-\N{MIDDLE DOT}-\udcff", encoding="ascii")
+    assert ended.code == 2
+    assert r"\u03b1-" in ended.err
+    assert r"\udcff" in ended.err
+    assert start("plan", "\udcff").code == 2, "bytes that are no text, on a stream that has all characters"
+
+
+def test_a_closed_stream_is_given_to_no_file(start: Started, tmp_path: Path) -> None:
+    """Python lets the next file that is opened be number 1, and what C code prints would go into it."""
+    root = tmp_path / "new"
+    assert start("run", "mini.yaml", "--trial", TRIALS[0], "--results", str(root), out="closed", err="closed").code == 0
+    assert start("verify", "--results", str(root)).code == 0
+
+
+def test_watching_ends_when_nobody_looks(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "_WATCH_SECONDS", 0.01)
+    assert start("status", "--watch", "--results", "root", out="left").code == 0
+
+
+# --- signals ---
+
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """What signals do stays what it is."""
+    before = {number: signal.getsignal(number) for number in STOP}
+    yield
+    after = {number: signal.getsignal(number) for number in STOP}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert after == before
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan", "mini.yaml", "--results", "root"),
+        ("status", "--results", "root", "--json"),
+        ("query", SQL, "--results", "root"),
+        ("deltas", "--results", "root"),
+        ("report", "--results", "root", "--out", "page"),
+        ("verify", "--results", "root"),
+        ("compact", "--results", "root"),
+        ("logs", TRIALS[0], "--results", "root"),
+        ("merge", "root", "--results", "new"),
+        ("run", "mini.yaml", "--trial", TRIALS[0], "--results", "root"),
+    ],
+    ids=" ".join,
+)
+def test_a_signal_ends_any_command_with_one_line(
+    command: tuple[str, ...], number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> bytes:
+        send(number)
+        raise AssertionError("the signal was not heeded")
+
+    monkeypatch.setattr(LocalStore, "read", asked)
+    monkeypatch.setattr(LocalStore, "keys", asked)
+    assert start(*command) == (130, b"", "deltasweep: interrupted\n")
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", STOP)
+def test_a_signal_while_a_launch_starts_ends_it_at_once(
+    number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any trial runs there is nothing to save."""
+    monkeypatch.setattr(tuning, "connect", lambda _: send(number))
+    ended = start("launch", "mini.yaml", "--results", "new")
+    assert (ended.code, ended.err) == (130, "")
+    assert b"deltasweep resume --results new --study mini" in ended.out
+    assert json.loads(next(Path("new/launches").iterdir()).read_text())["ended_at"], "it says that it ended"
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_while_trials_run_lets_them_leave_and_a_second_does_not(
+    times: int, number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[launch.Watch]()
+
+    def run_round(bundles: object, job: object, share: object, watch: launch.Watch) -> None:
+        seen.append(watch)
+        for _ in range(times):
+            send(number)
+
+    monkeypatch.setattr(tuning, "run_round", run_round)
+    ended = start("launch", "mini.yaml", "--results", "new")
+    assert (ended.code, ended.err) == (130, "")
+    assert seen[0].stop == (StopCause.INTERRUPTED, number.name)
+    assert (b"Interrupted; nothing" in ended.out) is (times == 2)
+    assert b"deltasweep resume" in ended.out
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", STOP)
+def test_a_signal_that_is_ignored_stays_ignored(
+    number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As under nohup, at each moment of a launch."""
+    monkeypatch.setattr(tuning, "connect", lambda _: send(number))
+    run_round = tuning.run_round
+    monkeypatch.setattr(tuning, "run_round", lambda *given: (send(number), run_round(*given)))
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert start("launch", "mini.yaml", "--results", "new").code == 0
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+# --- not from a command line ---
+
+
+def _in_thread(call: Callable[[], launch.Summary]) -> launch.Summary:
+    found = list[launch.Summary]()
+    thread = threading.Thread(target=lambda: found.append(call()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+async def _awaited(call: Callable[[], launch.Summary]) -> launch.Summary:
+    return call()
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("place", [_in_thread, lambda call: asyncio.run(_awaited(call))], ids=["thread", "loop"])
+def test_a_launch_runs_anywhere(place: Callable[..., launch.Summary], tmp_path: Path) -> None:
+    """In a thread of a program, in a notebook whose event loop runs."""
+    store = open_store(tmp_path / "root")
+    summary = place(lambda: launch.launch(parse_study(STUDY, "mini.yaml"), store, Console(quiet=True)))
+    assert (summary.done, summary.left) == (4, 0)
+
+
+def test_a_launch_uses_the_ray_that_its_caller_has_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    ray = tuning.ray
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("it was joined again"))
+    monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("it was left, and is not ours"))
+    with tuning.connected(None):
+        REQUIRE_ANSWER(None)
+    with refused(Code.WRONG_VALUE, "10.0.0.1:6379", "ray.shutdown()", kind=InvalidRequest, key="--address"):
+        REQUIRE_ANSWER("10.0.0.1:6379")
+
+
+REQUIRE_ANSWER = tuning.require_answer
+
+
+# --- exit codes ---
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidRequest(Code.WRONG_VALUE, "no"), ExitCode.WRONG_REQUEST),
+        (StorageFailure(Code.STORAGE, "no"), ExitCode.TRY_AGAIN),
+        (InvalidRequest(Code.NO_CLUSTER, "no"), ExitCode.TRY_AGAIN),
+        (OSError(errno.ENOSPC, "no", "file"), ExitCode.TRY_AGAIN),
+        (OSError(errno.EMFILE, "no"), ExitCode.TRY_AGAIN),
+        (OSError(errno.EIO, "no"), ExitCode.TRY_AGAIN),
+        (PermissionError(errno.EACCES, "no", "file"), ExitCode.TRY_AGAIN),
+        (ConnectionResetError(errno.ECONNRESET, "no"), ExitCode.TRY_AGAIN),
+        (MemoryError(), ExitCode.TRY_AGAIN),
+        (OSError(errno.ENAMETOOLONG, "no", "x" * 300), ExitCode.WRONG_REQUEST),
+        (FileNotFoundError(errno.ENOENT, "no", "ours"), ExitCode.BUG),
+        (KeyError("no"), ExitCode.BUG),
+        (RecursionError("no"), ExitCode.BUG),
+        (DeltaSweepError(Code.INTERNAL, "no"), ExitCode.BUG),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan", "mini.yaml"),
+        ("launch", "mini.yaml", "--results", "new"),
+        ("run", "mini.yaml", "--trial", "x", "--results", "new"),
+    ],
+    ids=" ".join,
+)
+def test_what_ends_a_command_decides_its_exit_code(
+    command: tuple[str, ...], error: Exception, code: ExitCode, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(study_files, "load_study", fail)
+    ended = start(*command)
+    assert (ended.code, ended.out) == (code, b"")
+    assert ended.err.startswith("deltasweep: ")
+    assert "Traceback" not in ended.err
+    assert ended.err.count("\n") == 1
+    if code is ExitCode.BUG and not isinstance(error, DeltaSweepError):
+        kept = Path(present_match(r"traceback in (\S+)\.", ended.err))
+        assert type(error).__name__ in kept.read_text(encoding="utf-8")
+        kept.unlink()
+
+
+def present_match(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    assert found is not None, text
+    return found[1]
+
+
+def test_a_bug_is_json_where_it_was_asked_for(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_files, "load_study", lambda *_: {}["no"])
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    ended = start("plan", "mini.yaml", "--json")
+    assert (ended.code, json.loads(ended.out)["error"]["code"]) == (70, "internal")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan", "a" * 300),
+        ("plan", f"{'a' * 300}/mini.yaml"),
+        ("status", "--results", "a" * 300),
+        ("status", "--results", "a/" * 3000),
+        ("launch", "mini.yaml", "--results", f"new/{'a' * 300}"),
+        ("import-trials", "a" * 300, "--results", "root"),
+        ("report", "--results", "root", "--out", "a" * 300),
+        ("query", SQL, "--results", "a" * 300),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_name_that_is_too_long_is_one_message(command: tuple[str, ...], start: Started) -> None:
+    ended = start(*command)
+    assert ended.code in (2, 3), ended.err
+    assert ended.err.count("deltasweep: ") == 1
+    assert "Traceback" not in ended.err
+    assert "bug" not in ended.err
+
+
+def test_a_directory_that_is_gone_is_one_message(
+    start: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ended = start("plan", "demo")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
