@@ -148,7 +148,7 @@ def test_of_two_older_results_the_accepted_one_counts(
     ],
 )
 def test_numerics_that_no_release_had(text: str, code: Code) -> None:
-    with refused(code, repr(text), "attack", kind=InvalidRequest, key="--accept-numerics"):
+    with refused(code, repr(text), kind=InvalidRequest, key="--accept-numerics"):
         accepted_numerics([f"{OLDER}", text])
 
 
