@@ -31,10 +31,6 @@ class NotAFile(OSError):
 class FileTooLarge(OSError):
     """A file has more bytes than any of its sort."""
 
-    def __init__(self, path: str | Path, size: int, most: int) -> None:
-        super().__init__(f"{path} has {size:,} bytes, where {most:,} are the most that such a file has")
-        self.size, self.most = size, most
-
 
 def open_file(path: str | Path, *, shown: str | Path | None = None, folder: int | None = None) -> BinaryIO:
     """Open a regular file for reading, without waiting and without reading from anything else.
@@ -72,15 +68,10 @@ def read_file(path: str | Path, most: int | None = None) -> bytes:
         NotAFile, OSError: as ``open_file``.
     """
     with open_file(path) as file:
-        return read_at_most(file, most, path)
-
-
-def read_at_most(file: BinaryIO, most: int | None, shown: str | Path) -> bytes:
-    """All bytes of an open file, as ``read_file``; ``shown`` is the path that messages name."""
-    size = os.fstat(file.fileno()).st_size
-    if most is not None and size > most:
-        raise FileTooLarge(shown, size, most)
-    return file.read()
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise FileTooLarge(f"{path} has {size:,} bytes, where {most:,} are the most that such a file has")
+        return file.read()
 
 
 def require_file(path: str | Path) -> None:

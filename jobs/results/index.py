@@ -13,7 +13,6 @@ from pydantic import TypeAdapter
 from jobs.errors import Code, DamagedFile
 from jobs.results.layout import COMPACT, CURRENT, compacted_at
 from jobs.results.parquet import Read, decode
-from jobs.results.records import MOST_BYTES
 from jobs.results.store import Store
 
 _VERSION = 1
@@ -45,14 +44,14 @@ def read_index(store: Store) -> dict[str, Entry]:
 def index_text(store: Store) -> bytes | None:
     """The bytes of ``CURRENT.json``; None when there is none. Raises DamagedFile when it cannot be a file."""
     try:
-        return store.read(CURRENT, most=MOST_BYTES)
+        return store.read(CURRENT)
     except FileNotFoundError:
         return None
     except DamagedFile as error:
         raise DamagedFile(
             Code.DAMAGED_INDEX,
-            f"{store.uri}/{CURRENT} of the compacted index is no file that can be read. No result is lost: the trial "
-            f"files are the truth. Delete {store.uri}/{COMPACT}, then run `deltasweep compact`",
+            f"{store.uri}/{CURRENT} of the compacted index is no file. No result is lost: the trial files are the "
+            f"truth. Delete {store.uri}/{COMPACT}, then run `deltasweep compact`",
             file=f"{store.uri}/{CURRENT}",
         ) from error
 
@@ -70,7 +69,7 @@ def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
             if compacted_at(file) is None:
                 raise ValueError(f"it names {file!r}, which no compaction writes")
         return entries
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise damaged(store, CURRENT, error) from error
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jobs.errors import Code, DamagedFile, StorageFailure
-from jobs.files import FileTooLarge, NotAFile, open_file, read_at_most, words
+from jobs.files import NotAFile, open_file, words
 from jobs.results.local_root import MAY_BE_A_LINK, LocalRoot, fsync_folder
-from jobs.results.store import Store, Survey, too_large
+from jobs.results.store import Store, Survey
 
 TEMPORARY = "_tmp"
 WRITE_TEST = "write-test-"
@@ -82,7 +82,11 @@ class LocalStore(Store):
             self.replace(key, data)
             return True
 
-    def read(self, key: str, *, most: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
+        with self._explained("read", key, writing=False):
+            return self._read(key)
+
+    def read_within(self, key: str, most: int) -> bytes:
         with self._explained("read", key, writing=False):
             return self._read(key, most)
 
@@ -142,7 +146,9 @@ class LocalStore(Store):
             self._root.folder(parts) as folder,
             open_file(name, shown=self.directory / key, folder=folder) as file,
         ):
-            return read_at_most(file, most, self.directory / key)
+            if most is not None:
+                self._require_small(key, os.fstat(file.fileno()).st_size, most)
+            return file.read()
 
     def _keys(self, prefix: str, stranger: Callable[[NotAFile], None]) -> Iterator[str]:
         with self._explained("listed", prefix, writing=False), suppress(FileNotFoundError):
@@ -249,8 +255,8 @@ class LocalStore(Store):
             if not writing:
                 raise
             raise self._failure(done, key, error) from error
-        except (NotAFile, FileTooLarge) as error:
-            damaged = _damaged(error, f"{self.uri}/{key}")
+        except NotAFile as error:
+            damaged = _damaged(error)
             if not writing:
                 raise damaged from error
             raise StorageFailure(
@@ -279,10 +285,8 @@ def is_temporary(key: str) -> bool:
     return pattern is not None and pattern.fullmatch(name) is not None
 
 
-def _damaged(error: NotAFile | FileTooLarge, file: str = "") -> DamagedFile:
+def _damaged(error: NotAFile) -> DamagedFile:
     """The error that names what stands where a file or folder must be."""
-    if isinstance(error, FileTooLarge):
-        return too_large(file, error.size, error.most)
     remedy = "move it away"
     if error.what.startswith("a link"):
         remedy = f"put in its place what it leads to (a root follows no links; `{MAY_BE_A_LINK}` alone may be one)"

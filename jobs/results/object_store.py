@@ -14,7 +14,7 @@ from obstore.store import GCSStore, S3Store
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.results.object_errors import explain, missing_bucket, reply_lost
-from jobs.results.store import Store, is_hidden, too_large
+from jobs.results.store import Store, is_hidden
 
 _WRITER = "deltasweep-writer"
 """Attribute of an object: which call put it there. It tells a lost reply from a lost race."""
@@ -70,11 +70,14 @@ class ObjectStore(Store):
         version = {name: value for name in ("e_tag", "version") if (value := present.meta[name]) is not None}
         return self._put_if(key, data, version)
 
-    def read(self, key: str, *, most: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
+        with self._explained():
+            return obstore.get(self._bucket, key).bytes().to_bytes()
+
+    def read_within(self, key: str, most: int) -> bytes:
         with self._explained():
             found = obstore.get(self._bucket, key)
-            if most is not None and found.meta["size"] > most:
-                raise too_large(f"{self.uri}/{key}", found.meta["size"], most)
+            self._require_small(key, found.meta["size"], most)
             return found.bytes().to_bytes()
 
     def keys(self, prefix: str) -> Iterator[str]:

@@ -9,8 +9,6 @@ from jobs.errors import Code, DamagedFile
 from jobs.results.store import Store
 
 T = TypeVar("T")
-MOST_BYTES = 16_000_000
-"""Of a record. The largest are launches with thousands of trials in flight, of some 100 bytes each."""
 
 
 def _aware(text: str) -> str:
@@ -34,7 +32,7 @@ def read_record(store: Store, key: str, adapter: TypeAdapter[T], what: str, reme
         FileNotFoundError: when there is none.
         DamagedFile: when it is something else, on one line.
     """
-    data = store.read(key, most=MOST_BYTES)
+    data = store.read(key)
     try:
         return adapter.validate_json(data, strict=True)
     except ValidationError as error:

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.provenance import code_version
 from jobs.results.launches import timestamp
-from jobs.results.records import MOST_BYTES, Timestamp, read_record
+from jobs.results.records import Timestamp, read_record
 from jobs.results.store import Store
 
 LAYOUT = 1
@@ -110,8 +110,8 @@ def _told(store: Store) -> tuple[int, str]:
         found = read_root(store)
     except DamagedFile:
         try:
-            said = json.loads(store.read(KEY, most=MOST_BYTES))
-        except (ValueError, RecursionError):
+            said = json.loads(store.read(KEY))
+        except ValueError:
             said = None
         if isinstance(said, dict) and type(said.get("layout")) is int and said["layout"] > LAYOUT:
             return said["layout"], str(said.get("made_by", "of a version that it does not say"))

@@ -89,16 +89,28 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def read(self, key: str, *, most: int | None = None) -> bytes:
-        """The object's bytes.
+    def read(self, key: str) -> bytes:
+        """The object's bytes. Raises FileNotFoundError when there is none."""
 
-        Args:
-            most: the bytes that it may have; None: any number.
+    def read_within(self, key: str, most: int) -> bytes:
+        """As ``read``, of an object that is to have at most so many bytes; where the storage tells its size it is
+        known before it is read.
 
         Raises:
-            FileNotFoundError: when there is none.
-            DamagedFile: when it has more than ``most``; they are not read.
+            DamagedFile: when it is larger.
         """
+        data = self.read(key)
+        self._require_small(key, len(data), most)
+        return data
+
+    def _require_small(self, key: str, size: int, most: int) -> None:
+        if size > most:
+            file = f"{self.uri}/{key}"
+            raise DamagedFile(
+                Code.WRONG_PLACE,
+                f"a file of its kind has at most {most:,} bytes; {file} has {size:,}: it is no such file. Move it away",
+                file=file,
+            )
 
     @abstractmethod
     def keys(self, prefix: str) -> Iterator[str]:
@@ -124,15 +136,6 @@ class Store(ABC):
 def is_hidden(key: str) -> bool:
     """Whether a part of a key is a hidden name."""
     return key.startswith(".") or "/." in key
-
-
-def too_large(file: str, size: int, most: int) -> DamagedFile:
-    """The error that names an object with more bytes than any of its sort."""
-    return DamagedFile(
-        Code.DAMAGED_RECORD,
-        f"expected at most {most:,} bytes; {file} has {size:,}, and cannot be what its name says. Fix: move it away",
-        file=file,
-    )
 
 
 def root_gone(uri: str, why: str) -> RootGone:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from jobs import yaml_values
 from jobs.errors import Code, DamagedFile
 from jobs.results.layout import study_key
-from jobs.results.records import MOST_BYTES, reason
+from jobs.results.records import reason
 from jobs.results.store import Store
 from jobs.specs import Contrast
 
@@ -42,7 +42,7 @@ def read_study(store: Store, key: str) -> StudyRecord:
     """One study. Raises DamagedFile, naming it, when it cannot be read."""
     try:
         _, name, file = key.split("/")
-        text = store.read(key, most=MOST_BYTES).decode()
+        text = store.read(key).decode()
         contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(yaml_values.load(text).get("contrasts", []))
     except (ValueError, AttributeError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)  # of YAML that cannot be parsed

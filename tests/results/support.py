@@ -10,7 +10,7 @@ import pyarrow as pa
 from jobs.canonical import canonical_json
 from jobs.results import Store
 from jobs.results.object_store import Patience
-from jobs.results.store import is_hidden, too_large
+from jobs.results.store import is_hidden
 from jobs.specs import FinetuneSpec, recipe_digest
 from tests.results.rows import result_rows
 
@@ -71,14 +71,11 @@ class MemoryStore(Store):
             self._objects[key] = data
             return True
 
-    def read(self, key: str, *, most: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
         try:
-            found = self._objects[key]
+            return self._objects[key]
         except KeyError as error:
             raise FileNotFoundError(key) from error
-        if most is not None and len(found) > most:
-            raise too_large(f"{self.uri}/{key}", len(found), most)
-        return found
 
     def keys(self, prefix: str) -> Iterator[str]:
         below = [key for key in list(self._objects) if not prefix or key.startswith(f"{prefix}/")]
@@ -113,9 +110,9 @@ class DyingStore(Store):
         with self._operation():
             return self._inner.swap(key, expected, data)
 
-    def read(self, key: str, *, most: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
         with self._operation():
-            return self._inner.read(key, most=most)
+            return self._inner.read(key)
 
     def keys(self, prefix: str) -> Iterator[str]:
         with self._operation():

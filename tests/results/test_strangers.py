@@ -24,7 +24,6 @@ from jobs.results import (
     done,
     merge,
     open_store,
-    pin,
     read_failures,
     read_launches,
     read_trials,
@@ -55,7 +54,7 @@ FILES = {
 }
 FOLDERS = {
     "a kind": f"trials/{KIND}",
-    "a 256th of a kind": f"trials/{KIND}/01",
+    "a 256th of a kind": RESULT.rpartition("/")[0],
     "the index": "compact",
     "a generation": f"compact/{OLD}",
     "temporary files": "_tmp",
@@ -168,7 +167,7 @@ def test_what_is_no_file_is_named_and_stays(irregular: Callable[[Path], None], s
 
 
 @pytest.mark.parametrize("sort", LINKS.values(), ids=LINKS)
-@pytest.mark.parametrize("folder", [f"trials/{KIND}/01", f"trials/{KIND}"])
+@pytest.mark.parametrize("folder", [RESULT.rpartition("/")[0], f"trials/{KIND}"])
 def test_results_behind_a_link_are_not_pending(sort: Callable[[Path], None], folder: str, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "root")
     commit(store, KIND, rows(1))
@@ -368,44 +367,14 @@ def test_nothing_is_merged_from_a_root_with_links(
     assert not (tmp_path / "target").exists()
 
 
-RECORDS: dict[str, Callable[[Store], object]] = {
-    KEY: begin,
-    CURRENT: lambda store: compact(store, KIND),
-    "launches/x.json": read_launches,
-    f"failures/{trial(3)}/1.json": read_failures,
-    "studies/x/y.yaml": recorded_studies,
-    "sources/x.json": lambda store: pin(store, "sources", "x", "0" * 64),
-}
-
-
-@pytest.mark.parametrize("key", RECORDS)
-@pytest.mark.parametrize(
-    "text", [b"[" * 100_000, b'{"a":' * 100_000, b"null", b"[]", b"3", b'"text"', b"\xff\xfe", b"", b"1e999"]
-)
-def test_a_record_of_another_shape_is_one_error(key: str, text: bytes, store: LocalStore) -> None:
-    store.delete(key)
-    store.create(key, text)
-    if key == CURRENT:  # made anew
-        assert compact(store, KIND).written
-        return
-    with refused(Code.DAMAGED_RECORD, store.directory / key, kind=DamagedFile, file=store.directory / key):
-        RECORDS[key](store)
-
-
-@pytest.mark.parametrize("key", RECORDS)
-def test_a_record_without_end_is_not_read(key: str, store: LocalStore) -> None:
-    store.delete(key)
-    store.create(key, b"")
-    os.truncate(store.directory / key, 1 << 40)
-    code = Code.DAMAGED_INDEX if key == CURRENT else Code.DAMAGED_RECORD
-    with refused(code, store.directory / key, kind=DamagedFile, file=store.directory / key):
-        RECORDS[key](store)
-
-
 def test_more_than_is_expected_is_not_read(any_store: Store) -> None:
     any_store.create("a", bytes(1000))
-    assert len(any_store.read("a", most=1000)) == 1000
-    with refused(
-        Code.DAMAGED_RECORD, f"{any_store.uri}/a", "1,000", "999", kind=DamagedFile, file=f"{any_store.uri}/a"
-    ):
-        any_store.read("a", most=999)
+    assert len(any_store.read_within("a", 1000)) == 1000
+    with refused(Code.WRONG_PLACE, f"{any_store.uri}/a", "1,000", "999", kind=DamagedFile, file=f"{any_store.uri}/a"):
+        any_store.read_within("a", 999)
+
+
+def test_a_file_without_end_is_not_read(store: LocalStore) -> None:
+    os.truncate(store.directory / RESULT, 1 << 40)
+    with refused(Code.WRONG_PLACE, store.directory / RESULT, "1,099,511,627,776", kind=DamagedFile):
+        store.read_within(RESULT, 1 << 20)
