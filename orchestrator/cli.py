@@ -136,9 +136,11 @@ def plan(
             from orchestrator.measured import measured_seconds
 
             measured = measured_seconds(specs)
-        made = make_plan(loaded, specs, known.done, blocked, prices.gpu(gpu, price, spot_price), measured, known.older)
+        made = make_plan(
+            loaded, specs, known.done, blocked, prices.gpu(gpu, price, spot_price), measured, known.older, known.damaged
+        )
     out.print_json(json.dumps(made.plain())) if as_json else out.print(
-        describe(made, loaded, known.about_older(accept_numerics)), markup=False
+        "\n".join([describe(made, loaded, known.about_older(accept_numerics)), *known.about_damaged]), markup=False
     )
 
 
@@ -211,7 +213,7 @@ def status(
     accept_numerics: AcceptNumerics = None,
     as_json: Json = False,
 ) -> None:
-    """Say how far a study is: every trial is done, running, pending, failed or quarantined."""
+    """Say how far a study is: every trial is done, running, pending, failed, quarantined or damaged."""
     from orchestrator.recorded import recorded_study
     from orchestrator.status import describe, status_of, watch_status
 

@@ -84,7 +84,7 @@ def spec_of(kind: str, row: Row, tuned: Mapping[str, FinetuneSpec]) -> AnySpec |
     if not isinstance(recipe, dict):
         raise ValueError("recipe_json is no object")  # noqa: TRY004  # of what the file holds
     known = fields["recipe"].annotation
-    if isinstance(known, type) and recipe.keys() - known.model_fields.keys():  # type: ignore[attr-defined]
+    if isinstance(known, type) and recipe.keys() - known.model_fields.keys():
         return None
     values: dict[str, Any] = {name: row[name] for name in fields if name in row} | {"recipe": recipe}
     if "network" in fields:

@@ -71,6 +71,12 @@ class ObjectStore(Store):
         with self._explained():
             return obstore.get(self._bucket, key).bytes().to_bytes()
 
+    def read_within(self, key: str, most: int) -> bytes:
+        with self._explained():
+            found = obstore.get(self._bucket, key)
+            self._require_small(key, found.meta["size"], most)
+            return found.bytes().to_bytes()
+
     def keys(self, prefix: str) -> Iterator[str]:
         with self._explained():
             for page in obstore.list(self._bucket, prefix):

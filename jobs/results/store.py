@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import timedelta
 
-from jobs.errors import Code, StorageFailure
+from jobs.errors import Code, DamagedFile, StorageFailure
 
 
 class Store(ABC):
@@ -56,6 +56,26 @@ class Store(ABC):
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises FileNotFoundError when there is none."""
 
+    def read_within(self, key: str, most: int) -> bytes:
+        """As ``read``, of an object that is to have at most so many bytes; where the storage tells its size it is
+        known before it is read.
+
+        Raises:
+            DamagedFile: when it is larger.
+        """
+        data = self.read(key)
+        self._require_small(key, len(data), most)
+        return data
+
+    def _require_small(self, key: str, size: int, most: int) -> None:
+        if size > most:
+            file = f"{self.uri}/{key}"
+            raise DamagedFile(
+                Code.WRONG_PLACE,
+                f"a file of its kind has at most {most:,} bytes; {file} has {size:,}: it is no such file. Move it away",
+                file=file,
+            )
+
     @abstractmethod
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys below a prefix (a folder, without slash at its end), in no particular order.
@@ -72,14 +92,18 @@ class Store(ABC):
         return []
 
 
-def require_present(store: Store, key: str, why: str) -> bytes:
+def require_present(store: Store, key: str, why: str, most: int | None = None) -> bytes:
     """The bytes of an object that must be there.
+
+    Args:
+        most: how many it may have; None: any number.
 
     Raises:
         StorageFailure: when it is not, with ``why`` it was expected.
+        DamagedFile: when it is larger.
     """
     try:
-        return store.read(key)
+        return store.read(key) if most is None else store.read_within(key, most)
     except FileNotFoundError as error:
         raise StorageFailure(
             Code.STORAGE,
