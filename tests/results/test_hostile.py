@@ -40,7 +40,6 @@ from jobs.results import (
     verify,
     write_launch,
 )
-from jobs.results import parquet as module
 from jobs.results.launches import Launch, timestamp
 from jobs.results.layout import CURRENT, failure_key, launch_key, pin_key, study_key, trial_key
 from jobs.results.parquet import decode, decode_trial, encode, signed
@@ -301,7 +300,7 @@ def test_what_fails_on_this_machine_says_nothing_of_the_file(
 
     for name in ("read_metadata", "ParquetFile"):
         with monkeypatch.context() as patched:
-            patched.setattr(module.pq, name, fails)
+            patched.setattr(pq, name, fails)
             for read in (
                 lambda: read_trials(store, KIND),
                 lambda: verify(store),
