@@ -26,6 +26,9 @@ _SOURCE = "source_eps"
 _NAMES = {0: "natural", 3: "l2_eps3", 4: "linf_eps4", 8: "linf_eps8", -1: "random_init"}
 """``source_eps``: the radius alone; 3 is L2's, 4 and 8 are L-infinity's in 255ths, -1 is no source at all."""
 
+COLUMNS = (*_RENAMED, _SOURCE)
+"""That a file in their format must have."""
+
 
 def recognises(data: pd.DataFrame) -> bool:
     """Whether a file is the authors', by columns that no tidy file has."""

@@ -5,9 +5,14 @@ one in which the paper's authors published their trials (``analysis.authors``). 
 before the first result is written.
 """
 
+import codecs
+import csv
+import gzip
 import warnings
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +22,10 @@ import pyarrow as pa
 
 from analysis import authors
 from analysis.words import counted
-from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.errors import Code, DamagedFile, InvalidRequest, Mistake, Place
 from jobs.files import require_file
 from jobs.registry import datasets, sources
-from jobs.results import Committed, begin, commit, open_store, schema
+from jobs.results import Committed, begin, commit, compact, open_store, schema
 from jobs.results.consistency import imported_id
 from jobs.specs import ALL, NAME_PATTERN
 
@@ -29,6 +34,7 @@ KEY = ("source", "dataset", "images", "blocks", "seed")
 REQUIRED = (*KEY, "epoch", "test_accuracy")
 OPTIONAL = ("test_loss", "train_accuracy", "train_loss", "seconds")
 _NAMES = ("source", "dataset", "target_ds")  # of both formats; a name like 123 stays text
+_HEADER_BYTES = 1 << 16
 _WRITERS = 16  # threads; a durable write waits for the disk most of its time
 _LOWEST = {"images": ALL, "blocks": ALL, "seed": -1, "epoch": 1}
 _PERCENT = ("test_accuracy", "train_accuracy")
@@ -61,7 +67,7 @@ def import_trials(file: str | Path, root: str | Path) -> Imported:
     """Put the trials of a CSV file into a results root, marked as imported.
 
     They have ids of their own (``imported-...``), so they never count as done in any study, and never pair with own
-    trials. Importing a file again changes nothing.
+    trials. Importing a file again changes nothing. The index of the root then has them, so that queries stay quick.
 
     Raises:
         InvalidRequest: when the file is not of a known format or a value breaks a rule; nothing is written.
@@ -73,6 +79,8 @@ def import_trials(file: str | Path, root: str | Path) -> Imported:
     begin(store)
     with ThreadPoolExecutor(_WRITERS) as pool:
         outcomes = list(pool.map(lambda rows: commit(store, "finetune", rows), trials))
+    with suppress(DamagedFile):  # whoever reads the root names it; what was imported is there
+        compact(store, "finetune")
     count = {outcome: outcomes.count(outcome) for outcome in Committed}
     return Imported(
         len(data),
@@ -91,10 +99,13 @@ def read(file: Path) -> pd.DataFrame:
     """
     try:
         require_file(file)
+        _require_commas(file)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row longer than the header
             data = pd.read_csv(file, dtype=dict.fromkeys(_NAMES, str), index_col=False)
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+    except InvalidRequest:
+        raise
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error, pd.errors.ParserWarning) as error:
         raise InvalidRequest(
             Code.NO_SUCH_FILE if isinstance(error, FileNotFoundError) else Code.UNREADABLE_FILE,
             f"trials are imported from a CSV file; {file} cannot be read as one ({error})",
@@ -106,6 +117,46 @@ def read(file: Path) -> pd.DataFrame:
     data = _normalized(data, file)
     _require_none(_duplicates(data), file)
     return data
+
+
+def _require_commas(file: Path) -> None:
+    """Refuse what pandas would read as something else than it is, by the first line.
+
+    Raises:
+        InvalidRequest: when values are not separated by commas, a column is there twice, or it is no text.
+    """
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        start = stream.read(_HEADER_BYTES)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
+        raise _unreadable(file, "it is UTF-16, or no text at all. Fix: save it as CSV in UTF-8")
+    lines = start.decode("utf-8-sig", errors="replace").splitlines()
+    line = next((line for line in lines if line.strip()), "")
+    if line.lower().startswith("sep="):
+        raise _unreadable(file, f"its first line is {line!r}. Fix: remove it, and separate by commas", line=1)
+    names = {
+        separator: [name.strip() for name in next(csv.reader([line], delimiter=separator), [])] for separator in ",;\t|"
+    }
+    known = {*REQUIRED, *OPTIONAL, *authors.COLUMNS}
+    separator = max(names, key=lambda one: (len(known & set(names[one])), one == ","))
+    if separator != ",":
+        found = {"\t": "tabs", ";": "semicolons", "|": "bars"}[separator]
+        raise _unreadable(
+            file, f"its values are separated by {found}. Fix: separate by commas, with a point in numbers", 1
+        )
+    if twice := [name for name in names[","] if name and names[","].count(name) > 1]:
+        raise InvalidRequest(
+            Code.REPEATED,
+            f"a CSV file of trials has each column once; {file} has {twice[0]!r} {len(twice)} times. Fix: remove one",
+            file=file,
+            line=1,
+            key=twice[0],
+        )
+
+
+def _unreadable(file: Path, why: str, line: int | None = None) -> InvalidRequest:
+    return InvalidRequest(
+        Code.UNREADABLE_FILE, f"trials are imported from a CSV file; {file} is none: {why}", file=file, line=line
+    )
 
 
 def _require_none(problems: list[_Problem], file: Path) -> None:

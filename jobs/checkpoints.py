@@ -21,6 +21,8 @@ from jobs.trial import Trial
 AnyTrial = Trial[Any, Any]
 KEPT = 2
 _DIGEST_DIGITS = 16
+_UNUSABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What comes of bytes that no trial has written."""
 
 
 def save_checkpoint(store: Store, trial: AnyTrial) -> None:
@@ -52,7 +54,7 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
     for key in _newest_first(store, trial.spec.trial_id):
         try:
             _restore(trial, _verified(key, store.read(key)), same_bits)
-        except (SafetensorError, ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        except (*_UNUSABLE, FileNotFoundError) as error:
             notes.append(f"checkpoint {store.uri}/{key} cannot be used ({error}): the one before it is, or the start")
             trial.passed_over.add(key)
             continue

@@ -138,11 +138,13 @@ def plan(
             from orchestrator.measured import measured_seconds
 
             measured = measured_seconds(specs)
-        made = make_plan(loaded, specs, known.done, blocked, prices.gpu(gpu, price, spot_price), measured, known.older)
+        gpu_offer = prices.gpu(gpu, price, spot_price)
+        made = make_plan(loaded, specs, known.done, blocked, gpu_offer, measured, known.older, known.damaged)
     if as_json:
         _print_json(made.plain())
     else:
-        out.print(describe(made, loaded, known.about_older(accept)), markup=False)
+        said = [describe(made, loaded, known.about_older(accept)), *known.about_damaged]
+        out.print("\n".join(said), markup=False)
 
 
 @app.command()
@@ -245,7 +247,7 @@ def status(
     accept_numerics: AcceptNumerics = None,
     as_json: Json = False,
 ) -> None:
-    """Say how far a study is: every trial is done, running, pending, failed or quarantined."""
+    """Say how far a study is: every trial is done, running, pending, failed, quarantined or damaged."""
     from orchestrator.older_numerics import accepted_numerics
     from orchestrator.recorded import recorded_study
     from orchestrator.status import describe, status_of, watch_status

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from jobs import registry
-from jobs.results import Store, all_done, with_weights
+from jobs.results import Store, all_done, damaged, with_weights
 from jobs.specs import AnySpec, ExaminationSpec, FinetuneSpec, Numerics, PretrainSpec
 from orchestrator.older_numerics import NONE_OLDER, OPTION, accepts, named
 
@@ -20,11 +21,20 @@ class Standing(NamedTuple):
     before numbers of their kind, or of the network that they look at, were changed on purpose, and are compared only
     among themselves.
     """
+    damaged: Mapping[str, str] = MappingProxyType({})
+    """Trials whose result is torn, or no file, each with what to do. They are not done, and cannot be run while it is
+    there: nothing is put in the place of a result.
+    """
 
     @property
     def accepted(self) -> int:
         """How many of those of older numerics count as done."""
         return len(self.older.keys() & self.done)
+
+    @property
+    def about_damaged(self) -> list[str]:
+        """What a person is told of damaged results, a line each."""
+        return [f"damaged: {trial}: {said}" for trial, said in sorted(self.damaged.items())]
 
     def about_older(self, accept: Numerics) -> str | None:
         """What a person is told of trials of older numerics; None: there are none.
@@ -68,9 +78,13 @@ def standing(store: Store, specs: Mapping[str, AnySpec], accept: Numerics = NONE
     there = all_done(store)
     older = _older(there, specs, accept)
     done = there & specs.keys() | {trial for trial, numerics in older.items() if accepts(accept, numerics)}
+    torn: dict[str, str] = {}
+    for kind in {spec.kind for spec in specs.values()}:
+        torn |= damaged(store, kind, (trial for trial in there & specs.keys() if specs[trial].kind == kind))
+    done -= torn.keys()
     read = {trial for trial, spec in specs.items() if isinstance(spec, PretrainSpec)}
     read |= examined(spec for trial, spec in specs.items() if trial not in done)
-    return Standing(done - (read - with_weights(store)) if read else done, older)
+    return Standing(done - (read - with_weights(store)) if read else done, older, torn)
 
 
 def finished(store: Store, specs: Mapping[str, AnySpec], accept: Numerics = NONE_OLDER) -> set[str]:

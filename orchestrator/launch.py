@@ -145,16 +145,18 @@ def _launch(study: Study, store: Store, console: Console, options: Options, reco
     known = standing_of(store, specs, options.accept_numerics)
     if said := known.about_older(options.accept_numerics):
         console.print(f"{said}.", markup=False)
-    standing = known.done
-    blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - standing
-    pending = [trial for trial in _in_running_order(study, specs) if trial not in standing | blocked][
+    for line in known.about_damaged:
+        console.print(line, markup=False)
+    standing, torn = known.done, known.damaged.keys()
+    blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - standing - torn
+    pending = [trial for trial in _in_running_order(study, specs) if trial not in standing | blocked | torn][
         : options.max_trials
     ]
     if study.keep_weights and (without := done(store, FinetuneSpec.kind) & standing - with_weights(store)):
         console.print(
             f"{len(without)} trials are done without kept weights: they were run before keep_weights was set."
         )
-    tallies = Tallies(planned=len(specs), done_before=len(standing), failed_before=len(blocked))
+    tallies = Tallies(planned=len(specs), done_before=len(standing), failed_before=len(blocked) + len(torn))
     launching = Launching(study, store, console, specs, pending, watch, tallies, options)
     to_make = {name for name, trial in made_by(specs.values()).items() if trial not in standing}
     inputs = _inputs(store, [specs[trial] for trial in pending], to_make)
@@ -166,7 +168,7 @@ def _launch(study: Study, store: Store, console: Console, options: Options, reco
     record_study(store, study.name, study.digest, study.resolved())
     if not pending:
         write_launch(store, record._replace(ended_at=record.started_at))
-        return _summary(launching, blocked, {})
+        return _summary(launching, blocked, {**known.damaged})
     for other in others_alive(store):
         console.print(
             f"Warning: launch {other.launch} of {other.user} on {other.host} works on this root too; no result is "
@@ -189,7 +191,7 @@ def _launch(study: Study, store: Store, console: Console, options: Options, reco
                 heartbeat.finish()
     store.require_held()
     store.hold()
-    return _summary(launching, blocked, given_up)
+    return _summary(launching, blocked, {**known.damaged, **given_up})
 
 
 def _run_rounds(launching: Launching) -> dict[str, str]:

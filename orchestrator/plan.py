@@ -44,13 +44,15 @@ _FLOAT = 4
 
 
 class Plan(NamedTuple):
-    """The size of a study. Cost counts what is pending; done, pending and quarantined add up to trials."""
+    """The size of a study. Cost counts what is pending; done, pending, quarantined and damaged add up to trials."""
 
     study: str
     trials: int
     done: int
     pending: int
     quarantined: int
+    damaged: int
+    """Trials whose result is torn, or no file: it has to be moved away before they run."""
     older_numerics: int
     """Trials whose results are of older numerics alone."""
     accepted_numerics: int
@@ -111,18 +113,21 @@ def make_plan(
     gpu: Gpu,
     measured: tuple[str, Seconds] | None = None,
     older: Collection[str] = (),
+    damaged: Collection[str] = (),
 ) -> Plan:
     """Count a study's trials and the work that the pending ones are.
 
     Args:
         older: the trials whose results are of older numerics alone (``Standing``); those of them that are accepted are
             ``done``.
+        damaged: the trials whose result is no whole file (``Standing``).
         measured: what was measured on, and the seconds of a trial by it; by default they follow from the GPU's rate.
     """
     trials = list(specs)
     finished = [spec for spec in trials if spec.trial_id in done]
-    blocked = [spec for spec in trials if spec.trial_id in quarantined - done]
-    pending = [spec for spec in trials if spec.trial_id not in done | quarantined]
+    torn = set(damaged) - done
+    blocked = [spec for spec in trials if spec.trial_id in quarantined - done - torn]
+    pending = [spec for spec in trials if spec.trial_id not in done | quarantined | torn]
     flops = study_flops(bundled(study, pending))
     alone = sum(trial_flops(spec).total for spec in pending)
     # what is measured is a trial that keeps nothing; bundles and kept activations save in proportion to operations
@@ -143,6 +148,7 @@ def make_plan(
         done=len(finished),
         pending=len(pending),
         quarantined=len(blocked),
+        damaged=len(torn & {spec.trial_id for spec in trials}),
         older_numerics=len(older),
         accepted_numerics=len(done.intersection(older)),
         images_trained=sum(map(images_trained, pending)),
@@ -224,7 +230,7 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
     asked = _asked(study).gpu
     lines = [
         f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
-        f"{plan.quarantined:,} quarantined",
+        f"{plan.quarantined:,} quarantined" + (f", {plan.damaged:,} damaged" if plan.damaged else ""),
         f"pending work: {plan.images_trained:,} images trained, {plan.images_evaluated:,} evaluated, "
         f"{_flop(parts.total)}{f' ({shares})' if shares else ''}",
         f"time: about {plan.gpu_hours:,.3g} GPU-hours ({rate})",

@@ -8,13 +8,14 @@ from rich.console import Console
 
 from jobs import registry
 from jobs.attempts import attempt_trial, open_trial
-from jobs.errors import Code, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.expansion import expand
 from jobs.records import Attempt
 from jobs.results import Store, begin, next_attempt, record_study, require_layout
+from jobs.results.layout import trial_key
 from jobs.specs import AnySpec
 from jobs.study import Study
-from orchestrator.finished import examined, finished
+from orchestrator.finished import examined, standing
 from orchestrator.names import require_same_names
 from orchestrator.phases import keeping_of
 
@@ -24,13 +25,18 @@ def run_single(study: Study, trial: str, store: Store, console: Console) -> None
 
     Raises:
         InvalidRequest: when the study has no such trial.
+        DamagedFile: when its result is there and torn.
         ResultsConflict: when a name of the study stands for something else in the root.
     """
     specs = {spec.trial_id: spec for spec in expand(study)}
     spec = _find(study, specs, trial)
     require_layout(store)
     require_same_names(study, store)
-    if spec.trial_id in finished(store, specs):
+    known = standing(store, specs)
+    if spec.trial_id in known.damaged:
+        said = known.damaged[spec.trial_id]
+        raise DamagedFile(Code.DAMAGED_RESULT, said, file=f"{store.uri}/{trial_key(spec.kind, spec.trial_id)}")
+    if spec.trial_id in known.done:
         console.print(f"{spec.trial_id} is done already")
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

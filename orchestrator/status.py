@@ -23,7 +23,7 @@ _WATCH_SECONDS = 5.0
 
 
 class Status(NamedTuple):
-    """The trials of a study, each in exactly one of five states; they add up to ``planned``."""
+    """The trials of a study, each in exactly one of six states; they add up to ``planned``."""
 
     study: str
     planned: int
@@ -41,6 +41,8 @@ class Status(NamedTuple):
     """Trials whose results are of older numerics alone, each with these; done where they were accepted."""
     about_older: str | None
     """In words."""
+    damaged: Mapping[str, str]
+    """Trials whose result is torn, or no file, each with what to do."""
     mixed: set[str] | str
     """Those done that ran on several kinds of device, or by several versions of torch; or why nobody knows."""
 
@@ -54,6 +56,7 @@ class Status(NamedTuple):
             "pending": self.pending,
             "failed": len(self.failed),
             "quarantined": len(self.quarantined),
+            "damaged": len(self.damaged),
             "live_launches": [launch.launch for launch in self.live],
             "stale_launches": [launch.launch for launch in self.stale],
             "older_numerics": len(self.older),
@@ -65,7 +68,7 @@ class Status(NamedTuple):
 def status_of(
     store: Store, study: Study, now: datetime | None = None, *, count_mixed: bool = True, accept: Numerics = NONE_OLDER
 ) -> Status:
-    """Sort a study's trials into done, quarantined, running, failed and pending, in this order.
+    """Sort a study's trials into done, damaged, quarantined, running, failed and pending, in this order.
 
     Args:
         accept: results of these numerics, or of later ones, count as done, too (``accepted_numerics``).
@@ -79,10 +82,11 @@ def status_of(
     failures = read_failures(store)
     known = standing(store, specs, accept)
     done = known.done
-    blocked = (quarantined(failures) & planned) - done
-    running = {trial for launch in live for trial in launch.in_flight} & planned - done - blocked
+    torn = known.damaged.keys() - done
+    blocked = (quarantined(failures) & planned) - done - torn
+    running = {trial for launch in live for trial in launch.in_flight} & planned - done - torn - blocked
     last = {failure.trial_id: failure for failure in failures}
-    failed = {trial: last[trial] for trial in sorted(last.keys() & planned - done - blocked - running)}
+    failed = {trial: last[trial] for trial in sorted(last.keys() & planned - done - torn - blocked - running)}
     return Status(
         study=study.name,
         planned=len(planned),
@@ -90,11 +94,12 @@ def status_of(
         quarantined=blocked,
         running=running,
         failed=failed,
-        pending=len(planned) - len(done) - len(blocked) - len(running) - len(failed),
+        pending=len(planned) - len(done) - len(torn) - len(blocked) - len(running) - len(failed),
         live=live,
         stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
         older=known.older,
         about_older=known.about_older(accept),
+        damaged=known.damaged,
         mixed=_mixed(store, specs, done) if count_mixed else set(),
     )
 
@@ -112,6 +117,8 @@ def describe(status: Status) -> str:
     states = ", ".join(
         f"{counts[state]:,} {state}" for state in ("done", "running", "pending", "failed", "quarantined")
     )
+    if status.damaged:
+        states += f", {len(status.damaged):,} damaged"
     lines = [f"{status.study}: {status.planned:,} trials: {states}"]
     if status.about_older:
         lines.append(status.about_older)
@@ -128,6 +135,7 @@ def describe(status: Status) -> str:
         for launch in status.stale
     ]
     lines += [f"failed, runs again with the next launch: {trial}: {f.signature}" for trial, f in status.failed.items()]
+    lines += [f"damaged: {trial}: {said}" for trial, said in sorted(status.damaged.items())]
     lines += [f"quarantined: {trial}  (deltasweep logs {trial})" for trial in sorted(status.quarantined)]
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from jobs.results.mixed import mixed_trials
 from jobs.results.opening import begin, open_store, require_root
 from jobs.results.parquet import Problem
 from jobs.results.pins import pin, pinned, require_pin
-from jobs.results.reader import DamagedIndexWarning, all_done, done, read_trials, uncovered, with_weights
+from jobs.results.reader import DamagedIndexWarning, all_done, damaged, done, read_trials, uncovered, with_weights
 from jobs.results.root_record import require_layout
 from jobs.results.schema import Role, comparable_columns, kinds, schema
 from jobs.results.store import Store
@@ -36,6 +36,7 @@ __all__ = [
     "commit",
     "compact",
     "comparable_columns",
+    "damaged",
     "done",
     "kinds",
     "merge",

@@ -61,7 +61,13 @@ def contradictions(
     if first["origin"] == IMPORTED:
         yield from _imported(trial_id, rows)
         return
-    yield from _identity(kind, trial_id, first, tuned)
+    try:
+        spec = spec_of(kind, first, tuned)
+    except (ValidationError, ValueError, TypeError, OverflowError) as error:
+        yield Contradiction("recipe_json", f"no trial has these identity columns: {reason(error)[:300]}")
+    else:
+        yield from _identity(kind, trial_id, first, spec)
+        yield from _learning_rates(spec, rows)
     for check in (_numbers, _counts, _lists, _times):
         yield from check(kind, rows)
 
@@ -84,7 +90,7 @@ def spec_of(kind: str, row: Row, tuned: Mapping[str, FinetuneSpec]) -> AnySpec |
     if not isinstance(recipe, dict):
         raise ValueError("recipe_json is no object")  # noqa: TRY004  # of what the file holds
     known = fields["recipe"].annotation
-    if isinstance(known, type) and recipe.keys() - known.model_fields.keys():  # type: ignore[attr-defined]
+    if isinstance(known, type) and recipe.keys() - known.model_fields.keys():
         return None
     values: dict[str, Any] = {name: row[name] for name in fields if name in row} | {"recipe": recipe}
     if "network" in fields:
@@ -106,15 +112,10 @@ def _threat(row: Row) -> dict[str, Any]:
     return found
 
 
-def _identity(kind: str, trial_id: str, row: Row, tuned: Mapping[str, FinetuneSpec]) -> Iterator[Contradiction]:
+def _identity(kind: str, trial_id: str, row: Row, spec: AnySpec | None) -> Iterator[Contradiction]:
     """The id follows from the spec, and the columns are the spec's."""
     if row["origin"] != "run":
         yield Contradiction("origin", f"origin is run or imported; it is {row['origin']!r}")
-    try:
-        spec = spec_of(kind, row, tuned)
-    except (ValidationError, ValueError, TypeError, OverflowError) as error:
-        yield Contradiction("recipe_json", f"no trial has these identity columns: {reason(error)[:300]}")
-        return
     if spec is None:
         yield from _of_unknown_network(kind, trial_id, row)
         return
@@ -274,7 +275,6 @@ def _counts(kind: str, rows: list[dict[str, Any]]) -> Iterator[Contradiction]:
         seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
         if seconds != sorted(seconds):
             yield Contradiction("seconds", f"the time spent on a trial grows from row to row; it is {seconds[:10]}")
-        yield from _learning_rates(kind, rows)
 
 
 def _share(percent: float, images: int) -> bool:
@@ -282,11 +282,7 @@ def _share(percent: float, images: int) -> bool:
     return math.isfinite(count) and math.isclose(count, round(count), rel_tol=1e-9, abs_tol=1e-7)
 
 
-def _learning_rates(kind: str, rows: list[dict[str, Any]]) -> Iterator[Contradiction]:
-    try:
-        spec = spec_of(kind, rows[0], {})
-    except (ValueError, TypeError):
-        return  # the identity's own contradiction
+def _learning_rates(spec: AnySpec | None, rows: list[dict[str, Any]]) -> Iterator[Contradiction]:
     if not isinstance(spec, FinetuneSpec | PretrainSpec):
         return
     for row in rows:

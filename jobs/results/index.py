@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from jobs.errors import Code, DamagedFile
 from jobs.results.layout import COMPACT, CURRENT, compacted_at
 from jobs.results.parquet import Read, decode
+from jobs.results.records import MOST_BYTES, json_object
 from jobs.results.store import Store
 
 _VERSION = 1
@@ -44,7 +45,7 @@ def read_index(store: Store) -> dict[str, Entry]:
 def index_text(store: Store) -> bytes | None:
     """The bytes of ``CURRENT.json``; None when there is none. Raises DamagedFile when it cannot be a file."""
     try:
-        return store.read(CURRENT)
+        return store.read_within(CURRENT, MOST_BYTES)
     except FileNotFoundError:
         return None
     except DamagedFile as error:
@@ -61,7 +62,7 @@ def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
     if text is None:
         return {}
     try:
-        record = json.loads(text)
+        record = json_object(text)
         if record["version"] != _VERSION:
             raise ValueError(f"its version is {record['version']}, not {_VERSION}")
         entries = {kind: _ENTRY.validate_python(entry) for kind, entry in record["kinds"].items()}
@@ -69,7 +70,7 @@ def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
             if compacted_at(file) is None:
                 raise ValueError(f"it names {file!r}, which no compaction writes")
         return entries
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise damaged(store, CURRENT, error) from error
 
 

@@ -242,12 +242,15 @@ def _named(path: str) -> Iterator[None]:
             raise
         if (failure := machine_failure(error, path)) is not None:
             raise failure from error
-        raise DamagedResult(
-            Problem.TORN,
-            f"{path} is not a readable Parquet file ({reason(error)[:500]}); move it away and resume: its trial runs "
-            "again",
-            file=path,
-        ) from error
+        raise torn(path, reason(error)[:500]) from error
+
+
+def torn(path: str, why: str) -> DamagedResult:
+    return DamagedResult(
+        Problem.TORN,
+        f"{path} is not a readable Parquet file ({why}); move it away and resume: its trial runs again",
+        file=path,
+    )
 
 
 def _fills(kind: str, version: int) -> dict[str, object]:

@@ -6,7 +6,7 @@ a trial whose file was taken away is not read from the index.
 
 import warnings
 from bisect import bisect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 
@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from jobs.errors import DamagedFile
 from jobs.results.index import read_compacted, read_index
-from jobs.results.layout import trial_id_at, trials_prefix
-from jobs.results.parquet import DamagedResult, Problem, decode_trial, encoded_schema
-from jobs.results.schema import kinds, numbering, schema
+from jobs.results.layout import trial_id_at, trial_key, trials_prefix
+from jobs.results.parquet import DamagedResult, Problem, decode_trial, encoded_schema, looks_whole, torn
+from jobs.results.schema import kinds, most_bytes, numbering, schema
 from jobs.results.store import Store, require_present
 
 _READERS = 16  # threads; reading small files waits more than it computes
@@ -31,6 +31,33 @@ def done(store: Store, kind: str) -> set[str]:
     """The ids of the finished trials of a kind, by their file names alone; files of other names count for nothing."""
     ids = (trial_id_at(key, kind) for key in store.keys(trials_prefix(kind)))
     return {trial_id for trial_id in ids if trial_id is not None}
+
+
+def damaged(store: Store, kind: str, trials: Iterable[str]) -> dict[str, str]:
+    """Of these finished trials those whose result is no whole file, each with what to do: they are not done.
+
+    Looked at are the first and last bytes of files that the compacted index lacks: it holds the rows of the others.
+    ``verify`` reads all of every file.
+    """
+    try:
+        compacted = read_compacted(store, kind, ["trial_id"], encoded=True)
+    except DamagedFile:
+        compacted = None
+    covered = set(compacted.table["trial_id"].unique().to_pylist()) if compacted else set()
+
+    def look(trial_id: str) -> tuple[str, str] | None:
+        key = trial_key(kind, trial_id)
+        try:
+            if looks_whole(store.read_within(key, most_bytes(kind))):
+                return None
+            return trial_id, str(torn(f"{store.uri}/{key}", "it does not begin and end as one"))
+        except FileNotFoundError:
+            return None  # moved away since it was listed
+        except DamagedFile as error:
+            return trial_id, str(error)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(found for found in pool.map(look, sorted(set(trials) - covered)) if found)
 
 
 def all_done(store: Store) -> set[str]:
@@ -130,7 +157,7 @@ def read_files(store: Store, kind: str, files: Mapping[str, str]) -> pa.Table:
 
     def read(trial_id: str) -> pa.Table:
         key = files[trial_id]
-        data = require_present(store, key, "a result that was listed")
+        data = require_present(store, key, "a result that was listed", most_bytes(kind))
         return decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
 
     with ThreadPoolExecutor(_READERS) as pool:

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.provenance import code_version
 from jobs.results.launches import timestamp
-from jobs.results.records import Timestamp, read_record
+from jobs.results.records import MOST_BYTES, Timestamp, json_object, read_record
 from jobs.results.store import Store
 
 LAYOUT = 1
@@ -110,10 +110,10 @@ def _told(store: Store) -> tuple[int, str]:
         found = read_root(store)
     except DamagedFile:
         try:
-            said = json.loads(store.read(KEY))
-        except ValueError:
-            said = None
-        if isinstance(said, dict) and type(said.get("layout")) is int and said["layout"] > LAYOUT:
-            return said["layout"], str(said.get("made_by", "of a version that it does not say"))
+            said = json_object(store.read_within(KEY, MOST_BYTES))
+        except (ValueError, DamagedFile):
+            said = {}
+        if type(said.get("layout")) is int and said["layout"] > LAYOUT:
+            return said["layout"], str(said.get("made_by", "of a version that it does not say"))[:100]
         raise
     return (found.layout, found.made_by) if found else (_FIRST, "0.1.0")

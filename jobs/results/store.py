@@ -148,14 +148,18 @@ def root_gone(uri: str, why: str) -> RootGone:
     )
 
 
-def require_present(store: Store, key: str, why: str) -> bytes:
+def require_present(store: Store, key: str, why: str, most: int | None = None) -> bytes:
     """The bytes of an object that must be there.
+
+    Args:
+        most: how many it may have; None: any number.
 
     Raises:
         StorageFailure: when it is not, with ``why`` it was expected.
+        DamagedFile: when it is larger.
     """
     try:
-        return store.read(key)
+        return store.read(key) if most is None else store.read_within(key, most)
     except FileNotFoundError as error:
         raise StorageFailure(
             Code.STORAGE,

@@ -12,6 +12,9 @@ from jobs.results.records import reason
 from jobs.results.store import Store
 from jobs.specs import Contrast
 
+_MOST_BYTES = 1 << 20
+"""Of a resolved study; the largest that is packaged has 4 kB."""
+
 
 class StudyRecord(NamedTuple):
     """A launched study: its fully resolved file and the contrasts it declared beforehand."""
@@ -42,9 +45,9 @@ def read_study(store: Store, key: str) -> StudyRecord:
     """One study. Raises DamagedFile, naming it, when it cannot be read."""
     try:
         _, name, file = key.split("/")
-        text = store.read(key).decode()
+        text = store.read_within(key, _MOST_BYTES).decode()
         contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(yaml_values.load(text).get("contrasts", []))
-    except (ValueError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, AttributeError, yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)  # of YAML that cannot be parsed
         raise DamagedFile(
             Code.DAMAGED_RECORD,

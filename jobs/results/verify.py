@@ -38,7 +38,7 @@ from jobs.results.parquet import DamagedResult, Problem, decode_trial, rows_dige
 from jobs.results.pins import read_pin, wrong_pin
 from jobs.results.reader import foreign
 from jobs.results.records import reason
-from jobs.results.schema import kinds
+from jobs.results.schema import kinds, most_bytes
 from jobs.results.store import Store, require_present
 from jobs.results.studies import StudyRecord, read_study
 from jobs.results.trained import made_again_key, read_made_again, require_trained
@@ -186,7 +186,7 @@ def _read_all(store: Store, kind: str, tuned: Mapping[str, FinetuneSpec]) -> tup
 
 def _read(store: Store, kind: str, key: str, tuned: Mapping[str, FinetuneSpec]) -> _Trial:
     trial_id = trial_id_at(key, kind)
-    data = require_present(store, key, "a result that was listed")
+    data = require_present(store, key, "a result that was listed", most_bytes(kind))
     if trial_id is not None:
         table = decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
         small = [field.name for field in table.schema if not pa.types.is_nested(field.type) and field.name != "image"]

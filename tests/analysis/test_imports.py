@@ -13,7 +13,7 @@ from analysis import imports
 from analysis.authors import tidy
 from analysis.imports import read
 from jobs.errors import Code, InvalidRequest, Place
-from jobs.results import done, open_store
+from jobs.results import done, open_store, uncovered
 from jobs.specs import FinetuneSpec, Recipe
 from tests.analysis.support import Build, Rows
 from tests.support import refused
@@ -255,3 +255,76 @@ def test_no_such_file(tmp_path: Path) -> None:
     file = tmp_path / "nowhere.csv"
     with refused(Code.NO_SUCH_FILE, file, kind=InvalidRequest, file=file):
         analysis.import_trials(file, tmp_path / "root")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TIDY.replace(",", ";"), "semicolons"),
+        (TIDY.replace(".", "*").replace(",", ";").replace("*", ","), "semicolons"),
+        (TIDY.replace(",", "\t"), "tabs"),
+        (TIDY.replace(",", "|"), "bars"),
+        (RAW.replace(",", ";"), "semicolons"),
+        ("sep=;\n" + TIDY.replace(",", ";"), "sep=;"),
+        ("\n\n" + TIDY.replace(",", "\t"), "tabs"),
+    ],
+)
+def test_what_is_not_separated_by_commas_is_told_so(text: str, said: str, write: Write, tmp_path: Path) -> None:
+    file = write(text)
+    with refused(Code.UNREADABLE_FILE, file, said, "commas", kind=InvalidRequest, file=file, line=1):
+        analysis.import_trials(file, tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32"])
+def test_another_encoding_is_named(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "trials.csv"
+    file.write_bytes(TIDY.encode(encoding))
+    with refused(Code.UNREADABLE_FILE, file, "UTF-8", kind=InvalidRequest, file=file):
+        read(file)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"PK\x03\x04\0\0a spreadsheet",
+        b"\x1f\x8b\0\0no gzip",
+        b"\xff\xfe",
+        b"a,b\n\xe9\xff\n",
+        b'source,"dataset\n1,2\n',
+        b"",
+    ],
+)
+@pytest.mark.parametrize("name", ["trials.csv", "trials.csv.gz"])
+def test_what_is_no_csv_is_one_error(data: bytes, name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_bytes(data)
+    with pytest.raises(InvalidRequest) as caught:
+        read(file)
+    assert caught.value.place.file == str(file)
+
+
+def test_a_mark_of_byte_order_and_quotes_change_nothing(write: Write) -> None:
+    expected = read(write(TIDY))
+    quoted = "\n".join(",".join(f'"{value}"' for value in line.split(",")) for line in TIDY.splitlines())
+    for number, text in enumerate(["\N{ZERO WIDTH NO-BREAK SPACE}" + TIDY, quoted, TIDY.replace("\n", "\r\n")]):
+        pd.testing.assert_frame_equal(read(write(text, f"{number}.csv")), expected)
+
+
+def test_a_column_that_is_there_twice(write: Write) -> None:
+    """pandas would call the second one seed.1."""
+    lines = [f"{line},{line.split(',')[4]}" for line in TIDY.splitlines()]
+    file = write("\n".join(lines))
+    with refused(Code.REPEATED, file, "'seed'", kind=InvalidRequest, file=file, line=1, key="seed"):
+        read(file)
+
+
+def test_imported_trials_are_in_the_index(write: Write, tmp_path: Path) -> None:
+    """So that queries stay quick; a damaged result keeps nothing from being imported."""
+    store = open_store(tmp_path / "root")
+    analysis.import_trials(write(TIDY), tmp_path / "root")
+    assert uncovered(store, "finetune") == 0
+    (first, *_) = store.keys("trials/finetune")
+    store.replace(first, b"torn")
+    more = TIDY.replace("20000000", "20100000")
+    assert analysis.import_trials(write(more, "more.csv"), tmp_path / "root").new == 2

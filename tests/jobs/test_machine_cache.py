@@ -48,7 +48,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     first = stored(tmp_path)
     second = MachineCache(tmp_path, VARIABLE, 1.0).array("a", (6, 4), np.float32, never)
     for found in (first, second):
-        assert (found.shape, found.dtype, len(found)) == ((6, 4), np.float32, 6)
+        assert (found.shape, found.dtype, len(found)) == ((6, 4), np.dtype(np.float32), 6)
         for rows in (slice(None), slice(2, 4), slice(5, 99), slice(0, 0), slice(1, 6, 2), slice(None, None, -1)):
             assert np.array_equal(found[rows], CONTENT[rows])
         for indices in ([], [3], [5, 0, 1, 2, 2, 4], [0, 1, 3, 4]):

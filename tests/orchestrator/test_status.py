@@ -1,9 +1,11 @@
 """Status: every trial of a study is in exactly one state, and the states add up to the plan."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from jobs.errors import Code, InvalidRequest
 from jobs.expansion import expand
@@ -20,7 +22,11 @@ from jobs.results import (
 )
 from jobs.results.layout import trial_key
 from jobs.study import Study
+from orchestrator.finished import standing
+from orchestrator.plan import make_plan
+from orchestrator.prices import gpu
 from orchestrator.recorded import recorded_study
+from orchestrator.single import run_single
 from orchestrator.status import describe, failed_attempts, status_of
 from orchestrator.study_files import parse_study
 from tests.results.rows import DEVICE_KIND, result_rows
@@ -72,7 +78,7 @@ def test_without_mixed_trials_nothing_is_said_of_them(study: Study, store: Store
 
 def test_states_are_told_apart_and_add_up(study: Study, store: Store) -> None:
     done, running, once, twice, crashed, pending = (spec.trial_id for spec in expand(study))
-    store.create(trial_key("finetune", done), b"any result")
+    store.create(trial_key("finetune", done), b"PAR1 looks whole\4\0\0\0PAR1")
     record_failure(store, failure(done, 1), "log")
     write_launch(store, launched(study, "1", NOW - timedelta(seconds=30), in_flight=(running, done, "foreign")))
     record_failure(store, failure(once, 1), "log")
@@ -153,3 +159,43 @@ def test_logs_are_found_by_id_or_hash(study: Study, store: Store) -> None:
         assert "Traceback: the log" in text
     with refused(Code.NO_ANSWER, "'nope'", kind=InvalidRequest, file=store.uri, key="TRIAL"):
         failed_attempts(store, "nope")
+
+
+TORN: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "cut short": lambda data: data[:-1],
+    "its beginning": lambda data: data[: len(data) // 2],
+    "its end": lambda data: data[1:],
+    "text": lambda data: b"any result",
+    "blank": lambda data: bytes(len(data)),
+    "a mark alone": lambda data: b"PAR1",
+    "two marks": lambda data: b"PAR1" + b"\xff" * 4 + b"PAR1",
+}
+
+
+@pytest.mark.parametrize("damage", TORN)
+def test_a_result_that_is_torn_is_not_done_and_everybody_says_so(damage: str, study: Study, store: Store) -> None:
+    """It cannot be run while it is there: nothing is put in the place of a result."""
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    torn, done, *others = specs
+    for trial in (torn, done):
+        commit(store, "finetune", result_rows(trial))
+    key = trial_key("finetune", torn)
+    whole = store.read(key)
+    store.replace(key, TORN[damage](whole))
+    for count_mixed in (True, False):
+        status = status_of(store, study, NOW, count_mixed=count_mixed)
+        counts = status.counts()
+        assert (counts["done"], counts["damaged"], counts["pending"]) == (1, 1, len(others))
+        assert f"{store.uri}/{key}" in describe(status)
+    known = standing(store, specs)
+    assert (known.done, set(known.damaged)) == ({done}, {torn})
+    plan = make_plan(study, specs.values(), known.done, set(), gpu(), damaged=known.damaged)
+    assert (plan.done, plan.damaged, plan.pending) == (1, 1, len(others))
+    file = f"{store.uri}/{key}"
+    with refused(Code.DAMAGED_RESULT, file, file=file):
+        run_single(study, torn, store, Console(quiet=True))
+    store.delete(key)
+    assert status_of(store, study, NOW).counts()["pending"] == 1 + len(others)
+    store.create(key, whole)
+    assert status_of(store, study, NOW).counts()["done"] == 2

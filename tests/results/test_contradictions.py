@@ -51,6 +51,11 @@ NOT_CHECKED: dict[str, str] = {
 """In files before 0.3.0, which have no digest of their rows. Identity is checked in all of them."""
 
 
+def few(kind: str, table: pa.Table) -> pa.Table:
+    """Of kinds with a row for each test image, as many as there would be of fewer images."""
+    return table.slice(0, 12) if kind in ("influence", "shape_bias") else table
+
+
 class Kept:
     """The results of a release, and what it takes to look at each."""
 
@@ -58,7 +63,7 @@ class Kept:
         store = LocalStore(ROOT)
         self.tables: dict[str, list[tuple[str, pa.Table]]] = {
             kind: [
-                (trial_id_of(key), decode_trial(store.read(key), kind, trial_id_of(key), key).table)
+                (trial_id_of(key), few(kind, decode_trial(store.read(key), kind, trial_id_of(key), key).table))
                 for key in sorted(store.keys(trials_prefix(kind)))
                 if not trial_id_of(key).startswith("imported")
             ]
@@ -174,6 +179,7 @@ def test_verify_names_the_file_and_the_column(kind: str, name: str, kept: Kept, 
     (key,) = (key for key in store.keys(trials_prefix(kind)) if trial_id_of(key) == trial)
     value: object = {"seed": 5, "finished_at": "2999-01-01T00:00:00+00:00"}[name]
     field = table.schema.field(name)
+    table = decode_trial(store.read(key), kind, trial, key).table
     other = table.set_column(table.column_names.index(name), field, pa.array([value] * len(table), field.type))
     store.replace(key, encode(other))
     (finding,) = [finding for finding in verify(store) if finding.key == key and not finding.problem.harmless]

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from jobs.errors import Code, DamagedFile, ResultsConflict
@@ -20,6 +22,7 @@ from jobs.results import (
     record_study,
     recorded_studies,
     require_pin,
+    schema,
     verify,
     write_launch,
 )
@@ -32,8 +35,10 @@ from jobs.results.layout import (
     pin_key,
     study_key,
 )
+from jobs.results.parquet import encode
 from jobs.specs import MOST, MOST_EPOCHS
-from tests.results.support import MemoryStore
+from jobs.study import Study
+from tests.results.support import MemoryStore, rows, trial
 from tests.support import refused
 
 FAILURE = Failure("x-1", 1, FailureKind.ERROR, "ValueError", "no", "here", "launch", "2026-01-01T00:00:00+00:00")
@@ -153,3 +158,116 @@ def test_of_two_that_pin_at_once_one_is_refused() -> None:
     with refused(Code.OTHER_DIGEST, *values, kind=ResultsConflict, file=file):
         pin(store, "sources", "natural", "a" * 64)
     pin(PinnedMeanwhile(), "sources", "natural", "b" * 64)
+
+
+# --- records that can be read, and are not what their names say ---
+
+
+def changed(store: Store, key: str, **changes: object) -> None:
+    store.replace(key, json.dumps({**json.loads(store.read(key)), **changes}).encode())
+
+
+def recorded(name: str = "mine", seeds: int = 1) -> Study:
+    schedule = [{"images": [50], "epochs": 2, "seeds": seeds, "evaluate_every": 1}]
+    grid = {"source": ["fmnist_natural"], "dataset": ["digits"], "blocks": [0]}
+    return Study.model_validate({"name": name, "grid": grid, "schedule": schedule})
+
+
+STUDY = recorded()
+AHEAD = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
+CONTRADICTIONS: dict[str, tuple[str, Callable[[Store], object], Problem]] = {
+    "a heartbeat of tomorrow": (
+        launch_key("l"),
+        lambda store: changed(store, launch_key("l"), heartbeat_at=AHEAD),
+        Problem.IN_FUTURE,
+    ),
+    "a start of the year 9999": (
+        launch_key("l"),
+        lambda store: changed(store, launch_key("l"), started_at="9999-12-31T23:59:59+00:00"),
+        Problem.IN_FUTURE,
+    ),
+    "an end of tomorrow": (
+        launch_key("l"),
+        lambda store: changed(store, launch_key("l"), ended_at=AHEAD),
+        Problem.IN_FUTURE,
+    ),
+    "another launch": (launch_key("l"), lambda store: changed(store, launch_key("l"), launch="m"), Problem.MISNAMED),
+    "a failure of tomorrow": (
+        failure_key("x-1", 1),
+        lambda store: changed(store, failure_key("x-1", 1), failed_at=AHEAD),
+        Problem.IN_FUTURE,
+    ),
+    "a failure at no time": (
+        failure_key("x-1", 1),
+        lambda store: changed(store, failure_key("x-1", 1), failed_at="soon"),
+        Problem.UNREADABLE_RECORD,
+    ),
+    "a pin of another name": (
+        pin_key("sources", "x"),
+        lambda store: changed(store, pin_key("sources", "x"), name="y"),
+        Problem.MISNAMED,
+    ),
+    "a pin of no digest": (
+        pin_key("sources", "x"),
+        lambda store: changed(store, pin_key("sources", "x"), sha256="A" * 64),
+        Problem.MISNAMED,
+    ),
+    "a study with another seed": (
+        study_key("mine", STUDY.digest),
+        lambda store: store.replace(study_key("mine", STUDY.digest), recorded(seeds=2).resolved().encode()),
+        Problem.MISNAMED,
+    ),
+    "a study of another name": (
+        study_key("mine", STUDY.digest),
+        lambda store: store.replace(study_key("mine", STUDY.digest), recorded("yours").resolved().encode()),
+        Problem.MISNAMED,
+    ),
+    "a study with a key that none has": (
+        study_key("mine", STUDY.digest),
+        lambda store: store.replace(study_key("mine", STUDY.digest), f"{STUDY.resolved()}more: 1\n".encode()),
+        Problem.UNREADABLE_RECORD,
+    ),
+    "a log of no attempt": ("logs/x-1/one.log", lambda store: store.create("logs/x-1/one.log", b""), Problem.MISNAMED),
+    "a log of attempt 01": ("logs/x-1/01.log", lambda store: store.create("logs/x-1/01.log", b""), Problem.MISNAMED),
+    "weights of a strange name": ("weights/x.pt", lambda store: store.create("weights/x.pt", b""), Problem.FOREIGN),
+    "a conflict of another digest": (
+        f"conflicts/finetune/{trial(1)}/0123456789abcdef.parquet",
+        lambda store: store.create(
+            f"conflicts/finetune/{trial(1)}/0123456789abcdef.parquet",
+            encode(pa.Table.from_pylist(rows(1), schema=schema("finetune"))),
+        ),
+        Problem.WRONG_CONTENT,
+    ),
+    "a torn conflict": (
+        f"conflicts/finetune/{trial(1)}/0123456789abcdef.parquet",
+        lambda store: store.create(f"conflicts/finetune/{trial(1)}/0123456789abcdef.parquet", b"PAR1"),
+        Problem.TORN,
+    ),
+    "a checkpoint of another digest": (
+        checkpoint_key("x-1", 1, 0, "0" * 16),
+        lambda store: store.create(checkpoint_key("x-1", 1, 0, "0" * 16), b"other"),
+        Problem.DAMAGED_CHECKPOINT,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_what_contradicts_its_name_or_the_clock_is_found(case: str, store: Store) -> None:
+    record_failure(store, FAILURE, "log")
+    write_launch(store, LAUNCH)
+    pin(store, "sources", "x", "a" * 64)
+    record_study(store, "mine", STUDY.digest, STUDY.resolved())
+    assert verify(store) == []
+    key, damage, problem = CONTRADICTIONS[case]
+    damage(store)
+    (finding,) = verify(store)
+    assert (finding.key, finding.problem) == (key, problem)
+    assert f"{store.uri}/{key}" in finding.advice
+
+
+@pytest.mark.parametrize(("ahead", "alive"), [(0, True), (600, True), (-100, False), (7200, False), (10**9, False)])
+def test_a_launch_of_the_future_is_not_alive_for_ever(ahead: float, alive: bool) -> None:
+    """Clocks of machines may differ by minutes."""
+    now = datetime.now(UTC)
+    heartbeat = (now + timedelta(seconds=ahead)).isoformat()
+    assert LAUNCH._replace(heartbeat_at=heartbeat).alive(now) is alive
