@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from jobs.errors import Code, StorageFailure
+from jobs.home import data_directory, weights_directory
 from jobs.records import Attempt
 from jobs.results import FailureKind, open_store, read_failures, read_launches
 from jobs.results.local_store import LocalStore
@@ -226,3 +228,31 @@ def test_a_disk_that_is_really_full(full_disk: Path, deltasweep: Command, study:
     assert (result.code, result.out.count(os.strerror(errno.ENOSPC))) == (3, 1), result
     subprocess.run(["mount", "-o", "remount,size=50m", str(full_disk)], check=True)
     assert deltasweep("resume", "--results", root).code == 0
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "a file"])
+def test_a_machines_folder_that_cannot_be_written_costs_time_only(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deltasweep: Command
+) -> None:
+    """Resized images and activations are then in memory."""
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("DELTASWEEP_HOME", home if home.startswith("/") else str(tmp_path / home))
+    monkeypatch.setattr("jobs.data.resized._IN_MEMORY_BYTES", 0)
+    kept = STUDY + "recipe: {frozen_batchnorm: source}\n"
+    (deltasweep.folder / "mini.yaml").write_text(kept, encoding="utf-8")
+    with pytest.warns(UserWarning, match="memory|shared"):
+        result = deltasweep("launch", "mini.yaml", "--results", "root")
+    assert result.code == 0, result
+
+
+def test_a_user_without_a_home_has_a_folder_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("DELTASWEEP_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", none)
+    assert (
+        data_directory().parent
+        == weights_directory().parent
+        == Path(tempfile.gettempdir()) / f"deltasweep-{os.getuid()}"
+    )

@@ -391,3 +391,52 @@ def test_a_directory_that_is_gone_is_one_message(
     gone.rmdir()
     ended = start("plan", "demo")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize("verb", ["launch", "resume"])
+def test_a_launch_has_ended_by_its_hours(verb: str, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first trial takes until then; what is done stands, and the rest is for a later launch."""
+    hours = list[float]()
+
+    class AtOnce(launch.TimeLimit):
+        def __init__(self, most: float, ending_seconds: float) -> None:
+            now = [0.0]
+            super().__init__(most, ending_seconds, lambda: now[0])
+            hours.append(most)
+            now[0] = most * 3600
+
+    study = ["mini.yaml"] if verb == "launch" else []
+    if verb == "resume":
+        assert start("launch", "mini.yaml", "--results", "new", "--max-trials", "1").code == 0
+    monkeypatch.setattr(launch, "TimeLimit", AtOnce)
+    ended = start(verb, *study, "--results", "new", "--max-hours", "1.5")
+    assert (ended.code, hours, ended.err) == (1, [1.5], "")
+    assert b"Stopped: the time is up: --max-hours 1.5" in ended.out
+    assert b"To go on: deltasweep resume --results new --study mini" in ended.out
+
+
+@pytest.mark.parametrize(("option", "value"), [("--max-hours", "0"), ("--max-hours", "nan"), ("--hang-after", "-1")])
+def test_a_limit_that_is_none_is_refused_before_anything_is_written(option: str, value: str, start: Started) -> None:
+    ended = start("launch", "mini.yaml", "--results", "new", option, value)
+    assert (ended.code, ended.err.startswith("deltasweep: "), option in ended.err) == (2, True, True)
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("verb", ["launch", "resume"])
+def test_limits_are_submitted(verb: str, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = list[list[str]]()
+
+    def submit(address: str, verb: str, options: list[str], *_: object) -> None:
+        sent.append(options)
+        raise InvalidRequest(Code.NO_CLUSTER, "none")
+
+    monkeypatch.setattr("orchestrator.submit.submit", submit)
+    study = ["mini.yaml"] if verb == "launch" else []
+    where = ["--submit", "--address", "http://127.0.0.1:8265", "--results", "s3://bucket/root"]
+    start(verb, *study, *where, "--max-hours", "3", "--hang-after", "90")
+    start(verb, *study, *where)
+    assert "--max-hours 3.0 --hang-after 90.0" in " ".join(sent[0])
+    assert not {"--max-hours", "--hang-after"} & set(sent[1])
