@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray import tune
 from rich.console import Console
 
 from jobs.errors import Code, StorageFailure
@@ -22,6 +24,7 @@ from orchestrator.failures import record_crash, record_error, root_failure
 from orchestrator.outcomes import Outcome, State, StopCause
 from orchestrator.retries import MOST_CRASHES
 from orchestrator.study_files import parse_study
+from orchestrator.watch import Watch
 from tests.orchestrator.support import Command
 from tests.support import refused
 
@@ -77,8 +80,13 @@ def test_a_root_that_refuses_ends_the_launch_at_once(
         fail(prefix, number)
         run_round(*arguments)
 
-    started = launch.Watch.started
-    monkeypatch.setattr(launch.Watch, "started", lambda watch, trial: (began.append(trial), started(watch, trial)))
+    started = Watch.started
+
+    def noted(watch: Watch, trial: Any) -> None:
+        began.append(trial.trial_id)
+        started(watch, trial)
+
+    monkeypatch.setattr(Watch, "started", noted)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "run_round", with_failure)
         result = deltasweep("launch", study, "--results", "root")
@@ -171,7 +179,7 @@ def test_a_heartbeat_that_meets_a_full_disk_ends_the_launch(
     monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
     store, study = open_store(tmp_path / "root"), parse_study(STUDY, "mini.yaml")
 
-    def wait(bundles: object, job: object, share: object, watch: launch.Watch) -> None:
+    def wait(bundles: object, job: object, share: object, watch: Watch) -> None:
         fail("launches/", errno.ENOSPC)
         while not watch.stopping:
             watch.tick()
@@ -194,11 +202,11 @@ def test_a_full_disk_under_ray_itself_is_told(
     if where == "start":
         monkeypatch.undo()
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr(tuning.ray, "init", full)
+        monkeypatch.setattr(ray, "init", full)
         with refused(Code.STORAGE, os.strerror(errno.ENOSPC), "TMPDIR", kind=StorageFailure):
             REAL_CONNECT(None)
         return
-    monkeypatch.setattr(tuning.tune, "Tuner", full)
+    monkeypatch.setattr(tune, "Tuner", full)
     monkeypatch.setattr(tuning, "run_round", REAL_ROUND)
     result = deltasweep("launch", study, "--results", "root")
     assert (result.code, os.strerror(errno.ENOSPC) in result.message) == (3, True)
