@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -373,9 +374,9 @@ def present_match(pattern: str, text: str) -> str:
     return found[1]
 
 
-def test_a_bug_is_json_where_it_was_asked_for(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_json_where_it_was_asked_for(start: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_files, "load_study", lambda *_: {"yes": 1}["no"])
-    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = start("plan", "mini.yaml", "--json")
     assert (ended.code, json.loads(ended.out)["error"]["code"]) == (70, "internal")
 
