@@ -1,6 +1,10 @@
-"""Where a machine keeps what trials read: ``$DELTASWEEP_HOME``, by default ``~/.cache/deltasweep``."""
+"""Where a machine keeps what trials read: ``$DELTASWEEP_HOME``, by default ``~/.cache/deltasweep``.
+
+For a user without a home directory, a folder of the temporary directory.
+"""
 
 import os
+import tempfile
 from pathlib import Path
 
 VARIABLE = "DELTASWEEP_HOME"
@@ -22,4 +26,7 @@ def activations_directory() -> Path:
 
 
 def _home() -> Path:
-    return Path(os.environ.get(VARIABLE, "~/.cache/deltasweep")).expanduser()
+    try:
+        return Path(os.environ.get(VARIABLE, "~/.cache/deltasweep")).expanduser()
+    except RuntimeError:  # a user without a home directory, as in many containers
+        return Path(tempfile.gettempdir()) / f"deltasweep-{os.getuid()}"

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from jobs import registry
+from jobs.parentage import end_with
 from jobs.pretrain import open_pretraining
 from jobs.replicas import Replicas
 from jobs.specs import PretrainSpec
@@ -16,6 +17,7 @@ from jobs.specs import PretrainSpec
 def follow(path: Path) -> None:
     """Train along with the first replica until it pauses or is done."""
     order = json.loads(path.read_text(encoding="utf-8"))
+    end_with(order["parent"])  # it would keep its GPU if it hung when the first one is killed
     spec = PretrainSpec.model_validate(order["spec"])
     device = torch.device("cuda", order["rank"]) if order["device"] == "cuda" else torch.device("cpu")
     with registry.using(registry.Cards.model_validate(order["cards"])):

@@ -191,6 +191,7 @@ class _Other:
             "rank": rank,
             "ready": str(self.ready),
             "meeting": str(folder / "meeting"),
+            "parent": os.getpid(),
         }
         path = folder / f"{rank}.json"
         path.write_text(json.dumps(order), encoding="utf-8")

@@ -77,7 +77,7 @@ def demo(
 ) -> None:
     """Run the packaged study `demo` on bundled models and data, and report on it."""
     summaries = _demonstrate(["demo-full", *_more_demos()] if full else ["demo"], results)
-    if full and not summaries[-1].interrupted:
+    if full and not _is_over(summaries[-1]):
         # nine recipes; in the same root each would be a curve of its own in every figure
         summaries += _demonstrate(["demo-confound"], f"{results.rstrip('/')}-confound")
     raise typer.Exit(max(map(_exit_code, summaries)))
@@ -91,9 +91,9 @@ def _demonstrate(names: list[str], root: str) -> list["Summary"]:
     summaries: list[Summary] = []
     for name in names:
         summaries.append(_launch(load_study(name), root))
-        if summaries[-1].interrupted:
+        if _is_over(summaries[-1]):
             break
-    if summaries[0].done:
+    if summaries[0].done and _exit_code(summaries[-1]) is not ExitCode.TRY_AGAIN:
         out.print("\nAccuracy of each source minus the natural one's, in percentage points (paired t, 95 %):\n")
         out.print(_text(analysis.deltas(root), "table"), markup=False)
         out.print(f"Report: {analysis.report(root)}", markup=False)
@@ -173,7 +173,7 @@ def launch(
             max_trials=max_trials,
             max_cost=max_cost,
             max_hours=max_hours,
-            hang_after=hang_after,
+            hang_after=hang_after if hang_after != HANG_AFTER_MINUTES else None,
             gpu=gpu,
             price=price,
             accept_numerics=accept_numerics,
@@ -216,7 +216,7 @@ def resume(
         options += _given(
             max_cost=max_cost,
             max_hours=max_hours,
-            hang_after=hang_after,
+            hang_after=hang_after if hang_after != HANG_AFTER_MINUTES else None,
             gpu=gpu,
             price=price,
             accept_numerics=accept_numerics,
@@ -539,6 +539,11 @@ def _launch(
     elif summary.failed:
         out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined", markup=False)
     return summary
+
+
+def _is_over(summary: "Summary") -> bool:
+    """Whether what comes after a launch has to wait, too: it was interrupted, or its root fails."""
+    return _exit_code(summary) in (ExitCode.INTERRUPTED, ExitCode.TRY_AGAIN)
 
 
 def _more_demos() -> list[str]:

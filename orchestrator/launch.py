@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -292,7 +292,8 @@ def _stopper(watch: Watch, console: Console) -> Callable[[signal.Signals], None]
         if watch.stopping or not watch.at_work:
             raise KeyboardInterrupt
         watch.request_stop(StopCause.INTERRUPTED, number.name)
-        console.print("\nStopping: running trials save and leave at their next batch. Again to leave at once.")
+        with suppress(RuntimeError):  # the signal came while something was printed
+            console.print("\nStopping: running trials save and leave at their next batch. Again to leave at once.")
 
     return handle
 

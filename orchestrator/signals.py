@@ -28,7 +28,7 @@ def stop_signals_to(handle: Callable[[signal.Signals], object]) -> Iterator[None
 
 
 @contextmanager
-def unchanged_signals() -> Iterator[Mapping[int, Any]]:
+def unchanged_signals() -> Iterator[Mapping[signal.Signals, Any]]:
     """Whatever is done to these signals inside, they do afterwards what they did before: that is what is yielded.
 
     Nothing in any but the main thread. What is not Python's to handle is left alone.

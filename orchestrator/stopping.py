@@ -18,6 +18,12 @@ _SIGN_SECONDS = 5.0
 """Between two signs of an actor that has no time to ask."""
 _LISTEN_SECONDS = 10.0
 """Between two questions of the driver."""
+_ANSWER_SECONDS = 5.0
+"""That an actor waits for an answer; a flag that hangs must not hold it up."""
+_LATER_SECONDS = 60.0
+"""To an actor's next question, after one that had no answer."""
+_PATIENCE_SECONDS = 60.0
+"""That the driver waits for one, before it has the flag started again."""
 
 
 @ray.remote(num_cpus=0)
@@ -58,7 +64,10 @@ def _flag_name(launch: str) -> str:
 
 
 class Listener:
-    """Asks the flag, every ``_LISTEN_SECONDS`` and without waiting, how long actors have been silent."""
+    """Asks the flag, every ``_LISTEN_SECONDS`` and without waiting, how long actors have been silent.
+
+    A flag that does not answer hangs itself, and is started again.
+    """
 
     def __init__(self, flag: Any) -> None:
         self._flag = flag
@@ -74,6 +83,9 @@ class Listener:
             return None
         ready, _ = ray.wait([self._asked], timeout=0)
         if not ready:
+            if time.monotonic() >= self._next - _LISTEN_SECONDS + _PATIENCE_SECONDS:
+                self._asked = None
+                ray.kill(self._flag, no_restart=False)
             return None
         (answer,), self._asked = ready, None
         try:
@@ -128,7 +140,10 @@ class StopWatcher:
     def _flag_is_set(self) -> bool:
         """A flag that cannot be reached now is asked again later: it must never fail a trial."""
         try:
-            return bool(ray.get(self._found().is_set.remote(self._actor)))
+            return bool(ray.get(self._found().is_set.remote(self._actor), timeout=_ANSWER_SECONDS))
+        except ray.exceptions.GetTimeoutError:
+            self._next = time.monotonic() + _LATER_SECONDS
+            return self.stopping
         except (ray.exceptions.RayActorError, ValueError):
             self._flag = None
             return self.stopping

@@ -10,6 +10,7 @@ import codecs
 import errno
 import io
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,7 +62,9 @@ class Streams:
         """Why what was said on standard output is not all there, unless its reader left."""
         self._output.flush()
         failure = self._output.failure
-        return None if failure is None or failure.errno in _GONE else failure
+        if failure is None or (failure.errno in _GONE and not _is_file(1)):
+            return None
+        return failure
 
 
 def nobody_listens() -> bool:
@@ -126,6 +129,10 @@ class _Stream:
     def flush(self) -> None:
         with suppress(OSError, ValueError):
             self.text.flush()
+
+
+def _is_file(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 def _descriptor(stream: Any) -> int | None:

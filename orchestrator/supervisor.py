@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from orchestrator.streams import dependable
+
 FOLDER = Path("~/.deltasweep")
 _LEAVING = "leaving"
 PAUSE_SECONDS = 5.0
@@ -52,7 +54,9 @@ def main() -> None:
     os.setsid()
     process_file.write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="utf-8")
     _redirect(folder / f"{arguments.name}.log")
-    sys.exit(supervise(arguments.command))
+    with dependable():  # a log that cannot be written must not cost a machine
+        code = supervise(arguments.command)
+    sys.exit(code)
 
 
 def supervise(command: list[str], pause: float = PAUSE_SECONDS, most_in_vain: int = MOST_IN_VAIN) -> int:

@@ -34,3 +34,21 @@ def test_a_stopped_actor_is_ended_and_its_trial_goes_on_elsewhere(
     assert {b.pid for b in sweep.trace() if b.trial == trial} > {stopped.pid}, "no other actor took the trial"
     wait_until(lambda: stopped not in cluster.family(), "the stopped process is gone", 60)
     sweep.require_same_as(reference)
+
+
+@pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
+def test_a_stopped_flag_holds_up_no_trial(
+    sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
+) -> None:
+    """The actor that tells trials to stop: it is started again, and no trial's actor is taken for one that hangs."""
+    cluster = make_cluster(2)
+    run = sweep.start("launch", "--address", cluster.address, "--hang-after", MINUTES)
+    run.wait_until(lambda: sweep.running_trials(sweep.actors(cluster.family())), "a trial runs")
+    sweep.disturb(seconds=1)  # the launch takes longer than the flag may be silent
+    (flag,) = [process for process in cluster.family() if process.command.startswith("ray::StopFlag")]
+    os.kill(flag.pid, signal.SIGSTOP)
+    run.wait_until(lambda: flag not in cluster.family(), "the stopped flag was ended")
+    sweep.disturb()
+    assert run.wait() == 0, run.text
+    assert read_failures(open_store(str(sweep.root))) == []
+    sweep.require_same_as(reference)

@@ -3,15 +3,19 @@
 import errno
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray import tune
 from rich.console import Console
 
 from jobs.errors import Code, StorageFailure
+from jobs.home import data_directory, weights_directory
 from jobs.records import Attempt
 from jobs.results import FailureKind, open_store, read_failures, read_launches
 from jobs.results.local_store import LocalStore
@@ -20,6 +24,7 @@ from orchestrator.failures import record_crash, record_error, root_failure
 from orchestrator.outcomes import Outcome, State, StopCause
 from orchestrator.retries import MOST_CRASHES
 from orchestrator.study_files import parse_study
+from orchestrator.watch import Watch
 from tests.orchestrator.support import Command
 from tests.support import refused
 
@@ -75,8 +80,13 @@ def test_a_root_that_refuses_ends_the_launch_at_once(
         fail(prefix, number)
         run_round(*arguments)
 
-    started = launch.Watch.started
-    monkeypatch.setattr(launch.Watch, "started", lambda watch, trial: (began.append(trial), started(watch, trial)))
+    started = Watch.started
+
+    def noted(watch: Watch, trial: Any) -> None:
+        began.append(trial.trial_id)
+        started(watch, trial)
+
+    monkeypatch.setattr(Watch, "started", noted)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "run_round", with_failure)
         result = deltasweep("launch", study, "--results", "root")
@@ -169,7 +179,7 @@ def test_a_heartbeat_that_meets_a_full_disk_ends_the_launch(
     monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
     store, study = open_store(tmp_path / "root"), parse_study(STUDY, "mini.yaml")
 
-    def wait(bundles: object, job: object, share: object, watch: launch.Watch) -> None:
+    def wait(bundles: object, job: object, share: object, watch: Watch) -> None:
         fail("launches/", errno.ENOSPC)
         while not watch.stopping:
             watch.tick()
@@ -192,11 +202,11 @@ def test_a_full_disk_under_ray_itself_is_told(
     if where == "start":
         monkeypatch.undo()
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr(tuning.ray, "init", full)
+        monkeypatch.setattr(ray, "init", full)
         with refused(Code.STORAGE, os.strerror(errno.ENOSPC), "TMPDIR", kind=StorageFailure):
             REAL_CONNECT(None)
         return
-    monkeypatch.setattr(tuning.tune, "Tuner", full)
+    monkeypatch.setattr(tune, "Tuner", full)
     monkeypatch.setattr(tuning, "run_round", REAL_ROUND)
     result = deltasweep("launch", study, "--results", "root")
     assert (result.code, os.strerror(errno.ENOSPC) in result.message) == (3, True)
@@ -226,3 +236,31 @@ def test_a_disk_that_is_really_full(full_disk: Path, deltasweep: Command, study:
     assert (result.code, result.out.count(os.strerror(errno.ENOSPC))) == (3, 1), result
     subprocess.run(["mount", "-o", "remount,size=50m", str(full_disk)], check=True)
     assert deltasweep("resume", "--results", root).code == 0
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "a file"])
+def test_a_machines_folder_that_cannot_be_written_costs_time_only(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deltasweep: Command
+) -> None:
+    """Resized images and activations are then in memory."""
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("DELTASWEEP_HOME", home if home.startswith("/") else str(tmp_path / home))
+    monkeypatch.setattr("jobs.data.resized._IN_MEMORY_BYTES", 0)
+    kept = STUDY + "recipe: {frozen_batchnorm: source}\n"
+    (deltasweep.folder / "mini.yaml").write_text(kept, encoding="utf-8")
+    with pytest.warns(UserWarning, match="memory|shared"):
+        result = deltasweep("launch", "mini.yaml", "--results", "root")
+    assert result.code == 0, result
+
+
+def test_a_user_without_a_home_has_a_folder_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("DELTASWEEP_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", none)
+    assert (
+        data_directory().parent
+        == weights_directory().parent
+        == Path(tempfile.gettempdir()) / f"deltasweep-{os.getuid()}"
+    )

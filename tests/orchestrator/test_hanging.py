@@ -31,7 +31,7 @@ from jobs.specs import Constraint, ThreatModel, plain
 from orchestrator import launch, tuning
 from orchestrator import watch as watch_module
 from orchestrator.hanging import ActorHung, Silences
-from orchestrator.stopping import StopFlag
+from orchestrator.stopping import Listener, StopFlag, StopWatcher
 from orchestrator.study_files import parse_study
 from orchestrator.watch import Observer, Watch
 from tests.orchestrator.in_process import replace_ray
@@ -163,7 +163,7 @@ def test_a_hanging_actor_is_ended_and_its_trials_are_tried_again(
 def test_the_flag_tells_who_was_silent_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr("orchestrator.stopping.time.monotonic", clock)
-    flag = StopFlag.__ray_metadata__.modified_class()
+    flag: Any = StopFlag.__ray_metadata__.modified_class()  # type: ignore[attr-defined]  # Ray made an actor of it
     flag.is_set("a")
     clock.now += 5
     flag.is_set("b")
@@ -171,6 +171,51 @@ def test_the_flag_tells_who_was_silent_for_how_long(monkeypatch: pytest.MonkeyPa
     assert flag.silent_seconds(["a", "b", "never"]) == {"a": 6.0, "b": 1.0}
     assert flag.silent_seconds(["b"]) == {"b": 1.0}
     assert flag.silent_seconds(["a", "b"]) == {"b": 1.0}, "what was not asked for is forgotten"
+
+
+def test_a_flag_that_does_not_answer_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs as any actor may; nobody is accused meanwhile."""
+    clock, killed = Clock(), list[tuple[object, bool]]()
+    monkeypatch.setattr("orchestrator.stopping.time.monotonic", clock)
+    monkeypatch.setattr(ray, "wait", lambda asked, timeout: ([], asked))
+    monkeypatch.setattr(ray, "kill", lambda flag, no_restart: killed.append((flag, no_restart)))
+    asked = list[object]()
+
+    def ask(actors: object) -> object:
+        asked.append(actors)
+        return actors
+
+    flag = SimpleNamespace(silent_seconds=SimpleNamespace(remote=ask))
+    listen = Listener(flag)
+    for _ in range(59):
+        assert listen(["a"]) is None
+        clock.now += 1
+    assert (len(asked), killed) == (1, [])
+    for _ in range(3):
+        assert listen(["a"]) is None
+        clock.now += 1
+    assert (len(asked), killed) == (2, [(flag, False)])
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_an_actor_waits_for_no_flag_that_hangs(stopping: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, waited = Clock(), list[float]()
+
+    def hang(_: object, timeout: float) -> None:
+        waited.append(timeout)
+        raise ray.exceptions.GetTimeoutError
+
+    monkeypatch.setattr("orchestrator.stopping.time.monotonic", clock)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
+    monkeypatch.setattr(ray, "get_actor", lambda _: SimpleNamespace(is_set=SimpleNamespace(remote=lambda _: None)))
+    monkeypatch.setattr("orchestrator.stopping.cluster_state", SimpleNamespace(get_draining_nodes=dict))
+    monkeypatch.setattr(ray, "get", hang)
+    asked = StopWatcher("launch", "actor")
+    asked.stopping = stopping
+    for _ in range(50):
+        assert asked() is stopping
+        clock.now += 1
+    assert waited == [5.0], "once a minute, and not for long"
 
 
 @pytest.mark.usefixtures("without_ray")

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +100,7 @@ def web_server(status: int = 404) -> Iterator[int]:
     server.server_close()
 
 
-class _Answering(grpc.GenericRpcHandler):
+class _Answering(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
     def __init__(self, code: grpc.StatusCode) -> None:
         self._code = code
 
@@ -248,7 +249,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """One without Ray's variables, whose environment a test may change."""
     for name in ("RAY_TMPDIR", "TMPDIR", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(local_ray.tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     return monkeypatch
 
 
@@ -277,7 +278,7 @@ def test_nowhere_at_all_is_one_message(machine: pytest.MonkeyPatch) -> None:
 
 def test_a_disk_without_room_is_gone_round(machine: pytest.MonkeyPatch) -> None:
     machine.setattr(local_ray, "_ROOM_BYTES", 0)
-    real = local_ray.tempfile.TemporaryFile
+    real = tempfile.TemporaryFile
     asked: list[Path] = []
 
     def full_at_first(dir: Path) -> Any:
@@ -287,7 +288,7 @@ def test_a_disk_without_room_is_gone_round(machine: pytest.MonkeyPatch) -> None:
         return real(dir=dir)
 
     machine.setattr(local_ray, "_keeps_a_token", lambda: True)
-    machine.setattr(local_ray.tempfile, "TemporaryFile", full_at_first)
+    machine.setattr(tempfile, "TemporaryFile", full_at_first)
     machine.setenv("RAY_TMPDIR", "/tmp")
     assert prepare_machine() == {"_temp_dir": "/var/tmp/ray"}
 
@@ -308,7 +309,7 @@ def test_a_user_without_any_home_needs_no_token_file(machine: pytest.MonkeyPatch
     def none() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    machine.setattr(local_ray.Path, "home", none)
+    machine.setattr(Path, "home", none)
     prepare_machine()
     assert "RAY_AUTH_TOKEN" in os.environ
 

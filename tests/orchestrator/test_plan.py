@@ -15,7 +15,7 @@ from jobs.expansion import expand
 from jobs.registry.costs import flops_evaluated_image, flops_trained_image, memory, parameters
 from jobs.specs import FinetuneSpec, Recipe
 from jobs.study import Study
-from orchestrator.budget import Budget
+from orchestrator.budget import Budget, TimeLimit
 from orchestrator.measured import measured_seconds
 from orchestrator.operations import bundle_flops, kept_bytes, study_flops, trial_flops
 from orchestrator.plan import Plan, describe, make_plan, result_bytes
@@ -314,3 +314,18 @@ def test_a_budget_stops_before_it_is_passed() -> None:
 def test_a_budget_is_above_nothing(most: float) -> None:
     with refused(Code.WRONG_VALUE, "--max-cost", "above 0", most, kind=InvalidRequest, key="--max-cost"):
         Budget(most, 1.0, lambda: 1.0, 60.0)
+
+
+def test_a_time_limit_stops_a_minute_before_its_hours_have_passed() -> None:
+    now = [50.0]
+    limit = TimeLimit(2.0, 60.0, clock=lambda: now[0])
+    now[0] += 7139.0
+    assert limit.spend() is None
+    now[0] += 1.0
+    assert "--max-hours 2" in str(limit.spend())
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, 1 / 60, float("nan"), float("inf")])
+def test_a_time_limit_is_longer_than_trials_take_to_leave(hours: float) -> None:
+    with refused(Code.WRONG_VALUE, "60 s", hours, kind=InvalidRequest, key="--max-hours"):
+        TimeLimit(hours, 60.0)

@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import ray
 from rich.console import Console
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
@@ -20,9 +22,11 @@ from jobs.expansion import expand
 from jobs.results import done, open_store
 from jobs.results.local_store import LocalStore
 from orchestrator import cli, launch, status, study_files, tuning
+from orchestrator.budget import TimeLimit
 from orchestrator.cli_errors import ExitCode
 from orchestrator.outcomes import StopCause
 from orchestrator.study_files import parse_study
+from orchestrator.watch import Watch
 from tests.streams import Kind, standard_streams
 from tests.support import refused
 
@@ -94,8 +98,11 @@ def start(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 # --- streams ---
 
 
-@pytest.mark.parametrize("out", ["left", "closed"])
-@pytest.mark.parametrize("command", READING + WORKING, ids=" ".join)
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [*((command, "left") for command in READING + WORKING), *((command, "closed") for command in WORKING)],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
 def test_a_command_that_nobody_reads_does_its_work_and_says_nothing(
     command: tuple[str, ...], out: Kind, start: Started, tmp_path: Path
 ) -> None:
@@ -122,8 +129,18 @@ def test_standard_error_may_be_anything(command: tuple[str, ...], code: int, err
     assert start(*command, err=err).code == code
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-16"])
-@pytest.mark.parametrize("command", READING + WORKING, ids=" ".join)
+@pytest.mark.parametrize(
+    ("command", "encoding"),
+    [
+        *((command, "ascii") for command in READING + WORKING),
+        *(
+            (command, encoding)
+            for encoding in ("latin-1", "cp437", "utf-16")
+            for command in (("query", SQL, "--results", "root"), ("deltas", "--results", "root"), WORKING[0])
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
 def test_a_stream_that_has_not_all_characters_gets_others(
     command: tuple[str, ...], encoding: str, start: Started
 ) -> None:
@@ -226,9 +243,9 @@ def test_a_signal_while_a_launch_starts_ends_it_at_once(
 def test_a_signal_while_trials_run_lets_them_leave_and_a_second_does_not(
     times: int, number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = list[launch.Watch]()
+    seen = list[Watch]()
 
-    def run_round(bundles: object, job: object, share: object, watch: launch.Watch) -> None:
+    def run_round(bundles: object, job: object, share: object, watch: Watch) -> None:
         seen.append(watch)
         for _ in range(times):
             send(number)
@@ -249,7 +266,12 @@ def test_a_signal_that_is_ignored_stays_ignored(
     """As under nohup, at each moment of a launch."""
     monkeypatch.setattr(tuning, "connect", lambda _: send(number))
     run_round = tuning.run_round
-    monkeypatch.setattr(tuning, "run_round", lambda *given: (send(number), run_round(*given)))
+
+    def with_signal(*given: Any) -> None:
+        send(number)
+        run_round(*given)
+
+    monkeypatch.setattr(tuning, "run_round", with_signal)
     before = signal.signal(number, signal.SIG_IGN)
     try:
         assert start("launch", "mini.yaml", "--results", "new").code == 0
@@ -284,7 +306,6 @@ def test_a_launch_runs_anywhere(place: Callable[..., launch.Summary], tmp_path: 
 
 def test_a_launch_uses_the_ray_that_its_caller_has_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    ray = tuning.ray
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("it was joined again"))
     monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("it was left, and is not ours"))
@@ -353,9 +374,9 @@ def present_match(pattern: str, text: str) -> str:
     return found[1]
 
 
-def test_a_bug_is_json_where_it_was_asked_for(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_files, "load_study", lambda *_: {}["no"])
-    monkeypatch.setenv("TMPDIR", "/nowhere")
+def test_a_bug_is_json_where_it_was_asked_for(start: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_files, "load_study", lambda *_: {"yes": 1}["no"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = start("plan", "mini.yaml", "--json")
     assert (ended.code, json.loads(ended.out)["error"]["code"]) == (70, "internal")
 
@@ -391,3 +412,52 @@ def test_a_directory_that_is_gone_is_one_message(
     gone.rmdir()
     ended = start("plan", "demo")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize("verb", ["launch", "resume"])
+def test_a_launch_has_ended_by_its_hours(verb: str, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first trial takes until then; what is done stands, and the rest is for a later launch."""
+    hours = list[float]()
+
+    class AtOnce(TimeLimit):
+        def __init__(self, most: float, ending_seconds: float) -> None:
+            now = [0.0]
+            super().__init__(most, ending_seconds, lambda: now[0])
+            hours.append(most)
+            now[0] = most * 3600
+
+    study = ["mini.yaml"] if verb == "launch" else []
+    if verb == "resume":
+        assert start("launch", "mini.yaml", "--results", "new", "--max-trials", "1").code == 0
+    monkeypatch.setattr(launch, "TimeLimit", AtOnce)
+    ended = start(verb, *study, "--results", "new", "--max-hours", "1.5")
+    assert (ended.code, hours, ended.err) == (1, [1.5], "")
+    assert b"Stopped: the time is up: --max-hours 1.5" in ended.out
+    assert b"To go on: deltasweep resume --results new --study mini" in ended.out
+
+
+@pytest.mark.parametrize(("option", "value"), [("--max-hours", "0"), ("--max-hours", "nan"), ("--hang-after", "-1")])
+def test_a_limit_that_is_none_is_refused_before_anything_is_written(option: str, value: str, start: Started) -> None:
+    ended = start("launch", "mini.yaml", "--results", "new", option, value)
+    assert (ended.code, ended.err.startswith("deltasweep: "), option in ended.err) == (2, True, True)
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("verb", ["launch", "resume"])
+def test_limits_are_submitted(verb: str, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = list[list[str]]()
+
+    def submit(address: str, verb: str, options: list[str], *_: object) -> None:
+        sent.append(options)
+        raise InvalidRequest(Code.NO_CLUSTER, "none")
+
+    monkeypatch.setattr("orchestrator.submit.submit", submit)
+    study = ["mini.yaml"] if verb == "launch" else []
+    where = ["--submit", "--address", "http://127.0.0.1:8265", "--results", "s3://bucket/root"]
+    start(verb, *study, *where, "--max-hours", "3", "--hang-after", "90")
+    start(verb, *study, *where)
+    assert "--max-hours 3.0 --hang-after 90.0" in " ".join(sent[0])
+    assert not {"--max-hours", "--hang-after"} & set(sent[1])
