@@ -5,17 +5,19 @@ Imports stay inside the verbs, so that ``plan``, ``status`` and ``query`` answer
 
 import json
 import sys
+import threading
 import warnings
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
-from rich.console import Console
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
+from jobs.printable import printable
 from orchestrator import cli_catalog, cli_data, cli_errors, prices
 from orchestrator.prices import DEFAULT_GPU
+from orchestrator.terminal import Terminal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +35,8 @@ app = typer.Typer(
 app.add_typer(cli_catalog.models, name="models")
 app.add_typer(cli_data.data, name="data")
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal()
+err = Terminal(stderr=True)
 
 
 class ExitCode(IntEnum):
@@ -95,8 +97,8 @@ def _demonstrate(names: list[str], root: str) -> list["Summary"]:
             break
     if summaries[0].done:
         out.print("\nAccuracy of each source minus the natural one's, in percentage points (paired t, 95 %):\n")
-        out.print(_text(analysis.deltas(root), "table"), markup=False)
-        out.print(f"Report: {analysis.report(root)}", markup=False)
+        out.print(_text(analysis.deltas(root), "table"))
+        out.print(f"Report: {analysis.report(root)}")
     return summaries
 
 
@@ -137,8 +139,8 @@ def plan(
 
             measured = measured_seconds(specs)
         made = make_plan(loaded, specs, known.done, blocked, prices.gpu(gpu, price, spot_price), measured, known.older)
-    out.print_json(json.dumps(made.plain())) if as_json else out.print(
-        describe(made, loaded, known.about_older(accept_numerics)), markup=False
+    out.print_json(json.dumps(made.plain()), ensure_ascii=True) if as_json else out.print(
+        describe(made, loaded, known.about_older(accept_numerics))
     )
 
 
@@ -221,7 +223,7 @@ def status(
         watch_status(store, found, out, accept_numerics)
         return
     now = status_of(store, found, accept=accept_numerics)
-    out.print_json(json.dumps(now.counts())) if as_json else out.print(describe(now), markup=False)
+    out.print_json(json.dumps(now.counts()), ensure_ascii=True) if as_json else out.print(describe(now))
 
 
 @app.command()
@@ -232,7 +234,7 @@ def logs(
     from orchestrator.status import failed_attempts
 
     for text in failed_attempts(_opened(results), trial):
-        out.print(text, markup=False)
+        out.print(text)
 
 
 @app.command()
@@ -254,11 +256,22 @@ def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over evaluations, trials and failures.", metavar="SQL")],
     results: Root,
     form: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option("--format")] = "table",
+    timeout: Annotated[
+        float | None, typer.Option(help="End a query that takes longer to answer.", metavar="SECONDS")
+    ] = None,
 ) -> None:
     """Ask the results a question in SQL."""
     import analysis
 
-    table = analysis.query(results, sql)
+    if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
+        raise InvalidRequest(
+            Code.WRONG_VALUE, f"a query is given some seconds, more than 0; given: {timeout:g}", key="--timeout"
+        )
+    try:
+        table = analysis.query(results, sql, timeout=timeout)
+    except KeyboardInterrupt:
+        err.print("Interrupted; nothing was changed.")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if form != "parquet":
         sys.stdout.write(_text(table, form))
     elif sys.stdout.isatty():
@@ -325,7 +338,7 @@ def report(
     """Write figures, tables and a page."""
     import analysis
 
-    out.print(f"Report: {analysis.report(results, out=folder, compare_paper=compare_paper)}", markup=False)
+    out.print(f"Report: {analysis.report(results, out=folder, compare_paper=compare_paper)}")
 
 
 @app.command("import-trials")
@@ -367,9 +380,7 @@ def merge(
     from jobs.results import merge, open_store
 
     done = merge([open_store(root) for root in roots], open_store(results))
-    out.print(
-        f"{counted(done.trials, 'trial')} brought to {results}; {done.already_there} there already.", markup=False
-    )
+    out.print(f"{counted(done.trials, 'trial')} brought to {results}; {done.already_there} there already.")
     if done.other_devices:
         out.print(
             f"{done.other_devices} of these have other numbers from another kind of device or another torch; those of "
@@ -394,7 +405,7 @@ def verify(results: Root) -> None:
     require_root(store)
     findings = verify(store, planned_trials(store))
     for finding in findings:
-        out.print(f"{finding.problem}: {finding.advice}", markup=False)
+        out.print(f"{finding.problem}: {finding.advice}")
     harmful = sum(not finding.problem.harmless for finding in findings)
     mixed = sum(finding.problem is Problem.MIXED for finding in findings)
     of_several = f" {counted(mixed, 'trial')} ran on several kinds of device, or by several torch." if mixed else ""
@@ -407,11 +418,11 @@ def main() -> None:
 
     Where the command line asks for JSON, they are JSON on standard output besides.
     """
-    warnings.formatwarning = lambda message, *_, **__: f"deltasweep: warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: printable(f"deltasweep: warning: {message}\n")
     try:
         app()
     except DeltaSweepError as error:
-        err.print(f"deltasweep: {error}", markup=False)
+        err.print(f"deltasweep: {error}")
         _print_if_asked(error)
         sys.exit(exit_code_of(error.code))
     except SystemExit as ended:
@@ -459,17 +470,17 @@ def _launch(
         options = Options(address, max_trials, retry_quarantined, spending, accept_numerics)
         summary = launch(study, open_store(results), out, options)
     except KeyboardInterrupt:  # while Ray starts, or the second one
-        out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}", markup=False)
+        out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     out.print(f"{summary.done} of {summary.planned} trials are done.")
     for trial, reason in summary.failed.items():
-        out.print(f"failed: {trial}: {reason}", markup=False)
+        out.print(f"failed: {trial}: {reason}")
     if summary.stop_reason:
-        out.print(f"Stopped: {summary.stop_reason}.", markup=False)
+        out.print(f"Stopped: {summary.stop_reason}.")
     if summary.left:
-        out.print(to_go_on, markup=False)
+        out.print(to_go_on)
     elif summary.failed:
-        out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined", markup=False)
+        out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined")
     return summary
 
 
@@ -505,14 +516,14 @@ def _submit(
         f"Stop: {submission.stop_command()}\n"
         f"On a new cluster: deltasweep resume --submit --address {address} --results {results}{of_study}"
     )
-    out.print(f"Submitted as {submission.job}. Ctrl-C leaves it running.\n{come_back}\n", markup=False)
-    heard = listen(submission, lambda text: out.print(text, end="", markup=False))
+    out.print(f"Submitted as {submission.job}. Ctrl-C leaves it running.\n{come_back}\n")
+    heard = listen(submission, lambda text: out.print(text, end=""))
     if heard.ending is Ending.FINISHED:
         if heard.exit_code is None:
-            out.print(f"The job ended without an exit code: {heard.message}", markup=False)
+            out.print(f"The job ended without an exit code: {heard.message}")
         raise typer.Exit(ExitCode.SOME_FAILED if heard.exit_code is None else heard.exit_code)
     why = "Detached" if heard.ending is Ending.DETACHED else f"The connection was lost ({heard.message})"
-    out.print(f"\n{why}; the job {submission.job} goes on.\n{come_back}", markup=False)
+    out.print(f"\n{why}; the job {submission.job} goes on.\n{come_back}")
     raise typer.Exit(ExitCode.INTERRUPTED)
 
 
