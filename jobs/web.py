@@ -74,7 +74,7 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
         fp.close()
         return super().http_error_302(req, fp, code, msg, headers)
 
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302  # type: ignore[assignment]
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 class _RegularFiles(urllib.request.FileHandler):
