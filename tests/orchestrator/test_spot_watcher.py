@@ -159,7 +159,9 @@ def test_a_server_that_is_nowhere(address: str, cloud: str) -> None:
 
 
 def test_a_fault_of_our_own_does_not_end_the_watch(capsys: pytest.CaptureFixture[str]) -> None:
-    answers = iter([RuntimeError("bug"), RuntimeError("bug"), NoMetadata("a", "silent"), KeyError("x"), "taken"])
+    answers: Iterator[Exception | str] = iter(
+        [RuntimeError("bug"), RuntimeError("bug"), NoMetadata("a", "silent"), KeyError("x"), "taken"]
+    )
 
     def ask() -> str:
         answer = next(answers)

@@ -1,7 +1,11 @@
 """What a stranger put into a name, a reason, a host or a log is shown on the terminal, and not obeyed."""
 
 import io
+import os
 import re
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,3 +202,27 @@ def test_what_is_watched(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = shown(watch)
     assert "1 done" in said
     assert OBEYED.findall(said) == []
+
+
+ENDLESS = "SELECT count(*) FROM range(1e9::BIGINT) a, range(1e9::BIGINT) b"
+
+
+def test_ctrl_c_in_a_query_is_one_line(deltasweep: Command, root: str) -> None:
+    def interrupt() -> None:
+        while not any(thread.name == "query" for thread in threading.enumerate()):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signalling = threading.Thread(target=interrupt)
+    signalling.start()
+    result = deltasweep("query", ENDLESS, "--results", root)
+    signalling.join()
+    assert (result.code, result.out, result.message.count("\n")) == (130, "", 0)
+    assert result.message.startswith("Interrupted")
+
+
+@pytest.mark.parametrize("seconds", ["0.2", "0", "-1", "nan", "inf"])
+def test_a_query_s_time(deltasweep: Command, root: str, seconds: str) -> None:
+    result = deltasweep("query", ENDLESS, "--results", root, "--timeout", seconds)
+    assert result.code == 2
+    assert "--timeout" in result.message or "seconds, more than 0" in result.message
