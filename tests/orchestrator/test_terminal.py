@@ -19,7 +19,6 @@ from analysis.grid import grid
 from jobs.expansion import expand
 from jobs.printable import printable
 from jobs.results import Failure, FailureKind, open_store, record_failure, write_launch
-from orchestrator import status as status_of_studies
 from orchestrator.heartbeat import new_launch
 from orchestrator.single import run_single
 from orchestrator.status import watch_status
@@ -193,7 +192,7 @@ def test_what_is_watched(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def enough(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(status_of_studies.time, "sleep", enough)
+    monkeypatch.setattr("orchestrator.status.time.sleep", enough)
 
     def watch(console: Terminal) -> None:
         with pytest.raises(KeyboardInterrupt):
