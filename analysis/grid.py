@@ -1,13 +1,11 @@
 """Columns of text, aligned for a terminal."""
 
 import io
-import re
+
+from jobs.printable import printable
 
 UNLIMITED = 10_000
 """Characters a line where nobody said how wide: output into a file or pipe is never cut."""
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What a terminal would obey: an error that a trial raised may hold anything."""
 
 
 def grid(columns: dict[str, list[str]], right: set[str], width: int = UNLIMITED, title: str | None = None) -> str:
@@ -20,9 +18,9 @@ def grid(columns: dict[str, list[str]], right: set[str], width: int = UNLIMITED,
 
     made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="", padding=(0, 1, 0, 0))
     for name in columns:
-        made.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+        made.add_column(Text(printable(name)), justify="right" if name in right else "left", overflow="fold")
     for row in zip(*columns.values(), strict=True):
-        made.add_row(*(Text(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value)) for value in row))
+        made.add_row(*(Text(printable(value)) for value in row))
     buffer = io.StringIO()
     Console(file=buffer, width=width, color_system=None, legacy_windows=False).print(made)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n") + "\n"

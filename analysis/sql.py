@@ -1,10 +1,14 @@
 """SQL over a results root, by DuckDB: it reads, and can do nothing else.
 
 No file, network, extension or setting can be reached from a query; object stores are read by
-``jobs.results`` before DuckDB sees anything.
+``jobs.results`` before DuckDB sees anything. A query has half of this machine's memory and no disk, may be given a
+time, and ends at once when it is interrupted.
 """
 
 import json
+import os
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,25 +25,34 @@ from jobs.results import Store, read_trials, schema
 from jobs.results.schema import kinds, view
 
 _SETTINGS = {
+    "memory_limit": "'50%'",
+    "max_temp_directory_size": "'0B'",
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
     "lock_configuration": "true",
 }
+_LOOK_SECONDS = 0.1
+"""Between two looks for signals, for the time, and for the end of a query that was interrupted."""
 _TRIALS = "CREATE VIEW trials AS SELECT * FROM evaluations WHERE epoch = epochs"
 """The last epoch of each trial: a trial is always evaluated after its last epoch."""
 
 
-def query(root: str | Path, sql: str) -> pa.Table:
+def query(root: str | Path, sql: str, *, timeout: float | None = None) -> pa.Table:
     """The answer of one SELECT over the views ``evaluations``, ``trials``, ``failures`` and ``pretrain``.
 
     ``evaluations`` has one row per fine-tuning trial and evaluated epoch, ``trials`` the last epoch of each,
     ``failures`` one row per failed attempt; every other kind of trial has a view of its name. Only the columns that the
     query needs are read. Fields of the answer say their unit in their metadata, where it is certain (``units``).
 
+    Args:
+        timeout: seconds that it may take to answer, above 0; reading the root is not counted. By default any time.
+
     Raises:
-        InvalidRequest: for SQL that is wrong, does more than read, or is not exactly one statement.
+        InvalidRequest: for SQL that is wrong, does more than read, is not exactly one statement, needs more memory than
+            there is, or takes more time than it was given.
+        KeyboardInterrupt: as soon as the process is interrupted.
         DamagedFile: naming a file that is not what its name promises.
     """
     store = open_results(root)
@@ -48,7 +61,7 @@ def query(root: str | Path, sql: str) -> pa.Table:
     failures = {"failures": load_failures(store)}
     names = {kind: view(kind) for kind in kinds()}
     with _answering(sql, {name: schema(kind).empty_table() for kind, name in names.items()} | failures) as connection:
-        _require_distinct_names(connection.sql(sql).columns)
+        _require_distinct_names(connection.sql(sql).columns)  # binds it, and runs nothing
         needed = _columns(connection, sql)
         # the plan does not say whose columns they are; a view that the text does not name is not asked, unless the
         # text puts a name together: query_table('pre' || 'train')
@@ -62,7 +75,7 @@ def query(root: str | Path, sql: str) -> pa.Table:
                 connection.register(name, read_trials(store, kind, encoded=True))
         known = {view(kind): schema(kind) for kind in kinds()} | {"failures": FAILURES}
         known["trials"] = known["evaluations"]
-        answer = connection.sql(sql).to_arrow_table()
+        answer = _answer(connection, sql, timeout)
         said = units_of(connection, sql, known)
         return with_units(answer, said) if len(said) == answer.num_columns else answer
 
@@ -70,7 +83,72 @@ def query(root: str | Path, sql: str) -> pa.Table:
 def select(sql: str, views: Mapping[str, object]) -> pa.Table:
     """The answer of one SELECT over named Arrow tables or datasets, ``evaluations`` among them."""
     with _answering(sql, views) as connection:
-        return connection.sql(sql).to_arrow_table()
+        return _answer(connection, sql, None)
+
+
+def _bounded(reader: pa.RecordBatchReader) -> pa.Table:
+    """All of an answer, piece by piece: DuckDB's own bound of memory does not count what it has handed over.
+
+    Raises:
+        InvalidRequest: when it is larger than half of this machine's memory.
+    """
+    batches, size, most = [], 0, _most_bytes()
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > most:
+            raise InvalidRequest(
+                Code.WRONG_QUERY,
+                f"the answer has more than {most:,} bytes, half of this machine's memory: aggregate, or select fewer "
+                "columns or rows",
+                key="SQL",
+            )
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+def _most_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, sql: str, timeout: float | None) -> pa.Table:
+    """Run a query in a thread of its own, so that signals are heard at once: DuckDB's own thread looks at none.
+
+    Raises:
+        InvalidRequest: when it takes longer than ``timeout`` seconds.
+        duckdb.Error: as DuckDB has it.
+    """
+    answers: list[pa.Table] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()  # not Thread.join, which a signal may leave believing that the thread has ended
+
+    def run() -> None:
+        try:
+            answers.append(_bounded(connection.sql(sql).to_arrow_reader()))
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is raised below
+            errors.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(target=run, name="query", daemon=True).start()
+    deadline = time.monotonic() + (threading.TIMEOUT_MAX if timeout is None else timeout)
+    try:
+        # some at a time: a signal that another thread got wakes none that waits
+        while not ended.wait(_LOOK_SECONDS) and time.monotonic() < deadline:
+            pass
+        timed_out = not ended.is_set()
+    finally:
+        while not ended.is_set():
+            connection.interrupt()  # again and again: one between two steps of a query is forgotten
+            ended.wait(_LOOK_SECONDS)
+    if timed_out:
+        raise InvalidRequest(
+            Code.WRONG_QUERY,
+            f"the query has not answered within {timeout:g} s, and was ended; ask for less, or give it more --timeout",
+            key="--timeout",
+        )
+    if errors:
+        raise errors[0]
+    return answers[0]
 
 
 @contextmanager
@@ -158,6 +236,8 @@ def _explain(sql: str, error: duckdb.Error) -> str:
     message = f"the query cannot be answered: {str(error).strip()}"
     if isinstance(error, duckdb.ParserException) and "constraint" in sql.lower():
         message += '\nConstraint is a word of SQL itself: write the column as "constraint", with the quotes'
+    if isinstance(error, duckdb.OutOfMemoryException):
+        message += "\nA query has half of this machine's memory: aggregate, or select fewer columns or rows"
     if isinstance(error, duckdb.PermissionException):
         message += "\nA query sees the results root's views and nothing else: no files, no network, no settings"
     if isinstance(error, duckdb.CatalogException) and "Table with name" in str(error):

@@ -3,7 +3,6 @@
 from itertools import product
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -14,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from jobs import yaml_values
 from jobs.canonical import digest
 from jobs.growth import Growing, later
 from jobs.recipes import named_recipe, varied
@@ -252,7 +252,7 @@ class Study(Section):
     def resolved(self) -> str:
         """The study as YAML with every default written out."""
         data: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
-        return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)
+        return yaml_values.dump(data)
 
 
 def examining(study: type[Study]) -> dict[str, type[Examine]]:

@@ -5,7 +5,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ class _Timed(http.client.HTTPConnection):
 
     def getresponse(self) -> http.client.HTTPResponse:
         connected = self.sock
-        with _ended_after(self.timeout, connected):
-            answer = super().getresponse()
+        with ExitStack() as late:
+            with _ended_after(self.timeout, connected):
+                answer = super().getresponse()
+                late.callback(answer.close)
+            late.pop_all()
         answer.connected = connected  # type: ignore[attr-defined]  # for `read`: urllib forgets it
         return answer
 
@@ -71,7 +74,7 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
         fp.close()
         return super().http_error_302(req, fp, code, msg, headers)
 
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302  # type: ignore[assignment]
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 class _RegularFiles(urllib.request.FileHandler):
@@ -84,13 +87,14 @@ class _RegularFiles(urllib.request.FileHandler):
         return super().file_open(req)
 
 
-def opener(*, proxies: bool = True) -> urllib.request.OpenerDirector:
+def opener(*, proxies: bool = True, redirections: bool = True) -> urllib.request.OpenerDirector:
     """For ``https``, ``http`` and ``file`` URLs; redirections lead to the first two alone.
 
     Its ``open(url, timeout=SECONDS)`` raises OSError, ``http.client.HTTPException`` or ValueError.
 
     Args:
         proxies: those of the environment; without, servers are asked directly.
+        redirections: follow them; without, they are errors.
     """
     made = urllib.request.OpenerDirector()
     handlers: list[urllib.request.BaseHandler] = [
@@ -100,7 +104,7 @@ def opener(*, proxies: bool = True) -> urllib.request.OpenerDirector:
         _Https(),
         _RegularFiles(),
         urllib.request.HTTPDefaultErrorHandler(),
-        _Redirections(),
+        *([_Redirections()] if redirections else []),
         urllib.request.HTTPErrorProcessor(),
     ]
     for handler in handlers:

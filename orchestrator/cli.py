@@ -6,19 +6,21 @@ Imports stay inside the verbs, so that ``plan``, ``status`` and ``query`` answer
 import json
 import os
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
-from rich.console import Console
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
+from jobs.printable import printable
 from orchestrator import cli_catalog, cli_data, cli_errors, prices, streams
 from orchestrator.cli_errors import Commands, ExitCode, Interrupted
 from orchestrator.hanging import HANG_AFTER_MINUTES
 from orchestrator.prices import DEFAULT_GPU
 from orchestrator.signals import interrupt, stop_signals_to
+from orchestrator.terminal import Terminal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,8 +39,8 @@ app = typer.Typer(
 app.add_typer(cli_catalog.models, name="models")
 app.add_typer(cli_data.data, name="data")
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal()
+err = Terminal(stderr=True)
 
 
 StudyName = Annotated[
@@ -95,8 +97,8 @@ def _demonstrate(names: list[str], root: str) -> list["Summary"]:
             break
     if summaries[0].done and _exit_code(summaries[-1]) is not ExitCode.TRY_AGAIN:
         out.print("\nAccuracy of each source minus the natural one's, in percentage points (paired t, 95 %):\n")
-        out.print(_text(analysis.deltas(root), "table"), markup=False)
-        out.print(f"Report: {analysis.report(root)}", markup=False)
+        out.print(_text(analysis.deltas(root), "table"))
+        out.print(f"Report: {analysis.report(root)}")
     return summaries
 
 
@@ -144,7 +146,7 @@ def plan(
         _print_json(made.plain())
     else:
         said = [describe(made, loaded, known.about_older(accept)), *known.about_damaged]
-        out.print("\n".join(said), markup=False)
+        out.print("\n".join(said))
 
 
 @app.command()
@@ -262,7 +264,7 @@ def status(
     if as_json:
         _print_json(now.counts())
     else:
-        out.print(describe(now), markup=False)
+        out.print(describe(now))
 
 
 @app.command()
@@ -273,7 +275,7 @@ def logs(
     from orchestrator.status import failed_attempts
 
     for text in failed_attempts(_opened(results), trial):
-        out.print(text, markup=False)
+        out.print(text)
 
 
 @app.command()
@@ -295,11 +297,22 @@ def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over evaluations, trials and failures.", metavar="SQL")],
     results: Root,
     form: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option("--format")] = "table",
+    timeout: Annotated[
+        float | None, typer.Option(help="End a query that takes longer to answer.", metavar="SECONDS")
+    ] = None,
 ) -> None:
     """Ask the results a question in SQL."""
     import analysis
 
-    table = analysis.query(results, sql)
+    if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
+        raise InvalidRequest(
+            Code.WRONG_VALUE, f"a query is given some seconds, more than 0; given: {timeout:g}", key="--timeout"
+        )
+    try:
+        table = analysis.query(results, sql, timeout=timeout)
+    except KeyboardInterrupt:
+        err.print("Interrupted; nothing was changed.")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if form != "parquet":
         sys.stdout.write(_text(table, form))
     elif sys.stdout.isatty():
@@ -366,7 +379,7 @@ def report(
     """Write figures, tables and a page."""
     import analysis
 
-    out.print(f"Report: {analysis.report(results, out=folder, compare_paper=compare_paper)}", markup=False)
+    out.print(f"Report: {analysis.report(results, out=folder, compare_paper=compare_paper)}")
 
 
 @app.command("import-trials")
@@ -408,9 +421,7 @@ def merge(
     from jobs.results import merge, open_store
 
     done = merge([open_store(root) for root in roots], open_store(results))
-    out.print(
-        f"{counted(done.trials, 'trial')} brought to {results}; {done.already_there} there already.", markup=False
-    )
+    out.print(f"{counted(done.trials, 'trial')} brought to {results}; {done.already_there} there already.")
     if done.other_devices:
         out.print(
             f"{done.other_devices} of these have other numbers from another kind of device or another torch; those of "
@@ -435,7 +446,7 @@ def verify(results: Root) -> None:
     require_root(store)
     findings = verify(store, planned_trials(store))
     for finding in findings:
-        out.print(f"{finding.problem}: {finding.advice}", markup=False)
+        out.print(f"{finding.problem}: {finding.advice}")
     harmful = sum(not finding.problem.harmless for finding in findings)
     mixed = sum(finding.problem is Problem.MIXED for finding in findings)
     of_several = f" {counted(mixed, 'trial')} ran on several kinds of device, or by several torch." if mixed else ""
@@ -448,11 +459,11 @@ def main() -> None:
 
     Where the command line asks for JSON, errors are JSON on standard output besides.
     """
-    warnings.formatwarning = lambda message, *_, **__: f"deltasweep: warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: printable(f"deltasweep: warning: {message}\n")
     with streams.dependable() as standard:
         code = _run()
         if (lost := standard.lost) is not None:
-            err.print(f"deltasweep: standard output is not all there: {lost.strerror}", markup=False)
+            err.print(f"deltasweep: standard output is not all there: {lost.strerror}")
             code = code or ExitCode.TRY_AGAIN
     sys.exit(code)
 
@@ -464,7 +475,7 @@ def _run() -> int:
             _require_directory()
             app()
     except (KeyboardInterrupt, Interrupted):
-        err.print("deltasweep: interrupted", markup=False)
+        err.print("deltasweep: interrupted")
         return ExitCode.INTERRUPTED
     except SystemExit as ended:
         if (wrong := cli_errors.of_usage(ended)) is not None:
@@ -472,7 +483,7 @@ def _run() -> int:
         return ended.code if isinstance(ended.code, int) else ExitCode.ALL_DONE
     except Exception as error:  # noqa: BLE001  # what no one expected is told and kept, too
         expected = cli_errors.of_any(error)
-        err.print(f"deltasweep: {expected}", markup=False)
+        err.print(f"deltasweep: {expected}")
         _print_if_asked(expected)
         return cli_errors.exit_code_of(expected.code)
     return ExitCode.ALL_DONE
@@ -527,17 +538,17 @@ def _launch(
         options = Options(address, max_trials, retry_quarantined, spending, accepted, max_hours, hang_after)
         summary = launch(study, open_store(results), out, options)
     except KeyboardInterrupt:  # while Ray starts, or the second one
-        out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}", markup=False)
+        out.print(f"\nInterrupted; nothing that was committed is lost. {to_go_on}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     out.print(f"{summary.done} of {summary.planned} trials are done.")
     for trial, reason in summary.failed.items():
-        out.print(f"failed: {trial}: {reason}", markup=False)
+        out.print(f"failed: {trial}: {reason}")
     if summary.stop_reason:
-        out.print(f"Stopped: {summary.stop_reason.rstrip('.')}.", markup=False)
+        out.print(f"Stopped: {summary.stop_reason.rstrip('.')}.")
     if summary.left:
-        out.print(to_go_on, markup=False)
+        out.print(to_go_on)
     elif summary.failed:
-        out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined", markup=False)
+        out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined")
     return summary
 
 
@@ -579,14 +590,14 @@ def _submit(
         f"Stop: {submission.stop_command()}\n"
         f"On a new cluster: deltasweep resume --submit --address {address} --results {results}{of_study}"
     )
-    out.print(f"Submitted as {submission.job}. Ctrl-C leaves it running.\n{come_back}\n", markup=False)
-    heard = listen(submission, lambda text: out.print(text, end="", markup=False))
+    out.print(f"Submitted as {submission.job}. Ctrl-C leaves it running.\n{come_back}\n")
+    heard = listen(submission, lambda text: out.print(text, end=""))
     if heard.ending is Ending.FINISHED:
         if heard.exit_code is None:
-            out.print(f"The job ended without an exit code: {heard.message}", markup=False)
+            out.print(f"The job ended without an exit code: {heard.message}")
         raise typer.Exit(ExitCode.SOME_FAILED if heard.exit_code is None else heard.exit_code)
     why = "Detached" if heard.ending is Ending.DETACHED else f"The connection was lost ({heard.message})"
-    out.print(f"\n{why}; the job {submission.job} goes on.\n{come_back}", markup=False)
+    out.print(f"\n{why}; the job {submission.job} goes on.\n{come_back}")
     raise typer.Exit(ExitCode.INTERRUPTED)
 
 

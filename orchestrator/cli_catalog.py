@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
-from orchestrator.streams import on_terminal
 from orchestrator.study_cards import Known, knowing
+from orchestrator.terminal import for_tables
 
 if TYPE_CHECKING:
     from jobs.registry import SourceCard
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 
 models = typer.Typer(help="Source models.", no_args_is_help=True)
 
-# into a pipe or a file nothing is cut to the width of a terminal that is not there
-out = Console(highlight=False, soft_wrap=True, width=None if on_terminal() else 200)
+out = for_tables()
 
 
 @models.command("list")
@@ -48,8 +46,7 @@ def list_models(study: Known = None) -> None:
     out.print(table)
     of_study = "" if study is None else f" --study {study}"
     out.print(
-        f"deltasweep models fetch NAME{of_study}; deltasweep models train NAME{of_study} --out {weights_directory()}",
-        markup=False,
+        f"deltasweep models fetch NAME{of_study}; deltasweep models train NAME{of_study} --out {weights_directory()}"
     )
 
 
@@ -83,8 +80,8 @@ def fetch(
                     failed.append(error)
                     continue
                 what = "is here already" if found.was_here else "fetched and converted"
-                out.print(f"{name}: {what}, {found.path}", markup=False)
-                out.print(f"  published file: sha256 {found.original_sha256}; {found.known_beforehand}", markup=False)
+                out.print(f"{name}: {what}, {found.path}")
+                out.print(f"  published file: sha256 {found.original_sha256}; {found.known_beforehand}")
         except KeyboardInterrupt:
             out.print("Interrupted; the same command goes on from there.")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -93,7 +90,7 @@ def fetch(
             for card in trained
         ]
     if loaded is not None and not names and not wanted and not failed:
-        out.print(f"All sources of {study} are on this machine.", markup=False)
+        out.print(f"All sources of {study} are on this machine.")
     raise_together(failed)
 
 
@@ -132,9 +129,9 @@ def convert(
         path = convert_source(file, name, replace=replace)
     original = (read_card(path) or {})["original"]
     how = f" ({original['taken_from']})" if original["taken_from"] else ""
-    out.print(f"Weights: {path}", markup=False)
-    out.print(f"A {original['format']} checkpoint{how}, sha256 {original['sha256']}", markup=False)
-    out.print(original["known_beforehand"], markup=False)
+    out.print(f"Weights: {path}")
+    out.print(f"A {original['format']} checkpoint{how}, sha256 {original['sha256']}")
+    out.print(original["known_beforehand"])
 
 
 @models.command()
@@ -163,10 +160,10 @@ def check(
     agreements = []
     with knowing(study):
         said = expectation(name)
-        out.print(f"{name}, {'nothing is said of it' if said is None else f'expected: {said.origin}'}", markup=False)
+        out.print(f"{name}, {'nothing is said of it' if said is None else f'expected: {said.origin}'}")
         for found in check_source(name, device, data_directory=data, images=images, attack=attack):
             agreements.append(found.agrees)
-            out.print(_measured(found, CONFIDENCE), markup=False)
+            out.print(_measured(found, CONFIDENCE))
     if False in agreements:
         out.print("It is not the source that it should be, or not evaluated as it was there.")
         raise typer.Exit(1)

@@ -4,25 +4,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
 
-from jobs import registry
+from jobs import registry, yaml_values
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
-from orchestrator.streams import on_terminal
 from orchestrator.study_cards import Known, knowing
+from orchestrator.terminal import Terminal, for_tables
 
 if TYPE_CHECKING:
     from jobs.registry import DatasetCard
     from jobs.study import Study
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Terminal(stderr=True)
 data = typer.Typer(help="Target datasets.", no_args_is_help=True)
 
-# into a pipe or a file nothing is cut to the width of a terminal that is not there
-out = Console(highlight=False, soft_wrap=True, width=None if on_terminal() else 200)
+out = for_tables()
 
 
 @data.command("list")
@@ -91,7 +88,7 @@ def _fetch(card: "DatasetCard", mirror: str | None) -> None:
     with download_bars(out) as bars:
         place = fetch_dataset(card, mirror, bars)
     where = f"in {place}" if place else "comes with scikit-learn"
-    out.print(f"{card.name}: {card.train:,} + {card.test:,} images, verified, {where}", markup=False)
+    out.print(f"{card.name}: {card.train:,} + {card.test:,} images, verified, {where}")
 
 
 def _asked_for(names: list[str], everything: bool, study: "Study | None") -> list["DatasetCard"]:
@@ -121,6 +118,6 @@ def describe(
 
     card, notes = describe_folder(folder, name or folder.resolve().name)
     fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    out.print(yaml.safe_dump({card.name: fields}, sort_keys=False, default_flow_style=None), markup=False, end="")
+    out.print(yaml_values.dump({card.name: fields}), end="")
     for note in notes:
-        err.print(f"deltasweep: note: {note}", markup=False)
+        err.print(f"deltasweep: note: {note}")

@@ -172,7 +172,8 @@ def _launch(study: Study, store: Store, console: Console, options: Options, reco
     for other in others_alive(store):
         console.print(
             f"Warning: launch {other.launch} of {other.user} on {other.host} works on this root too; no result is "
-            "lost or doubled, but some trials may be run by both."
+            "lost or doubled, but some trials may be run by both.",
+            markup=False,
         )
 
     def failed(error: DeltaSweepError) -> None:
@@ -201,7 +202,7 @@ def _run_rounds(launching: Launching) -> dict[str, str]:
     said = dict[str, None]()
     shares = [tuning.share_of(phase.resources, said.setdefault) for phase in phases]
     for line in said:
-        console.print(line)
+        console.print(line, markup=False)
     flag = raise_flag_for(watch.launch)
     watch.on_stop = flag.set.remote
     watch.listen = Listener(flag)

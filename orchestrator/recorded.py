@@ -40,7 +40,9 @@ def planned_trials(store: Store) -> set[str] | None:
     """
     try:
         records = recorded_studies(store)
-        studies = [parse_study(record.text, _place(store, record.name, record.digest)) for record in records]
+        studies = [
+            parse_study(record.text, _place(store, record.name, record.digest), recorded=True) for record in records
+        ]
     except (DamagedFile, InvalidRequest):
         return None
     specs = [spec for study in studies for spec in expand(study)]
@@ -54,7 +56,7 @@ def _place(store: Store, study: str, digest: str) -> str:
 def _study_of(store: Store, launch: Launch) -> Study:
     for record in recorded_studies(store):
         if (record.name, record.digest) == (launch.study, launch.digest):
-            return parse_study(record.text, _place(store, record.name, record.digest))
+            return parse_study(record.text, _place(store, record.name, record.digest), recorded=True)
     raise InvalidRequest(
         Code.DAMAGED_RECORD,
         f"{store.uri}: launch {launch.launch} ran study {launch.study} in version {launch.digest}, which is not in "

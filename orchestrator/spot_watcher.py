@@ -6,7 +6,9 @@ then. Google Cloud sets ``/computeMetadata/v1/instance/preempted`` to TRUE and g
 """
 
 import argparse
+import http.client
 import json
+import re
 import subprocess
 import sys
 import time
@@ -15,12 +17,18 @@ import urllib.request
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jobs import web
 from jobs.errors import Code, DeltaSweepError
+from jobs.printable import printable
 from orchestrator.supervisor import announce_leaving
 
 POLL_SECONDS = 5.0
 """AWS asks for no more often; of 120 s it costs 5."""
 _REQUEST_SECONDS = 2.0
+_MOST_BYTES = 65_536
+"""Of an answer; a notice has a hundred."""
+_SHOWN = 200
+"""Characters of an answer that is none."""
 _TOKEN_TTL_SECONDS = 21_600
 _DRAIN_ATTEMPTS = 5
 _AFTERWARDS_SECONDS = 600.0
@@ -30,8 +38,13 @@ _AFTERWARDS_SECONDS = 600.0
 class NoMetadata(DeltaSweepError):
     """The metadata server does not answer, or not as a spot machine's."""
 
-    def __init__(self, url: str, message: str) -> None:
+    def __init__(self, url: str, message: str, fault: str | None = None) -> None:
+        """
+        Args:
+            fault: the kind of fault, where the message differs each time.
+        """
         super().__init__(Code.INTERNAL, message, file=url)
+        self.fault = fault or message
 
 
 class Cloud(NamedTuple):
@@ -49,18 +62,27 @@ def aws_notice(server: str) -> str | None:
 
     Each question asks for a session token first, as IMDSv2 wants it: one that has run out would look like silence.
     """
+    text = _ask(f"{server}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": _token(server)})
+    if not text:
+        return None
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        if not re.fullmatch(r"[\w .:,-]+", text):
+            raise NoMetadata(server, f"{server} answers with no notice: {text[:_SHOWN]}", "no notice") from None
+        return text  # a notice all the same: leaving for nothing costs a minute, staying costs the trial's progress
+    if not (isinstance(said, dict) and isinstance(said.get("action"), str)):
+        raise NoMetadata(server, f"{server} answers with no notice: {text[:_SHOWN]}", "no notice")
+    return f"{said['action']} at {said.get('time', 'an unknown time')}"
+
+
+def _token(server: str) -> str:
     token = _ask(
         f"{server}/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_TTL_SECONDS)}, method="PUT"
     )
-    if token is None:
+    if not token:
         raise NoMetadata(server, f"{server} gives no session token (IMDSv2); is this an EC2 instance?")
-    text = _ask(f"{server}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token})
-    if text is None:
-        return None
-    try:
-        return f"{json.loads(text)['action']} at {json.loads(text)['time']}"
-    except (ValueError, TypeError, KeyError):
-        return text  # a notice all the same: leaving for nothing costs a minute, staying costs the trial's progress
+    return token
 
 
 def gcp_notice(server: str) -> str | None:
@@ -78,18 +100,29 @@ CLOUDS = {
 
 
 def watch(ask: Callable[[], str | None], poll_seconds: float = POLL_SECONDS) -> str:
-    """Ask until there is a notice; returns what it says. A server that does not answer is asked again."""
-    silent = ""
+    """Ask until there is a notice; returns what it says. A server that does not answer is asked again; each kind of
+    fault is said once, until the server has answered.
+    """
+    said: set[str] = set()
     while True:
         try:
             if notice := ask():
                 return notice
-            silent = ""
+            said.clear()
         except NoMetadata as error:
-            if str(error) != silent:
-                silent = str(error)
-                print(f"no answer, asking again every {poll_seconds:g} s: {silent}", flush=True)
+            if error.fault not in said:
+                said.add(error.fault)
+                _say(f"no answer, asking again every {poll_seconds:g} s: {error}")
+        except Exception as error:  # noqa: BLE001  # a watcher that ended would not hear the notice
+            if (fault := type(error).__name__) not in said:
+                said.add(fault)
+                _say(f"no answer that can be read, asking again every {poll_seconds:g} s: {fault}: {error}")
         time.sleep(poll_seconds)
+
+
+def _say(text: str) -> None:
+    """A line into the log; what servers say is shown, and not obeyed by whoever reads it."""
+    print(printable(" ".join(text.split())), flush=True)
 
 
 def drain(address: str, node_ip: str, reason: str, deadline_seconds: int) -> None:
@@ -130,14 +163,14 @@ def main(arguments: list[str] | None = None) -> None:
     server = given.server or cloud.server
     notice = watch(lambda: cloud.notice(server), given.poll_seconds)
     heard = time.monotonic()
-    print(f"notice: {notice}", flush=True)
+    _say(f"notice: {notice}")
     announce_leaving()
     for attempt in range(1, _DRAIN_ATTEMPTS + 1):
         left = cloud.deadline_seconds - int(time.monotonic() - heard)
         try:
             drain(given.address, given.node_ip, notice, max(left, 1))
         except (subprocess.SubprocessError, LookupError, RuntimeError, OSError) as error:
-            print(f"attempt {attempt} of {_DRAIN_ATTEMPTS} to drain failed: {error}", flush=True)
+            _say(f"attempt {attempt} of {_DRAIN_ATTEMPTS} to drain failed: {error}")
             time.sleep(2)
             continue
         print(f"drained with {left} s left", flush=True)
@@ -147,20 +180,32 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _ask(url: str, headers: dict[str, str], method: str = "GET") -> str | None:
-    """The text at a URL, None where there is nothing (404). The metadata's address takes no proxy."""
-    request = urllib.request.Request(url, headers=headers, method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    """The text at a URL, None where there is nothing (404). The metadata's address takes no proxy.
+
+    Raises:
+        NoMetadata: when there is no answer, another, or one that is too long or takes too long.
+    """
     try:
-        with opener.open(request, timeout=_REQUEST_SECONDS) as answer:
-            text: str = answer.read().decode()
-            return text
+        request = urllib.request.Request(url, headers=headers, method=method)
+        with web.opener(proxies=False, redirections=False).open(request, timeout=_REQUEST_SECONDS) as answer:
+            data, deadline = b"", time.monotonic() + _REQUEST_SECONDS
+            while chunk := web.read(answer, _MOST_BYTES, max(deadline - time.monotonic(), 0.01)):
+                data += chunk
+                if len(data) > _MOST_BYTES:
+                    raise NoMetadata(url, f"{url} answers with more than {_MOST_BYTES:,} bytes")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no whole answer within {_REQUEST_SECONDS:g} s")
+            if getattr(answer, "length", 0):
+                raise http.client.IncompleteRead(data, answer.length)
+            return data.decode(errors="backslashreplace")
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 404:
             return None
         raise NoMetadata(url, f"{url} answers {error.code}") from error
-    except OSError as error:
-        raise NoMetadata(url, f"{url} does not answer: {error}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        said = error or type(error).__name__
+        raise NoMetadata(url, f"{url} does not answer: {said}", f"{url}: {type(error).__name__}") from error
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Reading study files: packaged ones by name, others by path. All mistakes are reported at once."""
 
+import codecs
+import datetime
 import difflib
-import io
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
-from jobs import registry
+from jobs import registry, yaml_values
 from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.files import read_file
 from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
@@ -63,7 +65,14 @@ def is_path(name_or_path: str) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return io.TextIOWrapper(io.BytesIO(read_file(path, _MOST_BYTES)), encoding="utf-8").read()
+        data = read_file(path, _MOST_BYTES)
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InvalidRequest(
+                Code.UNREADABLE_FILE,
+                f"a study is a text file in UTF-8; {path} is in UTF-16: save it as UTF-8",
+                file=path,
+            )
+        return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(
             Code.UNREADABLE_FILE, f"a study is a text file in UTF-8; {path} cannot be read as one ({error})", file=path
@@ -76,9 +85,13 @@ def packaged_studies() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def parse_study(text: str, path: str) -> Study:
-    """A study from the text of its file; ``path`` is for messages only."""
-    document = yaml_lines.parse(text, path)
+def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
+    """A study from the text of its file; ``path`` is for messages only.
+
+    Args:
+        recorded: it is a record of a results root, and not what a person wrote.
+    """
+    document = yaml_lines.parse(text, path, yaml.SafeLoader if recorded else yaml_values.CoreLoader)
     if not isinstance(document.value, dict):
         raise InvalidRequest(
             Code.UNREADABLE_FILE,
@@ -94,7 +107,7 @@ def parse_study(text: str, path: str) -> Study:
         study = Study.model_validate(document.value)
     except ValidationError as error:
         found += [
-            (tuple(item["loc"]), code_of(item["type"]), _message(dict(item)))
+            (tuple(item["loc"]), code_of(item["type"]), _message(dict(item), document))
             for item in error.errors()
             if not _echo(dict(item))
         ]
@@ -140,8 +153,20 @@ def _echo(error: dict[str, Any]) -> bool:
     return bool(error["type"] == "too_short" and error["input"])
 
 
-def _message(error: dict[str, Any]) -> str:
+_LISTS = ("tuple_type", "list_type")
+_MAPPINGS = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
+
+
+def _message(error: dict[str, Any], document: Document) -> str:
     location: Location = tuple(error["loc"])
+    given, written = error["input"], document.written(location)
+    if error["type"] in _LISTS and not isinstance(given, dict):
+        meant = "" if given is None or written is None else f": write [{written}]"
+        return f"a list is needed here, in brackets or with a dash before each item; it is {_as_yaml(given)}{meant}"
+    if error["type"] in _MAPPINGS:
+        return f"keys with values are needed here; it is {_as_yaml(given)}"
+    if error["type"] == "string_type" and written and not isinstance(given, str | dict | list):
+        return f"a text is needed here, and {written} is {_KINDS.get(type(given), 'none')}; quote it: '{written}'"
     if error["type"] == "extra_forbidden":
         return _unknown_key(location)
     if error["type"] == "missing":
@@ -150,8 +175,25 @@ def _message(error: dict[str, Any]) -> str:
         return f"names are lower-case letters, digits, '.', '_' and '-'; it is {error['input']!r}"
     message = str(error["msg"]).removeprefix("Value error, ")
     message = f"{message[0].lower()}{message[1:]}"
-    shown = location and not isinstance(error["input"], dict)  # a whole section is there to be read in the file
-    return f"{message}; it is {error['input']!r}" if shown else message
+    shown = location and not isinstance(given, dict)  # a whole section is there to be read in the file
+    return f"{message}; it is {given!r}{_instead(given, error['type'])}" if shown else message
+
+
+_KINDS = {int: "a number", float: "a number", bool: "true or false", type(None): "nothing", datetime.date: "a date"}
+
+
+def _as_yaml(value: object) -> str:
+    return "nothing (null)" if value is None else repr(value)
+
+
+_MEANT: dict[str, tuple[type, ...]] = {"int_type": (int,), "float_type": (int, float), "bool_type": (bool,)}
+"""By pydantic's names for what is wrong: what a text may stand for."""
+
+
+def _instead(given: object, wrong: str) -> str:
+    """What to write for a text that some readers of YAML take for what is needed: ``1_000``, ``yes``, ``"5"``."""
+    value = yaml_values.otherwise_read(given) if isinstance(given, str) else None
+    return f", a text: write {str(value).lower()}" if type(value) in _MEANT.get(wrong, ()) else ""
 
 
 def _unknown_key(location: Location) -> str:

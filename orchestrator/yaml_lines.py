@@ -28,15 +28,26 @@ class Document(NamedTuple):
             line, node = found
         return line
 
+    def written(self, location: Location) -> str | None:
+        """A plain value as it stands in the file, before it is a number or anything else; None where there is none."""
+        node = self.root
+        for step in location:
+            found = _child(node, step)
+            node = found[1] if found else None
+        return node.value if isinstance(node, yaml.ScalarNode) else None
 
-def parse(text: str, path: str) -> Document:
+
+def parse(text: str, path: str, loader: type[yaml.SafeLoader] = yaml_values.CoreLoader) -> Document:
     """Parse YAML.
+
+    Args:
+        loader: of ``jobs.yaml_values``.
 
     Raises:
         InvalidRequest: with the line, when the text is not YAML.
     """
     try:
-        root, value = yaml_values.compose(text), yaml_values.load(text)
+        root, value = yaml_values.compose(text, loader), yaml_values.load(text, loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark else None

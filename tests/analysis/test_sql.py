@@ -1,8 +1,10 @@
 """SQL over a results root: it answers, it reads, and it does nothing else."""
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import analysis
+from analysis import sql as sql_module
 from analysis.evaluations import load_failures
 from analysis.sql import select
 from jobs.errors import Code, DamagedFile, InvalidRequest
@@ -237,3 +240,53 @@ def test_a_pivot_names_its_columns(build: Build) -> None:
 def test_a_view_is_read_however_it_is_named(build: Build, view: str) -> None:
     found = analysis.query(build.pretrained(), f"SELECT trial_id, epoch FROM {view} ORDER BY epoch")
     assert found["epoch"].to_pylist() == [1, 2]
+
+
+# --- queries that never end, or need more than there is ---
+
+ENDLESS = "SELECT count(*) FROM range(1e9::BIGINT) a, range(1e9::BIGINT) b"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        ENDLESS,
+        "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t) SELECT max(i) FROM t",
+        "SELECT sum(a.epoch) FROM evaluations a, range(1e9::BIGINT) b, range(1e9::BIGINT) c",
+        f"SELECT * FROM evaluations WHERE epoch > ({ENDLESS})",
+    ],
+)
+def test_a_query_that_never_ends_is_ended_after_its_time(root: Path, sql: str) -> None:
+    with refused(Code.WRONG_QUERY, "0.2 s", "--timeout", kind=InvalidRequest, key="--timeout"):
+        analysis.query(root, sql, timeout=0.2)
+
+
+def test_a_query_in_time_is_answered(root: Path) -> None:
+    assert analysis.query(root, "SELECT 1 AS a", timeout=60).to_pydict() == {"a": [1]}
+
+
+def test_ctrl_c_ends_a_query_at_once(root: Path) -> None:
+    """While DuckDB computes; nothing goes on behind."""
+    threads = threading.active_count()
+    signalling = threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,))
+    signalling.start()
+    with pytest.raises(KeyboardInterrupt):
+        analysis.query(root, ENDLESS)
+    signalling.join()
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT range AS a FROM range(1e12::BIGINT)", "SELECT list(range) AS a FROM range(1e12::BIGINT)"],
+)
+def test_an_answer_larger_than_memory_is_one_error(
+    root: Path, sql: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And nothing is written to a disk."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sql_module._SETTINGS, "memory_limit", "'200MB'")
+    monkeypatch.setattr(sql_module, "_most_bytes", lambda: 50_000_000)
+    with refused(Code.WRONG_QUERY, "memory", kind=InvalidRequest):
+        analysis.query(root, sql, timeout=60)
+    assert not (tmp_path / ".tmp").exists()

@@ -39,6 +39,9 @@ def mirror(**behaviour: Any) -> Iterator[Mirror]:
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
             range_ = self.headers.get("Range")
             served.asked.append((self.path, range_))

@@ -49,8 +49,9 @@ def saved(content: object, **how: bool) -> bytes:
     return buffer.getvalue()
 
 
-FEW = {"model": {"fc.weight": torch.ones(2, 3), "fc.bias": torch.ones(3)}, "epoch": 3}
-SMALL = [saved(FEW), saved(FEW, _use_new_zipfile_serialization=False), save_safetensors(FEW["model"])]
+NETWORK = {"fc.weight": torch.ones(2, 3), "fc.bias": torch.ones(3)}
+FEW = {"model": NETWORK, "epoch": 3}
+SMALL = [saved(FEW), saved(FEW, _use_new_zipfile_serialization=False), save_safetensors(NETWORK)]
 
 
 @pytest.fixture(autouse=True)
@@ -350,7 +351,7 @@ def test_a_whole_network_is_said_to_be_one(weights: SourceWeights, tmp_path: Pat
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_the_advice_for_a_torchscript_archive_works(weights: SourceWeights, tmp_path: Path) -> None:
-    traced = torch.jit.trace(resnet_of(weights.tensors).eval(), torch.zeros(1, 3, 32, 32))
+    traced = torch.jit.trace(resnet_of(weights.tensors).eval(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-untyped-call]
     torch.jit.save(traced, tmp_path / "net.pt")
     command, made = advised(tmp_path / "net.pt")
     (code,) = shlex.split(command)

@@ -1,10 +1,15 @@
 """Study files: every mistake at once, each with its line and what would be right; and what the packaged ones say."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from jobs import yaml_values
 from jobs.errors import Code, InvalidRequest, Mistake
 from jobs.expansion import expand
 from jobs.recipes import RECIPES, named_recipe
@@ -446,7 +451,8 @@ def test_a_nested_key_that_is_there_twice() -> None:
     ("old", "new", "key", "value"),
     [
         ("blocks: [0, 3]", "blocks: [true, 3]", "grid.blocks[0]", "True"),
-        ("images: [50, 100]", "images: [yes, 100]", "schedule[0].images[0]", "True"),
+        ("images: [50, 100]", "images: [true, 100]", "schedule[0].images[0]", "True"),
+        ("images: [50, 100]", "images: [yes, 100]", "schedule[0].images[0]", "'yes'"),
         ("images: [50, 100]", 'images: ["5", 100]', "schedule[0].images[0]", "'5'"),
         ("images: [50, 100]", "images: [5.0, 100]", "schedule[0].images[0]", "5.0"),
         ("blocks: [0, 3]", 'blocks: ["99", 3]', "grid.blocks[0]", "'99'"),
@@ -640,7 +646,7 @@ def test_the_demo_is_as_large_as_promised() -> None:
     [
         ("learning_rate: 0.05", "learning_rate: true", Code.WRONG_VALUE, "recipe.learning_rate", ["True"]),
         ("learning_rate: 0.05", 'learning_rate: "0.5"', Code.WRONG_VALUE, "recipe.learning_rate", ["'0.5'"]),
-        ("cpu: 1", "cpu: yes", Code.WRONG_VALUE, "resources.cpu", ["True"]),
+        ("cpu: 1", "cpu: true", Code.WRONG_VALUE, "resources.cpu", ["True"]),
         ("cpu: 1", "cpu: 1, extra: 2", Code.UNKNOWN_KEY, "resources.extra", ["valid keys: gpu, cpu"]),
     ],
 )
@@ -673,7 +679,15 @@ contrasts: [{{source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [0], epo
 
 
 def test_texts_that_break_the_parser_are_one_message() -> None:
-    for text in ("name: 2026-99-99", "[" * 3000, "a: &a [*a]", f"x: {'9' * 5000}"):
+    for text in (
+        "[" * 3000,
+        "[" * 100_000,
+        "- " * 100_000,
+        "{a: " * 100_000,
+        "x" * 5_000_000,
+        "a: &a [*a]",
+        f"x: {'9' * 5000}",
+    ):
         with refused(Code.UNREADABLE_FILE, "broken.yaml", kind=InvalidRequest, file="broken.yaml"):
             parse_study(text, "broken.yaml")
 
@@ -704,3 +718,134 @@ DIGESTS = {
 def test_digests_of_packaged_studies_are_those_of_0_1_0() -> None:
     """Launches of older versions are found by them."""
     assert {name: load_study(name).digest for name in DIGESTS} == DIGESTS
+
+
+# --- values as YAML 1.2 has them ---
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1e-3", 0.001),
+        ("1E-3", 0.001),
+        ("1e3", 1000.0),
+        ("1.e-3", 0.001),
+        ("1.0e-3", 0.001),
+        ("1.0e-03", 0.001),
+        (".5", 0.5),
+        ("+.5", 0.5),
+        ("+5", 5.0),
+        ("5.", 5.0),
+        ("0.0001", 0.0001),
+        ("00.5", 0.5),
+        ("0x10", 16.0),
+        ("0o10", 8.0),
+    ],
+)
+def test_numbers_of_the_core_schema(written: str, value: float) -> None:
+    found = study(("learning_rate: 0.05", f"learning_rate: {written}")).recipe.learning_rate
+    assert found == value
+    assert isinstance(found, float)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("100", 100), ("+100", 100), ("0x64", 100), ("0o144", 100), ("!!int 100", 100)]
+)
+def test_whole_numbers_of_the_core_schema(written: str, value: int) -> None:
+    assert study(("images: [50, 100]", f"images: [50, {written}]")).schedule[0].images == (50, value)
+
+
+@pytest.mark.parametrize("written", ["0100", "010", "-0100", "+08", "007", "00"])
+@pytest.mark.parametrize("place", ["images: [50, {}]", "images: [{}, 100]"])
+def test_a_zero_in_front_is_read_in_two_ways_and_refused(written: str, place: str) -> None:
+    text = changed(("images: [50, 100]", place.format(written)))
+    line = next(n for n, one in enumerate(text.splitlines(), 1) if written in one)
+    values = (f"study.yaml:{line}", written, str(int(written)).removeprefix("+"), "octal")
+    with refused(Code.UNREADABLE_FILE, *values, kind=InvalidRequest, line=line):
+        parse_study(text, "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "values"),
+    [
+        ("images: [50, 100]", "images: [1_000, 100]", "schedule[0].images[0]", ["'1_000'", "write 1000"]),
+        ("images: [50, 100]", "images: [1:30, 100]", "schedule[0].images[0]", ["'1:30'", "write 90"]),
+        ("images: [50, 100]", "images: [0b11, 100]", "schedule[0].images[0]", ["'0b11'", "write 3"]),
+        ("images: [50, 100]", "images: ['50', 100]", "schedule[0].images[0]", ["'50'", "write 50"]),
+        ("images: [50, 100]", "images: [fifty, 100]", "schedule[0].images[0]", ["'fifty'"]),
+        ("images: [50, 100]", "images: [~, 100]", "schedule[0].images[0]", ["None"]),
+        ("images: [50, 100]", "images: [[50], 100]", "schedule[0].images[0]", ["[50]"]),
+        ("images: [50, 100]", "images: 50", "schedule[0].images", ["a list", "write [50]"]),
+        ("images: [50, 100]", "images:", "schedule[0].images", ["a list", "null"]),
+        ("images: [50, 100]", "images: {50: 100}", "schedule[0].images", []),
+        ("dataset: [digits]", "dataset: digits", "grid.dataset", ["a list", "write [digits]"]),
+        ("dataset: [digits]", "dataset: [true]", "grid.dataset[0]", ["true or false", "quote it: 'true'"]),
+        ("dataset: [digits]", "dataset: [[digits]]", "grid.dataset[0]", ["['digits']"]),
+        ("dataset: [digits]", "dataset: [no]", "grid.dataset[0]", ["'no'"]),
+        ("dataset: [digits]", "dataset: [~]", "grid.dataset[0]", ["nothing", "quote it: '~'"]),
+        ("name: mine", "name: 2026", "name", ["a number", "quote it: '2026'"]),
+        ("name: mine", "name: 1e5", "name", ["a number", "quote it: '1e5'"]),
+        ("name: mine", "name: True", "name", ["true or false", "quote it: 'True'"]),
+        ("name: mine", "name: .inf", "name", ["a number", "quote it: '.inf'"]),
+        ("name: mine", "name: mine\nkeep_weights: yes", "keep_weights", ["'yes'", "write true"]),
+        ("name: mine", "name: mine\nkeep_weights: off", "keep_weights", ["'off'", "write false"]),
+        ("name: mine", "name: mine\nkeep_weights: 1", "keep_weights", ["1"]),
+        ("name: mine", "name: mine\nbundel: none", "bundel", ["did you mean 'bundle'?"]),
+        ("name: mine", "name: mine\nattack: digits", "attack", ["keys with values", "'digits'"]),
+    ],
+)
+def test_values_that_are_read_otherwise_say_what_to_write(old: str, new: str, key: str, values: list[object]) -> None:
+    text = changed((old, new))
+    meant = next(one for one in mistakes(text) if one.place.key == key)
+    assert [value for value in values if str(value) not in meant.message] == [], meant.message
+    assert meant.place.line
+
+
+@pytest.mark.parametrize(
+    "name", ["2026_11", "2026-11-29", "1_000", "no", "off", "y", "1.0.0", "12e", "0b11", "0o8", "e3"]
+)
+def test_names_that_only_older_readers_take_for_something_else(name: str) -> None:
+    found = study(("name: mine", f"name: {name}"))
+    assert found.name == name
+    assert parse_study(found.resolved(), "r.yaml") == parse_study(found.resolved(), "r.yaml", recorded=True) == found
+
+
+@pytest.mark.parametrize("name", ["1e5", "0x10", "0o17", "true", "null", "2026", "1.5", "0100"])
+def test_texts_that_look_like_something_else_survive_a_record(name: str) -> None:
+    found = study(("name: mine", f"name: '{name}'\ndescription: '{name}'"))
+    assert (found.name, found.description) == (name, name)
+    assert parse_study(found.resolved(), "r.yaml") == parse_study(found.resolved(), "r.yaml", recorded=True) == found
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(st.text(max_size=9) | st.floats(allow_nan=False) | st.integers() | st.booleans() | st.none(), st.lists)
+)
+def test_what_is_dumped_is_read_alike_by_both_versions(value: object) -> None:
+    text = yaml_values.dump({"a": value})
+    assert yaml_values.load(text) == yaml_values.load(text, yaml_values.CoreLoader) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(),
+        lambda text: f"%YAML 1.2\n---\n{text}...\n".encode(),
+    ],
+    ids=["BOM", "CRLF", "both", "a document of 1.2"],
+)
+def test_files_as_other_systems_write_them(change: Callable[[str], bytes], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(change(GOOD))
+    assert load_study(str(tmp_path / "mine.yaml")) == study()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "latin-1"])
+def test_other_encodings_are_named(encoding: str, tmp_path: Path) -> None:
+    text = GOOD.replace("name: mine", "name: mine\ndescription: caf\u00e9")
+    data = text.encode(encoding)
+    data = b"\xfe\xff" + data if encoding == "utf-16-be" else data
+    (tmp_path / "mine.yaml").write_bytes(data)
+    with refused(Code.UNREADABLE_FILE, "UTF-8", kind=InvalidRequest, file=tmp_path / "mine.yaml"):
+        load_study(str(tmp_path / "mine.yaml"))
