@@ -11,7 +11,7 @@ from rich.console import Console
 from jobs import registry
 from jobs.checks import require_all_possible
 from jobs.data.datasets import load_dataset
-from jobs.errors import DeltaSweepError
+from jobs.errors import DeltaSweepError, RootGone
 from jobs.expansion import expand
 from jobs.results import (
     FailureKind,
@@ -177,7 +177,8 @@ def _launch(study: Study, store: Store, console: Console, options: Options, reco
         )
 
     def failed(error: DeltaSweepError) -> None:
-        if (found := root_failure(store, error)) is not None and found.lasting:
+        found = root_failure(store, error)
+        if found is not None and (found.lasting or isinstance(error, RootGone)):
             watch.root_failed(found)
 
     warn = partial(console.print, markup=False)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from jobs import web
 from jobs.errors import Code, DeltaSweepError
 from jobs.printable import printable
+from orchestrator.streams import dependable
 from orchestrator.supervisor import announce_leaving
 
 POLL_SECONDS = 5.0
@@ -209,4 +210,5 @@ def _ask(url: str, headers: dict[str, str], method: str = "GET") -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    with dependable():  # a log that cannot be written must not cost a notice
+        main()

@@ -268,7 +268,7 @@ def test_each_batch_of_an_evaluation_is_progress(ear: Ear, tmp_path: Path) -> No
 def test_each_part_of_a_file_of_the_machine_is_progress(ear: Ear, tmp_path: Path) -> None:
     cache = MachineCache(tmp_path / "cache", "DELTASWEEP_TEST_GB", 1.0)
     parts = [np.zeros((2, 3), np.uint8)] * 5
-    cache.array("name", (10, 3), np.uint8, lambda: parts, verified=False)
+    cache.array("name", (10, 3), np.uint8, lambda: parts)
     assert ear.heard == 5
 
 
