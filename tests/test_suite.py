@@ -33,3 +33,13 @@ def test_tests_of_results_and_analysis_load_no_torch() -> None:
     folders = [str(TESTS / name) for name in ("analysis", "results", "contracts")]
     done = subprocess.run([sys.executable, "-c", program, *folders], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+SKIPS = {"skip", "skipif", "importorskip"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(TESTS).as_posix())
+def test_what_is_skipped_says_how_it_could_be_proved(module: Path) -> None:
+    """By one module, whose reasons name both."""
+    attributes = [node.attr for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Attribute)]
+    assert module == TESTS / "machine.py" or not SKIPS.intersection(attributes)

@@ -17,6 +17,7 @@ from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.results import Committed, LocalStore, Problem, begin, commit, compact, done, read_trials, verify
 from jobs.results.layout import trial_key
 from tests.file_systems import Disk
+from tests.machine import bound_by_permissions
 from tests.results.support import KIND, held, once, rows, trial
 from tests.support import refused
 
@@ -127,7 +128,7 @@ def test_a_link_whose_reply_was_lost_is_ones_own(store: LocalStore, monkeypatch:
     assert commit(store, KIND, rows(2)) is Committed.NEW
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root, for whom a mount is read-only instead")
+@bound_by_permissions
 def test_a_root_without_permissions_is_named(store: LocalStore) -> None:
     folders = [store.directory, *(path for path in store.directory.rglob("*") if path.is_dir())]
     for folder in folders:
