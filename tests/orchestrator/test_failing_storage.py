@@ -25,6 +25,7 @@ from orchestrator.outcomes import Outcome, State, StopCause
 from orchestrator.retries import MOST_CRASHES
 from orchestrator.study_files import parse_study
 from orchestrator.watch import Watch
+from tests.machine import own_file_system
 from tests.orchestrator.support import Command
 from tests.support import refused
 
@@ -222,7 +223,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs a file system of its own, and so root who may mount one")
+        own_file_system()
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
