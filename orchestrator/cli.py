@@ -308,11 +308,7 @@ def query(
         raise InvalidRequest(
             Code.WRONG_VALUE, f"a query is given some seconds, more than 0; given: {timeout:g}", key="--timeout"
         )
-    try:
-        table = analysis.query(results, sql, timeout=timeout)
-    except KeyboardInterrupt:
-        err.print("Interrupted; nothing was changed.")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    table = analysis.query(results, sql, timeout=timeout)
     if form != "parquet":
         sys.stdout.write(_text(table, form))
     elif sys.stdout.isatty():

@@ -181,11 +181,14 @@ STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """What signals do stays what it is."""
+    """What signals do stays what it is; here they do what they do by default, also in a run under nohup."""
+    began = {number: signal.getsignal(number) for number in STOP}
+    if began[signal.SIGHUP] is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     before = {number: signal.getsignal(number) for number in STOP}
     yield
     after = {number: signal.getsignal(number) for number in STOP}
-    for number, handler in before.items():
+    for number, handler in began.items():
         signal.signal(number, handler)
     assert after == before
 
