@@ -549,7 +549,7 @@ def _launch(
 
 
 def _is_over(summary: "Summary") -> bool:
-    """Whether what comes after a launch has to wait, too: it was interrupted, or its root fails."""
+    """Whether what comes after a launch has to wait, too: it was interrupted, or its root or a machine fails."""
     return _exit_code(summary) in (ExitCode.INTERRUPTED, ExitCode.TRY_AGAIN)
 
 
@@ -620,6 +620,6 @@ def _exit_code(summary: "Summary") -> ExitCode:
 
     if summary.interrupted:
         return ExitCode.INTERRUPTED
-    if summary.stop is not None and summary.stop.cause is StopCause.STORAGE:
+    if summary.stop is not None and summary.stop.cause in (StopCause.STORAGE, StopCause.MACHINE):
         return ExitCode.TRY_AGAIN
     return ExitCode.SOME_FAILED if summary.failed or summary.stop_reason else ExitCode.ALL_DONE

@@ -371,6 +371,25 @@ def test_what_ends_a_command_decides_its_exit_code(
         kept.unlink()
 
 
+CODES = {
+    StopCause.INTERRUPTED: ExitCode.INTERRUPTED,
+    StopCause.LIMIT: ExitCode.SOME_FAILED,
+    StopCause.FAILING: ExitCode.SOME_FAILED,
+    StopCause.MACHINE: ExitCode.TRY_AGAIN,
+    StopCause.STORAGE: ExitCode.TRY_AGAIN,
+}
+
+
+@pytest.mark.parametrize("cause", StopCause)
+def test_what_stops_a_launch_decides_its_exit_code(
+    cause: StopCause, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "run_round", lambda *given: given[-1].request_stop(cause, "the reason"))
+    ended = start("launch", "mini.yaml", "--results", "new")
+    assert (ended.code, ended.err) == (CODES[cause], "")
+    assert b"Stopped: the reason." in ended.out
+
+
 def present_match(pattern: str, text: str) -> str:
     found = re.search(pattern, text)
     assert found is not None, text
