@@ -49,7 +49,10 @@ def test_whose_fault_is_said_by_the_type(error: Exception, kind: FailureKind) ->
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(OutOfMemoryError("full"), FailureKind.MEMORY), (ActorDiedError(), FailureKind.INFRASTRUCTURE)],
+    [
+        (OutOfMemoryError("full"), FailureKind.MEMORY),  # type: ignore[no-untyped-call]
+        (ActorDiedError(), FailureKind.INFRASTRUCTURE),
+    ],
 )
 def test_an_actor_that_ended_without_an_answer(error: RayError, kind: FailureKind, tmp_path: Path) -> None:
     store = open_store(tmp_path / "root")

@@ -7,6 +7,7 @@ import platform
 import resource
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +29,7 @@ from orchestrator import local_ray, reaching, tuning
 from orchestrator.local_ray import prepare_machine
 from orchestrator.reaching import require_dashboard, require_ray, require_same_ray
 from orchestrator.submit import submit
+from tests.machine import bound_by_permissions
 from tests.orchestrator.support import Command
 from tests.support import refused
 
@@ -327,21 +330,44 @@ def test_nowhere_at_all_is_one_message(machine: pytest.MonkeyPatch) -> None:
         prepare_machine()
 
 
-def test_a_disk_without_room_is_gone_round(machine: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def places(machine: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """Two directories of short names in place of the machine's own, which are other users', too; the first is usual."""
+    with TemporaryDirectory(dir="/tmp", prefix="ds-") as first, TemporaryDirectory(dir="/tmp", prefix="ds-") as second:
+        found = [Path(first), Path(second)]
+        machine.setattr(local_ray, "_directories", lambda: found)
+        machine.setattr(local_ray, "_keeps_a_token", lambda: True)
+        yield found
+
+
+def test_a_disk_without_room_is_gone_round(machine: pytest.MonkeyPatch, places: list[Path]) -> None:
     machine.setattr(local_ray, "_ROOM_BYTES", 0)
     real = tempfile.TemporaryFile
-    asked: list[Path] = []
 
     def full_at_first(dir: Path) -> Any:
-        asked.append(dir)
-        if dir == Path("/tmp/ray"):
+        if dir == places[0] / "ray":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(dir=dir)
 
-    machine.setattr(local_ray, "_keeps_a_token", lambda: True)
     machine.setattr(tempfile, "TemporaryFile", full_at_first)
-    machine.setenv("RAY_TMPDIR", "/tmp")
-    assert prepare_machine() == {"_temp_dir": "/var/tmp/ray"}
+    assert prepare_machine() == {"_temp_dir": str(places[1] / "ray")}
+
+
+def test_what_is_made_for_ray_is_made_for_all_users(places: list[Path]) -> None:
+    """As Ray itself does: whoever starts it next on this machine has a session in the same directory."""
+    kept = os.umask(0o077)
+    try:
+        assert prepare_machine() == {}
+    finally:
+        os.umask(kept)
+    assert stat.S_IMODE((places[0] / "ray").stat().st_mode) == 0o777
+
+
+@bound_by_permissions
+def test_what_another_user_made_for_ray_alone_is_gone_round(places: list[Path]) -> None:
+    (places[0] / "ray").mkdir(mode=0o500)
+    assert prepare_machine() == {"_temp_dir": str(places[1] / "ray")}
+    assert stat.S_IMODE((places[0] / "ray").stat().st_mode) == 0o500, "it is not ours to change"
 
 
 @pytest.mark.parametrize("home", ["/proc/none", "a file", "missing and unwritable"])
