@@ -1,7 +1,9 @@
 """Where nothing answers, and machines on which the usual places cannot be used: found out at once, or gone round."""
 
 import errno
+import json
 import os
+import platform
 import resource
 import signal
 import socket
@@ -15,6 +17,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -24,7 +27,7 @@ import ray
 from jobs.errors import Code, InvalidRequest, StorageFailure
 from orchestrator import local_ray, reaching, tuning
 from orchestrator.local_ray import prepare_machine
-from orchestrator.reaching import require_dashboard, require_ray
+from orchestrator.reaching import require_dashboard, require_ray, require_same_ray
 from orchestrator.submit import submit
 from tests.machine import bound_by_permissions
 from tests.orchestrator.support import Command
@@ -222,6 +225,54 @@ def test_a_launch_at_a_dead_address_writes_nothing(
     assert (result.code, result.out, result.message.count("\n")) == (3, "", 0)
     assert address in result.message
     assert not (deltasweep.folder / "root").exists()
+
+
+def answers(told: bytes | Exception | None) -> Callable[..., bytes | None]:
+    """What the head of a cluster says when it is asked for its versions."""
+
+    def answer(*_: object, **__: object) -> bytes | None:
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    return answer
+
+
+def of(ray_version: str, python_version: str) -> bytes:
+    return json.dumps({"ray_version": ray_version, "python_version": python_version}).encode()
+
+
+PYTHON = platform.python_version()
+
+
+@pytest.mark.usefixtures("short_tests")
+@pytest.mark.parametrize(
+    ("told", "code", "said"),
+    [
+        (of("1.2.3", PYTHON), 2, "Ray: 1.2.3"),
+        (of(ray.__version__, "3.8.1"), 2, "Python: 3.8.1"),
+        (ray.exceptions.AuthenticationError("wrong token"), 3, "wrong token"),
+        (ray.exceptions.RpcError("timed out"), 3, "timed out"),
+    ],
+    ids=["ray", "python", "token", "silence"],
+)
+def test_a_launch_at_a_cluster_that_does_not_take_it_writes_nothing(
+    told: bytes | Exception, code: int, said: str, deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("too late"))
+    (deltasweep.folder / "mini.yaml").write_text(STUDY, encoding="utf-8")
+    with grpc_server(grpc.StatusCode.OK) as port:
+        monkeypatch.setattr("ray._raylet.GcsClient", lambda address: SimpleNamespace(internal_kv_get=answers(told)))
+        result = deltasweep("launch", "mini.yaml", "--results", "root", "--address", f"127.0.0.1:{port}")
+    assert (result.code, result.out) == (code, "")
+    assert said in result.message
+    assert not (deltasweep.folder / "root").exists()
+
+
+@pytest.mark.parametrize("told", [of(ray.__version__, PYTHON), None], ids=["the same", "nothing"])
+def test_a_cluster_of_the_same_ray_is_taken(told: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray._raylet.GcsClient", lambda address: SimpleNamespace(internal_kv_get=answers(told)))
+    require_same_ray("127.0.0.1:6379")
 
 
 @pytest.mark.parametrize("server", [nobody, silence, banner])
