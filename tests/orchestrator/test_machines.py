@@ -200,6 +200,8 @@ def test_auto_is_what_runs_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_
     """Ray's file of it may name one that is gone."""
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", "auto")
+    # where one other Ray runs on the machine, that is taken instead
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", list)
     (tmp_path / "ray").mkdir()
     with nobody() as port:
         (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}")
