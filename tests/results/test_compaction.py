@@ -221,6 +221,19 @@ def test_old_generations_go_and_the_one_before_stays(store: Store) -> None:
     assert set(store.keys("compact")) == {CURRENT, second.file, first, *left}
 
 
+def test_what_the_index_names_stays_however_old(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every kind: one that has had no new trial for long is not compacted again."""
+    monkeypatch.setattr("jobs.results.compaction.KEPT_FOR", timedelta(days=-1))
+    for kind in kinds():
+        compact(store, kind)
+    commit(store, KIND, rows(5))
+    compact(store, KIND)
+    entries = read_index(store).values()
+    named = {entry.file for entry in entries} | {entry.previous for entry in entries if entry.previous}
+    assert set(store.keys("compact")) == {CURRENT, *named}
+    assert held(read_trials(store, KIND)) == once({1, 2, 3, 4, 5})
+
+
 def test_the_index_may_be_removed_with_everything_in_it(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "root")
     for number in (1, 2):
