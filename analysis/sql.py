@@ -9,10 +9,11 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -20,9 +21,11 @@ from duckdb import StatementType
 
 from analysis.evaluations import FAILURES, load_failures, open_results
 from analysis.units import units_of, with_units
-from jobs.errors import Code, InvalidRequest
+from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.results import Store, read_trials, schema
 from jobs.results.schema import kinds, view
+
+T = TypeVar("T")
 
 _SETTINGS = {
     "memory_limit": "'50%'",
@@ -35,6 +38,8 @@ _SETTINGS = {
 }
 _LOOK_SECONDS = 0.1
 """Between two looks for signals, for the time, and for the end of a query that was interrupted."""
+_LEAVE_SECONDS = 2.0
+"""How long an interrupted query may go on: DuckDB hears nothing while it computes one function of one value."""
 _TRIALS = "CREATE VIEW trials AS SELECT * FROM evaluations WHERE epoch = epochs"
 """The last epoch of each trial: a trial is always evaluated after its last epoch."""
 
@@ -50,8 +55,9 @@ def query(root: str | Path, sql: str, *, timeout: float | None = None) -> pa.Tab
         timeout: seconds that it may take to answer, above 0; reading the root is not counted. By default any time.
 
     Raises:
-        InvalidRequest: for SQL that is wrong, does more than read, is not exactly one statement, needs more memory than
-            there is, or takes more time than it was given.
+        InvalidRequest: for SQL that is wrong, does more than read, is not exactly one statement, or takes more time
+            than it was given.
+        StorageFailure: when it needs more memory than there is.
         KeyboardInterrupt: as soon as the process is interrupted.
         DamagedFile: naming a file that is not what its name promises.
     """
@@ -60,49 +66,50 @@ def query(root: str | Path, sql: str, *, timeout: float | None = None) -> pa.Tab
         raise InvalidRequest(Code.WRONG_QUERY, f"a query is text in UTF-8; got {sql!r}", key="SQL")
     failures = {"failures": load_failures(store)}
     names = {kind: view(kind) for kind in kinds()}
-    with _answering(sql, {name: schema(kind).empty_table() for kind, name in names.items()} | failures) as connection:
-        _require_distinct_names(connection.sql(sql).columns)  # binds it, and runs nothing
-        needed = _columns(connection, sql)
+    views = {name: schema(kind).empty_table() for kind, name in names.items()} | failures
+    with _answering(sql, views, timeout) as asked:
+        connection = asked.connection
+        _require_distinct_names(asked.run(lambda: connection.sql(sql).columns))
+        needed = asked.run(lambda: _columns(connection, sql))
         # the plan does not say whose columns they are; a view that the text does not name is not asked, unless the
         # text puts a name together: query_table('pre' || 'train')
         named = sql.lower()
         names = {kind: name for kind, name in names.items() if kind == "finetune" or name in named or "query" in named}
         for kind, name in names.items():
             connection.register(name, _read(store, kind, needed))
-        if not _columns(connection, sql) <= needed:
+        if not asked.run(lambda: _columns(connection, sql)) <= needed:
             # planned otherwise over real rows than over none: never seen, but a column that was not read would be null
             for kind, name in names.items():
                 connection.register(name, read_trials(store, kind, encoded=True))
         known = {view(kind): schema(kind) for kind in kinds()} | {"failures": FAILURES}
         known["trials"] = known["evaluations"]
-        answer = _answer(connection, sql, timeout)
+        answer = asked.run(lambda: _answer(connection, sql))
         said = units_of(connection, sql, known)
         return with_units(answer, said) if len(said) == answer.num_columns else answer
 
 
 def select(sql: str, views: Mapping[str, object]) -> pa.Table:
     """The answer of one SELECT over named Arrow tables or datasets, ``evaluations`` among them."""
-    with _answering(sql, views) as connection:
-        return _answer(connection, sql, None)
+    with _answering(sql, views, None) as asked:
+        return asked.run(lambda: _answer(asked.connection, sql))
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    return _bounded(connection.sql(sql).to_arrow_reader())
 
 
 def _bounded(reader: pa.RecordBatchReader) -> pa.Table:
     """All of an answer, piece by piece: DuckDB's own bound of memory does not count what it has handed over.
 
     Raises:
-        InvalidRequest: when it is larger than half of this machine's memory.
+        StorageFailure: when it is larger than half of this machine's memory.
     """
     batches, size, most = [], 0, _most_bytes()
     for batch in reader:
         batches.append(batch)
         size += batch.nbytes
         if size > most:
-            raise InvalidRequest(
-                Code.WRONG_QUERY,
-                f"the answer has more than {most:,} bytes, half of this machine's memory: aggregate, or select fewer "
-                "columns or rows",
-                key="SQL",
-            )
+            raise _out_of_memory("its answer alone")
     return pa.Table.from_batches(batches, reader.schema)
 
 
@@ -110,61 +117,91 @@ def _most_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, sql: str, timeout: float | None) -> pa.Table:
-    """Run a query in a thread of its own, so that signals are heard at once: DuckDB's own thread looks at none.
+class _Asked:
+    """A query and the time that it has: each step of it runs in a thread of its own, so that signals are heard at once.
 
-    Raises:
-        InvalidRequest: when it takes longer than ``timeout`` seconds.
-        duckdb.Error: as DuckDB has it.
+    DuckDB's own thread looks at none, and it computes what is constant while it only plans.
     """
-    answers: list[pa.Table] = []
-    errors: list[BaseException] = []
-    ended = threading.Event()  # not Thread.join, which a signal may leave believing that the thread has ended
 
-    def run() -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, timeout: float | None) -> None:
+        self.connection = connection
+        self.left_behind = False
+        """Whether a step goes on that could not be ended: the connection is its own."""
+        self._timeout = timeout
+        self._left = threading.TIMEOUT_MAX if timeout is None else timeout
+
+    def run(self, step: Callable[[], T]) -> T:
+        """What a step returns.
+
+        Raises:
+            InvalidRequest: when the steps together take longer than their time.
+            duckdb.Error: as DuckDB has it.
+        """
+        answers: list[T] = []
+        errors: list[BaseException] = []
+        ended = threading.Event()  # not Thread.join, which a signal may leave believing that the thread has ended
+
+        def run() -> None:
+            try:
+                answers.append(step())
+            except BaseException as error:  # noqa: BLE001  # whatever it is, it is raised below
+                errors.append(error)
+            finally:
+                ended.set()
+
+        threading.Thread(target=run, name="query", daemon=True).start()
+        begun = time.monotonic()
         try:
-            answers.append(_bounded(connection.sql(sql).to_arrow_reader()))
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it is raised below
-            errors.append(error)
+            # some at a time: a signal that another thread got wakes none that waits
+            while not ended.wait(_LOOK_SECONDS) and time.monotonic() - begun < self._left:
+                pass
+            timed_out = not ended.is_set()
         finally:
-            ended.set()
-
-    threading.Thread(target=run, name="query", daemon=True).start()
-    deadline = time.monotonic() + (threading.TIMEOUT_MAX if timeout is None else timeout)
-    try:
-        # some at a time: a signal that another thread got wakes none that waits
-        while not ended.wait(_LOOK_SECONDS) and time.monotonic() < deadline:
-            pass
-        timed_out = not ended.is_set()
-    finally:
-        while not ended.is_set():
-            connection.interrupt()  # again and again: one between two steps of a query is forgotten
-            ended.wait(_LOOK_SECONDS)
-    if timed_out:
-        raise InvalidRequest(
-            Code.WRONG_QUERY,
-            f"the query has not answered within {timeout:g} s, and was ended; ask for less, or give it more --timeout",
-            key="--timeout",
-        )
-    if errors:
-        raise errors[0]
-    return answers[0]
+            self._left -= time.monotonic() - begun
+            until = time.monotonic() + _LEAVE_SECONDS
+            while not ended.is_set() and time.monotonic() < until:
+                self.connection.interrupt()  # again and again: one between two steps of a query is forgotten
+                ended.wait(_LOOK_SECONDS)
+            self.left_behind = not ended.is_set()
+        if timed_out:
+            raise InvalidRequest(
+                Code.WRONG_QUERY,
+                f"the query has not answered within {self._timeout:g} s, and was ended; ask for less, or give it more "
+                "--timeout",
+                key="--timeout",
+            )
+        if errors:
+            raise errors[0]
+        return answers[0]
 
 
 @contextmanager
-def _answering(sql: str, views: Mapping[str, object]) -> Iterator[duckdb.DuckDBPyConnection]:
+def _answering(sql: str, views: Mapping[str, object], timeout: float | None) -> Iterator[_Asked]:
     """A locked connection that sees ``views``, for one SELECT; DuckDB's errors are explained."""
-    connection = duckdb.connect(":memory:")
+    asked = _Asked(duckdb.connect(":memory:"), timeout)
+    connection = asked.connection
     try:
         for name, table in views.items():
             connection.register(name, table)
         connection.execute("; ".join([_TRIALS, *(f"SET {setting} = {value}" for setting, value in _SETTINGS.items())]))
         _require_one_select(connection, sql)
-        yield connection
+        yield asked
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
+        raise _out_of_memory(" ".join(str(error).split())) from error
     except duckdb.Error as error:
         raise InvalidRequest(Code.WRONG_QUERY, _explain(sql, error), key="SQL") from error
     finally:
-        connection.close()
+        if not asked.left_behind:
+            connection.close()
+
+
+def _out_of_memory(why: str) -> StorageFailure:
+    return StorageFailure(
+        Code.OUT_OF_MEMORY,
+        f"a query has half of this machine's memory, {_most_bytes():,} bytes; this one needs more ({why}). Fix: "
+        "aggregate, or select fewer columns or rows; or ask where there is more memory",
+        key="SQL",
+    )
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
@@ -222,7 +259,7 @@ def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None
 
 
 def _require_distinct_names(names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise InvalidRequest(
             Code.WRONG_QUERY,
@@ -236,8 +273,6 @@ def _explain(sql: str, error: duckdb.Error) -> str:
     message = f"the query cannot be answered: {str(error).strip()}"
     if isinstance(error, duckdb.ParserException) and "constraint" in sql.lower():
         message += '\nConstraint is a word of SQL itself: write the column as "constraint", with the quotes'
-    if isinstance(error, duckdb.OutOfMemoryException):
-        message += "\nA query has half of this machine's memory: aggregate, or select fewer columns or rows"
     if isinstance(error, duckdb.PermissionException):
         message += "\nA query sees the results root's views and nothing else: no files, no network, no settings"
     if isinstance(error, duckdb.CatalogException) and "Table with name" in str(error):

@@ -308,11 +308,7 @@ def query(
         raise InvalidRequest(
             Code.WRONG_VALUE, f"a query is given some seconds, more than 0; given: {timeout:g}", key="--timeout"
         )
-    try:
-        table = analysis.query(results, sql, timeout=timeout)
-    except KeyboardInterrupt:
-        err.print("Interrupted; nothing was changed.")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    table = analysis.query(results, sql, timeout=timeout)
     if form != "parquet":
         sys.stdout.write(_text(table, form))
     elif sys.stdout.isatty():
@@ -552,7 +548,7 @@ def _launch(
 
 
 def _is_over(summary: "Summary") -> bool:
-    """Whether what comes after a launch has to wait, too: it was interrupted, or its root fails."""
+    """Whether what comes after a launch has to wait, too: it was interrupted, or its root or a machine fails."""
     return _exit_code(summary) in (ExitCode.INTERRUPTED, ExitCode.TRY_AGAIN)
 
 
@@ -623,6 +619,6 @@ def _exit_code(summary: "Summary") -> ExitCode:
 
     if summary.interrupted:
         return ExitCode.INTERRUPTED
-    if summary.stop is not None and summary.stop.cause is StopCause.STORAGE:
+    if summary.stop is not None and summary.stop.cause in (StopCause.STORAGE, StopCause.MACHINE):
         return ExitCode.TRY_AGAIN
     return ExitCode.SOME_FAILED if summary.failed or summary.stop_reason else ExitCode.ALL_DONE

@@ -58,7 +58,9 @@ def _is_usable(directory: Path) -> bool:
     if len(os.fsencode(directory.absolute() / _SOCKET)) > _SOCKET_BYTES:
         return False
     try:
-        (directory / "ray").mkdir(parents=True, exist_ok=True)
+        if not (directory / "ray").is_dir():
+            (directory / "ray").mkdir(parents=True, exist_ok=True)
+            (directory / "ray").chmod(0o777)  # as Ray makes it: other users of the machine have theirs in it, too
         with tempfile.TemporaryFile(dir=directory / "ray") as file:
             file.write(bytes(_ROOM_BYTES))
             file.flush()

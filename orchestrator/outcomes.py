@@ -69,7 +69,9 @@ class StopCause(StrEnum):
     LIMIT = "limit"
     """It reached what it may cost or last."""
     FAILING = "failing"
-    """Every trial would fail: they all do in the same way, or a machine is not as the driver's."""
+    """Every trial would fail: they all do in the same way."""
+    MACHINE = "machine"
+    """A machine is not as the driver's: every trial would fail there."""
     STORAGE = "storage"
     """The results root refuses, or does not answer."""
 

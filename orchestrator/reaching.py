@@ -1,8 +1,11 @@
 """Whether anything answers at an address, found out within seconds: Ray itself waits for minutes."""
 
+import json
 import os
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from jobs.errors import Code, InvalidRequest
 
@@ -31,13 +34,65 @@ def require_ray(address: str) -> None:
         raise _wrong(
             address, f"{address} is of Ray Client, which cannot run a launch. A cluster's own address is HOST:6379"
         )
-    target = _last_started(address) if address == "auto" else address
+    target = _target(address)
     found = _HOST_AND_PORT.fullmatch(target)
     if found is None or not 0 < int(found["port"]) < 65536:
         raise _wrong(address, f"expected a cluster's address, HOST:PORT; got {address!r}. Fix: HOST:6379, or auto")
     _connect(address, found["host"].strip("[]"), int(found["port"]))
     if os.environ.get("RAY_USE_TLS", "0") != "1":  # then Ray's own handshake says what is wrong
         _require_grpc(address, target)
+
+
+def require_same_ray(address: str) -> None:
+    """Compare the Ray and Python of a cluster at its own address, which answers (``require_ray``), with this process's.
+
+    Raises:
+        InvalidRequest: when they differ, or the cluster does not take this machine's token.
+    """
+    import ray
+    from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+    from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+    from ray._private.utils import check_version_info
+    from ray._raylet import GcsClient
+
+    if address == "local":
+        return
+    # as ray.init does, which a launch comes to only after it has written its records
+    with of_cluster(address):
+        try:
+            told = GcsClient(address=_target(address)).internal_kv_get(
+                CLUSTER_METADATA_KEY, namespace=KV_NAMESPACE_CLUSTER, timeout=ANSWER_SECONDS
+            )
+        except ray.exceptions.RpcError as error:
+            raise _silent(address, f"it does not say its version ({error})") from error
+        if told:
+            check_version_info(json.loads(told), "this machine")
+
+
+@contextmanager
+def of_cluster(address: str) -> Iterator[None]:
+    """What Ray says of a cluster that does not take this process, as errors of ours."""
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise InvalidRequest(
+            Code.NO_CLUSTER,
+            f"the cluster at {address} did not take this machine's token; set RAY_AUTH_MODE=token and keep the "
+            f"cluster's token in ~/.ray/auth_token ({error})",
+            file=address,
+            key="--address",
+        ) from error
+    except RuntimeError as error:
+        if not str(error).startswith("Version mismatch"):
+            raise
+        raise InvalidRequest(
+            Code.VERSIONS_DIFFER,
+            f"the driver needs the cluster's Ray and Python. {error}",
+            file=address,
+            key="--address",
+        ) from error
 
 
 def require_dashboard(address: str) -> None:
@@ -64,7 +119,10 @@ def no_dashboard(address: str, error: Exception) -> InvalidRequest:
     )
 
 
-def _last_started(address: str) -> str:
+def _target(address: str) -> str:
+    """HOST:PORT, also of ``auto``: the cluster that was last started on this machine."""
+    if address != "auto":
+        return address
     from ray._private.services import canonicalize_bootstrap_address_or_die
 
     try:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def unchanged_signals() -> Iterator[Mapping[signal.Signals, Any]]:
     Nothing in any but the main thread. What is not Python's to handle is left alone.
     """
     mine = threading.current_thread() is threading.main_thread()
-    found = {number: signal.getsignal(number) for number in _STOP if mine}
+    found = {number: signal.getsignal(number) for number in STOP_SIGNALS if mine}
     before = {number: old for number, old in found.items() if old is not None}
     try:
         yield before

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from jobs.errors import Code, InvalidRequest
 from jobs.files import read_file
 from jobs.provenance import code_version
-from orchestrator.reaching import no_dashboard, require_dashboard
+from orchestrator.reaching import no_dashboard, of_cluster, require_dashboard
 
 STUDY_FILE = "study.yaml"
 """What a study file is called in the job's working directory."""
@@ -157,17 +157,9 @@ def _client(address: str) -> Any:
 def _explained(address: str) -> Iterator[None]:
     """Ray's errors about a cluster that is not there or lets nobody in, as ours."""
     import requests
-    from ray.exceptions import AuthenticationError
 
     try:
-        yield
-    except AuthenticationError as error:
-        raise InvalidRequest(
-            Code.NO_CLUSTER,
-            f"the cluster at {address} did not take this machine's token; set RAY_AUTH_MODE=token and keep the "
-            f"cluster's token in ~/.ray/auth_token ({error})",
-            file=address,
-            key="--address",
-        ) from error
+        with of_cluster(address):
+            yield
     except (OSError, RuntimeError, requests.RequestException) as error:
         raise no_dashboard(address, error) from error

@@ -17,7 +17,7 @@ from jobs.specs import AnySpec, plain
 from jobs.study import Resources
 from orchestrator.local_ray import prepare_machine
 from orchestrator.queue import FirstWaiting, InOrder
-from orchestrator.reaching import require_ray
+from orchestrator.reaching import of_cluster, require_ray, require_same_ray
 from orchestrator.signals import unchanged_signals
 from orchestrator.trainable import TrialActor
 from orchestrator.watch import Observer, StopWhenAsked, Watch
@@ -55,13 +55,14 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def require_answer(address: str | None) -> None:
-    """Find out within seconds whether ``connect`` has something to join.
+    """Find out within seconds whether ``connect`` has something to join, and of this Ray.
 
     Raises:
         InvalidRequest: when it has not.
     """
     if not ray.is_initialized():
         require_ray(_address(address))
+        require_same_ray(_address(address))
     elif address is not None:
         raise InvalidRequest(
             Code.WRONG_VALUE,
@@ -100,7 +101,7 @@ def connect(address: str | None) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     here: dict[str, Any] = {"include_dashboard": False, **prepare_machine()} if address == "local" else {}
     try:
-        with unchanged_signals():  # Ray takes SIGTERM for itself
+        with of_cluster(address), unchanged_signals():  # Ray takes SIGTERM for itself
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
     except SystemExit as ended:  # and ends the process by it
         raise KeyboardInterrupt from ended
@@ -108,27 +109,12 @@ def connect(address: str | None) -> None:
         raise InvalidRequest(
             Code.NO_CLUSTER, f"no Ray cluster answers at {address}: {error}", file=address, key="--address"
         ) from error
-    except ray.exceptions.AuthenticationError as error:
-        raise InvalidRequest(
-            Code.NO_CLUSTER,
-            f"the cluster at {address} did not take this machine's token; set RAY_AUTH_MODE=token and keep the "
-            f"cluster's token in ~/.ray/auth_token ({error})",
-            file=address,
-            key="--address",
-        ) from error
     except OSError as error:
         raise _machine_fails("Ray cannot start", error) from error
     except RuntimeError as error:
-        if address == "local":
-            raise InvalidRequest(Code.NO_CLUSTER, f"Ray does not start on this machine: {error}") from error
-        if not str(error).startswith("Version mismatch"):
+        if address != "local":
             raise
-        raise InvalidRequest(
-            Code.VERSIONS_DIFFER,
-            f"the driver needs the cluster's Ray and Python. {error}",
-            file=address,
-            key="--address",
-        ) from error
+        raise InvalidRequest(Code.NO_CLUSTER, f"Ray does not start on this machine: {error}") from error
 
 
 def share_of(resources: Resources, say: Callable[[str], object]) -> Share:

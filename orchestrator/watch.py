@@ -192,7 +192,7 @@ class Observer(tune.Callback):
             return
         if isinstance(error, UnfitMachine):
             watch.root_failed(RootFailure(str(error), lasting=False))  # not this machine's own, when the driver's fails
-            watch.request_stop(StopCause.FAILING, str(error))
+            watch.request_stop(StopCause.MACHINE, str(error))
             watch.ended(trial, dict.fromkeys(_trials_of(trial), Outcome(State.STOPPED)))
             return
         watch.ended(

@@ -21,7 +21,7 @@ def main() -> None:
     added = list(add_rows())
     print(f"{len(added)} of {len(CASES)} rows, of {added[0].device_kind}")
     for case in CASES.keys() - {row.case for row in added}:
-        print(f"left out: {case}, which needs {CASES[case].needs}")
+        print(f"left out: {case}, whose images are not on this machine")
 
 
 if __name__ == "__main__":

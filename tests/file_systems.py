@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import own_file_system
+
 
 def _link_to_file(path: Path) -> None:
     target = path.with_name(f".elsewhere-{path.name}")
@@ -75,7 +77,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("needs a file system of its own, and so root who may mount one")
+        own_file_system()
     yield Disk(folder)
     if folder.is_mount():
         subprocess.run(["umount", "-l", folder], check=True)  # a store holds its root open

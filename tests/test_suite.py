@@ -33,3 +33,34 @@ def test_tests_of_results_and_analysis_load_no_torch() -> None:
     folders = [str(TESTS / name) for name in ("analysis", "results", "contracts")]
     done = subprocess.run([sys.executable, "-c", program, *folders], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+SKIPS = {"skip", "skipif", "importorskip"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(TESTS).as_posix())
+def test_what_is_skipped_says_how_it_could_be_proved(module: Path) -> None:
+    """By one module, whose reasons name both."""
+    attributes = [node.attr for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Attribute)]
+    assert module == TESTS / "machine.py" or not SKIPS.intersection(attributes)
+
+
+CHANCE = {"now", "utcnow", "today", "time", "time_ns", "uuid4", "token_hex", "getpid"}
+
+
+@pytest.mark.parametrize(
+    "module", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.relative_to(TESTS).as_posix()
+)
+def test_what_tests_are_there_does_not_depend_on_the_clock(module: Path) -> None:
+    """Nor on the process: those that run tests beside each other find the same ones, by the same names."""
+    waiting: list[ast.AST] = [ast.parse(module.read_text())]
+    called = set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called.add(node.func.attr)
+        if isinstance(node, ast.FunctionDef):
+            waiting += node.decorator_list  # its body is run later
+        elif not isinstance(node, ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    assert not called & CHANCE

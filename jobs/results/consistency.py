@@ -16,7 +16,19 @@ from jobs.provenance import UNKNOWN, parts_of
 from jobs.results.launches import CLOCKS_DIFFER
 from jobs.results.records import reason
 from jobs.results.schema import columns, numbering, varying
-from jobs.specs import ALL, AnySpec, Constraint, FinetuneSpec, PretrainSpec, recipe_digest, spec_class
+from jobs.specs import (
+    ALL,
+    AnySpec,
+    AttackSpec,
+    Constraint,
+    FinetuneSpec,
+    InfluenceSpec,
+    PretrainSpec,
+    ShapeBiasSpec,
+    VisualizeSpec,
+    recipe_digest,
+    spec_class,
+)
 
 IMPORTED = "imported"
 _OF_IMPORTED = ("source", "dataset", "images", "blocks", "seed", "epochs")
@@ -238,11 +250,11 @@ def _numbers(kind: str, rows: list[dict[str, Any]]) -> Iterator[Contradiction]:
             expected = sorted({*range(1, min(first["epochs"], step * len(rows)) + 1, step), first["epochs"]})
     elif kind == PretrainSpec.kind:
         expected = list(range(1, len(rows) + 1)) if len(rows) == first["epochs"] else []
-    elif name == "test_image" and "unit" not in first:
+    elif kind in (InfluenceSpec.kind, ShapeBiasSpec.kind):
         expected = list(range(len(rows)))
-    elif name == "test_image":
+    elif kind == VisualizeSpec.kind:
         expected = found if len(rows) == first["test_images"] else []
-    elif len(rows) != 1:
+    elif kind == AttackSpec.kind:
         expected = found[:1]
     if found != expected:
         said = f"{found[:10]}{'...' if len(found) > 10 else ''}"

@@ -1,6 +1,5 @@
 """Small results roots made by hand, and the authors' published trials where they are at hand."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from analysis import imports
 from jobs.results import schema
 from tests.analysis.fixtures import no_figure_files
 from tests.analysis.support import Build
+from tests.machine import authors_trials, chromium, module
 from tests.results.fixtures import bucket, s3
 
 __all__ = ["bucket", "no_figure_files", "s3"]
@@ -30,8 +30,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAPER = Path(__file__).parents[3] / "shared" / "paper"
-"""Beside the checkout, never inside it: the authors' trials do not belong to this project."""
 
 
 @pytest.fixture
@@ -42,11 +40,7 @@ def build(tmp_path: Path) -> Build:
 @pytest.fixture(scope="session")
 def paper() -> Path:
     """The folder with the published trials and Table 7."""
-    if not (PAPER / "published_trials.csv.gz").is_file():
-        pytest.skip(
-            f"the authors' published trials are not at hand (looked for shared/paper beside {PAPER.parents[1]})"
-        )
-    return PAPER
+    return authors_trials("published_trials.csv.gz", "Table 7 of the paper, cell by cell").parent
 
 
 @pytest.fixture(scope="session")
@@ -64,14 +58,9 @@ def table7(paper: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """Chromium, once for the tests of the page; each test opens a context of its own."""
-    api = pytest.importorskip(
-        "playwright.sync_api",
-        reason="the page is tested with playwright (`pip install playwright`) and Debian's chromium",
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("the page is tested in chromium: `apt-get install chromium`")
+    api = module("playwright.sync_api", "what a browser makes of the page", "`pip install playwright`")
+    command = chromium()
     with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        opened = playwright.chromium.launch(executable_path=command, args=FLAGS)
         yield opened
         opened.close()

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.formats import parquet, text
+from jobs.errors import Code
 from tests.analysis.support import Build
+from tests.support import refused
 
 TABLE = pa.table(
     {
@@ -149,3 +151,16 @@ class TestDeltas:
         trials = [build.trial("natural", 0, {2: 50.0}), build.trial("robust", 0, {2: 70.0}), again]
         words = text(analysis.deltas(build.root(trials)), "table")
         assert "1 evaluation is there again, of trials that differ in evaluate_every only: counted once" in words
+
+
+@pytest.mark.parametrize("fmt", ["table", "csv", "json"])
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us"), pa.list_(pa.timestamp("s")), pa.duration("s")])
+def test_a_time_beyond_those_of_python_is_one_error(kind: pa.DataType, fmt: Literal["table", "csv", "json"]) -> None:
+    late = pa.array([2**31 - 1 if kind == pa.date32() else 2**62 if pa.types.is_temporal(kind) else [2**62]], kind)
+    with refused(Code.WRONG_QUERY, "when", "CAST", key="when"):
+        text(pa.table({"when": late}), fmt)
+
+
+def test_a_type_that_parquet_has_not_is_one_error() -> None:
+    with refused(Code.WRONG_QUERY, "CAST", key="--format"):
+        parquet(pa.table({"a": pa.array([pa.MonthDayNano([1, 2, 3])])}))

@@ -15,6 +15,7 @@ from benchmarks.query import trials
 from jobs.results import LocalStore, Store, read_trials, record_study
 from jobs.specs import Recipe, recipe_digest
 from tests.analysis.support import Build
+from tests.machine import module
 from tests.support import present
 
 if TYPE_CHECKING:
@@ -252,9 +253,8 @@ def test_tables_can_be_copied_and_downloaded(opened: Opened) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing(browser: "Browser", path: Path, width: int) -> None:
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright",
-        reason="accessibility is checked by `pip install axe-playwright-python`",
+    axe = module(
+        "axe_playwright_python.sync_playwright", "that the page is accessible", "`pip install axe-playwright-python`"
     )
     made = Opened(browser, path, width)
     for details in made.page.locator("details").all():

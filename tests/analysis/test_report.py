@@ -1,7 +1,6 @@
 """Where a report goes, and that it goes there whole or is refused before any work."""
 
 import errno
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import analysis.page
 from jobs.errors import Code, DamagedFile, InvalidRequest, ResultsConflict, StorageFailure
 from tests.analysis.support import Build
 from tests.file_systems import LINKS
+from tests.machine import bound_by_permissions
 from tests.support import refused
 
 
@@ -82,7 +82,7 @@ def test_a_directory_that_cannot_be_written_is_refused_before_any_work(
     assert everything(closed) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root; run the tests as another user")
+@bound_by_permissions
 def test_permissions_are_seen(build: Build) -> None:
     root, closed = build.root([]), build.folder / "closed"
     closed.mkdir(mode=0o500)

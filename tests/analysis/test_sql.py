@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -15,7 +16,7 @@ import analysis
 from analysis import sql as sql_module
 from analysis.evaluations import load_failures
 from analysis.sql import select
-from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.results import Failure, LocalStore, compact, open_store, read_trials, record_failure
 from tests.analysis.support import Build
 from tests.support import refused
@@ -254,6 +255,7 @@ ENDLESS = "SELECT count(*) FROM range(1e9::BIGINT) a, range(1e9::BIGINT) b"
         "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t) SELECT max(i) FROM t",
         "SELECT sum(a.epoch) FROM evaluations a, range(1e9::BIGINT) b, range(1e9::BIGINT) c",
         f"SELECT * FROM evaluations WHERE epoch > ({ENDLESS})",
+        "SELECT regexp_matches(repeat('a', 300000000), '(a*)*b') AS a",  # is constant: computed while it is planned
     ],
 )
 def test_a_query_that_never_ends_is_ended_after_its_time(root: Path, sql: str) -> None:
@@ -265,10 +267,18 @@ def test_a_query_in_time_is_answered(root: Path) -> None:
     assert analysis.query(root, "SELECT 1 AS a", timeout=60).to_pydict() == {"a": [1]}
 
 
-def test_ctrl_c_ends_a_query_at_once(root: Path) -> None:
+def test_ctrl_c_ends_a_query_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While DuckDB computes; nothing goes on behind."""
     threads = threading.active_count()
-    signalling = threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,))
+    computes = threading.Event()
+    answer = sql_module._answer
+
+    def observed(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+        computes.set()
+        return answer(connection, sql)
+
+    monkeypatch.setattr(sql_module, "_answer", observed)
+    signalling = threading.Thread(target=lambda: computes.wait() and signal.raise_signal(signal.SIGINT))
     signalling.start()
     with pytest.raises(KeyboardInterrupt):
         analysis.query(root, ENDLESS)
@@ -287,6 +297,24 @@ def test_an_answer_larger_than_memory_is_one_error(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sql_module._SETTINGS, "memory_limit", "'200MB'")
     monkeypatch.setattr(sql_module, "_most_bytes", lambda: 50_000_000)
-    with refused(Code.WRONG_QUERY, "memory", kind=InvalidRequest):
+    with refused(Code.OUT_OF_MEMORY, "memory", kind=StorageFailure, key="SQL"):
         analysis.query(root, sql, timeout=60)
     assert not (tmp_path / ".tmp").exists()
+
+
+def test_what_cannot_be_ended_is_left_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB hears no interrupt while it computes one function of one value."""
+    deaf, left = threading.Event(), threading.Event()
+
+    def bounded(reader: pa.RecordBatchReader) -> pa.Table:
+        deaf.wait()
+        left.set()
+        return reader.read_all()
+
+    monkeypatch.setattr(sql_module, "_LEAVE_SECONDS", 0.2)
+    monkeypatch.setattr(sql_module, "_bounded", bounded)
+    with refused(Code.WRONG_QUERY, "0.1 s", kind=InvalidRequest, key="--timeout"):
+        analysis.query(root, "SELECT 1 AS a", timeout=0.1)
+    assert not left.is_set()
+    deaf.set()
+    assert left.wait(60)

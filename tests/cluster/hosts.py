@@ -176,6 +176,13 @@ class Host:
         return _INIT.format(name=self.name, mounts="\n".join(mounts), folder=self._folder, keys=self._network.keys)
 
 
+def namespaces_are_allowed() -> bool:
+    """Whether this machine lets a process have a network, mounts and processes of its own, and a bridge between."""
+    bridge = "ip link add dsbprobe type bridge"
+    command = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", *bridge.split()]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def run(*command: str) -> str:
     """Run a command that must succeed; its output."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -16,6 +16,7 @@ from jobs.device_kind import device_kind
 from tests.golden import rows as golden_rows
 from tests.golden.cases import CASES, CPU, Values
 from tests.golden.rows import closest_rows, own_row, rows
+from tests.machine import fashion_mnist
 
 KINDS = 3
 """The spread that tolerances are fixed from is over so many kinds at least."""
@@ -36,7 +37,7 @@ OTHER_SOURCES = [name for name in CASES if name.startswith("clean accuracy")][2:
 def test_golden_numbers(name: str, computed: Callable[[str], Values], unproven: Callable[[str], None]) -> None:
     case = CASES[name]
     if not case.possible:
-        pytest.skip(f"clean accuracies of the bundled sources: deltasweep data fetch {case.needs}")
+        fashion_mnist("clean accuracies of the bundled sources")
     found, own = computed(name), own_row(name)
     if own is not None:
         assert found == own.values

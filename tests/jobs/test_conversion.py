@@ -40,6 +40,7 @@ from jobs.source_files import Standing, standing
 from jobs.weights import SourceWeights, load_source
 from tests.jobs.released import MEAN, RunsCode, attacker_state, register, resnet_of, save_robustness
 from tests.jobs.support import make_weights
+from tests.machine import with_proc
 from tests.support import refused
 
 
@@ -567,7 +568,7 @@ def a_legacy_storage(path: Path) -> None:
     path.write_bytes(data.replace(b"J" + size, b"\x8a\x05" + (25 * 10**9).to_bytes(5, "little")))
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+@with_proc
 def test_files_that_ask_for_memory_get_none(tmp_path: Path) -> None:
     files = [tmp_path / "bytearray.pt", tmp_path / "storage.pt"]
     a_bytearray(files[0])

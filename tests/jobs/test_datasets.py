@@ -17,9 +17,8 @@ from jobs.data.places import own_directory
 from jobs.data.raw import RawPart, content_digest
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from tests.jobs.data.made import idx_bytes, use
+from tests.machine import fashion_mnist
 from tests.support import refused
-
-REAL = Path("/usr/share/datasets/fashion-mnist")
 
 
 @pytest.fixture(autouse=True)
@@ -323,9 +322,8 @@ def test_fashion_mnist_with_a_file_missing(tmp_path: Path) -> None:
         load_dataset("fmnist", 32, tmp_path / "own")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the real Fashion-MNIST in {REAL}")
 def test_the_real_fashion_mnist() -> None:
-    data = load_dataset("fmnist", 28, REAL)
+    data = load_dataset("fmnist", 28, fashion_mnist("reading the real Fashion-MNIST"))
     assert data.train.images_NCHW.shape == (60000, 1, 28, 28)
     assert data.test.images_NCHW.shape == (10000, 1, 28, 28)
     assert torch.bincount(data.train.labels_N).tolist() == [6000] * 10

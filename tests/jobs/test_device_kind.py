@@ -31,6 +31,9 @@ from jobs.study import OnOtherDevice
 from tests.jobs.made_kinds import SWITCHES, made_kind
 from tests.jobs.part_of_a_trial import Part, computed, run_part, spec
 from tests.jobs.support import CPU
+from tests.machine import not_proved
+
+OTHER_PROCESSOR = "run the tests on a processor whose libraries have a choice of code"
 
 
 def test_a_name_says_model_instruction_set_and_probe() -> None:
@@ -143,9 +146,7 @@ def test_where_bits_differ_kinds_do(switch: dict[str, str], other_kind: ProcessP
     for (kind, numbers), (another, others) in combinations(found, 2):
         assert kind != another or numbers == others
     if len({kind for kind, _ in found}) < 3:
-        pytest.skip(
-            "that kinds of device differ where bits do: needs a processor whose libraries have a choice of code"
-        )
+        not_proved("that kinds of device differ where bits do", OTHER_PROCESSOR)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def attempts(
 
 def require_another(there: Part, here: Part) -> None:
     if there.kind == here.kind:
-        pytest.skip("a trial that goes on elsewhere: needs a processor whose libraries can choose code")
+        not_proved("a trial that goes on elsewhere", OTHER_PROCESSOR)
 
 
 def kinds_of(store: Store) -> set[str]:

@@ -14,6 +14,7 @@ from jobs import download as downloads
 from jobs.download import download
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, StorageFailure
 from tests.jobs.mirrors import mirror
+from tests.machine import with_dev_full
 from tests.support import refused
 
 BODY = bytes(range(256)) * 2000
@@ -274,7 +275,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(target: Path, monke
     assert left_behind(target.parent) == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@with_dev_full
 def test_a_disk_that_fills_up(target: Path) -> None:
     """Writing itself fails, as on a disk that another process fills meanwhile."""
     target.parent.mkdir()

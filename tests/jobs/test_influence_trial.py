@@ -188,12 +188,13 @@ def test_lists_of_images_are_kept_compared_and_compacted_like_numbers(rows: list
         assert found["test_image"].to_pylist() == [0, 1, 0, 1]
         assert found["train_images"].to_pylist() == [[5, 3]] * 4
         assert found["values"].to_pylist() == [[-2.5, 0.5]] * 4
-    assert verify(store) == []
+    assert {finding.problem for finding in verify(store)} == {Problem.IMPOSSIBLE}, "its rows are invented, no more"
     assert compact(store, "influence") == Compaction(trials=2, rows=4, written=True)
-    assert verify(store) == [], "the index holds what the files do"
+    assert {finding.problem for finding in verify(store)} == {Problem.IMPOSSIBLE}, "the index holds what the files do"
     changed = [{**row, "train_images": [5, 4]} for row in rows]
     assert commit(store, "influence", changed) is Committed.CONFLICT
-    assert [finding.problem for finding in verify(store)] == [Problem.CONFLICT]
+    problems = [finding.problem for finding in verify(store)]
+    assert [problem for problem in problems if problem is not Problem.IMPOSSIBLE] == [Problem.CONFLICT]
 
 
 def test_lists_in_queries(rows: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ import signal
 import subprocess
 import sys
 
-import pytest
-
 from tests.durability.processes import alive, find, wait_until
+from tests.machine import on_linux
 
 CHILD = """
 import os, signal, sys
@@ -19,7 +18,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 PARENT = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}, str(os.getpid())])"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a process that its parent ended")
+@on_linux
 def test_a_stopped_process_ends_with_a_killed_parent() -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
     assert parent.stdout is not None
@@ -30,7 +29,7 @@ def test_a_stopped_process_ends_with_a_killed_parent() -> None:
     wait_until(lambda: not alive(child), "the child ended", 30)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a process that its parent ended")
+@on_linux
 def test_one_that_comes_too_late_ends_at_once() -> None:
     ended = subprocess.run([sys.executable, "-c", CHILD, "1"], check=False, capture_output=True)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, b"")

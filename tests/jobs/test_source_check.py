@@ -21,10 +21,10 @@ from jobs.specs import Constraint, Sgd, ThreatModel
 from jobs.weights import SourceWeights, load_source, write_source
 from tests.jobs.released import register, resnet_of
 from tests.jobs.support import CPU
+from tests.machine import fashion_mnist
 from tests.support import refused
 
-REAL = Path("/usr/share/datasets/fashion-mnist")
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the real Fashion-MNIST in {REAL}")
+CARDS = "that bundled sources are what their cards say"
 L2 = ThreatModel(constraint=Constraint.L2, epsilon=1.0, steps=3)
 
 
@@ -184,19 +184,17 @@ def test_radii_may_be_fractions() -> None:
 # --- real weights on real images ---
 
 
-@needs_real
 def test_a_bundled_source_agrees_with_its_card() -> None:
-    clean, *attacked = measure("fmnist_l2_eps1", data_directory=REAL, images=100)
+    clean, *attacked = measure("fmnist_l2_eps1", data_directory=fashion_mnist(CARDS), images=100)
     assert clean.available == 10000
     assert len(attacked) == 3
     assert all(found.agrees for found in (clean, *attacked))
 
 
-@needs_real
 def test_swapped_weights_do_not_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The natural miniature under the robust one's name: no robustness."""
     monkeypatch.setattr(source_check, "load_source", lambda _: load_source("fmnist_natural"))
-    _, *attacked = measure("fmnist_linf_eps8", data_directory=REAL, images=100)
+    _, *attacked = measure("fmnist_linf_eps8", data_directory=fashion_mnist(CARDS), images=100)
     assert [found.agrees for found in attacked] == [False, False, False]
 
 

@@ -20,7 +20,6 @@ from jobs.weights import SourceWeights, load_source, write_source
 from tests.golden.rows import rows
 from tests.support import refused
 
-REAL = Path("/usr/share/datasets/fashion-mnist")
 BUNDLED = [name for name, card in registry.sources().items() if card.bundled]
 
 

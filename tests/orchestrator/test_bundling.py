@@ -24,7 +24,7 @@ from jobs.study import Study
 from orchestrator import trainable, tuning
 from orchestrator.bundling import bundled
 from orchestrator.launch import Launching, Options, _run_phase, launch
-from orchestrator.outcomes import Outcome, State
+from orchestrator.outcomes import Outcome, State, StopCause
 from orchestrator.phases import Phase
 from orchestrator.progress import Tallies
 from orchestrator.retries import Retries
@@ -224,7 +224,7 @@ def test_a_machine_without_the_drivers_inputs_ends_the_launch_and_charges_no_tri
     bundle = bundled(study(), expand(study()))[0]
     watch = Watch(store, "one")
     Observer(watch).on_trial_error(0, [], ended_by(raised.value, bundle, tmp_path))
-    assert watch.stop_reason == str(raised.value)
+    assert watch.stop == (StopCause.MACHINE, str(raised.value))
     assert {outcome.state for outcome in watch.round_outcomes.values()} == {State.STOPPED}
     assert not read_failures(store)
 

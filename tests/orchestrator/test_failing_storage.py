@@ -25,6 +25,7 @@ from orchestrator.outcomes import Outcome, State, StopCause
 from orchestrator.retries import MOST_CRASHES
 from orchestrator.study_files import parse_study
 from orchestrator.watch import Watch
+from tests.machine import own_file_system
 from tests.orchestrator.support import Command
 from tests.support import refused
 
@@ -104,14 +105,15 @@ def test_what_was_done_is_kept_and_resume_goes_on(number: int, fail: Fail, tmp_p
     first = launch.launch(study, store, Console(quiet=True), launch.Options(max_trials=1))
     assert (first.done, first.stop) == (1, None)
     with pytest.MonkeyPatch.context() as patch:
+        replace = LocalStore.replace
         refuse = partial(StorageFailure, Code.STORAGE, "full", file=f"{store.uri}/x")
 
-        def full(_: LocalStore, key: str, *__: object, **___: object) -> None:
-            raise refuse() from OSError(number, os.strerror(number))
+        def full(store: LocalStore, key: str, data: bytes, **how: bool) -> None:
+            if key.startswith("checkpoints/"):
+                raise refuse() from OSError(number, os.strerror(number))
+            replace(store, key, data, **how)
 
-        patch.setattr(
-            LocalStore, "replace", lambda self, key, data, **how: full(self, key) if "checkp" in key else None
-        )
+        patch.setattr(LocalStore, "replace", full)
         stopped = launch.launch(study, store, Console(quiet=True))
     assert stopped.stop is not None
     assert (stopped.stop.cause, stopped.done, stopped.failed, stopped.left) == (StopCause.STORAGE, 1, {}, 2)
@@ -224,9 +226,9 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs a file system of its own, and so root who may mount one")
+        own_file_system()
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_disk_that_is_really_full(full_disk: Path, deltasweep: Command, study: str) -> None:

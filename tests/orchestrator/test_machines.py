@@ -1,10 +1,13 @@
 """Where nothing answers, and machines on which the usual places cannot be used: found out at once, or gone round."""
 
 import errno
+import json
 import os
+import platform
 import resource
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import threading
@@ -13,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -22,8 +27,9 @@ import ray
 from jobs.errors import Code, InvalidRequest, StorageFailure
 from orchestrator import local_ray, reaching, tuning
 from orchestrator.local_ray import prepare_machine
-from orchestrator.reaching import require_dashboard, require_ray
+from orchestrator.reaching import require_dashboard, require_ray, require_same_ray
 from orchestrator.submit import submit
+from tests.machine import bound_by_permissions
 from tests.orchestrator.support import Command
 from tests.support import refused
 
@@ -221,6 +227,54 @@ def test_a_launch_at_a_dead_address_writes_nothing(
     assert not (deltasweep.folder / "root").exists()
 
 
+def answers(told: bytes | Exception | None) -> Callable[..., bytes | None]:
+    """What the head of a cluster says when it is asked for its versions."""
+
+    def answer(*_: object, **__: object) -> bytes | None:
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    return answer
+
+
+def of(ray_version: str, python_version: str) -> bytes:
+    return json.dumps({"ray_version": ray_version, "python_version": python_version}).encode()
+
+
+PYTHON = platform.python_version()
+
+
+@pytest.mark.usefixtures("short_tests")
+@pytest.mark.parametrize(
+    ("told", "code", "said"),
+    [
+        (of("1.2.3", PYTHON), 2, "Ray: 1.2.3"),
+        (of(ray.__version__, "3.8.1"), 2, "Python: 3.8.1"),
+        (ray.exceptions.AuthenticationError("wrong token"), 3, "wrong token"),
+        (ray.exceptions.RpcError("timed out"), 3, "timed out"),
+    ],
+    ids=["ray", "python", "token", "silence"],
+)
+def test_a_launch_at_a_cluster_that_does_not_take_it_writes_nothing(
+    told: bytes | Exception, code: int, said: str, deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("too late"))
+    (deltasweep.folder / "mini.yaml").write_text(STUDY, encoding="utf-8")
+    with grpc_server(grpc.StatusCode.OK) as port:
+        monkeypatch.setattr("ray._raylet.GcsClient", lambda address: SimpleNamespace(internal_kv_get=answers(told)))
+        result = deltasweep("launch", "mini.yaml", "--results", "root", "--address", f"127.0.0.1:{port}")
+    assert (result.code, result.out) == (code, "")
+    assert said in result.message
+    assert not (deltasweep.folder / "root").exists()
+
+
+@pytest.mark.parametrize("told", [of(ray.__version__, PYTHON), None], ids=["the same", "nothing"])
+def test_a_cluster_of_the_same_ray_is_taken(told: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray._raylet.GcsClient", lambda address: SimpleNamespace(internal_kv_get=answers(told)))
+    require_same_ray("127.0.0.1:6379")
+
+
 @pytest.mark.parametrize("server", [nobody, silence, banner])
 def test_a_dead_dashboard_is_found_out_within_seconds(server: Callable[[], Any]) -> None:
     with server() as port:
@@ -276,21 +330,44 @@ def test_nowhere_at_all_is_one_message(machine: pytest.MonkeyPatch) -> None:
         prepare_machine()
 
 
-def test_a_disk_without_room_is_gone_round(machine: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def places(machine: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """Two directories of short names in place of the machine's own, which are other users', too; the first is usual."""
+    with TemporaryDirectory(dir="/tmp", prefix="ds-") as first, TemporaryDirectory(dir="/tmp", prefix="ds-") as second:
+        found = [Path(first), Path(second)]
+        machine.setattr(local_ray, "_directories", lambda: found)
+        machine.setattr(local_ray, "_keeps_a_token", lambda: True)
+        yield found
+
+
+def test_a_disk_without_room_is_gone_round(machine: pytest.MonkeyPatch, places: list[Path]) -> None:
     machine.setattr(local_ray, "_ROOM_BYTES", 0)
     real = tempfile.TemporaryFile
-    asked: list[Path] = []
 
     def full_at_first(dir: Path) -> Any:
-        asked.append(dir)
-        if dir == Path("/tmp/ray"):
+        if dir == places[0] / "ray":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(dir=dir)
 
-    machine.setattr(local_ray, "_keeps_a_token", lambda: True)
     machine.setattr(tempfile, "TemporaryFile", full_at_first)
-    machine.setenv("RAY_TMPDIR", "/tmp")
-    assert prepare_machine() == {"_temp_dir": "/var/tmp/ray"}
+    assert prepare_machine() == {"_temp_dir": str(places[1] / "ray")}
+
+
+def test_what_is_made_for_ray_is_made_for_all_users(places: list[Path]) -> None:
+    """As Ray itself does: whoever starts it next on this machine has a session in the same directory."""
+    kept = os.umask(0o077)
+    try:
+        assert prepare_machine() == {}
+    finally:
+        os.umask(kept)
+    assert stat.S_IMODE((places[0] / "ray").stat().st_mode) == 0o777
+
+
+@bound_by_permissions
+def test_what_another_user_made_for_ray_alone_is_gone_round(places: list[Path]) -> None:
+    (places[0] / "ray").mkdir(mode=0o500)
+    assert prepare_machine() == {"_temp_dir": str(places[1] / "ray")}
+    assert stat.S_IMODE((places[0] / "ray").stat().st_mode) == 0o500, "it is not ours to change"
 
 
 @pytest.mark.parametrize("home", ["/proc/none", "a file", "missing and unwritable"])

@@ -3,7 +3,6 @@
 import csv
 import gzip
 from collections.abc import Collection
-from pathlib import Path
 from statistics import median
 
 import pytest
@@ -22,10 +21,10 @@ from orchestrator.plan import Plan, describe, make_plan, result_bytes
 from orchestrator.prices import gpu
 from orchestrator.study_files import load_study
 from orchestrator.work import images_evaluated, images_trained
+from tests.machine import authors_trials
 from tests.support import finetune_specs, refused
 
 DEMO = load_study("demo")
-PUBLISHED = Path(__file__).parents[3] / "shared" / "paper" / "published_trials.csv.gz"
 
 
 def spec(**changes: object) -> FinetuneSpec:
@@ -265,10 +264,10 @@ def test_measuring_times_the_steps_that_the_trials_consist_of() -> None:
     assert where in describe(plan, DEMO)
 
 
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason="the authors' published trials are not part of the project")
 def test_the_estimate_stands_in_one_ratio_to_the_authors_own_seconds() -> None:
     """At each trial's own epochs. Their GPU is not known: that the ratio is nearly one number can be checked."""
-    with gzip.open(PUBLISHED, "rt") as file:
+    trials = authors_trials("published_trials.csv.gz", "estimates beside the seconds that the authors' trials took")
+    with gzip.open(trials, "rt") as file:
         rows = list(csv.DictReader(file))
     last: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:

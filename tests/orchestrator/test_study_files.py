@@ -528,7 +528,7 @@ def test_a_study_by_its_path(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_a_folder_is_no_study(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("mine.yaml"))
-    with refused(Code.NO_SUCH_FILE, folder, kind=InvalidRequest, file=folder):
+    with refused(Code.UNREADABLE_FILE, folder, "is a folder", kind=InvalidRequest, file=folder):
         load_study(folder)
 
 

@@ -181,11 +181,14 @@ STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """What signals do stays what it is."""
+    """What signals do stays what it is; here they do what they do by default, also in a run under nohup."""
+    began = {number: signal.getsignal(number) for number in STOP}
+    if began[signal.SIGHUP] is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     before = {number: signal.getsignal(number) for number in STOP}
     yield
     after = {number: signal.getsignal(number) for number in STOP}
-    for number, handler in before.items():
+    for number, handler in began.items():
         signal.signal(number, handler)
     assert after == before
 
@@ -366,6 +369,25 @@ def test_what_ends_a_command_decides_its_exit_code(
         kept = Path(present_match(r"traceback in (\S+)\.", ended.err))
         assert type(error).__name__ in kept.read_text(encoding="utf-8")
         kept.unlink()
+
+
+CODES = {
+    StopCause.INTERRUPTED: ExitCode.INTERRUPTED,
+    StopCause.LIMIT: ExitCode.SOME_FAILED,
+    StopCause.FAILING: ExitCode.SOME_FAILED,
+    StopCause.MACHINE: ExitCode.TRY_AGAIN,
+    StopCause.STORAGE: ExitCode.TRY_AGAIN,
+}
+
+
+@pytest.mark.parametrize("cause", StopCause)
+def test_what_stops_a_launch_decides_its_exit_code(
+    cause: StopCause, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "run_round", lambda *given: given[-1].request_stop(cause, "the reason"))
+    ended = start("launch", "mini.yaml", "--results", "new")
+    assert (ended.code, ended.err) == (CODES[cause], "")
+    assert b"Stopped: the reason." in ended.out
 
 
 def present_match(pattern: str, text: str) -> str:

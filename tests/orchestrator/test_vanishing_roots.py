@@ -1,6 +1,7 @@
 """A results root that goes away under a launch: nothing is written elsewhere, the launch stops, and goes on later."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from jobs.attempts import attempt_bundle
 from jobs.errors import Code, RootGone
 from jobs.results import Store, all_done, open_store, read_failures
 from jobs.study import Study
-from orchestrator import trainable
+from orchestrator import heartbeat, trainable, tuning
 from orchestrator.cli_errors import ExitCode, exit_code_of
 from orchestrator.launch import launch
+from orchestrator.outcomes import StopCause
 from orchestrator.study_files import parse_study
+from orchestrator.watch import Watch
 from tests.file_systems import Disk
 from tests.orchestrator.in_process import replace_ray
 from tests.support import refused
@@ -166,8 +169,37 @@ def test_a_machine_that_has_another_directory_there_stops_the_launch(
     monkeypatch.setattr(trainable, "open_store", open_there)
     summary = launch(study, open_store(tmp_path / "root"), Console(quiet=True))
     assert (summary.done, summary.failed, len(opened)) == (0, {}, 1)
-    assert str(elsewhere) in str(summary.stop_reason)
+    assert summary.stop is not None
+    assert summary.stop.cause is StopCause.MACHINE
+    assert str(elsewhere) in summary.stop.reason
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("how", EVENTS)
+def test_a_heartbeat_stops_trials_that_are_far_from_their_next_write(
+    how: str, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the driver looks at the root meanwhile."""
+    replace_ray(monkeypatch, tmp_path)
+    monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
+    root = tmp_path / "root"
+    left: list[set[str]] = []
+
+    def train(bundles: object, job: object, share: object, watch: Watch) -> None:
+        EVENTS[how](root)
+        left.extend(below(place) for place in (root, tmp_path / "other"))
+        deadline = time.monotonic() + 60
+        while not watch.stopping:
+            assert time.monotonic() < deadline, "nobody looked"
+            watch.tick()
+            time.sleep(0.01)
+        assert watch.stop is not None
+        assert watch.stop.cause is StopCause.STORAGE
+
+    monkeypatch.setattr(tuning, "run_round", train)
+    with refused(Code.STORAGE, root, "resume", kind=RootGone, file=root):
+        launch(study, open_store(root), Console(quiet=True))
+    assert [below(place) for place in (root, tmp_path / "other")] == left, "nothing was written elsewhere"
 
 
 def test_a_root_that_is_gone_is_worth_trying_again(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from jobs.results import (
     commit,
     compact,
     done,
+    kinds,
     read_trials,
     schema,
     uncovered,
@@ -171,6 +172,15 @@ def test_a_damaged_trial_stops_compaction_and_leaves_the_index(store: Store) -> 
     with refused(Code.DAMAGED_RESULT, key, kind=DamagedFile, file=f"{store.uri}/{key}"):
         compact(store, KIND)
     assert store.read(CURRENT) == before
+
+
+def test_kinds_stand_in_the_index_beside_each_other(store: Store) -> None:
+    first = read_index(store)
+    for kind in kinds():
+        compact(store, kind)
+    found = read_index(store)
+    assert found.keys() == set(kinds())
+    assert found[KIND].previous == first[KIND].file, "the kinds after it left its entry as it was"
 
 
 def test_a_trial_whose_file_was_taken_away_is_not_read_from_the_index(store: Store) -> None:

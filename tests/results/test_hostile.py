@@ -298,18 +298,17 @@ def test_what_fails_on_this_machine_says_nothing_of_the_file(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    for name in ("read_metadata", "ParquetFile"):
-        with monkeypatch.context() as patched:
-            patched.setattr(pq, name, fails)
-            for read in (
-                lambda: read_trials(store, KIND),
-                lambda: verify(store),
-                lambda: decode(encode(TABLE), KIND, "x"),
-            ):
-                with pytest.raises(StorageFailure) as caught:
-                    read()
-                assert caught.value.code in (Code.STORAGE, Code.OUT_OF_MEMORY)
-                assert "move" not in str(caught.value)
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "ParquetFile", fails)
+        for read in (
+            lambda: read_trials(store, KIND),
+            lambda: verify(store),
+            lambda: decode(encode(TABLE), KIND, "x"),
+        ):
+            with pytest.raises(StorageFailure) as caught:
+                read()
+            assert caught.value.code in (Code.STORAGE, Code.OUT_OF_MEMORY)
+            assert "move" not in str(caught.value)
     assert verify(store) == []
 
 
@@ -325,7 +324,7 @@ def test_a_record_that_cannot_be_read_now_is_not_called_damaged(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(Path, "read_bytes", fails)
+    monkeypatch.setattr("jobs.results.local_store.open_file", fails)
     for read in (read_launches, read_failures, lambda store: pinned(store, "sources", "x")):
         with pytest.raises((StorageFailure, MemoryError)) as caught:
             read(store)

@@ -8,6 +8,7 @@ import stat
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -17,6 +18,7 @@ from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.results import Committed, LocalStore, Problem, begin, commit, compact, done, read_trials, verify
 from jobs.results.layout import trial_key
 from tests.file_systems import Disk
+from tests.machine import bound_by_permissions
 from tests.results.support import KIND, held, once, rows, trial
 from tests.support import refused
 
@@ -127,7 +129,7 @@ def test_a_link_whose_reply_was_lost_is_ones_own(store: LocalStore, monkeypatch:
     assert commit(store, KIND, rows(2)) is Committed.NEW
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root, for whom a mount is read-only instead")
+@bound_by_permissions
 def test_a_root_without_permissions_is_named(store: LocalStore) -> None:
     folders = [store.directory, *(path for path in store.directory.rglob("*") if path.is_dir())]
     for folder in folders:
@@ -154,15 +156,20 @@ def test_a_root_that_is_mounted_read_only_is_named(disk: Disk) -> None:
     assert held(read_trials(store, KIND)) == once({1})
 
 
-def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse_new_files(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have the system refuse to make files."""
     opened = os.open
 
     def refuse(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if flags & os.O_CREAT:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            raise OSError(number, os.strerror(number))
         return opened(path, flags, mode, dir_fd=dir_fd)
 
     monkeypatch.setattr("jobs.results.local_store.os.open", refuse)
+
+
+def test_a_refusing_root_is_named(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_new_files(monkeypatch, errno.EROFS)
     file = store.directory / "a"
     with refused(Code.STORAGE, file, "Read-only file system", kind=StorageFailure, file=file):
         store.create("a", b"")
@@ -178,11 +185,7 @@ REFUSES = [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG]
 @pytest.mark.parametrize("number", [*FAILS, *REFUSES])
 def test_a_root_that_cannot_be_begun(store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """What refuses is a wrong request; what fails is right another time."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("jobs.results.local_store.Path.open", fail)
+    refuse_new_files(monkeypatch, number)
     code, kind = (Code.STORAGE, StorageFailure) if number in FAILS else (Code.ROOT_NOT_WRITABLE, InvalidRequest)
     with refused(code, store.uri, os.strerror(number), kind=kind):
         begin(store)
@@ -256,21 +259,46 @@ def test_old_temporary_files_are_removed_by_compact(store: LocalStore) -> None:
     assert left == {young.name, *(name for name, own in names.items() if not own)}
 
 
-def test_a_result_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes, then the name, then the folder that holds it: after a power cut there is a whole result or none."""
-    store, happened = LocalStore(tmp_path / "root"), list[str]()
-    fsync, link = os.fsync, os.link
+def synced_and_named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a store makes durable, and when it gives a name, in order."""
+    happened: list[str] = []
+    real = {name: getattr(os, name) for name in ("fsync", "link", "replace")}
 
     def note_fsync(handle: int) -> None:
         happened.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
-        fsync(handle)
+        real["fsync"](handle)
 
-    def note_link(source: str, target: str, **folders: Any) -> None:
+    def note(name: str, *paths: str, **folders: Any) -> None:
         happened.append("name")
-        link(source, target, **folders)
+        real[name](*paths, **folders)
 
     monkeypatch.setattr("jobs.results.local_store.os.fsync", note_fsync)
-    monkeypatch.setattr("jobs.results.local_store.os.link", note_link)
+    for name in ("link", "replace"):
+        monkeypatch.setattr(f"jobs.results.local_store.os.{name}", partial(note, name))
+    return happened
+
+
+def test_a_result_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes, then the name, then the folder that holds it: after a power cut there is a whole result or none."""
+    store, happened = LocalStore(tmp_path / "root"), synced_and_named(monkeypatch)
     assert commit(store, KIND, rows(1)) is Committed.NEW
     assert happened.index("file") < happened.index("name")
+    assert happened[-2:] == ["name", "folder"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_replaces_is_durable_before_it_has_the_name(
+    durable: bool, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index, a record; of a checkpoint, which only saves time, nothing is waited for."""
+    store.replace("launches/x.json", b"1")
+    happened = synced_and_named(monkeypatch)
+    store.replace("launches/x.json", b"2", durable=durable)
+    assert happened == (["file", "name", "folder"] if durable else ["name"])
+
+
+def test_what_another_created_is_durable_too(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds a result that another has just put there takes it as done: it may not be gone after a power cut."""
+    happened = synced_and_named(monkeypatch)
+    assert commit(store, KIND, rows(1)) is Committed.ALREADY_THERE
     assert happened[-2:] == ["name", "folder"]

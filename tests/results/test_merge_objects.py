@@ -1,5 +1,6 @@
 """Joining roots of which some lie in an object store: as between directories, nothing is lost."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,14 @@ from jobs.results import (
 )
 from jobs.results.layout import checkpoint_key, log_key, pin_key, trained_weights_key, trial_key
 from jobs.results.object_store import ObjectStore
+from jobs.study import Study
 from tests.results.support import IMPATIENT, KIND, held, once, rows, trial
 from tests.support import refused
 
+STUDY = {
+    "grid": {"source": ["fmnist_natural"], "dataset": ["digits"], "blocks": [0]},
+    "schedule": [{"images": [50], "epochs": 2, "seeds": 1, "evaluate_every": 1}],
+}
 LONG_AGO = "2026-01-01T00:00:00+00:00"
 Roots = tuple[Store, Store, Store]
 
@@ -46,16 +52,26 @@ def roots(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> Roots:
     one, two, target = map(opened, ("one", "two", "joined"), where[request.param])
     for name, store, numbers in (("a", one, (1, 2)), ("b", two, (2, 3))):
         pin(store, "datasets", "digits", "d" * 64)
-        record_study(store, name, "d1", f"name: {name}\n")
-        write_launch(store, Launch(name, name, "d1", "ada", "node7", LONG_AGO, "0.1.0", {}, LONG_AGO))
+        study = Study.model_validate({**STUDY, "name": name})
+        record_study(store, name, study.digest, study.resolved())
+        write_launch(store, Launch(name, name, study.digest, "ada", "node7", LONG_AGO, "0.1.0", {}, LONG_AGO))
         for number in numbers:
-            commit(store, KIND, rows(number))
-            store.create(trained_weights_key(trial(number)), f"{name}'s of {number}".encode())
+            commit(store, KIND, own_rows(number))
+            store.create(trained_weights_key(trial(number)), weights(number))
         reason = Failure(trial(5), 1, FailureKind.ERROR, "ValueError", f"of {name}", "node7", name, LONG_AGO)
         record_failure(store, reason, f"log of {name}")
-    one.create(checkpoint_key(trial(7), 2, 0, "ab"), b"state")
+    one.create(checkpoint_key(trial(7), 2, 0, hashlib.sha256(b"state").hexdigest()[:16]), b"state")
     compact(one, KIND)
     return one, two, target
+
+
+def weights(number: int) -> bytes:
+    """Of a trial; what they are is nobody's question here."""
+    return f"weights of {number}".encode()
+
+
+def own_rows(number: int, **changes: object) -> list[dict[str, object]]:
+    return rows(number, trained_sha256=hashlib.sha256(weights(number)).hexdigest(), **changes)
 
 
 def everything(store: Store) -> dict[str, bytes]:
@@ -100,7 +116,7 @@ def test_pins_are_compared_before_anything_is_written(roots: Roots) -> None:
 
 def test_conflicts_are_kept_and_named(roots: Roots) -> None:
     *sources, target = roots
-    commit(sources[1], KIND, rows(1, test_loss=9.0))
+    commit(sources[1], KIND, own_rows(1, test_loss=9.0))
     found = merge(sources, target)
     assert (found.trials, found.conflicts) == (3, [trial(1)])
     (conflict,) = target.keys("conflicts")

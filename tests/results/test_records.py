@@ -174,11 +174,16 @@ def recorded(name: str = "mine", seeds: int = 1) -> Study:
 
 
 STUDY = recorded()
-AHEAD = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
+
+
+def tomorrow() -> str:
+    return (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
+
+
 CONTRADICTIONS: dict[str, tuple[str, Callable[[Store], object], Problem]] = {
     "a heartbeat of tomorrow": (
         launch_key("l"),
-        lambda store: changed(store, launch_key("l"), heartbeat_at=AHEAD),
+        lambda store: changed(store, launch_key("l"), heartbeat_at=tomorrow()),
         Problem.IN_FUTURE,
     ),
     "a start of the year 9999": (
@@ -188,13 +193,13 @@ CONTRADICTIONS: dict[str, tuple[str, Callable[[Store], object], Problem]] = {
     ),
     "an end of tomorrow": (
         launch_key("l"),
-        lambda store: changed(store, launch_key("l"), ended_at=AHEAD),
+        lambda store: changed(store, launch_key("l"), ended_at=tomorrow()),
         Problem.IN_FUTURE,
     ),
     "another launch": (launch_key("l"), lambda store: changed(store, launch_key("l"), launch="m"), Problem.MISNAMED),
     "a failure of tomorrow": (
         failure_key("x-1", 1),
-        lambda store: changed(store, failure_key("x-1", 1), failed_at=AHEAD),
+        lambda store: changed(store, failure_key("x-1", 1), failed_at=tomorrow()),
         Problem.IN_FUTURE,
     ),
     "a failure at no time": (

@@ -37,7 +37,7 @@ from tests.file_systems import LINKS
 from tests.results.support import KIND, held, once, rows, trial
 from tests.support import refused
 
-OLD = generation_name(datetime.now(UTC) - timedelta(days=9), "0123abcd")
+OLD = generation_name(datetime(2026, 1, 2, tzinfo=UTC), "0123abcd")
 RESULT = trial_key(KIND, trial(1))
 FILES = {
     "a result": RESULT,

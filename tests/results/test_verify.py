@@ -1,5 +1,6 @@
 """Everything wrong with a root is reported, each with its path and what to do; no finding hides another."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_everything_is_found_at_once(store: LocalStore) -> None:
         store.create(key, b"[")
     checkpoint = checkpoint_key(trial(5), 1, 0, "0" * 16)
     store.create(checkpoint, b"state")
-    store.create(checkpoint_key("of-a-trial-that-runs", 1, 0, "0" * 16), b"state")
+    store.create(checkpoint_key("of-a-trial-that-runs", 1, 0, hashlib.sha256(b"state").hexdigest()[:16]), b"state")
     of_others = [f"checkpoints/{trial(5)}/e1.safetensors", "compact/20200101T000000Z-notes/x.parquet", "_tmp/notes"]
     for key in of_others:
         store.create(key, b"another's")

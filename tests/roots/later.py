@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
@@ -124,9 +125,11 @@ COLUMNS = (
 def add_kind(patch: pytest.MonkeyPatch) -> None:
     """Code of a release that added a kind of trial, at the places that CONTRIBUTING.md lists."""
     kind = ConfidenceSpec.kind
-    rows = _Rows(COLUMNS, number="test_image", view="confidences", releases={1: RELEASE})
+    varying = frozenset(("confidence", "seconds"))
+    rows = _Rows(COLUMNS, number="test_image", view="confidences", releases={1: RELEASE}, varying=varying)
     patch.setitem(specs._KINDS, kind, ConfidenceSpec)
     patch.setitem(_KINDS, kind, rows)
-    patch.setattr(study_files, "Study", LaterStudy)
+    for module in (study_files, import_module("jobs.results.verify")):
+        patch.setattr(module, "Study", LaterStudy)
     patch.setitem(expansion.EXAMINATIONS, kind, confidences)
     patch.setitem(attempts.OPENERS, kind, open_confidence)

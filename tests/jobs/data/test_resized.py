@@ -24,6 +24,7 @@ from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.finetune import Finetuning
 from tests.jobs.data import made
 from tests.jobs.support import CPU, damage, finetune_spec, make_weights, numbers
+from tests.machine import with_dev_full
 from tests.support import refused
 
 
@@ -248,7 +249,7 @@ def test_a_home_that_cannot_be_written_is_read(monkeypatch: pytest.MonkeyPatch) 
     assert np.array_equal(pixels(resized(grey(), 32, "x")), first)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@with_dev_full
 @pytest.mark.usefixtures("on_disk")
 def test_a_disk_that_fills_up_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
