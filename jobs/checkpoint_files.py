@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from jobs.errors import Code, DamagedFile, StorageFailure
+from jobs.errors import Code, DamagedFile, out_of_memory
 from jobs.file_kinds import what_it_is
 
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]
@@ -92,9 +92,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             _require_torch_zip(path)
         return Checkpoint(_sets(_unpickled(path, mapped=head.startswith(_ZIP)), path), is_safetensors=False)
     except MemoryError as error:
-        raise StorageFailure(
-            Code.STORAGE, f"{path} needs more memory to be read than this machine has left; free some", file=path
-        ) from error
+        raise out_of_memory(error, path) from error
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -222,12 +222,7 @@ def machine_failure(error: BaseException, file: object) -> StorageFailure | None
     if isinstance(error, StorageFailure):
         return error
     if isinstance(error, MemoryError):
-        return StorageFailure(
-            Code.OUT_OF_MEMORY,
-            f"this machine has too little memory to read {file} ({' '.join(str(error).split()) or 'out of memory'}); "
-            "nothing says that it is damaged. Fix: end other programs, or take a machine with more memory; try again",
-            file=file,
-        )
+        return out_of_memory(error, file)
     if isinstance(error, OSError) and error.errno is not None:
         return StorageFailure(
             Code.STORAGE,
@@ -236,3 +231,13 @@ def machine_failure(error: BaseException, file: object) -> StorageFailure | None
             file=file,
         )
     return None
+
+
+def out_of_memory(error: MemoryError, file: object) -> StorageFailure:
+    """The failure of a machine that has too little memory to read a file."""
+    return StorageFailure(
+        Code.OUT_OF_MEMORY,
+        f"this machine has too little memory to read {file} ({' '.join(str(error).split()) or 'out of memory'}); "
+        "nothing says that it is damaged. Fix: end other programs, or take a machine with more memory; try again",
+        file=file,
+    )

@@ -434,8 +434,7 @@ def merge(
 def verify(results: Root) -> None:
     """Read a whole results root and say everything that is wrong with it."""
     from analysis.words import counted
-    from jobs.results import open_store, require_root, verify
-    from jobs.results.parquet import Problem
+    from jobs.results import Problem, open_store, require_root, verify
     from orchestrator.recorded import planned_trials
 
     store = open_store(results)
@@ -544,7 +543,7 @@ def _launch(
     if summary.left:
         out.print(to_go_on)
     elif summary.failed:
-        out.print(f"When the cause is mended: {to_go_on.removeprefix('To go on: ')} --retry-quarantined")
+        out.print(f"When the cause is fixed: {to_go_on.removeprefix('To go on: ')} --retry-quarantined")
     return summary
 
 

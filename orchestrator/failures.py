@@ -30,10 +30,14 @@ def classify(error: BaseException) -> FailureKind:
 
 def root_failure(store: Store, error: BaseException) -> RootFailure | None:
     """What an exception says of the results root; None when it is about something else."""
-    if not isinstance(error, StorageFailure) or not error.place.file.startswith(store.uri):
+    if not isinstance(error, StorageFailure) or not _in_root(store, error.place.file):
         return None
     refused = isinstance(error.__cause__, OSError) and error.__cause__.errno in _LASTING
     return RootFailure(str(error), refused or error.code is not Code.STORAGE)
+
+
+def _in_root(store: Store, file: str) -> bool:
+    return file == store.uri or file.startswith(f"{store.uri.rstrip('/')}/")
 
 
 def record_error(store: Store, trial_id: str, attempt: Attempt, error: BaseException) -> Outcome:

@@ -61,7 +61,7 @@ def _require_writable(directory: Path) -> None:
         raise InvalidRequest(
             Code.WRONG_PLACE,
             f"the report goes into a directory that can be written; {directory} cannot ({error.strerror}). "
-            "Mend its permissions, or name another with --out",
+            "Fix: change its permissions, or name another with --out",
             file=directory,
             key="--out",
         ) from error
@@ -141,7 +141,7 @@ def written_into(directory: Path) -> Iterator[Path]:
         raise StorageFailure(
             Code.WRONG_PLACE if isinstance(error, NotAFile) else Code.STORAGE,
             f"the report cannot be written into {directory} ({error}); it is not complete. "
-            "Mend the cause or name another directory with --out, then repeat",
+            "Fix: remove the cause or name another directory with --out, then repeat",
             file=error.path if isinstance(error, NotAFile) else directory,
             key="--out",
         ) from error

@@ -8,14 +8,14 @@ from jobs.results.local_store import LocalStore
 from jobs.results.merge import Merged, merge
 from jobs.results.mixed import mixed_trials
 from jobs.results.opening import begin, open_store, require_root
-from jobs.results.parquet import Problem
 from jobs.results.pins import pin, pinned, require_pin
+from jobs.results.problems import Finding, Problem
 from jobs.results.reader import DamagedIndexWarning, all_done, damaged, done, read_trials, uncovered, with_weights
 from jobs.results.root_record import require_layout
 from jobs.results.schema import Role, comparable_columns, kinds, schema
 from jobs.results.store import Store
 from jobs.results.studies import StudyRecord, record_study, recorded_studies
-from jobs.results.verify import Finding, verify
+from jobs.results.verify import verify
 
 __all__ = [
     "Committed",

@@ -149,7 +149,7 @@ def _identity(kind: str, trial_id: str, row: Row, spec: AnySpec | None) -> Itera
 
 
 def _of_unknown_network(kind: str, trial_id: str, row: Row) -> Iterator[Contradiction]:
-    """Of an examination whose fine-tuned trial is not in the root: names are held against columns, hashes cannot be."""
+    """Of an examination whose fine-tuned trial is not in the root: names are compared with columns, hashes are not."""
     if row.get("finetuned") is None:
         return
     network = f"{row['source']}-k{row['blocks']}-n{row['images']}-s{row['finetuned_seed']}"
@@ -312,7 +312,7 @@ def _lists(kind: str, rows: list[dict[str, Any]]) -> Iterator[Contradiction]:
             wanted, images = min(row["top"], row["images_used"]), row["train_images"]
             for name in ("train_images", "train_labels", "values"):
                 if len(row[name]) != wanted:
-                    yield Contradiction(name, f"it has {wanted} training images a row; row has {len(row[name])}")
+                    yield Contradiction(name, f"expected {wanted} training images a row; got {len(row[name])}")
                     return
             if len(set(images)) != len(images) or min(images, default=0) < 0 or min(row["train_labels"], default=0) < 0:
                 yield Contradiction("train_images", "training images and their labels are counted from 0, each once")

@@ -274,7 +274,7 @@ class LocalStore(Store):
         if error.errno in _FULL:
             message = f"the results root is full: {what}Free some space and resume"
         if error.errno in _REFUSED:
-            message = f"the results root refuses: {what}Mend its permissions, or how it is mounted"
+            message = f"the results root refuses: {what}Fix: change its permissions, or how it is mounted"
         return StorageFailure(Code.STORAGE, message, file=file, refuses=error.errno in _REFUSED | _IMPOSSIBLE)
 
 

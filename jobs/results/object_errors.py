@@ -67,7 +67,7 @@ def _rule(error: Exception, text: str, uri: str) -> str:
 
 def _remedy(error: Exception, text: str, scheme: str) -> str:
     if missing_bucket(error):
-        return "Make the bucket, or mend --results"
+        return "Make the bucket, or correct --results"
     if _no_credentials(error, text):
         return f"Set {_WHERE[scheme]}"
     if _denied(error, text):

@@ -150,7 +150,7 @@ def _parts(uri: str) -> tuple[str, str, str]:
         raise InvalidRequest(
             Code.WRONG_PLACE,
             "a results root is a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, without empty parts; "
-            f"given: {uri}. Mend --results",
+            f"given: {uri}. Fix: correct --results",
             file=uri,
             key="--results",
         )

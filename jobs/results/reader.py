@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from jobs.errors import DamagedFile
 from jobs.results.index import read_compacted, read_index
 from jobs.results.layout import trial_id_at, trial_key, trials_prefix
-from jobs.results.parquet import DamagedResult, Problem, decode_trial, encoded_schema, looks_whole, torn
+from jobs.results.parquet import decode_trial, encoded_schema, looks_whole
+from jobs.results.problems import DamagedResult, Problem, torn
 from jobs.results.schema import kinds, most_bytes, numbering, schema
 from jobs.results.store import Store, require_present
 

@@ -26,7 +26,7 @@ class StudyRecord(NamedTuple):
 
 
 def record_study(store: Store, name: str, digest: str, text: str) -> None:
-    """Keep the resolved study file; recording the same study again changes nothing, or mends a damaged record."""
+    """Keep the resolved study file; recording the same study again changes nothing, or repairs a damaged record."""
     key = study_key(name, digest)
     if not store.create(key, text.encode()) and not _readable(store, key):
         store.replace(key, text.encode())

@@ -53,7 +53,7 @@ def record_trained(store: Store, kind: str, trial_id: str, network: Trained) -> 
 
 
 def require_trained(store: Store, kind: str, trial_id: str, sha256: str) -> History:
-    """Hold weights that were read against the trial that made them.
+    """Compare weights that were read with the trial that made them.
 
     Args:
         sha256: of the file that was read.

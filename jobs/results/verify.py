@@ -3,47 +3,45 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
-from jobs import yaml_values
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import DamagedFile
 from jobs.provenance import HISTORY_COLUMNS, history_of
 from jobs.results.consistency import Contradiction, contradictions, spec_of
-from jobs.results.failures import Failure, read_failure
 from jobs.results.index import read_compacted, read_index
-from jobs.results.launches import STALE_SECONDS, Launch, read_launch
 from jobs.results.layout import (
     COMPACT,
     CURRENT,
     IMPORTED,
-    checkpoint_digest,
     compacted_at,
-    imported_in_conflict,
     is_checkpoint,
-    launch_key,
-    log_key,
     trained_weights_key,
     trial_id_at,
     trial_id_of,
-    trial_key,
     trials_prefix,
 )
 from jobs.results.local_store import TEMPORARY, is_temporary
-from jobs.results.parquet import DamagedResult, Problem, decode_trial, rows_digest
-from jobs.results.pins import read_pin, wrong_pin
+from jobs.results.parquet import decode_trial, rows_digest
+from jobs.results.pins import read_pin
+from jobs.results.problems import DamagedResult, Finding, Problem
 from jobs.results.reader import foreign
-from jobs.results.records import reason
 from jobs.results.schema import kinds, most_bytes
 from jobs.results.store import Store, require_present
-from jobs.results.studies import StudyRecord, read_study
-from jobs.results.trained import made_again_key, read_made_again, require_trained
+from jobs.results.trained import require_trained
+from jobs.results.verify_records import (
+    checkpoints,
+    conflicts,
+    finished_trials,
+    keys_in,
+    misnamed,
+    records,
+    temporaries,
+    weights,
+)
 from jobs.specs import FinetuneSpec, numerics_of
-from jobs.study import Study
 
 _READERS = 16
 _FOLDERS = (
@@ -51,24 +49,12 @@ _FOLDERS = (
     *("cards", "checkpoints", "conflicts", "datasets", "failures", "launches", "logs", "sources", "studies"),
     *("weights", COMPACT, TEMPORARY),
 )
-_STALE_AFTER = timedelta(days=1)
-_MAKES_SOURCES = "pretrain"
 _PINNED = (
     ("sources", "source", "weights_sha256"),
     ("sources", "source", "network_sha256"),
     ("datasets", "dataset", "dataset_sha256"),
 )
 """Folder of the pins, column of the name, column of the digest."""
-
-
-class Finding(NamedTuple):
-    """One thing about one file."""
-
-    problem: Problem
-    key: str
-    """The file, relative to the root."""
-    advice: str
-    """What is wrong, with the full path, and what to do."""
 
 
 class _Trial(NamedTuple):
@@ -114,12 +100,12 @@ def verify(store: Store, planned: Iterable[str] | None = None) -> list[Finding]:
             *_older(store, kind, trials),
             *_index(store, kind, trials),
         ]
-        finished |= _done(store, kind)
+        finished |= finished_trials(store, kind)
     findings += _current(store)
     if planned is not None:
         findings += _unplanned(store, finished - set(planned))
-    findings += [*_conflicts(store), *_records(store), *_misnamed(store), *_checkpoints(store, finished)]
-    findings += [*_temporaries(store), *_weights(store)]
+    findings += [*conflicts(store), *records(store), *misnamed(store), *checkpoints(store, finished)]
+    findings += [*temporaries(store), *weights(store)]
     return sorted(set(findings), key=lambda finding: (finding.key, finding.problem))
 
 
@@ -133,17 +119,6 @@ def _strangers(store: Store) -> Iterator[Finding]:
             yield Finding(Problem.FOREIGN, key, str(error))
 
 
-def _keys(store: Store, folder: str) -> list[str]:
-    """All keys of a folder; what is in the way of others is found by ``_strangers``."""
-    return store.survey(folder).keys
-
-
-def _done(store: Store, kind: str) -> set[str]:
-    """The ids of the finished trials that can be found."""
-    ids = (trial_id_at(key, kind) for key in _keys(store, trials_prefix(kind)))
-    return {trial_id for trial_id in ids if trial_id is not None}
-
-
 def _names_of_others(store: Store) -> Iterator[Finding]:
     """Where files are removed, those whose names DeltaSweep does not give: they stay."""
     owned: dict[str, Callable[[str], bool]] = {
@@ -152,7 +127,7 @@ def _names_of_others(store: Store) -> Iterator[Finding]:
         TEMPORARY: is_temporary,
     }
     for folder, is_own in owned.items():
-        for key in _keys(store, folder):
+        for key in keys_in(store, folder):
             if not is_own(key):
                 yield Finding(
                     Problem.FOREIGN,
@@ -163,7 +138,7 @@ def _names_of_others(store: Store) -> Iterator[Finding]:
 
 
 def _outside_kinds(store: Store) -> Iterator[Finding]:
-    for key in _keys(store, "trials"):
+    for key in keys_in(store, "trials"):
         if key not in _FOLDERS and not any(key.startswith(f"{trials_prefix(kind)}/") for kind in kinds()):
             yield Finding(Problem.FOREIGN, key, str(foreign(store, key)))
 
@@ -180,7 +155,7 @@ def _read_all(store: Store, kind: str, tuned: Mapping[str, FinetuneSpec]) -> tup
             return Finding(Problem.FOREIGN, key, str(error))
 
     with ThreadPoolExecutor(_READERS) as pool:
-        results = list(pool.map(read, sorted(_keys(store, trials_prefix(kind)))))
+        results = list(pool.map(read, sorted(keys_in(store, trials_prefix(kind)))))
     return [r for r in results if isinstance(r, _Trial)], [r for r in results if isinstance(r, Finding)]
 
 
@@ -228,8 +203,8 @@ def _impossible(store: Store, trials: list[_Trial]) -> Iterator[Finding]:
 
 
 def _trained(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
-    """Kept weights against what their trials left."""
-    there = set(_keys(store, "weights"))
+    """Kept weights, compared with what their trials left."""
+    there = set(keys_in(store, "weights"))
     for trial in trials:
         key = trained_weights_key(trial.trial_id)
         if "trained_sha256" not in trial.row or key not in there:
@@ -312,7 +287,7 @@ def _index(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]:
     if found is None or entry is None:
         return
     compacted = found.table
-    for trial_id in sorted(set(compacted["trial_id"].unique().to_pylist()) - _done(store, kind)):
+    for trial_id in sorted(set(compacted["trial_id"].unique().to_pylist()) - finished_trials(store, kind)):
         yield Finding(
             Problem.WITHOUT_FILE,
             entry.file,
@@ -350,192 +325,8 @@ def _current(store: Store) -> Iterator[Finding]:
 
 def _unplanned(store: Store, trials: set[str]) -> Iterator[Finding]:
     for kind in kinds():
-        for key in _keys(store, trials_prefix(kind)):
+        for key in keys_in(store, trials_prefix(kind)):
             if trial_id_at(key, kind) in trials and not trial_id_of(key).startswith(IMPORTED):
                 yield Finding(
                     Problem.UNPLANNED, key, f"no planned trial asks for {store.uri}/{key}; it stays and can be queried"
                 )
-
-
-def _conflicts(store: Store) -> Iterator[Finding]:
-    for key in _keys(store, "conflicts"):
-        if (wrong := _wrong_conflict(store, key)) is not None:
-            yield wrong
-            continue
-        standing = imported_in_conflict(key)
-        if standing:
-            advice = (
-                f"{store.uri}/{key} was imported with other numbers than {store.uri}/{standing}, under the same names: "
-                "two imports disagree, and the second of these files is the one that is read. Compare the two, and the "
-                "CSV files that they came from; remove the first when it is explained"
-            )
-        else:
-            advice = (
-                f"{store.uri}/{key} holds other numbers than the finished trial of that id, from the same kind of "
-                "device, torch and torchvision: a trial was not reproducible. Compare the two files' code_version; "
-                "remove this one when it is explained"
-            )
-        yield Finding(Problem.CONFLICT, key, advice)
-
-
-def _wrong_conflict(store: Store, key: str) -> Finding | None:
-    """What is kept of a conflict has the name of its content."""
-    _, *of = key.removesuffix(".parquet").split("/")
-    file = f"{store.uri}/{key}"
-    if len(of) != 3 or of[0] not in kinds() or not key.endswith(".parquet"):
-        return Finding(
-            Problem.FOREIGN, key, f"only results lie under {store.uri}/conflicts; {file} is none. Move it away"
-        )
-    kind, trial_id, digest = of
-    try:
-        data = store.read(key)
-        decode_trial(data, kind, trial_id, file)
-    except FileNotFoundError:
-        return None
-    except DamagedResult as error:
-        return Finding(error.problem, key, f"{error} (it was kept aside, and no trial depends on it)")
-    if (found := hashlib.sha256(data).hexdigest()[:16]) != digest:
-        said = f"{file} has the digest {found}, not that of its name; it was changed since. Remove it"
-        return Finding(Problem.WRONG_CONTENT, key, said)
-    return None
-
-
-def _records(store: Store) -> Iterator[Finding]:
-    readers: dict[str, Callable[[Store, str], object]] = {
-        "failures": read_failure,
-        "launches": read_launch,
-        "studies": read_study,
-        "sources": read_pin,
-        "datasets": read_pin,
-        "cards": read_pin,
-    }
-    for folder, read in readers.items():
-        for key in _keys(store, folder):
-            try:
-                if (wrong := _wrong_record(store, key, read(store, key))) is not None:
-                    yield wrong
-            except DamagedFile as error:
-                yield Finding(Problem.UNREADABLE_RECORD, key, str(error))
-            except FileNotFoundError:
-                continue  # removed since it was listed
-
-
-def _wrong_record(store: Store, key: str, record: object) -> Finding | None:
-    """Of a record that can be read: whether it is what its name says, and of a time that has come."""
-    file = f"{store.uri}/{key}"
-    match record:
-        case Launch():
-            if launch_key(record.launch) != key:
-                said = f"{file} is the record of launch {record.launch!r}, not of the one that its name says; remove it"
-                return Finding(Problem.MISNAMED, key, said)
-            return _ahead(key, file, record.started_at, record.heartbeat_at, record.ended_at)
-        case Failure():
-            return _ahead(key, file, record.failed_at)
-        case StudyRecord():
-            return _wrong_study(key, file, record)
-    return None
-
-
-def _ahead(key: str, file: str, *times: str | None) -> Finding | None:
-    """A record of the future: a launch that says so would be taken for alive."""
-    now = datetime.now(UTC)
-    for time in times:
-        try:
-            ahead = time is not None and (datetime.fromisoformat(time) - now).total_seconds() > STALE_SECONDS
-        except (ValueError, TypeError):
-            return Finding(Problem.UNREADABLE_RECORD, key, f"{file} has the time {time!r}, which is none; remove it")
-        if ahead:
-            said = f"{file} says {time}, which has not come; now it is {now.isoformat(timespec='seconds')}"
-            return Finding(
-                Problem.IN_FUTURE, key, f"{said}. Fix: set the clocks of machines right, or remove it if it was altered"
-            )
-    return None
-
-
-def _wrong_study(key: str, file: str, record: StudyRecord) -> Finding | None:
-    try:
-        study = Study.model_validate(yaml_values.load(record.text))
-    except (ValidationError, InvalidRequest, ValueError) as error:
-        said = (
-            f"{file} is not a study that this DeltaSweep knows ({reason(error)[:500]}): a newer one wrote it, or it was"
-        )
-        return Finding(Problem.UNREADABLE_RECORD, key, f"{said} changed. Launch the study's file again, then remove it")
-    if (study.name, study.digest) == (record.name, record.digest):
-        return None
-    return Finding(
-        Problem.MISNAMED,
-        key,
-        f"{file} is the study {study.name} of digest {study.digest}, not the one that its name says: it was changed "
-        "since it was recorded, and resume would run other trials. Launch the study's file again, then remove this one",
-    )
-
-
-def _misnamed(store: Store) -> Iterator[Finding]:
-    """Logs and pins whose names nobody looks for."""
-    for key in _keys(store, "logs"):
-        _, *of = key.removesuffix(".log").split("/")
-        if len(of) != 2 or not of[1].isdecimal() or key != log_key(of[0], int(of[1])):
-            yield Finding(Problem.MISNAMED, key, f"{store.uri}/{key} has not the name of a log; move it away")
-    for key in [*_keys(store, "sources"), *_keys(store, "datasets")]:
-        try:
-            wrong = wrong_pin(store, key)
-        except (DamagedFile, FileNotFoundError):
-            continue  # an unreadable one is found as a record
-        if wrong:
-            yield Finding(Problem.MISNAMED, key, f"{store.uri}/{key} {wrong}")
-
-
-def _checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
-    for key in _keys(store, "checkpoints"):
-        if is_checkpoint(key) and key.split("/")[1] in finished:
-            yield Finding(
-                Problem.LEFTOVER_CHECKPOINT,
-                key,
-                f"{store.uri}/{key} belongs to a trial that is done; it may be removed",
-            )
-        elif (digest := checkpoint_digest(key)) is not None:
-            try:
-                found = hashlib.sha256(store.read(key)).hexdigest()
-            except FileNotFoundError:
-                continue
-            if not found.startswith(digest):
-                said = f"{store.uri}/{key} has the digest {found[: len(digest)]}, not that of its name: it is passed"
-                yield Finding(
-                    Problem.DAMAGED_CHECKPOINT,
-                    key,
-                    f"{said} over, and its trial goes on from the one before it, or from its start",
-                )
-
-
-def _weights(store: Store) -> Iterator[Finding]:
-    """Sources that were made here must be here: fine-tuning reads them."""
-    there = set(_keys(store, "weights"))
-    for trial_id in sorted(_done(store, _MAKES_SOURCES)):
-        if (key := trained_weights_key(trial_id)) not in there:
-            result = trial_key(_MAKES_SOURCES, trial_id)
-            yield Finding(
-                Problem.WITHOUT_WEIGHTS,
-                result,
-                f"{store.uri}/{result} is the result of a source whose weights are gone ({key}): put them back, or "
-                "launch its study again: they are made again",
-            )
-    for key in sorted(there):
-        trial_id, _, ends = key.removeprefix("weights/").rpartition(".")
-        if ends == "json" and key == made_again_key(trial_id):
-            try:
-                read_made_again(store, trial_id)
-            except DamagedFile as error:
-                yield Finding(Problem.UNREADABLE_RECORD, key, str(error))
-        elif key != trained_weights_key(trial_id):
-            yield Finding(
-                Problem.FOREIGN, key, f"only trained weights lie there; {store.uri}/{key} is none. Move it away"
-            )
-
-
-def _temporaries(store: Store) -> Iterator[Finding]:
-    for key in store.stale(_STALE_AFTER):
-        yield Finding(
-            Problem.STALE_TEMPORARY,
-            key,
-            f"{store.uri}/{key} was left by a killed process; `deltasweep compact` removes it",
-        )

@@ -25,7 +25,7 @@ from jobs.errors import (
     ResultsConflict,
     StorageFailure,
 )
-from jobs.results.parquet import DamagedResult, Problem
+from jobs.results.problems import DamagedResult, Problem
 from jobs.specs import FinetuneSpec
 from tests.support import refused
 

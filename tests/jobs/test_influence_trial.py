@@ -26,7 +26,7 @@ from jobs.networks import Network, SmallResNet
 from jobs.records import Attempt
 from jobs.results import Committed, Store, commit, compact, open_store, read_trials, schema, verify
 from jobs.results.compaction import Compaction
-from jobs.results.parquet import Problem
+from jobs.results.problems import Problem
 from jobs.specs import FinetuneSpec, InfluenceSpec
 from jobs.weights import load_source
 from tests.jobs.support import CPU, finetune_spec

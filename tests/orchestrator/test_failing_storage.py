@@ -171,6 +171,8 @@ def test_what_is_not_about_the_root_is_no_failure_of_it(tmp_path: Path) -> None:
     elsewhere = StorageFailure(Code.STORAGE, "full", file=tmp_path / "home")
     elsewhere.__cause__ = OSError(errno.ENOSPC, "full")
     assert root_failure(store, elsewhere) is None
+    beside = StorageFailure(Code.STORAGE, "full", file=tmp_path / "root-2" / "trials")
+    assert root_failure(store, beside) is None
     assert root_failure(store, OSError(errno.ENOSPC, "full")) is None
 
 

@@ -14,7 +14,8 @@ from jobs.errors import Code, DamagedFile
 from jobs.results import LocalStore, Problem, kinds, verify
 from jobs.results.consistency import contradictions, spec_of
 from jobs.results.layout import trial_id_of, trials_prefix
-from jobs.results.parquet import DamagedResult, decode_trial, encode, signed
+from jobs.results.parquet import decode_trial, encode, signed
+from jobs.results.problems import DamagedResult
 from jobs.results.schema import ROWS_KEY, columns, numbering, varying
 from jobs.specs import FinetuneSpec
 from tests.support import refused
