@@ -21,6 +21,8 @@ from jobs.results.layout import (
     COMPACT,
     CURRENT,
     IMPORTED,
+    MOST_CHECKPOINT_BYTES,
+    MOST_WEIGHTS_BYTES,
     checkpoint_digest,
     compacted_at,
     imported_in_conflict,
@@ -235,7 +237,7 @@ def _trained(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]
         if "trained_sha256" not in trial.row or key not in there:
             continue
         try:
-            sha256 = hashlib.sha256(store.read(key)).hexdigest()
+            sha256 = hashlib.sha256(store.read_within(key, MOST_WEIGHTS_BYTES)).hexdigest()
             require_trained(store, kind, trial.trial_id, sha256)
         except FileNotFoundError:
             continue  # removed since it was listed
@@ -388,12 +390,13 @@ def _wrong_conflict(store: Store, key: str) -> Finding | None:
         )
     kind, trial_id, digest = of
     try:
-        data = store.read(key)
+        data = store.read_within(key, most_bytes(kind))
         decode_trial(data, kind, trial_id, file)
     except FileNotFoundError:
         return None
-    except DamagedResult as error:
-        return Finding(error.problem, key, f"{error} (it was kept aside, and no trial depends on it)")
+    except DamagedFile as error:
+        problem = error.problem if isinstance(error, DamagedResult) else Problem.WRONG_CONTENT
+        return Finding(problem, key, f"{error} (it was kept aside, and no trial depends on it)")
     if (found := hashlib.sha256(data).hexdigest()[:16]) != digest:
         said = f"{file} has the digest {found}, not that of its name; it was changed since. Remove it"
         return Finding(Problem.WRONG_CONTENT, key, said)
@@ -495,8 +498,11 @@ def _checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
             )
         elif (digest := checkpoint_digest(key)) is not None:
             try:
-                found = hashlib.sha256(store.read(key)).hexdigest()
+                found = hashlib.sha256(store.read_within(key, MOST_CHECKPOINT_BYTES)).hexdigest()
             except FileNotFoundError:
+                continue
+            except DamagedFile as error:
+                yield Finding(Problem.DAMAGED_CHECKPOINT, key, str(error))
                 continue
             if not found.startswith(digest):
                 said = f"{store.uri}/{key} has the digest {found[: len(digest)]}, not that of its name: it is passed"

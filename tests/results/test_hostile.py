@@ -41,7 +41,17 @@ from jobs.results import (
     write_launch,
 )
 from jobs.results.launches import Launch, timestamp
-from jobs.results.layout import CURRENT, failure_key, launch_key, pin_key, study_key, trial_key
+from jobs.results.layout import (
+    CURRENT,
+    checkpoint_key,
+    conflict_key,
+    failure_key,
+    launch_key,
+    pin_key,
+    study_key,
+    trained_weights_key,
+    trial_key,
+)
 from jobs.results.parquet import decode, decode_trial, encode, signed
 from jobs.results.pins import pinned
 from jobs.results.schema import most_rows
@@ -123,7 +133,12 @@ def test_what_a_result_takes_is_known_before_it_is_read(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "key", [KEY, launch_key("x"), "root.json", CURRENT, study_key("a", "b"), failure_key("x-1", 1)]
+    "key",
+    [
+        *(KEY, launch_key("x"), "root.json", CURRENT, study_key("a", "b"), failure_key("x-1", 1)),
+        checkpoint_key(trial(1), 1, 0, "0123456789abcdef"),
+        conflict_key(KIND, trial(1), "0123456789abcdef"),
+    ],
 )
 def test_a_file_of_a_terabyte_is_not_read(key: str, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "root")
@@ -135,6 +150,15 @@ def test_a_file_of_a_terabyte_is_not_read(key: str, tmp_path: Path) -> None:
                 read(store)
         named = {finding.key for finding in verify(store)}
     assert named <= {key, "compact"}
+
+
+def test_weights_of_a_terabyte_are_not_read(tmp_path: Path) -> None:
+    store, key = LocalStore(tmp_path / "root"), trained_weights_key(trial(1))
+    commit(store, KIND, rows(1))
+    store.create(key, b"{")
+    os.truncate(store.directory / key, 1 << 40)
+    with memory_of(1 << 30):
+        assert (Problem.OTHER_WEIGHTS, key) in {(finding.problem, finding.key) for finding in verify(store)}
 
 
 def test_an_index_of_more_rows_than_it_says_is_passed_over(tmp_path: Path) -> None:
@@ -298,18 +322,17 @@ def test_what_fails_on_this_machine_says_nothing_of_the_file(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    for name in ("read_metadata", "ParquetFile"):
-        with monkeypatch.context() as patched:
-            patched.setattr(pq, name, fails)
-            for read in (
-                lambda: read_trials(store, KIND),
-                lambda: verify(store),
-                lambda: decode(encode(TABLE), KIND, "x"),
-            ):
-                with pytest.raises(StorageFailure) as caught:
-                    read()
-                assert caught.value.code in (Code.STORAGE, Code.OUT_OF_MEMORY)
-                assert "move" not in str(caught.value)
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "ParquetFile", fails)
+        for read in (
+            lambda: read_trials(store, KIND),
+            lambda: verify(store),
+            lambda: decode(encode(TABLE), KIND, "x"),
+        ):
+            with pytest.raises(StorageFailure) as caught:
+                read()
+            assert caught.value.code in (Code.STORAGE, Code.OUT_OF_MEMORY)
+            assert "move" not in str(caught.value)
     assert verify(store) == []
 
 
@@ -325,7 +348,7 @@ def test_a_record_that_cannot_be_read_now_is_not_called_damaged(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(Path, "read_bytes", fails)
+    monkeypatch.setattr("jobs.results.local_store.open_file", fails)
     for read in (read_launches, read_failures, lambda store: pinned(store, "sources", "x")):
         with pytest.raises((StorageFailure, MemoryError)) as caught:
             read(store)
