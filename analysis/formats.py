@@ -75,7 +75,7 @@ def _values(table: pa.Table, index: int) -> list[Any]:
         InvalidRequest: when it has a time beyond those of Python, the years 1 to 9999.
     """
     try:
-        return table[index].to_pylist()
+        values: list[Any] = table[index].to_pylist()
     except (OverflowError, ValueError) as error:
         name = table.column_names[index]
         raise InvalidRequest(
@@ -84,6 +84,7 @@ def _values(table: pa.Table, index: int) -> list[Any]:
             f"({error}). Fix: make it text in the query, CAST(... AS VARCHAR)",
             key=name,
         ) from error
+    return values
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -8,6 +8,7 @@ before the first result is written.
 import codecs
 import csv
 import gzip
+import io
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -23,10 +24,11 @@ import pyarrow as pa
 from analysis import authors
 from analysis.words import counted
 from jobs.errors import Code, DamagedFile, InvalidRequest, Mistake, Place
-from jobs.files import require_file
+from jobs.files import open_file
 from jobs.registry import datasets, sources
 from jobs.results import Committed, begin, commit, compact, open_store, schema
 from jobs.results.consistency import imported_id
+from jobs.results.layout import NAME_BYTES
 from jobs.specs import ALL, NAME_PATTERN
 
 ORIGIN = "imported"
@@ -35,6 +37,9 @@ REQUIRED = (*KEY, "epoch", "test_accuracy")
 OPTIONAL = ("test_loss", "train_accuracy", "train_loss", "seconds")
 _NAMES = ("source", "dataset", "target_ds")  # of both formats; a name like 123 stays text
 _HEADER_BYTES = 1 << 16
+_LONGEST_HEADER = 2_000
+_MOST_BYTES = 1 << 28
+"""Unpacked; the rows of the paper's 14,400 trials take some 20 MB."""
 _WRITERS = 16  # threads; a durable write waits for the disk most of its time
 _LOWEST = {"images": ALL, "blocks": ALL, "seed": -1, "epoch": 1}
 _PERCENT = ("test_accuracy", "train_accuracy")
@@ -98,11 +103,11 @@ def read(file: Path) -> pd.DataFrame:
         InvalidRequest: with the file's name and all problems found.
     """
     try:
-        require_file(file)
-        _require_commas(file)
+        text = _text(file)
+        _require_commas(file, text[:_HEADER_BYTES])
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row longer than the header
-            data = pd.read_csv(file, dtype=dict.fromkeys(_NAMES, str), index_col=False)
+            data = pd.read_csv(io.BytesIO(text), dtype=dict.fromkeys(_NAMES, str), index_col=False)
     except InvalidRequest:
         raise
     except (OSError, EOFError, ValueError, csv.Error, zlib.error, pd.errors.ParserWarning) as error:
@@ -119,18 +124,33 @@ def read(file: Path) -> pd.DataFrame:
     return data
 
 
-def _require_commas(file: Path) -> None:
+def _text(file: Path) -> bytes:
+    """What a regular file holds, unpacked.
+
+    Raises:
+        InvalidRequest: when it is more than any study has.
+    """
+    with open_file(file) as packed, gzip.open(packed) if file.suffix == ".gz" else packed as stream:
+        text = stream.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise _unreadable(
+            file, f"it has more than {_MOST_BYTES:,} bytes, unpacked if it is packed. Fix: import it in parts"
+        )
+    return text
+
+
+def _require_commas(file: Path, start: bytes) -> None:
     """Refuse what pandas would read as something else than it is, by the first line.
 
     Raises:
         InvalidRequest: when values are not separated by commas, a column is there twice, or it is no text.
     """
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-        start = stream.read(_HEADER_BYTES)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
         raise _unreadable(file, "it is UTF-16, or no text at all. Fix: save it as CSV in UTF-8")
     lines = start.decode("utf-8-sig", errors="replace").splitlines()
     line = next((line for line in lines if line.strip()), "")
+    if len(line) > _LONGEST_HEADER:
+        raise _unreadable(file, f"its first line has more than {_LONGEST_HEADER:,} characters", line=1)
     if line.lower().startswith("sep="):
         raise _unreadable(file, f"its first line is {line!r}. Fix: remove it, and separate by commas", line=1)
     names = {
@@ -172,8 +192,16 @@ def _require_none(problems: list[_Problem], file: Path) -> None:
 
 
 def _require_storable(trials: list[list[dict[str, object]]], file: Path) -> None:
-    """All trials as Arrow tables once, before the first is written."""
+    """All trials as Arrow tables, and under names that a file can have, before the first is written."""
     for rows in trials:
+        if len(f"{rows[0]['trial_id']}.parquet".encode()) > NAME_BYTES:
+            raise InvalidRequest(
+                Code.WRONG_NAME,
+                f"a name on disk has at most {NAME_BYTES} bytes, and the trial {rows[0]['trial_id']} more; nothing was "
+                "written. Fix: shorten its source or dataset",
+                file=file,
+                key="source",
+            )
         try:
             pa.Table.from_pylist(rows, schema=schema("finetune")).validate(full=True)
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
@@ -259,7 +287,9 @@ def _wrong(bad: pd.DataFrame, column: str, rule: str) -> _Problem:
     """What rows with a wrong number say of the first of them."""
     rows = counted(len(bad), "row")
     verb = "breaks" if len(bad) == 1 else "break"
-    said = f"{column} is {rule}; {rows} {verb} this, first in line {_line(bad)}: {bad.iloc[0][column]!r}"
+    found = bad.iloc[0][column]
+    found = found.item() if isinstance(found, np.generic) else found
+    said = f"{column} is {rule}; {rows} {verb} this, first in line {_line(bad)}: {found!r}"
     return _Problem(Code.WRONG_VALUE, column, said, _line(bad))
 
 

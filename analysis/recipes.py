@@ -60,6 +60,6 @@ def _read(text: str | None) -> Choices | None:
     """Text that strangers wrote may be no recipe at all: its trials keep the digest as their name."""
     try:
         choices = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return choices if isinstance(choices, dict) else None

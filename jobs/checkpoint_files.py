@@ -24,6 +24,7 @@ from torch.serialization import safe_globals
 
 from jobs.errors import Code, DamagedFile, out_of_memory
 from jobs.file_kinds import what_it_is
+from jobs.files import open_file
 
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 _HOLD_VALUES_ONLY: list[Any] = [
@@ -81,7 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         DamagedFile: when it holds no tensors by name, would run code, or is something else; saying what.
         StorageFailure: when this machine has not the memory.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(9)
     try:
         if head[8:] == b"{":
@@ -152,7 +153,7 @@ def _unpickled(path: Path, *, mapped: bool) -> object:
             warnings.simplefilter("ignore")  # torch's, of files that are refused below or by who asked for them
             if path.suffix != ".safetensors":
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-            with path.open("rb") as file:  # by its name torch would take it for another format
+            with open_file(path) as file:  # by its name torch would take it for another format
                 return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
@@ -183,7 +184,7 @@ def _globals(path: Path) -> list[str]:
 
 def _pickles(path: Path) -> IO[bytes]:
     if not zipfile.is_zipfile(path):
-        return path.open("rb")
+        return open_file(path)
     archive = zipfile.ZipFile(path)
     return archive.open(next(name for name in archive.namelist() if name.rsplit("/", 1)[-1] == _PICKLE))
 

@@ -12,10 +12,11 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from jobs.errors import DamagedFile
 from jobs.evaluation import Tally
 from jobs.provenance import UNKNOWN, History
 from jobs.results import Store
-from jobs.results.layout import checkpoint_key, checkpoint_position, checkpoints_prefix
+from jobs.results.layout import MOST_CHECKPOINT_BYTES, checkpoint_key, checkpoint_position, checkpoints_prefix
 from jobs.trial import Trial
 
 AnyTrial = Trial[Any, Any]
@@ -53,8 +54,8 @@ def restore_checkpoint(store: Store, trial: AnyTrial, *, same_bits: bool = False
     notes = [f"what stands among the checkpoints is left alone: {stranger}" for stranger in strangers]
     for key in _newest_first(store, trial.spec.trial_id):
         try:
-            _restore(trial, _verified(key, store.read(key)), same_bits)
-        except (*_UNUSABLE, FileNotFoundError) as error:
+            _restore(trial, _verified(key, store.read_within(key, MOST_CHECKPOINT_BYTES)), same_bits)
+        except (*_UNUSABLE, DamagedFile, FileNotFoundError) as error:
             notes.append(f"checkpoint {store.uri}/{key} cannot be used ({error}): the one before it is, or the start")
             trial.passed_over.add(key)
             continue

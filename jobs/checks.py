@@ -9,6 +9,7 @@ from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.registry import DatasetCard
 from jobs.registry.categories import in_categories, same_labels
 from jobs.registry.costs import costs
+from jobs.results.layout import NAME_BYTES
 from jobs.specs import (
     ALL,
     MOST_DENSE,
@@ -24,8 +25,6 @@ from jobs.specs import (
     VisualizeSpec,
 )
 
-_NAME_BYTES = 255
-"""Of a file's name, on the file systems that there are."""
 _LONGEST_SUFFIX = ".safetensors"
 _FC_LABELS = 1000
 """Labels of the FC layer in the table of costs."""
@@ -38,10 +37,10 @@ def problems(spec: AnySpec) -> list[Mistake]:
 
 def _unnameable(spec: AnySpec) -> list[Mistake]:
     """Files of a trial are named by its id, and that by what it is of."""
-    if len(f"{spec.trial_id}{_LONGEST_SUFFIX}".encode()) <= _NAME_BYTES:
+    if len(f"{spec.trial_id}{_LONGEST_SUFFIX}".encode()) <= NAME_BYTES:
         return []
     field, name = ("architecture", spec.architecture) if isinstance(spec, PretrainSpec) else ("source", spec.source)
-    said = f"{field}: a name on disk has at most {_NAME_BYTES} bytes, and a trial of {name!r} and {spec.dataset!r} more"
+    said = f"{field}: a name on disk has at most {NAME_BYTES} bytes, and a trial of {name!r} and {spec.dataset!r} more"
     return [Mistake(Code.WRONG_NAME, Place(key=field), f"{said}. Fix: shorten one of the two")]
 
 

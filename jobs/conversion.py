@@ -19,6 +19,7 @@ from jobs.checkpoint_files import Checkpoint, read_checkpoint
 from jobs.download import writing
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.file_kinds import what_it_is
+from jobs.files import open_file
 from jobs.home import weights_directory
 from jobs.networks import BUILDERS
 from jobs.provenance import code_version, packages
@@ -96,7 +97,7 @@ def convert_source(
             "correct `format` in its card",
             file=path,
         )
-    with path.open("rb") as file:
+    with open_file(path) as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     original = {"file": path.name, "url": url, "sha256": sha256, "bytes": path.stat().st_size}
     facts = {

@@ -1,7 +1,8 @@
 """What a file is by its first bytes, in words for messages: a stranger's may not be what its name says. No torch."""
 
-import stat
 from pathlib import Path
+
+from jobs.files import NotAFile, open_file
 
 _HEAD_BYTES = 1024
 _ANNEX_POINTER = b"/annex/objects/"
@@ -33,24 +34,14 @@ def what_it_is(path: Path) -> str | None:
     only.
     """
     try:
-        mode = path.stat().st_mode
+        with open_file(path) as file:
+            return _by_content(file.read(_HEAD_BYTES))
+    except NotAFile as error:
+        return error.what
     except FileNotFoundError:
         return "a link that leads nowhere" if path.is_symlink() else "not there"
     except OSError as error:
         return f"out of reach ({error.strerror})"
-    if not stat.S_ISREG(mode):
-        return next((words for is_it, words in _NO_FILES if is_it(mode)), "no regular file")
-    with path.open("rb") as file:
-        return _by_content(file.read(_HEAD_BYTES))
-
-
-_NO_FILES = (
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 def _by_content(head: bytes) -> str | None:

@@ -6,8 +6,8 @@ A named pipe would wait for ever, a device gives bytes without end. Nothing here
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NO_FILE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV, errno.EOPNOTSUPP}
@@ -32,7 +32,7 @@ class FileTooLarge(OSError):
     """A file has more bytes than any of its sort."""
 
 
-def open_file(path: str | Path, *, shown: str | Path | None = None, folder: int | None = None) -> BinaryIO:
+def open_file(path: str | Path, *, shown: str | Path | None = None, folder: int | None = None) -> BufferedReader:
     """Open a regular file for reading, without waiting and without reading from anything else.
 
     Args:
@@ -72,15 +72,6 @@ def read_file(path: str | Path, most: int | None = None) -> bytes:
         if most is not None and size > most:
             raise FileTooLarge(f"{path} has {size:,} bytes, where {most:,} are the most that such a file has")
         return file.read()
-
-
-def require_file(path: str | Path) -> None:
-    """Refuse what is no regular file, for libraries that take a path.
-
-    Raises:
-        NotAFile, OSError: as ``open_file``.
-    """
-    open_file(path).close()
 
 
 def words(mode: int) -> str:

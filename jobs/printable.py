@@ -11,6 +11,13 @@ _OBEYED = re.compile(
 )
 
 
+def one_line(text: str) -> str:
+    """Printable text of a record or name within a line of ours: its own line ends are written out, and begin no line
+    that would read as ours.
+    """
+    return printable(text).replace("\n", "\\u000a")
+
+
 def printable(text: str) -> str:
     r"""Text without colours, in which what a terminal would obey is written out: ``\u001b``."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", _COLOURS.sub("", text).replace("\r\n", "\n"))

@@ -10,6 +10,7 @@ from jobs import registry
 from jobs.conversion import convert_source
 from jobs.download import Progress, download, writing
 from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.files import open_file
 from jobs.home import weights_directory
 from jobs.registry import Release, SourceCard
 from jobs.source_files import read_card, weights_path
@@ -104,7 +105,7 @@ def _described(path: Path, *, was_here: bool) -> Fetched:
 def _require_prefix(release: Release, path: Path) -> None:
     if release.sha256_prefix is None:
         return
-    with path.open("rb") as file:
+    with open_file(path) as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if not sha256.startswith(release.sha256_prefix):
         raise DamagedFile(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs import registry
 from jobs.errors import Code, DamagedFile
+from jobs.files import read_file
 from jobs.home import weights_directory
 from jobs.registry import AttackAccuracy, SourceCard
 
@@ -71,11 +72,7 @@ def read_card(weights: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
-            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
-        return _Facts.model_validate_json(text).model_dump(exclude_unset=True)
+        return _Facts.model_validate_json(read_file(path, _MOST_BYTES)).model_dump(exclude_unset=True)
     except (ValueError, OSError) as error:
         raise DamagedFile(
             Code.DAMAGED_RECORD,

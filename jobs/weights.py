@@ -15,8 +15,9 @@ from torch import Tensor
 from jobs import registry
 from jobs.canonical import digest
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
+from jobs.files import FileTooLarge, NotAFile, read_file
 from jobs.results import Store, open_store
-from jobs.results.layout import trained_weights_key
+from jobs.results.layout import MOST_WEIGHTS_BYTES, trained_weights_key
 from jobs.results.trained import require_trained
 from jobs.source_files import read_card, weights_path
 from jobs.specs import FinetuneSpec
@@ -52,7 +53,12 @@ def load_source(name: str) -> SourceWeights:
             f"{source.how_to_get}",
             file=path,
         )
-    data = path.read_bytes()
+    try:
+        data = read_file(path, MOST_WEIGHTS_BYTES)
+    except (NotAFile, FileTooLarge) as error:
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS, f"expected the weights of a source; {error}. Fix: remove it, and {_REMEDY}", file=path
+        ) from error
     sha256 = hashlib.sha256(data).hexdigest()
     card = read_card(path)
     if card is not None and sha256 != card["sha256"]:
@@ -115,7 +121,7 @@ def trained_weights(store: Store, trial_id: str) -> SourceWeights:
 def _trained(uri: str, kind: str, trial_id: str) -> SourceWeights:
     """Weights in a results root; a process reads them once."""
     store, key = open_store(uri), trained_weights_key(trial_id)
-    data = store.read(key)
+    data = store.read_within(key, MOST_WEIGHTS_BYTES)
     sha256 = hashlib.sha256(data).hexdigest()
     require_trained(store, kind, trial_id, sha256)
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
-from jobs.printable import printable
+from jobs.printable import one_line, printable
 from orchestrator import cli_catalog, cli_data, cli_errors, prices, streams
 from orchestrator.cli_errors import Commands, ExitCode, Interrupted
 from orchestrator.hanging import HANG_AFTER_MINUTES
@@ -441,7 +441,7 @@ def verify(results: Root) -> None:
     require_root(store)
     findings = verify(store, planned_trials(store))
     for finding in findings:
-        out.print(f"{finding.problem}: {finding.advice}")
+        out.print(one_line(f"{finding.problem}: {finding.advice}"))
     harmful = sum(not finding.problem.harmless for finding in findings)
     mixed = sum(finding.problem is Problem.MIXED for finding in findings)
     of_several = f" {counted(mixed, 'trial')} ran on several kinds of device, or by several torch." if mixed else ""
@@ -537,9 +537,9 @@ def _launch(
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     out.print(f"{summary.done} of {summary.planned} trials are done.")
     for trial, reason in summary.failed.items():
-        out.print(f"failed: {trial}: {reason}")
+        out.print(one_line(f"failed: {trial}: {reason}"))
     if summary.stop_reason:
-        out.print(f"Stopped: {summary.stop_reason.rstrip('.')}.")
+        out.print(one_line(f"Stopped: {summary.stop_reason.rstrip('.')}."))
     if summary.left:
         out.print(to_go_on)
     elif summary.failed:

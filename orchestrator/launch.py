@@ -171,8 +171,8 @@ def _launch(study: Study, store: Store, console: Console, options: Options, reco
         return _summary(launching, blocked, {**known.damaged})
     for other in others_alive(store):
         console.print(
-            f"Warning: launch {other.launch} of {other.user} on {other.host} works on this root too; no result is "
-            "lost or doubled, but some trials may be run by both.",
+            f"Warning: {other.told} works on this root too; no result is lost or doubled, but some trials may be "
+            "run by both.",
             markup=False,
         )
 

@@ -11,6 +11,7 @@ from rich.live import Live
 
 from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.expansion import expand
+from jobs.printable import one_line
 from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read_failures, read_launches
 from jobs.results.layout import log_key
 from jobs.specs import AnySpec, Numerics
@@ -129,7 +130,7 @@ def describe(status: Status) -> str:
             f"{len(status.mixed):,} of those done ran on several kinds of device, or by several versions of torch: "
             "their results name them (deltasweep verify)"
         )
-    lines += [f"running: launch {launch.launch} of {launch.user} on {launch.host}" for launch in status.live]
+    lines += [f"running: {launch.told}" for launch in status.live]
     lines += [
         f"stale: launch {launch.launch} on {launch.host} was last heard of at {launch.heartbeat_at}; resume goes on"
         for launch in status.stale
@@ -137,7 +138,7 @@ def describe(status: Status) -> str:
     lines += [f"failed, runs again with the next launch: {trial}: {f.signature}" for trial, f in status.failed.items()]
     lines += [f"damaged: {trial}: {said}" for trial, said in sorted(status.damaged.items())]
     lines += [f"quarantined: {trial}  (deltasweep logs {trial})" for trial in sorted(status.quarantined)]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def watch_status(store: Store, study: Study, console: Console, accept: Numerics = NONE_OLDER) -> None:
@@ -158,7 +159,7 @@ def failed_attempts(store: Store, trial: str) -> list[str]:
     Raises:
         InvalidRequest: when no attempt at such a trial has failed.
     """
-    found = [f for f in read_failures(store) if trial in (f.trial_id, f.trial_id.rsplit("-", 1)[1])]
+    found = [f for f in read_failures(store) if trial in (f.trial_id, f.trial_id.rpartition("-")[2])]
     if not found:
         raise InvalidRequest(
             Code.NO_ANSWER, f"{store.uri} has no failed attempt at a trial {trial!r}", file=store.uri, key="TRIAL"
@@ -167,10 +168,11 @@ def failed_attempts(store: Store, trial: str) -> list[str]:
 
 
 def _header(failure: Failure) -> str:
-    return (
+    said = (
         f"== {failure.trial_id}, attempt {failure.attempt}, {failure.failed_at}, on {failure.host} "
-        f"({failure.kind}): {failure.signature}\n"
+        f"({failure.kind}): {failure.signature}"
     )
+    return f"{one_line(said)}\n"
 
 
 def _log(store: Store, failure: Failure) -> str:

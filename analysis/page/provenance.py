@@ -106,5 +106,5 @@ def _told(text: str) -> list[str]:
     """The pairs of a JSON object; text that is none, as it is: what strangers wrote is shown, too."""
     try:
         return [f"{name} {value}" for name, value in json.loads(text).items()]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return [text]

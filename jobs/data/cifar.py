@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from jobs.data.raw import RawPart
 from jobs.errors import Code, DamagedFile
+from jobs.files import open_file
 from jobs.registry import DatasetCard
 
 _SIDE = 32
@@ -49,7 +50,7 @@ def _part(paths: list[Path]) -> RawPart:
 
 
 def _read_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         batch = _unpickle(path, file)
     labels = batch.get("labels", batch.get("fine_labels")) if isinstance(batch, dict) else None
     images = batch.get("data") if isinstance(batch, dict) else None

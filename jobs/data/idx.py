@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.errors import Code, DamagedFile, MissingData
+from jobs.files import open_file
 
 FILES = tuple(f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
 
@@ -36,7 +37,7 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
         DamagedFile: when the header, the length or the compression is not what the format says.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with open_file(path) as packed, gzip.open(packed) if path.suffix == ".gz" else packed as file:
             data = file.read(_MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DamagedFile(

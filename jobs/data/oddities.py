@@ -9,6 +9,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from jobs.data.raw import FolderPart, Raw, RawPart, opened
+from jobs.files import open_file
 
 _UPRIGHT = 1
 _ORIENTATION = 274  # the tag, of EXIF as of TIFF
@@ -68,7 +69,7 @@ def _oddities(image: Image.Image, path: Path) -> Iterator[str]:
 def _bits(image: Image.Image, path: Path) -> int:
     """A channel's bits in the file; Pillow's mode says those after decoding."""
     if image.format == "PNG":
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(_PNG_DEPTH_AT + 1)[-1]
     if isinstance(image, TiffImageFile):
         bits = image.tag_v2.get(_BITS_PER_SAMPLE, 8)

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure
 from jobs.file_kinds import what_it_is
+from jobs.files import open_file
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """What is decoded, by content. Pillow knows more; one of them it hands to another program."""
@@ -75,7 +76,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         DamagedFile: as ``FolderPart.image``.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.mode.startswith(_DEEP_MODES):
                 raise DamagedFile(
                     Code.DAMAGED_DATA,
@@ -100,7 +101,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
 def unreadable(path: Path, error: OSError) -> DamagedFile:
     """For a file or folder of a dataset that the system refuses to read."""
     return DamagedFile(
-        Code.DAMAGED_DATA, f"{path} cannot be read ({error.strerror}); make it readable, or remove it", file=path
+        Code.DAMAGED_DATA,
+        f"{path} cannot be read ({error.strerror or error}); make it readable, or remove it",
+        file=path,
     )
 
 
@@ -136,7 +139,7 @@ def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
     for number, part in enumerate(parts):
         for path in part.paths:
             try:
-                with path.open("rb") as file:
+                with open_file(path) as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 raise unreadable(path, error) from error

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from jobs.printable import one_line
 from jobs.results.layout import launch_key
 from jobs.results.records import Timestamp, read_record
 from jobs.results.store import Store
@@ -32,6 +33,11 @@ class Launch(NamedTuple):
     in_flight: tuple[str, ...] = ()
     """Ids of the trials that an actor works on."""
     ended_at: Timestamp | None = None
+
+    @property
+    def told(self) -> str:
+        """Which it is, for a person, on one line."""
+        return one_line(f"launch {self.launch} of {self.user} on {self.host}")
 
     def alive(self, now: datetime) -> bool:
         """Whether its driver showed itself within ``STALE_SECONDS`` and has not said that it ended."""

@@ -6,6 +6,9 @@ What is removed has a key of the form that is given here: ``compacted_at``, ``is
 import re
 from datetime import UTC, datetime
 
+NAME_BYTES = 255
+"""Of a file's name, on the file systems that there are."""
+
 
 def trial_key(kind: str, trial_id: str) -> str:
     """The result of a finished trial. Two hexadecimal digits spread the files over 256 folders."""
@@ -67,6 +70,12 @@ def imported_in_conflict(key: str) -> str | None:
     """The result that an imported trial at ``conflict_key`` contradicts; None for what was not imported."""
     parts = key.split("/")
     return trial_key(parts[1], parts[2]) if len(parts) == 4 and parts[2].startswith(IMPORTED) else None
+
+
+MOST_CHECKPOINT_BYTES = 16 << 30
+"""The largest network there is, with its optimiser's state, has 3 GB."""
+MOST_WEIGHTS_BYTES = 4 << 30
+"""The largest network there is (WideResNet-50-4) has 0.9 GB."""
 
 
 def checkpoints_prefix(trial_id: str) -> str:

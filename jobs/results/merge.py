@@ -181,8 +181,8 @@ def _require_quiet(root: Store) -> None:
     if alive:
         raise InvalidRequest(
             Code.IN_USE,
-            f"a root that is merged must not change meanwhile; launch {alive[0].launch} of {alive[0].user} on "
-            f"{alive[0].host} works on {root.uri}. Fix: stop it, or wait until it is done (deltasweep status)",
+            f"a root that is merged must not change meanwhile; {alive[0].told} works on {root.uri}. Fix: stop it, or "
+            "wait until it is done (deltasweep status)",
             file=root.uri,
         )
 

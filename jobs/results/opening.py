@@ -6,13 +6,14 @@ import uuid
 from pathlib import Path
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
+from jobs.results.layout import NAME_BYTES
 from jobs.results.local_store import TEMPORARY, WRITE_TEST, LocalStore
 from jobs.results.root_record import claim, require_layout
 from jobs.results.store import Store
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*):(/+)(.*)|(s3[an]?|gs|gcs|file):(.*)", re.IGNORECASE | re.DOTALL)
-_NAME_BYTES, _PATH_BYTES = 255, 3_500
-"""Of a name and of a whole path, on the file systems that there are: Linux takes 4,096 bytes, lock files included."""
+_PATH_BYTES = 3_500
+"""Of a whole path, on the file systems that there are: Linux takes 4,096 bytes, lock files included."""
 _BUCKET = re.compile(r"(s3|gs)://[^/]")
 _SPELLINGS = {"s3": "s3", "s3a": "s3", "s3n": "s3", "gs": "gs", "gcs": "gs"}
 
@@ -71,8 +72,8 @@ def _require_possible(path: Path, text: str) -> None:
     problem = None
     if "\0" in text:
         problem = "it has a zero byte"
-    elif len(longest) > _NAME_BYTES:
-        problem = f"{os.fsdecode(longest)[:20]}... has {len(longest)} bytes, and a name at most {_NAME_BYTES}"
+    elif len(longest) > NAME_BYTES:
+        problem = f"{os.fsdecode(longest)[:20]}... has {len(longest)} bytes, and a name at most {NAME_BYTES}"
     elif len(os.fsencode(path)) > _PATH_BYTES:
         problem = (
             f"it has {len(os.fsencode(path)):,} bytes, and a path at most {_PATH_BYTES:,} beside the names below it"

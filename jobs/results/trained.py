@@ -14,6 +14,7 @@ from jobs.provenance import HISTORY_COLUMNS, UNKNOWN, History, history_of
 from jobs.results.layout import trained_weights_key, trial_key
 from jobs.results.parquet import decode_trial
 from jobs.results.records import read_record
+from jobs.results.schema import most_bytes
 from jobs.results.store import Store
 
 _COLUMN = "trained_sha256"
@@ -94,7 +95,7 @@ def _of_result(store: Store, kind: str, trial_id: str) -> Trained | None:
     """The network of a finished trial; None where its result is gone."""
     key = trial_key(kind, trial_id)
     try:
-        data = store.read(key)
+        data = store.read_within(key, most_bytes(kind))
     except FileNotFoundError:
         return None
     table = decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table

@@ -16,6 +16,7 @@ from jobs.results.layout import (
     COMPACT,
     CURRENT,
     IMPORTED,
+    MOST_WEIGHTS_BYTES,
     compacted_at,
     is_checkpoint,
     trained_weights_key,
@@ -210,7 +211,7 @@ def _trained(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]
         if "trained_sha256" not in trial.row or key not in there:
             continue
         try:
-            sha256 = hashlib.sha256(store.read(key)).hexdigest()
+            sha256 = hashlib.sha256(store.read_within(key, MOST_WEIGHTS_BYTES)).hexdigest()
             require_trained(store, kind, trial.trial_id, sha256)
         except FileNotFoundError:
             continue  # removed since it was listed

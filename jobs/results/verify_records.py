@@ -11,6 +11,7 @@ from jobs.errors import DamagedFile, InvalidRequest
 from jobs.results.failures import Failure, read_failure
 from jobs.results.launches import STALE_SECONDS, Launch, read_launch
 from jobs.results.layout import (
+    MOST_CHECKPOINT_BYTES,
     checkpoint_digest,
     imported_in_conflict,
     is_checkpoint,
@@ -25,7 +26,7 @@ from jobs.results.parquet import decode_trial
 from jobs.results.pins import read_pin, wrong_pin
 from jobs.results.problems import DamagedResult, Finding, Problem
 from jobs.results.records import reason
-from jobs.results.schema import kinds
+from jobs.results.schema import kinds, most_bytes
 from jobs.results.store import Store
 from jobs.results.studies import StudyRecord, read_study
 from jobs.results.trained import made_again_key, read_made_again
@@ -77,12 +78,13 @@ def _wrong_conflict(store: Store, key: str) -> Finding | None:
         )
     kind, trial_id, digest = of
     try:
-        data = store.read(key)
+        data = store.read_within(key, most_bytes(kind))
         decode_trial(data, kind, trial_id, file)
     except FileNotFoundError:
         return None
-    except DamagedResult as error:
-        return Finding(error.problem, key, f"{error} (it was kept aside, and no trial depends on it)")
+    except DamagedFile as error:
+        problem = error.problem if isinstance(error, DamagedResult) else Problem.WRONG_CONTENT
+        return Finding(problem, key, f"{error} (it was kept aside, and no trial depends on it)")
     if (found := hashlib.sha256(data).hexdigest()[:16]) != digest:
         said = f"{file} has the digest {found}, not that of its name; it was changed since. Remove it"
         return Finding(Problem.WRONG_CONTENT, key, said)
@@ -184,8 +186,11 @@ def checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
             )
         elif (digest := checkpoint_digest(key)) is not None:
             try:
-                found = hashlib.sha256(store.read(key)).hexdigest()
+                found = hashlib.sha256(store.read_within(key, MOST_CHECKPOINT_BYTES)).hexdigest()
             except FileNotFoundError:
+                continue
+            except DamagedFile as error:
+                yield Finding(Problem.DAMAGED_CHECKPOINT, key, str(error))
                 continue
             if not found.startswith(digest):
                 said = f"{store.uri}/{key} has the digest {found[: len(digest)]}, not that of its name: it is passed"

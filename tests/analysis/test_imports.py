@@ -1,5 +1,6 @@
 """Importing trials that ran elsewhere."""
 
+import gzip
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -328,3 +329,28 @@ def test_imported_trials_are_in_the_index(write: Write, tmp_path: Path) -> None:
     store.replace(first, b"torn")
     more = TIDY.replace("20000000", "20100000")
     assert analysis.import_trials(write(more, "more.csv"), tmp_path / "root").new == 2
+
+
+@pytest.mark.parametrize("name", ["n" * 200, "n" * 1000])
+def test_a_name_that_no_file_can_have_is_refused_whole(name: str, write: Write, tmp_path: Path) -> None:
+    file = write(TIDY.replace("l2_eps3", name))
+    with refused(Code.WRONG_NAME, "255", kind=InvalidRequest, file=file, key="source"):
+        analysis.import_trials(file, tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_more_than_any_study_has_is_not_read(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "_MOST_BYTES", 100_000)
+    text = (TIDY + "\n" * 1_000_000).encode()
+    file = tmp_path / f"large{suffix}"
+    file.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+    with refused(Code.UNREADABLE_FILE, "100,000", kind=InvalidRequest, file=file):
+        read(file)
+
+
+def test_a_first_line_without_end_is_not_repeated(write: Write) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(write("0" * 1_000_000))
+    assert caught.value.place.line == 1
+    assert len(str(caught.value)) < 1_000

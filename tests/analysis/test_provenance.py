@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import analysis
 from analysis.page.provenance import examined, provenance
+from analysis.recipes import recipe_choices
 from jobs.results import LocalStore, commit, schema
 from tests.analysis.support import Build
 
@@ -71,3 +73,11 @@ def test_the_page_has_them_without_any_fine_tuning(build: Build) -> None:
     assert 'id="provenance"' not in analysis.report(root).read_text()
     look(root, "attack", "a", finetuned=None, constraint="none", host="the host of the attack")
     assert "<td>the host of the attack</td>" in analysis.report(root).read_text()
+
+
+def test_json_that_is_nested_too_deeply_is_text(build: Build) -> None:
+    """Of results that strangers wrote; their trials keep the digest as the recipe's name."""
+    deep = '{"a":' * 100_000
+    table = pa.Table.from_pylist([{**build.trial("natural", 0, 50.0)[0], "recipe_json": deep, "packages": deep}])
+    assert ("finetune", "packages", deep, "1") in provenance(table, {})
+    assert recipe_choices(table) == {}

@@ -278,7 +278,12 @@ def test_ctrl_c_ends_a_query_at_once(root: Path, monkeypatch: pytest.MonkeyPatch
         return answer(connection, sql)
 
     monkeypatch.setattr(sql_module, "_answer", observed)
-    signalling = threading.Thread(target=lambda: computes.wait() and signal.raise_signal(signal.SIGINT))
+
+    def interrupt() -> None:
+        computes.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    signalling = threading.Thread(target=interrupt)
     signalling.start()
     with pytest.raises(KeyboardInterrupt):
         analysis.query(root, ENDLESS)

@@ -8,7 +8,7 @@ import pytest
 
 import analysis
 from jobs.errors import Code, InvalidRequest
-from jobs.files import FileTooLarge, NotAFile, open_file, read_file, require_file
+from jobs.files import FileTooLarge, NotAFile, open_file, read_file
 from orchestrator.study_files import load_study
 from tests.file_systems import IRREGULAR, PIPES, Disk
 from tests.support import refused
@@ -29,7 +29,7 @@ WORDS = {
 def test_what_a_person_names_is_said_to_be_what_it_is(sort: str, tmp_path: Path) -> None:
     path = tmp_path / "named.yaml"
     IRREGULAR[sort](path)
-    for opens in (open_file, read_file, require_file):
+    for opens in (open_file, read_file):
         with pytest.raises(FileNotFoundError if WORDS[sort] is None else NotAFile) as caught:
             opens(path)
         assert WORDS[sort] is None or f"{path} is {WORDS[sort]}" in str(caught.value)

@@ -199,3 +199,25 @@ def test_a_result_that_is_torn_is_not_done_and_everybody_says_so(damage: str, st
     assert status_of(store, study, NOW).counts()["pending"] == 1 + len(others)
     store.create(key, whole)
     assert status_of(store, study, NOW).counts()["done"] == 2
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2028", "\x85", "\v"])
+def test_no_record_begins_a_line_of_its_own(end: str, study: Study, store: Store) -> None:
+    """Hosts, users and reasons come from other machines."""
+    forged = f"x{end}quarantined: forged"
+    failing = expand(study)[0].trial_id
+    record_failure(store, failure(failing, 1, reason=forged)._replace(host=forged), "")
+    for name, moment in (("l1", NOW), ("l2", NOW - timedelta(days=1))):
+        write_launch(store, launched(study, name, moment, host=forged, user=forged))
+    said = describe(status_of(store, study, NOW))
+    (attempt,) = failed_attempts(store, failing)
+    for text in (said, attempt):
+        assert "forged" in text
+        assert not [line for line in text.splitlines() if line.startswith("quarantined")]
+
+
+def test_a_failure_of_an_id_without_hash_is_looked_through(study: Study, store: Store) -> None:
+    record_failure(store, failure("nodash", 1), "its log")
+    assert len(failed_attempts(store, "nodash")) == 1
+    with refused(Code.NO_ANSWER, "nope", kind=InvalidRequest, key="TRIAL"):
+        failed_attempts(store, "nope")

@@ -41,7 +41,17 @@ from jobs.results import (
     write_launch,
 )
 from jobs.results.launches import Launch, timestamp
-from jobs.results.layout import CURRENT, failure_key, launch_key, pin_key, study_key, trial_key
+from jobs.results.layout import (
+    CURRENT,
+    checkpoint_key,
+    conflict_key,
+    failure_key,
+    launch_key,
+    pin_key,
+    study_key,
+    trained_weights_key,
+    trial_key,
+)
 from jobs.results.parquet import decode, decode_trial, encode, signed
 from jobs.results.pins import pinned
 from jobs.results.schema import most_rows
@@ -123,7 +133,12 @@ def test_what_a_result_takes_is_known_before_it_is_read(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "key", [KEY, launch_key("x"), "root.json", CURRENT, study_key("a", "b"), failure_key("x-1", 1)]
+    "key",
+    [
+        *(KEY, launch_key("x"), "root.json", CURRENT, study_key("a", "b"), failure_key("x-1", 1)),
+        checkpoint_key(trial(1), 1, 0, "0123456789abcdef"),
+        conflict_key(KIND, trial(1), "0123456789abcdef"),
+    ],
 )
 def test_a_file_of_a_terabyte_is_not_read(key: str, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "root")
@@ -135,6 +150,15 @@ def test_a_file_of_a_terabyte_is_not_read(key: str, tmp_path: Path) -> None:
                 read(store)
         named = {finding.key for finding in verify(store)}
     assert named <= {key, "compact"}
+
+
+def test_weights_of_a_terabyte_are_not_read(tmp_path: Path) -> None:
+    store, key = LocalStore(tmp_path / "root"), trained_weights_key(trial(1))
+    commit(store, KIND, rows(1))
+    store.create(key, b"{")
+    os.truncate(store.directory / key, 1 << 40)
+    with memory_of(1 << 30):
+        assert (Problem.OTHER_WEIGHTS, key) in {(finding.problem, finding.key) for finding in verify(store)}
 
 
 def test_an_index_of_more_rows_than_it_says_is_passed_over(tmp_path: Path) -> None:
