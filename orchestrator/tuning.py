@@ -111,10 +111,14 @@ def connect(address: str | None) -> None:
         ) from error
     except OSError as error:
         raise _machine_fails("Ray cannot start", error) from error
-    except RuntimeError as error:
-        if address != "local":
+    except Exception as error:
+        # Ray raises bare exceptions where a process of it has not started in time
+        if type(error) not in (RuntimeError, Exception):
             raise
-        raise InvalidRequest(Code.NO_CLUSTER, f"Ray does not start on this machine: {error}") from error
+        where = "start on this machine" if address == "local" else f"take this process at {address}"
+        raise InvalidRequest(
+            Code.NO_CLUSTER, f"Ray does not {where}: {error}", file=address, key="--address"
+        ) from error
 
 
 def share_of(resources: Resources, say: Callable[[str], object]) -> Share:

@@ -17,6 +17,7 @@ import pytest
 import ray
 from rich.console import Console
 
+from jobs import source_training
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.expansion import expand
 from jobs.results import done, open_store
@@ -278,6 +279,26 @@ def test_a_signal_that_is_ignored_stays_ignored(
         assert signal.getsignal(number) is signal.SIG_IGN
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize("ignored", [False, True])
+def test_training_of_a_source_saves_at_a_signal_that_is_not_ignored(
+    ignored: bool, number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(name: str, folder: Path, results: object, data: object, device: object, stop: Any, show: object) -> Any:
+        send(number)
+        return None if stop() else folder / "weights"
+
+    monkeypatch.setattr(source_training, "train_source", train)
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.getsignal(number))
+    try:
+        ended = start("models", "train", "fmnist_natural", "--out", "made")
+    finally:
+        signal.signal(number, before)
+    assert (ended.code, ended.err) == (0 if ignored else 130, "")
+    assert (b"Weights: " if ignored else b"Interrupted; saved.") in ended.out
 
 
 # --- not from a command line ---
