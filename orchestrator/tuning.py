@@ -5,8 +5,9 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import ray
@@ -41,17 +42,39 @@ Share = dict[str, float]
 """Ray's resource names to amounts: what one actor takes."""
 
 
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
+class _Membership:
+    """In the Ray that the first launch of this process joined, and that the last one leaves."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._launches = 0
+
+    @contextmanager
+    def held(self, address: str | None) -> Iterator[None]:
+        with self._lock:
+            own = self._launches > 0 or not ray.is_initialized()
+            if own and not self._launches:
+                try:
+                    connect(address)
+                except BaseException:
+                    ray.shutdown()
+                    raise
+            self._launches += own
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._launches -= own
+                if own and not self._launches:
+                    ray.shutdown()
+
+
+_membership = _Membership()
+
+
+def connected(address: str | None) -> AbstractContextManager[None]:
     """Ray for a launch: what the calling process has joined already, or else ``connect``, and left at the end."""
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        connect(address)
-        yield
-    finally:
-        ray.shutdown()
+    return _membership.held(address)
 
 
 def require_answer(address: str | None) -> None:

@@ -249,7 +249,7 @@ PYTHON = platform.python_version()
         (of("1.2.3", PYTHON), 2, "Ray: 1.2.3"),
         (of(ray.__version__, "3.8.1"), 2, "Python: 3.8.1"),
         (ray.exceptions.AuthenticationError("wrong token"), 3, "wrong token"),
-        (ray.exceptions.RpcError("timed out"), 3, "timed out"),
+        (ray.exceptions.RpcError("timed out"), 3, "timed out"),  # type: ignore[no-untyped-call]  # Ray gives it no types
     ],
     ids=["ray", "python", "token", "silence"],
 )
@@ -419,7 +419,7 @@ def test_what_ray_says_when_it_does_not_start_is_one_message(
 
 
 def test_an_error_that_nobody_expected_stays_what_it_is(machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(ray, "init", lambda **_: {}["none"])
+    machine.setattr(ray, "init", lambda **_: dict[str, int]()["none"])
     with pytest.raises(KeyError):
         tuning.connect("local")
 

@@ -336,6 +336,39 @@ def test_a_launch_uses_the_ray_that_its_caller_has_joined(monkeypatch: pytest.Mo
         REQUIRE_ANSWER("10.0.0.1:6379")
 
 
+def test_launches_of_one_process_share_a_ray_until_the_last_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads: the first to end leaves the other's trials alone."""
+    said = list[str]()
+    monkeypatch.setattr(ray, "is_initialized", lambda: len(said) % 2 == 1)
+    monkeypatch.setattr(tuning, "connect", lambda _: said.append("joined"))
+    monkeypatch.setattr(ray, "shutdown", lambda: said.append("left"))
+    for _ in range(2):
+        first, second = tuning.connected(None), tuning.connected(None)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert said == ["joined"]
+        second.__exit__(None, None, None)
+        assert said == ["joined", "left"]
+        said.clear()
+
+
+def test_a_ray_that_does_not_start_is_left_and_the_next_launch_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+
+    def fail(_: object) -> None:
+        said.append("joined")
+        raise InvalidRequest(Code.NO_CLUSTER, "none")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(tuning, "connect", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: said.append("left"))
+    for _ in range(2):
+        with refused(Code.NO_CLUSTER, "none", kind=InvalidRequest), tuning.connected(None):
+            pass
+    assert said == ["joined", "left"] * 2
+
+
 REQUIRE_ANSWER = tuning.require_answer
 
 
