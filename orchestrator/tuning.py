@@ -43,17 +43,22 @@ Share = dict[str, float]
 
 
 class _Membership:
-    """In the Ray that the first launch of this process joined, and that the last one leaves."""
+    """In the Ray that the first launch of this process joined, and that the last one leaves.
+
+    Linux ends the processes of a Ray that is started here with the thread that started them. So that thread waits for
+    the launches of others.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._launches = 0
 
     @contextmanager
     def held(self, address: str | None) -> Iterator[None]:
         with self._lock:
             own = self._launches > 0 or not ray.is_initialized()
-            if own and not self._launches:
+            first = own and not self._launches
+            if first:
                 try:
                     connect(address)
                 except BaseException:
@@ -67,6 +72,9 @@ class _Membership:
                 self._launches -= own
                 if own and not self._launches:
                     ray.shutdown()
+                    self._lock.notify_all()
+                elif first and threading.current_thread() is not threading.main_thread():
+                    self._lock.wait_for(lambda: not self._launches)
 
 
 _membership = _Membership()

@@ -353,6 +353,33 @@ def test_launches_of_one_process_share_a_ray_until_the_last_has_ended(monkeypatc
         said.clear()
 
 
+def test_a_thread_that_started_ray_outlives_the_launches_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux ends Ray's processes with the thread that started them."""
+    said = list[str]()
+    monkeypatch.setattr(ray, "is_initialized", lambda: len(said) % 2 == 1)
+    monkeypatch.setattr(tuning, "connect", lambda _: said.append("joined"))
+    monkeypatch.setattr(ray, "shutdown", lambda: said.append("left"))
+    in_it = threading.Event()
+
+    def briefly() -> None:
+        with tuning.connected(None):
+            in_it.set()
+            assert may_end.wait(60)
+
+    may_end = threading.Event()
+    starter = threading.Thread(target=briefly)
+    starter.start()
+    assert in_it.wait(60)
+    with tuning.connected(None):
+        may_end.set()
+        starter.join(0.2)
+        assert starter.is_alive()
+        assert said == ["joined"]
+    starter.join(60)
+    assert not starter.is_alive()
+    assert said == ["joined", "left"]
+
+
 def test_a_ray_that_does_not_start_is_left_and_the_next_launch_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     said = list[str]()
 
