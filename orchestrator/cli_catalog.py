@@ -4,7 +4,6 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -12,6 +11,7 @@ from rich import box
 from rich.table import Column, Table
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
+from orchestrator.signals import stop_signals_to
 from orchestrator.study_cards import Known, knowing
 from orchestrator.terminal import for_tables
 
@@ -215,17 +215,13 @@ def train(
 
 @contextmanager
 def stopping_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yields whether SIGINT or SIGTERM came; the second SIGINT interrupts at once."""
-    came: list[int] = []
+    """Yields whether a signal asked to stop; the second one interrupts at once."""
+    came: list[signal.Signals] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: signal.Signals) -> None:
         if came:
             raise KeyboardInterrupt
         came.append(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_signals_to(handle):
         yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

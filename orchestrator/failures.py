@@ -60,13 +60,16 @@ def record_crash(store: Store, trial_id: str, launch: str, error: BaseException)
 
 
 def _recorded(store: Store, failure: Failure, log: str, root: RootFailure | None = None) -> Outcome:
-    """The outcome that a failure is; one that the root refuses to keep is told by a note instead."""
+    """The outcome that a failure is; one that the root refuses to keep is told by a note instead, unless it is that the
+    root refuses: the launch ends by it, and says so once.
+    """
     notes: tuple[str, ...] = ()
     try:
         record_failure(store, failure, log)
     except StorageFailure as error:
+        if root is None or not root.lasting:
+            notes = (f"{failure.trial_id} failed ({failure.signature}), and that could not be recorded: {error}",)
         root = root or root_failure(store, error)
-        notes = (f"{failure.trial_id} failed ({failure.signature}), and that could not be recorded: {error}",)
     return Outcome.failed(failure, notes, root)
 
 

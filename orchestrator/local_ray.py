@@ -33,7 +33,7 @@ def prepare_machine() -> dict[str, Any]:
         # Ray would write one into the home directory; what it starts finds this one in its environment
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     usual, *others = _directories()
-    if _is_usable(usual):
+    if usual.is_absolute() and _is_usable(usual):
         return {}
     for directory in others:
         if _is_usable(directory):
@@ -49,15 +49,17 @@ def prepare_machine() -> dict[str, Any]:
 
 
 def _directories() -> list[Path]:
-    """Where Ray would keep its files, and where else it could."""
+    """Where Ray would keep its files, and where else it could: in full, since its processes work in other places."""
     usual = os.environ.get("RAY_TMPDIR") or (os.environ.get("TMPDIR") if sys.platform == "linux" else None) or "/tmp"
-    return [Path(usual), *(Path(other) for other in (tempfile.gettempdir(), "/tmp", "/var/tmp") if other != usual)]
+    full = [Path(place).absolute() for place in (usual, tempfile.gettempdir(), "/tmp", "/var/tmp")]
+    return [Path(usual), *(place for place in dict.fromkeys(full) if place != Path(usual))]
 
 
 def _is_usable(directory: Path) -> bool:
     if len(os.fsencode(directory.absolute() / _SOCKET)) > _SOCKET_BYTES:
         return False
     try:
+        str(directory).encode()  # Ray's processes tell it each other as text
         if not (directory / "ray").is_dir():
             (directory / "ray").mkdir(parents=True, exist_ok=True)
             (directory / "ray").chmod(0o777)  # as Ray makes it: other users of the machine have theirs in it, too
@@ -65,7 +67,7 @@ def _is_usable(directory: Path) -> bool:
             file.write(bytes(_ROOM_BYTES))
             file.flush()
             return True
-    except OSError:
+    except (OSError, UnicodeEncodeError):
         return False
 
 

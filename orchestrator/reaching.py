@@ -53,7 +53,7 @@ def require_same_ray(address: str) -> None:
     from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
     from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
     from ray._private.utils import check_version_info
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Ray's stub lacks it
 
     if address == "local":
         return

@@ -5,8 +5,9 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import ray
@@ -41,17 +42,47 @@ Share = dict[str, float]
 """Ray's resource names to amounts: what one actor takes."""
 
 
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
+class _Membership:
+    """In the Ray that the first launch of this process joined, and that the last one leaves.
+
+    Linux ends the processes of a Ray that is started here with the thread that started them. So that thread waits for
+    the launches of others.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._launches = 0
+
+    @contextmanager
+    def held(self, address: str | None) -> Iterator[None]:
+        with self._lock:
+            own = self._launches > 0 or not ray.is_initialized()
+            first = own and not self._launches
+            if first:
+                try:
+                    connect(address)
+                except BaseException:
+                    ray.shutdown()
+                    raise
+            self._launches += own
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._launches -= own
+                if own and not self._launches:
+                    ray.shutdown()
+                    self._lock.notify_all()
+                elif first and threading.current_thread() is not threading.main_thread():
+                    self._lock.wait_for(lambda: not self._launches)
+
+
+_membership = _Membership()
+
+
+def connected(address: str | None) -> AbstractContextManager[None]:
     """Ray for a launch: what the calling process has joined already, or else ``connect``, and left at the end."""
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        connect(address)
-        yield
-    finally:
-        ray.shutdown()
+    return _membership.held(address)
 
 
 def require_answer(address: str | None) -> None:
@@ -111,10 +142,14 @@ def connect(address: str | None) -> None:
         ) from error
     except OSError as error:
         raise _machine_fails("Ray cannot start", error) from error
-    except RuntimeError as error:
-        if address != "local":
+    except Exception as error:
+        # Ray raises bare exceptions where a process of it has not started in time
+        if type(error) not in (RuntimeError, Exception):
             raise
-        raise InvalidRequest(Code.NO_CLUSTER, f"Ray does not start on this machine: {error}") from error
+        where = "start on this machine" if address == "local" else f"take this process at {address}"
+        raise InvalidRequest(
+            Code.NO_CLUSTER, f"Ray does not {where}: {error}", file=address, key="--address"
+        ) from error
 
 
 def share_of(resources: Resources, say: Callable[[str], object]) -> Share:

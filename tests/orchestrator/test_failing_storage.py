@@ -166,6 +166,17 @@ def test_a_launch_survives_a_root_that_refuses_to_record_a_failure(prefix: str, 
         assert not outcome.root_failure.lasting
 
 
+@pytest.mark.parametrize("number", LASTING)
+def test_that_the_root_refuses_is_not_told_for_each_trial(number: int, fail: Fail, tmp_path: Path) -> None:
+    """The launch ends by it, and says it then."""
+    store = open_store(tmp_path / "root")
+    fail("", number)
+    with pytest.raises(StorageFailure) as caught:
+        store.create("trials/x", b"")
+    outcome = record_error(store, "trial", Attempt(1, "launch"), caught.value)
+    assert (outcome.notes, outcome.root_failure) == ((), (str(caught.value), True))
+
+
 def test_what_is_not_about_the_root_is_no_failure_of_it(tmp_path: Path) -> None:
     store = open_store(tmp_path / "root")
     elsewhere = StorageFailure(Code.STORAGE, "full", file=tmp_path / "home")
@@ -228,7 +239,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         own_file_system()
     yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a store holds its root open
 
 
 def test_a_disk_that_is_really_full(full_disk: Path, deltasweep: Command, study: str) -> None:

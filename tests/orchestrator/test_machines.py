@@ -254,7 +254,7 @@ PYTHON = platform.python_version()
         (of("1.2.3", PYTHON), 2, "Ray: 1.2.3"),
         (of(ray.__version__, "3.8.1"), 2, "Python: 3.8.1"),
         (ray.exceptions.AuthenticationError("wrong token"), 3, "wrong token"),
-        (ray.exceptions.RpcError("timed out"), 3, "timed out"),
+        (ray.exceptions.RpcError("timed out"), 3, "timed out"),  # type: ignore[no-untyped-call]  # Ray gives it no types
     ],
     ids=["ray", "python", "token", "silence"],
 )
@@ -310,16 +310,30 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
-@pytest.mark.parametrize("kind", ["long", "file", "nowhere"])
+@pytest.mark.parametrize("kind", ["long", "file", "nowhere", "no text"])
 def test_a_directory_that_ray_cannot_use_is_gone_round(
     kind: str, name: str, machine: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    wrong = {"long": tmp_path / ("x" * 100), "file": tmp_path / "file" / "below", "nowhere": Path("/proc/none")}[kind]
+    wrong = {
+        "long": tmp_path / ("x" * 100),
+        "file": tmp_path / "file" / "below",
+        "nowhere": Path("/proc/none"),
+        "no text": Path(f"/tmp/{tmp_path.name}-\udcff"),
+    }[kind]
     (tmp_path / "file").touch()
     machine.setenv(name, str(wrong))
     used = Path(prepare_machine()["_temp_dir"])
     assert used.is_dir()
     assert len(os.fsencode(used.parent / local_ray._SOCKET)) <= local_ray._SOCKET_BYTES
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_relative_directory_is_given_in_full(name: str, machine: pytest.MonkeyPatch) -> None:
+    """Ray's processes work in directories of their own."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        machine.chdir(folder)
+        machine.setenv(name, "short")
+        assert prepare_machine() == {"_temp_dir": f"{folder}/short/ray"}
 
 
 def test_the_usual_directory_is_used_where_it_can(machine: pytest.MonkeyPatch, tmp_path_factory: Any) -> None:
@@ -417,15 +431,25 @@ def test_open_files_are_as_many_as_may_be(machine: pytest.MonkeyPatch) -> None:
         assert (soft, hard) == (min(65536, before[1]), before[1])
 
 
-def test_what_ray_says_when_it_does_not_start_is_one_message(machine: pytest.MonkeyPatch) -> None:
-    machine.delenv("RAY_ADDRESS", raising=False)
+@pytest.mark.parametrize("address", ["local", "10.0.0.1:6379"])
+@pytest.mark.parametrize("kind", [RuntimeError, Exception])
+def test_what_ray_says_when_it_does_not_start_is_one_message(
+    kind: type[Exception], address: str, machine: pytest.MonkeyPatch
+) -> None:
+    """It raises bare exceptions, too: of a machine so busy that its processes do not start in time."""
 
     def fail(**_: object) -> None:
-        raise RuntimeError("Failed to start GCS.")
+        raise kind("The current node timed out during startup.")
 
     machine.setattr(ray, "init", fail)
-    with refused(Code.NO_CLUSTER, "Failed to start GCS", kind=InvalidRequest):
-        tuning.connect(None)
+    with refused(Code.NO_CLUSTER, "timed out during startup", kind=InvalidRequest, file=address):
+        tuning.connect(address)
+
+
+def test_an_error_that_nobody_expected_stays_what_it_is(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(ray, "init", lambda **_: dict[str, int]()["none"])
+    with pytest.raises(KeyError):
+        tuning.connect("local")
 
 
 @pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN], ids=["heeded", "ignored"])

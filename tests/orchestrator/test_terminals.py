@@ -17,6 +17,7 @@ import pytest
 import ray
 from rich.console import Console
 
+from jobs import source_training
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.expansion import expand
 from jobs.results import done, open_store
@@ -283,6 +284,26 @@ def test_a_signal_that_is_ignored_stays_ignored(
         signal.signal(number, before)
 
 
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize("ignored", [False, True])
+def test_training_of_a_source_saves_at_a_signal_that_is_not_ignored(
+    ignored: bool, number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(name: str, folder: Path, results: object, data: object, device: object, stop: Any, show: object) -> Any:
+        send(number)
+        return None if stop() else folder / "weights"
+
+    monkeypatch.setattr(source_training, "train_source", train)
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.getsignal(number))
+    try:
+        ended = start("models", "train", "fmnist_natural", "--out", "made")
+    finally:
+        signal.signal(number, before)
+    assert (ended.code, ended.err) == (0 if ignored else 130, "")
+    assert (b"Weights: " if ignored else b"Interrupted; saved.") in ended.out
+
+
 # --- not from a command line ---
 
 
@@ -316,6 +337,66 @@ def test_a_launch_uses_the_ray_that_its_caller_has_joined(monkeypatch: pytest.Mo
         REQUIRE_ANSWER(None)
     with refused(Code.WRONG_VALUE, "10.0.0.1:6379", "ray.shutdown()", kind=InvalidRequest, key="--address"):
         REQUIRE_ANSWER("10.0.0.1:6379")
+
+
+def test_launches_of_one_process_share_a_ray_until_the_last_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads: the first to end leaves the other's trials alone."""
+    said = list[str]()
+    monkeypatch.setattr(ray, "is_initialized", lambda: len(said) % 2 == 1)
+    monkeypatch.setattr(tuning, "connect", lambda _: said.append("joined"))
+    monkeypatch.setattr(ray, "shutdown", lambda: said.append("left"))
+    for _ in range(2):
+        first, second = tuning.connected(None), tuning.connected(None)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert said == ["joined"]
+        second.__exit__(None, None, None)
+        assert said == ["joined", "left"]
+        said.clear()
+
+
+def test_a_thread_that_started_ray_outlives_the_launches_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux ends Ray's processes with the thread that started them."""
+    said = list[str]()
+    monkeypatch.setattr(ray, "is_initialized", lambda: len(said) % 2 == 1)
+    monkeypatch.setattr(tuning, "connect", lambda _: said.append("joined"))
+    monkeypatch.setattr(ray, "shutdown", lambda: said.append("left"))
+    in_it = threading.Event()
+
+    def briefly() -> None:
+        with tuning.connected(None):
+            in_it.set()
+            assert may_end.wait(60)
+
+    may_end = threading.Event()
+    starter = threading.Thread(target=briefly)
+    starter.start()
+    assert in_it.wait(60)
+    with tuning.connected(None):
+        may_end.set()
+        starter.join(0.2)
+        assert starter.is_alive()
+        assert said == ["joined"]
+    starter.join(60)
+    assert not starter.is_alive()
+    assert said == ["joined", "left"]
+
+
+def test_a_ray_that_does_not_start_is_left_and_the_next_launch_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+
+    def fail(_: object) -> None:
+        said.append("joined")
+        raise InvalidRequest(Code.NO_CLUSTER, "none")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(tuning, "connect", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: said.append("left"))
+    for _ in range(2):
+        with refused(Code.NO_CLUSTER, "none", kind=InvalidRequest), tuning.connected(None):
+            pass
+    assert said == ["joined", "left"] * 2
 
 
 REQUIRE_ANSWER = tuning.require_answer
