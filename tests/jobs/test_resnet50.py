@@ -64,6 +64,7 @@ def test_kept_activations_are_those_of_each_batch_within_a_hundred_thousandth(
         assert kept.train is not None
         assert kept.test is not None
         assert trial.cut is not None
+        trial.network.eval()
         assert torch.equal(kept.test.part(slice(10)), trial.network.trunk(trial.test_images(slice(10)), trial.cut))
         batch = torch.tensor([7, 2, 11, 5, 3])
         expected = trial.network.trunk(trial.training_images(batch), trial.cut)
