@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,6 +70,19 @@ def test_every_column_says_when_it_came_and_what_older_files_have() -> None:
             if column.since != min(releases(kind).items())[1]:
                 assert column.nullable or column.fill is not None, (kind, column.name)
         assert len(columns(kind)) == len(schema(kind)), "a column of an unknown release would be left out"
+
+
+def test_no_schema_is_of_a_release_after_this_version() -> None:
+    """A reader names who wrote what is newer than itself: files of a schema that no release has yet say so."""
+
+    def numbers(version: str) -> list[int]:
+        return [int(part) for part in version.split(".")[:3]]
+
+    newest = max((release for kind in kinds() for release in releases(kind).values()), key=numbers)
+    here = metadata.version("deltasweep")
+    assert numbers(newest) <= numbers(here)
+    root = Path(__file__).parents[1] / "roots" / newest
+    assert root.is_dir() != (here == f"{newest}.dev0"), "a release has a root; what comes before it has none"
 
 
 @pytest.mark.parametrize("encoded", [False, True])

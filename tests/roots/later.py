@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ from jobs.data.datasets import load_dataset
 from jobs.examination import Examination, drawn_images, examined_network
 from jobs.growth import later
 from jobs.numerics import memory_format
-from jobs.results import Store
+from jobs.results import Store, verify_records
 from jobs.results.schema import _EXAMINED, _KINDS, Column, Role, _Rows
 from jobs.specs import ExaminationSpec, FinetuneSpec, Recipe, Spec
 from jobs.study import Examine, Study
@@ -129,7 +128,7 @@ def add_kind(patch: pytest.MonkeyPatch) -> None:
     rows = _Rows(COLUMNS, number="test_image", view="confidences", releases={1: RELEASE}, varying=varying)
     patch.setitem(specs._KINDS, kind, ConfidenceSpec)
     patch.setitem(_KINDS, kind, rows)
-    for module in (study_files, import_module("jobs.results.verify")):
+    for module in (study_files, verify_records):
         patch.setattr(module, "Study", LaterStudy)
     patch.setitem(expansion.EXAMINATIONS, kind, confidences)
     patch.setitem(attempts.OPENERS, kind, open_confidence)
