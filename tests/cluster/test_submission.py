@@ -75,7 +75,7 @@ def test_other_versions_are_refused(make_cluster: Callable[[int], RayCluster], s
     profile.write_text(profile.read_text() + f"export PYTHONPATH={old.parent}:$PYTHONPATH\n")
     cluster.up(worker)
     run = sweep.start(cluster, cluster.head, "launch", "--address", cluster.address)
-    assert run.wait() == 1, run.text
+    assert run.wait() == 3, run.text
     assert "worker0 has deltasweep 0.0.9 (the driver has" in run.text
     assert not sweep.done()
     assert not sweep.failures(), "trials were charged with it"
@@ -117,7 +117,7 @@ def _require_locked_doors(cluster: RayCluster) -> None:
             cluster.address,
             **environment,
         )
-        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert refused.returncode == 3, refused.stdout + refused.stderr
     assert cluster.attempt(cluster.head, "test", "-e", "/tmp/intruder").returncode == 1
 
 
