@@ -61,6 +61,10 @@ class Disk:
             while True:
                 file.write(bytes(4096))
 
+    def resize(self, size: str) -> None:
+        """Give it another size, as ``200k`` or ``50m``."""
+        subprocess.run(["mount", "-o", f"remount,size={size}", self.folder], check=True)
+
     def make_read_only(self) -> None:
         """From now on it refuses to be written."""
         subprocess.run(["mount", "-o", "remount,ro", self.folder], check=True)

@@ -2,9 +2,8 @@
 
 import errno
 import os
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from orchestrator.outcomes import Outcome, State, StopCause
 from orchestrator.retries import MOST_CRASHES
 from orchestrator.study_files import parse_study
 from orchestrator.watch import Watch
-from tests.machine import own_file_system
+from tests.file_systems import Disk
 from tests.orchestrator.support import Command
 from tests.support import refused
 
@@ -230,26 +229,15 @@ def test_a_full_disk_under_ray_itself_is_told(
 REAL_CONNECT, REAL_ROUND = tuning.connect, tuning.run_round
 
 
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system too small for one checkpoint of this study, which only root can make."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        own_file_system()
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a store holds its root open
-
-
-def test_a_disk_that_is_really_full(full_disk: Path, deltasweep: Command, study: str) -> None:
-    """Everything is trained, so that checkpoints are large."""
+def test_a_disk_that_is_really_full(disk: Disk, deltasweep: Command, study: str) -> None:
+    """Everything is trained, so that it is too small for one checkpoint."""
+    disk.resize("200k")
     deep = deltasweep.folder / "deep.yaml"
     deep.write_text(STUDY.replace("blocks: [0]", "blocks: [-1]"), encoding="utf-8")
-    root = str(full_disk / "root")
+    root = str(disk.folder / "root")
     result = deltasweep("launch", "deep.yaml", "--results", root)
     assert (result.code, result.out.count(os.strerror(errno.ENOSPC))) == (3, 1), result
-    subprocess.run(["mount", "-o", "remount,size=50m", str(full_disk)], check=True)
+    disk.resize("50m")
     assert deltasweep("resume", "--results", root).code == 0
 
 
