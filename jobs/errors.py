@@ -15,6 +15,7 @@ Everything else that escapes is a bug, or this machine's failure; the command li
 places are for programs (``--json``) and tests.
 """
 
+import errno
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
@@ -221,7 +222,7 @@ def machine_failure(error: BaseException, file: object) -> StorageFailure | None
     """
     if isinstance(error, StorageFailure):
         return error
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return out_of_memory(error, file)
     if isinstance(error, OSError) and error.errno is not None:
         return StorageFailure(
@@ -233,7 +234,7 @@ def machine_failure(error: BaseException, file: object) -> StorageFailure | None
     return None
 
 
-def out_of_memory(error: MemoryError, file: object) -> StorageFailure:
+def out_of_memory(error: MemoryError | OSError, file: object) -> StorageFailure:
     """The failure of a machine that has too little memory to read a file."""
     return StorageFailure(
         Code.OUT_OF_MEMORY,

@@ -306,7 +306,9 @@ def query(
 
     if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
         raise InvalidRequest(
-            Code.WRONG_VALUE, f"a query is given some seconds, more than 0; given: {timeout:g}", key="--timeout"
+            Code.WRONG_VALUE,
+            f"expected --timeout in seconds, above 0; got {timeout:g}. Fix: leave it out to let a query take any time",
+            key="--timeout",
         )
     table = analysis.query(results, sql, timeout=timeout)
     if form != "parquet":

@@ -23,6 +23,8 @@ def classify(error: BaseException) -> FailureKind:
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return FailureKind.MEMORY
+    if _short_of_memory(error):
+        return FailureKind.MEMORY
     if isinstance(error, OSError):
         return FailureKind.INFRASTRUCTURE
     return FailureKind.ERROR
@@ -30,10 +32,15 @@ def classify(error: BaseException) -> FailureKind:
 
 def root_failure(store: Store, error: BaseException) -> RootFailure | None:
     """What an exception says of the results root; None when it is about something else."""
-    if not isinstance(error, StorageFailure) or not _in_root(store, error.place.file):
+    if not isinstance(error, StorageFailure) or _short_of_memory(error) or not _in_root(store, error.place.file):
         return None
     refused = isinstance(error.__cause__, OSError) and error.__cause__.errno in _LASTING
-    return RootFailure(str(error), refused or error.code is not Code.STORAGE)
+    return RootFailure(str(error), refused or error.code is Code.WRONG_PLACE)
+
+
+def _short_of_memory(error: BaseException) -> bool:
+    """Whether it was this machine's memory that failed while a file of the root was read: the root is well."""
+    return isinstance(error, StorageFailure) and error.code is Code.OUT_OF_MEMORY
 
 
 def _in_root(store: Store, file: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
-from jobs.errors import Code, DamagedFile, StorageFailure
+from jobs.errors import Code, DamagedFile, StorageFailure, machine_failure, out_of_memory
 from jobs.records import Attempt
 from jobs.results import FailureKind, open_store, read_failures
 from orchestrator.failures import classify, record_crash, record_error, root_failure
@@ -39,6 +39,7 @@ def test_whose_fault_an_exception_is(fault: str) -> None:
         (ConnectionResetError(), FailureKind.INFRASTRUCTURE),
         (TimeoutError(), FailureKind.INFRASTRUCTURE),
         (StorageFailure(Code.STORAGE, "full", file="/root"), FailureKind.INFRASTRUCTURE),
+        (out_of_memory(MemoryError(), "/root/x"), FailureKind.MEMORY),
         (DamagedFile(Code.DAMAGED_DATA, "cut off", file="/data"), FailureKind.ERROR),
         (RuntimeError("memory format"), FailureKind.ERROR),
     ],
@@ -64,6 +65,17 @@ def test_an_actor_that_ended_without_an_answer(error: RayError, kind: FailureKin
 
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))])
+def test_too_little_memory_for_a_file_of_the_root_says_nothing_of_the_root(error: Exception, tmp_path: Path) -> None:
+    """One machine is too small, and no launch ends by it."""
+    store = open_store(tmp_path / "root")
+    failure = machine_failure(error, f"{store.uri}/checkpoints/x")
+    assert failure is not None
+    assert (failure.code, root_failure(store, failure)) == (Code.OUT_OF_MEMORY, None)
+    outcome = record_error(store, "x-1", Attempt(1, "launch"), failure)
+    assert (outcome.kind, outcome.root_failure) == (FailureKind.MEMORY, None)
 
 
 @pytest.mark.parametrize(
