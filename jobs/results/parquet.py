@@ -67,10 +67,13 @@ def signed(table: pa.Table, kind: str) -> pa.Table:
 
 
 def rows_digest(table: pa.Table) -> str:
-    """The sha256 of a table's values, however they are encoded, and split into chunks."""
+    """The sha256 of a table's values, however they are encoded, and split into chunks.
+
+    Names and values alone: types follow from the schema, and versions of Arrow write their names in different ways.
+    """
     hasher = hashlib.sha256()
-    for field, column in zip(table.schema, table.columns, strict=True):
-        hasher.update(f"{field.name} {field.type} {len(column)}\n".encode())
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        hasher.update(f"{name} {len(column)}\n".encode())
         for part in _content(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()):
             hasher.update(part)
     return hasher.hexdigest()
@@ -78,6 +81,8 @@ def rows_digest(table: pa.Table) -> str:
 
 def _content(array: pa.Array) -> Iterator[bytes]:
     """Which values are there, how long those are that have a length, and what they are."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
     if array.null_count:
         yield array.is_valid().to_numpy(zero_copy_only=False).tobytes()
         array = array.drop_null()
@@ -89,7 +94,7 @@ def _content(array: pa.Array) -> Iterator[bytes]:
         yield repr([len(value) for value in values]).encode()
         yield b"".join(values)
     else:
-        values = array.to_numpy()
+        values = array.to_numpy(zero_copy_only=False)
         yield values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
