@@ -236,7 +236,7 @@ class TrialSpec(Spec):
     @property
     def trial_id(self) -> str:
         """Readable prefix + the first 16 hexadecimal digits of the identity's sha256 (design, section 1)."""
-        return _trial_id(self, tuple(kind.numerics for kind in _KINDS.values()))
+        return _trial_id(self, tuple([_KINDS[kind].numerics for kind in self._rests_on]))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -272,7 +272,7 @@ class TrialSpec(Spec):
 
 @lru_cache(maxsize=65_536)
 def _trial_id(spec: TrialSpec, numerics: tuple[int, ...]) -> str:
-    """Hashed once a process; ``numerics`` of all kinds take part so that no id outlives a change of one."""
+    """Hashed once a process; the ``numerics`` that the id rests on take part, so that no id outlives a change of one."""
     return f"{spec.prefix}-{digest(spec.identity)[:16]}"
 
 
