@@ -210,6 +210,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert read_trials(store, "finetune").select(columns).equals(read_trials(undisturbed, "finetune").select(columns))
 
 
+def test_a_checkpoint_that_was_passed_over_makes_room_for_the_next(spec: FinetuneSpec, tmp_path: Path) -> None:
+    """It is later than what the trial goes on from, and must not take the place of a good one among the last two."""
+    store = open_store(tmp_path)
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=1), stop_after(14))
+    older, damaged = checkpoints(store, spec)
+    (tmp_path / damaged).write_bytes(b"")
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(2), NEVER, stop_after(2))
+    after = checkpoints(store, spec)
+    assert len(after) == 2
+    assert older in after
+    assert damaged not in after
+
+
 def test_kept_weights_are_the_trained_network(spec: FinetuneSpec, store: Store) -> None:
     attempt_trial(store, open_trial(store, spec, CPU), Attempt(), Keeping(checkpoint_every=10, weights=True))
     trial = open_trial(store, spec, CPU)
