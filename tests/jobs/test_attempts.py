@@ -15,7 +15,7 @@ from jobs.errors import Code, ResultsConflict, StorageFailure
 from jobs.finetune import Finetuning
 from jobs.records import Attempt
 from jobs.results import Store, comparable_columns, done, open_store, pin, read_trials
-from jobs.results.layout import checkpoint_key, checkpoints_prefix, pin_key, trained_weights_key
+from jobs.results.layout import checkpoint_key, checkpoint_position, checkpoints_prefix, pin_key, trained_weights_key
 from jobs.specs import FinetuneSpec, Recipe
 from tests.support import refused
 
@@ -201,6 +201,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         middle = len(data) // 2
         flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
         (root / newest).write_bytes({"flip": flipped, "cut": data[:middle], "empty": b""}[damage])
+    trial = open_trial(store, spec, CPU)
+    restore_checkpoint(store, trial)
+    assert trial.position == checkpoint_position(older)
     ended = attempt_trial(store, open_trial(store, spec, CPU), Attempt(2), NEVER)
     assert ended.ending is Ending.COMMITTED
     (note,) = ended.notes
