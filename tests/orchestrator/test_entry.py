@@ -20,6 +20,9 @@ class Sender(importlib.abc.MetaPathFinder):
             os.kill(os.getpid(), {number})
 
 sys.meta_path.insert(0, Sender())
+for number in (signal.SIGTERM, signal.SIGHUP):  # what runs the tests may ignore them: nohup does
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal({ignored}, signal.SIG_IGN)
 sys.argv[:] = ["deltasweep", "plan", "--help"]
 """

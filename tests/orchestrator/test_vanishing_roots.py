@@ -80,20 +80,26 @@ def replaced_by_a_link(root: Path) -> None:
 def emptied(root: Path) -> None:
     shutil.copytree(root, moved(root))
     for path in root.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        remove_all(path) if path.is_dir() else path.unlink()
 
 
 def without(folder: str) -> Callable[[Path], None]:
     def remove(root: Path) -> None:
         shutil.copytree(root, moved(root))
-        shutil.rmtree(root / folder)
+        remove_all(root / folder)
 
     return remove
 
 
 def removed(root: Path) -> None:
     shutil.copytree(root, moved(root))
-    shutil.rmtree(root)
+    remove_all(root)
+
+
+def remove_all(folder: Path) -> None:
+    """A heartbeat may write there meanwhile."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 EVENTS: dict[str, Callable[[Path], Any]] = {
