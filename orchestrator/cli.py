@@ -559,7 +559,7 @@ def _more_demos() -> list[str]:
     from jobs import registry
     from jobs.data.places import find
 
-    more = ["demo-texture", "demo-shape", "demo-fourier"]
+    more = ["demo-claims", "demo-texture", "demo-shape", "demo-fourier"]
     if find(registry.dataset("fmnist")) is not None:
         return [*more, "demo-sources"]
     out.print("Fashion-MNIST is not here: attacks on the sources are left out (deltasweep data fetch fmnist).")

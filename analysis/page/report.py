@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import vl_convert
 
 from analysis.comparison import comparison_table
-from analysis.comparisons import Comparison, Declared, comparisons, declared
+from analysis.comparisons import Comparison, Declared, between_depths, comparisons, declared
 from analysis.delta_table import delta_cells
 from analysis.evaluations import load_failures, open_results
 from analysis.figures import attacks, influences, shape_bias
@@ -63,6 +63,9 @@ class Content(NamedTuple):
     studies: list[StudyRecord]
     data: pd.DataFrame
     comparisons: list[Comparison]
+    """At equal blocks."""
+    depths: list[Comparison]
+    """The declared ones of two depths."""
     why_no_deltas: str
     contrasts: Declared
     attacks: Figure | None
@@ -160,6 +163,7 @@ def gather(store: Store) -> Content:
         studies,
         data,
         chosen,
+        between_depths(data, None, contrasts),
         why,
         contrasts,
         attacks.attack_figure(attacked),
@@ -249,11 +253,12 @@ def _confound(content: Content) -> dict[str, str]:
 
 
 def _headlines(content: Content) -> str:
-    if not content.comparisons:
+    if not content.comparisons and not content.depths:
         if not shown_pairs(content.data, []):
             return html.paragraph(content.why_no_deltas or "Deltas need trials of two sources; these are of one.")
         return html.paragraph(_NO_BASELINE.format(", ".join(sorted(set(content.data["source"])))))
-    cells = delta_cells(content.data, content.comparisons, content.contrasts, epoch=None)
+    chosen = [*content.comparisons, *content.depths]
+    cells = delta_cells(content.data, chosen, content.contrasts, epoch=None)
     variants = content.data[["origin", "recipe", "numerics", "variant"]].drop_duplicates()
     return sections.headlines(cells.merge(variants, how="left"), _blocks(content.data))
 

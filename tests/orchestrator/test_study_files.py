@@ -436,6 +436,74 @@ def test_a_contrast_of_a_source_with_itself() -> None:
     check(found, Code.WRONG_VALUE, "contrasts[0]", "two sources", "fmnist_l2_eps1", line=11)
 
 
+DEEP = "{source: fmnist_l2_eps1, baseline: fmnist_l2_eps1, blocks: [3], baseline_blocks: 0}"
+
+
+def test_a_contrast_of_two_depths() -> None:
+    (one,) = study(("{source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}", DEEP)).contrasts
+    assert (one.blocks, one.baseline_blocks) == ((3,), 0)
+    found = mistake(
+        ("{source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}", DEEP.replace("_blocks: 0", "_blocks: 9"))
+    )
+    check(found, Code.IMPOSSIBLE_TRIAL, "contrasts[0].baseline_blocks", "9 is", "([0, 3])", line=11)
+
+
+def test_depths_are_those_of_one_source() -> None:
+    found = mistake(("blocks: [3]}", "blocks: [3], baseline_blocks: 0}"))
+    check(found, Code.WRONG_VALUE, "contrasts[0]", "fmnist_l2_eps1", "fmnist_natural", "Fix:", line=11)
+
+
+def test_sets_of_contrasts_are_families() -> None:
+    more = "blocks: [3]}\n  - {source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [0], family: others}"
+    assert [one.family for one in study(("blocks: [3]}", more)).contrasts] == [None, "others"]
+    assert study(("blocks: [3]}", more)).digest != study().digest
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("blocks: [3]}", "blocks: [3], family: others}"),
+        ("blocks: [3], family: some}", "blocks: [0, 3], family: others}"),
+        ("blocks: [3], epoch: 6}", "blocks: [3], epoch: 6, family: others}"),
+        ("blocks: [3]}", "blocks: [3], epoch: 10, family: others}"),  # the last epoch of a row
+        ("blocks: [3], epoch: 30}", "blocks: [3], family: others}"),
+    ],
+)
+def test_a_comparison_in_two_families_is_refused(first: str, second: str) -> None:
+    arms = "  - {source: fmnist_l2_eps1, baseline: fmnist_natural, "
+    found = mistake(("blocks: [3]}", f"{first}\n{arms}{second}"))
+    check(found, Code.REPEATED, "contrasts[1]", "contrast 0", "'others'", "Fix:", line=12)
+
+
+@pytest.mark.parametrize("mistaken", ["epoch: [6]", "epoch: {}", "family: [a]", "family: {}", "baseline_blocks: [1]"])
+def test_values_of_another_type_in_a_contrast_are_one_mistake(mistaken: str) -> None:
+    assert {one.code for one in mistakes(changed(("blocks: [3]}", f"blocks: [3], {mistaken}}}")))} <= {
+        Code.WRONG_VALUE,
+        Code.WRONG_NAME,
+        Code.IMPOSSIBLE_TRIAL,
+    }
+    assert mistakes(changed(("blocks: [3]}", f"blocks: [3], {mistaken}}}"), ("images: [-1]", "images: -1")))
+
+
+def test_an_epoch_that_nothing_evaluates_is_told_with_those_of_each_row() -> None:
+    found = mistake(("blocks: [3]}", "blocks: [3], epoch: 12}"))
+    rows = ("images 50, 100: 1, 6, 11, ..., 30", "images -1: 1, 6, 10", "got 12", "Fix:")
+    check(found, Code.IMPOSSIBLE_TRIAL, "contrasts[0].epoch", *rows, line=11)
+
+
+def test_packaged_studies_correct_each_claim_by_itself() -> None:
+    """What was declared first is a family of the same cells as ever."""
+    for name in ("paper", "paper-table4"):
+        contrasts = load_study(name).contrasts
+        own = [one for one in contrasts if one.family is None]
+        assert len(own) == 3
+        assert {(one.blocks, one.epoch, one.baseline_blocks) for one in own} == {((3,), "last", None)}
+        assert contrasts[:3] == tuple(own)
+    assert {one.epoch for one in load_study("paper").contrasts if one.family == "learning-speed"} == {11, 21}
+    depths = {(one.blocks, one.baseline_blocks) for one in load_study("paper").contrasts if one.family == "depth"}
+    assert ((3,), 1) in depths
+
+
 @pytest.mark.parametrize("key", ["name: again", "grid: {}"])
 def test_a_key_that_is_there_twice(key: str) -> None:
     (found,) = [one for one in mistakes(GOOD + key + "\n") if one.code is Code.REPEATED]
@@ -509,14 +577,14 @@ def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, va
 
 
 def test_unknown_study() -> None:
-    known = "demo, demo-confound, demo-fourier, demo-full, demo-shape, demo-sources, demo-texture"
+    known = "demo, demo-claims, demo-confound, demo-fourier, demo-full, demo-shape, demo-sources, demo-texture"
     with refused(Code.UNKNOWN_NAME, "'papper'", known, ".yaml", kind=InvalidRequest):
         load_study("papper")
 
 
 @pytest.mark.parametrize("path", ["nowhere.yaml", "./nowhere", "folder/nowhere.yml"])
 def test_study_file_that_is_not_there(path: str) -> None:
-    with refused(Code.NO_SUCH_FILE, path, "demo, demo-confound", kind=InvalidRequest, file=path):
+    with refused(Code.NO_SUCH_FILE, path, "demo, demo-claims", kind=InvalidRequest, file=path):
         load_study(path)
 
 
