@@ -2,8 +2,9 @@
 
 Random crop of the padded image, horizontal flip, colour jitter, rotation (design, section 9). The results are
 those of torchvision's transforms on PIL images of mode RGB or L, to the last byte: PIL computes in whole numbers and
-single floats, and so does this, operation by operation. Each is rounded by itself and sums over pixels are exact, so that devices
-cannot differ. (A PIL compiled to fuse products with sums, as compilers for ARM may, can differ in a grey level.)
+single floats, and so does this, operation by operation. Each is rounded by itself and sums over pixels are exact, so
+that devices cannot differ. (A PIL compiled to fuse products with sums, as compilers for ARM may, can differ in a grey
+level.)
 
 Shape suffixes: N images, C channels (3, or 1 of grey images), H height, W width.
 """
@@ -133,9 +134,7 @@ def _rounded_mean(grey_N1HW: Tensor) -> Tensor:
 
 
 def _grey(images_NCHW: Tensor) -> Tensor:
-    """PIL's luma of RGB in [0, 255]: whole numbers below 2**24 all the way, which float32 holds exactly. Grey images are
-    their own.
-    """
+    """PIL's luma in [0, 255]; a grey image is its own. Whole numbers below 2**24 all the way: float32 is exact."""
     if images_NCHW.shape[1] == 1:
         return images_NCHW
     red_N1HW, green_N1HW, blue_N1HW = torch.split(images_NCHW, 1, dim=1)

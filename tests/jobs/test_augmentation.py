@@ -1,4 +1,4 @@
-"""Augmentation's draws, and which trials augment: each image for itself, from the seed alone; grey as published only."""
+"""Augmentation's draws, and which trials augment: each for itself, from the seed alone; grey as published only."""
 
 import hashlib
 from typing import Any

@@ -136,7 +136,9 @@ def test_a_trial_is_the_released_code_s(
     few_digits: Dataset,
     colours: Dataset,
 ) -> None:
-    """Inputs of the first layer, losses, gradients, weights and every BatchNorm layer's running statistics after each step; accuracies."""
+    """Inputs of the first layer, gradients, weights and every BatchNorm layer's running statistics at each step; losses
+    and accuracies of each epoch.
+    """
     colour = dataset == "cifar10"
     data = colours if colour else few_digits._replace(name=dataset)
     data = data._replace(test=ImageSet(data.test.images_NCHW[:20], data.test.labels_N[:20]))
