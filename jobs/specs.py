@@ -182,10 +182,10 @@ class Sgd(Execution):
 class Recipe(Sgd):
     """Every choice of fine-tuning that changes the numbers. The defaults are Tables 3 and 4."""
 
-    transforms: Literal["as-released", "none"] = Field(
+    transforms: Literal["as-released", "as-published", "none"] = Field(
         default="as-released",
         description="of training images. as-released: grey datasets: resize only; colour: crop, flip, jitter and "
-        "rotation, each image its own; none: resize only",
+        "rotation, each image its own; as-published: these for grey datasets, too; none: resize only",
     )
     normalization: Literal["as-released", "source", "target"] = Field(
         default="source",
