@@ -34,7 +34,7 @@ from analysis.page.directory import report_directory, written_into
 from analysis.page.payload import payload, shown_pairs, too_many, with_variant
 from analysis.page.progress import progress
 from analysis.page.provenance import examined
-from analysis.recipes import NUMERICS, apart_by_numerics, in_words, recipe_choices, recipe_words
+from analysis.recipes import NUMERICS, Choices, apart_by_numerics, in_words, recipe_choices, recipe_words
 from analysis.tables.accuracy import BLOCKS, table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
@@ -76,6 +76,8 @@ class Content(NamedTuple):
     matrices: list[Matrices]
     recipes: dict[str, str]
     """Words for each recipe by its digest, where there are several."""
+    choices: dict[str, Choices]
+    """The choices of each recipe by its digest."""
     confound: Confound | None
     examined: dict[str, pa.Table]
     """What the trials of kinds that look at networks say of where they come from, by kind."""
@@ -119,7 +121,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     directory = report_directory(store, out)
     content = gather(store)
     figures, missing = _figures(content.worded)
-    tables = [*_tables(content.worded, compare_paper), *([content.table1a] if content.table1a else [])]
+    tables = [*_tables(content, compare_paper), *([content.table1a] if content.table1a else [])]
     text = render(content, [(one, svg(one)) for one in figures], missing, tables)
     with written_into(directory) as folder:
         for one in [*figures, *content.why]:
@@ -173,6 +175,7 @@ def gather(store: Store) -> Content:
         table1a(_worded(data, recipes), attacked),
         list(matrices(weighed)),
         recipes,
+        choices,
         confound(data, chosen, choices),
         examined(store),
         list(features(visualized)),
@@ -350,7 +353,10 @@ def _figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
     return found, missing
 
 
-def _tables(data: pd.DataFrame, compare_paper: bool) -> list[Table]:
-    if data.empty:
+def _tables(content: Content, compare_paper: bool) -> list[Table]:
+    if content.data.empty:
         return []
-    return [table5(data), table6(data), table7(data), *([comparison_table(data)] if compare_paper else [])]
+    data, beside = content.worded, []
+    if compare_paper:
+        beside = [comparison_table(content.data, content.choices, content.recipes)]
+    return [table5(data), table6(data), table7(data), *beside]
