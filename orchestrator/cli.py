@@ -372,7 +372,9 @@ def deltas(
 def report(
     results: Root,
     folder: Annotated[Path | None, typer.Option("--out", help=_REPORT_PLACE)] = None,
-    compare_paper: Annotated[bool, typer.Option("--compare-paper", help="Put means beside the paper's.")] = False,
+    compare_paper: Annotated[
+        bool, typer.Option("--compare-paper", help="Put means beside the paper's, curves beside imported trials'.")
+    ] = False,
 ) -> None:
     """Write figures, tables and a page."""
     import analysis

@@ -25,6 +25,7 @@ from analysis.figures.matrices import COLUMNS as MATRIX_COLUMNS
 from analysis.figures.matrices import Matrices, matrices
 from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
+from analysis.figures.published import Published, beside_published
 from analysis.figures.render import save as save_figure
 from analysis.figures.render import svg
 from analysis.frames import frame
@@ -106,7 +107,8 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     Args:
         out: a directory; None: ``report`` in the root, or, for a root in an object store, ``NAME-report`` in the
             current directory, after the last part of the root's address.
-        compare_paper: put own means beside Table 7 of the paper.
+        compare_paper: put own means beside Table 7 of the paper, and Figures 2 and 3 beside the published trials where
+            these are imported.
 
     Returns:
         The path of ``index.html``.
@@ -122,16 +124,19 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     content = gather(store)
     figures, missing = _figures(content.worded)
     tables = [*_tables(content, compare_paper), *([content.table1a] if content.table1a else [])]
-    text = render(content, [(one, svg(one)) for one in figures], missing, tables)
+    published = beside_published(content.data, content.choices) if compare_paper else None
+    text = render(content, [(one, svg(one)) for one in figures], missing, tables, published)
+    beside = published.pairs if published else []
     with written_into(directory) as folder:
-        for one in [*figures, *content.why]:
+        for one in [*figures, *content.why, *(pair.figure for pair in beside)]:
             save_figure(one, folder)
             one.table().to_csv(folder / f"{one.name}.csv", index=False)
         for shown in content.pictures:
             shown.numbers.to_csv(folder / f"{shown.name}.csv", index=False)
             if shown.png is not None:
                 (folder / f"{shown.name}.png").write_bytes(shown.png)
-        for table in [*tables, *([content.confound.table] if content.confound else [])]:
+        confounds = [content.confound.table] if content.confound else []
+        for table in [*tables, *confounds, *(pair.table for pair in beside)]:
             save_table(table, folder)
         (folder / _PAGE).write_text(text, encoding="utf-8")
     return directory / _PAGE
@@ -187,9 +192,15 @@ def _worded(data: pd.DataFrame, recipes: Mapping[str, str]) -> pd.DataFrame:
     return data.assign(recipe=in_words(data["recipe"], recipes))
 
 
-def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]) -> str:
+def render(
+    content: Content,
+    drawn: list[tuple[Figure, str]],
+    missing: list[str],
+    tables: list[Table],
+    published: Published | None = None,
+) -> str:
     """The page as text."""
-    made = _sections(content, drawn, missing, tables) if not content.data.empty else _empty(content)
+    made = _sections(content, drawn, missing, tables, published) if not content.data.empty else _empty(content)
     scripts = _scripts(content, drawn) if not content.data.empty else ""
     return html.page(
         title=html.escape(content.store.uri),
@@ -210,7 +221,11 @@ def _empty(content: Content) -> dict[str, str]:
 
 
 def _sections(
-    content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]
+    content: Content,
+    drawn: list[tuple[Figure, str]],
+    missing: list[str],
+    tables: list[Table],
+    published: Published | None,
 ) -> dict[str, str]:
     trials = content.evaluations.filter(pc.field("epoch") == pc.field("epochs"))
     finished = all_done(content.store)
@@ -219,6 +234,7 @@ def _sections(
         "What was run": sections.what_was_run(trials, [progress(one, finished) for one in content.studies]),
         "Curves": sections.curves(_choices(content), bool(shown_pairs(content.data, content.comparisons))),
         "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
+        **_beside(published),
         **_confound(content),
         **_why(content),
         "Tables": "".join(sections.paper_table(table) for table in tables),
@@ -248,6 +264,13 @@ def _why(content: Content) -> dict[str, str]:
         "Why: what raises features": "".join(map(sections.features, content.features)),
     }
     return {**made, **{title: shown for title, shown in more.items() if shown}}
+
+
+def _beside(published: Published | None) -> dict[str, str]:
+    if published is None:
+        return {}
+    shown = "".join(sections.beside(one.figure, one.table, svg(one.figure)) for one in published.pairs)
+    return {"Beside the published trials": shown or html.paragraph(published.why_not)}
 
 
 def _confound(content: Content) -> dict[str, str]:
