@@ -157,8 +157,13 @@ def _panels(dataset: str, against: Against, ours: _Arms, theirs: _Arms) -> tuple
         what = f"{arms.source} minus {arms.natural}"
         delta.append(delta_points(left, right, "dataset", against, what).assign(variant=variant))
     return (
-        Panel(title=f"{dataset}: test accuracy", quantity="accuracy", against=against, points=pd.concat(accuracy)),
-        Panel(title=f"{dataset}: delta", quantity="delta", against=against, points=pd.concat(delta)),
+        Panel(
+            title=f"{dataset}: test accuracy",
+            quantity="accuracy",
+            against=against,
+            points=pd.concat(accuracy, ignore_index=True),
+        ),
+        Panel(title=f"{dataset}: delta", quantity="delta", against=against, points=pd.concat(delta, ignore_index=True)),
     )
 
 
