@@ -674,7 +674,7 @@ def test_table_7_s_seeds_and_epochs() -> None:
         (-1, 150, 10): 1,
     }
     assert {spec.blocks for spec in packaged_tuned("paper-table7")} == {3}
-    assert load_study("paper-table7").contrasts == load_study("paper").contrasts
+    assert load_study("paper-table7").contrasts == tuple(one for one in load_study("paper").contrasts if not one.family)
 
 
 def test_the_paper_s_studies_share_trials() -> None:
