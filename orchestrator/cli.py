@@ -118,6 +118,7 @@ def plan(
     from jobs.checks import require_all_possible
     from jobs.expansion import expand
     from jobs.results import quarantined, read_failures
+    from orchestrator.earlier import Earlier, earlier_versions
     from orchestrator.finished import Standing, standing
     from orchestrator.names import require_same_names
     from orchestrator.older_numerics import accepted_numerics
@@ -126,14 +127,15 @@ def plan(
 
     accept = accepted_numerics(accept_numerics or ())
     loaded = load_study(study)
-    known, blocked = Standing(set(), {}), set[str]()
+    known, blocked, earlier = Standing(set(), {}), set[str](), Earlier()
     with registry.using(loaded.cards):
         specs = expand(loaded)
         require_all_possible(specs)
         if results:
             store = _opened(results)
             require_same_names(loaded, store)
-            known = standing(store, {spec.trial_id: spec for spec in specs}, accept)
+            by_id = {spec.trial_id: spec for spec in specs}
+            known, earlier = standing(store, by_id, accept), earlier_versions(store, loaded, by_id)
             blocked = quarantined(read_failures(store))
         measured = None
         if measure:
@@ -141,11 +143,13 @@ def plan(
 
             measured = measured_seconds(specs)
         gpu_offer = prices.gpu(gpu, price, spot_price)
-        made = make_plan(loaded, specs, known.done, blocked, gpu_offer, measured, known.older, known.damaged)
+        made = make_plan(
+            loaded, specs, known.done, blocked, gpu_offer, measured, known.older, known.damaged, earlier.trials
+        )
     if as_json:
         _print_json(made.plain())
     else:
-        said = [describe(made, loaded, known.about_older(accept)), *known.about_damaged]
+        said = [describe(made, loaded, known.about_older(accept)), *earlier.about, *known.about_damaged]
         out.print("\n".join(said))
 
 
