@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
+from analysis.pairing import DEPTH
 from analysis.statistics.bootstrap import Interval, percentile
 from analysis.statistics.paired_t import Floats, Ints, bonferroni, half_width, moments, p_values
 
@@ -44,12 +45,20 @@ def summarize(
         table[f"ci_low{suffix}"] = found.mean - half
         table[f"ci_high{suffix}"] = found.mean + half
     if method == "paper-compatible":
-        names = table[list(keys)].astype(str).agg("/".join, axis=1)
+        names = _names(table, keys)
         intervals = [_bootstrapped(values[cell == row], name, confidence) for row, name in enumerate(names)]
         table[["ci_low", "ci_high"]] = np.array(intervals).reshape(-1, 2)
         table[["ci_low_simultaneous", "ci_high_simultaneous"]] = np.nan
     table["method"] = [_words(n, confidence, method) for n in found.n]
     return table
+
+
+def _names(table: pd.DataFrame, keys: Sequence[str]) -> "pd.Series[str]":
+    """A name for each cell; the baseline's depth is part of it where it is another than the source's."""
+    names = table[[key for key in keys if key != DEPTH]].astype(str).agg("/".join, axis=1)
+    if DEPTH not in keys:
+        return names
+    return names.where(table[DEPTH] == table["blocks"], names + "/" + table[DEPTH].astype(str))
 
 
 def _bootstrapped(differences: Floats, name: str, confidence: float) -> Interval:

@@ -13,36 +13,46 @@ from jobs.specs import Constraint, Contrast
 
 
 class Comparison(NamedTuple):
-    """``source`` minus ``baseline``."""
+    """``source`` minus ``baseline``, at equal blocks unless ``depths`` says otherwise."""
 
     source: str
     baseline: str
+    depths: tuple[int, int] | None = None
+    """Fine-tuned blocks of source and baseline, where these are one source."""
 
 
-class Version(NamedTuple):
-    """What one recorded version of a study declared before its trials ran."""
+class Planned(NamedTuple):
+    """A contrast, and the cells that the version of a study that declared it plans to evaluate for it."""
 
-    contrasts: tuple[Contrast, ...]
+    contrast: Contrast
     cells: frozenset[tuple[object, ...]]
-    """Of that study: values of ``analysis.studies.CELL``."""
+    """Values of ``analysis.studies.CELL``."""
 
 
 class Family(NamedTuple):
-    """All cells of all contrasts of a study: they are corrected together."""
+    """Contrasts of a study whose cells are corrected together."""
 
     study: str
-    versions: tuple[Version, ...]
+    name: str | None
+    """None: the study's own set."""
+    planned: tuple[Planned, ...]
+
+    @property
+    def words(self) -> str:
+        """Whose contrasts these are."""
+        return self.study if self.name is None else f"{self.study} ({self.name})"
 
 
 class Declared(NamedTuple):
-    """What studies declared before their trials ran, in order of their names."""
+    """What studies declared before their trials ran, in order of their names; of each its own family first."""
 
     families: tuple[Family, ...]
 
     @property
     def contrasts(self) -> list[Contrast]:
-        """Those of all studies."""
-        return [one for family in self.families for version in family.versions for one in version.contrasts]
+        """Those of all studies, of studies' own families first."""
+        own_first = sorted(self.families, key=lambda family: family.name is not None)
+        return [one.contrast for family in own_first for one in family.planned]
 
 
 def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: str | None = None) -> Declared:
@@ -59,12 +69,18 @@ def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: 
     names = sorted({record.name for record in records})
     if study is not None:
         _require_seen(study, names)
-    families = [
-        Family(name, tuple(Version(one.contrasts, planned_cells(one)) for one in found))
-        for name in ([study] if study is not None else names)
-        if (found := [one for one in _newest(name, records, launches) if one.contrasts])
-    ]
-    return Declared(tuple(families))
+    chosen = [study] if study is not None else names
+    return Declared(tuple(family for name in chosen for family in _families(name, _newest(name, records, launches))))
+
+
+def _families(study: str, versions: Sequence[StudyRecord]) -> list[Family]:
+    """The study's own first, the others in the order in which they are declared."""
+    found: dict[str | None, list[Planned]] = {None: []}
+    for version in versions:
+        cells = planned_cells(version)
+        for one in version.contrasts:
+            found.setdefault(one.family, []).append(Planned(one, cells[one.epoch]))
+    return [Family(study, name, tuple(planned)) for name, planned in found.items() if planned]
 
 
 def declared_in(store: Store, study: str | None = None) -> Declared:
@@ -106,12 +122,16 @@ def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch
     return [versions[launched[-1]]] if launched else list(versions.values())
 
 
-def comparisons(data: pd.DataFrame, asked: str | None, known: Declared) -> list[Comparison]:
+def comparisons(data: pd.DataFrame, asked: str | None, known: Declared, required: bool = True) -> list[Comparison]:
     """All sources against the baselines: that asked for, else those of the contrasts, else the natural source.
 
     Own and imported trials never pair, so each origin has baselines of its own; one that has none is compared with
-    those of the others, which counts its trials as unpaired. Where two sources are each other's baseline by contrasts,
-    only the declared direction is kept.
+    those of the others, which counts its trials as unpaired. Of contrasts in a named family their own two sources are
+    compared, and no others with their baseline. Where two sources are each other's baseline by contrasts, only the
+    declared direction is kept.
+
+    Args:
+        required: whether it is an error that no baseline follows from the data.
 
     Raises:
         InvalidRequest: for an unknown baseline, or when none follows from the data.
@@ -119,20 +139,60 @@ def comparisons(data: pd.DataFrame, asked: str | None, known: Declared) -> list[
     sources = sorted(set(data["source"]))
     if asked is not None:
         return _against(sources, [_known_baseline(asked, sources)])
-    directed = {(contrast.source, contrast.baseline) for contrast in known.contrasts}
-    declared = {contrast.baseline for contrast in known.contrasts}
+    between = [one for one in known.contrasts if one.baseline_blocks is None]
+    directed = {Comparison(one.source, one.baseline) for one in between}
+    declared = {one.baseline for one in between if one.family is None}
+    named = {Comparison(one.source, one.baseline) for one in between if one.family is not None}
     origins = [rows for _, rows in data.groupby("origin")]
     bases = [_baselines(rows, declared) for rows in origins]
     everywhere = sorted(set().union(*bases))
-    if not everywhere:
+    pairs = {pair for pair in named if {pair.source, pair.baseline} <= set(sources)}
+    if not everywhere and not pairs and required:
         raise InvalidRequest(Code.NO_ANSWER, _no_baseline(data, sources), key="--baseline")
-    pairs = {
+    pairs |= {
         pair
         for rows, found in zip(origins, bases, strict=True)
         for pair in _against(sorted(set(rows["source"])), found or everywhere)
     }
     ordered = sorted(pairs, key=lambda pair: (pair.baseline, pair.source))
-    return [pair for pair in ordered if (pair.baseline, pair.source) not in directed or pair in directed]
+    return [pair for pair in ordered if _turned(pair) not in directed or pair in directed]
+
+
+def between_depths(data: pd.DataFrame, asked: str | None, known: Declared) -> list[Comparison]:
+    """The declared comparisons of two depths of one source, as far as there are trials of both.
+
+    Args:
+        asked: the only source that may be the baseline; None: any.
+    """
+    there = set(zip(data["source"], data["blocks"], strict=True))
+    declared = {pair for one in known.contrasts if one.baseline_blocks is not None for pair in compared(one)}
+    return sorted(
+        pair
+        for pair in declared
+        if pair.depths is not None
+        and asked in (None, pair.baseline)
+        and {(pair.source, depth) for depth in pair.depths} <= there
+    )
+
+
+def compared(contrast: Contrast) -> list[Comparison]:
+    """What a contrast compares."""
+    if contrast.baseline_blocks is None:
+        return [Comparison(contrast.source, contrast.baseline)]
+    return [
+        Comparison(contrast.source, contrast.baseline, (depth, contrast.baseline_blocks)) for depth in contrast.blocks
+    ]
+
+
+def sets(known: Declared) -> dict[Comparison, str]:
+    """The names of the families that comparisons are of which no study's own family has; of several the first."""
+    own = {pair for one in known.contrasts if one.family is None for pair in compared(one)}
+    named = [(pair, one.family) for one in known.contrasts if one.family is not None for pair in compared(one)]
+    return {pair: name for pair, name in reversed(named) if pair not in own}
+
+
+def _turned(pair: Comparison) -> Comparison:
+    return Comparison(pair.baseline, pair.source)
 
 
 def _baselines(rows: pd.DataFrame, declared: set[str]) -> list[str]:

@@ -14,6 +14,7 @@ DELTAS = pa.schema(
         pa.field("baseline", _TEXT),
         pa.field("dataset", _TEXT),
         pa.field("blocks", _INT, metadata={"unit": "blocks"}),
+        pa.field("baseline_blocks", _INT, metadata={"unit": "blocks"}),
         pa.field("images", _INT, metadata={"unit": "images"}),
         pa.field("epoch", _INT, metadata={"unit": "epochs"}),
         pa.field("epochs", _INT, metadata={"unit": "epochs"}),
@@ -35,7 +36,8 @@ DELTAS = pa.schema(
 )
 """The columns of ``deltas`` (design, section 5): no two rows agree in all of those before ``n_pairs``.
 
-``epochs`` is the length of the trials, ``numerics`` 0 for imported ones.
+``blocks`` are the source's fine-tuned blocks; ``baseline_blocks`` are others only where a study declared a comparison
+of two depths of one source. ``epochs`` is the length of the trials, ``numerics`` 0 for imported ones.
 """
 
 

@@ -11,14 +11,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from analysis.cells import Method, summarize
-from analysis.comparisons import Comparison, Declared, comparisons, declared_in, of_study
+from analysis.comparisons import (
+    Comparison,
+    Declared,
+    between_depths,
+    comparisons,
+    declared_in,
+    of_study,
+    sets,
+)
 from analysis.delta_schema import DELTAS, with_notes
 from analysis.evaluations import open_results
 from analysis.families import declared_cells
 from analysis.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
-from analysis.pairing import KEYS, Pairing, pair_all
+from analysis.pairing import DEPTH, KEYS, Pairing, pair_all
 from analysis.recipes import recipe_choices, recipe_words
 from analysis.statistics.multiple import holm
 from analysis.words import counted
@@ -26,7 +35,7 @@ from jobs.errors import Code, InvalidRequest
 from jobs.results import Store, read_trials
 
 _LOSSES = ("test_loss", "train_loss")
-_CURVE = ("source", "baseline", "dataset", "blocks", "recipe", "numerics", "origin")
+_CURVE = ("source", "baseline", "dataset", "blocks", DEPTH, "recipe", "numerics", "origin")
 
 
 def deltas(
@@ -45,10 +54,11 @@ def deltas(
 ) -> pa.Table:
     """One row a cell: source minus baseline, paired by seed, with intervals (columns of ``DELTAS``).
 
-    The family of Holm's correction is all cells of all contrasts that a study declared, as far as the root has
-    results for them, whatever is asked for here: narrowing changes no ``p_holm``. Where a cell is in the families of
-    several studies it has the largest; ``study`` chooses one. Where no study declared a contrast, and for imported
-    trials, the family is the cells asked for. Simultaneous bands are over the sizes asked for.
+    A family of Holm's correction is all cells of the contrasts that a study declared under one name (or none), as far
+    as the root has results for them, whatever is asked for here: narrowing changes no ``p_holm``. Where a cell is in
+    the families of several studies it has the largest; ``study`` chooses one. Where no study declared a contrast, and
+    for imported trials, the family is the cells asked for; imported cells of comparisons that only a named family has
+    are one by that name. Simultaneous bands are over the sizes asked for.
 
     Args:
         baseline: a source; None: the baselines of the recorded contrasts, else the only source with
@@ -56,7 +66,8 @@ def deltas(
         study: only the cells that this study plans, and its contrasts; None: all, and those of all recorded studies.
         epoch: which evaluation; ``last`` is each trial's own last epoch. None: that, and besides it the cells of
             the contrasts that were declared at a numbered epoch.
-        source, dataset, blocks, images, origin: only these; None: all.
+        source, dataset, blocks, images, origin: only these; None: all. ``blocks`` are the source's; the baseline of a
+            declared comparison of two depths is of the other.
         confidence: of the intervals, between 0 and 1.
         method: ``paired-t``, or ``paper-compatible``: the seeded percentile bootstrap, kept for comparison.
 
@@ -76,10 +87,13 @@ def deltas(
     contrasts = declared_in(store, study)
     asked = whole if study is None else of_study(whole, store, study)
     data = where(asked, dataset=dataset, blocks=blocks, images=images, origin=origin)
-    chosen = comparisons(data, baseline, contrasts)
+    of_all_depths = where(asked, dataset=dataset, images=images, origin=origin)
+    shown = set(data["blocks"])
+    deep = [one for one in between_depths(of_all_depths, baseline, contrasts) if one.depths and one.depths[0] in shown]
+    chosen = [*comparisons(data, baseline, contrasts, required=not deep), *deep]
     if source is not None:
         chosen = _only_sources(data, chosen, source)
-    cells, pairs = _deltas(data, chosen, contrasts, epoch, confidence, method, whole)
+    cells, pairs = _deltas(data, chosen, contrasts, epoch, confidence, method, whole, of_all_depths)
     repeated = evaluations.num_rows - len(whole)
     notes = _notes(repeated, len(_diverged(evaluations) & _trials(pairs)))
     return with_notes(as_table(cells), [*notes, *_recipes(store, set(cells["recipe"]))])
@@ -100,10 +114,10 @@ def delta_cells(
     those of a study's contrasts.
 
     Args:
-        data: the evaluations asked for.
+        data: the evaluations asked for, of all depths that ``chosen`` compares.
         whole: all of the root, over which declared families reach; None: ``data``.
     """
-    return _deltas(data, chosen, contrasts, epoch, confidence, method, data if whole is None else whole)[0]
+    return _deltas(data, chosen, contrasts, epoch, confidence, method, data if whole is None else whole, data)[0]
 
 
 def _deltas(
@@ -114,6 +128,7 @@ def _deltas(
     confidence: float,
     method: Method,
     whole: pd.DataFrame,
+    of_all_depths: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells, and the pairs they rest on."""
     if not 0 < confidence < 1:
@@ -133,15 +148,16 @@ def _deltas(
             key="source",
         )
     family = declared_cells(whole, contrasts)
-    pairs, counts = pair_all(at_epoch(data, "last" if epoch is None else epoch), chosen)
+    at = "last" if epoch is None else epoch
+    pairs, counts = pair_all(at_epoch(data, at), chosen, at_epoch(of_all_depths, at))
     curve = _CURVE if epoch in ("last", None) else (*_CURVE, "epoch")
     cells = summarize(pairs, counts, KEYS, curve, confidence, method)
     if epoch is None:
-        more, counts = _at_numbered_epochs(data, chosen, family)
+        more, counts = _at_numbered_epochs(data, chosen, family, of_all_depths)
         if not counts.empty:
             numbered = summarize(more, counts, KEYS, (*_CURVE, "epoch"), confidence, method)
             cells, pairs = pd.concat([cells, numbered], ignore_index=True), pd.concat([pairs, more])
-    return _corrected(cells, family, bool(contrasts.families)), pairs
+    return _corrected(cells, family, contrasts), pairs
 
 
 def _diverged(evaluations: pa.Table) -> set[str]:
@@ -174,10 +190,15 @@ def _recipes(store: Store, shown: set[str]) -> list[str]:
     return [f"recipe {digest}: {said}" for digest, said in words.items()]
 
 
-def _at_numbered_epochs(data: pd.DataFrame, chosen: list[Comparison], family: pd.DataFrame) -> Pairing:
+def _at_numbered_epochs(
+    data: pd.DataFrame, chosen: list[Comparison], family: pd.DataFrame, of_all_depths: pd.DataFrame
+) -> Pairing:
     """The pairs and cells of declared families that are not at a last epoch."""
-    rows = data[(data["epoch"] != data["epochs"]) & data["epoch"].isin(family["epoch"])]
-    found = pair_all(rows, chosen)
+    rows, deep = (
+        every[(every["epoch"] != every["epochs"]) & every["epoch"].isin(family["epoch"])]
+        for every in (data, of_all_depths)
+    )
+    found = pair_all(rows, chosen, deep)
     return Pairing(*(part.merge(family[list(KEYS)], on=list(KEYS), how="inner") for part in found))
 
 
@@ -190,6 +211,7 @@ def as_table(cells: pd.DataFrame) -> pa.Table:
         "recipe",
         "dataset",
         "blocks",
+        DEPTH,
         "images_used",
         "epoch",
         "epochs",
@@ -199,30 +221,49 @@ def as_table(cells: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(ordered[DELTAS.names], schema=DELTAS, preserve_index=False)
 
 
-def _corrected(cells: pd.DataFrame, family: pd.DataFrame, any_declared: bool) -> pd.DataFrame:
+def _corrected(cells: pd.DataFrame, family: pd.DataFrame, contrasts: Declared) -> pd.DataFrame:
     """Holm's correction within each family; ``method`` says which family a cell belongs to.
 
     Own cells outside of declared contrasts are exploration: they belong to no family and get no adjusted p. Imported
-    cells, and own ones where no study declared a contrast, are a family of those asked for.
+    cells, and own ones where no study declared a contrast, are a family of those asked for; imported cells of
+    comparisons that only named families have, are one for each name.
     """
     cells = cells.merge(family, on=list(KEYS), how="left", validate="one_to_one")
     cells["declared"] = cells["family"].notna()
     imported = (cells["origin"] == "imported").to_numpy()
     tested = cells["p_value"].notna().to_numpy()
-    asked = {"imported cell": imported & tested, "cell": ~imported & tested & (not any_declared)}
-    for noun, members in asked.items():
+    named = _sets(cells, contrasts)
+    asked = {
+        **{("imported cell", name): imported & tested & (named == name) for name in sorted(set(named))},
+        ("cell", ""): ~imported & tested & (not contrasts.families),
+    }
+    for (noun, name), members in asked.items():
         cells.loc[members, "p_holm"] = holm(cells.loc[members, "p_value"].to_numpy(dtype=np.float64))
-        cells.loc[members, "family"] = f"{counted(int(members.sum()), noun)} asked for"
+        of = f" ({name})" if name else ""
+        cells.loc[members, "family"] = f"{counted(int(members.sum()), noun)} asked for{of}"
     known = tested & cells["family"].notna().to_numpy()
     cells.loc[known, "method"] += "; Holm over " + cells.loc[known, "family"]
     return cells
+
+
+def _sets(cells: pd.DataFrame, contrasts: Declared) -> NDArray[np.str_]:
+    """For each cell the named family that alone compares its arms; empty for others."""
+    known = sets(contrasts)
+    columns = (cells[name] for name in ("source", "baseline", "blocks", DEPTH))
+    return np.array(
+        [
+            known.get(Comparison(source, baseline, (depth, other) if other != depth else None), "")
+            for source, baseline, depth, other in zip(*columns, strict=True)
+        ],
+        dtype=np.str_,
+    )
 
 
 def _only_sources(data: pd.DataFrame, chosen: list[Comparison], source: Choice) -> list[Comparison]:
     wanted = set(where(data, source=source)["source"])
     found = [one for one in chosen if one.source in wanted]
     if chosen and not found:
-        compared = ", ".join(f"{one.source} minus {one.baseline}" for one in chosen)
+        compared = ", ".join(dict.fromkeys(f"{one.source} minus {one.baseline}" for one in chosen))
         raise InvalidRequest(
             Code.NO_ANSWER,
             f"a source is compared with its baseline; no comparison is of {', '.join(sorted(wanted))}. There are: "

@@ -6,9 +6,22 @@ import pyarrow as pa
 
 from analysis.delta_schema import notes
 from analysis.grid import grid
+from analysis.pairing import DEPTH
 from analysis.words import counted
 
-_IDENTITY = ("source", "baseline", "dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin")
+_IDENTITY = (
+    "source",
+    "baseline",
+    "dataset",
+    "blocks",
+    DEPTH,
+    "images",
+    "epoch",
+    "epochs",
+    "recipe",
+    "numerics",
+    "origin",
+)
 _EMPTY = "-"
 
 
@@ -18,10 +31,11 @@ def deltas_text(table: pa.Table, width: int = 120) -> str:
     Cells without a pair are left out and counted below the table; ``--format csv`` has every row and digit.
     """
     rows = [row for row in table.to_pylist() if row["n_pairs"] > 0]
-    varying = [name for name in _IDENTITY if len({row[name] for row in rows}) > 1]
+    identity = [name for name in _IDENTITY if name != DEPTH or any(row[DEPTH] != row["blocks"] for row in rows)]
+    varying = [name for name in identity if len({row[name] for row in rows}) > 1]
     if all(row["epoch"] == row["epochs"] for row in rows):
         varying = [name for name in varying if name != "epochs"]
-    named = [name for name in _IDENTITY if name not in ("epochs", "numerics", *varying)]
+    named = [name for name in identity if name not in ("epochs", "numerics", *varying)]
     fixed = [f"{name} {_identity(name, rows[0][name])}" for name in named if rows]
     columns = {name: [_identity(name, row[name]) for row in rows] for name in varying}
     columns["pairs"] = [_pairs(row) for row in rows]
@@ -43,7 +57,7 @@ def p_text(p: float | None) -> str:
 
 
 def _identity(name: str, value: object) -> str:
-    return "all" if name in ("images", "blocks") and value == -1 else str(value)
+    return "all" if name in ("images", "blocks", DEPTH) and value == -1 else str(value)
 
 
 def _pairs(row: dict[str, int]) -> str:

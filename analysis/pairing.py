@@ -9,13 +9,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from analysis.comparisons import Comparison
 from analysis.frames import UNRECORDED
 from jobs.errors import Code, ResultsConflict
 
 CELL = ("dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin")
 """What two paired trials share besides the seed. Pairs that share it are one cell: one row of deltas."""
 
-KEYS = ("source", "baseline", *CELL)
+DEPTH = "baseline_blocks"
+"""Fine-tuned blocks of the baseline: those of the source, but for comparisons of two depths of one source."""
+
+KEYS = ("source", "baseline", *CELL, DEPTH)
 """What tells the rows of deltas apart."""
 
 _ARM = ("trial_id", "test_accuracy", "subset_sha256", "images_used")
@@ -61,21 +65,37 @@ def pair(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) ->
     )
 
 
-def pair_all(rows: pd.DataFrame, arms: Iterable[tuple[str, str]]) -> Pairing:
-    """The pairings of several (source, baseline), with these as further keys; counts in order of ``KEYS``.
+def pair_all(rows: pd.DataFrame, arms: Iterable[Comparison], of_all_depths: pd.DataFrame | None = None) -> Pairing:
+    """The pairings of several comparisons, with their names as further keys; counts in order of ``KEYS``.
 
     Args:
         rows: evaluations of all sources.
         arms: at least one.
+        of_all_depths: where comparisons of two depths find theirs, when ``rows`` are narrowed to some; None: ``rows``.
     """
     by_source, empty = dict(list(rows.groupby("source"))), rows.iloc[:0]
-    found = [
-        (pair(by_source.get(source, empty), by_source.get(baseline, empty)), {"source": source, "baseline": baseline})
-        for source, baseline in arms
-    ]
-    pairs = pd.concat([one.pairs.assign(**names) for one, names in found])
-    counts = pd.concat([one.counts.assign(**names) for one, names in found])
+    found = []
+    for one in arms:
+        if one.depths is None:
+            left, right = by_source.get(one.source, empty), by_source.get(one.baseline, empty)
+        else:
+            left, right = _two_depths(rows if of_all_depths is None else of_all_depths, one.source, one.depths)
+        found.append((pair(left, right), one))
+    pairs = pd.concat([_named(part.pairs, one) for part, one in found])
+    counts = pd.concat([_named(part.counts, one) for part, one in found])
     return Pairing(pairs, counts.sort_values(list(KEYS), kind="stable", ignore_index=True))
+
+
+def _two_depths(rows: pd.DataFrame, source: str, depths: tuple[int, int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The evaluations of a source at two depths; the second under the name of the first, so that they pair."""
+    mine = rows[rows["source"] == source]
+    first, second = (mine[mine["blocks"] == depth] for depth in depths)
+    return first, second.assign(blocks=depths[0])
+
+
+def _named(part: pd.DataFrame, one: Comparison) -> pd.DataFrame:
+    depth = part["blocks"] if one.depths is None else one.depths[1]
+    return part.assign(source=one.source, baseline=one.baseline, **{DEPTH: depth})
 
 
 def _anonymous(arm: pd.DataFrame, on: list[str], stand_in: int) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def _rows(last: pd.DataFrame, one: Comparison, seed: int) -> list[dict[str, obje
         strata = {name: values for name, values in arrays.items() if len(values) > 1}
         if strata:
             identity = dict(zip(_KEYS, key, strict=True))
-            rows.append({**one._asdict(), **identity, **_estimates(strata, seed)})
+            rows.append({"source": one.source, "baseline": one.baseline, **identity, **_estimates(strata, seed)})
     return rows
 
 

@@ -1,11 +1,12 @@
-"""Augmentation of colour images as released: each image its own draws, whole batches at once on the device.
+"""Augmentation as released: each image its own draws, whole batches at once on the device.
 
 Random crop of the padded image, horizontal flip, colour jitter, rotation (design, section 9). The results are
-those of torchvision's transforms on PIL images, to the last byte: PIL computes in whole numbers and single floats,
-and so does this, operation by operation. Each is rounded by itself and sums over pixels are exact, so that devices
-cannot differ. (A PIL compiled to fuse products with sums, as compilers for ARM may, can differ in a grey level.)
+those of torchvision's transforms on PIL images of mode RGB or L, to the last byte: PIL computes in whole numbers and
+single floats, and so does this, operation by operation. Each is rounded by itself and sums over pixels are exact, so
+that devices cannot differ. (A PIL compiled to fuse products with sums, as compilers for ARM may, can differ in a grey
+level.)
 
-Shape suffixes: N images, C channels (3), H height, W width.
+Shape suffixes: N images, C channels (3, or 1 of grey images), H height, W width.
 """
 
 import math
@@ -48,7 +49,10 @@ def draw(images: int, generator: torch.Generator) -> Draws:
 
 
 def augment(images_NCHW: Tensor, draws: Draws) -> Tensor:
-    """Crop, flip, jitter and rotate bytes N x 3 x H x W as drawn; bytes on the same device."""
+    """Crop, flip, jitter and rotate bytes N x C x H x W as drawn; bytes on the same device.
+
+    A grey image comes out as its three equal channels would; changing its saturation changes nothing.
+    """
     count, _, height, width = images_NCHW.shape
     # whole batches would take a CPU two to five times as long (224 pixels, batches of 128 and 200)
     part = max(1, _CACHED_PIXELS // (height * width)) if images_NCHW.device.type == "cpu" else count
@@ -130,7 +134,9 @@ def _rounded_mean(grey_N1HW: Tensor) -> Tensor:
 
 
 def _grey(images_NCHW: Tensor) -> Tensor:
-    """PIL's luma of RGB in [0, 255]: whole numbers below 2**24 all the way, which float32 holds exactly."""
+    """PIL's luma in [0, 255]; a grey image is its own. Whole numbers below 2**24 all the way: float32 is exact."""
+    if images_NCHW.shape[1] == 1:
+        return images_NCHW
     red_N1HW, green_N1HW, blue_N1HW = torch.split(images_NCHW, 1, dim=1)
     luma_N1HW: Tensor = red_N1HW * 19595 + green_N1HW * 38470 + blue_N1HW * 7471 + 32768
     return luma_N1HW.div_(_ONE).floor_()

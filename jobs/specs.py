@@ -182,10 +182,10 @@ class Sgd(Execution):
 class Recipe(Sgd):
     """Every choice of fine-tuning that changes the numbers. The defaults are Tables 3 and 4."""
 
-    transforms: Literal["as-released", "none"] = Field(
+    transforms: Literal["as-released", "as-published", "none"] = Field(
         default="as-released",
         description="of training images. as-released: grey datasets: resize only; colour: crop, flip, jitter and "
-        "rotation, each image its own; none: resize only",
+        "rotation, each image its own; as-published: these for grey datasets, too; none: resize only",
     )
     normalization: Literal["as-released", "source", "target"] = Field(
         default="source",
@@ -590,19 +590,45 @@ def apart_from_blocks(spec: FinetuneSpec) -> FinetuneSpec:
 
 
 class Contrast(Spec):
-    """A comparison that a study declares beforehand: ``source`` minus ``baseline``.
+    """A comparison that a study declares beforehand: ``source`` minus ``baseline``, or two depths of one source.
 
-    Its cells are the (dataset, images) of the study at the given blocks and epoch; all cells of all
-    contrasts of a study are one family for Holm's correction (design, section 10).
+    Its cells are the (dataset, images) of the study at the given blocks and epoch. All cells of the contrasts of one
+    ``family`` of a study are corrected together by Holm's method (design, section 10).
     """
 
     source: str = Field(pattern=NAME_PATTERN)
     baseline: str = Field(pattern=NAME_PATTERN)
     blocks: tuple[StrictInt, ...] = Field(min_length=1)
     epoch: Annotated[int, Field(strict=True, ge=1)] | Literal["last"] = "last"
+    baseline_blocks: StrictInt | None = later(
+        None,
+        since="0.3.0",
+        description="fine-tuned blocks of the baseline, where it is the same source at another depth; by default those "
+        "of the source",
+    )
+    family: str | None = later(
+        None,
+        since="0.3.0",
+        pattern=NAME_PATTERN,
+        max_length=60,
+        description="the set of contrasts that is corrected together; by default the study's own set",
+    )
 
     @model_validator(mode="after")
-    def _two_sources(self) -> Self:
-        if self.source == self.baseline:
-            raise ValueError(f"a contrast compares two sources; both are {self.source}")
+    def _unlike_arms(self) -> Self:
+        if self.source == self.baseline and self.baseline_blocks is None:
+            raise ValueError(
+                f"expected two sources, or one source at two depths; got {self.source} twice without "
+                "baseline_blocks. Fix: name another baseline, or the baseline's depth as baseline_blocks"
+            )
+        if self.source != self.baseline and self.baseline_blocks is not None:
+            raise ValueError(
+                f"expected baseline_blocks between depths of one source alone; got {self.source} and {self.baseline}. "
+                "Fix: leave baseline_blocks out, or name one source twice"
+            )
+        if self.baseline_blocks in self.blocks:
+            raise ValueError(
+                f"expected another depth than baseline_blocks among blocks; got {self.baseline_blocks} in both. "
+                "Fix: leave it out of one"
+            )
         return self

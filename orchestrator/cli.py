@@ -118,6 +118,7 @@ def plan(
     from jobs.checks import require_all_possible
     from jobs.expansion import expand
     from jobs.results import quarantined, read_failures
+    from orchestrator.earlier import Earlier, earlier_versions
     from orchestrator.finished import Standing, standing
     from orchestrator.names import require_same_names
     from orchestrator.older_numerics import accepted_numerics
@@ -126,14 +127,15 @@ def plan(
 
     accept = accepted_numerics(accept_numerics or ())
     loaded = load_study(study)
-    known, blocked = Standing(set(), {}), set[str]()
+    known, blocked, earlier = Standing(set(), {}), set[str](), Earlier()
     with registry.using(loaded.cards):
         specs = expand(loaded)
         require_all_possible(specs)
         if results:
             store = _opened(results)
             require_same_names(loaded, store)
-            known = standing(store, {spec.trial_id: spec for spec in specs}, accept)
+            by_id = {spec.trial_id: spec for spec in specs}
+            known, earlier = standing(store, by_id, accept), earlier_versions(store, loaded, by_id)
             blocked = quarantined(read_failures(store))
         measured = None
         if measure:
@@ -141,11 +143,13 @@ def plan(
 
             measured = measured_seconds(specs)
         gpu_offer = prices.gpu(gpu, price, spot_price)
-        made = make_plan(loaded, specs, known.done, blocked, gpu_offer, measured, known.older, known.damaged)
+        made = make_plan(
+            loaded, specs, known.done, blocked, gpu_offer, measured, known.older, known.damaged, earlier.trials
+        )
     if as_json:
         _print_json(made.plain())
     else:
-        said = [describe(made, loaded, known.about_older(accept)), *known.about_damaged]
+        said = [describe(made, loaded, known.about_older(accept)), *earlier.about, *known.about_damaged]
         out.print("\n".join(said))
 
 
@@ -372,7 +376,9 @@ def deltas(
 def report(
     results: Root,
     folder: Annotated[Path | None, typer.Option("--out", help=_REPORT_PLACE)] = None,
-    compare_paper: Annotated[bool, typer.Option("--compare-paper", help="Put means beside the paper's.")] = False,
+    compare_paper: Annotated[
+        bool, typer.Option("--compare-paper", help="Put means beside the paper's, curves beside imported trials'.")
+    ] = False,
 ) -> None:
     """Write figures, tables and a page."""
     import analysis
@@ -559,7 +565,7 @@ def _more_demos() -> list[str]:
     from jobs import registry
     from jobs.data.places import find
 
-    more = ["demo-texture", "demo-shape", "demo-fourier"]
+    more = ["demo-claims", "demo-texture", "demo-shape", "demo-fourier"]
     if find(registry.dataset("fmnist")) is not None:
         return [*more, "demo-sources"]
     out.print("Fashion-MNIST is not here: attacks on the sources are left out (deltasweep data fetch fmnist).")

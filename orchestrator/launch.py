@@ -34,6 +34,7 @@ from jobs.weights import source_weights
 from orchestrator import tuning
 from orchestrator.budget import Budget, TimeLimit
 from orchestrator.bundling import bundle_of, bundled
+from orchestrator.earlier import earlier_versions
 from orchestrator.failures import root_failure
 from orchestrator.finished import finished, made_by, source_read, unready
 from orchestrator.finished import standing as standing_of
@@ -145,7 +146,7 @@ def _launch(study: Study, store: Store, console: Console, options: Options, reco
     known = standing_of(store, specs, options.accept_numerics)
     if said := known.about_older(options.accept_numerics):
         console.print(f"{said}.", markup=False)
-    for line in known.about_damaged:
+    for line in (*earlier_versions(store, study, specs).about, *known.about_damaged):
         console.print(line, markup=False)
     standing, torn = known.done, known.damaged.keys()
     blocked = set() if options.retry_quarantined else quarantined(read_failures(store)) & specs.keys() - standing - torn

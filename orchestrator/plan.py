@@ -57,6 +57,8 @@ class Plan(NamedTuple):
     """Trials whose results are of older numerics alone."""
     accepted_numerics: int
     """Those of these that count as done."""
+    earlier_versions_done: int
+    """Finished trials of earlier versions of the study that are no part of it."""
     images_trained: int
     images_evaluated: int
     flops: Flops
@@ -114,6 +116,7 @@ def make_plan(
     measured: tuple[str, Seconds] | None = None,
     older: Collection[str] = (),
     damaged: Collection[str] = (),
+    earlier: Collection[str] = (),
 ) -> Plan:
     """Count a study's trials and the work that the pending ones are.
 
@@ -121,6 +124,7 @@ def make_plan(
         older: the trials whose results are of older numerics alone (``Standing``); those of them that are accepted are
             ``done``.
         damaged: the trials whose result is no whole file (``Standing``).
+        earlier: what earlier versions of the study have finished besides (``earlier_versions``).
         measured: what was measured on, and the seconds of a trial by it; by default they follow from the GPU's rate.
     """
     trials = list(specs)
@@ -151,6 +155,7 @@ def make_plan(
         damaged=len(torn & {spec.trial_id for spec in trials}),
         older_numerics=len(older),
         accepted_numerics=len(done.intersection(older)),
+        earlier_versions_done=len(earlier),
         images_trained=sum(map(images_trained, pending)),
         images_evaluated=sum(map(images_evaluated, pending)),
         flops=flops,

@@ -16,6 +16,7 @@ from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read
 from jobs.results.layout import log_key
 from jobs.specs import AnySpec, Numerics
 from jobs.study import Study
+from orchestrator.earlier import Earlier, earlier_versions
 from orchestrator.finished import standing
 from orchestrator.older_numerics import NONE_OLDER
 from orchestrator.streams import nobody_listens
@@ -44,6 +45,8 @@ class Status(NamedTuple):
     """In words."""
     damaged: Mapping[str, str]
     """Trials whose result is torn, or no file, each with what to do."""
+    earlier: Earlier
+    """What earlier versions of the study have finished besides."""
     mixed: set[str] | str
     """Those done that ran on several kinds of device, or by several versions of torch; or why nobody knows."""
 
@@ -62,18 +65,20 @@ class Status(NamedTuple):
             "stale_launches": [launch.launch for launch in self.stale],
             "older_numerics": len(self.older),
             "accepted_numerics": len(self.older.keys() & self.done),
+            "earlier_versions_done": len(self.earlier.trials),
             "mixed": None if isinstance(self.mixed, str) else len(self.mixed),
         }
 
 
 def status_of(
-    store: Store, study: Study, now: datetime | None = None, *, count_mixed: bool = True, accept: Numerics = NONE_OLDER
+    store: Store, study: Study, now: datetime | None = None, *, thorough: bool = True, accept: Numerics = NONE_OLDER
 ) -> Status:
     """Sort a study's trials into done, damaged, quarantined, running, failed and pending, in this order.
 
     Args:
         accept: results of these numerics, or of later ones, count as done, too (``accepted_numerics``).
-        count_mixed: look into the results for those of several kinds of device: all else is told by names of files.
+        thorough: look into the results for those of several kinds of device, and at earlier versions of the study; all
+            else is told by names of files.
     """
     now = now or datetime.now(UTC)
     specs = {spec.trial_id: spec for spec in expand(study)}
@@ -101,7 +106,8 @@ def status_of(
         older=known.older,
         about_older=known.about_older(accept),
         damaged=known.damaged,
-        mixed=_mixed(store, specs, done) if count_mixed else set(),
+        earlier=earlier_versions(store, study, specs) if thorough else Earlier(),
+        mixed=_mixed(store, specs, done) if thorough else set(),
     )
 
 
@@ -123,6 +129,7 @@ def describe(status: Status) -> str:
     lines = [f"{status.study}: {status.planned:,} trials: {states}"]
     if status.about_older:
         lines.append(status.about_older)
+    lines += status.earlier.about
     if isinstance(status.mixed, str):
         lines.append(f"which trials ran on several kinds of device cannot be counted: {status.mixed}")
     elif status.mixed:
@@ -145,7 +152,7 @@ def watch_status(store: Store, study: Study, console: Console, accept: Numerics 
     """Show the status again and again until interrupted, or until nobody reads it."""
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while not nobody_listens():
-            now = describe(status_of(store, study, count_mixed=False, accept=accept))
+            now = describe(status_of(store, study, thorough=False, accept=accept))
             if live is not None:
                 live.update(now, refresh=True)
             else:

@@ -1,7 +1,7 @@
 """Rules across the keys of a study, checked on the raw values so that they are reported beside other mistakes."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -13,9 +13,8 @@ from jobs.errors import Code, InvalidRequest
 from jobs.registry import DatasetCard
 from jobs.specs import ALL, NAME_PATTERN
 from jobs.study import Examine, Influence, Visualize
-from orchestrator.yaml_lines import Location
-
-Found = Iterator[tuple[Location, Code, str]]
+from orchestrator.contrast_checks import contrasts
+from orchestrator.raw_values import Found, items, repeated
 
 _CODES = {
     "extra_forbidden": Code.UNKNOWN_KEY,
@@ -42,7 +41,7 @@ def problems(raw: dict[str, Any], examining: Mapping[str, type[Examine]]) -> Fou
     yield from _known(raw, ("grid", "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _known(raw, ("grid", "dataset"), [*registry.datasets(), *_mapping(raw, "datasets")])
     yield from _known(raw, ("pretrain", "source"), [*registry.sources(), *_mapping(raw, "sources")])
-    yield from _repeated(_items(raw, ("pretrain", "source")))
+    yield from repeated(items(raw, ("pretrain", "source")))
     yield from _trainable(raw)
     for kind in examining:
         yield from _examined(raw, kind)
@@ -53,18 +52,10 @@ def problems(raw: dict[str, Any], examining: Mapping[str, type[Examine]]) -> Fou
     yield from _decided(raw)
     yield from _visualized(raw)
     for path in (*(("grid", key) for key in ("source", "dataset", "blocks")), *_varied(raw)):
-        yield from _repeated(_items(raw, path))
+        yield from repeated(items(raw, path))
     yield from _sizes(raw)
     yield from _depths(raw)
-    yield from _contrasts(raw)
-
-
-def _items(raw: dict[str, Any], path: tuple[str, ...]) -> list[tuple[Location, Any]]:
-    """The items of the list at ``path`` with their places; nothing when there is no list."""
-    value: Any = raw
-    for step in path:
-        value = value.get(step) if isinstance(value, dict) else None
-    return [((*path, i), item) for i, item in enumerate(value)] if isinstance(value, list) else []
+    yield from contrasts(raw)
 
 
 def _parts(raw: dict[str, Any], of_sources: Sequence[str]) -> Found:
@@ -86,7 +77,7 @@ def _mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _known(raw: dict[str, Any], path: tuple[str, str], names: list[str]) -> Found:
-    for location, name in _items(raw, path):
+    for location, name in items(raw, path):
         if isinstance(name, str) and name not in names:
             yield location, Code.UNKNOWN_NAME, f"unknown {path[1]} {name!r}; known: {', '.join(dict.fromkeys(names))}"
 
@@ -144,7 +135,7 @@ def _normaliser(name: str, card: registry.SourceCard) -> Found:
 
 def _trainable(raw: dict[str, Any]) -> Found:
     """Sources to be made must say how, and not be part of the package already."""
-    for location, name in _items(raw, ("pretrain", "source")):
+    for location, name in items(raw, ("pretrain", "source")):
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and card.bundled:
             said = f"the weights of {name} are part of the package; there is nothing to train"
@@ -166,9 +157,9 @@ def _trainable(raw: dict[str, Any]) -> Found:
 
 def _examined(raw: dict[str, Any], kind: str) -> Found:
     """The fine-tuned trials that a section examines are the study's."""
-    rows = [row for _, row in _items(raw, ("schedule",)) if isinstance(row, dict)]
+    rows = [row for _, row in items(raw, ("schedule",)) if isinstance(row, dict)]
     sizes = [images for row in rows if isinstance(row.get("images"), list) for images in row["images"]]
-    for (_, _, _, index), images in _items(raw, (kind, "finetuned", "images")):
+    for (_, _, _, index), images in items(raw, (kind, "finetuned", "images")):
         if images not in sizes:
             yield (
                 (kind, "finetuned", "images", index),
@@ -187,8 +178,8 @@ def _sources_examined(raw: dict[str, Any], kind: str) -> Found:
     yield from _known(raw, (kind, "source"), [*registry.sources(), *_mapping(raw, "sources")])
     yield from _known(raw, (kind, "dataset"), [*registry.datasets(), *_mapping(raw, "datasets")])
     for key in ("source", "dataset"):
-        yield from _repeated(_items(raw, (kind, key)))
-    for location, name in _items(raw, (kind, "source")):
+        yield from repeated(items(raw, (kind, key)))
+    for location, name in items(raw, (kind, "source")):
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and card.random:
             said = f"{name} is drawn from each trial's seed; examine trials that are fine-tuned from it"
@@ -213,11 +204,11 @@ def _attacked(raw: dict[str, Any]) -> Found:
     asked = section.get("test_images", ALL)
     if asked == 0:
         yield ("attack", "test_images"), Code.WRONG_VALUE, f"at least one image is attacked, or {ALL} for all; it is 0"
-    sources = [name for _, name in _items(raw, ("attack", "source")) if isinstance(name, str)]
-    shown = {name for _, name in _items(raw, ("attack", "dataset")) if isinstance(name, str)}
+    sources = [name for _, name in items(raw, ("attack", "source")) if isinstance(name, str)]
+    shown = {name for _, name in items(raw, ("attack", "dataset")) if isinstance(name, str)}
     names = shown or {registry.sources()[name].test_dataset for name in sources if name in registry.sources()}
     if section.get("finetuned"):
-        names |= {name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)}
+        names |= {name for _, name in items(raw, ("grid", "dataset")) if isinstance(name, str)}
     for name in sorted(names & registry.datasets().keys()):
         most = registry.dataset(name).test
         if isinstance(asked, int) and asked > most:
@@ -229,13 +220,13 @@ def _weighed(raw: dict[str, Any]) -> Found:
     """As many training images as are kept of them, and matrices that can be held."""
     section = _mapping(raw, "influence")
     top, measures = section.get("top", Influence.model_fields["top"].default), section.get("measures", ["influence"])
-    yield from _repeated(_items(raw, ("influence", "measures")))
+    yield from repeated(items(raw, ("influence", "measures")))
     if not isinstance(top, int) or not isinstance(measures, list):
         return
-    cards = [registry.sources()[name] for _, name in _items(raw, ("grid", "source")) if name in [*registry.sources()]]
+    cards = [registry.sources()[name] for _, name in items(raw, ("grid", "source")) if name in [*registry.sources()]]
     sources = [card.name for card in cards if card.architecture in registry.architectures()]
-    datasets = [name for _, name in _items(raw, ("grid", "dataset")) if name in [*registry.datasets()]]
-    for location, images in _items(raw, ("influence", "finetuned", "images")):
+    datasets = [name for _, name in items(raw, ("grid", "dataset")) if name in [*registry.datasets()]]
+    for location, images in items(raw, ("influence", "finetuned", "images")):
         if isinstance(images, int):
             for source, dataset, measure in product(sources, datasets, measures):
                 for said in weighing(source, dataset, images, measure, top):
@@ -247,13 +238,13 @@ def _decided(raw: dict[str, Any]) -> Found:
     yield from _labels_known(raw, "shape_bias")
     known = _sources_know(raw, "shape_bias")
     if _mapping(raw, "shape_bias").get("finetuned"):
-        known |= {name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)}
+        known |= {name for _, name in items(raw, ("grid", "dataset")) if isinstance(name, str)}
     yield from _mismatches(raw, "shape_bias", known, undecidable)
 
 
 def _labels_known(raw: dict[str, Any], kind: str) -> Found:
     """Sources whose labels are those of a known dataset."""
-    for location, name in _items(raw, (kind, "source")):
+    for location, name in items(raw, (kind, "source")):
         card = registry.sources().get(name) if isinstance(name, str) else None
         if card is not None and not card.random and card.test_dataset not in registry.datasets():
             said = f"the labels of {name} are those of {card.test_dataset!r}, which is no known dataset"
@@ -262,7 +253,7 @@ def _labels_known(raw: dict[str, Any], kind: str) -> Found:
 
 def _sources_know(raw: dict[str, Any], kind: str) -> set[str]:
     """The datasets whose labels the sources of a section know."""
-    cards = [registry.sources().get(name) for _, name in _items(raw, (kind, "source")) if isinstance(name, str)]
+    cards = [registry.sources().get(name) for _, name in items(raw, (kind, "source")) if isinstance(name, str)]
     return {card.test_dataset for card in cards if card is not None and not card.random}
 
 
@@ -275,7 +266,7 @@ def _mismatches(
         known: datasets whose labels the networks know.
     """
     cards = registry.datasets()
-    for location, name in _items(raw, (kind, "dataset")):
+    for location, name in items(raw, (kind, "dataset")):
         if isinstance(name, str) and name in cards:
             found = [mismatch(cards[one], cards[name]) for one in sorted(known & cards.keys())]
             yield from ((location, Code.IMPOSSIBLE_TRIAL, said) for said in dict.fromkeys(found) if said is not None)
@@ -292,37 +283,27 @@ def _visualized(raw: dict[str, Any]) -> Found:
         most = registry.dataset(name).test
         said = f"{name} has {most} test images to begin from; asked for {asked}"
         yield ("visualize", "test_images"), Code.IMPOSSIBLE_TRIAL, said
-    yield from _repeated(_items(raw, ("visualize", "units")))
-    sources = _items(raw, ("visualize", "source"))
-    sources += _items(raw, ("grid", "source")) if section.get("finetuned") else []
+    yield from repeated(items(raw, ("visualize", "units")))
+    sources = items(raw, ("visualize", "source"))
+    sources += items(raw, ("grid", "source")) if section.get("finetuned") else []
     cards = [registry.sources()[source] for _, source in sources if source in [*registry.sources()]]
     known = {card.name for card in cards if card.architecture in registry.architectures()}
-    for location, unit in _items(raw, ("visualize", "units")):
+    for location, unit in items(raw, ("visualize", "units")):
         if isinstance(unit, int):
             for said in (said for source in sorted(known) for said in beyond_features(source, unit)):
                 yield location, Code.IMPOSSIBLE_TRIAL, said
-
-
-def _repeated(items: list[tuple[Location, Any]]) -> Found:
-    seen: dict[Any, Location] = {}
-    for location, value in items:
-        if not isinstance(value, str | int | float):
-            continue
-        if value in seen:
-            yield location, Code.REPEATED, f"{value!r} is in this list twice"
-        seen.setdefault(value, location)
 
 
 def _sizes(raw: dict[str, Any]) -> Found:
     """Sizes that some dataset cannot give, and sizes that come twice (as a number, or as the whole set)."""
     sizes = [
         (("schedule", row, "images", item), images)
-        for (_, row), fields in _items(raw, ("schedule",))
+        for (_, row), fields in items(raw, ("schedule",))
         if isinstance(fields, dict)
-        for (_, item), images in _items(fields, ("images",))
+        for (_, item), images in items(fields, ("images",))
         if isinstance(images, int) and not isinstance(images, bool)
     ]
-    names = [name for _, name in _items(raw, ("grid", "dataset")) if isinstance(name, str)]
+    names = [name for _, name in items(raw, ("grid", "dataset")) if isinstance(name, str)]
     for name in names:
         card = registry.datasets().get(name)
         if card is None:
@@ -348,8 +329,8 @@ def _sizes(raw: dict[str, Any]) -> Found:
 
 
 def _depths(raw: dict[str, Any]) -> Found:
-    names = [name for _, name in _items(raw, ("grid", "source")) if isinstance(name, str)]
-    for location, blocks in _items(raw, ("grid", "blocks")):
+    names = [name for _, name in items(raw, ("grid", "source")) if isinstance(name, str)]
+    for location, blocks in items(raw, ("grid", "blocks")):
         if not isinstance(blocks, int) or isinstance(blocks, bool):
             continue
         if blocks < ALL:
@@ -362,48 +343,3 @@ def _depths(raw: dict[str, Any]) -> Found:
                 most = network.blocks
                 said = f"{name} ({card.architecture}) has {most} blocks; asked for {blocks}"
                 yield location, Code.IMPOSSIBLE_TRIAL, said
-
-
-def _contrasts(raw: dict[str, Any]) -> Found:
-    yield from _repeated_contrasts(raw)
-    sources = [name for _, name in _items(raw, ("grid", "source"))]
-    depths = [blocks for _, blocks in _items(raw, ("grid", "blocks"))]
-    rows = [row for _, row in _items(raw, ("schedule",))]
-    for location, contrast in _items(raw, ("contrasts",)):
-        if not isinstance(contrast, dict):
-            continue
-        for key in ("source", "baseline"):
-            name = contrast.get(key)
-            if isinstance(name, str) and name not in sources:
-                yield (
-                    (*location, key),
-                    Code.UNKNOWN_NAME,
-                    f"{name!r} is not a source of this study's grid ({', '.join(map(str, sources))})",
-                )
-        epoch = contrast.get("epoch", "last")
-        if isinstance(epoch, int) and not any(_evaluates(row, epoch) for row in rows):
-            said = f"no row of the schedule evaluates after epoch {epoch}"
-            yield (*location, "epoch"), Code.IMPOSSIBLE_TRIAL, said
-        yield from _repeated([((*location, *place), item) for place, item in _items(contrast, ("blocks",))])
-        for (_, index), blocks in _items(contrast, ("blocks",)):
-            if blocks not in depths:
-                said = f"{blocks} is not among this study's blocks ({depths})"
-                yield (*location, "blocks", index), Code.IMPOSSIBLE_TRIAL, said
-
-
-def _repeated_contrasts(raw: dict[str, Any]) -> Found:
-    """The same comparison twice would enlarge the family of Holm's correction."""
-    seen: set[str] = set()
-    for location, contrast in _items(raw, ("contrasts",)):
-        text = repr(sorted(contrast.items(), key=str)) if isinstance(contrast, dict) else repr(contrast)
-        if text in seen:
-            yield location, Code.REPEATED, "this contrast is there twice"
-        seen.add(text)
-
-
-def _evaluates(row: Any, epoch: int) -> bool:
-    """Whether a schedule row evaluates after an epoch; a row with mistakes of its own is given the benefit."""
-    epochs, every = (row.get(key) if isinstance(row, dict) else None for key in ("epochs", "evaluate_every"))
-    if not isinstance(epochs, int) or not isinstance(every, int) or every < 1:
-        return True
-    return epoch == epochs or (1 <= epoch < epochs and (epoch - 1) % every == 0)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import vl_convert
 
 from analysis.comparison import comparison_table
-from analysis.comparisons import Comparison, Declared, comparisons, declared
+from analysis.comparisons import Comparison, Declared, between_depths, comparisons, declared
 from analysis.delta_table import delta_cells
 from analysis.evaluations import load_failures, open_results
 from analysis.figures import attacks, influences, shape_bias
@@ -25,6 +25,7 @@ from analysis.figures.matrices import COLUMNS as MATRIX_COLUMNS
 from analysis.figures.matrices import Matrices, matrices
 from analysis.figures.model import Figure
 from analysis.figures.paper import FIGURES, figure
+from analysis.figures.published import Published, beside_published
 from analysis.figures.render import save as save_figure
 from analysis.figures.render import svg
 from analysis.frames import frame
@@ -34,7 +35,7 @@ from analysis.page.directory import report_directory, written_into
 from analysis.page.payload import payload, shown_pairs, too_many, with_variant
 from analysis.page.progress import progress
 from analysis.page.provenance import examined
-from analysis.recipes import NUMERICS, apart_by_numerics, in_words, recipe_choices, recipe_words
+from analysis.recipes import NUMERICS, Choices, apart_by_numerics, in_words, recipe_choices, recipe_words
 from analysis.tables.accuracy import BLOCKS, table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.markup import save as save_table
@@ -63,6 +64,9 @@ class Content(NamedTuple):
     studies: list[StudyRecord]
     data: pd.DataFrame
     comparisons: list[Comparison]
+    """At equal blocks."""
+    depths: list[Comparison]
+    """The declared ones of two depths."""
     why_no_deltas: str
     contrasts: Declared
     attacks: Figure | None
@@ -73,6 +77,8 @@ class Content(NamedTuple):
     matrices: list[Matrices]
     recipes: dict[str, str]
     """Words for each recipe by its digest, where there are several."""
+    choices: dict[str, Choices]
+    """The choices of each recipe by its digest."""
     confound: Confound | None
     examined: dict[str, pa.Table]
     """What the trials of kinds that look at networks say of where they come from, by kind."""
@@ -101,7 +107,8 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     Args:
         out: a directory; None: ``report`` in the root, or, for a root in an object store, ``NAME-report`` in the
             current directory, after the last part of the root's address.
-        compare_paper: put own means beside Table 7 of the paper.
+        compare_paper: put own means beside Table 7 of the paper, and Figures 2 and 3 beside the published trials where
+            these are imported.
 
     Returns:
         The path of ``index.html``.
@@ -116,17 +123,20 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     directory = report_directory(store, out)
     content = gather(store)
     figures, missing = _figures(content.worded)
-    tables = [*_tables(content.worded, compare_paper), *([content.table1a] if content.table1a else [])]
-    text = render(content, [(one, svg(one)) for one in figures], missing, tables)
+    tables = [*_tables(content, compare_paper), *([content.table1a] if content.table1a else [])]
+    published = beside_published(content.data, content.choices) if compare_paper else None
+    text = render(content, [(one, svg(one)) for one in figures], missing, tables, published)
+    beside = published.pairs if published else []
     with written_into(directory) as folder:
-        for one in [*figures, *content.why]:
+        for one in [*figures, *content.why, *(pair.figure for pair in beside)]:
             save_figure(one, folder)
             one.table().to_csv(folder / f"{one.name}.csv", index=False)
         for shown in content.pictures:
             shown.numbers.to_csv(folder / f"{shown.name}.csv", index=False)
             if shown.png is not None:
                 (folder / f"{shown.name}.png").write_bytes(shown.png)
-        for table in [*tables, *([content.confound.table] if content.confound else [])]:
+        confounds = [content.confound.table] if content.confound else []
+        for table in [*tables, *confounds, *(pair.table for pair in beside)]:
             save_table(table, folder)
         (folder / _PAGE).write_text(text, encoding="utf-8")
     return directory / _PAGE
@@ -160,6 +170,7 @@ def gather(store: Store) -> Content:
         studies,
         data,
         chosen,
+        between_depths(data, None, contrasts),
         why,
         contrasts,
         attacks.attack_figure(attacked),
@@ -169,6 +180,7 @@ def gather(store: Store) -> Content:
         table1a(_worded(data, recipes), attacked),
         list(matrices(weighed)),
         recipes,
+        choices,
         confound(data, chosen, choices),
         examined(store),
         list(features(visualized)),
@@ -180,9 +192,15 @@ def _worded(data: pd.DataFrame, recipes: Mapping[str, str]) -> pd.DataFrame:
     return data.assign(recipe=in_words(data["recipe"], recipes))
 
 
-def render(content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]) -> str:
+def render(
+    content: Content,
+    drawn: list[tuple[Figure, str]],
+    missing: list[str],
+    tables: list[Table],
+    published: Published | None = None,
+) -> str:
     """The page as text."""
-    made = _sections(content, drawn, missing, tables) if not content.data.empty else _empty(content)
+    made = _sections(content, drawn, missing, tables, published) if not content.data.empty else _empty(content)
     scripts = _scripts(content, drawn) if not content.data.empty else ""
     return html.page(
         title=html.escape(content.store.uri),
@@ -203,7 +221,11 @@ def _empty(content: Content) -> dict[str, str]:
 
 
 def _sections(
-    content: Content, drawn: list[tuple[Figure, str]], missing: list[str], tables: list[Table]
+    content: Content,
+    drawn: list[tuple[Figure, str]],
+    missing: list[str],
+    tables: list[Table],
+    published: Published | None,
 ) -> dict[str, str]:
     trials = content.evaluations.filter(pc.field("epoch") == pc.field("epochs"))
     finished = all_done(content.store)
@@ -212,6 +234,7 @@ def _sections(
         "What was run": sections.what_was_run(trials, [progress(one, finished) for one in content.studies]),
         "Curves": sections.curves(_choices(content), bool(shown_pairs(content.data, content.comparisons))),
         "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
+        **_beside(published),
         **_confound(content),
         **_why(content),
         "Tables": "".join(sections.paper_table(table) for table in tables),
@@ -243,17 +266,25 @@ def _why(content: Content) -> dict[str, str]:
     return {**made, **{title: shown for title, shown in more.items() if shown}}
 
 
+def _beside(published: Published | None) -> dict[str, str]:
+    if published is None:
+        return {}
+    shown = "".join(sections.beside(one.figure, one.table, svg(one.figure)) for one in published.pairs)
+    return {"Beside the published trials": shown or html.paragraph(published.why_not)}
+
+
 def _confound(content: Content) -> dict[str, str]:
     one = content.confound
     return {"Does the delta survive": sections.confound(one, svg(one.figure))} if one else {}
 
 
 def _headlines(content: Content) -> str:
-    if not content.comparisons:
+    if not content.comparisons and not content.depths:
         if not shown_pairs(content.data, []):
             return html.paragraph(content.why_no_deltas or "Deltas need trials of two sources; these are of one.")
         return html.paragraph(_NO_BASELINE.format(", ".join(sorted(set(content.data["source"])))))
-    cells = delta_cells(content.data, content.comparisons, content.contrasts, epoch=None)
+    chosen = [*content.comparisons, *content.depths]
+    cells = delta_cells(content.data, chosen, content.contrasts, epoch=None)
     variants = content.data[["origin", "recipe", "numerics", "variant"]].drop_duplicates()
     return sections.headlines(cells.merge(variants, how="left"), _blocks(content.data))
 
@@ -345,7 +376,10 @@ def _figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
     return found, missing
 
 
-def _tables(data: pd.DataFrame, compare_paper: bool) -> list[Table]:
-    if data.empty:
+def _tables(content: Content, compare_paper: bool) -> list[Table]:
+    if content.data.empty:
         return []
-    return [table5(data), table6(data), table7(data), *([comparison_table(data)] if compare_paper else [])]
+    data, beside = content.worded, []
+    if compare_paper:
+        beside = [comparison_table(content.data, content.choices, content.recipes)]
+    return [table5(data), table6(data), table7(data), *beside]

@@ -158,10 +158,15 @@ def why(figure: Figure, svg: str, part: str, columns: Sequence[str]) -> str:
 
 def confound(one: Confound, svg: str) -> str:
     """Deltas by normalisation and BatchNorm mode, as a figure and with their changes as a table."""
-    title = one.figure.title
+    return beside(one.figure, one.table, svg)
+
+
+def beside(figure: Figure, table: Table, svg: str) -> str:
+    """A figure as an image of its own, and the table that belongs to it."""
+    title = figure.title
     image = _image(title, "image/svg+xml", html.shortened(svg).encode())
-    caption = f"<figcaption>{html.paragraph(one.figure.words)}</figcaption>"
-    return f"<figure><h3>{html.escape(title)}</h3>{image}{caption}</figure>{paper_table(one.table)}"
+    caption = f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
+    return f"<figure><h3>{html.escape(title)}</h3>{image}{caption}</figure>{paper_table(table)}"
 
 
 def examples(one: Examples) -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.delta_text import p_text
+from analysis.pairing import DEPTH
 from analysis.words import counted
 from jobs.specs import ALL
 
@@ -27,7 +28,7 @@ class Headline(NamedTuple):
 
 
 _LAST = "last"
-_HEADLINE = ["source", "baseline", "variant", "blocks", "at"]
+_HEADLINE = ["source", "baseline", "variant", "blocks", DEPTH, "at"]
 
 
 def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
@@ -43,7 +44,7 @@ def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
     chosen = (cells["n_pairs"] > 0) & (cells["declared"] | ((cells["blocks"] == blocks) & (at == _LAST)))
     shown = cells.assign(at=at)[chosen]
     first = ~shown.groupby(_HEADLINE)["declared"].transform("any").astype(bool)
-    order = ["_later", "source", "baseline", "variant", "blocks", "epoch", "dataset", "images_used"]
+    order = ["_later", "source", "baseline", "variant", "blocks", DEPTH, "epoch", "dataset", "images_used"]
     return shown.assign(_later=first).sort_values(order, kind="stable", ignore_index=True).drop(columns="_later")
 
 
@@ -53,11 +54,19 @@ def headlines(shown: pd.DataFrame) -> list[Headline]:
     made = []
     for _, group in shown.groupby(_HEADLINE, sort=False):
         one = group.iloc[0]
-        what = f"{one['source']} minus {one['baseline']}" + (f" ({one['variant']})" if several else "")
+        what = _arms(one["source"], one["baseline"], one["blocks"], one[DEPTH])
+        what += f" ({one['variant']})" if several else ""
         when = "last epoch" if one["at"] == _LAST else f"epoch {one['at']}"
-        where = ", ".join(filter(None, [_tuned(one["blocks"]), when, _declared(group)]))
+        depth = _tuned(one["blocks"]) if one[DEPTH] == one["blocks"] else ""
+        where = ", ".join(filter(None, [depth, when, _declared(group)]))
         made.append(Headline(what, where, _count(group), tuple(_datasets(group))))
     return made
+
+
+def _arms(source: str, baseline: str, blocks: int, of_baseline: int) -> str:
+    if of_baseline == blocks:
+        return f"{source} minus {baseline}"
+    return f"{source}: {_tuned(blocks)} minus {_tuned(of_baseline)}"
 
 
 def _tuned(blocks: int) -> str:
@@ -78,7 +87,7 @@ def _count(group: pd.DataFrame) -> str:
     count = f"the interval lies above zero in {above} of {len(known)} cells, below in {below or 'none'}"
     corrected = known[known["p_holm"].notna()]
     differ = int((corrected["p_holm"] < 0.05).sum())
-    families = " and ".join(sorted({family.removesuffix(" asked for") for family in corrected["family"]}))
+    families = " and ".join(sorted({family.replace(" asked for", "") for family in corrected["family"]}))
     said = f"; after Holm's correction over {families}, {differ} of {len(corrected)} differ at the 5 % level"
     return count + (said if len(corrected) else "")
 
@@ -126,9 +135,10 @@ def headline_rows(shown: pd.DataFrame) -> list[tuple[str, ...]]:
 def _row(row: dict[Any, Any]) -> tuple[str, ...]:
     size = "all" if row["images"] == ALL else f"{row['images']:,}"
     intervals = (_interval(row, ""), _interval(row, "_simultaneous"))
-    blocks = "all" if row["blocks"] == ALL else str(row["blocks"])
+    depths = ["all" if depth == ALL else str(depth) for depth in dict.fromkeys([row["blocks"], row[DEPTH]])]
+    blocks = " minus ".join(depths)
     names = (row["source"], row["baseline"], blocks, str(row["epoch"]), row["dataset"], size, str(row["n_pairs"]))
-    family = "" if pd.isna(row["family"]) or pd.isna(row["p_holm"]) else row["family"].removesuffix(" asked for")
+    family = "" if pd.isna(row["family"]) or pd.isna(row["p_holm"]) else row["family"].replace(" asked for", "")
     return (*names, f"{row['mean_delta']:+.2f}", *intervals, p_text(row["p_holm"]), family, row["variant"])
 
 

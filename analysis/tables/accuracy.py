@@ -14,6 +14,7 @@ BLOCKS = 3
 
 _VARIANT = ["origin", "recipe", "numerics"]
 _CELL = [*_VARIANT, "dataset", "images"]
+_OF_SOURCE = ["images_used", "source", "blocks"]
 
 
 @cache
@@ -26,16 +27,20 @@ def printed() -> pd.DataFrame:
 
 
 def means(data: pd.DataFrame, blocks: int = BLOCKS) -> pd.DataFrame:
-    """Mean test accuracy (percent) after the last epoch, its standard deviation and ``n``, by cell and source.
+    """``means_by_length`` of the length that most trials of a cell have."""
+    return main_lengths(means_by_length(data, blocks), [*_CELL, *_OF_SOURCE], "n")
+
+
+def means_by_length(data: pd.DataFrame, blocks: int = BLOCKS) -> pd.DataFrame:
+    """Mean test accuracy (percent) after the last epoch, its standard deviation and ``n``, by cell, source and
+    ``epochs``.
 
     Trials of all blocks (-1) are taken along: they are the paper's random initialisation.
     """
     wanted = data[data["blocks"].isin([blocks, ALL])]
     last = at_epoch(wanted, "last").sort_values("trial_id")
-    cell = [*_CELL, "images_used", "source", "blocks"]
-    groups = last.groupby([*cell, "epochs"], as_index=False)
-    found = groups.agg(mean=("test_accuracy", "mean"), sd=("test_accuracy", "std"), n=("test_accuracy", "size"))
-    return main_lengths(found, cell, "n")
+    groups = last.groupby([*_CELL, *_OF_SOURCE, "epochs"], as_index=False)
+    return groups.agg(mean=("test_accuracy", "mean"), sd=("test_accuracy", "std"), n=("test_accuracy", "size"))
 
 
 def table7(data: pd.DataFrame) -> Table:

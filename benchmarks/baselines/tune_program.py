@@ -126,7 +126,8 @@ def require_simple(recipe: Recipe, dataset: str, modes: Sequence[str] = ("batch"
     Args:
         modes: of ``frozen_batchnorm``.
     """
-    choices = (recipe.frozen_batchnorm, recipe.fc_init, recipe.normalization, registry.dataset(dataset).colour)
+    augments = registry.dataset(dataset).colour or recipe.transforms == "as-published"
+    choices = (recipe.frozen_batchnorm, recipe.fc_init, recipe.normalization, augments)
     if choices not in [(mode, "normal", "source", False) for mode in modes]:
         raise ValueError(f"baselines fine-tune on grey datasets with the recipe's defaults, not {choices}")
 

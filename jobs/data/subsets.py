@@ -15,7 +15,8 @@ def draw_subset(labels_N: Tensor, images: int, seed: int) -> Tensor:
 
     Constructive: in one random order of the whole set, the first image of every label is taken, then
     the earliest of the others until the subset is full. So 100 images of 100 labels are exactly one of
-    each. Subsets of different sizes are drawn independently.
+    each. It is what the released code takes of that order: an image while more are to be chosen than labels are
+    missing, or if its label is missing. Subsets of different sizes are drawn independently; there one order makes all.
 
     Args:
         labels_N: the labels of the whole training set.

@@ -218,7 +218,7 @@ def test_a_family_has_the_cells_of_all_recipes_of_its_study(build: Build) -> Non
     )
     assert {row["method"].partition("Holm over ")[2] for row in found.values()} == {"3 cells of the contrasts of ways"}
     planned = planned_cells(StudyRecord("ways", "d1", json.dumps(STUDY), tuple(Study.model_validate(STUDY).contrasts)))
-    assert {cell[-1] for cell in planned} == {
+    assert {cell[-1] for cell in planned["last"]} == {
         recipe_digest(recipe(rule, mode)) for rule in ("as-released", "source") for mode in ("batch", "source")
     }
 

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,13 @@ from scipy import stats
 
 from analysis.comparison import against_paper, comparison_table, summary
 from analysis.frames import at_epoch, frame
+from analysis.recipes import Choices
 from analysis.tables import markup
 from analysis.tables.accuracy import printed, table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.model import Table
-from tests.analysis.support import Build
+from jobs.recipes import RECIPES
+from tests.analysis.support import Build, Rows
 
 TABLE = Table(
     name="t",
@@ -95,41 +99,116 @@ def test_table_7_is_the_transcription(table7: pd.DataFrame) -> None:
     assert (both["printed"] == both["test_accuracy_percent"]).all()
 
 
+CIFAR: dict[str, Any] = {"dataset": "cifar10", "images": 100, "epochs": 100, "recipe": "published"}
+CHOICES: dict[str, Choices] = {
+    "published": RECIPES["as-published"].model_dump(mode="json"),
+    "threads": RECIPES["as-published"].model_dump(mode="json") | {"threads": 4, "tf32": True},
+    "released": RECIPES["as-released"].model_dump(mode="json"),
+    "later": RECIPES["as-published"].model_dump(mode="json") | {"mixup": 0.2},
+}
+
+
+def cell(build: Build, source: str, accuracies: Sequence[float], **columns: Any) -> list[Rows]:
+    """Trials of a cell, of CIFAR-10 at 100 images as Table 7 has them unless told."""
+    shared = CIFAR | columns
+    return [
+        build.trial(source, seed, {1: 9.0, shared["epochs"]: value}, **shared) for seed, value in enumerate(accuracies)
+    ]
+
+
 @pytest.fixture
 def own(build: Build) -> pd.DataFrame:
-    columns = {"dataset": "cifar10", "images": 100}
-    trials = [build.trial("natural", seed, value, **columns) for seed, value in enumerate([48.0, 49.0, 48.4])]
-    trials += [build.trial("l2_eps3", seed, value, **columns) for seed, value in enumerate([60.0, 60.1])]
-    return frame(
-        build.table([*trials, build.trial("linf_eps4", 0, 50.0, **columns), build.trial("other", 0, 1.0, **columns)])
-    )
+    arms = [("natural", [48.0, 49.0, 48.4]), ("l2_eps3", [60.0, 60.1]), ("linf_eps4", [50.0]), ("other", [1.0])]
+    return frame(build.table([rows for source, values in arms for rows in cell(build, source, values)]))
 
 
 def test_own_means_beside_the_paper(own: pd.DataFrame) -> None:
-    found = against_paper(own).set_index("source")
+    found = against_paper(own, CHOICES).set_index("source")
     natural = found.loc["natural"]
     interval = stats.ttest_1samp([48.0, 49.0, 48.4], 0).confidence_interval()
     assert (natural["mean"], natural["printed"]) == (pytest.approx(48.46667, abs=1e-5), 48.49)
     assert (natural["low"], natural["high"]) == pytest.approx((interval.low, interval.high), abs=1e-9)
     assert found["covered"].to_dict() == {"natural": True, "l2_eps3": False, "linf_eps4": None}
+    assert set(found["unlike"]) == {""}
 
 
 def test_the_comparison_in_words(own: pd.DataFrame) -> None:
-    made = comparison_table(own)
+    made = comparison_table(own, CHOICES, {})
     assert len(made.rows) == 3
-    assert made.notes[0].startswith(
-        "3 cells of Table 7; the largest difference is 8.16 percentage points; the interval "
-    )
+    assert made.notes[0].startswith("3 cells of Table 7: own trials, by the recipe as-published ")
+    assert "; the largest difference is 8.16 percentage points; the interval " in made.notes[0]
     assert made.notes[0].endswith("covers the printed figure in 1 of the 2 cells that have one.")
-    assert "no cell of Table 7" in summary(against_paper(own[own["dataset"] == "digits"]))
+    assert "Not compared" not in " ".join(made.notes)
+    assert "no cell of Table 7" in summary(against_paper(own[own["dataset"] == "digits"], CHOICES))[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "unlike"),
+    [
+        ({"recipe": "released"}, "normalization as-released (source); transforms as-released (as-published)"),
+        ({"recipe": "later"}, "mixup 0.2"),
+        ({"recipe": "threads"}, ""),
+        ({"recipe": "nobody wrote this down"}, "recipe not recorded"),
+        ({"epochs": 30}, "30 epochs (100)"),
+        ({"epochs": 150}, "150 epochs (100)"),
+        ({"images": 1600, "epochs": 150}, "150 epochs (100)"),
+        ({"images": 3200, "epochs": 100}, "100 epochs (150)"),
+        ({"images": 3200, "epochs": 150}, ""),
+        ({"images": -1, "epochs": 150}, ""),
+        ({"images": -1, "epochs": 50}, "50 epochs (150)"),
+        ({"origin": "imported", "recipe": "imported", "numerics": None}, ""),
+        ({"origin": "imported", "recipe": "imported", "numerics": None, "epochs": 30}, "30 epochs (100)"),
+        (
+            {"recipe": "released", "images": 3200, "epochs": 30},
+            "30 epochs (150); normalization as-released (source); transforms as-released (as-published)",
+        ),
+    ],
+)
+def test_trials_of_another_recipe_or_length_are_no_agreement(
+    build: Build, columns: dict[str, Any], unlike: str
+) -> None:
+    data = frame(build.table(cell(build, "natural", [48.0, 49.0, 48.4], **columns)))
+    (row,) = against_paper(data, CHOICES).to_dict("records")
+    assert (row["unlike"], row["covered"] is None) == (unlike, unlike != "")
+    made = comparison_table(data, CHOICES, {})
+    told = dict(zip(made.columns, made.rows[0], strict=True))
+    assert told["epochs"] == str(columns.get("epochs", 100))
+    assert told["unlike the paper's (paper's)"] == unlike
+    assert (told["95 % interval"] != "", told["covered"] == "") == (True, unlike != "")
+    notes = " ".join(made.notes)
+    assert ("Not compared: 1 cell" in notes) == (unlike != "")
+    assert all(one in notes for one in unlike.split("; "))
+    assert ("the interval covers the printed figure in" in notes) == (unlike == "")
+    assert ("imported trials" in notes) == (columns.get("origin") == "imported")
+
+
+def test_a_cell_of_two_lengths_is_compared_by_the_table_s(build: Build) -> None:
+    """Trials of another length do not hide those of the table's, however many they are."""
+    short, long = (
+        cell(build, "natural", values, epochs=epochs) for epochs, values in ((30, [40.0] * 5), (100, [48.0]))
+    )
+    found = against_paper(frame(build.table([*short, *long])), CHOICES)
+    assert found[["epochs", "n", "unlike"]].to_numpy().tolist() == [[30, 5, "30 epochs (100)"], [100, 1, ""]]
 
 
 def test_published_trials_reproduce_the_small_cells(published: pa.Table) -> None:
-    found = against_paper(frame(published))
+    found = against_paper(frame(published), {})
     small = found[found["images"].between(1, 1600)]
     assert len(small) == 65
     assert small["difference"].abs().max() <= 0.01
     assert small["covered"].all()
+    assert set(small["unlike"]) == {""}
+
+
+def test_published_trials_of_other_lengths_are_no_agreement(published: pa.Table) -> None:
+    found = against_paper(frame(published), {})
+    large = found[(found["images"] > 1600) | (found["images"] == -1)]
+    shorter = large["epochs"] < 150
+    assert set(large.loc[shorter, "unlike"]) == {f"{epochs} epochs (150)" for epochs in (30, 50, 100)}
+    assert large.loc[shorter, "covered"].isna().all()
+    said = summary(found)
+    assert said[1].startswith(f"{65 + int((~shorter).sum())} cells of Table 7: imported trials")
+    assert said[2].startswith(f"Not compared: {int(shorter.sum())} cells")
 
 
 def test_means_are_of_the_last_epoch(published: pa.Table) -> None:
@@ -137,5 +216,5 @@ def test_means_are_of_the_last_epoch(published: pa.Table) -> None:
     chosen = last[
         (last["dataset"] == "mnist") & (last["blocks"] == 3) & (last["images"] == 200) & (last["source"] == "natural")
     ]
-    found = against_paper(frame(published)).query("dataset == 'mnist' and images == 200 and source == 'natural'")
+    found = against_paper(frame(published), {}).query("dataset == 'mnist' and images == 200 and source == 'natural'")
     assert found["mean"].iloc[0] == pytest.approx(np.mean(chosen["test_accuracy"]), abs=1e-12)

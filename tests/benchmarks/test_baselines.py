@@ -62,3 +62,5 @@ def test_baselines_refuse_what_they_cannot_do() -> None:
         released.run_trial(other)
     with pytest.raises(ValueError, match="defaults"):
         tune_program.run_trial(spec.model_copy(update={"recipe": Recipe(frozen_batchnorm="calibrated")}))
+    with pytest.raises(ValueError, match="defaults"):
+        tune_program.run_trial(spec.model_copy(update={"recipe": Recipe(transforms="as-published")}))

@@ -83,13 +83,18 @@ def test_nothing_is_kept_of_a_trunk_that_is_not_there_or_drifts(
     assert not activations_directory().exists()
 
 
-def test_augmented_images_are_never_the_same(weights: SourceWeights, colours: Dataset) -> None:
-    trial = opened(weights, colours)
+@pytest.mark.parametrize("transforms", ["as-released", "as-published"])
+def test_augmented_images_are_never_the_same(
+    transforms: str, weights: SourceWeights, colours: Dataset, few_digits: Dataset
+) -> None:
+    data = colours if transforms == "as-released" else few_digits
+    trial = opened(weights, data, {"transforms": transforms})
     found = passes(trial)
     trial.advance()
     assert trial.kept().train is None
-    assert found == [1, 32, *[8, 8, 4] * 2], "test images once, training images in each batch"
-    plain = opened(weights, colours, {"transforms": "none"})
+    images = len(data.test.labels_N)
+    assert found == [1, images, *[8, 8, 4] * 2], "test images once, training images in each batch"
+    plain = opened(weights, data, {"transforms": "none"})
     plain.advance()
     assert plain.kept().train is not None
 

@@ -1,4 +1,4 @@
-"""Augmentation's draws, and which trials augment: each image for itself, from the seed alone, colour only."""
+"""Augmentation's draws, and which trials augment: each for itself, from the seed alone; grey as published only."""
 
 import hashlib
 from typing import Any
@@ -11,6 +11,7 @@ from jobs.augmentation import Draws, augment, draw
 from jobs.data.datasets import Dataset
 from jobs.finetune import Finetuning
 from jobs.randomness import Purpose, generator
+from jobs.recipes import augments
 from jobs.weights import SourceWeights
 from tests.jobs.support import CPU, finetune_spec, finetuned, numbers
 
@@ -60,6 +61,8 @@ def test_golden_augmentation() -> None:
     assert draws.order_N3.tolist() == [[0, 2, 1], [2, 0, 1]]
     found = hashlib.sha256(augment(images_NCHW, draws).numpy().tobytes()).hexdigest()
     assert found == "094b42063c5e1236419bb2e30865c6be0945ad325ee3e2aacf2cf97b07978f2c"
+    grey = hashlib.sha256(augment(images_NCHW[:, :1], draws).numpy().tobytes()).hexdigest()
+    assert grey == "59310809e3cb1f09e8dfee3983f7f404e63547faaaa1a1839c524a65e8d65fb3"
 
 
 # --- in a trial ---
@@ -114,8 +117,44 @@ def test_seed_epoch_and_batch_each_change_the_draws() -> None:
     assert len(torch.stack(factors).unique(dim=0)) == 4  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
-def test_grey_sets_are_not_augmented(weights: SourceWeights, few_digits: Dataset) -> None:
+def test_grey_sets_are_not_augmented_as_released(weights: SourceWeights, few_digits: Dataset) -> None:
     assert all(alike(inputs(weights, few_digits), inputs(weights, few_digits, {"transforms": "none"})))
+
+
+def test_training_images_of_grey_sets_are_augmented_as_published_and_test_images_are_not(
+    weights: SourceWeights, few_digits: Dataset
+) -> None:
+    plain, found = inputs(weights, few_digits), inputs(weights, few_digits, {"transforms": "as-published"})
+    assert [not same for same in alike(found, plain)] == TRAINING
+    for epoch in (1, 2):
+        for batch in range(3):
+            place = 4 * (epoch - 1) + batch
+            bytes_NCHW = plain[place].mul(255).round().to(torch.uint8)[:, :1]
+            draws = draw(len(bytes_NCHW), generator(7, Purpose.AUGMENTATION, epoch, batch))
+            assert torch.equal(found[place], (augment(bytes_NCHW, draws) / 255).expand(-1, 3, -1, -1))
+
+
+def test_colour_sets_are_augmented_as_published_as_they_are_as_released(
+    weights: SourceWeights, colours: Dataset
+) -> None:
+    assert all(alike(inputs(weights, colours), inputs(weights, colours, {"transforms": "as-published"})))
+
+
+@pytest.mark.parametrize(
+    ("transforms", "dataset", "expected"),
+    [
+        ("as-published", "mnist", True),
+        ("as-published", "cifar10", True),
+        ("as-released", "mnist", False),
+        ("as-released", "cifar10", True),
+        ("none", "mnist", False),
+        ("none", "cifar10", False),
+    ],
+)
+def test_what_is_augmented_follows_from_the_recipe_and_the_colours(
+    transforms: str, dataset: str, expected: bool
+) -> None:
+    assert augments(finetune_spec({"transforms": transforms}, dataset=dataset)) is expected
 
 
 def test_a_pause_at_every_batch_changes_no_augmented_image(weights: SourceWeights, colours: Dataset) -> None:

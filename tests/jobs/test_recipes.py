@@ -28,6 +28,13 @@ def test_as_released_is_what_the_released_code_does() -> None:
     assert (released.batch_size, released.lr_decay) == (128, 0.1)
 
 
+def test_as_published_is_what_the_released_code_of_spring_2020_does() -> None:
+    """Where the last code treats arms and datasets differently, that one does not."""
+    published, released = recipe("as-published"), RECIPES["as-released"]
+    changed = {name: value for name, value in published if value != getattr(released, name)}
+    assert changed == {"normalization": "source", "transforms": "as-published"}
+
+
 def test_choices_beside_a_base_win() -> None:
     found = recipe({"base": "as-released", "normalization": "target", "threads": 2})
     assert found == RECIPES["as-released"].model_copy(update={"normalization": "target", "threads": 2})
@@ -38,16 +45,18 @@ def test_a_recipe_stays_what_it_is() -> None:
     assert recipe({"threads": 2}) == Recipe(threads=2)
 
 
-def test_the_guide_has_every_choice_of_both_recipes() -> None:
+def test_the_guide_has_every_choice_of_every_recipe() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
     paragraphs = guide.split("### Recipe")[1].split("\n\n")
     (table,) = (paragraph for paragraph in paragraphs if paragraph.startswith("| key | values | `paper`"))
     found = {}
     for line in table.splitlines()[2:]:
-        name, _, one, other, *_ = (cell.strip().strip("`") for cell in line.strip("|").split("|"))
-        found[name] = (one, one if other == "same" else other)
-    paper, released = (RECIPES[name].model_dump() for name in ("paper", "as-released"))
-    assert found == {name: (_written(paper[name]), _written(released[name])) for name in Recipe.model_fields}
+        name, _, first, *others = (cell.strip().strip("`") for cell in line.strip("|").split("|"))
+        found[name] = [first, *(first if other == "same" else other for other in others[: len(RECIPES) - 1])]
+    columns = [cell.strip().split("`")[1] for cell in table.splitlines()[0].split("|")[3 : 3 + len(RECIPES)]]
+    assert sorted(columns) == sorted(RECIPES)
+    choices = [RECIPES[name].model_dump() for name in columns]
+    assert found == {name: [_written(of[name]) for of in choices] for name in Recipe.model_fields}
 
 
 def _written(value: object) -> str:
@@ -58,7 +67,9 @@ def _written(value: object) -> str:
     ("value", "place"), [("table3", ()), ({"base": "table3"}, ("base",)), ({"base": 3}, ("base",))]
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(value: object, place: tuple[str, ...]) -> None:
-    with pytest.raises(ValidationError, match="unknown recipe; known recipes: paper, as-released") as refused:
+    with pytest.raises(
+        ValidationError, match="unknown recipe; known recipes: paper, as-released, as-published"
+    ) as refused:
         named_recipe(value)
     assert [item["loc"] for item in refused.value.errors()] == [place]
 

@@ -120,7 +120,7 @@ def test_every_value_of_a_choice_changes_the_id() -> None:
     choices = {
         "normalization": ("as-released", "source", "target"),
         "frozen_batchnorm": ("batch", "calibrated", "source"),
-        "transforms": ("as-released", "none"),
+        "transforms": ("as-released", "as-published", "none"),
     }
     for field, values in choices.items():
         assert len({demo_spec(recipe=Recipe(**{field: value})).trial_id for value in values}) == len(values)
@@ -326,9 +326,28 @@ def test_threat_models_that_make_sense_are_taken(constraint: Any, epsilon: float
     assert threat.constraint.value == constraint
 
 
-def test_a_contrast_compares_two_sources() -> None:
-    with pytest.raises(ValidationError, match="both are natural"):
-        Contrast(source="natural", baseline="natural", blocks=(3,))
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"baseline": "l2"}, "got l2 twice without baseline_blocks"),
+        ({"baseline_blocks": 1}, "got l2 and natural"),
+        ({"baseline": "l2", "baseline_blocks": 3}, "got 3 in both"),
+        ({"baseline": "l2", "blocks": (0, 1), "baseline_blocks": 1}, "got 1 in both"),
+        ({"family": "Learning speed"}, "family"),
+        ({"family": ""}, "family"),
+        ({"baseline": "l2", "baseline_blocks": True}, "baseline_blocks"),
+    ],
+)
+def test_contrasts_that_compare_nothing(choices: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Contrast(**{"source": "l2", "baseline": "natural", "blocks": (3,)} | choices)
+
+
+def test_a_contrast_compares_two_sources_or_two_depths_of_one() -> None:
+    plain = Contrast(source="l2", baseline="natural", blocks=(3,))
+    assert plain.model_dump() == {"source": "l2", "baseline": "natural", "blocks": (3,), "epoch": "last"}
+    deep = Contrast(source="l2", baseline="l2", blocks=(0, 3), baseline_blocks=1, family="depth")
+    assert Contrast.model_validate_json(deep.model_dump_json()) == deep
 
 
 def test_the_support_s_trial_is_small() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from jobs.data.datasets import Dataset
 from jobs.data.subsets import draw_subset, subset_digest
 from jobs.errors import Code, InvalidRequest
+from jobs.randomness import Purpose, generator
 from tests.support import refused
 
 
@@ -123,6 +124,23 @@ def _extra_by_simulation(labels: Tensor, images: int) -> Tensor:
         others = [i for i in order if i not in first.values()][: images - len(first)]
         counts += torch.bincount(labels[torch.tensor([*first.values(), *others])], minlength=3)
     return counts / 2000 - 1
+
+
+@pytest.mark.parametrize("counts", [[40, 30, 20], [1, 60, 60], [5] * 12])
+def test_it_is_what_the_released_code_takes_of_the_same_order(counts: list[int]) -> None:
+    """Design, section 9: while more images are to be chosen than labels are missing, or if its label is missing."""
+    labels = labels_like(counts)
+    for images in range(len(counts), len(labels)):
+        order = torch.randperm(len(labels), generator=generator(images, Purpose.SUBSET, images)).tolist()
+        taken: list[int] = []
+        missing = set(range(len(counts)))
+        for i in order:
+            if images - len(taken) > len(missing) or int(labels[i]) in missing:
+                taken.append(i)
+                missing.discard(int(labels[i]))
+            if len(taken) == images:
+                break
+        assert draw_subset(labels, images, seed=images).tolist() == sorted(taken)
 
 
 def test_digest_is_over_little_endian_64_bit_indices() -> None:

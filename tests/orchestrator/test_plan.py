@@ -137,6 +137,8 @@ def test_a_calibrated_trunk_is_its_trials_own() -> None:
 def test_activations_are_not_kept_of_augmented_images_nor_of_too_many() -> None:
     colour = spec(recipe=Recipe(frozen_batchnorm="source"))
     assert study_flops([[colour]]).trunk == 10_000 * TRUNK_3
+    as_published = spec(dataset="mnist", recipe=Recipe(frozen_batchnorm="source", transforms="as-published"))
+    assert study_flops([[as_published]]).trunk == 10_000 * TRUNK_3
     assert study_flops([[grey("source", images=12_800)]]).trunk == 12_800 * 100 * TRUNK_3, "10 GB"
     assert study_flops([[grey("source", images=12_800, blocks=0)]]).trunk == 12_800 * TRUNK_0, "105 MB"
 

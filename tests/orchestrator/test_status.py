@@ -183,8 +183,8 @@ def test_a_result_that_is_torn_is_not_done_and_everybody_says_so(damage: str, st
     key = trial_key("finetune", torn)
     whole = store.read(key)
     store.replace(key, TORN[damage](whole))
-    for count_mixed in (True, False):
-        status = status_of(store, study, NOW, count_mixed=count_mixed)
+    for thorough in (True, False):
+        status = status_of(store, study, NOW, thorough=thorough)
         counts = status.counts()
         assert (counts["done"], counts["damaged"], counts["pending"]) == (1, 1, len(others))
         assert f"{store.uri}/{key}" in describe(status)

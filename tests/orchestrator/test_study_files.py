@@ -1,5 +1,6 @@
 """Study files: every mistake at once, each with its line and what would be right; and what the packaged ones say."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import yaml_values
+from jobs import registry, yaml_values
 from jobs.errors import Code, InvalidRequest, Mistake
 from jobs.expansion import expand
-from jobs.recipes import RECIPES, named_recipe
+from jobs.recipes import RECIPES, augments, named_recipe, normaliser
 from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec, Recipe
 from jobs.study import Study, seeds
 from orchestrator.study_files import load_study, packaged_studies, parse_study
@@ -73,8 +74,8 @@ def packaged(name: str) -> list[AnySpec]:
 
 @cache
 def packaged_tuned(name: str) -> list[FinetuneSpec]:
-    """Those of a packaged study that only fine-tunes."""
-    return finetune_specs(packaged(name))
+    """Those of a packaged study that fine-tune."""
+    return [spec for spec in packaged(name) if isinstance(spec, FinetuneSpec)]
 
 
 def tuned(of: Study) -> list[FinetuneSpec]:
@@ -436,6 +437,74 @@ def test_a_contrast_of_a_source_with_itself() -> None:
     check(found, Code.WRONG_VALUE, "contrasts[0]", "two sources", "fmnist_l2_eps1", line=11)
 
 
+DEEP = "{source: fmnist_l2_eps1, baseline: fmnist_l2_eps1, blocks: [3], baseline_blocks: 0}"
+
+
+def test_a_contrast_of_two_depths() -> None:
+    (one,) = study(("{source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}", DEEP)).contrasts
+    assert (one.blocks, one.baseline_blocks) == ((3,), 0)
+    found = mistake(
+        ("{source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}", DEEP.replace("_blocks: 0", "_blocks: 9"))
+    )
+    check(found, Code.IMPOSSIBLE_TRIAL, "contrasts[0].baseline_blocks", "9 is", "([0, 3])", line=11)
+
+
+def test_depths_are_those_of_one_source() -> None:
+    found = mistake(("blocks: [3]}", "blocks: [3], baseline_blocks: 0}"))
+    check(found, Code.WRONG_VALUE, "contrasts[0]", "fmnist_l2_eps1", "fmnist_natural", "Fix:", line=11)
+
+
+def test_sets_of_contrasts_are_families() -> None:
+    more = "blocks: [3]}\n  - {source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [0], family: others}"
+    assert [one.family for one in study(("blocks: [3]}", more)).contrasts] == [None, "others"]
+    assert study(("blocks: [3]}", more)).digest != study().digest
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("blocks: [3]}", "blocks: [3], family: others}"),
+        ("blocks: [3], family: some}", "blocks: [0, 3], family: others}"),
+        ("blocks: [3], epoch: 6}", "blocks: [3], epoch: 6, family: others}"),
+        ("blocks: [3]}", "blocks: [3], epoch: 10, family: others}"),  # the last epoch of a row
+        ("blocks: [3], epoch: 30}", "blocks: [3], family: others}"),
+    ],
+)
+def test_a_comparison_in_two_families_is_refused(first: str, second: str) -> None:
+    arms = "  - {source: fmnist_l2_eps1, baseline: fmnist_natural, "
+    found = mistake(("blocks: [3]}", f"{first}\n{arms}{second}"))
+    check(found, Code.REPEATED, "contrasts[1]", "contrast 0", "'others'", "Fix:", line=12)
+
+
+@pytest.mark.parametrize("mistaken", ["epoch: [6]", "epoch: {}", "family: [a]", "family: {}", "baseline_blocks: [1]"])
+def test_values_of_another_type_in_a_contrast_are_one_mistake(mistaken: str) -> None:
+    assert {one.code for one in mistakes(changed(("blocks: [3]}", f"blocks: [3], {mistaken}}}")))} <= {
+        Code.WRONG_VALUE,
+        Code.WRONG_NAME,
+        Code.IMPOSSIBLE_TRIAL,
+    }
+    assert mistakes(changed(("blocks: [3]}", f"blocks: [3], {mistaken}}}"), ("images: [-1]", "images: -1")))
+
+
+def test_an_epoch_that_nothing_evaluates_is_told_with_those_of_each_row() -> None:
+    found = mistake(("blocks: [3]}", "blocks: [3], epoch: 12}"))
+    rows = ("images 50, 100: 1, 6, 11, ..., 30", "images -1: 1, 6, 10", "got 12", "Fix:")
+    check(found, Code.IMPOSSIBLE_TRIAL, "contrasts[0].epoch", *rows, line=11)
+
+
+def test_packaged_studies_correct_each_claim_by_itself() -> None:
+    """What was declared first is a family of the same cells as ever."""
+    for name in ("paper", "paper-table4"):
+        contrasts = load_study(name).contrasts
+        own = [one for one in contrasts if one.family is None]
+        assert len(own) == 3
+        assert {(one.blocks, one.epoch, one.baseline_blocks) for one in own} == {((3,), "last", None)}
+        assert contrasts[:3] == tuple(own)
+    assert {one.epoch for one in load_study("paper").contrasts if one.family == "learning-speed"} == {11, 21}
+    depths = {(one.blocks, one.baseline_blocks) for one in load_study("paper").contrasts if one.family == "depth"}
+    assert ((3,), 1) in depths
+
+
 @pytest.mark.parametrize("key", ["name: again", "grid: {}"])
 def test_a_key_that_is_there_twice(key: str) -> None:
     (found,) = [one for one in mistakes(GOOD + key + "\n") if one.code is Code.REPEATED]
@@ -509,14 +578,14 @@ def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, va
 
 
 def test_unknown_study() -> None:
-    known = "demo, demo-confound, demo-fourier, demo-full, demo-shape, demo-sources, demo-texture"
+    known = "demo, demo-claims, demo-confound, demo-fourier, demo-full, demo-shape, demo-sources, demo-texture"
     with refused(Code.UNKNOWN_NAME, "'papper'", known, ".yaml", kind=InvalidRequest):
         load_study("papper")
 
 
 @pytest.mark.parametrize("path", ["nowhere.yaml", "./nowhere", "folder/nowhere.yml"])
 def test_study_file_that_is_not_there(path: str) -> None:
-    with refused(Code.NO_SUCH_FILE, path, "demo, demo-confound", kind=InvalidRequest, file=path):
+    with refused(Code.NO_SUCH_FILE, path, "demo, demo-claims", kind=InvalidRequest, file=path):
         load_study(path)
 
 
@@ -552,7 +621,9 @@ def test_packaged_studies() -> None:
     ("name", "trials"),
     [
         ("paper", 14_400),
+        ("paper-as-released", 14_400),
         ("paper-table4", 12_576),
+        ("paper-table7", 1_944),
         ("paper-random-init", 900),
         ("paper-attacks", 3_600),
         ("paper-attack-sources", 2),
@@ -593,32 +664,83 @@ def test_table_4_s_seeds() -> None:
     }
 
 
+def test_table_7_s_seeds_and_epochs() -> None:
+    """The published schedule (design, section 9), three blocks, four sources, six datasets."""
+    per_size = Counter((spec.images, spec.epochs, spec.evaluate_every) for spec in packaged_tuned("paper-table7"))
+    assert {size: count / (4 * 6) for size, count in per_size.items()} == {
+        **{(images, 100, 20): 10 for images in (100, 200, 400, 800, 1600)},
+        **{(images, 150, 10): 10 for images in (3200, 6400)},
+        **{(images, 150, 10): 5 for images in (12800, 25600)},
+        (-1, 150, 10): 1,
+    }
+    assert {spec.blocks for spec in packaged_tuned("paper-table7")} == {3}
+    assert load_study("paper-table7").contrasts == tuple(one for one in load_study("paper").contrasts if not one.family)
+
+
 def test_the_paper_s_studies_share_trials() -> None:
     """What any study has run is never run again (promise 4)."""
-    paper, table4 = ({spec.trial_id for spec in packaged_tuned(name)} for name in ("paper", "paper-table4"))
-    assert table4 < paper
-    assert {spec.trial_id for spec in packaged_tuned("paper-figure2-small")} < paper
+    paper, table4, table7 = (
+        {spec.trial_id for spec in packaged_tuned(name)} for name in ("paper", "paper-table4", "paper-table7")
+    )
+    assert table7 < table4 < paper
+    for name in ("paper-figure2-small", "paper-figure1b", "paper-influence"):
+        assert {spec.trial_id for spec in packaged_tuned(name)} < paper
+    from_random = {(spec.dataset, spec.images, spec.seed, spec.epochs) for spec in packaged_tuned("paper-random-init")}
+    assert {
+        (spec.dataset, spec.images, spec.seed, spec.epochs) for spec in packaged_tuned("paper-table7")
+    } < from_random
     attacks = packaged_tuned("paper-attacks")
     assert {spec.trial_id for spec in attacks if spec.source in ("natural", "l2_eps3")} < paper
 
 
-def test_the_confound_is_every_way_of_both_choices_and_shares_the_released_one_with_the_paper() -> None:
+def test_the_paper_as_released_has_the_trials_that_the_paper_had_until_0_2_0() -> None:
+    ids = sorted(spec.trial_id for spec in packaged("paper-as-released"))
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    assert digest == "908f31c7921b72e13829c48aa7165bf25341040a4cd6d6d8ef064a153d0eee67"
+    assert not set(ids) & {spec.trial_id for spec in packaged("paper")}
+
+
+def test_the_confound_is_every_way_of_both_choices_and_shares_the_released_one_with_the_paper_as_released() -> None:
     by_way: dict[tuple[str, str], set[str]] = {}
     for spec in packaged_tuned("paper-confound"):
         way = (spec.recipe.normalization, spec.recipe.frozen_batchnorm)
         by_way.setdefault(way, set()).add(spec.trial_id)
     assert {len(trials) for trials in by_way.values()} == {2 * 2 * 3 * 10}
     assert len(by_way) == 9
-    paper = {spec.trial_id for spec in packaged("paper")}
+    paper = {spec.trial_id for spec in packaged("paper-as-released")}
     assert [way for way, trials in by_way.items() if trials & paper] == [("as-released", "batch")]
     assert by_way["as-released", "batch"] < paper
     demo, small = ({spec.trial_id for spec in packaged(name)} for name in ("demo", "demo-confound"))
     assert len(demo & small) == 2 * 5
 
 
-@pytest.mark.parametrize("name", ["paper", "paper-table4", "paper-random-init", "paper-attacks", "paper-figure2-small"])
-def test_the_paper_s_studies_are_run_as_released(name: str) -> None:
-    assert {spec.recipe for spec in packaged(name)} == {named_recipe("as-released")}
+AS_PUBLISHED = [
+    "paper",
+    "paper-table4",
+    "paper-table7",
+    "paper-random-init",
+    "paper-attacks",
+    "paper-figure1b",
+    "paper-figure2-small",
+    "paper-influence",
+]
+"""What the code of April to August 2020 made; ``paper-table1a`` and ``paper-table2`` are of autumn."""
+
+
+@pytest.mark.parametrize("name", AS_PUBLISHED)
+def test_the_paper_s_studies_are_run_as_what_made_their_numbers(name: str) -> None:
+    assert {spec.recipe for spec in packaged_tuned(name)} == {named_recipe("as-published")}
+
+
+@pytest.mark.parametrize("name", ["paper-table1a", "paper-table2"])
+def test_where_both_recipes_are_the_same_the_ids_stay(name: str) -> None:
+    """The datasets are in colour, and their mean and std are those of the sources: no number would change."""
+    for spec in packaged_tuned(name):
+        assert spec.recipe == RECIPES["as-released"]
+        source, target = registry.source(spec.source), registry.dataset(spec.dataset)
+        other = spec.model_copy(update={"recipe": RECIPES["as-published"]})
+        assert augments(spec) == augments(other)
+        assert normaliser(spec.recipe, source, target) == normaliser(other.recipe, source, target)
 
 
 def test_the_sources_of_section_7_are_made_by_a_study() -> None:
@@ -710,13 +832,11 @@ DIGESTS = {
     "demo-full": "e06b2a8e7361a1ed",
     "demo-shape": "59f3e4406ea17dc6",
     "paper-attack-sources": "aefce8cd1df6bdd8",
-    "paper-figure1b": "caa3e2ccd7e266b3",
-    "paper-influence": "24f611cf69b59fa2",
 }
 
 
 def test_digests_of_packaged_studies_are_those_of_0_1_0() -> None:
-    """Launches of older versions are found by them."""
+    """Launches of older versions are found by them, where the study has not changed."""
     assert {name: load_study(name).digest for name in DIGESTS} == DIGESTS
 
 

@@ -67,6 +67,11 @@ def released_model(tensors: dict[str, Tensor], fc: nn.Linear, mean_and_std: str,
     return model
 
 
+def resnet_of(model: nn.Module) -> Any:
+    """The ResNet behind the normaliser of a ``released_model``."""
+    return model.get_submodule("model")
+
+
 def train_as_released(
     model: nn.Module,
     train: Batches,

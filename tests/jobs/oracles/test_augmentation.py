@@ -5,19 +5,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from jobs.augmentation import Draws, augment, draw
 from jobs.data.datasets import Dataset
-from tests.jobs.oracles.pil import all_augmented
+from tests.jobs.oracles.pil import all_augmented, augmented
+from tests.jobs.oracles.pil import digits as pil_digits
+
+CHANNELS = pytest.mark.parametrize("channels", [1, 3])
+"""Of grey images, which PIL holds in mode L, and of colour images."""
 
 
 def rng(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def noise(count: int, height: int, width: int, seed: int) -> Tensor:
+def noise(count: int, height: int, width: int, seed: int, channels: int = 3) -> Tensor:
     """Bytes of every value, unlike any photograph."""
-    return torch.randint(256, (count, 3, height, width), dtype=torch.uint8, generator=rng(seed))
+    return torch.randint(256, (count, channels, height, width), dtype=torch.uint8, generator=rng(seed))
 
 
 def test_photographs(colours: Dataset) -> None:
@@ -26,19 +31,40 @@ def test_photographs(colours: Dataset) -> None:
     assert torch.equal(augment(images_NCHW, draws), all_augmented(images_NCHW, draws))
 
 
+def test_digits(digits: Dataset) -> None:
+    """PIL's own images of mode L, of which ours are the bytes."""
+    images_NCHW = digits.train.images_NCHW[:256]
+    draws = draw(256, rng(1))
+    wanted = [augmented(image, draws, index) for index, image in enumerate(pil_digits(images_NCHW))]
+    assert {image.mode for image in wanted} == {"L"}
+    assert torch.equal(augment(images_NCHW, draws), torch.stack([pil_to_tensor(image) for image in wanted]))
+
+
+@CHANNELS
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (28, 28), (31, 47), (64, 33)])
-def test_noise_at_several_sizes(height: int, width: int) -> None:
-    images_NCHW = noise(12, height, width, seed=2)
+def test_noise_at_several_sizes(height: int, width: int, channels: int) -> None:
+    images_NCHW = noise(12, height, width, 2, channels)
     draws = draw(12, rng(3))
     assert torch.equal(augment(images_NCHW, draws), all_augmented(images_NCHW, draws))
 
 
+@CHANNELS
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31), st.integers(0, 255), st.integers(0, 255))
-def test_any_size_and_any_range_of_colours(height: int, width: int, seed: int, one: int, other: int) -> None:
-    images_NCHW = noise(4, height, width, seed).clamp(min(one, other), max(one, other))
+def test_any_size_and_any_range_of_colours(
+    channels: int, height: int, width: int, seed: int, one: int, other: int
+) -> None:
+    images_NCHW = noise(4, height, width, seed, channels).clamp(min(one, other), max(one, other))
     draws = draw(4, rng(seed))
     assert torch.equal(augment(images_NCHW, draws), all_augmented(images_NCHW, draws))
+
+
+def test_a_grey_image_is_augmented_as_its_three_equal_channels() -> None:
+    """What the normaliser repeats is what repeating first would have given."""
+    images_NCHW = noise(64, 32, 32, 5, channels=1)
+    draws = draw(64, rng(5))
+    repeated = augment(images_NCHW.expand(-1, 3, -1, -1), draws)
+    assert torch.equal(augment(images_NCHW, draws).expand(-1, 3, -1, -1), repeated)
 
 
 EDGES = {
@@ -50,13 +76,14 @@ EDGES = {
 }
 
 
+@CHANNELS
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("order", [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
-def test_edges_of_the_draws(edge: str, order: list[int]) -> None:
+def test_edges_of_the_draws(edge: str, order: list[int], channels: int) -> None:
     corner, flipped, factors, degrees = EDGES[edge]
     pure = [[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [1, 254, 127]]
     flat_NCHW = torch.tensor(pure, dtype=torch.uint8)[:, :, None, None].expand(-1, -1, 20, 20)
-    images_NCHW = torch.cat([flat_NCHW, noise(5, 20, 20, seed=4)])
+    images_NCHW = torch.cat([flat_NCHW, noise(5, 20, 20, seed=4)])[:, :channels]
     draws = Draws(
         corners_N2=torch.tensor([corner] * 12),
         flipped_N=torch.tensor([flipped] * 12),
@@ -69,10 +96,11 @@ def test_edges_of_the_draws(edge: str, order: list[int]) -> None:
     assert torch.equal(found, images_NCHW) == (edge == "nothing")
 
 
+@CHANNELS
 @pytest.mark.parametrize("place", range(3))
-def test_a_mean_halfway_between_two_greys_is_rounded_up(place: int) -> None:
+def test_a_mean_halfway_between_two_greys_is_rounded_up(place: int, channels: int) -> None:
     """Contrast towards the mean: half of the pixels at 100 and half at 101 have the mean 100.5."""
-    image_CHW = torch.tensor([100, 101], dtype=torch.uint8).repeat(3, 20, 10)
+    image_CHW = torch.tensor([100, 101], dtype=torch.uint8).repeat(channels, 20, 10)
     order = [2, 0]
     order.insert(place, 1)
     draws = Draws(

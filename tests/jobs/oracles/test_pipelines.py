@@ -4,13 +4,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from robustness.tools.helpers import InputNormalize
 from torch import Tensor
 from torchvision import transforms
+from torchvision.transforms.functional import to_tensor
 
 from jobs.augmentation import augment, draw
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.finetune import Finetuning
 from jobs.randomness import Purpose, generator
+from jobs.recipes import RECIPES
 from jobs.weights import SourceWeights
 from tests.jobs.oracles import pil
 from tests.jobs.oracles.released import STATISTICS
@@ -62,9 +65,31 @@ def test_colour_images(source: str, statistics: str, weights: SourceWeights, col
         assert torch.equal(found_NCHW, normalise(wanted_NCHW))
 
 
-def test_draws_are_distributed_as_torchvision_s(colours: Dataset) -> None:
+@pytest.mark.parametrize("size", [32, 224])
+@pytest.mark.parametrize("source", ["fmnist_natural", "fmnist_l2_eps1"])
+def test_grey_images_as_published(source: str, size: int, weights: SourceWeights) -> None:
+    """Images of one channel are augmented as drawn, and the normaliser makes three of it, the source's in both arms."""
+    digits = load_dataset("digits", size)
+    data = digits._replace(test=ImageSet(digits.test.images_NCHW[:20], digits.test.labels_N[:20]))
+    recipe = RECIPES["as-published"].model_dump() | {"batch_size": 8}
+    trial = Finetuning(finetune_spec(recipe, source=source, epochs=1), weights, data, CPU)
+    normalise = InputNormalize(*(torch.tensor(numbers) for numbers in STATISTICS["fmnist"]))
+    wanted = []
+    for number, batch in enumerate(indices(trial)):
+        draws = draw(len(batch), generator(7, Purpose.AUGMENTATION, 1, number))
+        images = pil.digits(data.train.images_NCHW[batch])
+        wanted.append([pil.augmented(image, draws, place) for place, image in enumerate(images)])
+    wanted.append(pil.digits(data.test.images_NCHW[:]))
+    for found_NCHW, images in zip(first_convolution_s_inputs(trial), wanted, strict=True):
+        one_channel_N1HW = torch.stack([to_tensor(image) for image in images])
+        assert one_channel_N1HW.shape[1] == 1
+        assert torch.equal(found_NCHW, normalise(one_channel_N1HW))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_draws_are_distributed_as_torchvision_s(channels: int, colours: Dataset) -> None:
     """One photograph 4,000 times through torchvision's own random transforms, and 4,000 times through ours."""
-    count, image_CHW = 4000, colours.train.images_NCHW[3]
+    count, image_CHW = 4000, colours.train.images_NCHW[3][:channels]
     theirs = transforms.Compose(
         [
             transforms.RandomCrop(32, padding=4),

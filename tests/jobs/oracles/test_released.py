@@ -2,11 +2,16 @@
 
 The library's loop is told the order of the images and what is drawn at random; all else it does itself, on images that
 PIL made. Numbers are compared with ``torch.equal``: float32, one thread, weights in one memory format on both sides.
+
+The released code by date (design, section 9). As published, from April to August 2020: ImageNet's mean and std in both
+arms, and every training image is augmented; grey ones are of mode L until the normaliser makes three channels of one.
+As released, from September 2020 on: the target's mean and std unless a robust checkpoint overwrites them, and grey
+images go through Grayscale(3) alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -22,7 +27,7 @@ from jobs.networks import BUILDERS, initialise
 from jobs.numerics import memory_format
 from jobs.randomness import Purpose, generator
 from jobs.recipes import RECIPES
-from jobs.specs import FinetuneSpec
+from jobs.specs import FinetuneSpec, Recipe
 from jobs.weights import SourceWeights
 from tests.jobs.oracles import pil, released
 from tests.jobs.support import CPU
@@ -50,9 +55,9 @@ class Released:
     """The released code's data loader, over PIL images in the trial's order."""
 
     trial: Finetuning
+    code: "Code"
     images: list[Image.Image]
     labels_N: Tensor
-    augmented: bool
     epochs: Iterator[int]
 
     def __len__(self) -> int:
@@ -66,15 +71,30 @@ class Released:
         for number, batch in enumerate(torch.split(order, spec.recipe.batch_size)):
             indices = self.trial.subset[batch]
             images = [self.images[index] for index in indices.tolist()]
-            if self.augmented:
+            if self.code.augments(images[0]):
                 draws = draw(len(images), generator(spec.seed, Purpose.AUGMENTATION, epoch, number))
                 images = [pil.augmented(image, draws, place) for place, image in enumerate(images)]
-            yield to_tensor(images), self.labels_N[indices]
+            yield self.code.to_tensor(images), self.labels_N[indices]
 
 
-def to_tensor(images: list[Image.Image]) -> Tensor:
-    """Grayscale to three channels where an image is grey, then ToTensor."""
-    return torch.stack([transforms.to_tensor(image.convert("RGB")) for image in images])
+class Code(NamedTuple):
+    """What the released code of some months makes of PIL images."""
+
+    recipe: Recipe
+    augments: Callable[[Image.Image], bool]
+    mode: str | None
+    """Of all images; None: their own."""
+
+    def to_tensor(self, images: list[Image.Image]) -> Tensor:
+        """ToTensor; one channel or three."""
+        converted = [image if self.mode is None else image.convert(self.mode) for image in images]
+        return torch.stack([transforms.to_tensor(image) for image in converted])
+
+
+CODES = {
+    "as-published": Code(RECIPES["as-published"], augments=lambda image: True, mode=None),
+    "as-released": Code(RECIPES["as-released"], augments=lambda image: image.mode == "RGB", mode="RGB"),
+}
 
 
 def photographs(images_NCHW: Tensor) -> list[Image.Image]:
@@ -87,20 +107,26 @@ def one_batch(trial: Finetuning) -> None:
 
 
 CASES = [
-    (0, "cifar10", "l2_eps3", "imagenet", "channels_last"),
-    (1, "cifar10", "natural", "cifar10", "channels_last"),
-    pytest.param(3, "cifar10", "linf_eps4", "imagenet", "channels_last", marks=pytest.mark.slow),
-    (9, "cifar10", "natural", "cifar10", "contiguous"),
-    (0, "fmnist", "natural", "fmnist", "channels_last"),
-    (1, "fmnist", "l2_eps3", "imagenet", "channels_last"),
-    (3, "fmnist", "natural", "fmnist", "contiguous"),
-    pytest.param(9, "fmnist", "linf_eps8", "imagenet", "channels_last", marks=pytest.mark.slow),
+    ("as-published", 0, "cifar10", "natural", "imagenet", "channels_last"),
+    ("as-published", 1, "fmnist", "natural", "imagenet", "channels_last"),
+    ("as-published", 3, "fmnist", "l2_eps3", "imagenet", "contiguous"),
+    pytest.param("as-published", 9, "cifar10", "linf_eps4", "imagenet", "contiguous", marks=pytest.mark.slow),
+    pytest.param("as-published", 9, "fmnist", "natural", "imagenet", "channels_last", marks=pytest.mark.slow),
+    ("as-released", 0, "cifar10", "l2_eps3", "imagenet", "channels_last"),
+    ("as-released", 1, "cifar10", "natural", "cifar10", "channels_last"),
+    pytest.param("as-released", 3, "cifar10", "linf_eps4", "imagenet", "channels_last", marks=pytest.mark.slow),
+    ("as-released", 9, "cifar10", "natural", "cifar10", "contiguous"),
+    ("as-released", 0, "fmnist", "natural", "fmnist", "channels_last"),
+    ("as-released", 1, "fmnist", "l2_eps3", "imagenet", "channels_last"),
+    ("as-released", 3, "fmnist", "natural", "fmnist", "contiguous"),
+    pytest.param("as-released", 9, "fmnist", "linf_eps8", "imagenet", "channels_last", marks=pytest.mark.slow),
 ]
-"""Blocks, dataset, source, whose mean and std the released code normalises with, and the memory format of both."""
+"""The code, blocks, dataset, source, whose mean and std that code normalises with, and the memory format of both."""
 
 
-@pytest.mark.parametrize(("blocks", "dataset", "source", "statistics", "memory"), CASES)
+@pytest.mark.parametrize(("code", "blocks", "dataset", "source", "statistics", "memory"), CASES)
 def test_a_trial_is_the_released_code_s(
+    code: str,
     blocks: int,
     dataset: str,
     source: str,
@@ -110,13 +136,16 @@ def test_a_trial_is_the_released_code_s(
     few_digits: Dataset,
     colours: Dataset,
 ) -> None:
-    """Inputs, losses, gradients, weights and every BatchNorm layer's running statistics after each step; accuracies."""
+    """Inputs of the first layer, gradients, weights and every BatchNorm layer's running statistics at each step; losses
+    and accuracies of each epoch.
+    """
     colour = dataset == "cifar10"
     data = colours if colour else few_digits._replace(name=dataset)
     data = data._replace(test=ImageSet(data.test.images_NCHW[:20], data.test.labels_N[:20]))
     as_pil = photographs if colour else pil.digits
     train, test = as_pil(data.train.images_NCHW[:]), as_pil(data.test.images_NCHW[:])
-    recipe = RECIPES["as-released"].model_copy(
+    theirs = CODES[code]
+    recipe = theirs.recipe.model_copy(
         update={
             "learning_rate": LEARNING_RATE,
             "batch_size": 8,
@@ -137,15 +166,17 @@ def test_a_trial_is_the_released_code_s(
     trial = Finetuning(spec, resnet50, data, CPU)
     model = released.released_model(resnet50.tensors, trial.network.resnet.fc, statistics, blocks)
     model = model.to(memory_format=memory_format(recipe))
-    inputs: list[Tensor] = []
+    inputs: dict[str, list[Tensor]] = {"ours": [], "theirs": []}
     losses: list[float] = []
-    trial.network.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    for name, resnet in (("ours", trial.network.resnet), ("theirs", released.resnet_of(model))):
+        resnet.conv1.register_forward_pre_hook(lambda _, args, seen=inputs[name]: seen.append(args[0]))
 
-    def on_step(theirs: nn.Module, images_NCHW: Tensor, labels_N: Tensor) -> None:
-        inputs.clear()
+    def on_step(resnet: nn.Module, images_NCHW: Tensor, labels_N: Tensor) -> None:
+        assert images_NCHW.shape[1] == (1 if code == "as-published" and not colour else 3)
+        inputs["ours"].clear()
         one_batch(trial)
-        assert torch.equal(inputs[0], images_NCHW)
-        assert_same_network(trial.network.resnet, theirs)
+        assert torch.equal(inputs["ours"][0], inputs["theirs"][-1])
+        assert_same_network(trial.network.resnet, resnet)
 
     def on_epoch(log: dict[str, Any]) -> None:
         ours = trial.evaluations[-1]
@@ -156,9 +187,9 @@ def test_a_trial_is_the_released_code_s(
         assert ours.test_accuracy == pytest.approx(float(log["nat_prec1"]), rel=1e-6)
         losses.append(ours.train_loss)
 
-    loader = Released(trial, train, data.train.labels_N, colour, iter(range(1, EPOCHS + 1)))
+    loader = Released(trial, theirs, train, data.train.labels_N, iter(range(1, EPOCHS + 1)))
     parts = torch.split(torch.arange(len(test)), 16)
-    test_batches = [(to_tensor([test[i] for i in part.tolist()]), data.test.labels_N[part]) for part in parts]
+    test_batches = [(theirs.to_tensor([test[i] for i in part.tolist()]), data.test.labels_N[part]) for part in parts]
     released.train_as_released(model, loader, test_batches, EPOCHS, LEARNING_RATE, on_step, on_epoch)
     assert trial.done
     assert len(set(losses)) == EPOCHS

@@ -1,0 +1,231 @@
+"""Figures 2 and 3 with the published trials, when they are imported, beside one's own: in equal axes, cell by cell."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import pandas as pd
+
+from analysis.comparisons import Comparison, Declared
+from analysis.delta_table import delta_cells
+from analysis.figures.model import Figure, Panel
+from analysis.figures.paper import BLOCKS
+from analysis.figures.points import accuracy_points, delta_points
+from analysis.figures.roles import Part, cast
+from analysis.frames import Epoch, at_epoch
+from analysis.likeness import NOT_COMPARED, PUBLISHED, listed, other_choices, other_length
+from analysis.recipes import Choices
+from analysis.tables.model import Row, Table
+from analysis.words import counted
+from jobs.specs import ALL
+
+_OWN, _PUBLISHED = "own trials", "published trials"
+_FIGURE_3 = 3200  # images
+_PLACE = ["dataset", "images"]
+Against: TypeAlias = Literal["images", "epoch"]
+_IMPORT = (
+    "No published trials stand beside these: none is imported. `deltasweep import-trials FILE.csv --results ROOT` "
+    "reads the authors' file, results/consolidated_results.csv in the history of utrerf/robust_transfer_learning."
+)
+
+
+class Beside(NamedTuple):
+    """Own and published trials in one figure, and their deltas in a table."""
+
+    figure: Figure
+    table: Table
+
+
+class Published(NamedTuple):
+    """What can be compared with the published trials."""
+
+    pairs: list[Beside]
+    why_not: str
+    """In a sentence or two, why there is nothing; or empty."""
+
+
+class _Arms(NamedTuple):
+    """Trials of the L2 source and the natural one, own or published."""
+
+    rows: pd.DataFrame
+    source: str
+    natural: str
+
+    def narrowed(self, cells: pd.DataFrame, epochs: str) -> "_Arms":
+        """Only the trials of some cells, each of the length that its column ``epochs`` says."""
+        kept = cells[[*_PLACE, epochs]].rename(columns={epochs: "epochs"})
+        return self._replace(rows=self.rows.merge(kept, on=[*_PLACE, "epochs"], how="inner"))
+
+    def of(self, source: str, dataset: str) -> pd.DataFrame:
+        return self.rows[(self.rows["source"] == source) & (self.rows["dataset"] == dataset)]
+
+    def deltas(self, epoch: Epoch) -> pd.DataFrame:
+        """One row a cell that has pairs (``delta_cells``)."""
+        cells = delta_cells(self.rows, [Comparison(self.source, self.natural)], Declared(()), epoch)
+        return cells[cells["n_pairs"] > 0]
+
+
+def beside_published(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> Published:
+    """Figures 2 and 3 of the cells that own and imported trials both have; of own ones those of one recipe.
+
+    That is the recipe of the published trials, if there are such trials, else the one with most trials. Where a cell
+    has trials of several lengths, equal ones stand beside each other if both have them.
+
+    Args:
+        data: evaluations of a root (``frames.frame``).
+        recipes: the choices of recorded recipes, by digest.
+    """
+    imported = data["origin"] == "imported"
+    if not imported.any():
+        return Published([], _IMPORT)
+    parts = cast(data[imported])
+    if not {Part.L2, Part.NATURAL} <= parts.keys():
+        return Published(
+            [], "The imported trials are not of a natural and an L2 source, which Figures 2 and 3 compare."
+        )
+    source, natural = parts[Part.L2], parts[Part.NATURAL]
+    shown = data[data["source"].isin([source, natural]) & (data["blocks"] == BLOCKS)]
+    published = shown[shown["origin"] == "imported"]
+    places = published[_PLACE].drop_duplicates()
+    own, others = _one_recipe(shown[shown["origin"] != "imported"].merge(places, on=_PLACE, how="inner"), recipes)
+    arms = _Arms(own, source, natural), _Arms(published, source, natural)
+    nothing = (
+        f"No cell (dataset, images) has pairs of {source} and {natural} at {BLOCKS} blocks both among own and among "
+        "imported trials."
+    )
+    if own.empty or published.empty:
+        return Published([], nothing)
+    cells = _matched(arms[0].deltas("last"), arms[1].deltas("last"), _PLACE)
+    if cells.empty:
+        return Published([], nothing)
+    choices = other_choices(recipes.get(str(own["recipe"].iloc[0])))
+    ours, theirs = arms[0].narrowed(cells, "epochs_own"), arms[1].narrowed(cells, "epochs_published")
+    pairs = [Beside(_figure("2", ours, theirs), _table("2", cells, choices, others))]
+    sizes = sorted(set(cells["images"]) - {ALL}, key=lambda size: max(size / _FIGURE_3, _FIGURE_3 / size))
+    if sizes:
+        at_size = cells[cells["images"] == sizes[0]]
+        ours, theirs = arms[0].narrowed(at_size, "epochs_own"), arms[1].narrowed(at_size, "epochs_published")
+        epochs = _matched(ours.deltas("all"), theirs.deltas("all"), [*_PLACE, "epoch"])
+        pairs.append(Beside(_figure("3", ours, theirs), _table("3", epochs, choices, others)))
+    return Published(pairs, "")
+
+
+def _one_recipe(own: pd.DataFrame, recipes: Mapping[str, Choices]) -> tuple[pd.DataFrame, int]:
+    """The trials of the recipe (and newest numerics) that is shown, and how many trials of others there are."""
+    if own.empty:
+        return own, 0
+    last = own[own["epoch"] == own["epochs"]]
+    found = last.groupby(["recipe", "numerics"]).size().reset_index(name="n")
+    found["like"] = [not other_choices(recipes.get(recipe)) for recipe in found["recipe"]]
+    chosen = found.sort_values(["like", "numerics", "n", "recipe"]).iloc[-1]
+    mine = (own["recipe"] == chosen["recipe"]) & (own["numerics"] == chosen["numerics"])
+    return own[mine], int(own.loc[~mine, "trial_id"].nunique())
+
+
+def _matched(own: pd.DataFrame, published: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """One row a cell that both have: of equal lengths if there are such, else of those with most pairs."""
+    both = own.merge(published, on=keys, suffixes=("_own", "_published"))
+    both["same"] = both["epochs_own"] == both["epochs_published"]
+    order = ["same", "n_pairs_own", "n_pairs_published", "epochs_own", "epochs_published"]
+    best = both.sort_values(order, kind="stable").drop_duplicates(keys, keep="last")
+    return best.sort_values(["dataset", "images_used_own", *keys[2:]], ignore_index=True)
+
+
+def _figure(number: str, ours: _Arms, theirs: _Arms) -> Figure:
+    against: Against = "images" if number == "2" else "epoch"
+    datasets = sorted(set(ours.rows["dataset"]))
+    panels = [panel for name in datasets for panel in _panels(name, against, ours, theirs)]
+    size = "" if number == "2" else f" of {int(ours.rows['images'].iloc[0]):,} images"
+    when = "after the last epoch" if number == "2" else "while fine-tuning"
+    return Figure(
+        name=f"figure{number}-published",
+        title=f"Figure {number}, own trials beside the published ones",
+        caption=f"Test accuracy {when} of {ours.source} and {ours.natural}, and their difference, paired by seed: "
+        f"{_OWN} (filled; {_lengths(ours)}) and {_PUBLISHED} (hollow; {_lengths(theirs)}){size}. {BLOCKS} blocks "
+        "fine-tuned; the cells that both have.",
+        panels=tuple(panels),
+        columns=2,
+    )
+
+
+def _panels(dataset: str, against: Against, ours: _Arms, theirs: _Arms) -> tuple[Panel, Panel]:
+    accuracy, delta = [], []
+    for arms, variant in ((ours, _OWN), (theirs, _PUBLISHED)):
+        left, right = (arms.of(source, dataset) for source in (arms.source, arms.natural))
+        if against == "images":
+            left, right = at_epoch(left, "last"), at_epoch(right, "last")
+        accuracy.append(accuracy_points(pd.concat([left, right]), "dataset", against).assign(variant=variant))
+        what = f"{arms.source} minus {arms.natural}"
+        delta.append(delta_points(left, right, "dataset", against, what).assign(variant=variant))
+    return (
+        Panel(
+            title=f"{dataset}: test accuracy",
+            quantity="accuracy",
+            against=against,
+            points=pd.concat(accuracy, ignore_index=True),
+        ),
+        Panel(title=f"{dataset}: delta", quantity="delta", against=against, points=pd.concat(delta, ignore_index=True)),
+    )
+
+
+def _lengths(arms: _Arms) -> str:
+    *most, last = map(str, sorted(set(arms.rows["epochs"])))
+    return f"{', '.join(most)} or {last} epochs" if most else f"{last} epochs"
+
+
+def _table(number: str, cells: pd.DataFrame, choices: tuple[str, ...], others: int) -> Table:
+    unlike = [
+        "; ".join([*other_length(row["epochs_own"], row["epochs_published"]), *choices])
+        for row in cells.to_dict("records")
+    ]
+    told = cells.assign(unlike=unlike, difference=cells["mean_delta_own"] - cells["mean_delta_published"])
+    by_epoch = number == "3"
+    both = [f"{which} {what}" for which in ("own", "published") for what in ("delta", "interval", "n", "epochs")]
+    columns = ("dataset", "images", *(["epoch"] if by_epoch else []), *both, "difference")
+    return Table(
+        name=f"figure{number}-published-deltas",
+        title=f"Deltas of Figure {number}: own trials beside the published ones (percentage points)",
+        columns=(*columns, "unlike the published (published)"),
+        rows=tuple(_row(row, by_epoch) for row in told.to_dict("records")),
+        numbers=frozenset(columns[1:]),
+        notes=_notes(told, others),
+    )
+
+
+def _row(row: dict[Any, Any], by_epoch: bool) -> Row:
+    size = "all" if row["images"] == ALL else f"{row['images']:,}"
+    arms = []
+    for which in ("own", "published"):
+        low, high = row[f"ci_low_{which}"], row[f"ci_high_{which}"]
+        interval = "" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
+        arms += [
+            f"{row[f'mean_delta_{which}']:+.2f}",
+            interval,
+            str(row[f"n_pairs_{which}"]),
+            str(row[f"epochs_{which}"]),
+        ]
+    at = [str(row["epoch"])] if by_epoch else []
+    return (str(row["dataset"]), size, *at, *arms, f"{row['difference']:+.2f}", str(row["unlike"]))
+
+
+def _notes(told: pd.DataFrame, others: int) -> tuple[str, ...]:
+    like, unlike = told[told["unlike"] == ""], told[told["unlike"] != ""]
+    said = []
+    if like.empty:
+        said.append("No cell has own trials of the published ones' recipe and length.")
+    else:
+        known = like[like["ci_low_own"].notna() & like["ci_low_published"].notna()]
+        overlap = (known["ci_low_own"] <= known["ci_high_published"]) & (
+            known["ci_low_published"] <= known["ci_high_own"]
+        )
+        largest = like["difference"].abs().max()
+        said.append(
+            f"{counted(len(like), 'row')} of the published trials' recipe ({PUBLISHED}; they record none) and length: "
+            f"the largest difference is {largest:.2f} percentage points; the intervals overlap in {int(overlap.sum())} "
+            f"of {len(known)}."
+        )
+    if not unlike.empty:
+        differences = ", ".join(listed(unlike["unlike"]))
+        said.append(f"Not counted: {counted(len(unlike), 'row')} that differ in more than who ran them: {differences}.")
+    if others:
+        said.append(f"Of own trials one recipe is shown; {counted(others, 'trial')} of others are left out.")
+    return (*said, NOT_COMPARED)

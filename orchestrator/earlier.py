@@ -1,0 +1,90 @@
+"""Finished trials of earlier versions of a study, which the study as it is now does not have. No torch.
+
+A study's file changes, and so do packaged studies: another recipe, fewer seeds, a dataset less. What finished under the
+same name stays in the root; that it is no part of the study any more is told before anything runs.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import NamedTuple, TypeAlias
+
+from jobs.errors import DamagedFile, InvalidRequest
+from jobs.expansion import expand
+from jobs.results import Store, all_done
+from jobs.results.layout import study_key
+from jobs.results.studies import read_study
+from jobs.specs import AnySpec, FinetuneSpec, Recipe
+from jobs.study import Study
+from orchestrator.differences import differences, some
+from orchestrator.study_files import load_study, packaged_studies, parse_study
+
+Specs: TypeAlias = Mapping[str, AnySpec]
+"""By trial id."""
+
+
+class Earlier(NamedTuple):
+    """Finished trials of earlier versions of a study that are no part of it now."""
+
+    trials: frozenset[str] = frozenset()
+    about: tuple[str, ...] = ()
+    """What a person is told of them, a line each."""
+
+
+def earlier_versions(store: Store, study: Study, specs: Specs) -> Earlier:
+    """Look for other versions of the study that the root has recorded, and for what of them is finished.
+
+    A version that cannot be read stops nothing: it is told, since what it has finished cannot be known.
+
+    Args:
+        specs: all trials of the study as it is now.
+    """
+    told: list[str] = []
+    left_out: dict[str, Specs] = {}
+    for key in sorted({*store.keys(f"studies/{study.name}")} - {study_key(study.name, study.digest)}):
+        try:
+            record = read_study(store, key)
+            version = expand(parse_study(record.text, f"{store.uri}/{key}", recorded=True))
+            left_out[record.digest] = {spec.trial_id: spec for spec in version if spec.trial_id not in specs}
+        except (DamagedFile, InvalidRequest) as error:
+            told.append(f"An earlier version of study {study.name} cannot be read, nor what it has finished: {error}")
+    there = all_done(store) if any(left_out.values()) else set()
+    finished = {digest: {i: spec for i, spec in of.items() if _stands(spec, there)} for digest, of in left_out.items()}
+    finished = {digest: of for digest, of in finished.items() if of}
+    trials = {trial: spec for of in finished.values() for trial, spec in of.items()}
+    if trials:
+        told.append(
+            f"{len(trials):,} finished trials of earlier versions of study {study.name} ({some(finished)}) are no part "
+            f"of this one; they differ in {differences(trials.values(), specs.values())}. They stay. To go on with "
+            f"them: launch {_packaged(trials) or _record(store, study, finished)}"
+        )
+    return Earlier(frozenset(trials), tuple(told))
+
+
+def _stands(spec: AnySpec, there: set[str]) -> bool:
+    return not there.isdisjoint((spec.trial_id, *spec.older_ids))
+
+
+def _packaged(trials: Specs) -> str | None:
+    """The smallest packaged study that has all of these trials, if one has."""
+    tuned = {(spec.dataset, spec.recipe) for spec in trials.values() if isinstance(spec, FinetuneSpec)}
+    sizes = {}
+    for name in packaged_studies():
+        packaged = load_study(name)
+        if not _may_have(packaged, tuned):
+            continue
+        ids = {spec.trial_id for spec in expand(packaged)}
+        if trials.keys() <= ids:
+            sizes[name] = len(ids)
+    return min(sizes, key=lambda name: sizes[name], default=None)
+
+
+def _may_have(study: Study, tuned: set[tuple[str, Recipe]]) -> bool:
+    """False where the grid alone tells that some of it is not fine-tuned: large studies take a second to expand."""
+    datasets = study.grid.dataset if study.grid is not None else ()
+    return tuned <= set(product(datasets, study.recipes))
+
+
+def _record(store: Store, study: Study, finished: Mapping[str, Specs]) -> str:
+    """The recorded file of the version that has finished the most."""
+    digest = max(finished, key=lambda digest: len(finished[digest]))
+    return f"{store.uri}/studies/{study.name}/{digest}.yaml"

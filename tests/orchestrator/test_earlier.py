@@ -1,0 +1,224 @@
+"""A study that has changed: what its earlier versions have finished is told before anything runs, and stops nothing."""
+
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jobs.expansion import expand
+from jobs.results import Store, begin, open_store, record_study, write_launch
+from jobs.results.layout import study_key, trial_key
+from jobs.specs import AnySpec, FinetuneSpec
+from jobs.study import Study
+from orchestrator import launch as launching
+from orchestrator.differences import differences
+from orchestrator.earlier import Earlier, earlier_versions
+from orchestrator.heartbeat import new_launch
+from orchestrator.launch import launch
+from orchestrator.status import describe, status_of
+from orchestrator.study_files import load_study, parse_study
+from tests.orchestrator.support import Command
+
+STUDY = """
+name: mine
+grid: {source: [fmnist_natural, fmnist_l2_eps1], dataset: [digits, digits_lowres5], blocks: [0]}
+schedule: [{images: [20, 40], epochs: 3, seeds: 3, evaluate_every: 1}]
+recipe: as-released
+resources: {gpu: 0.25, cpu: 1}
+"""
+
+
+def study(*replacements: tuple[str, str], text: str = STUDY) -> Study:
+    for old, new in replacements:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return parse_study(text, "mine.yaml")
+
+
+def recorded(store: Store, version: Study, finished: Iterable[AnySpec]) -> None:
+    """The root after a launch of this version that has finished these of its trials."""
+    begin(store)
+    record_study(store, version.name, version.digest, version.resolved())
+    for spec in finished:
+        store.create(trial_key(spec.kind, spec.trial_id), b"its rows")
+    record = new_launch(version)
+    write_launch(store, record._replace(ended_at=record.started_at))
+
+
+def looked(store: Store, version: Study) -> Earlier:
+    return earlier_versions(store, version, {spec.trial_id: spec for spec in expand(version)})
+
+
+def of(version: Study, **choices: object) -> list[AnySpec]:
+    """The trials of a version that have these choices."""
+    return [spec for spec in expand(version) if all(getattr(spec, key) == value for key, value in choices.items())]
+
+
+AS_PUBLISHED = ["transforms (as-released; here as-published)", "normalization (as-released; here source)"]
+
+
+@pytest.mark.parametrize(
+    ("change", "left_out", "told"),
+    [
+        (("recipe: as-released", "recipe: as-published"), {}, AS_PUBLISHED),
+        (("recipe: as-released", "recipe: {base: as-released, tf32: true}"), {}, ["tf32 (false; here true)"]),
+        (("digits, digits_", "digits_"), {"dataset": "digits"}, ["dataset (digits; here digits_lowres5)"]),
+        (("fmnist_natural, ", ""), {"source": "fmnist_natural"}, ["source (fmnist_natural; here fmnist_l2_eps1)"]),
+        (("seeds: 3", "seeds: 2"), {"seed": 20_200_000}, ["seed (20200000; here 20000000, 20100000)"]),
+        (("images: [20, 40]", "images: [20, 80]"), {"images": 40}, ["images (40; here 20, 80)"]),
+        (("epochs: 3", "epochs: 6"), {}, ["epochs (3; here 6)"]),
+        (("blocks: [0]", "blocks: [3, 1]"), {}, ["blocks (0; here 1, 3)"]),
+    ],
+)  # fmt: skip
+def test_what_is_no_part_of_the_study_any_more(
+    change: tuple[str, str], left_out: dict[str, object], told: list[str], store: Store
+) -> None:
+    before, now = study(), study(change)
+    recorded(store, before, expand(before))
+    found = looked(store, now)
+    assert found.trials == {spec.trial_id for spec in of(before, **left_out)}
+    (line,) = found.about
+    assert f"{len(found.trials)} finished trials" in line
+    assert f"they differ in {', '.join(told)}." in line
+    assert before.digest in line
+    file = f"{store.uri}/{study_key(before.name, before.digest)}"
+    assert line.endswith(f"launch {file}"), "no packaged study has them"
+    assert expand(load_study(file)) == expand(before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("seeds: 3", "seeds: 4"),
+        ("gpu: 0.25", "gpu: 0.5"),
+        ("name: mine", "name: mine\ndescription: mine"),
+        ("recipe: as-released", "recipe: as-published"),
+    ],
+)
+def test_nothing_is_told_where_nothing_is_left_out(change: tuple[str, str], store: Store) -> None:
+    """More seeds, another share of a GPU; and another recipe, before anything is finished."""
+    before = study()
+    recorded(store, before, [] if "recipe" in change[0] else expand(before))
+    assert looked(store, study(change)) == Earlier()
+
+
+def test_only_what_is_finished_counts_and_once(store: Store) -> None:
+    """Two earlier versions share trials; one of another name is another study."""
+    first, second = study(), study(("gpu: 0.25", "gpu: 0.5"))
+    finished = expand(first)[:5]
+    recorded(store, first, finished[:3])
+    recorded(store, second, finished)
+    now = study(("recipe: as-released", "recipe: as-published"))
+    assert looked(store, now).trials == {spec.trial_id for spec in finished}
+    other = study(("name: mine", "name: other"), ("recipe: as-released", "recipe: as-published"))
+    assert looked(store, other) == Earlier()
+
+
+def test_a_packaged_study_that_has_them_all_is_named(store: Store) -> None:
+    """The kind of case it is for: `paper` had, until 0.2.0, what `paper-as-released` has; the smallest is named."""
+    before = load_study("paper-as-released").model_copy(update={"name": "paper"})
+    now = load_study("paper")
+    recorded(store, before, of(before, dataset="cifar10", images=100, blocks=9, source="linf_eps8"))
+    found = looked(store, now)
+    assert len(found.trials) == 20
+    (line,) = found.about
+    assert f"they differ in {', '.join(AS_PUBLISHED)}." in line
+    assert line.endswith("launch paper-as-released")
+
+
+def test_the_smallest_packaged_study_is_named(store: Store) -> None:
+    before = load_study("paper-confound").model_copy(update={"name": "paper"})
+    finished = of(before, dataset="cifar10", recipe=load_study("paper-as-released").recipe)
+    recorded(store, before, finished)
+    (line,) = looked(store, load_study("paper")).about
+    assert f"{len(finished)} finished trials" in line
+    assert line.endswith("launch paper-confound"), "paper-as-released has them, too, among 14,400"
+
+
+def test_networks_that_are_looked_at_differ_as_their_trials_do(store: Store) -> None:
+    attack = "attack: {finetuned: {images: [20], seeds: 1}, test_images: 8, balls: []}"
+    before = study(text=f"{STUDY}{attack}")
+    now = study(("recipe: as-released", "recipe: as-published"), text=f"{STUDY}{attack}")
+    recorded(store, before, expand(before))
+    (line,) = looked(store, now).about
+    assert line.count("transforms (as-released; here as-published)") == 1
+    assert f"they differ in {', '.join(AS_PUBLISHED)}." in line
+
+
+def test_a_choice_that_only_some_trials_have() -> None:
+    """A field that a spec gained later is said where it is not its default: here, or there."""
+    balls = "attack: {{source: [fmnist_natural], test_images: 8, balls: [{{constraint: {0}, epsilon: [1]}}]}}"
+    l2, low, high, both = (
+        expand(study(text=f"{STUDY}{balls.format(ball)}"))[-1:]
+        for ball in (
+            "l2, steps: 2",
+            "fourier, steps: 2, band: [0, 0.25]",
+            "fourier, steps: 2, band: [0.25, 1]",
+            "fourier, steps: 2, band: [0, 0.5]",
+        )
+    )
+    assert differences(l2, high) == "threat.constraint (l2; here fourier), threat.band (default; here [0.25, 1.0])"
+    assert differences(high, l2) == "threat.constraint (fourier; here l2), threat.band ([0.25, 1.0]; here default)"
+    assert differences(low, [*l2, *high]) == "threat.band ([0.0, 0.25]; here [0.25, 1.0], default)"
+    assert differences(both, [*l2, *high, *low]).endswith("here [0.0, 0.25], [0.25, 1.0], default)")
+
+
+def test_differences_that_no_single_choice_tells() -> None:
+    specs = [spec for spec in expand(study()) if isinstance(spec, FinetuneSpec)]
+    here = [s for s in specs if (s.dataset == "digits") == (s.source == "fmnist_natural")]
+    there = [s for s in specs if s not in here]
+    assert differences(there, here) == "how their choices are combined"
+    attacked = expand(study(text=f"{STUDY}attack: {{source: [fmnist_natural], test_images: 8, balls: []}}"))[-1:]
+    assert differences(attacked, here) == "kind (attack; here finetune)"
+    assert differences(attacked, []) == "kind (attack; here none)"
+
+
+@pytest.mark.parametrize("text", ["name: [", "name: mine\ngrid: 3\n", "{}"])
+def test_a_version_that_cannot_be_read_is_told(text: str, store: Store) -> None:
+    before, now = study(), study(("recipe: as-released", "recipe: as-published"))
+    recorded(store, before, expand(before)[:2])
+    key = study_key(now.name, "0123456789abcdef")
+    store.create(key, text.encode())
+    unread, line = looked(store, now).about
+    assert f"{store.uri}/{key}" in unread
+    assert "2 finished trials" in line
+
+
+class Reached(Exception):
+    """In place of the first thing that a launch starts or writes."""
+
+
+def test_launch_plan_and_status_tell_it_before_anything_runs(
+    tmp_path: Path, deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    store = open_store(root)
+    before, now = study(), study(("recipe: as-released", "recipe: as-published"))
+    recorded(store, before, expand(before)[:4])
+    (line,) = looked(store, now).about
+    assert "4 finished trials" in line
+
+    file = tmp_path / "mine.yaml"
+    file.write_text(now.resolved(), encoding="utf-8")
+    assert line in deltasweep("plan", str(file), "--results", str(root)).out.replace("\n", " ")
+    assert json.loads(deltasweep("plan", str(file), "--results", str(root), "--json").out)["earlier_versions_done"] == 4
+    assert json.loads(deltasweep("plan", str(file), "--json").out)["earlier_versions_done"] == 0
+
+    def reached(*_: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(launching, "_inputs", reached)
+    said = io.StringIO()
+    with pytest.raises(Reached):
+        launch(now, store, Console(file=said, width=10_000))
+    assert line in said.getvalue().splitlines()
+
+    assert status_of(store, before).earlier == Earlier()
+    recorded(store, now, [])
+    status = status_of(store, now)
+    assert line in describe(status)
+    assert status.counts()["earlier_versions_done"] == 4
+    assert status_of(store, now, thorough=False).earlier == Earlier(), "not every five seconds"
