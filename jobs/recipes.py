@@ -8,7 +8,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from jobs import registry
 from jobs.registry import DatasetCard, SourceCard
-from jobs.specs import FinetuneSpec, Recipe
+from jobs.specs import AnySpec, FinetuneSpec, Recipe
 
 RECIPES: dict[str, Recipe] = {
     "paper": Recipe(),
@@ -26,6 +26,11 @@ RECIPES: dict[str, Recipe] = {
 def augments(spec: FinetuneSpec) -> bool:
     """Whether training images are never the same twice."""
     return spec.recipe.transforms == "as-released" and registry.dataset(spec.dataset).colour
+
+
+def crops_whole(spec: AnySpec) -> bool:
+    """Whether a trial crops its training images from all of the image, and not from the centre square."""
+    return isinstance(spec, FinetuneSpec) and spec.recipe.crop == "whole-image" and augments(spec)
 
 
 def normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
