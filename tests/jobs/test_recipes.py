@@ -47,9 +47,7 @@ def test_the_guide_has_every_choice_of_both_recipes() -> None:
         name, _, one, other, *_ = (cell.strip().strip("`") for cell in line.strip("|").split("|"))
         found[name] = (one, one if other == "same" else other)
     both = [RECIPES[name] for name in ("paper", "as-released")]
-    assert found == {
-        name: tuple(_written(getattr(recipe, name)) for recipe in both) for name in Recipe.model_fields
-    }
+    assert found == {name: tuple(_written(getattr(recipe, name)) for recipe in both) for name in Recipe.model_fields}
 
 
 def _written(value: object) -> str:
