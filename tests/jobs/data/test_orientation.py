@@ -1,10 +1,12 @@
 """EXIF orientation: how images are turned, what a card says of it, and what a results root makes of that."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from jobs.data.datasets import load_card
 from jobs.data.describe import describe
@@ -87,13 +89,25 @@ def test_pillow_turns_tiff_itself(folder: Path, orientation: int) -> None:
     assert describe(folder, "insects").turned == 0
 
 
-def test_a_torn_exif_turns_nothing(folder: Path) -> None:
-    """The image itself is whole, and was always read."""
+def torn_jpeg() -> bytes:
     data = bytearray(made.oriented(6))
     at = data.index(b"Exif\0\0") + 6
     data[at : at + 8] = b"XX\0*\xff\xff\xff\xff"
+    return bytes(data)
+
+
+def torn_png() -> bytes:
+    """EXIF as ImageMagick writes it: hexadecimal digits as text."""
+    info = PngInfo()
+    info.add_text("Raw profile type exif", "\nexif\n8\nnot hexadecimal\n")
+    return made.encoded("PNG", made.RGB, pnginfo=info)
+
+
+@pytest.mark.parametrize("torn", [torn_jpeg, torn_png])
+def test_a_torn_exif_turns_nothing(folder: Path, torn: Callable[[], bytes]) -> None:
+    """The image itself is whole, and was always read."""
     path = folder / "train/bee/a.jpg"
-    path.write_bytes(bytes(data))
+    path.write_bytes(torn())
     assert describe(folder, "insects").turned == 0
     part = FolderPart((path,), np.zeros(1, np.int64), colour=True, upright=True)
     assert part.size(0) == part.image(0).size == made.RGB.size

@@ -107,8 +107,8 @@ def test_images_that_fit_nowhere_are_refused(part: FolderPart, monkeypatch: pyte
 def test_a_panorama_has_a_bound(tmp_path: Path, turned: bool) -> None:
     """A line of pixels would become 3 GB."""
 
-    def part_of(*size: int) -> FolderPart:
-        image = Image.new("L", size[::-1] if turned else size, 7)
+    def part_of(longer: int, shorter: int) -> FolderPart:
+        image = Image.new("L", (shorter, longer) if turned else (longer, shorter), 7)
         file = io.BytesIO()
         image.save(file, "PNG")
         (tmp_path / "a.png").write_bytes(file.getvalue())
