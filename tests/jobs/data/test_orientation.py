@@ -8,11 +8,12 @@ import pytest
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from analysis.figures.examples import images_at_hand
 from jobs.data.datasets import load_card
 from jobs.data.describe import describe
 from jobs.data.raw import FolderPart
 from jobs.errors import Code, ResultsConflict
-from jobs.registry import DatasetCard, packaged_datasets
+from jobs.registry import Cards, DatasetCard, packaged_datasets, using
 from jobs.results import open_store, pin
 from jobs.study import Study
 from orchestrator.names import require_same_names
@@ -140,6 +141,23 @@ def test_a_root_has_one_of_both_under_a_name(folder: Path, tmp_path: Path) -> No
     )
     with refused(Code.OTHER_DIGEST, "insects", *digests, kind=ResultsConflict):
         require_same_names(study, store)
+
+
+def test_a_report_finds_the_images_that_were_shown(folder: Path) -> None:
+    """Turned ones are those that the card reads; of images that lose something on the way there is no picture."""
+    (folder / "train/bee/a.jpg").write_bytes(made.oriented(6))
+    card = describe(folder, "insects").card
+    for changes, found in (({}, True), ({"exif_orientation": "ignored"}, True), ({"low_resolution": 8}, False)):
+        changed = card.model_copy(update=changes)
+        images_at_hand.cache_clear()
+        with using(Cards(datasets={"insects": changed})):
+            raw = images_at_hand("insects", changed.shown_digest(card.sha256 or ""))
+            assert (raw is not None) == found
+            assert images_at_hand("insects", "0" * 64) is None
+        if raw is not None:
+            assert isinstance(raw.train, FolderPart)
+            assert raw.train.upright == (changes == {})
+    images_at_hand.cache_clear()
 
 
 def test_which_cards_have_an_orientation_and_an_aspect() -> None:
