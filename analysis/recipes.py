@@ -7,16 +7,21 @@ from typing import Any, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from jobs.specs import FinetuneSpec
+from jobs.growth import is_later
+from jobs.specs import FinetuneSpec, Recipe
 
 NUMERICS = "finetuned_numerics"
+
+_LATER = {name: field.default for name, field in Recipe.model_fields.items() if is_later(field)}
+_FIRST = Recipe.model_fields.keys() - _LATER
 
 Choices: TypeAlias = Mapping[str, Any]
 """A recipe's choices by key, as results keep them."""
 
 
 def recipe_choices(evaluations: pa.Table) -> dict[str, Choices]:
-    """The choices of every recipe by its digest, in order of digest; recipes nobody recorded are left out.
+    """The choices of every recipe by its digest, in order of digest; recipes nobody recorded are left out. Choices that
+    came later are there also where they have their default, which results leave out.
 
     Args:
         evaluations: rows with the columns ``recipe`` and ``recipe_json``.
@@ -62,4 +67,6 @@ def _read(text: str | None) -> Choices | None:
         choices = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         return None
-    return choices if isinstance(choices, dict) else None
+    if not isinstance(choices, dict):
+        return None
+    return {**_LATER, **choices} if choices.keys() >= _FIRST else choices

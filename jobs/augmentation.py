@@ -15,11 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jobs.data.whole import WholeImages
+
 _PADDING = 4  # pixels of black around an image before it is cropped to its size again
 _JITTER = 0.25  # brightness, contrast and saturation change by a factor in [1 - 0.25, 1 + 0.25]
 _DEGREES = 2.0  # rotation by an angle in [-2, 2]
 _BRIGHTNESS, _CONTRAST, _SATURATION = range(3)
 _CACHED_PIXELS = 1 << 18  # of a CPU's cache: what a pass over so many images' pixels leaves there is found by the next
+_MANY = 1 << 48  # a remainder of a whole number below it is any of some thousand places as often, but for 1 in 1e11
 _ONE = 1 << 16  # PIL's fixed point: 16 bits behind the binary point
 
 
@@ -46,6 +49,26 @@ def draw(images: int, generator: torch.Generator) -> Draws:
         order_N3=torch.rand(images, 3, generator=generator).argsort(dim=1),
         degrees_N=torch.empty(images).uniform_(-_DEGREES, _DEGREES, generator=generator),
     )
+
+
+def crops_of_whole(
+    images: WholeImages, chosen_N: Tensor, draws: Draws, generator: torch.Generator
+) -> tuple[Tensor, Draws]:
+    """Some images' crops of the size that networks take, N x C x S x S, from anywhere in the padded images; and the
+    draws without the crop, for what is then left to ``augment``.
+
+    Along the longer side a corner is drawn among all places, each as often; square images are cropped as drawn.
+
+    Args:
+        draws: for as many images as are chosen.
+        generator: draws one number an image, whether its sides differ or not.
+    """
+    along_N, across_N = images.places(chosen_N, draws.corners_N2)
+    beside_N = images.beside(chosen_N)
+    drawn_N = torch.randint(_MANY, (len(chosen_N),), generator=generator)
+    along_N = torch.where(beside_N > 0, drawn_N % (beside_N + 2 * _PADDING + 1), along_N)
+    cropped_NCHW = images.crops(chosen_N, along_N - _PADDING, across_N - _PADDING)
+    return cropped_NCHW, draws._replace(corners_N2=torch.full_like(draws.corners_N2, _PADDING))
 
 
 def augment(images_NCHW: Tensor, draws: Draws) -> Tensor:

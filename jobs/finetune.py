@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from jobs import registry
 from jobs.activations import Kept, kept_activations
-from jobs.augmentation import augment, draw
+from jobs.augmentation import augment, crops_of_whole, draw
 from jobs.batches import batch_indices, to_input
 from jobs.checks import require_possible
 from jobs.data.datasets import Dataset, load_dataset
 from jobs.data.subsets import draw_subset, subset_digest
+from jobs.data.whole import WholeImages
 from jobs.evaluation import Tally, evaluate
 from jobs.numerics import memory_format
 from jobs.randomness import Purpose, generator
-from jobs.recipes import augments
+from jobs.recipes import augments, crops_whole
 from jobs.specs import ALL, FinetuneSpec
 from jobs.training import Training
 from jobs.transfer import calibrate, set_training_modes, transfer
@@ -45,7 +46,12 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
     evaluation = Evaluation
 
     def __init__(self, spec: FinetuneSpec, weights: SourceWeights, data: Dataset, device: torch.device) -> None:
-        """Set the trial to its start. Loading and freezing are deterministic; nothing global is touched."""
+        """Set the trial to its start. Loading and freezing are deterministic; nothing global is touched.
+
+        Args:
+            data: with whole training images if the trial crops them from these.
+        """
+        assert crops_whole(spec) == isinstance(data.train.images_NCHW, WholeImages), "loaded as the recipe crops them"
         self.weights = weights
         self.data = data
         self.subset = draw_subset(data.train.labels_N, spec.images, spec.seed)
@@ -108,10 +114,16 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
 
     def training_images(self, indices: Tensor) -> Tensor:
         """A batch of the subset: images N x 3 x H x W in [0, 1], augmented by the recipe."""
-        images_NCHW = self.data.train.images_NCHW[self.subset[indices]].to(self.device)
-        if self.augmented:
-            rng = generator(self.spec.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
-            images_NCHW = augment(images_NCHW, draw(len(indices), rng))
+        images, chosen_N = self.data.train.images_NCHW, self.subset[indices]
+        if not self.augmented:
+            return to_input(images[chosen_N], self.device, memory_format(self.spec.recipe))
+        rng = generator(self.spec.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
+        draws = draw(len(indices), rng)
+        if isinstance(images, WholeImages):
+            images_NCHW, draws = crops_of_whole(images, chosen_N, draws, rng)
+        else:
+            images_NCHW = images[chosen_N]
+        images_NCHW = augment(images_NCHW.to(self.device), draws)
         return to_input(images_NCHW, self.device, memory_format(self.spec.recipe))
 
     def training_labels(self, indices: Tensor) -> Tensor:
@@ -187,4 +199,5 @@ def open_finetuning(spec: FinetuneSpec, weights: SourceWeights, device: torch.de
     """
     require_possible(spec)
     image_size = registry.architecture(registry.source(spec.source).architecture).image_size
-    return Finetuning(spec, weights, load_dataset(spec.dataset, image_size), device)
+    data = load_dataset(spec.dataset, image_size, whole_training=crops_whole(spec))
+    return Finetuning(spec, weights, data, device)

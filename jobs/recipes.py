@@ -8,7 +8,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from jobs import registry
 from jobs.registry import DatasetCard, SourceCard
-from jobs.specs import FinetuneSpec, Recipe
+from jobs.specs import AnySpec, FinetuneSpec, Recipe
 
 RECIPES: dict[str, Recipe] = {
     "paper": Recipe(),
@@ -41,6 +41,13 @@ def augments(spec: FinetuneSpec) -> bool:
             return registry.dataset(spec.dataset).colour
         case "none":
             return False
+
+
+def crops_whole(spec: AnySpec) -> bool:
+    """Whether a trial crops its training images from all of the image, where that may be more than the centre square."""
+    if not isinstance(spec, FinetuneSpec) or spec.recipe.crop != "whole-image":
+        return False
+    return registry.dataset(spec.dataset).of_image_files and augments(spec)
 
 
 def normaliser(recipe: Recipe, source: SourceCard, target: DatasetCard) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -201,6 +201,13 @@ class Recipe(Sgd):
     fc_init: Literal["normal", "default"] = Field(
         default="normal", description="normal: weights N(0, 1), bias 0 (released code); default: torch's"
     )
+    crop: Literal["centre-square", "whole-image"] = later(
+        "centre-square",
+        since="0.3.0",
+        description="where training images that are not square are cropped at random: within 4 pixels of their centre "
+        "square, or all along their longer side (released code). Square images, and images that the transforms do not "
+        "crop, are the same by both",
+    )
 
 
 Numerics: TypeAlias = Mapping[str, int]

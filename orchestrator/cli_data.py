@@ -112,12 +112,18 @@ def _asked_for(names: list[str], everything: bool, study: "Study | None") -> lis
 def describe(
     folder: Annotated[Path, typer.Argument(help="A folder with train/LABEL/* and test/LABEL/*.")],
     name: Annotated[str | None, typer.Option(help="The dataset's name; by default the folder's.")] = None,
+    exif: Annotated[
+        registry.ExifOrientation,
+        typer.Option(help="What the card says where EXIF turns or mirrors an image: done, or read as it is stored."),
+    ] = "applied",
 ) -> None:
     """Print the card of an image folder, counted and measured, to paste into a study file."""
     from jobs.data.describe import describe as describe_folder
 
-    card, notes = describe_folder(folder, name or folder.resolve().name)
+    card, notes, turned = describe_folder(folder, name or folder.resolve().name, exif)
     fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    if turned:
+        fields["exif_orientation"] = card.exif_orientation  # also where it is the default: there was a choice
     out.print(yaml_values.dump({card.name: fields}), end="")
     for note in notes:
         err.print(f"deltasweep: note: {note}")

@@ -13,6 +13,7 @@ from jobs.checks import require_all_possible
 from jobs.data.datasets import load_dataset
 from jobs.errors import DeltaSweepError, RootGone
 from jobs.expansion import expand
+from jobs.recipes import crops_whole
 from jobs.results import (
     FailureKind,
     Launch,
@@ -270,9 +271,9 @@ def _inputs(store: Store, specs: list[AnySpec], to_make: set[str]) -> set[Pin]:
     """
     read = {source_read(spec) for spec in specs} - {None, *to_make}
     found = {Pin("sources", name, source_weights(store, name).sha256) for name in read if name is not None}
-    for architecture, dataset in {(network_of(spec)[0], spec.dataset) for spec in specs}:
+    for architecture, dataset, whole in {(network_of(spec)[0], spec.dataset, crops_whole(spec)) for spec in specs}:
         image_size = registry.architecture(architecture).image_size
-        found.add(Pin("datasets", dataset, load_dataset(dataset, image_size).sha256))
+        found.add(Pin("datasets", dataset, load_dataset(dataset, image_size, whole_training=whole).sha256))
     return found
 
 

@@ -1,9 +1,10 @@
 """What a study amounts to, what of it is still to do, and what that takes. No torch."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jobs import registry
+from jobs.recipes import crops_whole
 from jobs.registry.costs import Flops, memory, parameters
 from jobs.specs import (
     MATRIX_GROUPS,
@@ -38,6 +39,9 @@ each made files of 121 to 125 kB, the matrix aside.
 
 CELL_BYTES = 10
 """For each cell of an influence trial's matrix: 100 x 100 made the same files 223 kB."""
+
+_Part = Literal["train", "whole", "test"]
+"""Of a dataset's resized images: whole ones are training images that are cropped anywhere."""
 
 _CHECKPOINTS_KEPT = 2
 _FLOAT = 4
@@ -168,7 +172,7 @@ def make_plan(
         checkpoints=max(map(checkpoint_bytes, trials), default=0),
         results=sum(map(result_bytes, pending)) + kept,
         activations=kept_bytes(pending),
-        images_at_rest=sum(_dataset_bytes(*pair) for pair in {_dataset(spec) for spec in trials}),
+        images_at_rest=sum(_image_bytes(*part) for part in {part for spec in trials for part in _parts(spec)}),
     )
 
 
@@ -214,13 +218,17 @@ def checkpoint_bytes(spec: AnySpec) -> int:
     return _CHECKPOINTS_KEPT * 2 * _FLOAT * parameters(*network_of(spec))
 
 
-def _dataset(spec: AnySpec) -> tuple[str, int]:
-    return spec.dataset, registry.architecture(network_of(spec)[0]).image_size
+def _parts(spec: AnySpec) -> tuple[tuple[str, int, _Part], ...]:
+    """The resized images that a trial reads: dataset, size, and which."""
+    size = registry.architecture(network_of(spec)[0]).image_size
+    return (spec.dataset, size, "whole" if crops_whole(spec) else "train"), (spec.dataset, size, "test")
 
 
-def _dataset_bytes(name: str, size: int) -> int:
+def _image_bytes(name: str, size: int, part: _Part) -> int:
+    """Whole images are taken for photographs of 4 : 3: how long they are is known where the files are."""
     card = registry.dataset(name)
-    return (card.train + card.test) * (3 if card.colour else 1) * size * size
+    images = {"train": card.train, "whole": card.train * 4 // 3, "test": card.test}[part]
+    return images * (3 if card.colour else 1) * size * size
 
 
 def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:

@@ -82,7 +82,9 @@ def images_at_hand(dataset: str, sha256: str) -> Raw | None:
         raw = None if card is None else read_raw(card)
     except (MissingData, DamagedFile):
         return None
-    return raw if raw is not None and raw.sha256 == sha256 else None
+    if raw is None or card is None or card.altered or card.shown_digest(raw.sha256) != sha256:
+        return None
+    return raw
 
 
 def _drawn(numbers: pd.DataFrame, raw: Raw) -> bytes:

@@ -22,7 +22,7 @@ class ConflictPart(NamedTuple):
     textures_N: npt.NDArray[np.int64]
     """The label of each texture."""
     partners_N: npt.NDArray[np.int64]
-    size: int
+    side: int
     """Pixels a side at which images are mixed: the network's."""
 
     @property
@@ -31,9 +31,12 @@ class ConflictPart(NamedTuple):
 
     def image(self, index: int) -> Image.Image:
         shape, texture = (
-            np.asarray(resize(self.shapes.image(int(i)), self.size)) for i in (index, self.partners_N[index])
+            np.asarray(resize(self.shapes.image(int(i)), self.side)) for i in (index, self.partners_N[index])
         )
         return Image.fromarray(phases_and_amplitudes(shape, texture))
+
+    def size(self, _: int) -> tuple[int, int]:
+        return self.side, self.side
 
 
 def in_conflict(part: Part, size: int) -> ConflictPart:

@@ -19,6 +19,7 @@ from jobs.data.degraded import Degradation
 from jobs.data.raw import Part, Raw
 from jobs.data.readers import read_raw
 from jobs.data.resized import Images, resized
+from jobs.data.whole import whole
 
 
 class ImageSet(NamedTuple):
@@ -48,7 +49,7 @@ class Dataset(NamedTuple):
     """Of test images whose shape and texture say different labels; ``test`` has that of the shape."""
 
 
-def load_dataset(name: str, image_size: int, directory: Path | None = None) -> Dataset:
+def load_dataset(name: str, image_size: int, directory: Path | None = None, *, whole_training: bool = False) -> Dataset:
     """Load a dataset with its images resized bilinearly to ``image_size`` pixels a side. Nothing is downloaded.
 
     The original files are read and held against their digests in each process; what is resized is kept on
@@ -57,27 +58,33 @@ def load_dataset(name: str, image_size: int, directory: Path | None = None) -> D
     Args:
         name: a dataset of the registry, or of the study at hand.
         directory: where its files are; by default where ``jobs.data.places.find`` finds them.
+        whole_training: training images are ``WholeImages``, to be cropped anywhere; otherwise their centre squares are
+            all that is left of them.
 
     Raises:
         MissingData: when its files are not on this machine.
         DamagedFile: when they are not what the registry, or the record of their fetch, says.
     """
-    return load_card(registry.dataset(name), image_size, directory)
+    return load_card(registry.dataset(name), image_size, directory, whole_training)
 
 
 @lru_cache(maxsize=4)
-def load_card(card: registry.DatasetCard, image_size: int, directory: Path | None = None) -> Dataset:
+def load_card(
+    card: registry.DatasetCard, image_size: int, directory: Path | None = None, whole_training: bool = False
+) -> Dataset:
     """Load the dataset that a card describes; two studies may mean two datasets by one name."""
     parts = _parts(card, image_size, directory)
-    sha256, lost = card.shown_digest(parts.raw.sha256), Degradation(card.low_resolution, card.low_pass)
+    sha256 = card.shown_digest(parts.raw.sha256)
+    lost = Degradation(card.low_resolution, card.low_pass, aspect_kept=card.aspect == "kept")
     names = parts.raw.names or tuple(map(str, range(card.labels)))
     cues = None if parts.textures_N is None else Cues(torch.from_numpy(parts.textures_N.copy()), names)
 
-    def images(part: Part, which: str, again: Callable[[], Part]) -> ImageSet:
-        images_NCHW = resized(part, image_size, f"{card.name}-{sha256[:16]}-{which}", lost, again)
+    def images(part: Part, which: str, again: Callable[[], Part], whole_images: bool = False) -> ImageSet:
+        keep = whole if whole_images else resized
+        images_NCHW = keep(part, image_size, f"{card.name}-{sha256[:16]}-{which}", lost, again)
         return ImageSet(images_NCHW, torch.from_numpy(part.labels_N.copy()))
 
-    train = images(parts.raw.train, "train", lambda: _parts(card, image_size, directory).raw.train)
+    train = images(parts.raw.train, "train", lambda: _parts(card, image_size, directory).raw.train, whole_training)
     test = images(parts.test, "test", lambda: _parts(card, image_size, directory).test)
     return Dataset(card.name, train, test, sha256, cues)
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from jobs.canonical import digest
 from jobs.data.folders import read_image_folder
-from jobs.data.oddities import notes
+from jobs.data.oddities import oddities
 from jobs.data.raw import FolderPart, RawPart
 from jobs.errors import Code, InvalidRequest
-from jobs.registry import DatasetCard
+from jobs.registry import DatasetCard, ExifOrientation
 from jobs.specs import NAME_PATTERN
 
 
@@ -22,13 +22,18 @@ class Described(NamedTuple):
     card: DatasetCard
     notes: list[str]
     """What is as it should not be, or is read otherwise than it looks; nothing that keeps a trial from running."""
+    turned: int
+    """Images that EXIF asks to be turned or mirrored; the card says what is done about it."""
 
 
-def describe(folder: Path, name: str) -> Described:
+def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "applied") -> Described:
     """Decode every image of ``folder/train/LABEL/*`` and ``folder/test/LABEL/*`` once, and write its card.
 
     The dataset is grey when the three channels of every pixel are the same. ``mean`` and ``std`` are those
     of all pixels of the training images as they are, in [0, 1], to four digits.
+
+    Args:
+        exif_orientation: what the card says where an image has one to apply.
 
     Raises:
         InvalidRequest: when the name is none for a dataset, there is one label alone, or a channel is the same
@@ -43,7 +48,7 @@ def describe(folder: Path, name: str) -> Described:
             key="--name",
         )
     folder = folder.expanduser().resolve()
-    raw = read_image_folder(folder, colour=True)
+    raw = read_image_folder(folder, colour=True, upright=exif_orientation == "applied")
     if len(raw.names) < 2:
         raise InvalidRequest(
             Code.WRONG_VALUE,
@@ -63,6 +68,7 @@ def describe(folder: Path, name: str) -> Described:
             file=folder / "train",
             key="std",
         )
+    odd = oddities(folder, raw)
     card = DatasetCard(
         name=name,
         train=len(raw.train.labels_N),
@@ -74,8 +80,9 @@ def describe(folder: Path, name: str) -> Described:
         sha256=raw.sha256,
         label_names=digest(raw.names),
         folder=str(folder),
+        exif_orientation=exif_orientation if odd.turned else "ignored",
     )
-    return Described(card, notes(folder, raw))
+    return Described(card, odd.said, odd.turned)
 
 
 class _Statistics(NamedTuple):

@@ -26,9 +26,12 @@ _NAMES_SHOWN = 5
 _FOLDER, _CUES = "train/LABEL/* and test/LABEL/*", "SHAPE/SHAPEn-TEXTUREm.png"  # as messages tell them
 
 
-def read_image_folder(directory: Path, colour: bool) -> Raw:
+def read_image_folder(directory: Path, colour: bool, upright: bool = False) -> Raw:
     """``train/LABEL/*`` and ``test/LABEL/*``, or ``val/LABEL/*`` where there is no ``test``, as ImageNet and
     Stylized-ImageNet come; the labels are numbered in the order of their names.
+
+    Args:
+        upright: images are turned and mirrored as their EXIF asks, here as below.
 
     Raises:
         DamagedFile: when a part or a label is missing, or something in it is no image by its name, no regular file, or
@@ -45,20 +48,20 @@ def read_image_folder(directory: Path, colour: bool) -> Raw:
             file=directory / "train",
         )
     labels = sorted(train)
-    return _raw(directory, labels, train, test, colour)
+    return _raw(directory, labels, train, test, colour, upright)
 
 
-def read_caltech101(directory: Path) -> Raw:
+def read_caltech101(directory: Path, upright: bool = False) -> Raw:
     """The 101 labels without the clutter; 30 images of each are for training, which follows from their names."""
     root = directory / CALTECH101_IMAGES
     images = {label: paths for label, paths in _images_by_label(root, _FOLDER).items() if label != _CLUTTER}
     shuffled = {label: sorted(paths, key=lambda path: _place(root, path)) for label, paths in images.items()}
     train = {label: sorted(paths[:_TRAINING_IMAGES_A_LABEL]) for label, paths in shuffled.items()}
     test = {label: sorted(paths[_TRAINING_IMAGES_A_LABEL:]) for label, paths in shuffled.items()}
-    return _raw(root, sorted(images), train, test, colour=True)
+    return _raw(root, sorted(images), train, test, True, upright)
 
 
-def read_cue_conflict(directory: Path, colour: bool) -> Raw:
+def read_cue_conflict(directory: Path, colour: bool, upright: bool = False) -> Raw:
     """``SHAPE/SHAPEn-TEXTUREm.png``, as Geirhos et al. (2019) give them: all are for testing, labelled by shape.
 
     Raises:
@@ -67,7 +70,7 @@ def read_cue_conflict(directory: Path, colour: bool) -> Raw:
     images = _images_by_label(directory, _CUES)
     names = sorted(images)
     textures = [names.index(_texture(path, names)) for name in names for path in images[name]]
-    return _raw(directory, names, {}, images, colour)._replace(textures_N=np.array(textures, np.int64))
+    return _raw(directory, names, {}, images, colour, upright)._replace(textures_N=np.array(textures, np.int64))
 
 
 def _texture(path: Path, names: list[str]) -> str:
@@ -88,13 +91,19 @@ def _place(root: Path, path: Path) -> bytes:
 
 
 def _raw(
-    folder: Path, labels: list[str], train: dict[str, list[Path]], test: dict[str, list[Path]], colour: bool
+    folder: Path,
+    labels: list[str],
+    train: dict[str, list[Path]],
+    test: dict[str, list[Path]],
+    colour: bool,
+    upright: bool,
 ) -> Raw:
     parts = [
         FolderPart(
             tuple(path for label in labels for path in images.get(label, [])),
             np.repeat(np.arange(len(labels)), [len(images.get(label, [])) for label in labels]).astype(np.int64),
             colour,
+            upright,
         )
         for images in (train, test)
     ]

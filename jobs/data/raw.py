@@ -20,6 +20,21 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 _DEEP_MODES = ("I", "F")  # 16 and 32 bits a channel; PIL would clip them to eight
 
 
+_ORIENTATION = 274  # the tag, of EXIF as of TIFF
+_Turn = Image.Transpose
+_TURNS = {
+    2: _Turn.FLIP_LEFT_RIGHT,
+    3: _Turn.ROTATE_180,
+    4: _Turn.FLIP_TOP_BOTTOM,
+    5: _Turn.TRANSPOSE,
+    6: _Turn.ROTATE_270,
+    7: _Turn.TRANSVERSE,
+    8: _Turn.ROTATE_90,
+}
+"""What makes an image upright, by its orientation; 1 is upright, and other values mean nothing."""
+_ACROSS = (_Turn.TRANSPOSE, _Turn.ROTATE_270, _Turn.TRANSVERSE, _Turn.ROTATE_90)
+
+
 class Part(Protocol):
     """Images before resizing, one at a time, and their labels N."""
 
@@ -28,6 +43,8 @@ class Part(Protocol):
     @property
     def channels(self) -> int: ...
     def image(self, index: int) -> Image.Image: ...
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of an image, in pixels."""
 
 
 class RawPart(NamedTuple):
@@ -45,6 +62,10 @@ class RawPart(NamedTuple):
         image_HWC = self.images_NHWC[index]
         return Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC)
 
+    def size(self, index: int) -> tuple[int, int]:
+        _, height, width, _ = self.images_NHWC.shape
+        return width, height
+
 
 class FolderPart(NamedTuple):
     """Images of any sizes, decoded when they are asked for, and labels N."""
@@ -52,6 +73,8 @@ class FolderPart(NamedTuple):
     paths: tuple[Path, ...]
     labels_N: npt.NDArray[np.int64]
     colour: bool
+    upright: bool = False
+    """Whether they are turned and mirrored as their EXIF asks."""
 
     @property
     def channels(self) -> int:
@@ -65,7 +88,15 @@ class FolderPart(NamedTuple):
                 eight bits.
         """
         with opened(self.paths[index]) as image:
-            return image.convert("RGB" if self.colour else "L")
+            converted = image.convert("RGB" if self.colour else "L")
+            turn = turn_of(image) if self.upright else None
+            return converted if turn is None else converted.transpose(turn)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of an image; of most formats without decoding it. Raises DamagedFile as ``image``."""
+        with opened(self.paths[index]) as image:
+            turned = self.upright and turn_of(image) in _ACROSS
+            return image.size[::-1] if turned else image.size
 
 
 @contextmanager
@@ -96,6 +127,19 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise DamagedFile(
             Code.DAMAGED_DATA, f"{path} cannot be read as an image ({reason}); put the original file there", file=path
         ) from error
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What an open image's EXIF orientation asks for; None: nothing, or it makes no sense.
+
+    Pillow turns TIFF by itself when it decodes it, so that nothing is left to do then.
+    """
+    if image.format == "TIFF":
+        image.load()
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  # decoders of torn EXIF raise whatever they stumble over, and it says nothing
+        return None
 
 
 def unreadable(path: Path, error: OSError) -> DamagedFile:

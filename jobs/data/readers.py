@@ -155,12 +155,16 @@ def _read_matlab(path: Path) -> RawPart:
     return RawPart(np.ascontiguousarray(images_HWCN.transpose(3, 0, 1, 2)), labels % 10)
 
 
+def _upright(card: DatasetCard) -> bool:
+    return card.exif_orientation == "applied"
+
+
 _READERS: dict[DatasetFormat, Callable[[DatasetCard, Path], Raw]] = {
     DatasetFormat.IDX: lambda _, directory: _read_idx(directory),
     DatasetFormat.CIFAR: _read_cifar,
     DatasetFormat.SVHN: _read_svhn,
-    DatasetFormat.CALTECH101: lambda _, directory: read_caltech101(directory),
-    DatasetFormat.IMAGENET: lambda card, directory: read_image_folder(directory, card.colour),
-    DatasetFormat.IMAGE_FOLDER: lambda card, directory: read_image_folder(directory, card.colour),
-    DatasetFormat.CUE_CONFLICT: lambda card, directory: read_cue_conflict(directory, card.colour),
+    DatasetFormat.CALTECH101: lambda card, directory: read_caltech101(directory, _upright(card)),
+    DatasetFormat.IMAGENET: lambda card, directory: read_image_folder(directory, card.colour, _upright(card)),
+    DatasetFormat.IMAGE_FOLDER: lambda card, directory: read_image_folder(directory, card.colour, _upright(card)),
+    DatasetFormat.CUE_CONFLICT: lambda card, directory: read_cue_conflict(directory, card.colour, _upright(card)),
 }

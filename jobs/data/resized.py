@@ -7,7 +7,7 @@ resizing of byte tensors does not promise.
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,8 +36,13 @@ _TASK_IMAGES = 32
 _TASKS_A_CHUNK = 16
 
 
+Bytes = npt.NDArray[np.uint8]
+Chunks = Callable[[Part], Iterable[Bytes]]
+"""Makes what is kept of a part: its pieces along the first axis, in order."""
+
+
 class Images(Protocol):
-    """Bytes N x C x S x S: a tensor, or what a file holds of one."""
+    """Bytes N x C x S x S: a tensor, or what a file holds of one, or of larger ones (``jobs.data.whole``)."""
 
     @property
     def shape(self) -> Sequence[int]: ...
@@ -81,22 +86,50 @@ def resized(
         StorageFailure: when the images fit neither on the disk nor in memory.
     """
     shape = (len(part.labels_N), part.channels, image_size, image_size)
+
+    def chunks(part: Part) -> Iterator[Bytes]:
+        return in_parts(part, lambda indices: _resize_all(part, indices, image_size, lost))
+
+    found = kept(part, shape, f"{key}-{image_size}px", chunks, again)
+    return torch.from_numpy(found) if isinstance(found, np.ndarray) else StoredImages(found)
+
+
+def kept(
+    part: Part, shape: tuple[int, ...], name: str, chunks: Chunks, again: Callable[[], Part] | None
+) -> Bytes | StoredArray:
+    """Bytes that are made of a part once: in memory where they are few, else in a file (``resized``).
+
+    Args:
+        shape: of all of them.
+        name: what they are: key of the part (``resized``), size, and whatever else decides about them.
+
+    Raises:
+        DamagedFile, StorageFailure: as ``resized``.
+    """
     if math.prod(shape) <= _IN_MEMORY_BYTES:
-        return torch.from_numpy(_resize_all(part, range(len(part.labels_N)), image_size, lost))
+        return _in_memory(shape, chunks(part))
     try:
-        return _stored(part, shape, key, lost, again)
+        return _stored(part, shape, name, chunks, again)
     except OSError as error:
         if math.prod(shape) > _free_memory() / 2:
             raise StorageFailure(
                 Code.STORAGE,
-                f"the resized images of {key.rsplit('-', 2)[0]} are {math.prod(shape) / 1e9:,.0f} GB, too many to be "
+                f"the resized images of {name.rsplit('-', 3)[0]} are {math.prod(shape) / 1e9:,.0f} GB, too many to be "
                 f"held in memory, and {_directory()} cannot keep them: {error}. Give it the room: ${LIMIT_VARIABLE} "
                 "is its limit in GB, $DELTASWEEP_HOME where it lies",
                 file=_directory(),
                 key=f"${LIMIT_VARIABLE}",
             ) from error
         warnings.warn(f"resized images are held in memory, since {_directory()} cannot be used: {error}", stacklevel=2)
-        return torch.from_numpy(np.concatenate(list(_chunks(part, image_size, lost))))
+        return _in_memory(shape, chunks(part))
+
+
+def _in_memory(shape: tuple[int, ...], chunks: Iterable[Bytes]) -> Bytes:
+    found, filled = np.empty(shape, np.uint8), 0
+    for chunk in chunks:
+        found[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+    return found
 
 
 def _free_memory() -> int:
@@ -104,53 +137,64 @@ def _free_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _resize_all(part: Part, indices: range, size: int, lost: Degradation = _NOTHING) -> npt.NDArray[np.uint8]:
+def _resize_all(part: Part, indices: range, size: int, lost: Degradation = _NOTHING) -> Bytes:
     images_NCHW = np.empty((len(indices), part.channels, size, size), np.uint8)
     for image_CHW, index in zip(images_NCHW, indices, strict=True):
         progressed()
-        image_CHW[:] = _pixels(part.image(index), size, lost)
+        image_CHW[:] = pixels(part.image(index), size, lost, resize)
     return images_NCHW
 
 
-def _pixels(image: Image.Image, size: int, lost: Degradation) -> npt.NDArray[np.uint8]:
-    """One image as C x S x S."""
+def pixels(image: Image.Image, size: int, lost: Degradation, fit: Callable[[Image.Image, int], Image.Image]) -> Bytes:
+    """One image as C x H x W, once it has lost what it is to lose.
+
+    Args:
+        fit: how it comes to the size: ``resize`` or ``shorten``.
+    """
     if lost.low_resolution is not None:
-        image = resize(image, lost.low_resolution)
-    pixels = np.asarray(resize(image, size))
+        image = (shorten if lost.aspect_kept else resize)(image, lost.low_resolution)
+    pixels = np.asarray(fit(image, size))
     pixels_CHW = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return pixels_CHW if lost.low_pass is None else low_pass(pixels_CHW, lost.low_pass)
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
     """The shorter side to ``size``, then the centre."""
+    shortened = shorten(image, size)
+    if shortened.width == shortened.height:
+        return shortened
+    return transforms.center_crop(shortened, [size, size])  # type: ignore[no-any-return]
+
+
+def shorten(image: Image.Image, size: int) -> Image.Image:
+    """The shorter side to ``size``, bilinearly; the aspect stays."""
     if image.width == image.height:
         return image.resize((size, size), Image.Resampling.BILINEAR)
-    return transforms.center_crop(transforms.resize(image, [size]), [size, size])  # type: ignore[no-any-return]
+    return transforms.resize(image, [size])  # type: ignore[no-any-return]
 
 
-def _chunks(part: Part, size: int, lost: Degradation) -> Iterator[npt.NDArray[np.uint8]]:
-    """All images in order, some at a time; PIL works without Python's lock."""
+def in_parts(part: Part, make: Callable[[range], Bytes]) -> Iterator[Bytes]:
+    """What is made of all images in order, of some at a time; PIL works without Python's lock."""
     total = len(part.labels_N)
     tasks = [range(start, min(start + _TASK_IMAGES, total)) for start in range(0, total, _TASK_IMAGES)]
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(tasks), _TASKS_A_CHUNK):
             chunk = tasks[first : first + _TASKS_A_CHUNK]
-            yield np.concatenate(list(pool.map(lambda indices: _resize_all(part, indices, size, lost), chunk)))
+            yield np.concatenate(list(pool.map(make, chunk)))
 
 
 def _stored(
-    part: Part, shape: tuple[int, ...], key: str, lost: Degradation, again: Callable[[], Part] | None
-) -> StoredImages:
-    size = shape[-1]
+    part: Part, shape: tuple[int, ...], name: str, chunks: Chunks, again: Callable[[], Part] | None
+) -> StoredArray:
     first = [part]
-
-    def chunks() -> Iterator[npt.NDArray[np.uint8]]:
-        return _chunks(first[0] if first or again is None else again(), size, lost)
-
-    # another Pillow may round, or decode, otherwise
-    name = f"{key}-{size}px-pillow{PIL.__version__}"
     cache = MachineCache(_directory(), LIMIT_VARIABLE, _DEFAULT_LIMIT_GB)
-    stored = StoredImages(cache.array(name, shape, np.uint8, chunks))
+    # another Pillow may round, or decode, otherwise
+    stored = cache.array(
+        f"{name}-pillow{PIL.__version__}",
+        shape,
+        np.uint8,
+        lambda: chunks(first[0] if first or again is None else again()),
+    )
     if again is not None:
         first.clear()  # the images before resizing are not held for as long as these are
     return stored

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, model_vali
 
 from jobs.canonical import digest
 from jobs.errors import Code, InvalidRequest
-from jobs.growth import Growing
+from jobs.growth import Growing, later
 from jobs.home import weights_directory
 from jobs.specs import Constraint, PretrainRecipe, PretrainSpec, ThreatModel, require_band
 
@@ -193,6 +193,17 @@ class DatasetFormat(StrEnum):
     CUE_CONFLICT = "cue-conflict"  # the user's own copy, SHAPE/SHAPEn-TEXTUREm.png; in a folder if the card names one
 
 
+_OF_IMAGE_FILES = (
+    DatasetFormat.CALTECH101,
+    DatasetFormat.IMAGENET,
+    DatasetFormat.IMAGE_FOLDER,
+    DatasetFormat.CUE_CONFLICT,
+)
+
+ExifOrientation = Literal["ignored", "applied"]
+"""Whether images of a dataset are turned and mirrored as their EXIF asks."""
+
+
 class DataFile(Card):
     """One file as it is known beforehand. Where nobody has published a sha256, an md5 has to do."""
 
@@ -213,7 +224,9 @@ class DatasetCard(Card):
 
     A variant with less texture has ``low_resolution`` or ``low_pass`` (``jobs.data.degraded``), and is ``of`` a
     packaged dataset, whose files and other facts are its own; so has one with ``cue_conflict``, whose test images have
-    the shape of one image and the texture of another (``jobs.data.conflicts``). A dataset of the user's own has a
+    the shape of one image and the texture of another (``jobs.data.conflicts``). ``aspect`` says what ``low_resolution``
+    reduces. ``exif_orientation`` says whether image files are turned and mirrored as their EXIF asks, or read as they
+    are stored. A dataset of the user's own has a
     ``folder`` (absolute, since trials run elsewhere) with ``train/LABEL/*`` and ``test/LABEL/*``; ``deltasweep data
     describe FOLDER`` writes its card. ``mean`` and ``std`` are required of it too: nothing is normalised by statistics
     that nobody wrote down. ``label_names`` is the digest of the names of the labels in their order
@@ -233,6 +246,13 @@ class DatasetCard(Card):
     low_resolution: Annotated[int, Field(ge=1)] | None = None
     low_pass: Annotated[Radius, Field(gt=0, lt=1)] | None = None
     cue_conflict: Literal["fourier"] | None = None
+    aspect: Literal["square", "kept"] = later(
+        "square",
+        since="0.3.0",
+        description="of low_resolution r: square: the centre square is reduced to r x r; kept: the image's shorter "
+        "side is reduced to r, and the square is cut at the network's size",
+    )
+    exif_orientation: ExifOrientation = later("ignored", since="0.3.0")
     folder: str | None = None
     format: DatasetFormat = DatasetFormat.IMAGE_FOLDER
     mirrors: tuple[str, ...] = ()  # URLs of folders that have the files, in the order to ask them
@@ -257,6 +277,13 @@ class DatasetCard(Card):
             raise ValueError(f"a folder is an absolute path, since trials run elsewhere; given: {self.folder}")
         if self.low_resolution is not None and self.low_pass is not None:
             raise ValueError(f"a variant has low_resolution or low_pass; {self.name!r} has both")
+        if self.aspect != "square" and self.low_resolution is None:
+            raise ValueError(f"aspect says how low_resolution reduces images; {self.name!r} has no low_resolution")
+        if self.exif_orientation != "ignored" and not self.of_image_files:
+            raise ValueError(
+                f"only image files have an EXIF orientation; {self.name!r} has the format {self.format}: leave "
+                "exif_orientation out"
+            )
         if self.cue_conflict is not None and (self.low_resolution is not None or self.low_pass is not None):
             raise ValueError(f"a variant has cue_conflict or less texture; {self.name!r} has both")
         if self.cue_conflict is not None and (self.labels < 2 or self.format is DatasetFormat.CUE_CONFLICT):
@@ -265,6 +292,11 @@ class DatasetCard(Card):
                 f"{self.name!r} has {self.labels} labels and the format {self.format}"
             )
         return self
+
+    @property
+    def of_image_files(self) -> bool:
+        """Whether its images are files, each with a size and an orientation of its own; the others are square."""
+        return self.format in _OF_IMAGE_FILES
 
     @property
     def files_of(self) -> str:
@@ -276,12 +308,19 @@ class DatasetCard(Card):
         """Whether its test images have a label by their shape and one by their texture."""
         return self.cue_conflict is not None or self.format is DatasetFormat.CUE_CONFLICT
 
+    @property
+    def altered(self) -> bool:
+        """Whether networks are shown something else than the images as they are read."""
+        return any((self.low_resolution, self.low_pass, self.cue_conflict))
+
     def shown_digest(self, sha256: str) -> str:
         """The digest of the images as networks are shown them, given that of the original ones."""
+        how: dict[str, Any] = self.model_dump(include={"aspect", "exif_orientation"})  # those that are not the default
         if self.cue_conflict is not None:
-            return digest({"images": sha256, "cue_conflict": self.cue_conflict})
-        lost = {"low_resolution": self.low_resolution, "low_pass": self.low_pass}
-        return sha256 if not any(lost.values()) else digest({"images": sha256, **lost})
+            how["cue_conflict"] = self.cue_conflict
+        elif self.altered:
+            how |= {"low_resolution": self.low_resolution, "low_pass": self.low_pass}
+        return digest({"images": sha256, **how}) if how else sha256
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std for three channels; a grey image is repeated to three."""

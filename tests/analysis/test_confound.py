@@ -180,6 +180,22 @@ def test_recipes_in_words(build: Build) -> None:
     assert recipe_words(dict(list(found.items())[:1])) == {}
 
 
+def test_a_choice_that_came_later_has_a_word_where_it_is_left_out(build: Build) -> None:
+    """Results leave out its default, as those of older versions do."""
+    ways = [Recipe(), Recipe(crop="whole-image")]
+    rows = [
+        one
+        for way in ways
+        for one in build.arms(
+            [1.0], [2.0], recipe=recipe_digest(way), recipe_json=canonical_json(way.model_dump(mode="json"))
+        )
+    ]
+    assert recipe_words(recipe_choices(build.table(rows))) == {
+        recipe_digest(ways[0]): "crop centre-square",
+        recipe_digest(ways[1]): "crop whole-image",
+    }
+
+
 def test_deltas_say_what_their_recipes_are(build: Build) -> None:
     root = build.root(trials(build))
     table = analysis.deltas(root)

@@ -33,9 +33,9 @@ def finetune_spec(recipe: dict[str, Any] | None = None, **changes: Any) -> Finet
     return FinetuneSpec(recipe=Recipe(**{"batch_size": 8, **(recipe or {})}), **{**values, **changes})
 
 
-def load_short(name: str, *place: Any) -> Dataset:
+def load_short(name: str, *place: Any, **how: Any) -> Dataset:
     """A dataset with the first 64 of its test images."""
-    data = load_dataset(name, *place)
+    data = load_dataset(name, *place, **how)
     return data._replace(test=ImageSet(data.test.images_NCHW[:64], data.test.labels_N[:64]))
 
 

@@ -254,6 +254,7 @@ def test_sizes_of_table_6() -> None:
         # Caltech101 is not in Table 6; 101 x 30 for training (Section 5) of 8,677 images
         "caltech101": (3030, 5647, 101, True),
         "caltech101_lowres32": (3030, 5647, 101, True),
+        "caltech101_lowres32_aspect": (3030, 5647, 101, True),
         "caltech101_lowpass": (3030, 5647, 101, True),
         # the table counts 150,000 test images; 50,000 of them, the validation set, have published labels
         "imagenet": (1_281_167, 50_000, 1000, True),

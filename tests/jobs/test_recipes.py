@@ -55,8 +55,8 @@ def test_the_guide_has_every_choice_of_every_recipe() -> None:
         found[name] = [first, *(first if other == "same" else other for other in others[: len(RECIPES) - 1])]
     columns = [cell.strip().split("`")[1] for cell in table.splitlines()[0].split("|")[3 : 3 + len(RECIPES)]]
     assert sorted(columns) == sorted(RECIPES)
-    choices = [RECIPES[name].model_dump() for name in columns]
-    assert found == {name: [_written(of[name]) for of in choices] for name in Recipe.model_fields}
+    recipes = [RECIPES[name] for name in columns]
+    assert found == {name: [_written(getattr(of, name)) for of in recipes] for name in Recipe.model_fields}
 
 
 def _written(value: object) -> str:

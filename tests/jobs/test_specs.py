@@ -105,6 +105,7 @@ OTHER_CHOICES: dict[str, object] = {
     "frozen_batchnorm": "source",
     "fc_init": "default",
     "transforms": "none",
+    "crop": "whole-image",
 }
 ONLY_ONE_VALUE = {"precision", "compile", "optimizer"}
 

@@ -172,6 +172,38 @@ def test_a_folder_from_its_description_to_a_trial(deltasweep: Command) -> None:
     assert "'insects' must have the digest" in result.message
 
 
+def test_photographs_that_are_turned_and_cropped_whole(deltasweep: Command) -> None:
+    """From their description to a trial; the root then refuses them as they are stored, and has the squares beside."""
+    load_card.cache_clear()
+    sideways = {f"train/bee/{i}.jpg": made.oriented(6) for i in (7, 8)}
+    made.write(deltasweep.folder / "insects", made.folder_files() | sideways)
+    cards = {}
+    for how in ("applied", "ignored"):
+        described = deltasweep("data", "describe", "insects", *(["--exif", how] if how == "ignored" else []))
+        assert described.code == 0
+        assert yaml.safe_load(described.out)["insects"]["exif_orientation"] == how
+        assert "note: 2 images are" in described.message
+        cards[how] = textwrap.indent(described.out, "  ")
+    text = STUDY.replace("[svhn, mnist]", "[insects]") + "datasets:\n"
+    ids = {}
+    for crop in ("whole-image", "centre-square"):
+        made.write(deltasweep.folder, {f"{crop}.yaml": f"{text}{cards['applied']}recipe: {{crop: {crop}}}\n".encode()})
+        (spec,) = expand(load_study(str(deltasweep.folder / f"{crop}.yaml")))
+        ids[crop] = spec.trial_id
+        assert deltasweep("run", f"{crop}.yaml", "--trial", spec.trial_id, "--results", "root").code == 0
+    rows = read_trials(open_store(str(deltasweep.folder / "root")), "finetune").to_pylist()
+    assert {row["trial_id"] for row in rows} == set(ids.values())
+    assert len({row["dataset_sha256"] for row in rows}) == 1
+    assert len({row["train_loss"] for row in rows}) == 2
+    made.write(deltasweep.folder, {"stored.yaml": f"{text}{cards['ignored']}".encode()})
+    (spec,) = expand(load_study(str(deltasweep.folder / "stored.yaml")))
+    assert spec.trial_id == ids["centre-square"], "a trial's id has the name alone"
+    result = deltasweep("run", "stored.yaml", "--trial", spec.trial_id, "--results", "root")
+    assert result.code == 2
+    assert "'insects' among the datasets stands for sha256" in result.message
+    assert deltasweep("data", "describe", "insects", "--exif", "sometimes").code == 2
+
+
 def test_describe_measures_the_training_images(deltasweep: Command) -> None:
     half = {label: value for value, label in ((0, "ant"), (255, "bee"))}
     files = {f"train/{label}/0.png": made.plain_image(20, 10, value) for label, value in half.items()}

@@ -7,6 +7,8 @@ import pytest
 import ray
 from rich.console import Console
 
+from jobs.data.datasets import Dataset, load_card, load_dataset
+from jobs.data.describe import describe
 from jobs.errors import Code, InvalidRequest, MissingData, ResultsConflict
 from jobs.expansion import expand
 from jobs.results import (
@@ -16,6 +18,7 @@ from jobs.results import (
     open_store,
     pin,
     read_launches,
+    read_trials,
     record_failure,
 )
 from jobs.specs import FinetuneSpec
@@ -26,6 +29,7 @@ from orchestrator.recorded import recorded_study
 from orchestrator.single import run_single
 from orchestrator.study_files import parse_study
 from orchestrator.tuning import share_of
+from tests.jobs.data import made
 from tests.orchestrator.in_process import replace_ray
 from tests.support import present, refused
 
@@ -60,6 +64,44 @@ def test_a_second_launch_runs_only_what_is_missing(tmp_path: Path, monkeypatch: 
     after = {key: (tmp_path / "root" / key).stat().st_mtime_ns for key in store.keys("trials")}
     assert before.items() < after.items()
     assert [record.ended_at is not None for record in read_launches(store)] == [True, True]
+
+
+def test_trials_with_and_without_whole_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sorts are loaded before the first trial, and bundles see what trials alone see."""
+    replace_ray(monkeypatch, tmp_path)
+    card = describe(made.write(tmp_path / "insects", made.folder_files()), "insects").card
+    seen: list[bool] = []
+
+    def load(name: str, size: int, *, whole_training: bool) -> Dataset:
+        seen.append(whole_training)
+        return load_dataset(name, size, whole_training=whole_training)
+
+    monkeypatch.setattr("orchestrator.launch.load_dataset", load)
+    losses = []
+    for bundle in ("none", "blocks"):
+        load_card.cache_clear()
+        photographs = Study.model_validate(
+            {
+                "name": "photographs",
+                "grid": {
+                    "source": ["fmnist_natural"],
+                    "dataset": ["insects"],
+                    "blocks": [0, 1],
+                    "recipe": {"crop": ["centre-square", "whole-image"]},
+                },
+                "schedule": [{"images": [-1], "epochs": 2, "seeds": 1, "evaluate_every": 1}],
+                "datasets": {"insects": card.model_dump(exclude={"name"})},
+                "bundle": bundle,
+            }
+        )
+        store = open_store(str(tmp_path / bundle))
+        assert launch(photographs, store, Console(quiet=True)).done == 4
+        rows = read_trials(store, "finetune").to_pylist()
+        losses.append({(row["trial_id"], row["epoch"]): row["train_loss"] for row in rows})
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 8
+    assert len(set(losses[0].values())) == 6, "the first batch of either sort is told alike by any number of blocks"
+    assert sorted(seen) == [False, False, True, True]
 
 
 def test_a_launch_without_work_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,6 +195,21 @@ def test_bytes_of_examinations_are_near_those_that_were_measured() -> None:
         assert result_bytes(full[kind]) == pytest.approx(measured, rel=0.35), kind
 
 
+def test_whole_training_images_take_the_room_of_photographs() -> None:
+    """Beside the squares, where a study asks for both; the test images are there once."""
+    study = load_study("paper-table2")
+    specs = expand(study)
+    squares = [
+        spec.model_copy(update={"recipe": Recipe()})
+        for spec in specs
+        if isinstance(spec, FinetuneSpec) and spec.dataset == "caltech101_lowpass"
+    ]
+    images = 3 * 224 * 224
+    assert make_plan(study, specs, set(), set(), gpu()).images_at_rest == 2 * (3030 * 4 // 3 + 5647) * images
+    both = make_plan(study, [*specs, *squares], set(), set(), gpu()).images_at_rest
+    assert both == (2 * (3030 * 4 // 3 + 5647) + 3030) * images
+
+
 def test_quarantined_trials_are_not_pending() -> None:
     specs = expand(DEMO)
     ids = [s.trial_id for s in specs]

@@ -159,6 +159,24 @@ def plain_image(width: int, height: int, value: int) -> bytes:
     return file.getvalue()
 
 
+RGB = Image.frombytes("RGB", (9, 7), bytes(range(189)))
+"""No two of its pixels are the same, and its sides differ."""
+
+
+def encoded(form: str, image: Image.Image, **options: object) -> bytes:
+    """An image as a file of a format."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def oriented(orientation: int, form: str = "JPEG") -> bytes:
+    """A file of ``RGB`` with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    return encoded(form, RGB, exif=exif)
+
+
 def write(folder: Path, files: dict[str, bytes]) -> Path:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Image folders as people have them: what stands where it should not, and images that are not read as they look."""
 
-import io
 import os
 import struct
 import zlib
@@ -20,6 +19,7 @@ from jobs.data.raw import FolderPart, opened
 from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.registry import Cards, packaged_datasets, using
 from tests.jobs.data import made
+from tests.jobs.data.made import RGB, encoded, oriented
 from tests.jobs.support import finetune_spec
 from tests.support import refused
 
@@ -152,20 +152,7 @@ def test_one_label_is_no_task(tmp_path: Path) -> None:
 # --- images that are not read as they look ---
 
 
-def encoded(form: str, image: Image.Image, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-RGB = Image.frombytes("RGB", (9, 7), bytes(range(189)))
 DEEP_PPM = b"P6 2 1 65535\n" + bytes(range(12))
-
-
-def oriented(orientation: int) -> bytes:
-    exif = Image.Exif()
-    exif[274] = orientation
-    return encoded("JPEG", RGB, exif=exif)
 
 
 def deep_png() -> bytes:
@@ -182,6 +169,8 @@ def deep_png() -> bytes:
 ODD = {
     **{f"orientation {n}": (f"a{n}.jpg", oriented(n), "EXIF") for n in range(2, 9)},
     "16 bits of RGB": ("a.png", deep_png(), "upper 8"),
+    "16 bits of RGB in PNM": ("a.ppm", DEEP_PPM, "scaled to 8"),
+    "12 bits of RGB in PNM as text": ("a.ppm", b"P3 # of 12 bits\n#\n1 1 # and\n4095 1 2 4000\n", "scaled to 8"),
     "CMYK": ("a.jpg", encoded("JPEG", RGB.convert("CMYK")), "CMYK"),
     "transparent": ("a.png", encoded("PNG", RGB.convert("RGBA")), "transparent"),
     "a transparent palette": ("a.png", encoded("PNG", RGB.convert("P"), transparency=0), "transparent"),
@@ -200,11 +189,6 @@ def test_images_that_are_read_otherwise_than_they_look_are_told(folder: Path, ki
     assert words in note
     assert note.startswith("1 image ")
     assert f"train/bee/{name}" in note
-
-
-def test_upright_images_are_nothing_to_tell(folder: Path) -> None:
-    (folder / "train/bee/a.jpg").write_bytes(oriented(1))
-    assert describe(folder, "insects").notes == []
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I", "F"])

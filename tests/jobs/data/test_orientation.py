@@ -1,0 +1,189 @@
+"""EXIF orientation: how images are turned, what a card says of it, and what a results root makes of that."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from analysis.figures.examples import images_at_hand
+from jobs.data.datasets import load_card
+from jobs.data.describe import describe
+from jobs.data.raw import FolderPart
+from jobs.errors import Code, ResultsConflict
+from jobs.registry import Cards, DatasetCard, packaged_datasets, using
+from jobs.results import open_store, pin
+from jobs.study import Study
+from orchestrator.names import require_same_names
+from tests.jobs.data import made
+from tests.support import refused
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return made.write(tmp_path / "insects", made.folder_files())
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [0, 1, 9, 65535])
+def test_upright_images_are_nothing_to_tell(folder: Path, orientation: int, form: str) -> None:
+    """And orientations that mean nothing."""
+    path = folder / "train/bee" / f"a.{form.lower()}"
+    path.write_bytes(made.oriented(orientation, form))
+    described = describe(folder, "insects")
+    assert (described.notes, described.turned, described.card.exif_orientation) == ([], 0, "ignored")
+    assert_read_as_pillow_turns(path)
+
+
+def assert_read_as_pillow_turns(path: Path) -> None:
+    """And of the size that is said before they are decoded; ignored orientations leave an image as it is stored."""
+    part = FolderPart((path,), np.zeros(1, np.int64), colour=True, upright=True)
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    assert (part.image(0).tobytes(), part.image(0).size) == (upright.tobytes(), upright.size)
+    assert part.size(0) == upright.size
+    with Image.open(path) as image:
+        stored, as_stored = image.convert("RGB"), part._replace(upright=False)
+    assert (as_stored.image(0).tobytes(), as_stored.size(0)) == (stored.tobytes(), stored.size)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_exif_orientation(folder: Path, orientation: int, form: str) -> None:
+    """Turned and mirrored as Pillow does it, if the card says so, which it does unless one asks otherwise."""
+    path = folder / "train/bee" / f"a.{form.lower()}"
+    path.write_bytes(made.oriented(orientation, form))
+    assert_read_as_pillow_turns(path)
+    applied, ignored = describe(folder, "insects"), describe(folder, "insects", "ignored")
+    assert (applied.turned, ignored.turned) == (1, 1)
+    assert (applied.card.exif_orientation, ignored.card.exif_orientation) == ("applied", "ignored")
+    assert [note.partition(":")[0] for note in applied.notes] == [
+        "1 image are turned or mirrored by their EXIF orientation"
+    ]
+    assert "read as they are stored" in ignored.notes[0]
+    assert applied.card.model_copy(update={"exif_orientation": "ignored"}) == ignored.card
+    images = {}
+    for described in (applied, ignored):
+        load_card.cache_clear()
+        data = load_card(described.card, 16)
+        images[described.card.exif_orientation] = data.train.images_NCHW[:]
+        assert data.sha256 == described.card.shown_digest(described.card.sha256 or "")
+    place = sorted(path.name for path in (folder / "train/bee").iterdir()).index(path.name) + 3
+    same = [bool((one == other).all()) for one, other in zip(*images.values(), strict=True)]
+    assert [index for index, equal in enumerate(same) if not equal] == [place]
+    load_card.cache_clear()
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_pillow_turns_tiff_itself(folder: Path, orientation: int) -> None:
+    """So it is upright by either card, and nothing is to be told."""
+    path = folder / "train/bee/a.tif"
+    path.write_bytes(made.oriented(orientation, "TIFF"))
+    assert_read_as_pillow_turns(path)
+    with Image.open(path) as image:
+        turned = image.convert("RGB")
+    upright = FolderPart((path,), np.zeros(1, np.int64), colour=True, upright=True).image(0)
+    assert upright.tobytes() == turned.tobytes()
+    assert (turned.size == made.RGB.size) == (orientation < 5)
+    assert describe(folder, "insects").turned == 0
+
+
+def torn_jpeg() -> bytes:
+    data = bytearray(made.oriented(6))
+    at = data.index(b"Exif\0\0") + 6
+    data[at : at + 8] = b"XX\0*\xff\xff\xff\xff"
+    return bytes(data)
+
+
+def torn_png() -> bytes:
+    """EXIF as ImageMagick writes it: hexadecimal digits as text."""
+    info = PngInfo()
+    info.add_text("Raw profile type exif", "\nexif\n8\nnot hexadecimal\n")
+    return made.encoded("PNG", made.RGB, pnginfo=info)
+
+
+@pytest.mark.parametrize("torn", [torn_jpeg, torn_png])
+def test_a_torn_exif_turns_nothing(folder: Path, torn: Callable[[], bytes]) -> None:
+    """The image itself is whole, and was always read."""
+    path = folder / "train/bee/a.jpg"
+    path.write_bytes(torn())
+    assert describe(folder, "insects").turned == 0
+    part = FolderPart((path,), np.zeros(1, np.int64), colour=True, upright=True)
+    assert part.size(0) == part.image(0).size == made.RGB.size
+
+
+def test_copies_are_told_by_what_is_shown_of_them(folder: Path) -> None:
+    """One photograph, stored sideways for training and upright for testing: lossless, as PNG."""
+    (folder / "train/bee/a.png").write_bytes(made.oriented(6, "PNG"))
+    (folder / "test/bee/a.png").write_bytes(made.encoded("PNG", made.RGB.transpose(Image.Transpose.ROTATE_270)))
+    assert any("training image" in note for note in describe(folder, "insects").notes)
+    assert not any("training image" in note for note in describe(folder, "insects", "ignored").notes)
+
+
+def test_a_root_has_one_of_both_under_a_name(folder: Path, tmp_path: Path) -> None:
+    (folder / "train/bee/a.jpg").write_bytes(made.oriented(6))
+    cards = [describe(folder, "insects", how).card for how in ("ignored", "applied")]
+    digests = [card.shown_digest(card.sha256 or "") for card in cards]
+    assert digests[0] == cards[0].sha256, "as before there was the choice"
+    store = open_store(str(tmp_path / "root"))
+    pin(store, "datasets", "insects", digests[0])
+    with refused(Code.OTHER_DIGEST, "insects", *digests, kind=ResultsConflict):
+        pin(store, "datasets", "insects", digests[1])
+    study = Study.model_validate(
+        {
+            "name": "own",
+            "grid": {"source": ["fmnist_natural"], "dataset": ["insects"], "blocks": [0]},
+            "schedule": [{"images": [-1], "epochs": 1, "seeds": 1, "evaluate_every": 1}],
+            "datasets": {"insects": cards[1].model_dump(exclude={"name"})},
+        }
+    )
+    with refused(Code.OTHER_DIGEST, "insects", *digests, kind=ResultsConflict):
+        require_same_names(study, store)
+
+
+def test_a_report_finds_the_images_that_were_shown(folder: Path) -> None:
+    """Turned ones are those that the card reads; of images that lose something on the way there is no picture."""
+    (folder / "train/bee/a.jpg").write_bytes(made.oriented(6))
+    card = describe(folder, "insects").card
+    for changes, found in (({}, True), ({"exif_orientation": "ignored"}, True), ({"low_resolution": 8}, False)):
+        changed = card.model_copy(update=changes)
+        images_at_hand.cache_clear()
+        with using(Cards(datasets={"insects": changed})):
+            raw = images_at_hand("insects", changed.shown_digest(card.sha256 or ""))
+            assert (raw is not None) == found
+            assert images_at_hand("insects", "0" * 64) is None
+        if raw is not None:
+            assert isinstance(raw.train, FolderPart)
+            assert raw.train.upright == (changes == {})
+    images_at_hand.cache_clear()
+
+
+def test_which_cards_have_an_orientation_and_an_aspect() -> None:
+    """What would change nothing is refused: it would be another digest of the same images."""
+    fields = packaged_datasets()["digits"].model_dump() | {"name": "mine"}
+    with pytest.raises(ValueError, match="only image files have an EXIF orientation"):
+        DatasetCard(**fields, exif_orientation="applied")
+    with pytest.raises(ValueError, match="no low_resolution"):
+        DatasetCard(**fields, aspect="kept")
+    card = DatasetCard(**{**packaged_datasets()["caltech101_lowres32"].model_dump(), "exif_orientation": "applied"})
+    digests = {
+        card.model_copy(update=changes).shown_digest("0" * 64)
+        for changes in ({}, {"exif_orientation": "ignored"}, {"aspect": "kept"}, {"low_resolution": None})
+    }
+    assert len(digests) == 4
+
+
+# golden: the digests that finished trials have pinned
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [
+        ("caltech101", "0000000000000000"),
+        ("caltech101_lowres32", "144eb97df93c19bf"),
+        ("caltech101_lowpass", "240413afb9fdae60"),
+        ("digits_conflict", "8498168b57367264"),
+    ],
+)
+def test_digests_of_today_s_cards_stay(name: str, begin: str) -> None:
+    assert packaged_datasets()[name].shown_digest("0" * 64).startswith(begin)
