@@ -15,15 +15,23 @@ class Degradation(NamedTuple):
     """At the network's size, this share of the frequencies of each direction, the highest, is zeroed."""
 
 
-def low_pass(pixels_CHW: npt.NDArray[np.uint8], share: float) -> npt.NDArray[np.uint8]:
-    """Zero every frequency (u, v) with max(|u|, |v|) > (1 - share) S / 2 of each channel's discrete Fourier transform.
+def kept_frequencies(size: int, share: float) -> npt.NDArray[np.bool_]:
+    """Which of S x S frequencies (u, v), as ``numpy.fft.fft2`` lays them out, a low pass keeps: those with
+    max(|u|, |v|) <= (1 - share) S / 2.
 
-    u and v run from -S/2 to S/2 cycles an image, so a share of 32/224 at 224 pixels keeps those up to 96 (193 of 224; a
-    real image allows no even number of them). What comes back is cut to 0 to 255 and rounded.
+    u and v run from -S/2 to S/2 cycles an image, so a share of 32/224 at 224 pixels keeps those up to 96: 193 of 224 in
+    each direction (a real image allows no even number of them), 37,249 of 50,176. The 12,927 others are 25.8 %.
     """
-    size = pixels_CHW.shape[-1]
     frequencies = np.abs(np.fft.fftfreq(size, 1 / size))
-    kept = np.maximum.outer(frequencies, frequencies) <= (1 - share) * size / 2
+    kept: npt.NDArray[np.bool_] = np.maximum.outer(frequencies, frequencies) <= (1 - share) * size / 2
+    return kept
+
+
+def low_pass(pixels_CHW: npt.NDArray[np.uint8], share: float) -> npt.NDArray[np.uint8]:
+    """Zero all other frequencies of each channel's discrete Fourier transform. What comes back is cut to 0 to 255 and
+    rounded.
+    """
+    kept = kept_frequencies(pixels_CHW.shape[-1], share)
     filtered = np.fft.ifft2(np.fft.fft2(pixels_CHW.astype(np.float64)) * kept).real
     rounded: npt.NDArray[np.uint8] = np.rint(filtered.clip(0, 255)).astype(np.uint8)
     return rounded
