@@ -80,6 +80,17 @@ def test_examples_are_the_first_test_image_of_each_label_and_what_stands_first_f
     assert others.png is None
 
 
+def test_examples_of_one_source_by_two_estimators_stand_side_by_side() -> None:
+    """Cut-offs decide what stands first: neither is taken for the other."""
+    trials = [
+        weighed(1, _LABELS[seed], measure="pseudo-inverse", cutoff_absolute=0.0, cutoff_relative=cutoff)
+        for seed, cutoff in ((1, 0.05), (3, 0.0))
+    ]
+    (found,) = examples(pd.DataFrame([row for rows in trials for row in rows]))
+    firsts = found.numbers[found.numbers["test_image"] == 0][["source", "train_label"]]
+    assert firsts.to_dict("split")["data"] == [["l2, cutoff_relative 0.0", 4], ["l2, cutoff_relative 0.05", 7]]
+
+
 def test_the_matrix_is_sorted_by_label_and_has_a_root_mean_square_of_one() -> None:
     """Of 8 training and 2 test images and the norm 8 it is the root of 64 / 16: cells are halved."""
     matrix = matrix_of(pd.DataFrame(weighed(1, _LABELS[1])))
