@@ -32,8 +32,10 @@ MOST = 2**31 - 1
 
 MOST_EPOCHS = 1_000_000
 
-MOST_DENSE = 8192
-"""Rows of the largest matrix that is held whole and inverted: 512 MiB, and a few times that on the way."""
+MOST_DENSE = 32_766
+"""Rows of the largest matrix that is held whole and inverted: LAPACK counts the 1 + 6 n + 2 n^2 numbers that its
+eigenvectors (``dsyevd``) take on the way in 32 bits. Whether a machine has the memory is asked there (``jobs.dense``).
+"""
 
 MOST_KEPT_BYTES = 2 << 30
 """Where activations of a training subset are more, the trunk runs on each batch. A change of it changes numbers: on a
