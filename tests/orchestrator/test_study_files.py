@@ -711,12 +711,11 @@ DIGESTS = {
     "demo-shape": "59f3e4406ea17dc6",
     "paper-attack-sources": "aefce8cd1df6bdd8",
     "paper-figure1b": "caa3e2ccd7e266b3",
-    "paper-influence": "24f611cf69b59fa2",
 }
 
 
 def test_digests_of_packaged_studies_are_those_of_0_1_0() -> None:
-    """Launches of older versions are found by them."""
+    """Launches of older versions are found by them. `paper-influence` has more trials since 0.3.0."""
     assert {name: load_study(name).digest for name in DIGESTS} == DIGESTS
 
 
