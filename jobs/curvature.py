@@ -135,7 +135,7 @@ def pseudo_inverse(hessian: Hessian, *, absolute: float = 0.0, relative: float =
     Adding one number to all of a feature's weights changes no probability, so undamped the J smallest singular values
     are 0, and 1e-17 or so in floating point. The paper keeps all above 1e-20, these too, and their inverses drown
     the rest (on digits such influences correlate by -0.1 with those of a cut at 1e-12 of the largest, which a cut at
-    1e-10 does not change); its released code cuts at 5e-2 of the largest.
+    1e-10 does not change). Its code cut at 1e-20 of the largest on 17 June 2020 and from 9 July on at 5e-2.
 
     Args:
         absolute: singular values up to this count as 0.
