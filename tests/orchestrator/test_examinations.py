@@ -506,20 +506,12 @@ def test_a_launch_fine_tunes_and_weighs_what_it_tuned_on(tmp_path: Path) -> None
     ]
 
 
-WEIGHED_BEFORE = {
-    "influence-cifar10-natural-k3-n3200-s20000000-influence-db16bd0dbc351be2",
-    "influence-cifar10-natural-k3-n3200-s20000000-fisher-2b043c8c453c78ff",
-}
-"""Two of the trials that `paper-influence` had in 0.2.0."""
-
-
 def test_the_paper_s_influence_study_shares_trials_with_table_4() -> None:
     found = expand(load_study("paper-influence"))
     tuned = {spec.trial_id for spec in found if isinstance(spec, FinetuneSpec)}
     assert len(tuned) == 10
     assert tuned < {spec.trial_id for spec in expand(load_study("paper-table4"))}
     weighing = [spec for spec in found if isinstance(spec, InfluenceSpec)]
-    assert len(WEIGHED_BEFORE & {spec.trial_id for spec in weighing}) == 2, "those of 0.2.0 are done"
     assert {spec.network.trial_id for spec in weighing} == tuned
     assert Counter((spec.measure, spec.cutoff_absolute, spec.cutoff_relative) for spec in weighing) == {
         ("influence", None, None): 10,
