@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from math import floor
 
 from jobs import registry
+from jobs.dense import dense_rows
 from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.registry import DatasetCard
 from jobs.registry.categories import in_categories, same_labels
-from jobs.registry.costs import costs
+from jobs.registry.costs import last_layer_inputs
 from jobs.results.layout import NAME_BYTES
 from jobs.specs import (
     ALL,
@@ -26,8 +27,6 @@ from jobs.specs import (
 )
 
 _LONGEST_SUFFIX = ".safetensors"
-_FC_LABELS = 1000
-"""Labels of the FC layer in the table of costs."""
 
 
 def problems(spec: AnySpec) -> list[Mistake]:
@@ -206,7 +205,7 @@ def _within_test_set(dataset: str, asked: int) -> list[Mistake]:
 def beyond_features(source: str, unit: int) -> list[str]:
     """Why a network's penultimate layer has no such feature."""
     architecture = registry.source(source).architecture
-    features = costs(architecture).fc.parameters // _FC_LABELS - 1  # and a bias
+    features = last_layer_inputs(architecture) - 1
     if unit >= features:
         return [f"unit: {source} ({architecture}) has the features 0 to {features - 1}; asked for {unit}"]
     return []
@@ -223,13 +222,13 @@ def weighing(source: str, dataset: str, images: int, measure: Measure, top: int)
     found = []
     if top > used:
         found.append(f"top: of {used} training images {top} cannot be kept")
-    features = costs(registry.source(source).architecture).fc.parameters // _FC_LABELS
-    if measure == "pseudo-inverse" and (rows := card.labels * features) > MOST_DENSE:
+    rows = dense_rows(source, dataset, images, measure)
+    if measure == "pseudo-inverse" and rows > MOST_DENSE:
         found.append(
             f"measure: the Hessian is held whole up to {MOST_DENSE} rows; {source} on {dataset} has {rows}; "
             "use influence, which does not make it"
         )
-    if measure == "fisher" and used > MOST_DENSE:
+    if measure == "fisher" and rows > MOST_DENSE:
         found.append(f"measure: fisher compares up to {MOST_DENSE} training images; there are {used}; use influence")
     return found
 

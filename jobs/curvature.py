@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.errors import Code, InvalidRequest
-from jobs.progress import progressed
+from jobs.progress import computing, progressed
 from jobs.specs import MOST_DENSE
 
 Solve = Callable[[Tensor], Tensor]
@@ -98,8 +98,12 @@ class Hessian:
         """
         labels, inputs = self.shape
         require_dense(labels * inputs, "the Hessian", "use conjugate gradients")
-        unit_PKJ = torch.eye(labels * inputs).to(self.train.inputs_NJ).view(-1, *self.shape)
-        return torch.cat([self.product(part_BKJ).flatten(1) for part_BKJ in torch.split(unit_PKJ, 64)])
+        whole_PP = self.train.inputs_NJ.new_empty(labels * inputs, labels * inputs)
+        for first, rows_BP in enumerate(torch.split(whole_PP, 64)):
+            unit_BP = torch.zeros_like(rows_BP)
+            unit_BP.diagonal(64 * first).fill_(1)
+            rows_BP.copy_(self.product(unit_BP.view(-1, *self.shape)).flatten(1))
+        return whole_PP
 
     def label_blocks(self) -> Tensor:
         """The blocks on the diagonal that belong to one label each, K x J x J."""
@@ -111,7 +115,7 @@ class Hessian:
 
 
 def require_dense(rows: int, what: str, remedy: str) -> None:
-    """Refuse a matrix that is too large to be held whole.
+    """Refuse a matrix that is too large to be inverted; whether a machine can hold it is asked by ``jobs.dense``.
 
     Raises:
         InvalidRequest: when it has more than ``MOST_DENSE`` rows.
@@ -119,7 +123,7 @@ def require_dense(rows: int, what: str, remedy: str) -> None:
     if rows > MOST_DENSE:
         raise InvalidRequest(
             Code.IMPOSSIBLE_TRIAL,
-            f"{what} is held whole up to {MOST_DENSE} rows; it has {rows}; {remedy}",
+            f"expected up to {MOST_DENSE} rows of what is held whole; got {rows}, of {what}. Fix: {remedy}",
             key="measure",
         )
 
@@ -127,10 +131,11 @@ def require_dense(rows: int, what: str, remedy: str) -> None:
 def pseudo_inverse(hessian: Hessian, *, absolute: float = 0.0, relative: float = 1e-10) -> Solve:
     """The paper's way (A.9): the Moore-Penrose inverse of the whole Hessian.
 
+    The Hessian is symmetric: its singular values are its eigenvalues' absolute values, and those are what is computed.
     Adding one number to all of a feature's weights changes no probability, so undamped the J smallest singular values
     are 0, and 1e-17 or so in floating point. The paper keeps all above 1e-20, these too, and their inverses drown
     the rest (on digits such influences correlate by -0.1 with those of a cut at 1e-12 of the largest, which a cut at
-    1e-10 does not change); its released code cuts at 5e-2 of the largest.
+    1e-10 does not change). Its code cut at 1e-20 of the largest on 17 June 2020 and from 9 July on at 5e-2.
 
     Args:
         absolute: singular values up to this count as 0.
@@ -139,7 +144,9 @@ def pseudo_inverse(hessian: Hessian, *, absolute: float = 0.0, relative: float =
     Raises:
         InvalidRequest: when the Hessian has more than ``MOST_DENSE`` rows.
     """
-    inverse_PP = torch.linalg.pinv(hessian.dense(), atol=absolute, rtol=relative, hermitian=True)
+    whole_PP = hessian.dense()
+    with computing():
+        inverse_PP = torch.linalg.pinv(whole_PP, atol=absolute, rtol=relative, hermitian=True)
     return lambda right_BKJ: (right_BKJ.flatten(1) @ inverse_PP).view_as(right_BKJ)
 
 

@@ -98,7 +98,7 @@ class Code(StrEnum):
     STORAGE = "storage"
     """A storage that refuses or does not answer; trying again is right."""
     OUT_OF_MEMORY = "out-of-memory"
-    """What this machine has too little memory to read; the file may be sound. Trying again, or elsewhere, is right."""
+    """What this machine has too little memory to read or to compute. Trying again, or elsewhere, is right."""
 
     INTERNAL = "internal"
     """Of a part that others build on: no user's request leads to it."""

@@ -117,17 +117,18 @@ def _influences(section: Influence, tuned: list[FinetuneSpec]) -> Iterator[Influ
         damping = network.recipe.weight_decay if section.damping is None else section.damping
         for measure in section.measures:
             inverts = measure == "pseudo-inverse"
-            yield InfluenceSpec(
-                network=network,
-                dataset=network.dataset,
-                measure=measure,
-                damping=0.0 if inverts else damping,
-                cutoff_absolute=section.cutoff_absolute if inverts else None,
-                cutoff_relative=section.cutoff_relative if inverts else None,
-                top=section.top,
-                seed=network.seed,
-                recipe=section.recipe,
-            )
+            for cut in section.cuts if inverts else (None,):
+                yield InfluenceSpec(
+                    network=network,
+                    dataset=network.dataset,
+                    measure=measure,
+                    damping=0.0 if inverts else damping,
+                    cutoff_absolute=cut.absolute if cut else None,
+                    cutoff_relative=cut.relative if cut else None,
+                    top=section.top,
+                    seed=network.seed,
+                    recipe=section.recipe,
+                )
 
 
 def _decisions(section: ShapeBias, tuned: list[FinetuneSpec]) -> Iterator[ShapeBiasSpec]:

@@ -13,6 +13,7 @@ from jobs.curvature import Examples, Solve, require_dense
 from jobs.errors import Code, InvalidRequest
 from jobs.evaluation import evaluating
 from jobs.networks import Network
+from jobs.progress import computing
 
 
 @torch.no_grad()
@@ -74,9 +75,10 @@ def fisher_similarities(
         raise InvalidRequest(
             Code.WRONG_VALUE, f"the Fisher kernel needs a damping above 0; it is {damping}", key="damping"
         )
-    gram_NN = _gradient_products(train, train, slice(None)) / train.images
-    gram_NN.diagonal().add_(damping)
-    factor_NN = torch.linalg.cholesky(gram_NN)
+    with computing():
+        gram_NN = _gradient_products(train, train, slice(None)) / train.images
+        gram_NN.diagonal().add_(damping)
+        factor_NN = torch.linalg.cholesky(gram_NN)
     for part in _parts(test.images, block, start):
         products_NM = _gradient_products(train, test, part)
         yield Block(slice(0, train.images), part, torch.cholesky_solve(products_NM, factor_NN))

@@ -12,6 +12,7 @@ from jobs.checks import require_possible
 from jobs.curvature import ConjugateGradients, Examples, Hessian, Solve, pseudo_inverse
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.data.subsets import draw_subset, subset_digest
+from jobs.dense import require_memory
 from jobs.examination import Examination, Examined, examined_network
 from jobs.influence import (
     Block,
@@ -23,6 +24,7 @@ from jobs.influence import (
     pooled_features,
     strongest,
 )
+from jobs.memory import Memory, machine_memory
 from jobs.numerics import memory_format
 from jobs.results import Store
 from jobs.specs import MATRIX_GROUPS, InfluenceSpec
@@ -180,13 +182,20 @@ def _largest(spec: InfluenceSpec) -> bool:
     return spec.measure == "fisher"
 
 
+def _memory_of(device: torch.device) -> Memory:
+    """Of the GPU, or of the machine for the CPU."""
+    return Memory(*torch.cuda.mem_get_info(device)) if device.type == "cuda" else machine_memory()
+
+
 def open_influence(store: Store, spec: InfluenceSpec, device: torch.device) -> InfluenceTrial:
     """Load what a trial needs and set it to its start.
 
     Raises:
         InvalidRequest: when the trial cannot exist.
+        StorageFailure: when this machine has too little memory for its matrix; asked before anything is loaded.
         MissingData, DamagedFile: when its weights or images are not here, or not what they should be.
     """
     require_possible(spec)
+    require_memory(spec, _memory_of(device))
     image_size = registry.architecture(registry.source(spec.source).architecture).image_size
     return InfluenceTrial(spec, examined_network(store, spec), load_dataset(spec.dataset, image_size), device)

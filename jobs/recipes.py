@@ -44,7 +44,7 @@ def augments(spec: FinetuneSpec) -> bool:
 
 
 def crops_whole(spec: AnySpec) -> bool:
-    """Whether a trial crops its training images from all of the image, where that may be more than the centre square."""
+    """Whether a trial crops its training images from all of the image, where that can be more than its centre."""
     if not isinstance(spec, FinetuneSpec) or spec.recipe.crop != "whole-image":
         return False
     return registry.dataset(spec.dataset).of_image_files and augments(spec)

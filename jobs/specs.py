@@ -32,8 +32,10 @@ MOST = 2**31 - 1
 
 MOST_EPOCHS = 1_000_000
 
-MOST_DENSE = 8192
-"""Rows of the largest matrix that is held whole and inverted: 512 MiB, and a few times that on the way."""
+MOST_DENSE = 32_766
+"""Rows of the largest matrix that is held whole and inverted: LAPACK counts the 1 + 6 n + 2 n^2 numbers that its
+eigenvectors (``dsyevd``) take on the way in 32 bits. Whether a machine has the memory is asked there (``jobs.dense``).
+"""
 
 MOST_KEPT_BYTES = 2 << 30
 """Where activations of a training subset are more, the trunk runs on each batch. A change of it changes numbers: on a
@@ -279,7 +281,7 @@ class TrialSpec(Spec):
 
 @lru_cache(maxsize=65_536)
 def _trial_id(spec: TrialSpec, numerics: tuple[int, ...]) -> str:
-    """Hashed once a process; the ``numerics`` that the id rests on take part, so that no id outlives a change of one."""
+    """Hashed once a process; ``numerics`` that the id rests on take part, so that it outlives no change of one."""
     return f"{spec.prefix}-{digest(spec.identity)[:16]}"
 
 

@@ -137,8 +137,17 @@ class Attack(Examine):
     )
 
 
+class Cutoff(Section):
+    """Singular values that the pseudo-inverse counts as 0."""
+
+    absolute: StrictFloat = later(0.0, since="0.3.0", ge=0, description="those up to this")
+    relative: StrictFloat = later(0.0, since="0.3.0", ge=0, lt=1, description="those up to this share of the largest")
+
+
 class Influence(Examine):
-    """What training images do to test images, trials of the kind ``influence``: one for each network and measure."""
+    """What training images do to test images, trials of the kind ``influence``: one for each network and measure, and
+    of the pseudo-inverse for each cut-off.
+    """
 
     finetuned: Finetuned
     measures: tuple[Measure, ...] = Field(default=("influence",), min_length=1)
@@ -152,6 +161,29 @@ class Influence(Examine):
         default=1e-10, ge=0, lt=1, description="of the pseudo-inverse: those up to this share of the largest do too"
     )
     top: StrictInt = Field(default=10, ge=1, le=1000, description="training images that are kept for each test image")
+    cutoffs: tuple[Cutoff, ...] = later(
+        (),
+        since="0.3.0",
+        description="of the pseudo-inverse, in place of the two above: several, each a trial of its own",
+    )
+
+    @model_validator(mode="after")
+    def _cut_once(self) -> Self:
+        if not self.cutoffs:
+            return self
+        if "pseudo-inverse" not in self.measures:
+            raise ValueError(f"cutoffs belong to the measure pseudo-inverse; measures are {', '.join(self.measures)}")
+        single = ("cutoff_absolute", "cutoff_relative")
+        if said := [name for name in single if getattr(self, name) != type(self).model_fields[name].default]:
+            raise ValueError(f"cut-offs are said once: in cutoffs, or as {' and '.join(said)}; both are there")
+        if len(set(self.cutoffs)) < len(self.cutoffs):
+            raise ValueError("each of cutoffs is another; one is there twice")
+        return self
+
+    @property
+    def cuts(self) -> tuple[Cutoff, ...]:
+        """The cut-offs of the pseudo-inverse, however they are said."""
+        return self.cutoffs or (Cutoff(absolute=self.cutoff_absolute, relative=self.cutoff_relative),)
 
 
 class ShapeBias(Examine):

@@ -1,9 +1,11 @@
 """What a study amounts to, what of it is still to do, and what that takes. No torch."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from jobs import registry
+from jobs.dense import dense
 from jobs.recipes import crops_whole
 from jobs.registry.costs import Flops, memory, parameters
 from jobs.specs import (
@@ -11,6 +13,7 @@ from jobs.specs import (
     AnySpec,
     ExaminationSpec,
     InfluenceSpec,
+    Measure,
     PretrainSpec,
     ShapeBiasSpec,
     TrainingSpec,
@@ -42,9 +45,34 @@ CELL_BYTES = 10
 
 _Part = Literal["train", "whole", "test"]
 """Of a dataset's resized images: whole ones are training images that are cropped anywhere."""
+DENSE_RATE = 1.5e10
+"""Assumed: operations a second of one core in float64, where matrices are inverted."""
+
+_TOLD_BYTES = 1e9
+"""The words tell of matrices from this size on; JSON has all."""
 
 _CHECKPOINTS_KEPT = 2
 _FLOAT = 4
+
+
+class Matrices(NamedTuple):
+    """Pending trials that hold a matrix of one size whole (``jobs.dense``)."""
+
+    measure: Measure
+    trials: int
+    rows: int
+    bytes: int
+    """That each trial needs, of the GPU's memory where there is one, else of the machine's."""
+    operations: float
+    """Of each trial, in float64."""
+
+    @property
+    def core_hours(self) -> float:
+        """Of one core for each trial, at the assumed rate."""
+        return self.operations / DENSE_RATE / 3600
+
+    def plain(self) -> dict[str, Any]:
+        return {**self._asdict(), "core_hours": self.core_hours}
 
 
 class Plan(NamedTuple):
@@ -84,6 +112,8 @@ class Plan(NamedTuple):
     """Bytes of all resized images, once a machine."""
     activations: int
     """Bytes of all files of activations, kept on a machine until its limit is reached."""
+    matrices: tuple[Matrices, ...]
+    """What influence trials hold and invert whole; their time is not among the GPU's hours."""
 
     @property
     def on_demand(self) -> float:
@@ -101,6 +131,7 @@ class Plan(NamedTuple):
             **self._asdict(),
             "flops": self.flops.total,
             "flops_by_part": self.flops._asdict(),
+            "matrices": [one.plain() for one in self.matrices],
             "gpu": self.gpu._asdict(),
             "cost_on_demand": self.on_demand,
             "cost_spot": self.spot,
@@ -173,7 +204,16 @@ def make_plan(
         results=sum(map(result_bytes, pending)) + kept,
         activations=kept_bytes(pending),
         images_at_rest=sum(_image_bytes(*part) for part in {part for spec in trials for part in _parts(spec)}),
+        matrices=matrices(pending),
     )
+
+
+def matrices(specs: Iterable[AnySpec]) -> tuple[Matrices, ...]:
+    """The matrices that trials hold whole, the largest first."""
+    weighing = [spec for spec in specs if isinstance(spec, InfluenceSpec)]
+    counts = Counter((spec.measure, held) for spec in weighing if (held := dense(spec)) is not None)
+    found = [Matrices(measure, trials, *held) for (measure, held), trials in counts.items()]
+    return tuple(sorted(found, key=lambda one: -one.bytes))
 
 
 def bundle_memory(bundle: Sequence[AnySpec]) -> float:
@@ -264,9 +304,22 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
         f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints for each running trial, "
         f"{_bytes(plan.images_at_rest)} of images on each machine"
     )
+    lines[-1:-1] = [_held(one, gpu) for one in plan.matrices if one.bytes >= _TOLD_BYTES]
     if plan.activations:
         lines[-1] += f", and {_bytes(plan.activations)} of activations, or what $DELTASWEEP_ACTIVATIONS_GB allows"
     return "\n".join(lines)
+
+
+def _held(one: Matrices, gpu: Gpu) -> str:
+    """What the trials of one matrix take besides."""
+    fits = "" if one.bytes <= gpu.memory else f", more than one {gpu.name} has"
+    plural = "s" if one.trials > 1 else ""
+    return (
+        f"matrices: {one.measure}, {one.trials:,} trial{plural} of {one.rows:,} rows, each about "
+        f"{_bytes(one.bytes)} of memory (of the GPU's, if there is one{fits}) and {_flop(one.operations)} in float64, "
+        f"{one.core_hours:,.2g} hours of one core (assumed: {DENSE_RATE / 1e9:g} GFLOP/s), in one piece: a trial that "
+        "leaves before the end begins it again. Not counted above"
+    )
 
 
 def _savings(study: Study) -> str:

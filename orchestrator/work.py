@@ -55,7 +55,7 @@ def images_used(spec: FinetuneSpec) -> int:
 
 def images_evaluated(spec: AnySpec) -> int:
     """Images passed forward to be measured: test images, over all evaluated epochs or restarts, and for influence the
-    training images; its linear algebra is not counted.
+    training images; what its matrices take is counted apart (``jobs.dense``), conjugate gradients are not.
     """
     test = registry.dataset(spec.dataset).test
     match spec:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from analysis.figures.attacks import network_words
-from analysis.figures.influences import MEASURES, SHOWN, require_weighed
+from analysis.figures.influences import MEASURES, SHOWN, curve_names, require_weighed
 from analysis.figures.intact import image_of
 from analysis.figures.intact import numbers as numbers_of
 from analysis.figures.names import picture_name
@@ -35,7 +35,7 @@ class Examples(NamedTuple):
     name: str
     title: str
     numbers: pd.DataFrame
-    """A row for each test image and source."""
+    """A row for each test image and source (and choice)."""
     png: bytes | None
     """None: the dataset's images are not on this machine."""
 
@@ -51,7 +51,11 @@ def examples(influences: pd.DataFrame) -> Iterator[Examples]:
     """
     require_weighed(influences)
     for number, ((dataset, *_, measure), rows) in enumerate(influences.groupby(list(SHOWN), sort=True), 1):
-        one_each = rows[rows["finetuned_seed"] == rows["finetuned_seed"].min()].sort_values(["trial_id", "test_image"])
+        trials = rows.drop_duplicates("trial_id")
+        named = rows.assign(
+            source=rows["trial_id"].map(dict(zip(trials["trial_id"], curve_names(trials), strict=True)))
+        )
+        one_each = named[rows["finetuned_seed"] == rows["finetuned_seed"].min()].sort_values(["trial_id", "test_image"])
         one_each = one_each.drop_duplicates(["source", "test_image"])
         firsts = one_each.groupby("test_label")["test_image"].min().head(_MOST_LABELS)
         shown = one_each[one_each["test_image"].isin(firsts)].sort_values(["source", "test_label"])

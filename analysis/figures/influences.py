@@ -105,6 +105,11 @@ def _points(rows: pd.DataFrame) -> pd.DataFrame:
     return made[list(POINTS)]
 
 
+def curve_names(table: pd.DataFrame) -> list[str]:
+    """The source of each row, and what tells rows of one source apart besides."""
+    return [", ".join(filter(None, one)) for one in zip(table["source"], choice_words(table), strict=True)]
+
+
 def choice_words(table: pd.DataFrame) -> list[str]:
     """What tells the rows of one panel apart besides the source."""
     varying = [name for name in CHOICES if table[name].nunique(dropna=False) > 1]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.cells import FEW_PAIRS
 from analysis.figures.attacks import network_words
-from analysis.figures.influences import CHOICES, MEASURES, SHOWN, choice_words, require_weighed
+from analysis.figures.influences import CHOICES, MEASURES, SHOWN, curve_names, require_weighed
 from analysis.figures.intact import damaged, matrix
 from analysis.figures.names import picture_name
 from analysis.figures.points import CONFIDENCE
@@ -83,7 +83,7 @@ def matrices(influences: pd.DataFrame) -> Iterator[Matrices]:
         )
         curves = trials.sort_values([*_CURVE, "finetuned_seed"], kind="stable").groupby(_CURVE, dropna=False)
         lowest = curves.head(1)
-        words = [", ".join(filter(None, one)) for one in zip(lowest["source"], choice_words(lowest), strict=True)]
+        words = curve_names(lowest)
         yield Matrices(
             name=picture_name("figure7a", number, str(dataset), str(measure)),
             title=f"{network_words(rows.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",

@@ -136,7 +136,7 @@ class SourceCard(Card):
 
     @property
     def carries_normaliser(self) -> bool:
-        """Whether its checkpoint has a normaliser, which overwrote the target's in the released code."""
+        """Whether its checkpoint has a normaliser, which overwrites the target's in the last released code."""
         return self.constraint is not Constraint.NONE or (
             self.release is not None and self.release.format == "robustness"
         )

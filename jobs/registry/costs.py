@@ -15,6 +15,9 @@ from jobs.specs import ALL
 _FLOAT = 4
 """Bytes of a float32 number."""
 
+_FC_LABELS = 1000
+"""Labels of the FC layer in the table."""
+
 
 class Part(NamedTuple):
     """One part of a network, for one image."""
@@ -88,6 +91,11 @@ def activation_bytes(architecture: str, blocks: int) -> int:
 def parameters(architecture: str, blocks: int = ALL) -> int:
     """Numbers that are trained when the last ``blocks`` blocks are; -1: all of the network."""
     return sum(part.parameters for part in costs(architecture).split(blocks)[1])
+
+
+def last_layer_inputs(architecture: str) -> int:
+    """Numbers that the FC layer takes of each image: its pooled features, and a 1 for the bias."""
+    return costs(architecture).fc.parameters // _FC_LABELS
 
 
 def memory(architecture: str, depths: Collection[int], batch_size: int, evaluation_batch_size: int) -> int:

@@ -2,7 +2,10 @@
 
 import io
 import math
+import re
+from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 from PIL import Image
@@ -39,6 +42,20 @@ def test_label_match_by_hand() -> None:
     assert [(p["x"], p["n"]) for p in points] == [(1, 3), (2, 3), (3, 3)]
     assert [p["mean"] for p in points] == pytest.approx([250 / 3, 200 / 3, (100 + 500 / 6) / 3])
     assert all(math.isnan(p["low"]) for p in points), "three networks: no interval"
+
+
+def test_the_ways_to_count_a_match_that_docs_tell() -> None:
+    """The query of docs/why.md: the first, the fifth alone, the first five, and three or more of them."""
+    text = (Path(__file__).parents[2] / "docs" / "why.md").read_text(encoding="utf-8")
+    (sql,) = [sql for sql in re.findall(r"```sql\n(.*?)```", text, re.DOTALL) if "FROM influences" in sql]
+    labels = [[7, 4, 7, 7, 7], [5, 5, 4, 4, 4]]
+    drawn_at_5 = drawn([weighed(1, labels)]).panels[0].points["mean"].tolist()[-1]
+    with duckdb.connect() as connection:
+        connection.register("influences", pd.DataFrame(weighed(1, labels)))
+        (row,) = connection.sql(sql).df().to_dict("records")
+    found = [row[name] for name in ("first_one", "fifth_alone", "first_five", "three_of_five")]
+    assert found == pytest.approx([100, 50, 60, 50])
+    assert drawn_at_5 == pytest.approx(60), "the report's curve"
 
 
 def test_intervals_are_over_the_seeds() -> None:
@@ -78,6 +95,27 @@ def test_examples_are_the_first_test_image_of_each_label_and_what_stands_first_f
     assert Image.open(io.BytesIO(found.png)).width > 200
     (others,) = examples(pd.DataFrame(weighed(1, _LABELS[1])))
     assert others.png is None
+
+
+def test_examples_of_one_source_by_two_estimators_stand_side_by_side() -> None:
+    """Cut-offs decide what stands first: neither is taken for the other."""
+    rows = [
+        {
+            **row,
+            "measure": "pseudo-inverse",
+            "trial_id": trial,
+            "cutoff_absolute": absolute,
+            "cutoff_relative": relative,
+        }
+        for trial, of, absolute, relative in (("a", 1, 1e-20, 0.0), ("b", 3, 0.0, 0.05))
+        for row in weighed(1, _LABELS[of])
+    ]
+    (found,) = examples(pd.DataFrame(rows))
+    firsts = found.numbers[found.numbers["test_image"] == 0][["source", "train_label"]]
+    assert firsts.to_dict("split")["data"] == [
+        ["natural, cutoff_absolute 0.0, cutoff_relative 0.05", 4],
+        ["natural, cutoff_absolute 1e-20, cutoff_relative 0.0", 7],
+    ]
 
 
 def test_the_matrix_is_sorted_by_label_and_has_a_root_mean_square_of_one() -> None:

@@ -355,7 +355,7 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with refused(Code.IMPOSSIBLE_TRIAL, "1 to 200", 201, kind=InvalidRequest, key="top"):
         strongest([], 200, 60, 201, largest=False)
     monkeypatch.setattr(curvature, "MOST_DENSE", 199)
-    values = ("Hessian", 199, 650, "conjugate gradients")
+    values = ("Hessian", 199, 650, "Fix: use conjugate gradients")
     with refused(Code.IMPOSSIBLE_TRIAL, *values, kind=InvalidRequest, key="measure"):
         pseudo_inverse(hessian())
     with refused(Code.IMPOSSIBLE_TRIAL, 199, 200, "influences", kind=InvalidRequest, key="measure"):

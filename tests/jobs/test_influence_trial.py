@@ -19,9 +19,11 @@ from jobs import registry
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.subsets import draw_subset
-from jobs.errors import Code, InvalidRequest
+from jobs.dense import dense
+from jobs.errors import Code, InvalidRequest, MissingData, StorageFailure
 from jobs.examination import Examined
 from jobs.influence_trial import InfluenceTrial
+from jobs.memory import Memory
 from jobs.networks import Network, SmallResNet
 from jobs.records import Attempt
 from jobs.results import Committed, Store, commit, compact, open_store, read_trials, schema, verify
@@ -31,7 +33,7 @@ from jobs.specs import FinetuneSpec, InfluenceSpec
 from jobs.weights import load_source
 from tests.jobs.support import CPU, finetune_spec
 from tests.results.rows import DEVICE_KIND, PACKAGES
-from tests.support import refused
+from tests.support import present, refused
 
 NEVER = Keeping(checkpoint_every=10**9)
 IMAGES, TESTS, DAMPING = 100, 90, 1e-2
@@ -261,11 +263,11 @@ def test_what_no_influence_is(changes: dict[str, Any], expected: str) -> None:
         (influence(top=101), "top", (100, 101)),
         (influence(network=finetune_spec(images=3)), "images", ("digits", 10, 1000, 3)),
         (
-            influence("pseudo-inverse", network=finetune_spec(dataset="cifar100", images=100)),
+            influence("pseudo-inverse", network=finetune_spec(source="natural", dataset="cifar100", images=100)),
             "measure",
-            (8192, "fmnist_l2_eps1", "cifar100", 25700, "influence"),
+            (32766, "natural", "cifar100", 204900, "influence"),
         ),
-        (influence("fisher", network=finetune_spec(dataset="cifar10", images=9000)), "measure", (8192, 9000)),
+        (influence("fisher", network=finetune_spec(dataset="cifar10", images=40_000)), "measure", (32766, 40000)),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_loaded(
@@ -273,3 +275,40 @@ def test_what_cannot_be_run_is_said_before_anything_is_loaded(
 ) -> None:
     with refused(Code.IMPOSSIBLE_TRIAL, spec.trial_id, *values, kind=InvalidRequest, key=key):
         open_trial(store, spec, CPU)
+
+
+@pytest.mark.parametrize(
+    ("measure", "images", "rows", "needed"),
+    [("pseudo-inverse", 3200, "20,490", 4 * 8 * 20_490**2), ("fisher", 20_000, "20,000", 3 * 8 * 20_000**2)],
+)
+def test_a_machine_of_too_little_memory_says_so_before_anything_is_loaded(
+    measure: str, images: int, rows: str, needed: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The paper's own size. With as many bytes as it needs it goes on, and misses the network."""
+    spec = influence(measure, network=finetune_spec(source="natural", dataset="cifar10", images=images))
+    monkeypatch.setattr("jobs.influence_trial.machine_memory", lambda: Memory(needed - 1, 16 * 10**9))
+    values = (spec.trial_id, rows, f"{needed / 1e9:.1f} GB", "16.0 GB", "Fix: ")
+    with refused(Code.OUT_OF_MEMORY, *values, kind=StorageFailure, key="measure"):
+        open_trial(store, spec, CPU)
+    monkeypatch.setattr("jobs.influence_trial.machine_memory", lambda: Memory(needed, 16 * 10**9))
+    with pytest.raises(MissingData):
+        open_trial(store, spec, CPU)
+
+
+def test_conjugate_gradients_need_no_such_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.influence_trial.machine_memory", lambda: Memory(0, 0))
+    with pytest.raises(MissingData):
+        open_trial(store, influence(network=finetune_spec(source="natural", dataset="cifar10", images=3200)), CPU)
+
+
+def test_what_a_matrix_takes_by_hand() -> None:
+    """ResNet-50 with 10 labels: 2,048 features and the bias. 20/3 n^3 to invert, 4 N n^2 to make, 2 n^2 an image."""
+    tuned = finetune_spec(source="natural", dataset="cifar10", images=3200)
+    held = present(dense(influence("pseudo-inverse", network=tuned)))
+    assert (held.rows, held.bytes) == (2049 * 10, 4 * 8 * 20_490**2)
+    assert held.operations == pytest.approx(20 / 3 * 20_490**3 + (4 + 2) * 3200 * 20_490**2)
+    fisher = present(dense(influence("fisher", network=tuned)))
+    assert (fisher.rows, fisher.bytes) == (3200, 3 * 8 * 3200**2)
+    gram, solved = 2 * 3200**2 * 2059, 2 * (3200 + 2059) * 3200 * 10_000
+    assert fisher.operations == pytest.approx(3200**3 / 3 + gram + solved)
+    assert dense(influence(network=tuned)) is None

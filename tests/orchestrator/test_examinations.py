@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -445,11 +446,48 @@ def test_mistakes_of_influence(old: str, new: str, code: Code, key: str, values:
 
 
 def test_matrices_that_are_too_large_are_said_before_a_launch() -> None:
-    large = WEIGHED.replace("digits", "cifar10").replace("[30]", "[9000]").replace("fmnist_natural, ", "natural, ")
-    fisher, hessian = mistakes(large)
+    """What LAPACK cannot count; whether a machine has the memory is known there alone."""
+    large = WEIGHED.replace("digits", "cifar100").replace("[30]", "[40000]").replace("fmnist_natural, ", "natural, ")
+    found = mistakes(large.replace("fmnist_l2_eps1", "l2_eps3"))
     key = "influence.finetuned.images[0]"
-    check(fisher, Code.IMPOSSIBLE_TRIAL, key, "measure: fisher", "8192", "9000", "use influence")
-    check(hessian, Code.IMPOSSIBLE_TRIAL, key, "Hessian", "8192", "natural on cifar10", "20490", "use influence")
+    check(found[0], Code.IMPOSSIBLE_TRIAL, key, "measure: fisher", "32766", "40000", "use influence")
+    for source, hessian in zip(("l2_eps3", "natural"), found[1:], strict=True):
+        check(hessian, Code.IMPOSSIBLE_TRIAL, key, "Hessian", "32766", f"{source} on cifar100", "204900", "influence")
+    assert parse_study(large.replace("cifar100", "cifar10").replace("[40000]", "[3200]"), "weighed.yaml")
+
+
+CUT = WEIGHED.replace("cutoff_relative: 0.05", "cutoffs: [{absolute: 1e-20}, {relative: 0.05}, {}]")
+
+
+def test_several_cut_offs_are_trials_of_their_own() -> None:
+    """Each has the id that it has where it is the only one."""
+    study = parse_study(CUT, "weighed.yaml")
+    found = [spec for spec in expand(study) if isinstance(spec, InfluenceSpec)]
+    cuts = [(s.cutoff_absolute, s.cutoff_relative) for s in found if s.measure == "pseudo-inverse"]
+    assert cuts == 2 * [(1e-20, 0.0), (0.0, 0.05), (0.0, 0.0)]
+    assert len(found) == 2 * (1 + 3 + 1)
+    alone = {spec.trial_id for spec in expand(parse_study(WEIGHED, "weighed.yaml"))}
+    assert alone < {spec.trial_id for spec in expand(study)}
+    again = parse_study(study.resolved(), "resolved.yaml")
+    assert again == study
+    assert "cutoffs" not in parse_study(WEIGHED, "weighed.yaml").resolved(), "and older versions read it"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "values"),
+    [
+        ("cutoffs:", "cutoff_absolute: 1e-9\n  cutoffs:", ["cutoffs", "cutoff_absolute", "both"]),
+        ("pseudo-inverse, ", "", ["cutoffs", "pseudo-inverse", "influence, fisher"]),
+        (", {}", ", {absolute: 1e-20, relative: 0.0}", ["twice"]),
+    ],
+)
+def test_mistakes_of_several_cut_offs(old: str, new: str, values: list[object]) -> None:
+    check(mistake(old, new, CUT), Code.WRONG_VALUE, "influence", *values)
+
+
+def test_a_cut_off_is_below_the_largest() -> None:
+    found = mistake("{relative: 0.05}", "{relative: 1.0}", CUT)
+    check(found, Code.WRONG_VALUE, "influence.cutoffs[1].relative", "less than 1", "it is 1.0")
 
 
 def test_a_launch_fine_tunes_and_weighs_what_it_tuned_on(tmp_path: Path) -> None:
@@ -473,7 +511,14 @@ def test_the_paper_s_influence_study_shares_trials_with_table_4() -> None:
     tuned = {spec.trial_id for spec in found if isinstance(spec, FinetuneSpec)}
     assert len(tuned) == 10
     assert tuned < {spec.trial_id for spec in expand(load_study("paper-table4"))}
-    assert {spec.network.trial_id for spec in found if isinstance(spec, InfluenceSpec)} == tuned
+    weighing = [spec for spec in found if isinstance(spec, InfluenceSpec)]
+    assert {spec.network.trial_id for spec in weighing} == tuned
+    assert Counter((spec.measure, spec.cutoff_absolute, spec.cutoff_relative) for spec in weighing) == {
+        ("influence", None, None): 10,
+        ("pseudo-inverse", 1e-20, 0.0): 10,
+        ("pseudo-inverse", 0.0, 5e-2): 10,
+        ("fisher", None, None): 10,
+    }
 
 
 VISUALIZED = """\

@@ -1,8 +1,10 @@
 """An actor that shows no progress is ended and its trials are tried again; one that only takes long is not."""
 
+import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,17 +17,19 @@ import ray
 import torch
 from filelock import FileLock
 from rich.console import Console
+from torch import Tensor, nn
 
 from jobs import machine_cache
 from jobs.attacks import perturb
 from jobs.attempts import open_trial
-from jobs.curvature import Examples, Hessian
+from jobs.curvature import Examples, Hessian, pseudo_inverse
 from jobs.data.datasets import load_dataset
 from jobs.errors import Code, InvalidRequest
 from jobs.expansion import expand
 from jobs.finetune import Finetuning
+from jobs.influence import fisher_similarities
 from jobs.machine_cache import MachineCache
-from jobs.progress import progress_heard_by, progressed
+from jobs.progress import computing, progress_heard_by, progressed
 from jobs.results import FailureKind, open_store, read_failures
 from jobs.specs import Constraint, ThreatModel, plain
 from orchestrator import launch, tuning
@@ -246,6 +250,61 @@ def ear() -> Iterator[Ear]:
 
 def test_nobody_need_listen() -> None:
     progressed()
+
+
+def test_a_long_call_into_a_library_is_progress_while_it_computes(ear: Ear) -> None:
+    """As an inverse of many rows, which asks nothing of Python before it ends."""
+    with computing(every=0.01):
+        for _ in range(10_000):
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000)
+            if ear.heard > 1:
+                break
+    assert ear.heard > 1
+
+
+def test_one_that_waits_is_none(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of its thread stands still, however often that is looked at."""
+    looks, enough = list[float](), threading.Event()
+    read = time.clock_gettime
+
+    def looked(clock: int) -> float:
+        looks.append(read(clock))
+        if len(looks) > 5:
+            enough.set()
+        return looks[-1]
+
+    monkeypatch.setattr("jobs.progress.time.clock_gettime", looked)
+    with computing(every=0.01):
+        enough.wait()
+    assert len(set(looks[1:5])) == 1
+    assert ear.heard <= 1, "what it did before it waited"
+
+
+def test_nothing_watches_what_has_ended() -> None:
+    with pytest.raises(ZeroDivisionError), computing():
+        _ = 1 / 0
+    assert not [thread for thread in threading.enumerate() if thread.name == "computing"]
+
+
+@pytest.mark.parametrize("measure", ["pseudo-inverse", "fisher"])
+def test_matrices_are_inverted_under_watch(measure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = list[bool]()
+
+    def seen(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def called(*args: Tensor, **options: Any) -> Tensor:
+            watched.append(any(thread.name == "computing" for thread in threading.enumerate()))
+            return function(*args, **options)
+
+        return called
+
+    for name in ("pinv", "cholesky"):
+        monkeypatch.setattr(torch.linalg, name, seen(getattr(torch.linalg, name)))
+    train = Examples.of(nn.Linear(3, 2), torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 1]))
+    if measure == "fisher":
+        next(fisher_similarities(train, train, 0.1))
+    else:
+        pseudo_inverse(Hessian(train, 0.0))
+    assert watched == [True]
 
 
 @pytest.mark.usefixtures("digits")

@@ -17,7 +17,7 @@ from jobs.study import Study
 from orchestrator.budget import Budget, TimeLimit
 from orchestrator.measured import measured_seconds
 from orchestrator.operations import bundle_flops, kept_bytes, study_flops, trial_flops
-from orchestrator.plan import Plan, describe, make_plan, result_bytes
+from orchestrator.plan import DENSE_RATE, Plan, describe, make_plan, result_bytes
 from orchestrator.prices import gpu
 from orchestrator.study_files import load_study
 from orchestrator.work import images_evaluated, images_trained
@@ -172,6 +172,33 @@ def test_activations_of_a_whole_training_set_are_kept_once() -> None:
     seeds = [grey("source", images=-1, blocks=0, seed=seed) for seed in (1, 2)]
     assert study_flops([[each] for each in seeds]).trunk == 60_000 * TRUNK_0
     assert kept_bytes(seeds) == 70_000 * 2048 * 4
+
+
+def test_a_plan_says_what_matrices_take_that_are_held_whole() -> None:
+    """The paper's own: 20,490 rows, of the pseudo-inverse at two cut-offs. JSON has small ones, too."""
+    study = load_study("paper-influence")
+    plan = planned(study)
+    (hessian, kernel) = plan.plain()["matrices"]
+    assert (hessian["measure"], hessian["rows"], hessian["trials"]) == ("pseudo-inverse", 20_490, 20)
+    assert hessian["bytes"] == 4 * 8 * 20_490**2
+    assert hessian["operations"] == pytest.approx(6.54e13, rel=0.01)
+    assert hessian["core_hours"] == pytest.approx(hessian["operations"] / DENSE_RATE / 3600)
+    assert (kernel["measure"], kernel["rows"], kernel["trials"]) == ("fisher", 3200, 10)
+    text = describe(plan, study)
+    (said,) = [line for line in text.splitlines() if line.startswith("matrices: ")]
+    for value in ("pseudo-inverse, 20 trials", "20,490 rows", "13 GB", "65.4 TFLOP in float64", "1.2 hours"):
+        assert value in said
+    assert "has)" not in said, "an A10G has as much"
+    small = make_plan(study, expand(study), set(), set(), gpu("T4")._replace(memory=8e9))
+    assert "more than one T4 has" in describe(small, study)
+
+
+def test_matrices_of_what_is_done_take_nothing_more() -> None:
+    study = load_study("paper-influence")
+    done = {spec.trial_id for spec in expand(study) if "pseudo-inverse" in spec.trial_id}
+    assert [one.measure for one in planned(study, done).matrices] == ["fisher"]
+    assert "matrices: " not in describe(planned(study, done), study), "33 MB are not worth a line"
+    assert planned(DEMO).matrices == ()
 
 
 def test_an_examination_holds_no_more_images_than_it_is_shown() -> None:

@@ -8,8 +8,9 @@ from torchvision.transforms import v2 as transforms
 
 from jobs import registry
 from jobs.data.datasets import load_dataset
-from jobs.data.degraded import low_pass
+from jobs.data.degraded import kept_frequencies, low_pass
 from jobs.data.places import find, own_directory
+from jobs.frequencies import frequencies_of
 from jobs.registry import DatasetCard
 from tests.jobs.support import finetune_spec
 
@@ -53,6 +54,16 @@ def test_the_paper_s_share_at_224_pixels() -> None:
     """32 of 224 in each direction: up to 96 cycles stay. 96 is kept, 97 is not."""
     assert np.ptp(low_pass(wave(96, 224), 32 / 224)) > 150
     assert np.ptp(low_pass(wave(97, 224), 32 / 224)) <= 2
+
+
+def test_how_many_frequencies_the_paper_s_share_zeroes() -> None:
+    """14 % of each direction are 25.8 % of all, as docs/why.md says; bands, which attacks are made of, count alike."""
+    kept = kept_frequencies(224, 224, 32 / 224)
+    assert (kept.any(0).sum(), kept.any(1).sum(), kept.sum(), kept.size) == (193, 193, 193**2, 224**2)
+    assert round(100 * (1 - kept.mean()), 1) == 25.8
+    assert 1024 / kept.size == pytest.approx(0.0204, abs=1e-4), "1,024 frequencies are 2 % of all"
+    half = frequencies_of(224, (0.0, 1 - 32 / 224), torch.device("cpu"))
+    assert np.array_equal(half.numpy(), kept[:, : 224 // 2 + 1])
 
 
 def test_low_resolution_is_that_of_torchvision() -> None:
