@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from jobs.errors import DamagedFile, InvalidRequest
 from jobs.expansion import expand
+from jobs.printable import one_line
 from jobs.results import Store, all_done
 from jobs.results.layout import study_key
 from jobs.results.studies import read_study
@@ -57,7 +58,7 @@ def earlier_versions(store: Store, study: Study, specs: Specs) -> Earlier:
             f"of this one; they differ in {differences(trials.values(), specs.values())}. They stay. To go on with "
             f"them: launch {_packaged(trials) or _record(store, study, finished)}"
         )
-    return Earlier(frozenset(trials), tuple(told))
+    return Earlier(frozenset(trials), tuple(map(one_line, told)))
 
 
 def _stands(spec: AnySpec, there: set[str]) -> bool:

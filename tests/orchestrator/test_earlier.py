@@ -184,6 +184,7 @@ def test_a_version_that_cannot_be_read_is_told(text: str, store: Store) -> None:
     store.create(key, text.encode())
     unread, line = looked(store, now).about
     assert f"{store.uri}/{key}" in unread
+    assert len(unread.splitlines()) == 1
     assert "2 finished trials" in line
 
 
