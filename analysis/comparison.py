@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from analysis.tables.accuracy import BLOCKS, means, printed
 from analysis.tables.model import Table
@@ -25,7 +25,7 @@ def against_paper(data: pd.DataFrame) -> pd.DataFrame:
     found = found[(found["blocks"] == BLOCKS) | (found["source"] == "random_init")]
     both = found.merge(printed(), on=["dataset", "images", "source"], how="inner")
     freedom = np.where(both["n"] > 1, both["n"] - 1, np.nan)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * both["sd"] / np.sqrt(both["n"])
+    half = special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * both["sd"] / np.sqrt(both["n"])
     table = both.assign(low=both["mean"] - half, high=both["mean"] + half, difference=both["mean"] - both["printed"])
     inside = (table["low"] <= table["printed"]) & (table["printed"] <= table["high"])
     table["covered"] = inside.astype(object).where(table["low"].notna(), None)

@@ -79,7 +79,7 @@ def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
             curves = pd.concat([clean.merge(beginnings, on=["source", *_IMAGES]), attacked], ignore_index=True)
             told = ball if unit == 1 else f"{ball} in {unit:.0f}ths"
             title = f"{network_words(shown.iloc[0].to_dict(), rows)}: {told}"
-            yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit))
+            yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit), by="source")
 
 
 def _band_words(constraint: str) -> str:

@@ -82,6 +82,7 @@ def confound(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[
             title=_title(group.iloc[0].to_dict()),
             quantity="delta",
             against="frozen BatchNorm",
+            by="normalization",
             points=_points(group, modes),
             ticks=tuple(modes),
         )

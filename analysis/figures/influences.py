@@ -94,7 +94,7 @@ def _matches(influences: pd.DataFrame) -> Iterator[dict[Any, Any]]:
 def _panels(matches: pd.DataFrame) -> Iterator[Panel]:
     for (*_, measure), shown in matches.groupby(list(SHOWN), sort=True):
         title = f"{network_words(shown.iloc[0].to_dict(), matches)}: {MEASURES[str(measure)]}"
-        yield Panel(title=title, quantity="match", against="k", points=_points(shown))
+        yield Panel(title=title, quantity="match", against="k", points=_points(shown), by="source")
 
 
 def _points(rows: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.attacks import NETWORKS, network_words
-from analysis.figures.model import FEW_APART, POINTS, Figure, Panel
+from analysis.figures.model import BARS, FEW_APART, POINTS, Figure, Panel
 from analysis.figures.points import mean_points
 
 COLUMNS = (
@@ -52,6 +52,7 @@ def shape_bias_figure(decisions: pd.DataFrame) -> Figure | None:
         "the network count for neither.",
         panels=tuple(_panels(biases)),
         notes=tuple(_decided(biases)),
+        shades=BARS,
         intervals=FEW_APART,
     )
 
@@ -82,6 +83,7 @@ def _panels(biases: pd.DataFrame) -> Iterator[Panel]:
             title=_words(shown.iloc[0].to_dict(), biases),
             quantity="bias",
             against="category",
+            by="source",
             points=points,
             ticks=names,
         )
