@@ -137,7 +137,8 @@ def _deltas(
     curve = _CURVE if epoch in ("last", None) else (*_CURVE, "epoch")
     cells = summarize(pairs, counts, KEYS, curve, confidence, method)
     if epoch is None:
-        more, counts = _at_numbered_epochs(data, chosen, family)
+        numbered = data[(data["epoch"] != data["epochs"]) & data["epoch"].isin(family["epoch"])]
+        more, counts = _of_families(numbered, chosen, family)
         if not counts.empty:
             numbered = summarize(more, counts, KEYS, (*_CURVE, "epoch"), confidence, method)
             cells, pairs = pd.concat([cells, numbered], ignore_index=True), pd.concat([pairs, more])
@@ -174,9 +175,10 @@ def _recipes(store: Store, shown: set[str]) -> list[str]:
     return [f"recipe {digest}: {said}" for digest, said in words.items()]
 
 
-def _at_numbered_epochs(data: pd.DataFrame, chosen: list[Comparison], family: pd.DataFrame) -> Pairing:
-    """The pairs and cells of declared families that are not at a last epoch."""
-    rows = data[(data["epoch"] != data["epochs"]) & data["epoch"].isin(family["epoch"])]
+def _of_families(rows: pd.DataFrame, chosen: list[Comparison], family: pd.DataFrame) -> Pairing:
+    """The pairs and cells of declared families."""
+    if rows.empty:
+        return Pairing(rows, rows)
     found = pair_all(rows, chosen)
     return Pairing(*(part.merge(family[list(KEYS)], on=list(KEYS), how="inner") for part in found))
 

@@ -62,20 +62,16 @@ def pair(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) ->
 
 
 def pair_all(rows: pd.DataFrame, arms: Iterable[tuple[str, str]]) -> Pairing:
-    """The pairings of several (source, baseline), with these as further keys; counts in order of ``KEYS``.
+    """The pairings of several (source, baseline), which are further keys.
 
     Args:
         rows: evaluations of all sources.
         arms: at least one.
     """
-    by_source, empty = dict(list(rows.groupby("source"))), rows.iloc[:0]
-    found = [
-        (pair(by_source.get(source, empty), by_source.get(baseline, empty)), {"source": source, "baseline": baseline})
-        for source, baseline in arms
-    ]
-    pairs = pd.concat([one.pairs.assign(**names) for one, names in found])
-    counts = pd.concat([one.counts.assign(**names) for one, names in found])
-    return Pairing(pairs, counts.sort_values(list(KEYS), kind="stable", ignore_index=True))
+    named = pd.DataFrame([(source, baseline) for source, baseline in arms], columns=["source", "baseline"])
+    left = rows.merge(named, on="source")
+    right = rows.rename(columns={"source": "baseline"}).merge(named, on="baseline")
+    return pair(left, right, KEYS)
 
 
 def _anonymous(arm: pd.DataFrame, on: list[str], stand_in: int) -> pd.DataFrame:

@@ -27,6 +27,9 @@ class _Scene(NamedTuple):
     data: pd.DataFrame
     parts: dict[Part, str]
     blocks: int
+    names: Mapping[str, Sequence[str]]
+    notes: tuple[str, ...]
+    """What is to be said of every figure."""
 
     def of(self, source: str, blocks: int | None = None) -> pd.DataFrame:
         """All evaluations of a source at some blocks (None: those of the headline figures)."""
@@ -34,11 +37,8 @@ class _Scene(NamedTuple):
         return self.data[(self.data["source"] == source) & (self.data["blocks"] == wanted)]
 
 
-def figure(name: str, data: pd.DataFrame, names: Mapping[str, Sequence[str]] | None = None) -> Figure:
+def figure(name: str, data: pd.DataFrame) -> Figure:
     """The data of a figure of the paper from any evaluations (``analysis.frames.frame``).
-
-    Args:
-        names: what all figures of a report tell apart (``names_of``); None: what these evaluations do.
 
     Raises:
         InvalidRequest: for an unknown name, or when the results lack what the figure shows.
@@ -47,11 +47,38 @@ def figure(name: str, data: pd.DataFrame, names: Mapping[str, Sequence[str]] | N
         raise InvalidRequest(Code.UNKNOWN_NAME, f"a figure is one of {', '.join(FIGURES)}; it is {name!r}", key="name")
     if data.empty:
         raise InvalidRequest(Code.NO_ANSWER, f"figure {name} needs finished trials; there are none yet")
+    return _made(name, _scene(data, names_of(data)))
+
+
+def figures(data: pd.DataFrame, names: Mapping[str, Sequence[str]]) -> tuple[list[Figure], list[str]]:
+    """All figures that the evaluations allow, and why the others are missing; neither where there is no evaluation.
+
+    Args:
+        names: what all figures of a report tell apart (``names_of``).
+    """
+    found: list[Figure] = []
+    missing: list[str] = []
+    if data.empty:
+        return found, missing
+    scene = _scene(data, names)
+    for name in FIGURES:
+        try:
+            found.append(_made(name, scene))
+        except InvalidRequest as error:
+            missing.append(str(error))
+    return found, missing
+
+
+def _scene(data: pd.DataFrame, names: Mapping[str, Sequence[str]]) -> _Scene:
+    return _Scene(data, cast(data), _headline_blocks(data), names, tuple(_several_lengths(data)))
+
+
+def _made(name: str, scene: _Scene) -> Figure:
     try:
-        made = FIGURES[name](_Scene(data, cast(data), _headline_blocks(data)))
+        made = FIGURES[name](scene)
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"figure {name} {error}", **error.place._asdict()) from None
-    return replace(made, notes=(*made.notes, *_several_lengths(data)), names=names_of(data) if names is None else names)
+    return replace(made, notes=(*made.notes, *scene.notes), names=scene.names)
 
 
 def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[str]]:
@@ -174,6 +201,8 @@ def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
 
 def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
     """Figures 4 and 11: one panel a dataset with a curve for each number of blocks, then the delta 3 minus 1."""
+    for source in sources:
+        _two_blocks(scene.data[scene.data["source"] == source])  # before anything is computed
     panels = []
     for source in sources:
         mine = at_epoch(scene.data[scene.data["source"] == source], "last")

@@ -52,8 +52,7 @@ _RC: Any = {
     "grid.color": "#e3e3e3",
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
-    "figure.dpi": 300,
-    "savefig.dpi": 300,
+    "figure.dpi": 200,
 }
 
 _AXIS = {
@@ -221,13 +220,19 @@ class _Pen(NamedTuple):
         if (of := found.few).any():
             self.bars(x[of], found.low[of], found.high[of], linewidth=0.8, linestyles=[(0, FEW_DASH)])
 
-    def marks(self, x: Floats, y: Floats, few: NDArray[np.bool_]) -> None:
-        """The means; those of few trials or pairs are small."""
+    def marks(self, x: Floats, y: Floats, few: NDArray[np.bool_], line: Mapping[str, Any]) -> None:
+        """The means; those of few trials or pairs are small.
+
+        Args:
+            line: that joins them, if any.
+        """
         for chosen, points in ((~few, MARK_POINTS), (few, FEW_MARK_POINTS)):
             if chosen.any():
                 self.ax.plot(
-                    *(x[chosen], y[chosen], self.look.marker),
+                    *(x[chosen], y[chosen]),
+                    marker=self.look.marker,
                     color=self.look.colour,
+                    **(line or {"linestyle": ""}),
                     markersize=points,
                     markeredgewidth=0.7,
                     fillstyle=self.fill,
@@ -247,8 +252,11 @@ def _draw_curve(pen: _Pen, curve: pd.DataFrame) -> None:
         if (alone := _alone(low)).any():
             pen.bars(x[alone], low[alone], high[alone], alpha=2.5 * alpha, linewidth=2.5)
     pen.few(x, found)
-    pen.ax.plot(x, y, color=pen.look.colour, linewidth=LINE_POINTS, linestyle=(0, pen.dash) if pen.dash else "-")
-    pen.marks(x, y, found.few)
+    line = {"linewidth": LINE_POINTS, "linestyle": (0, pen.dash) if pen.dash else "-"}
+    if found.few.any():
+        pen.ax.plot(x, y, color=pen.look.colour, **line)
+        line = {}
+    pen.marks(x, y, found.few, line)
 
 
 def _draw_apart(pen: _Pen, points: pd.DataFrame) -> None:
@@ -262,7 +270,7 @@ def _draw_apart(pen: _Pen, points: pd.DataFrame) -> None:
         if (firm := ~found.few & ~np.isnan(low)).any():
             alone.bars(x[firm], low[firm], high[firm], alpha=0.6, linewidth=width)
     alone.few(x, found)
-    alone.marks(x, points["mean"].to_numpy(np.float64), found.few)
+    alone.marks(x, points["mean"].to_numpy(np.float64), found.few, {})
 
 
 def _alone(bounds: Floats) -> NDArray[np.bool_]:

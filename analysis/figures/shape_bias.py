@@ -28,6 +28,10 @@ COLUMNS = (
 )
 OVERALL = "overall"
 
+_MEANING = (
+    "Overall, and by the label of the shape. Images that a network gives a third label count for neither."
+)
+
 _KINDS = ("finetuned_dataset", *NETWORKS)
 """What the networks of one panel have in common."""
 
@@ -47,13 +51,12 @@ def shape_bias_figure(decisions: pd.DataFrame) -> Figure | None:
     return Figure(
         name="shape-bias",
         title="Shape bias",
-        caption="Of images whose shape and texture are of two labels, and which a network gives one of these two: the "
-        "share to which it gives that of the shape; overall, and by the label of the shape. Images of a third label to "
-        "the network count for neither.",
+        caption="Of images of one shape and another texture that are given one of these two labels, the share given that "
+        "of the shape.",
         panels=tuple(_panels(biases)),
         notes=tuple(_decided(biases)),
         shades=BARS,
-        intervals=FEW_APART,
+        intervals=f"{_MEANING} {FEW_APART}",
     )
 
 

@@ -22,7 +22,8 @@ from analysis.figures.features import Features, features
 from analysis.figures.matrices import COLUMNS as MATRIX_COLUMNS
 from analysis.figures.matrices import Matrices, matrices
 from analysis.figures.model import Figure
-from analysis.figures.paper import FIGURES, figure, names_of
+from analysis.figures.paper import figures as paper_figures
+from analysis.figures.paper import names_of
 from analysis.figures.render import Drawing, drawing
 from analysis.frames import frame
 from analysis.page import html, sections
@@ -117,7 +118,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     store = open_results(root)
     directory = report_directory(store, out)
     content = gather(store)
-    figures, missing = _figures(content)
+    figures, missing = paper_figures(content.worded, content.names)
     drawn = {one.name: drawing(one) for one in [*figures, *content.why]}
     tables = [*_tables(content.worded, compare_paper), *([content.table1a] if content.table1a else [])]
     text = render(content, figures, drawn, missing, tables)
@@ -339,18 +340,6 @@ def _middle(data: pd.DataFrame) -> str:
 def _blocks(data: pd.DataFrame) -> int:
     present = set(data["blocks"])
     return BLOCKS if BLOCKS in present else int(max(present))
-
-
-def _figures(content: Content) -> tuple[list[Figure], list[str]]:
-    """The figures of the paper that the results allow, and why the others are missing."""
-    data = content.worded
-    found, missing = [], []
-    for name in FIGURES if not data.empty else ():
-        try:
-            found.append(figure(name, data, content.names))
-        except InvalidRequest as error:
-            missing.append(str(error))
-    return found, missing
 
 
 def _tables(data: pd.DataFrame, compare_paper: bool) -> list[Table]:
