@@ -5,7 +5,8 @@
 CHECKOUT has the earlier version's code (`git worktree add CHECKOUT 0a8bce1`: what a third is asked of). The root has
 the packaged study `demo` and its 80 trials with invented accuracies, written by this version. Each repetition runs the
 command of both, one after the other, whole processes from the start of Python to its end, and compares seconds of the
-processor, user and system. What a machine keeps in `$DELTASWEEP_HOME` is there from the first run on, which is told apart.
+processor, user and system. What a machine keeps in `$DELTASWEEP_HOME` is there from the first run on, which is told
+apart.
 """
 
 import argparse

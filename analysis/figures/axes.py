@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,9 @@ def set_ticks(ax: Axes, panel: Panel, width: float) -> None:
         _images(ax, panel.points, width)
     else:
         whole = panel.against in ("epoch", "k")
-        ax.xaxis.set_major_locator(MaxNLocator(max(2, int(4 * width / 1.5)), integer=whole, min_n_ticks=1))
+        ax.xaxis.set_major_locator(
+            MaxNLocator(max(2, int(4 * width / 1.5)), steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1)
+        )
 
 
 def _names(ax: Axes, panel: Panel, width: float) -> None:
@@ -63,7 +66,7 @@ def _slant(panel: Panel, width: float) -> int:
 
 
 def _images(ax: Axes, points: pd.DataFrame, width: float) -> None:
-    """Log-2 axis; a tick a size, named where there is room, with n where it differs; whole sets share the tick 'all'."""
+    """Log-2 axis; a tick a size, named where there is room, with n where it differs; whole sets share 'all'."""
     ax.set_xscale("log", base=2)
     several = _several(points)
     sizes = points[~points["whole"].astype(bool)]
@@ -95,7 +98,7 @@ def _fitting(inches: Sequence[float], texts: Sequence[str], last: bool) -> set[i
             chosen = [one for one in chosen if apart(one, len(texts) - 1)] + [len(texts) - 1]
         elif last and len(chosen) > 1 and not apart(chosen[-2], chosen[-1]):
             del chosen[-2]
-        if all(apart(*pair) for pair in zip(chosen, chosen[1:], strict=False)):
+        if all(apart(*pair) for pair in pairwise(chosen)):
             return set(chosen)
     return {len(texts) - 1}
 

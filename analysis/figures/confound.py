@@ -35,7 +35,9 @@ _PANEL = ("source", "baseline", "dataset", "blocks", "images", "epochs", "numeri
 _PLACE = ["baseline", "source", "dataset", "blocks", "images_used", "epochs", "numerics", "other"]
 """The order of panels."""
 
-_CAPTION = "Deltas of test accuracy after the last epoch, by normalisation and by what frozen BatchNorm normalises with."
+_CAPTION = (
+    "Deltas of test accuracy after the last epoch, by normalisation and by what frozen BatchNorm normalises with."
+)
 _MEANINGS = (
     "Normalisation as-released: by the target's mean and std for a natural source, by "
     "its own for a robust one, so that the arms differ in more than the source; source and target: both arms by one "
@@ -43,10 +45,10 @@ _MEANINGS = (
     "those of the source. "
 )
 _INTERVALS = (
-    f"{_MEANINGS}Thick bars: 95 % paired t intervals, point by point; thin ones: all points of a panel at once (Bonferroni). They "
-    "cover subset and fine-tuning noise, given one checkpoint per source and a fixed test set. Small marks with dotted "
-    f"bars: fewer than {FEW_PAIRS} pairs, whose interval rests on normal differences; it is point by point alone, and cut "
-    "at the frame where it is wide."
+    f"{_MEANINGS}Thick bars: 95 % paired t intervals, point by point; thin ones: all points of a panel at once "
+    "(Bonferroni). They cover subset and fine-tuning noise, given one checkpoint per source and a fixed test set. "
+    f"Small marks with dotted bars: fewer than {FEW_PAIRS} pairs, whose interval rests on normal differences; it is "
+    "point by point alone, and cut at the frame where it is wide."
 )
 _NOTE = (
     "Change: the delta minus that of as-released normalisation with batch statistics, seed by seed, with its 95 % "

@@ -40,9 +40,9 @@ CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "recipe", "numerics"
 """What those of one curve have in common besides."""
 
 _MEANING = (
-    "First stand those whose influence on the test image's loss is smallest (they help most), or those most alike by the "
-    "Fisher kernel; shares are means over the test images. Both see the last layer alone, where images of one label push "
-    "the same logits: no likeness follows."
+    "First stand those whose influence on the test image's loss is smallest (they help most), or those most alike "
+    "by the Fisher kernel; shares are means over the test images. Both see the last layer alone, where images of one "
+    "label push the same logits: no likeness follows."
 )
 
 MEASURES = {

@@ -126,9 +126,7 @@ def arrange(figure: Figure, under: Callable[[Panel, float], Under], legend_rows:
 class _Sheet:
     """Fills itself from above."""
 
-    def __init__(
-        self, figure: Figure, under: Callable[[Panel, float], Under], legend_rows: Mapping[str, int]
-    ) -> None:
+    def __init__(self, figure: Figure, under: Callable[[Panel, float], Under], legend_rows: Mapping[str, int]) -> None:
         self.figure = figure
         self.under = under
         self.legend_rows = legend_rows

@@ -22,7 +22,7 @@ _GREY = "#555555"
 def legends(figure: Figure) -> dict[str, list[Line2D]]:
     """The handles for each kind of series, and of all else where there is anything."""
     kinds = dict.fromkeys(panel.by for panel in figure.panels)
-    made = {kind: _of_series(figure, kind) for kind in kinds}
+    made: dict[str, list[Line2D]] = {kind: _of_series(figure, kind) for kind in kinds}
     return {**made, ALL_ELSE: [*_of_arms(figure), *_of_variants(figure), *_of_few(figure)]}
 
 

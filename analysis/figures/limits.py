@@ -30,7 +30,8 @@ def bounds(points: pd.DataFrame) -> Bounds:
     found = points[["low", "high", "low_simultaneous", "high_simultaneous"]].to_numpy(np.float64).T.copy()
     few = (points["n"].to_numpy() < FEW_PAIRS) & ~np.isnan(found[0])
     found[2:, few] = np.nan
-    return Bounds(*found, few)
+    low, high, low_simultaneous, high_simultaneous = found
+    return Bounds(low, high, low_simultaneous, high_simultaneous, few)
 
 
 def y_limits(panel: "Panel") -> tuple[float, float]:

@@ -109,9 +109,7 @@ class Figure:
 
     def series(self, by: str) -> list[str]:
         """The names of a legend, in the order of the report, or as the points have them."""
-        found = list(
-            dict.fromkeys(name for panel in self.panels if panel.by == by for name in panel.points["series"])
-        )
+        found = list(dict.fromkeys(name for panel in self.panels if panel.by == by for name in panel.points["series"]))
         order = list(self.names.get(by, ()))
         return sorted(found, key=order.index) if set(found) <= set(order) else found
 

@@ -88,7 +88,7 @@ def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[
         sources: others that a report shows.
     """
     return {
-        "dataset": ordered(data["dataset"]),
+        "dataset": ordered(set(data["dataset"])),
         "source": sorted({*data["source"], *sources}),
         "blocks": [_blocks_text(blocks) for blocks in sorted(set(data["blocks"]), key=lambda one: (one == ALL, one))],
     }
@@ -146,8 +146,8 @@ def _figure5(scene: _Scene) -> Figure:
     return Figure(
         name="figure5",
         title="Robust sources against one another",
-        caption="(a, b) Test accuracy of the robust sources after the last epoch. (c) to (e) Differences of two, paired "
-        f"by seed. {_blocks_text(scene.blocks)} fine-tuned.",
+        caption="(a, b) Test accuracy of the robust sources after the last epoch. (c) to (e) Differences of two, "
+        f"paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
         panels=(
             *accuracy,
             *(
@@ -206,7 +206,7 @@ def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
     panels = []
     for source in sources:
         mine = at_epoch(scene.data[scene.data["source"] == source], "last")
-        for dataset in ordered(mine["dataset"]):
+        for dataset in ordered(set(mine["dataset"])):
             points = accuracy_points(_only(mine, dataset=dataset), "blocks", "images")
             panels.append(
                 Panel(

@@ -252,7 +252,7 @@ def _draw_curve(pen: _Pen, curve: pd.DataFrame) -> None:
         if (alone := _alone(low)).any():
             pen.bars(x[alone], low[alone], high[alone], alpha=2.5 * alpha, linewidth=2.5)
     pen.few(x, found)
-    line = {"linewidth": LINE_POINTS, "linestyle": (0, pen.dash) if pen.dash else "-"}
+    line: dict[str, Any] = {"linewidth": LINE_POINTS, "linestyle": (0, pen.dash) if pen.dash else "-"}
     if found.few.any():
         pen.ax.plot(x, y, color=pen.look.colour, **line)
         line = {}

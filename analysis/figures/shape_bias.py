@@ -28,9 +28,7 @@ COLUMNS = (
 )
 OVERALL = "overall"
 
-_MEANING = (
-    "Overall, and by the label of the shape. Images that a network gives a third label count for neither."
-)
+_MEANING = "Overall, and by the label of the shape. Images that a network gives a third label count for neither."
 
 _KINDS = ("finetuned_dataset", *NETWORKS)
 """What the networks of one panel have in common."""
@@ -51,8 +49,8 @@ def shape_bias_figure(decisions: pd.DataFrame) -> Figure | None:
     return Figure(
         name="shape-bias",
         title="Shape bias",
-        caption="Of images of one shape and another texture that are given one of these two labels, the share given that "
-        "of the shape.",
+        caption="Of images of one shape and another texture that are given one of these two labels, the share given "
+        "that of the shape.",
         panels=tuple(_panels(biases)),
         notes=tuple(_decided(biases)),
         shades=BARS,

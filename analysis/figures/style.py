@@ -1,12 +1,11 @@
 """Colours, markers, dashes and fills: ways to tell curves apart of which no two rely on seeing colour."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 COLOURS = ("#0502a5", "#ab5b00", "#0ab770", "#03000d", "#4884f7", "#6d552e", "#330042", "#004c43")
 """Each nine units or more of lightness (CIE L*) from every other, so that they differ in grey, and 22 units or more of
-CIE L*a*b* from every other for readers of all three kinds of colour blindness (simulated after Machado et al. 2009).
-Two in succession differ most: few series stand furthest apart."""
+CIE L*a*b* from every other for readers of all three kinds of colour blindness (simulated after Machado et al. 2009)."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[tuple[float, ...], ...] = (
@@ -57,7 +56,7 @@ def looks(series: Sequence[str], order: Sequence[str] = ()) -> dict[str, Look]:
     return {name: _look(place) for name, place in places.items()}
 
 
-def ordered(names: Sequence[str]) -> list[str]:
+def ordered(names: Iterable[str]) -> list[str]:
     """Names once each: the paper's datasets as it lists them, then others by name."""
     return sorted(set(names), key=lambda name: (PAPER.index(name) if name in PAPER else len(PAPER), name))
 

@@ -1,12 +1,11 @@
 """The script that draws the page's charts: Vega, Vega-Lite and vega-embed in one, the same in every report."""
 
 import hashlib
-import os
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 from analysis.page.charts import VEGA_LITE
 from jobs.files import read_file
@@ -20,9 +19,9 @@ _MOST_BYTES = 8 << 20
 def vega() -> str:
     """It sets ``vegaEmbed``, and asks for nothing over a network.
 
-    Making it takes seconds of the processor, so it is kept in the machine's home, by the version of what makes it, below
-    a line with its digest. One that is not what its digest says is made anew; where none can be kept, it is made each
-    time.
+    Making it takes seconds of the processor, so it is kept in the machine's home, by the version of what makes it and
+    under a line with its digest. One that is not what its digest says is made anew; where none can be kept, it is made
+    each time.
     """
     path = scripts_directory() / f"vega-lite-{VEGA_LITE}-by-{metadata.version('vl-convert-python')}.js"
     kept = _kept(path)
@@ -51,9 +50,10 @@ def _kept(path: Path) -> str | None:
 def _keep(path: Path, script: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = script.encode()
-    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(_digest(data) + b"\n" + data)
-    os.replace(file.name, path)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        part.write_bytes(_digest(data) + b"\n" + data)
+        part.replace(path)
 
 
 def _digest(script: bytes) -> bytes:

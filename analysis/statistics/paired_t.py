@@ -1,8 +1,8 @@
 """Paired t intervals and tests for many cells at once.
 
 A cell is a group of paired differences (one dataset, blocks, images, ...). Values come as one array with
-the number of each value's cell beside it, so that thousands of cells cost one call of scipy. Of scipy only the functions of
-Student's t are loaded: its ``stats`` takes a second of the processor, and gives the same bits by them.
+the number of each value's cell beside it, so that thousands of cells cost one call of scipy. Only its functions of
+Student's t are loaded: ``scipy.stats`` takes half a second of the processor more, and gives the same bits by them.
 """
 
 from typing import Any, NamedTuple

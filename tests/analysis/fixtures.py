@@ -1,7 +1,5 @@
 """Fixtures of tests that make reports. The conftests that want them import them."""
 
-
-
 import pytest
 
 from analysis.figures.render import Drawing
