@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import altair
 import pytest
 
 from analysis.page.charts import VEGA_LITE, charts
@@ -28,7 +29,6 @@ def kept(home: Path) -> Path:
 
 def test_charts_are_valid_vega_lite() -> None:
     """By altair's schema of the same version."""
-    altair = pytest.importorskip("altair")
     assert altair.SCHEMA_VERSION.removeprefix("v").startswith(f"{VEGA_LITE}.")
     for spec in charts(["digits", "mnist"], [50, 100]).values():
         altair.LayerChart.from_dict(spec)
