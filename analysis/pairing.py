@@ -76,18 +76,20 @@ def pair_all(rows: pd.DataFrame, arms: Iterable[Comparison], of_all_depths: pd.D
     chosen = list(arms)
     alike = [(one.source, one.baseline) for one in chosen if one.depths is None]
     named = pd.DataFrame(alike, columns=["source", "baseline"], dtype=rows["source"].dtype)
-    left, right = (
-        rows.merge(named, on="source"),
-        rows.rename(columns={"source": "baseline"}).merge(named, on="baseline"),
-    )
-    arms_of = [[arm.assign(**{DEPTH: arm["blocks"]})] for arm in (left, right)]
+    left = [rows.merge(named, on="source")]
+    right = [rows.rename(columns={"source": "baseline"}).merge(named, on="baseline")]
+    for arms_of_one in (left, right):
+        arms_of_one[0][DEPTH] = arms_of_one[0]["blocks"]
     for one in chosen:
         if one.depths is not None:
-            found = _two_depths(rows if of_all_depths is None else of_all_depths, one.source, one.depths)
-            names = {"source": one.source, "baseline": one.baseline, DEPTH: one.depths[1]}
-            for arm, part in zip(arms_of, found, strict=True):
-                arm.append(part.assign(**names))
-    return pair(*map(pd.concat, arms_of), KEYS)
+            first, second = _two_depths(rows if of_all_depths is None else of_all_depths, one.source, one.depths)
+            left.append(_named(first, one, one.depths[1]))
+            right.append(_named(second, one, one.depths[1]))
+    return pair(pd.concat(left), pd.concat(right), KEYS)
+
+
+def _named(arm: pd.DataFrame, one: Comparison, depth: int) -> pd.DataFrame:
+    return arm.assign(source=one.source, baseline=one.baseline, **{DEPTH: depth})
 
 
 def _two_depths(rows: pd.DataFrame, source: str, depths: tuple[int, int]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.comparisons import Comparison, Declared
 from analysis.delta_table import delta_cells
-from analysis.figures.model import Figure, Panel
+from analysis.figures.model import INTERVALS, Figure, Panel
 from analysis.figures.paper import BLOCKS
 from analysis.figures.points import accuracy_points, delta_points
 from analysis.figures.roles import Part, cast
@@ -139,9 +139,10 @@ def _figure(number: str, ours: _Arms, theirs: _Arms) -> Figure:
     return Figure(
         name=f"figure{number}-published",
         title=f"Figure {number}, own trials beside the published ones",
-        caption=f"Test accuracy {when} of {ours.source} and {ours.natural}, and their difference, paired by seed: "
-        f"{_OWN} (filled; {_lengths(ours)}) and {_PUBLISHED} (hollow; {_lengths(theirs)}){size}. {BLOCKS} blocks "
-        "fine-tuned; the cells that both have.",
+        caption=f"Test accuracy {when}{size}, {BLOCKS} blocks fine-tuned, and its difference, paired by seed. Filled: "
+        f"{_OWN}; hollow: {_PUBLISHED}.",
+        intervals=f"{ours.source} and {ours.natural}, the cells that both have: {_OWN} of {_lengths(ours)}, "
+        f"{_PUBLISHED} of {_lengths(theirs)}. {INTERVALS}",
         panels=tuple(panels),
         columns=2,
     )
@@ -163,7 +164,12 @@ def _panels(dataset: str, against: Against, ours: _Arms, theirs: _Arms) -> tuple
             against=against,
             points=pd.concat(accuracy, ignore_index=True),
         ),
-        Panel(title=f"{dataset}: delta", quantity="delta", against=against, points=pd.concat(delta, ignore_index=True)),
+        Panel(
+            title=f"{dataset}: difference",
+            quantity="delta",
+            against=against,
+            points=pd.concat(delta, ignore_index=True),
+        ),
     )
 
 

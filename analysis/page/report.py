@@ -127,8 +127,8 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     content = gather(store)
     figures, missing = paper_figures(content.worded, content.names)
     published = beside_published(content.data, content.choices) if compare_paper else None
-    beside = [pair.figure for pair in published.pairs] if published else []
-    drawn = {one.name: drawing(one) for one in [*figures, *beside, *content.why]}
+    pairs = published.pairs if published else []
+    drawn = {one.name: drawing(one) for one in [*figures, *(one.figure for one in pairs), *content.why]}
     tables = [*_tables(content, compare_paper), *([content.table1a] if content.table1a else [])]
     text = render(content, figures, drawn, missing, tables, published)
     with written_into(directory) as folder:
@@ -140,7 +140,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
             if shown.png is not None:
                 (folder / f"{shown.name}.png").write_bytes(shown.png)
         confounds = [content.confound.table] if content.confound else []
-        for table in [*tables, *confounds, *(pair.table for pair in beside)]:
+        for table in [*tables, *confounds, *(one.table for one in pairs)]:
             save_table(table, folder)
         (folder / _PAGE).write_text(text, encoding="utf-8")
     return directory / _PAGE

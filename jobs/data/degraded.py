@@ -34,7 +34,8 @@ def low_pass(pixels_CHW: npt.NDArray[np.uint8], share: float) -> npt.NDArray[np.
     """Zero all other frequencies of each channel's discrete Fourier transform. What comes back is cut to 0 to 255 and
     rounded.
     """
-    kept = kept_frequencies(*pixels_CHW.shape[1:], share)
+    height, width = pixels_CHW.shape[1:]
+    kept = kept_frequencies(height, width, share)
     filtered = np.fft.ifft2(np.fft.fft2(pixels_CHW.astype(np.float64)) * kept).real
     rounded: npt.NDArray[np.uint8] = np.rint(filtered.clip(0, 255)).astype(np.uint8)
     return rounded

@@ -84,7 +84,7 @@ def test_each_panel_has_both_in_equal_axes_the_published_hollow(compare: Compare
     for one in compare(*arms(build, 3.0, **OWN), *arms(build, 2.5, **IMPORTED)):
         names = [panel.title for panel in one.figure.panels]
         assert names == [
-            f"{dataset}: {what}" for dataset in ("cifar10", "mnist") for what in ("test accuracy", "delta")
+            f"{dataset}: {what}" for dataset in ("cifar10", "mnist") for what in ("test accuracy", "difference")
         ]
         for panel in one.figure.panels:
             points = panel.points
@@ -169,9 +169,9 @@ def test_the_published_trials_beside_their_own_copy(published: pa.Table) -> None
 def test_the_report_has_them_where_it_is_asked_to_compare(build: Build) -> None:
     root = build.root(arms(build, 3.0, ("cifar10",), (100,), **OWN))
     content = gather(open_results(root))
-    assert HEADING not in render(content, [], [], [])
+    assert HEADING not in render(content, [], {}, [], [])
     alone = beside_published(content.data, content.choices)
-    assert "deltasweep import-trials FILE.csv" in render(content, [], [], [], alone).partition(HEADING)[2]
+    assert "deltasweep import-trials FILE.csv" in render(content, [], {}, [], [], alone).partition(HEADING)[2]
     build.root(arms(build, 2.5, ("cifar10",), (100,), **IMPORTED))
     page = analysis.report(root, compare_paper=True)
     inner = page.read_text().partition(HEADING)[2]

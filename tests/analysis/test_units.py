@@ -80,7 +80,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {},
         ),
         ("SELECT a.* FROM trials a JOIN failures f ON true WHERE false", None),
-        ("SELECT " + "abs(" * 350 + "seconds" + ")" * 350 + " AS s FROM trials", {}),
+        ("SELECT " + "abs(" * 600 + "seconds" + ")" * 600 + " AS s FROM trials", {}),
         ("SELECT 1 AS one", {}),
         ("VALUES (1)", {}),
         ("SELECT epoch FROM trials WHERE seconds > (SELECT avg(seconds) FROM trials) OR true", {"epoch": "epochs"}),
