@@ -63,13 +63,14 @@ def earlier_versions(store: Store, study: Study, specs: Specs) -> Earlier:
     finished = {digest: of for digest, of in finished.items() if of}
     trials = {trial: spec for of in finished.values() for trial, spec in of.items()}
     if trials:
-        one = len(trials) == 1
+        many, are, they, them = ("trials", "are", "they differ", "them")
+        if len(trials) == 1:
+            many, are, they, them = ("trial", "is", "it differs", "it")
         versions = "an earlier version" if len(finished) == 1 else "earlier versions"
         told.append(
-            f"{len(trials):,} finished {'trial' if one else 'trials'} of {versions} of study {study.name} "
-            f"({some(finished)}) {'is' if one else 'are'} no part of this one; {'it differs' if one else 'they differ'} "
-            f"in {differences(trials.values(), specs.values())}. Nothing is removed. To go on with "
-            f"{'it' if one else 'them'}: {_going_on(store, study, finished, _packaged(trials))}"
+            f"{len(trials):,} finished {many} of {versions} of study {study.name} ({some(finished)}) {are} no part of "
+            f"this one; {they} in {differences(trials.values(), specs.values())}. Nothing is removed. To go on with "
+            f"{them}: {_going_on(store, study, finished, _packaged(trials))}"
         )
     return Earlier(frozenset(trials), tuple(map(one_line, told)))
 
