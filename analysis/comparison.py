@@ -61,14 +61,14 @@ def comparison_table(data: pd.DataFrame, recipes: Mapping[str, Choices], words: 
     rows = tuple(_row(row, varying) for row in found.assign(recipe=in_words(found["recipe"], words)).to_dict("records"))
     return Table(
         name="table7-comparison",
-        title="Own mean test accuracy beside Table 7 of the paper",
+        title="Mean test accuracy beside Table 7 of the paper",
         columns=(
             *varying,
             "dataset",
             "images",
             "source",
             "epochs",
-            "own (%)",
+            "mean (%)",
             "95 % interval",
             "n",
             "paper (%)",
@@ -77,7 +77,9 @@ def comparison_table(data: pd.DataFrame, recipes: Mapping[str, Choices], words: 
             "unlike the paper's (paper's)",
         ),
         rows=rows,
-        numbers=frozenset({"numerics", "images", "epochs", "own (%)", "95 % interval", "n", "paper (%)", "difference"}),
+        numbers=frozenset(
+            {"numerics", "images", "epochs", "mean (%)", "95 % interval", "n", "paper (%)", "difference"}
+        ),
         notes=summary(found),
     )
 

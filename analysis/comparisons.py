@@ -9,7 +9,7 @@ from analysis.studies import PLACE, planned_cells, planned_places
 from jobs import registry
 from jobs.errors import Code, InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
-from jobs.specs import Constraint, Contrast
+from jobs.specs import ALL, Constraint, Contrast
 
 
 class Comparison(NamedTuple):
@@ -19,6 +19,14 @@ class Comparison(NamedTuple):
     baseline: str
     depths: tuple[int, int] | None = None
     """Fine-tuned blocks of source and baseline, where these are one source."""
+
+    @property
+    def words(self) -> str:
+        """As in ``l2 minus natural``, or ``l2 at blocks 3 minus 1``."""
+        if self.depths is None:
+            return f"{self.source} minus {self.baseline}"
+        ours, other = ("all" if depth == ALL else str(depth) for depth in self.depths)
+        return f"{self.source} at blocks {ours} minus {other}"
 
 
 class Planned(NamedTuple):

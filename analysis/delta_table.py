@@ -265,7 +265,7 @@ def _only_sources(data: pd.DataFrame, chosen: list[Comparison], source: Choice) 
     wanted = set(where(data, source=source)["source"])
     found = [one for one in chosen if one.source in wanted]
     if chosen and not found:
-        compared = ", ".join(dict.fromkeys(f"{one.source} minus {one.baseline}" for one in chosen))
+        compared = ", ".join(dict.fromkeys(one.words for one in chosen))
         raise InvalidRequest(
             Code.NO_ANSWER,
             f"a source is compared with its baseline; no comparison is of {', '.join(sorted(wanted))}. There are: "

@@ -3,7 +3,10 @@
 from typing import Any
 
 from jobs.errors import Code
+from jobs.specs import Contrast
 from orchestrator.raw_values import Found, items, repeated
+
+_UNSAID = {name: field.default for name, field in Contrast.model_fields.items() if not field.is_required()}
 
 
 def contrasts(raw: dict[str, Any]) -> Found:
@@ -25,7 +28,7 @@ def contrasts(raw: dict[str, Any]) -> Found:
                     f"{name!r} is not a source of this study's grid ({', '.join(map(str, sources))})",
                 )
         epoch = contrast.get("epoch", "last")
-        if isinstance(epoch, int) and not any(_evaluates(row, epoch) for row in rows):
+        if isinstance(epoch, int) and epoch >= 1 and not any(_evaluates(row, epoch) for row in rows):
             rules = "; ".join(dict.fromkeys(map(_evaluated, rows)))
             said = (
                 f"expected an epoch after which a row of the schedule evaluates ({rules}); got {epoch}. "
@@ -47,14 +50,23 @@ def _repeated_contrasts(raw: dict[str, Any]) -> Found:
     """The same comparison twice would enlarge the family of Holm's correction."""
     seen: set[str] = set()
     for location, contrast in items(raw, ("contrasts",)):
-        text = repr(sorted(contrast.items(), key=str)) if isinstance(contrast, dict) else repr(contrast)
+        text = repr(_said(contrast))
         if text in seen:
             yield location, Code.REPEATED, "this contrast is there twice"
         seen.add(text)
 
 
+def _said(contrast: Any) -> Any:
+    """What a contrast says, however it is written: what is left out is the default, as a record of the study has it."""
+    if not isinstance(contrast, dict):
+        return contrast
+    return sorted(({**_UNSAID, **contrast}).items(), key=str)
+
+
 def _in_two_families(raw: dict[str, Any]) -> Found:
-    """A cell has one corrected p-value: what one family compares, no other of the study does."""
+    """A cell has one corrected p-value: what one family compares, no other of the study does, not the other way round
+    either, which is the same test.
+    """
     rows = [row.get("epochs") for _, row in items(raw, ("schedule",)) if isinstance(row, dict)]
     lasts: set[int | str] = {epochs for epochs in rows if isinstance(epochs, int)}
     seen: dict[tuple[str, int | str], dict[str, object]] = {}
@@ -66,7 +78,9 @@ def _in_two_families(raw: dict[str, Any]) -> Found:
         others |= lasts if epoch == "last" else {"last"} if epoch in lasts else set()
         met: dict[str, object] = {}
         for _, blocks in items(one, ("blocks",)):
-            told = repr([one.get("source"), one.get("baseline"), blocks, one.get("baseline_blocks")])
+            depth = one.get("baseline_blocks")
+            arms = ((one.get("source"), blocks), (one.get("baseline"), blocks if depth is None else depth))
+            told = repr(sorted(arms, key=repr))
             for other in others:
                 met |= {family: at for family, at in seen.get((told, other), {}).items() if family != name}
             seen.setdefault((told, epoch), {}).setdefault(name, location[-1])

@@ -29,11 +29,13 @@ def code_of(kind: str) -> Code:
     return _CODES.get(kind, Code.WRONG_VALUE)
 
 
-def problems(raw: dict[str, Any], examining: Mapping[str, type[Examine]]) -> Found:
+def problems(raw: dict[str, Any], examining: Mapping[str, type[Examine]], recorded: bool = False) -> Found:
     """Every broken rule with its place and code. Values of the wrong type are left to the model's own checks.
 
     Args:
         examining: the sections that examine networks, by kind.
+        recorded: it is a record of a results root. What it declared beforehand stands: a rule of contrasts that came
+            later makes no trials of a study unreachable.
     """
     of_sources = [kind for kind, section in examining.items() if "source" in section.model_fields]
     yield from _parts(raw, of_sources)
@@ -55,7 +57,8 @@ def problems(raw: dict[str, Any], examining: Mapping[str, type[Examine]]) -> Fou
         yield from repeated(items(raw, path))
     yield from _sizes(raw)
     yield from _depths(raw)
-    yield from contrasts(raw)
+    if not recorded:
+        yield from contrasts(raw)
 
 
 def _parts(raw: dict[str, Any], of_sources: Sequence[str]) -> Found:

@@ -3,6 +3,7 @@
 import codecs
 import datetime
 import difflib
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -106,13 +107,13 @@ def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
     try:
         study = Study.model_validate(document.value)
     except ValidationError as error:
-        found += [
-            (tuple(item["loc"]), code_of(item["type"]), _message(dict(item), document))
+        found += _one_a_place(
+            (_in_file(dict(item), document.value), code_of(item["type"]), _message(dict(item), document))
             for item in error.errors()
             if not _echo(dict(item))
-        ]
+        )
     with registry.using(study.cards if study else _cards(document.value)):
-        found += problems(document.value, examining(Study))
+        found += problems(document.value, examining(Study), recorded)
     if found or study is None:
         raise _refusal(document, found)
     return study
@@ -141,6 +142,30 @@ def _refusal(document: Document, found: list[tuple[Location, Code, str]]) -> Inv
     mistakes = [lines[one] for one in told]
     first = mistakes[0]
     return InvalidRequest(first.code, text, **first.place._asdict(), mistakes=mistakes)
+
+
+def _in_file(error: dict[str, Any], value: Any) -> Location:
+    """Where a mistake is, without the names of the alternatives that a value was tried as, which no file has."""
+    location: Location = tuple(error["loc"])
+    for depth, step in enumerate(location):
+        if isinstance(value, dict) and (known := [key for key in value if str(key) == str(step)]):
+            value = value[known[0]]
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return location if error["type"] == "missing" else location[:depth]
+    return location
+
+
+def _one_a_place(found: Iterable[tuple[Location, Code, str]]) -> list[tuple[Location, Code, str]]:
+    """A value that is none of several alternatives is one mistake: what each of them asks for, then what it is."""
+    told: dict[Location, tuple[Code, str]] = {}
+    for location, code, message in found:
+        if location in told:
+            code, before = told[location]
+            message = f"{before.partition('; it is ')[0]}, or {message}"
+        told[location] = (code, message)
+    return [(location, *of) for location, of in told.items()]
 
 
 def _dotted(location: Location) -> str:

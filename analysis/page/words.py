@@ -24,7 +24,7 @@ class Headline(NamedTuple):
     """Blocks and epoch, and whether a study declared the comparison."""
     verdict: str
     parts: tuple[str, ...]
-    """One sentence a dataset: its smallest and its largest size with an interval."""
+    """One sentence a dataset: its smallest and its largest size with an interval, each by its longest trials."""
 
 
 _LAST = "last"
@@ -94,16 +94,19 @@ def _count(group: pd.DataFrame) -> str:
 
 def _datasets(group: pd.DataFrame) -> list[str]:
     said = []
-    for dataset, rows in group.sort_values("images_used").groupby("dataset", sort=True):
+    for dataset, rows in group.sort_values(["images_used", "epochs"], kind="stable").groupby("dataset", sort=True):
         known = rows[rows["ci_low"].notna()]
         shown = rows if known.empty else known
-        ends = shown.iloc[[0, -1]] if len(shown) > 1 else shown
-        said.append(f"{dataset}: {', '.join(_point(row) for row in ends.to_dict('records'))}")
+        several = shown.duplicated("images_used").any()
+        sizes = shown.drop_duplicates("images_used", keep="last")
+        ends = sizes.iloc[[0, -1]] if len(sizes) > 1 else sizes
+        said.append(f"{dataset}: {', '.join(_point(row, several) for row in ends.to_dict('records'))}")
     return said
 
 
-def _point(row: dict[Any, Any]) -> str:
+def _point(row: dict[Any, Any], of_several_lengths: bool) -> str:
     size = "all images" if row["images"] == ALL else f"{row['images']:,} images"
+    size += f", {row['epochs']} epochs" if of_several_lengths else ""
     interval = (
         "one pair" if pd.isna(row["ci_low"]) else f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f}, n = {row['n_pairs']}"
     )

@@ -244,6 +244,34 @@ def test_headlines_say_depths_and_families(declare: Declare) -> None:
     assert [row[2] for row in headline_rows(shown) if row[0] == row[1]] == ["3 minus 1"] * 2
 
 
+def test_headlines_say_of_which_length_a_cell_is_where_there_are_several(build: Build) -> None:
+    """Of trials of two lengths at one size the longer ones are told; where all are of one length, none is said."""
+    from analysis.comparisons import Comparison, Declared
+    from analysis.delta_table import delta_cells
+    from analysis.frames import frame as evaluations
+
+    lengths = [(100, 10), (100, 30), (200, 30), (400, 10)]
+    made = [
+        build.trial(source, seed, {1: 10.0, last: 40.0 + gain * last + seed}, images=images, dataset=dataset)
+        for dataset, of in (("digits", lengths), ("mnist", lengths[1:3]))
+        for images, last in of
+        for source, gain in (("natural", 0.0), ("l2", 0.1 + 0.01 * images / 100))
+        for seed in range(3)
+    ]
+    data = evaluations(build.table(made))
+    cells = delta_cells(data, [Comparison("l2", "natural")], Declared(()))
+    (one,) = headlines(headline_cells(cells.assign(variant="own trials"), 3))
+    digits, mnist = one.parts
+    assert digits.startswith("digits: +3.30 points at 100 images, 30 epochs (")
+    assert "+1.40 points at 400 images, 10 epochs (" in digits
+    assert "epochs" not in mnist
+
+
+def test_what_is_compared_is_told_with_depths(declare: Declare) -> None:
+    with refused(Code.NO_ANSWER, "l2 minus natural, linf minus natural, l2 at blocks 3 minus 1. ", key="source"):
+        frame(declare(*FIRST, DEPTH), source="natural")
+
+
 def test_the_report_lists_what_was_declared(declare: Declare) -> None:
     (record,) = recorded_studies(LocalStore(declare(*FIRST, SPEED, DEPTH)))
     assert progress(record, []).contrasts == (

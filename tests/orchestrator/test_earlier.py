@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jobs.results import Store, begin, open_store, record_study, write_launch
 from jobs.results.layout import study_key, trial_key
 from jobs.specs import AnySpec, FinetuneSpec
 from jobs.study import Study
+from orchestrator import earlier
 from orchestrator import launch as launching
 from orchestrator.differences import differences
 from orchestrator.earlier import Earlier, earlier_versions
@@ -81,11 +83,11 @@ def test_what_is_no_part_of_the_study_any_more(
     found = looked(store, now)
     assert found.trials == {spec.trial_id for spec in of(before, **left_out)}
     (line,) = found.about
-    assert f"{len(found.trials)} finished trials" in line
+    assert f"{len(found.trials)} finished trials of an earlier version of" in line
     assert f"they differ in {', '.join(told)}." in line
     assert before.digest in line
     file = f"{store.uri}/{study_key(before.name, before.digest)}"
-    assert line.endswith(f"launch {file}"), "no packaged study has them"
+    assert line.endswith(f": deltasweep launch {file} --results {store.uri}"), "no packaged study has them"
     assert expand(load_study(file)) == expand(before)
 
 
@@ -117,6 +119,63 @@ def test_only_what_is_finished_counts_and_once(store: Store) -> None:
     assert looked(store, other) == Earlier()
 
 
+def test_versions_that_only_together_have_the_trials_are_told_with_their_shares(store: Store) -> None:
+    """The largest first, then what it lacks; and no more of many than a person reads."""
+    versions = [study(("epochs: 3", f"epochs: {epochs}")) for epochs in (4, 5, 6, 7, 8)]
+    for number, version in enumerate(versions):
+        recorded(store, version, expand(version)[: 9 - number])
+    (line,) = looked(store, study()).about
+    assert "35 finished trials of earlier versions of study mine" in line
+    commands = line.partition("To go on with them: ")[2]
+    told = [
+        f"deltasweep launch {store.uri}/{study_key(one.name, one.digest)} --results {store.uri} ({9 - number} of them)"
+        for number, one in enumerate(versions)
+    ]
+    assert commands == ", ".join([*told[:3], "and 2 more versions"])
+
+
+def test_a_trial_is_one(store: Store) -> None:
+    before = study()
+    recorded(store, before, expand(before)[:1])
+    (line,) = looked(store, study(("epochs: 3", "epochs: 6"))).about
+    assert line.startswith("1 finished trial of an earlier version of study mine (")
+    assert "is no part of this one; it differs in epochs (3; here 6)." in line
+    assert "To go on with it: " in line
+
+
+def test_what_is_to_be_launched_can_be_pasted(tmp_path: Path, store: Store) -> None:
+    """Quoted for a shell; a study file in an object store is no file of this machine."""
+    before, now = study(), study(("epochs: 3", "epochs: 6"))
+    spaced = open_store(tmp_path / "my results")
+    recorded(spaced, before, expand(before))
+    (line,) = looked(spaced, now).about
+    *_, file, option, root = shlex.split(line)
+    assert (expand(load_study(file)), option, root) == (expand(before), "--results", spaced.uri)
+
+    recorded(store, before, expand(before))
+    if "://" in store.uri:
+        assert f"deltasweep launch a copy here of {store.uri}/" in looked(store, now).about[0]
+
+
+def test_versions_that_differ_in_placement_alone_are_expanded_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second each for 14,400 trials, in every plan and status."""
+    expanded: list[Study] = []
+
+    def counted(version: Study) -> list[AnySpec]:
+        expanded.append(version)
+        return expand(version)
+
+    monkeypatch.setattr(earlier, "expand", counted)
+    for share in ("0.1", "0.2", "0.3"):
+        for epochs in ("3", "6"):
+            version = study(("gpu: 0.25", f"gpu: {share}"), ("epochs: 3", f"epochs: {epochs}"))
+            recorded(store, version, expand(version)[:2])
+    assert len(looked(store, study()).trials) == 2
+    assert [one.schedule[0].epochs for one in expanded] == [6]
+
+
 def test_a_packaged_study_that_has_them_all_is_named(store: Store) -> None:
     """The kind of case it is for: `paper` had, until 0.2.0, what `paper-as-released` has; the smallest is named."""
     before = load_study("paper-as-released").model_copy(update={"name": "paper"})
@@ -126,7 +185,7 @@ def test_a_packaged_study_that_has_them_all_is_named(store: Store) -> None:
     assert len(found.trials) == 20
     (line,) = found.about
     assert f"they differ in {', '.join(AS_PUBLISHED)}." in line
-    assert line.endswith("launch paper-as-released")
+    assert line.endswith(f"launch paper-as-released --results {store.uri}")
 
 
 def test_the_smallest_packaged_study_is_named(store: Store) -> None:
@@ -135,7 +194,7 @@ def test_the_smallest_packaged_study_is_named(store: Store) -> None:
     recorded(store, before, finished)
     (line,) = looked(store, load_study("paper")).about
     assert f"{len(finished)} finished trials" in line
-    assert line.endswith("launch paper-confound"), "paper-as-released has them, too, among 14,400"
+    assert "launch paper-confound --results" in line, "paper-as-released has them, too, among 14,400"
 
 
 def test_networks_that_are_looked_at_differ_as_their_trials_do(store: Store) -> None:
@@ -176,7 +235,7 @@ def test_differences_that_no_single_choice_tells() -> None:
     assert differences(attacked, []) == "kind (attack; here none)"
 
 
-@pytest.mark.parametrize("text", ["name: [", "name: mine\ngrid: 3\n", "{}"])
+@pytest.mark.parametrize("text", ["name: [", "name: mine\ngrid: 3\n", "{}", "name: mine\nmore: 1\nless: 2\n"])
 def test_a_version_that_cannot_be_read_is_told(text: str, store: Store) -> None:
     before, now = study(), study(("recipe: as-released", "recipe: as-published"))
     recorded(store, before, expand(before)[:2])
@@ -185,6 +244,7 @@ def test_a_version_that_cannot_be_read_is_told(text: str, store: Store) -> None:
     unread, line = looked(store, now).about
     assert f"{store.uri}/{key}" in unread
     assert len(unread.splitlines()) == 1
+    assert "\\u" not in unread
     assert "2 finished trials" in line
 
 

@@ -476,6 +476,44 @@ def test_a_comparison_in_two_families_is_refused(first: str, second: str) -> Non
     check(found, Code.REPEATED, "contrasts[1]", "contrast 0", "'others'", "Fix:", line=12)
 
 
+@pytest.mark.parametrize("epoch", ["6", "last"])
+@pytest.mark.parametrize("turned", ["family: others", "family: others, epoch: 6"])
+def test_a_comparison_turned_round_is_the_same_test(epoch: str, turned: str) -> None:
+    more = f"{{source: fmnist_natural, baseline: fmnist_l2_eps1, blocks: [3], {turned}}}"
+    change = ("blocks: [3]}", f"blocks: [3], epoch: {epoch}}}\n  - {more}")
+    if (epoch == "6") == ("epoch" in turned):
+        check(mistake(change), Code.REPEATED, "contrasts[1]", "contrast 0", "'others'", line=12)
+    else:
+        study(change)
+    deep = "  - {source: fmnist_natural, baseline: fmnist_natural, blocks: [0], baseline_blocks: 3, family: others}"
+    arms = "{source: fmnist_l2_eps1, baseline: fmnist_natural, blocks: [3]}"
+    one = "{source: fmnist_natural, baseline: fmnist_natural, blocks: [3], baseline_blocks: 0}"
+    check(mistake((arms, f"{one}\n{deep}")), Code.REPEATED, "contrasts[1]", "'others'", line=12)
+
+
+@pytest.mark.parametrize("default", ["epoch: last", "family: null", "baseline_blocks: null", "epoch: last, family: ~"])
+def test_a_default_that_is_written_out_makes_no_other_contrast(default: str) -> None:
+    arms = "source: fmnist_l2_eps1, baseline: fmnist_natural"
+    found = mistake(("blocks: [3]}", f"blocks: [3]}}\n  - {{{arms}, blocks: [3], {default}}}"))
+    check(found, Code.REPEATED, "contrasts[1]", "twice", line=12)
+
+
+def test_what_a_record_declared_stands() -> None:
+    """Earlier releases took one comparison twice, where one was written with its defaults, and recorded it."""
+    one = study()
+    text = one.model_copy(update={"contrasts": one.contrasts * 2}).resolved()
+    assert len(parse_study(text, "record.yaml", recorded=True).contrasts) == 2
+    assert {one.code for one in mistakes(text)} == {Code.REPEATED}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "said"), [("0", "greater"), ("first", "integer"), ("11.0", "integer"), ("[6]", "integer"), ("{}", "")]
+)
+def test_a_value_that_is_none_of_several_kinds_is_one_mistake_at_its_own_key(epoch: str, said: str) -> None:
+    found = mistake(("blocks: [3]}", f"blocks: [3], epoch: {epoch}}}"))
+    check(found, Code.WRONG_VALUE, "contrasts[0].epoch", said, "or input should be 'last'", line=11)
+
+
 @pytest.mark.parametrize("mistaken", ["epoch: [6]", "epoch: {}", "family: [a]", "family: {}", "baseline_blocks: [1]"])
 def test_values_of_another_type_in_a_contrast_are_one_mistake(mistaken: str) -> None:
     assert {one.code for one in mistakes(changed(("blocks: [3]}", f"blocks: [3], {mistaken}}}")))} <= {
