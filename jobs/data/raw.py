@@ -17,6 +17,11 @@ from jobs.files import open_file
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """What is decoded, by content. Pillow knows more; one of them it hands to another program."""
 
+MOST_ASPECT = 64
+"""Of whole images the longer side is at most so many times the shorter (``jobs.data.whole``): 9.6 MB at 224 pixels,
+where one row of 20,000 would be 3 GB.
+"""
+
 _DEEP_MODES = ("I", "F")  # 16 and 32 bits a channel; PIL would clip them to eight
 
 
@@ -132,9 +137,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """What an open image's EXIF orientation asks for; None: nothing, or it makes no sense.
 
-    Pillow turns TIFF by itself when it decodes it, so that nothing is left to do then.
+    Pillow turns TIFF by itself when it decodes it, so that nothing is left to do then. In PNG, what says it may stand
+    behind the pixels.
     """
-    if image.format == "TIFF":
+    if image.format in ("TIFF", "PNG"):
         image.load()
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))

@@ -13,8 +13,8 @@ from jobs.data import resized as resized_module
 from jobs.data.datasets import load_card
 from jobs.data.degraded import Degradation
 from jobs.data.describe import describe
-from jobs.data.raw import FolderPart, RawPart
-from jobs.data.whole import MOST_ASPECT, WholeImages, whole
+from jobs.data.raw import MOST_ASPECT, FolderPart, RawPart
+from jobs.data.whole import WholeImages, whole
 from jobs.errors import Code, DamagedFile, StorageFailure
 from jobs.recipes import crops_whole
 from jobs.registry import Cards, DatasetCard, using
