@@ -64,7 +64,7 @@ def oddities(folder: Path, raw: Raw) -> Oddities:
             elif first != told:
                 found[f"the same as another {name} image of that label"].append(both)
     said = [
-        f"{len(places):,} image{'s' if len(places) > 1 else ''}: {what} ({places[0]}{', ...' if len(places) > 1 else ''})"
+        f"{len(places):,} images: {what} ({places[0]}, ...)" if len(places) > 1 else f"1 image: {what} ({places[0]})"
         for what, places in found.items()
     ]
     tested = set(raw.test.labels_N.tolist())

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure
 from jobs.file_kinds import what_it_is
 from jobs.files import open_file
+from jobs.progress import progressed
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """What is decoded, by content. Pillow knows more; one of them it hands to another program."""
@@ -188,6 +189,7 @@ def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
     hasher = hashlib.sha256()
     for number, part in enumerate(parts):
         for path in part.paths:
+            progressed()
             try:
                 with open_file(path) as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()

@@ -231,7 +231,9 @@ def test_pillow_s_warnings_are_told_with_their_file(folder: Path, recwarn: pytes
 
 def test_many_odd_images_are_one_note(folder: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
-        (folder / "train/bee" / name).write_bytes(encoded("JPEG", RGB.rotate(90 * (name == "b.jpg"), expand=True).convert("CMYK")))
+        (folder / "train/bee" / name).write_bytes(
+            encoded("JPEG", RGB.rotate(90 * (name == "b.jpg"), expand=True).convert("CMYK"))
+        )
     assert describe(folder, "insects").notes == [
         "2 images: CMYK, made RGB without a colour profile (train/bee/a.jpg, ...)"
     ]

@@ -90,7 +90,10 @@ def test_pillow_turns_tiff_itself(folder: Path, orientation: int) -> None:
     assert describe(folder, "insects").turned == 0
 
 
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></x:xmpmeta>'
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<a xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></x:xmpmeta>'
+)
 
 
 def late_png(first: bytes = b"", last: bytes = b"") -> bytes:
