@@ -1,6 +1,7 @@
-"""How much memory is left to a process: of the machine, of its container or batch job. No torch."""
+"""How much memory is left to a process: of the machine, of its container or batch job, of its own limit. No torch."""
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,12 +17,13 @@ class Memory(NamedTuple):
 
 
 def machine_memory(root: Path = Path("/")) -> Memory:
-    """Of this machine, or of the control group (a container's, a batch job's) that leaves this process least.
+    """Of this machine, of a control group (a container's, a batch job's), or of this process's own limit (``ulimit
+    -v``): of what leaves it least.
 
     Args:
         root: where ``proc`` and ``sys`` are. Without them (not Linux) all memory counts as free.
     """
-    found = [_of_machine(root), *_of_groups(root)]
+    found = [_of_machine(root), *_of_groups(root), *_of_process(root)]
     return Memory(min(one.free for one in found), min(one.total for one in found))
 
 
@@ -60,6 +62,15 @@ def _of_groups(root: Path) -> Iterator[Memory]:
                 yield _of_group(directory, *_FILES[version])
             if directory == top:
                 break
+
+
+def _of_process(root: Path) -> Iterator[Memory]:
+    """Of the addresses that this process may have."""
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most != resource.RLIM_INFINITY:
+        with suppress(OSError, ValueError, IndexError):
+            used = int((root / "proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+            yield Memory(max(0, most - used), most)
 
 
 def _of_group(directory: Path, limit: str, use: str, files: str) -> Memory:

@@ -35,7 +35,12 @@ def _integer(loader: CoreLoader, node: yaml.ScalarNode) -> int:
 
 
 def _floating(loader: CoreLoader, node: yaml.ScalarNode) -> float:
-    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    value = float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if value == 0 and re.search("[1-9]", re.split("[eE]", node.value)[0]):
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number this near to 0 would be read as 0; it is {node.value}. Write 0", node.start_mark
+        )
+    return value
 
 
 _RADIX = {"0o": 8, "0x": 16}

@@ -3,10 +3,10 @@
 import codecs
 import datetime
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,18 +14,9 @@ from pydantic import BaseModel, ValidationError
 from jobs import registry, yaml_values
 from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.files import read_file
-from jobs.registry import Cards, DatasetCard, Pretraining, SourceCard
-from jobs.specs import Contrast, Execution, PretrainRecipe, Recipe
-from jobs.study import (
-    Ball,
-    Finetuned,
-    Grid,
-    Pretrain,
-    Resources,
-    ScheduleRow,
-    Study,
-    examining,
-)
+from jobs.registry import Cards
+from jobs.specs import Recipe
+from jobs.study import Study, examining
 from orchestrator import yaml_lines
 from orchestrator.study_checks import code_of, problems
 from orchestrator.yaml_lines import Document, Location
@@ -185,9 +176,10 @@ _MAPPINGS = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 def _message(error: dict[str, Any], document: Document) -> str:
     location: Location = tuple(error["loc"])
     given, written = error["input"], document.written(location)
-    if error["type"] in _LISTS and not isinstance(given, dict):
+    if error["type"] in _LISTS:
         meant = "" if given is None or written is None else f": write [{written}]"
-        return f"a list is needed here, in brackets or with a dash before each item; it is {_as_yaml(given)}{meant}"
+        is_what = "keys with values" if isinstance(given, dict) else f"{_as_yaml(given)}{meant}"
+        return f"a list is needed here, in brackets or with a dash before each item; it is {is_what}"
     if error["type"] in _MAPPINGS:
         return f"keys with values are needed here; it is {_as_yaml(given)}"
     if error["type"] == "string_type" and written and not isinstance(given, str | dict | list):
@@ -231,36 +223,25 @@ def _unknown_key(location: Location) -> str:
 
 def _section(location: Location) -> type[BaseModel]:
     """The model that a place in a study file is checked by."""
-    if not location:
-        return Study
-    if location[0] in ("sources", "pretrain") and len(location) > 1:
-        nested: dict[str, type[BaseModel]] = {
-            "recipe": PretrainRecipe,
-            "pretrain": Pretraining,
-            "resources": Resources,
-        }
-        return nested.get(str(location[-1]), SourceCard)
-    if location[0] in examining(Study) and len(location) > 1:
-        parts: dict[str, type[BaseModel]] = {
-            "balls": Ball,
-            "finetuned": Finetuned,
-            "recipe": Execution,
-            "resources": Resources,
-        }
-        return parts[str(location[1])]
-    if location == ("grid", "recipe"):
+    if location == ("grid", "recipe"):  # there each choice has a list
         return Recipe
-    sections: dict[str, type[BaseModel]] = {
-        **examining(Study),
-        "datasets": DatasetCard,
-        "pretrain": Pretrain,
-        "grid": Grid,
-        "schedule": ScheduleRow,
-        "recipe": Recipe,
-        "contrasts": Contrast,
-        "resources": Resources,
-    }
-    return sections[str(location[0])]
+    section: type[BaseModel] = Study
+    named = False
+    for key in location:
+        if named or isinstance(key, int):  # the name of a card, or an item of a list
+            named = False
+            continue
+        annotation = section.model_fields[key].annotation
+        section, named = next(_models(annotation), section), get_origin(annotation) is dict
+    return section
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """Those that a field may have, in its lists and mappings, too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _names() -> str:

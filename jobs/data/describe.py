@@ -1,6 +1,7 @@
 """The card of an image folder, counted and measured, ready for a study file. No torch."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,9 @@ def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "appli
             file=folder / "train",
             key="labels",
         )
-    train, test = (_Statistics.of(raw.train), _Statistics.of(raw.test))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, which say no file; ``oddities`` does
+        train, test = (_Statistics.of(raw.train), _Statistics.of(raw.test))
     colour = train.colour or test.colour
     mean, std = train.mean_and_std()
     if not all(std):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,22 +11,23 @@ from typing import NamedTuple
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from jobs.data.raw import FolderPart, Raw, opened, turn_of
+from jobs.data.raw import MOST_ASPECT, FolderPart, Raw, opened, turn_of
 from jobs.files import open_file
 
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 _PNG_DEPTH_AT = 24  # of the header chunk, which is the first: behind signature, length, name, width and height
 _COLOUR_PNM = (b"P3", b"P6")
 _PNM_HEADER = 4096  # bytes in which a header is looked for; comments may lie between its numbers
-_STORED = "are to be turned or mirrored by their EXIF orientation, and are read as they are stored"
-_TURNED = "are turned or mirrored by their EXIF orientation"
+_STORED = "to be turned or mirrored by EXIF orientation, and read as stored"
+_TURNED = "turned or mirrored by EXIF orientation"
+_LONG = f"the longer side is more than {MOST_ASPECT} times the shorter, which `crop: whole-image` refuses"
 
 
 class Oddities(NamedTuple):
     """What is odd about the images of a folder."""
 
     said: list[str]
-    """A sentence for each kind, with how many images have it and the first of them."""
+    """One for each kind, with how many images have it and the first of them."""
     turned: int
     """Images whose EXIF asks for them to be turned or mirrored."""
 
@@ -36,27 +38,34 @@ def oddities(folder: Path, raw: Raw) -> Oddities:
     Args:
         folder: what paths are told from.
     """
-    found: dict[str, list[Path]] = defaultdict(list)
-    seen: dict[str, tuple[str, int, Path]] = {}
+    found: dict[str, list[str]] = defaultdict(list)
+    seen: dict[str, tuple[str, int, str]] = {}
     for name, part in (("training", raw.train), ("test", raw.test)):
         assert isinstance(part, FolderPart)
         for index, (path, label) in enumerate(zip(part.paths, part.labels_N.tolist(), strict=True)):
-            with opened(path) as image:
-                for oddity in _oddities(image, path, part.upright):
-                    found[oddity].append(path)
-            shown = part.image(index)
+            told = str(path.relative_to(folder))
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                with opened(path) as image:
+                    for oddity in _oddities(image, path, part.upright):
+                        found[oddity].append(told)
+                shown = part.image(index)
+            if warned:
+                found["read with a warning of Pillow"].append(f"{told}: {' '.join(str(warned[0].message).split())}")
+            if max(shown.size) > MOST_ASPECT * min(shown.size):
+                found[_LONG].append(told)
             pixels = hashlib.sha256(repr(shown.size).encode() + shown.tobytes()).hexdigest()
-            first_in, first_label, first = seen.setdefault(pixels, (name, label, path))
+            first_in, first_label, first = seen.setdefault(pixels, (name, label, told))
+            both = f"{told} as {first}"
             if first_in != name:
-                found["show the same as a training image, so that testing is on what was trained on"].append(path)
+                found["the same as a training image, so that testing is on what was trained on"].append(both)
             elif first_label != label:
-                found[f"show the same as a {name} image of another label"].append(path)
-            elif first != path:
-                found[f"show the same as another {name} image of their label"].append(path)
+                found[f"the same as a {name} image of another label"].append(both)
+            elif first != told:
+                found[f"the same as another {name} image of that label"].append(both)
     said = [
-        f"{len(paths):,} image{'s' if len(paths) > 1 else ''} {oddity}: {paths[0].relative_to(folder)}"
-        f"{', ...' if len(paths) > 1 else ''}"
-        for oddity, paths in found.items()
+        f"{len(places):,} images: {what} ({places[0]}, ...)" if len(places) > 1 else f"1 image: {what} ({places[0]})"
+        for what, places in found.items()
     ]
     tested = set(raw.test.labels_N.tolist())
     untested = [name for number, name in enumerate(raw.names) if number not in tested]
@@ -65,21 +74,21 @@ def oddities(folder: Path, raw: Raw) -> Oddities:
 
 
 def _oddities(image: Image.Image, path: Path, upright: bool) -> Iterator[str]:
-    """Each as a predicate of images."""
+    """Each as it is said of one image or of many."""
     if turn_of(image) is not None:
         yield _TURNED if upright else _STORED
     if getattr(image, "n_frames", 1) > 1:
-        yield "have several frames, of which the first is read"
+        yield "several frames, of which the first is read"
     if _bits(image, path) > 8:
         yield (
-            "have more than 8 bits a channel, and are scaled to 8"
+            "more than 8 bits a channel, scaled to 8"
             if image.format == "PPM"
-            else "have more than 8 bits a channel, of which the upper 8 are read"
+            else "more than 8 bits a channel, of which the upper 8 are read"
         )
     if image.mode == "CMYK":
-        yield "are in CMYK, and are made RGB without a colour profile"
+        yield "CMYK, made RGB without a colour profile"
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        yield "are transparent in places, where what lies below is read"
+        yield "transparent in places, where what lies below is read"
 
 
 def _bits(image: Image.Image, path: Path) -> int:

@@ -13,9 +13,15 @@ from PIL import Image, UnidentifiedImageError
 from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure
 from jobs.file_kinds import what_it_is
 from jobs.files import open_file
+from jobs.progress import progressed
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """What is decoded, by content. Pillow knows more; one of them it hands to another program."""
+
+MOST_ASPECT = 64
+"""Of whole images the longer side is at most so many times the shorter (``jobs.data.whole``): 9.6 MB at 224 pixels,
+where one row of 20,000 would be 3 GB.
+"""
 
 _DEEP_MODES = ("I", "F")  # 16 and 32 bits a channel; PIL would clip them to eight
 
@@ -132,9 +138,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """What an open image's EXIF orientation asks for; None: nothing, or it makes no sense.
 
-    Pillow turns TIFF by itself when it decodes it, so that nothing is left to do then.
+    Pillow turns TIFF by itself when it decodes it, so that nothing is left to do then. In PNG, what says it may stand
+    behind the pixels.
     """
-    if image.format == "TIFF":
+    if image.format in ("TIFF", "PNG"):
         image.load()
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
@@ -182,6 +189,7 @@ def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
     hasher = hashlib.sha256()
     for number, part in enumerate(parts):
         for path in part.paths:
+            progressed()
             try:
                 with open_file(path) as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ resizing of byte tensors does not promise.
 """
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from jobs.data.raw import Part
 from jobs.errors import Code, StorageFailure
 from jobs.home import data_directory
 from jobs.machine_cache import MachineCache, StoredArray
+from jobs.memory import machine_memory
 from jobs.progress import progressed
 
 LIMIT_VARIABLE = "DELTASWEEP_CACHE_GB"
@@ -111,7 +111,7 @@ def kept(
     try:
         return _stored(part, shape, name, chunks, again)
     except OSError as error:
-        if math.prod(shape) > _free_memory() / 2:
+        if math.prod(shape) > machine_memory().free / 2:
             raise StorageFailure(
                 Code.STORAGE,
                 f"the resized images of {name.rsplit('-', 3)[0]} are {math.prod(shape) / 1e9:,.0f} GB, too many to be "
@@ -130,11 +130,6 @@ def _in_memory(shape: tuple[int, ...], chunks: Iterable[Bytes]) -> Bytes:
         found[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
     return found
-
-
-def _free_memory() -> int:
-    """Bytes of memory that this machine could give now."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _resize_all(part: Part, indices: range, size: int, lost: Degradation = _NOTHING) -> Bytes:

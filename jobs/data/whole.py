@@ -15,14 +15,11 @@ import torch
 from torch import Tensor
 
 from jobs.data.degraded import Degradation
-from jobs.data.raw import FolderPart, Part
+from jobs.data.raw import MOST_ASPECT, FolderPart, Part
 from jobs.data.resized import Bytes, in_parts, kept, pixels, shorten
 from jobs.errors import Code, DamagedFile
 from jobs.machine_cache import StoredArray
 from jobs.progress import progressed
-
-MOST_ASPECT = 64
-"""The longer side is at most so many times the shorter: 9.6 MB at 224 pixels, where one row of 20,000 would be 3 GB."""
 
 _LINES = 32
 """In a row of the file, which has a checksum."""

@@ -54,8 +54,8 @@ def require_pin(store: Store, what: str, name: str, sha256: str) -> bool:
         raise ResultsConflict(
             Code.OTHER_DIGEST,
             f"in {store.uri} the name {name!r} among the {what} stands for sha256 {known}, here it stands for "
-            f"{sha256}; results of both under one name could not be told apart. Use the first file again, or "
-            "another results root",
+            f"{sha256}; results of both under one name could not be told apart. Use the first files, and what "
+            "their card says of them, again, or another name, or another results root",
             file=f"{store.uri}/{pin_key(what, name)}",
         )
     return True

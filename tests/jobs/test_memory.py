@@ -1,5 +1,6 @@
 """How much memory a process is told to have left: of a machine, and of control groups of either version."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,17 @@ def test_groups_of_version_1(machine: Path) -> None:
     group(machine, "sys/fs/cgroup/memory/job", 3 * 10**9, 2 * 10**9, 5 * 10**8, version=1)
     group(machine, "sys/fs/cgroup/memory", 2**63 - 4096, 2 * 10**9, 0, version=1)
     assert machine_memory(machine) == Memory(15 * 10**8, 3 * 10**9)
+
+
+@pytest.mark.parametrize(("limit", "free"), [(2 * 10**9, 19 * 10**8), (10**7, 0), (resource.RLIM_INFINITY, None)])
+def test_a_process_s_own_limit_counts(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, limit: int, free: int | None
+) -> None:
+    """``ulimit -v``, as batch systems set it: of the 100 MB of addresses that it has, few may be in memory."""
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: {resource.RLIMIT_AS: (limit, resource.RLIM_INFINITY)}[kind])
+    monkeypatch.setattr(resource, "getpagesize", lambda: 1000)
+    write(machine / "proc/self/statm", "100000 9 8 7 0 6 0")
+    assert machine_memory(machine) == (MACHINE if free is None else Memory(free, limit))
 
 
 @pytest.mark.parametrize("text", ["", "MemTotal: many kB", "no colon", "MemAvailable:\nMemTotal:"])

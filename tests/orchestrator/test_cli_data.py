@@ -182,7 +182,7 @@ def test_photographs_that_are_turned_and_cropped_whole(deltasweep: Command) -> N
         described = deltasweep("data", "describe", "insects", *(["--exif", how] if how == "ignored" else []))
         assert described.code == 0
         assert yaml.safe_load(described.out)["insects"]["exif_orientation"] == how
-        assert "note: 2 images are" in described.message
+        assert "note: 2 images: " in described.message
         cards[how] = textwrap.indent(described.out, "  ")
     text = STUDY.replace("[svhn, mnist]", "[insects]") + "datasets:\n"
     ids = {}

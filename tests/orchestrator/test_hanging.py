@@ -24,6 +24,7 @@ from jobs.attacks import perturb
 from jobs.attempts import open_trial
 from jobs.curvature import Examples, Hessian, pseudo_inverse
 from jobs.data.datasets import load_dataset
+from jobs.data.folders import read_image_folder
 from jobs.errors import Code, InvalidRequest
 from jobs.expansion import expand
 from jobs.finetune import Finetuning
@@ -38,6 +39,7 @@ from orchestrator.hanging import ActorHung, Silences
 from orchestrator.stopping import Listener, StopFlag, StopWatcher
 from orchestrator.study_files import parse_study
 from orchestrator.watch import Observer, Watch
+from tests.jobs.data import made
 from tests.orchestrator.in_process import replace_ray
 from tests.orchestrator.support import Command
 from tests.support import refused
@@ -314,6 +316,13 @@ def test_each_image_that_is_resized_is_progress(ear: Ear) -> None:
 
 
 @pytest.mark.usefixtures("weights")
+def test_each_file_of_a_dataset_that_is_read_is_progress(ear: Ear, tmp_path: Path) -> None:
+    """Those of ImageNet are 150 GB, which a slow disk reads for longer than a launch waits."""
+    folder = made.write(tmp_path / "insects", made.folder_files())
+    read_image_folder(folder, colour=True)
+    assert ear.heard == len(list(folder.glob("*/*/*")))
+
+
 def test_each_batch_of_an_evaluation_is_progress(ear: Ear, tmp_path: Path) -> None:
     """One batch is trained, and its epoch evaluated in many."""
     (spec, _) = expand(parse_study(STUDY + "recipe: {evaluation_batch_size: 20}\n", "mini.yaml"))

@@ -2,13 +2,15 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from jobs import registry, yaml_values
 from jobs.errors import Code, InvalidRequest, Mistake
@@ -17,6 +19,7 @@ from jobs.recipes import RECIPES, augments, named_recipe, normaliser
 from jobs.specs import AnySpec, FinetuneSpec, PretrainSpec, Recipe
 from jobs.study import Study, seeds
 from orchestrator.study_files import load_study, packaged_studies, parse_study
+from orchestrator.yaml_lines import Location
 from tests.orchestrator.support import check, mistakes
 from tests.support import finetune_specs, refused
 
@@ -612,6 +615,50 @@ def test_sections_of_the_wrong_shape_are_refused_and_not_crashed_on(key: str, va
     assert any(one.place.line == start + 1 and one.place.key.startswith(key) for one in mistakes(text))
 
 
+def sections(model: type[BaseModel], location: Location = ()) -> Iterator[tuple[Location, type[BaseModel]]]:
+    """Every place of a study file that has keys, as deep as they go; ``mine`` stands for a card's name."""
+    yield location, model
+    for key, field in model.model_fields.items():
+        steps: Location = (key,)
+        annotation: Any = field.annotation
+        while annotation is not None:
+            origin, parts = get_origin(annotation), [part for part in get_args(annotation) if part is not type(None)]
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                yield from sections(annotation, location + steps)
+            steps += {dict: ("mine",), tuple: (0,)}.get(origin, ()) if origin else ()
+            annotation = parts[-1 if origin is dict else 0] if parts else None
+
+
+SECTIONS = {".".join(map(str, location)): (location, model) for location, model in sections(Study) if location}
+
+
+def test_the_deepest_sections_are_among_them() -> None:
+    assert {"influence.cutoffs.0", "attack.balls.0", "sources.mine.pretrain.recipe", "datasets.mine.files.0"} <= set(
+        SECTIONS
+    )
+
+
+@pytest.mark.parametrize("place", SECTIONS)
+def test_a_key_that_no_section_has_is_told_with_those_that_it_has(place: str) -> None:
+    location, model = SECTIONS[place]
+    value: object = {"xyzzy": 1}
+    for step in reversed(location):
+        value = [value] if isinstance(step, int) else {step: value}
+    found = [one for one in mistakes(yaml_values.dump(value)) if one.place.key.endswith("xyzzy")]
+    assert [one.code for one in found] == [Code.UNKNOWN_KEY]
+    assert found[0].place.key == place.replace(".0", "[0]") + ".xyzzy"
+    assert found[0].message.partition("valid keys: ")[2].removeprefix("base, ") == ", ".join(model.model_fields)
+
+
+@pytest.mark.parametrize("place", ["schedule", "contrasts", "influence.cutoffs", "attack.balls"])
+def test_one_item_where_a_list_is_needed(place: str) -> None:
+    value: object = {"xyzzy": 1}
+    for step in reversed(place.split(".")):
+        value = {step: value}
+    (found,) = (one for one in mistakes(yaml_values.dump(value)) if one.place.key == place)
+    assert "a list is needed" in found.message
+
+
 # --- finding files ---
 
 
@@ -922,6 +969,18 @@ def test_a_zero_in_front_is_read_in_two_ways_and_refused(written: str, place: st
     values = (f"study.yaml:{line}", written, str(int(written)).removeprefix("+"), "octal")
     with refused(Code.UNREADABLE_FILE, *values, kind=InvalidRequest, line=line):
         parse_study(text, "study.yaml")
+
+
+@pytest.mark.parametrize("written", ["1e-400", "-0.2E-324", "0.0000001e-330"])
+def test_a_number_that_would_be_read_as_0_is_refused(written: str) -> None:
+    text = changed(("learning_rate: 0.05", f"learning_rate: {written}"))
+    with refused(Code.UNREADABLE_FILE, written, "Write 0", kind=InvalidRequest):
+        parse_study(text, "study.yaml")
+
+
+@pytest.mark.parametrize("written", ["0.0", "0e5", "-0.0", ".0"])
+def test_numbers_that_are_0(written: str) -> None:
+    assert study(("learning_rate: 0.05", f"momentum: {written}")).recipe.momentum == 0
 
 
 @pytest.mark.parametrize(

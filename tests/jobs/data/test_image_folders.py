@@ -176,6 +176,9 @@ ODD = {
     "a transparent palette": ("a.png", encoded("PNG", RGB.convert("P"), transparency=0), "transparent"),
     "animated": ("a.png", encoded("PNG", RGB, save_all=True, append_images=[RGB.rotate(90)]), "several frames"),
     "animated WebP": ("a.webp", encoded("WEBP", RGB, save_all=True, append_images=[RGB.rotate(90)]), "several frames"),
+    "damaged EXIF": ("a.jpg", encoded("JPEG", RGB, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12"), "warning of Pillow"),
+    "a panorama": ("a.png", encoded("PNG", Image.new("RGB", (1, 65))), "whole-image"),
+    "a panorama that lies": ("a.png", encoded("PNG", Image.new("RGB", (131, 2))), "whole-image"),
     "pages": ("a.tif", encoded("TIFF", RGB, save_all=True, append_images=[RGB]), "several frames"),
 }
 
@@ -187,7 +190,7 @@ def test_images_that_are_read_otherwise_than_they_look_are_told(folder: Path, ki
     (folder / "train/bee" / name).write_bytes(data)
     (note,) = describe(folder, "insects").notes
     assert words in note
-    assert note.startswith("1 image ")
+    assert note.startswith("1 image: ")
     assert f"train/bee/{name}" in note
 
 
@@ -205,7 +208,7 @@ def test_deep_grey_images_are_refused(folder: Path, mode: str) -> None:
         ("test/ant/a.png", "training"),
         ("test/bee/a.png", "training"),
         ("train/bee/a.png", "another label"),
-        ("train/ant/a.png", "their label"),
+        ("train/ant/a.png", "that label"),
     ],
 )
 @pytest.mark.parametrize("again", [False, True], ids=["the file", "its pixels"])
@@ -216,7 +219,29 @@ def test_an_image_that_is_there_twice_is_told(folder: Path, copy: str, words: st
         (folder / copy).write_bytes(encoded("BMP", image) if again else data)
     (note,) = describe(folder, "insects").notes
     assert words in note
-    assert copy in note
+    assert f"({copy} as train/ant/0.png)" in note
+
+
+def test_pillow_s_warnings_are_told_with_their_file(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    (folder / "test/bee/a.jpg").write_bytes(ODD["damaged EXIF"][1])
+    (note,) = describe(folder, "insects").notes
+    assert "(test/bee/a.jpg: Corrupt EXIF data" in note
+    assert not recwarn.list
+
+
+def test_many_odd_images_are_one_note(folder: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (folder / "train/bee" / name).write_bytes(
+            encoded("JPEG", RGB.rotate(90 * (name == "b.jpg"), expand=True).convert("CMYK"))
+        )
+    assert describe(folder, "insects").notes == [
+        "2 images: CMYK, made RGB without a colour profile (train/bee/a.jpg, ...)"
+    ]
+
+
+def test_a_panorama_within_the_bound_is_nothing_to_tell(folder: Path) -> None:
+    (folder / "train/bee/a.png").write_bytes(encoded("PNG", Image.new("RGB", (2, 128))))
+    assert describe(folder, "insects").notes == []
 
 
 def test_labels_that_are_not_tested_are_told(folder: Path) -> None:

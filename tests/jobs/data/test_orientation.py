@@ -1,5 +1,7 @@
 """EXIF orientation: how images are turned, what a card says of it, and what a results root makes of that."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,10 +61,8 @@ def test_exif_orientation(folder: Path, orientation: int, form: str) -> None:
     applied, ignored = describe(folder, "insects"), describe(folder, "insects", "ignored")
     assert (applied.turned, ignored.turned) == (1, 1)
     assert (applied.card.exif_orientation, ignored.card.exif_orientation) == ("applied", "ignored")
-    assert [note.partition(":")[0] for note in applied.notes] == [
-        "1 image are turned or mirrored by their EXIF orientation"
-    ]
-    assert "read as they are stored" in ignored.notes[0]
+    assert [note.partition(" (")[0] for note in applied.notes] == ["1 image: turned or mirrored by EXIF orientation"]
+    assert "read as stored" in ignored.notes[0]
     assert applied.card.model_copy(update={"exif_orientation": "ignored"}) == ignored.card
     images = {}
     for described in (applied, ignored):
@@ -88,6 +88,49 @@ def test_pillow_turns_tiff_itself(folder: Path, orientation: int) -> None:
     assert upright.tobytes() == turned.tobytes()
     assert (turned.size == made.RGB.size) == (orientation < 5)
     assert describe(folder, "insects").turned == 0
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<a xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></x:xmpmeta>'
+)
+
+
+def late_png(first: bytes = b"", last: bytes = b"") -> bytes:
+    """PNG with chunks before and behind those of its pixels."""
+    data = made.encoded("PNG", made.RGB)
+    start, end = data.index(b"IDAT") - 4, data.rindex(b"IEND") - 4
+    return data[:start] + first + data[start:end] + last + data[end:]
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def exif(tag: int, value: int | str) -> bytes:
+    said = Image.Exif()
+    said[tag] = value
+    return said.tobytes().removeprefix(b"Exif\0\0")
+
+
+LATE_XMP = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
+SAID_ELSEWHERE = {
+    "XMP of JPEG": ("a.jpg", made.encoded("JPEG", made.RGB, xmp=XMP)),
+    "XMP of WebP": ("a.webp", made.encoded("WEBP", made.RGB, xmp=XMP)),
+    "EXIF behind the pixels": ("a.png", late_png(last=chunk(b"eXIf", exif(274, 6)))),
+    "XMP behind the pixels": ("a.png", late_png(last=LATE_XMP)),
+    "XMP behind the pixels, EXIF of something else": ("a.png", late_png(chunk(b"eXIf", exif(305, "me")), LATE_XMP)),
+}
+
+
+@pytest.mark.parametrize("place", SAID_ELSEWHERE)
+def test_an_orientation_that_is_said_elsewhere(folder: Path, place: str) -> None:
+    """Alike for the image, for its size that is read before, and for who counts."""
+    name, data = SAID_ELSEWHERE[place]
+    (folder / "train/bee" / name).write_bytes(data)
+    assert_read_as_pillow_turns(folder / "train/bee" / name)
+    assert FolderPart((folder / "train/bee" / name,), np.zeros(1, np.int64), True, True).size(0) == made.RGB.size[::-1]
+    assert describe(folder, "insects").turned == 1
 
 
 def torn_jpeg() -> bytes:

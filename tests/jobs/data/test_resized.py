@@ -22,6 +22,7 @@ from jobs.data.raw import FolderPart, RawPart
 from jobs.data.resized import resized
 from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.finetune import Finetuning
+from jobs.memory import Memory
 from tests.jobs.data import made
 from tests.jobs.support import CPU, damage, finetune_spec, make_weights, numbers
 from tests.machine import with_dev_full
@@ -225,7 +226,7 @@ def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_images_that_fit_nowhere_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """ImageNet at 224 pixels is 193 GB: held in memory without asking it would end the process."""
     monkeypatch.setenv("DELTASWEEP_CACHE_GB", "0.000001")
-    monkeypatch.setattr("jobs.data.resized._free_memory", lambda: 1000)
+    monkeypatch.setattr("jobs.data.resized.machine_memory", lambda: Memory(1000, 10**12))
     variable, place = "$DELTASWEEP_CACHE_GB", module._directory()
     values = ("my-set", "0 GB", place, variable, "$DELTASWEEP_HOME")
     with refused(Code.STORAGE, *values, kind=StorageFailure, file=place, key=variable):

@@ -13,9 +13,10 @@ from jobs.data import resized as resized_module
 from jobs.data.datasets import load_card
 from jobs.data.degraded import Degradation
 from jobs.data.describe import describe
-from jobs.data.raw import FolderPart, RawPart
-from jobs.data.whole import MOST_ASPECT, WholeImages, whole
+from jobs.data.raw import MOST_ASPECT, FolderPart, RawPart
+from jobs.data.whole import WholeImages, whole
 from jobs.errors import Code, DamagedFile, StorageFailure
+from jobs.memory import Memory
 from jobs.recipes import crops_whole
 from jobs.registry import Cards, DatasetCard, using
 from tests.jobs.data import made
@@ -98,7 +99,7 @@ def test_images_that_changed_between_their_sizes_and_their_pixels_are_refused(
 @pytest.mark.usefixtures("on_disk")
 def test_images_that_fit_nowhere_are_refused(part: FolderPart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTASWEEP_CACHE_GB", "0.000001")
-    monkeypatch.setattr("jobs.data.resized._free_memory", lambda: 1000)
+    monkeypatch.setattr("jobs.data.resized.machine_memory", lambda: Memory(1000, 10**12))
     with refused(Code.STORAGE, "images of my-set are", kind=StorageFailure, key="$DELTASWEEP_CACHE_GB"):
         whole(part, 32, "my-set-0123456789abcdef-train", Degradation())
 
