@@ -97,7 +97,7 @@ def _datasets(group: pd.DataFrame) -> list[str]:
     for dataset, rows in group.sort_values(["images_used", "epochs"], kind="stable").groupby("dataset", sort=True):
         known = rows[rows["ci_low"].notna()]
         shown = rows if known.empty else known
-        several = shown.duplicated("images_used").any()
+        several = bool(shown.duplicated("images_used").any())
         sizes = shown.drop_duplicates("images_used", keep="last")
         ends = sizes.iloc[[0, -1]] if len(sizes) > 1 else sizes
         said.append(f"{dataset}: {', '.join(_point(row, several) for row in ends.to_dict('records'))}")

@@ -625,7 +625,8 @@ def sections(model: type[BaseModel], location: Location = ()) -> Iterator[tuple[
             origin, parts = get_origin(annotation), [part for part in get_args(annotation) if part is not type(None)]
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 yield from sections(annotation, location + steps)
-            steps += {dict: ("mine",), tuple: (0,)}.get(origin, ()) if origin else ()
+            inner: dict[Any, Location] = {dict: ("mine",), tuple: (0,)}
+            steps += inner.get(origin, ())
             annotation = parts[-1 if origin is dict else 0] if parts else None
 
 
