@@ -8,6 +8,7 @@ Shape suffixes: N images, K labels, J features and a 1, B right-hand sides.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
@@ -128,7 +129,8 @@ def require_dense(rows: int, most: int, what: str, remedy: str) -> None:
         )
 
 
-class PseudoInverse(NamedTuple):
+@dataclass(frozen=True)
+class PseudoInverse:
     """An inverse P x P as a ``Solve``. By singular vectors it is as symmetric as rounding leaves it: not at all where
     singular values are kept that are nothing but rounding.
     """

@@ -17,6 +17,7 @@ import analysis
 from analysis.formats import parquet, text
 from jobs import registry
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
+from jobs.curvature import Examples, Hessian, PseudoInverse
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.subsets import draw_subset
 from jobs.dense import dense
@@ -150,6 +151,36 @@ def test_rows_are_those_of_a_dense_computation(measure: str, network: Network, f
         means = [float(expected_MN[tests][:, images].mean()) for images in images_of]
         scale = max(abs(mean) for mean in means)
         assert row.cells == pytest.approx(means, rel=1e-3, abs=1e-3 * scale)
+
+
+@pytest.mark.parametrize(("by", "images"), [("eigh", IMAGES), ("svd", TESTS - 10)])
+def test_a_hessian_is_inverted_as_the_spec_says(
+    by: str, images: int, network: Network, few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an inverse that is not symmetric: training images stand on its left, if they are fewer, too."""
+    asked = list[dict[str, object]]()
+    made_PP = torch.randn(2570, 2570, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def made(_: Hessian, **options: object) -> PseudoInverse:
+        asked.append(options)
+        return PseudoInverse(made_PP.T, made_PP)
+
+    monkeypatch.setattr("jobs.influence_trial.pseudo_inverse", made)
+    tuned = finetune_spec(images=images)
+    spec = influence("pseudo-inverse", network=tuned, cutoff_absolute=1e-20, decomposition=by)
+    trial = started(spec, network, few)
+    trial.advance()
+    assert asked == [{"absolute": 1e-20, "relative": 1e-6, "decomposition": by}]
+    subset = draw_subset(few.train.labels_N, images, 7)
+    fc = network.resnet.fc
+    train, test = (
+        Examples.of(fc, *last_layer(network, shown, chosen)[:2]).gradients(slice(None)).flatten(1)
+        for shown, chosen in ((few.train, subset), (few.test, torch.arange(TESTS)))
+    )
+    expected = float((train @ made_PP @ test.T).norm())
+    assert trial.evaluations[0].matrix_norm == pytest.approx(expected, rel=1e-3)
+    smallest_M = (-(train @ made_PP @ test.T)).min(0).values
+    assert [row.values[0] for row in trial.evaluations] == pytest.approx(smallest_M.tolist(), rel=1e-2, abs=1e-3)
 
 
 @pytest.mark.parametrize("measure", ["influence", "fisher"])

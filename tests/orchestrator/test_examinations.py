@@ -531,7 +531,7 @@ def test_singular_vectors_of_matrices_between_the_two_bounds_are_refused(asked: 
     """14 labels of a ResNet-50: 28,686 rows."""
     own = """\
 datasets:
-  wide: {colour: true, labels: 14, train: 4000, test: 100, mean: [0, 0, 0], std: [1, 1, 1], folder: wide}
+  wide: {colour: true, labels: 14, train: 4000, test: 100, mean: [0, 0, 0], std: [1, 1, 1], folder: /none}
 """
     text = WEIGHED.replace("digits", "wide").replace("cutoff_relative: 0.05", asked) + own
     large = text.replace("fmnist_natural, fmnist_l2_eps1", "natural")
