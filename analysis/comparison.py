@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from analysis.likeness import NOT_COMPARED, PUBLISHED, listed, other_choices, other_length, published_epochs
 from analysis.recipes import Choices, in_words
@@ -36,7 +36,7 @@ def against_paper(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> pd.Data
     found = found[(found["blocks"] == BLOCKS) | (found["source"] == "random_init")]
     both = found.merge(printed(), on=["dataset", "images", "source"], how="inner")
     freedom = np.where(both["n"] > 1, both["n"] - 1, np.nan)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * both["sd"] / np.sqrt(both["n"])
+    half = special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * both["sd"] / np.sqrt(both["n"])
     table = both.assign(low=both["mean"] - half, high=both["mean"] + half, difference=both["mean"] - both["printed"])
     table["unlike"] = pd.Series([_unlike(row, recipes) for row in table.to_dict("records")], table.index, dtype=object)
     inside = (table["low"] <= table["printed"]) & (table["printed"] <= table["high"])

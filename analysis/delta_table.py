@@ -198,6 +198,8 @@ def _at_numbered_epochs(
         every[(every["epoch"] != every["epochs"]) & every["epoch"].isin(family["epoch"])]
         for every in (data, of_all_depths)
     )
+    if rows.empty and deep.empty:
+        return Pairing(rows, rows)
     found = pair_all(rows, chosen, deep)
     return Pairing(*(part.merge(family[list(KEYS)], on=list(KEYS), how="inner") for part in found))
 

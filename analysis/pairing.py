@@ -73,17 +73,21 @@ def pair_all(rows: pd.DataFrame, arms: Iterable[Comparison], of_all_depths: pd.D
         arms: at least one.
         of_all_depths: where comparisons of two depths find theirs, when ``rows`` are narrowed to some; None: ``rows``.
     """
-    by_source, empty = dict(list(rows.groupby("source"))), rows.iloc[:0]
-    found = []
-    for one in arms:
-        if one.depths is None:
-            left, right = by_source.get(one.source, empty), by_source.get(one.baseline, empty)
-        else:
-            left, right = _two_depths(rows if of_all_depths is None else of_all_depths, one.source, one.depths)
-        found.append((pair(left, right), one))
-    pairs = pd.concat([_named(part.pairs, one) for part, one in found])
-    counts = pd.concat([_named(part.counts, one) for part, one in found])
-    return Pairing(pairs, counts.sort_values(list(KEYS), kind="stable", ignore_index=True))
+    chosen = list(arms)
+    alike = [(one.source, one.baseline) for one in chosen if one.depths is None]
+    named = pd.DataFrame(alike, columns=["source", "baseline"], dtype=rows["source"].dtype)
+    left, right = (
+        rows.merge(named, on="source"),
+        rows.rename(columns={"source": "baseline"}).merge(named, on="baseline"),
+    )
+    arms_of = [[arm.assign(**{DEPTH: arm["blocks"]})] for arm in (left, right)]
+    for one in chosen:
+        if one.depths is not None:
+            found = _two_depths(rows if of_all_depths is None else of_all_depths, one.source, one.depths)
+            names = {"source": one.source, "baseline": one.baseline, DEPTH: one.depths[1]}
+            for arm, part in zip(arms_of, found, strict=True):
+                arm.append(part.assign(**names))
+    return pair(*map(pd.concat, arms_of), KEYS)
 
 
 def _two_depths(rows: pd.DataFrame, source: str, depths: tuple[int, int]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -91,11 +95,6 @@ def _two_depths(rows: pd.DataFrame, source: str, depths: tuple[int, int]) -> tup
     mine = rows[rows["source"] == source]
     first, second = (mine[mine["blocks"] == depth] for depth in depths)
     return first, second.assign(blocks=depths[0])
-
-
-def _named(part: pd.DataFrame, one: Comparison) -> pd.DataFrame:
-    depth = part["blocks"] if one.depths is None else one.depths[1]
-    return part.assign(source=one.source, baseline=one.baseline, **{DEPTH: depth})
 
 
 def _anonymous(arm: pd.DataFrame, on: list[str], stand_in: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Where a machine keeps what trials read: ``$DELTASWEEP_HOME``, by default ``~/.cache/deltasweep``.
+"""Where a machine keeps what trials and reports read: ``$DELTASWEEP_HOME``, by default ``~/.cache/deltasweep``.
 
 For a user without a home directory, a folder of the temporary directory.
 """
@@ -23,6 +23,11 @@ def weights_directory() -> Path:
 def activations_directory() -> Path:
     """What frozen trunks make of whole sets of images (``jobs.activations``)."""
     return _home() / "activations"
+
+
+def scripts_directory() -> Path:
+    """What the pages of reports run (``analysis.page.scripts``)."""
+    return _home() / "scripts"
 
 
 def _home() -> Path:

@@ -37,6 +37,11 @@ NETWORKS = ("dataset", "blocks", "images", "finetuned_epochs", "finetuned_recipe
 _IMAGES = ("test_images", "test_images_used", "seed", "recipe", "numerics")
 """What clean and attacked images of one curve have in common besides the network."""
 
+_MEANING = (
+    "Images are in [0, 1]; every restart counts, the worst stands. At 0 the images are clean. An attack gives an upper "
+    "bound: a better one may find more."
+)
+
 _SEARCH = ("steps", "step_scale", "start", "restarts")
 _BALLS = {Constraint.L2.value: ("L2", 1.0), Constraint.LINF.value: ("Linf", 255.0)}
 """Name of a ball, and the parts of a unit in which its radius is told."""
@@ -58,12 +63,10 @@ def attack_figure(attacks: pd.DataFrame) -> Figure | None:
     return Figure(
         name="attacks",
         title="Accuracy under attack",
-        caption="Share of test images that stay right however PGD moves them in a ball of radius epsilon (images in "
-        "[0, 1]; every restart counts, the worst stands). At 0 the images are clean. An attack gives an upper bound: a "
-        "better one may find more.",
+        caption="Share of test images that stay right however PGD moves them within epsilon: an upper bound.",
         panels=tuple(panels),
         notes=(f"Attacks: {'; '.join(_search_words(search) for search in searches)}",),
-        intervals=FEW,
+        intervals=f"{_MEANING} {FEW}",
     )
 
 
@@ -79,7 +82,7 @@ def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
             curves = pd.concat([clean.merge(beginnings, on=["source", *_IMAGES]), attacked], ignore_index=True)
             told = ball if unit == 1 else f"{ball} in {unit:.0f}ths"
             title = f"{network_words(shown.iloc[0].to_dict(), rows)}: {told}"
-            yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit))
+            yield Panel(title=title, quantity="accuracy", against="epsilon", points=_points(curves, unit), by="source")
 
 
 def _band_words(constraint: str) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.cells import FEW_PAIRS, summarize
 from analysis.comparisons import Comparison
-from analysis.figures.model import POINTS, Figure, Panel
+from analysis.figures.model import BARS, POINTS, Figure, Panel
 from analysis.figures.points import CONFIDENCE
 from analysis.frames import at_epoch
 from analysis.pairing import KEYS, pair_all
@@ -37,16 +37,19 @@ _PLACE = ["baseline", "source", "dataset", "blocks", "images_used", "epochs", "n
 """The order of panels."""
 
 _CAPTION = (
-    "Deltas of test accuracy after the last epoch, by normalisation (colour) and by what frozen BatchNorm layers "
-    "normalise with while training. Normalisation as-released: by the target's mean and std for a natural source, by "
+    "Deltas of test accuracy after the last epoch, by normalisation and by what frozen BatchNorm normalises with."
+)
+_MEANINGS = (
+    "Normalisation as-released: by the target's mean and std for a natural source, by "
     "its own for a robust one, so that the arms differ in more than the source; source and target: both arms by one "
     "rule. BatchNorm batch: batch statistics, as released; calibrated: statistics of the trial's own subset; source: "
-    "those of the source."
+    "those of the source. "
 )
 _INTERVALS = (
-    "Thick bars: 95 % paired t intervals, point by point; thin ones: all points of a panel at once (Bonferroni). They "
-    "cover subset and fine-tuning noise, given one checkpoint per source and a fixed test set. Hollow, with dotted "
-    f"bars: fewer than {FEW_PAIRS} pairs, whose interval rests on normal differences; a wide one is cut at the frame."
+    f"{_MEANINGS}Thick bars: 95 % paired t intervals, point by point; thin ones: all points of a panel at once "
+    "(Bonferroni). They cover subset and fine-tuning noise, given one checkpoint per source and a fixed test set. "
+    f"Small marks with dotted bars: fewer than {FEW_PAIRS} pairs, whose interval rests on normal differences; it is "
+    "point by point alone, and cut at the frame where it is wide."
 )
 _NOTE = (
     "Change: the delta minus that of as-released normalisation with batch statistics, seed by seed, with its 95 % "
@@ -83,6 +86,7 @@ def confound(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[
             title=_title(group.iloc[0].to_dict()),
             quantity="delta",
             against="frozen BatchNorm",
+            by="normalization",
             points=_points(group, modes),
             ticks=tuple(modes),
         )
@@ -93,6 +97,7 @@ def confound(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[
         title="Does the delta survive?",
         caption=_CAPTION,
         panels=tuple(panels),
+        shades=BARS,
         intervals=_INTERVALS,
     )
     return Confound(figure, _table(cells))

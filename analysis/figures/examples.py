@@ -15,8 +15,9 @@ from analysis.figures.attacks import network_words
 from analysis.figures.influences import MEASURES, SHOWN, curve_names, require_weighed
 from analysis.figures.intact import image_of
 from analysis.figures.intact import numbers as numbers_of
+from analysis.figures.layout import text_inches
 from analysis.figures.names import picture_name
-from analysis.figures.style import PLAIN_TEXT
+from analysis.figures.style import PLAIN_TEXT, SMALLEST_POINTS, WIDTH_INCHES
 from jobs import registry
 from jobs.data.raw import Raw
 from jobs.data.readers import read_raw
@@ -96,9 +97,20 @@ def _drawn(numbers: pd.DataFrame, raw: Raw) -> bytes:
     sources = list(numbers["source"].unique())
     tests = numbers.drop_duplicates("test_image")
     places = list(tests["test_image"])
-    with mpl.rc_context({**PLAIN_TEXT, "font.size": 7, "figure.dpi": 150}):
-        canvas = Canvas(figsize=(_CELL_INCHES * (len(tests) + 2), _CELL_INCHES * 1.25 * (len(sources) + 1)))
+    with mpl.rc_context({**PLAIN_TEXT, "font.size": SMALLEST_POINTS, "figure.dpi": 200}):
+        left = max(text_inches(name, SMALLEST_POINTS) for name in ("test image", *sources)) + 0.1
+        cell = min(_CELL_INCHES, (WIDTH_INCHES - left) / len(tests))
+        high = (cell + 0.16) * (len(sources) + 1)
+        canvas = Canvas(figsize=(WIDTH_INCHES, high))
         axes = canvas.subplots(len(sources) + 1, len(tests), squeeze=False)
+        canvas.subplots_adjust(
+            left=left / WIDTH_INCHES,
+            right=(left + cell * len(tests) - 0.02) / WIDTH_INCHES,
+            bottom=0.02 / high,
+            top=1 - 0.14 / high,
+            wspace=0.08,
+            hspace=0.16 / cell,
+        )
         for row, name in enumerate(["test image", *sources]):
             axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
             found = tests if row == 0 else numbers[numbers["source"] == name]
@@ -108,7 +120,7 @@ def _drawn(numbers: pd.DataFrame, raw: Raw) -> bytes:
             for one in found.to_dict("records"):
                 ax, name = axes[row, places.index(one["test_image"])], f"{which}_image"
                 ax.imshow(image_of(part, one[name], one, name), cmap="gray")
-                ax.set_title(str(one[f"{which}_label"]), fontsize=7, pad=2)
+                ax.set_title(str(one[f"{which}_label"]), fontsize=SMALLEST_POINTS, pad=2)
         buffer = io.BytesIO()
-        canvas.savefig(buffer, format="png", bbox_inches="tight")
+        canvas.savefig(buffer, format="png")
     return buffer.getvalue()

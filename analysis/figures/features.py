@@ -1,6 +1,7 @@
 """What raises features of the penultimate layer: pictures, natural sources beside robust ones (Figure 1b)."""
 
 import io
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from analysis.figures.attacks import network_words
 from analysis.figures.examples import images_at_hand
 from analysis.figures.intact import damaged, image_of, require_tuned
 from analysis.figures.names import picture_name
-from analysis.figures.style import PLAIN_TEXT
+from analysis.figures.style import PLAIN_TEXT, SMALLEST_POINTS, WIDTH_INCHES
 from jobs.data.raw import Raw
 from jobs.specs import ALL
 
@@ -57,6 +58,7 @@ SHOWN = (
 _NUMBERS = ("source", "unit", "test_image", "activation_before", "activation_after", "distance")
 _MOST_SEEDS, _MOST_UNITS = 6, 8
 _CELL_INCHES = 0.85
+_LEFT_INCHES, _TITLE_INCHES, _MOST_BESIDE = 0.2, 0.18, 2
 
 
 class Features(NamedTuple):
@@ -140,13 +142,24 @@ def _drawn(rows: pd.DataFrame, raw: Raw | None) -> bytes:
     of_seeds = rows.sort_values("test_image").drop_duplicates("test_image").head(len(seeds))
     units = {name: sorted(found["unit"].unique())[:_MOST_UNITS] for name, found in rows.groupby("source")}
     depth, above = max(map(len, units.values())), int(raw is not None)
-    with mpl.rc_context({**PLAIN_TEXT, "font.size": 7, "figure.dpi": 150}):
-        size = (_CELL_INCHES * (len(seeds) + 0.6) * len(sources), _CELL_INCHES * (depth + above + 0.4))
-        canvas = Canvas(figsize=size)
-        parts = canvas.subfigures(1, len(sources), squeeze=False)[0]
-        for part, name in zip(parts, sources, strict=True):
-            part.suptitle(name)
+    with mpl.rc_context({**PLAIN_TEXT, "font.size": SMALLEST_POINTS, "figure.dpi": 200}):
+        beside = min(len(sources), _MOST_BESIDE)
+        wide, down = WIDTH_INCHES / beside, math.ceil(len(sources) / beside)
+        cell = min(_CELL_INCHES, (wide - _LEFT_INCHES) / len(seeds))
+        high = cell * (depth + above) + _TITLE_INCHES
+        canvas = Canvas(figsize=(WIDTH_INCHES, high * down))
+        parts = canvas.subfigures(down, beside, squeeze=False)
+        for part, name in zip(parts.flat, sources, strict=False):
+            part.text(_LEFT_INCHES / wide, 1 - 0.04 / high, name, va="top")
             axes = part.subplots(depth + above, len(seeds), squeeze=False)
+            part.subplots_adjust(
+                left=_LEFT_INCHES / wide,
+                right=(_LEFT_INCHES + cell * len(seeds) - 0.04) / wide,
+                bottom=0.03 / high,
+                top=1 - _TITLE_INCHES / high,
+                wspace=0.06,
+                hspace=0.06,
+            )
             for ax in axes.flat:
                 ax.set_axis_off()
             if raw is not None:
@@ -158,7 +171,7 @@ def _drawn(rows: pd.DataFrame, raw: Raw | None) -> bytes:
                 place = above + units[name].index(row["unit"]), seeds.index(row["test_image"])
                 _show(axes[place], pixels(row), f"unit {row['unit']}" if place[1] == 0 else "")
         buffer = io.BytesIO()
-        canvas.savefig(buffer, format="png", bbox_inches="tight")
+        canvas.savefig(buffer, format="png")
     return buffer.getvalue()
 
 

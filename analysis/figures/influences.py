@@ -40,6 +40,12 @@ SHOWN = (*NETWORKS, "measure")
 CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "decomposition", "recipe", "numerics", "top")
 """What those of one curve have in common besides."""
 
+_MEANING = (
+    "First stand those whose influence on the test image's loss is smallest (they help most), or those most alike "
+    "by the Fisher kernel; shares are means over the test images. Both see the last layer alone, where images of one "
+    "label push the same logits: no likeness follows."
+)
+
 MEASURES = {
     "influence": "influence",
     "pseudo-inverse": "influence by the pseudo-inverse",
@@ -63,11 +69,9 @@ def influence_figure(influences: pd.DataFrame) -> Figure | None:
     return Figure(
         name="influences",
         title="Labels of the most influential training images",
-        caption="Share, over the test images, of the k training images that stand first which have the test image's "
-        "label: those whose influence on its loss is smallest (they help most), or those most alike by the Fisher "
-        "kernel. Both see the last layer alone, where images of one label push the same logits: no likeness follows.",
+        caption="Of the k training images that stand first for a test image, the share that has its label.",
         panels=tuple(_panels(matches)),
-        intervals=FEW,
+        intervals=f"{_MEANING} {FEW}",
     )
 
 
@@ -95,7 +99,7 @@ def _matches(influences: pd.DataFrame) -> Iterator[dict[Any, Any]]:
 def _panels(matches: pd.DataFrame) -> Iterator[Panel]:
     for (*_, measure), shown in matches.groupby(list(SHOWN), sort=True):
         title = f"{network_words(shown.iloc[0].to_dict(), matches)}: {MEASURES[str(measure)]}"
-        yield Panel(title=title, quantity="match", against="k", points=_points(shown))
+        yield Panel(title=title, quantity="match", against="k", points=_points(shown), by="source")
 
 
 def _points(rows: pd.DataFrame) -> pd.DataFrame:

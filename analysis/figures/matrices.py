@@ -17,9 +17,10 @@ from analysis.cells import FEW_PAIRS
 from analysis.figures.attacks import network_words
 from analysis.figures.influences import CHOICES, MEASURES, SHOWN, curve_names, require_weighed
 from analysis.figures.intact import damaged, matrix
+from analysis.figures.layout import TEXT_POINTS, wrapped
 from analysis.figures.names import picture_name
 from analysis.figures.points import CONFIDENCE
-from analysis.figures.style import PLAIN_TEXT
+from analysis.figures.style import PLAIN_TEXT, SMALLEST_POINTS, WIDTH_INCHES
 from analysis.statistics.paired_t import Floats, half_width, moments
 
 COLUMNS = ("finetuned_seed", "test_image", "images_used", "matrix_norm", "cells", "cell_labels")
@@ -27,7 +28,8 @@ COLUMNS = ("finetuned_seed", "test_image", "images_used", "matrix_norm", "cells"
 
 _LABELS_TOLD = 20
 _CLIPPED = 99.0  # percent of the cells have their own colour; few strong ones would leave the others white
-_PICTURE_INCHES = 3.2
+_MOST_BESIDE = 3
+_SCALE_INCHES = 0.7  # the bar of colours, and its numbers and name
 _CURVE = ["source", *CHOICES]
 
 
@@ -135,13 +137,19 @@ def _numbers(trials: pd.DataFrame) -> pd.DataFrame:
 def _drawn(shown: Sequence[Matrix], titles: Sequence[str], measure: str) -> bytes:
     """One picture a network, with one scale of colours for all; PNG."""
     limit = float(np.percentile(np.abs(np.concatenate([one.cells_HG.ravel() for one in shown])), _CLIPPED)) or 1.0
-    with mpl.rc_context({**PLAIN_TEXT, "font.size": 8, "figure.dpi": 150}):
-        canvas = Canvas(figsize=(_PICTURE_INCHES * len(shown) + 1, _PICTURE_INCHES + 0.4), layout="constrained")
-        axes = list(canvas.subplots(1, len(shown), squeeze=False).flat)
-        for ax, one, title in zip(axes, shown, titles, strict=True):
+    with mpl.rc_context({**PLAIN_TEXT, "font.size": SMALLEST_POINTS, "figure.dpi": 200}):
+        rows = math.ceil(len(shown) / _MOST_BESIDE)
+        beside = math.ceil(len(shown) / rows)
+        high = (WIDTH_INCHES - _SCALE_INCHES) / max(beside, 2) + 0.4
+        canvas = Canvas(figsize=(WIDTH_INCHES, high * rows), layout="constrained")
+        axes = list(canvas.subplots(rows, beside, squeeze=False).flat)
+        for ax in axes[len(shown) :]:
+            ax.set_axis_off()
+        for number, (ax, one, title) in enumerate(zip(axes, shown, titles, strict=False)):
             image = _picture(ax, one, limit, measure)
-            ax.set_title(title, fontsize=8)
-        axes[0].set_ylabel("test images, by label")
+            ax.set_title("\n".join(wrapped(title, TEXT_POINTS, WIDTH_INCHES / beside - 0.6)), fontsize=TEXT_POINTS)
+            if number % beside == 0:
+                ax.set_ylabel("test images, by label")
         sign = "similarity" if measure == "fisher" else "influence (below 0 helps)"
         canvas.colorbar(image, ax=axes, shrink=0.8, label=f"{sign}, root mean square = 1")
         buffer = io.BytesIO()

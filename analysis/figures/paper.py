@@ -1,14 +1,15 @@
 """The paper's figures by name: 2, 3, 4, 5, 8, 10, 11 (numbers of the paper), as data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
 from analysis.figures.model import Figure, Panel
 from analysis.figures.points import accuracy_points, delta_points
 from analysis.figures.roles import Part, cast, need
+from analysis.figures.style import ordered
 from analysis.frames import at_epoch
 from analysis.pairing import CELL
 from jobs.errors import Code, InvalidRequest
@@ -26,6 +27,9 @@ class _Scene(NamedTuple):
     data: pd.DataFrame
     parts: dict[Part, str]
     blocks: int
+    names: Mapping[str, Sequence[str]]
+    notes: tuple[str, ...]
+    """What is to be said of every figure."""
 
     def of(self, source: str, blocks: int | None = None) -> pd.DataFrame:
         """All evaluations of a source at some blocks (None: those of the headline figures)."""
@@ -43,11 +47,51 @@ def figure(name: str, data: pd.DataFrame) -> Figure:
         raise InvalidRequest(Code.UNKNOWN_NAME, f"a figure is one of {', '.join(FIGURES)}; it is {name!r}", key="name")
     if data.empty:
         raise InvalidRequest(Code.NO_ANSWER, f"figure {name} needs finished trials; there are none yet")
+    return _made(name, _scene(data, names_of(data)))
+
+
+def figures(data: pd.DataFrame, names: Mapping[str, Sequence[str]]) -> tuple[list[Figure], list[str]]:
+    """All figures that the evaluations allow, and why the others are missing; neither where there is no evaluation.
+
+    Args:
+        names: what all figures of a report tell apart (``names_of``).
+    """
+    found: list[Figure] = []
+    missing: list[str] = []
+    if data.empty:
+        return found, missing
+    scene = _scene(data, names)
+    for name in FIGURES:
+        try:
+            found.append(_made(name, scene))
+        except InvalidRequest as error:
+            missing.append(str(error))
+    return found, missing
+
+
+def _scene(data: pd.DataFrame, names: Mapping[str, Sequence[str]]) -> _Scene:
+    return _Scene(data, cast(data), _headline_blocks(data), names, tuple(_several_lengths(data)))
+
+
+def _made(name: str, scene: _Scene) -> Figure:
     try:
-        made = FIGURES[name](_Scene(data, cast(data), _headline_blocks(data)))
+        made = FIGURES[name](scene)
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"figure {name} {error}", **error.place._asdict()) from None
-    return replace(made, notes=(*made.notes, *_several_lengths(data)))
+    return replace(made, notes=(*made.notes, *scene.notes), names=scene.names)
+
+
+def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[str]]:
+    """What figures of these evaluations tell apart, in the order in which looks are given out.
+
+    Args:
+        sources: others that a report shows.
+    """
+    return {
+        "dataset": ordered(set(data["dataset"])),
+        "source": sorted({*data["source"], *sources}),
+        "blocks": [_blocks_text(blocks) for blocks in sorted(set(data["blocks"]), key=lambda one: (one == ALL, one))],
+    }
 
 
 def _figure2(scene: _Scene) -> Figure:
@@ -55,8 +99,8 @@ def _figure2(scene: _Scene) -> Figure:
     return Figure(
         name="figure2",
         title="Accuracy and delta by number of training images",
-        caption=f"(a) Test accuracy after the last epoch of {source} (solid) and {natural} (dashed). (b) Their "
-        f"difference, paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
+        caption="(a) Test accuracy after the last epoch. (b) The difference of the two sources, paired by seed. "
+        f"{_blocks_text(scene.blocks)} fine-tuned.",
         panels=(
             _accuracy("(a) test accuracy", scene.of(source), scene.of(natural)),
             _delta(f"(b) {source} minus {natural}", scene.of(source), scene.of(natural)),
@@ -90,19 +134,24 @@ def _figure5(scene: _Scene) -> Figure:
     shown = [name for name in ("cifar10", "svhn") if name in present]
     shown = (shown + [name for name in present if name not in shown])[:2]
     accuracy = [
-        _accuracy(f"({letter}) {name}", *(_only(scene.of(one), dataset=name) for one in robust), series="source")
+        _accuracy(
+            f"({letter}) {name}",
+            *(_only(scene.of(one), dataset=name) for one in robust),
+            series="source",
+            row="Robust sources",
+        )
         for letter, name in zip("ab", shown, strict=False)
     ]
     pairs = [("c", small, large), ("d", l2, small), ("e", l2, large)]
     return Figure(
         name="figure5",
         title="Robust sources against one another",
-        caption=f"(a, b) Test accuracy of the robust sources. (c) to (e) Differences between robust sources, paired by "
-        f"seed. Last epoch; {_blocks_text(scene.blocks)} fine-tuned.",
+        caption="(a, b) Test accuracy of the robust sources after the last epoch. (c) to (e) Differences of two, "
+        f"paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
         panels=(
             *accuracy,
             *(
-                _delta(f"({letter}) {left} minus {right}", scene.of(left), scene.of(right))
+                _delta(f"({letter}) {left} minus {right}", scene.of(left), scene.of(right), row="One minus another")
                 for letter, left, right in pairs
             ),
         ),
@@ -117,8 +166,8 @@ def _figure8(scene: _Scene) -> Figure:
     return Figure(
         name="figure8",
         title="What the source's adversary adds: PGD, PGD(1), Gaussian noise",
-        caption=f"Test accuracy after the last epoch minus that of {natural}, paired by seed, for sources "
-        f"trained by (a) PGD, (b) PGD(1), (c) Gaussian noise. {_blocks_text(scene.blocks)} fine-tuned.",
+        caption="Differences of test accuracy after the last epoch, paired by seed, for sources trained by (a) PGD, "
+        f"(b) PGD(1), (c) Gaussian noise. {_blocks_text(scene.blocks)} fine-tuned.",
         panels=tuple(
             _delta(f"({letter}) {source} minus {natural}", scene.of(source), scene.of(natural))
             for letter, source in zip("abc", attacked, strict=True)
@@ -141,8 +190,8 @@ def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
     return Figure(
         name=name,
         title="Accuracy and delta while fine-tuning",
-        caption=f"(a) Test accuracy while fine-tuning {source} (solid) and {natural} (dashed). (b) Their "
-        f"difference after the same epoch, paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
+        caption="(a) Test accuracy while fine-tuning. (b) The difference of the two sources after the same epoch, "
+        f"paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
         panels=tuple(panels),
         notes=(f"The paper shows {', '.join(missing)} images; these results have none, so the nearest size is shown",)
         if missing
@@ -152,47 +201,63 @@ def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
 
 def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
     """Figures 4 and 11: one panel a dataset with a curve for each number of blocks, then the delta 3 minus 1."""
+    for source in sources:
+        _two_blocks(scene.data[scene.data["source"] == source])  # before anything is computed
     panels = []
     for source in sources:
         mine = at_epoch(scene.data[scene.data["source"] == source], "last")
-        for dataset in sorted(set(mine["dataset"])):
+        for dataset in ordered(set(mine["dataset"])):
             points = accuracy_points(_only(mine, dataset=dataset), "blocks", "images")
             panels.append(
                 Panel(
-                    title=f"(a) {source}, {dataset}",
+                    title=f"(a) {dataset}",
                     quantity="accuracy",
                     against="images",
                     points=_named_blocks(points),
+                    by="blocks",
+                    row=source,
                 )
             )
         high, low = _two_blocks(mine)
         points = delta_points(
             _only(mine, blocks=high), _only(mine, blocks=low), "dataset", "images", source, _WITHOUT_BLOCKS
         )
-        title = f"(b) {source}, {_blocks_text(high)} minus {low}"
-        panels.append(Panel(title=title, quantity="delta", against="images", points=points))
+        title = f"(b) {_blocks_text(high)} minus {low}"
+        panels.append(Panel(title=title, quantity="delta", against="images", points=points, row=source))
     return Figure(
         name=name,
         title="Accuracy by number of fine-tuned blocks",
         caption="(a) Test accuracy after the last epoch by number of fine-tuned blocks. (b) The difference between two "
         "numbers of blocks, paired by seed.",
         panels=tuple(panels),
-        columns=3,
+        columns=4,
     )
 
 
-def _accuracy(title: str, *arms: pd.DataFrame, series: str = "dataset", against: str = "images") -> Panel:
+def _accuracy(
+    title: str,
+    *arms: pd.DataFrame,
+    series: Literal["dataset", "source"] = "dataset",
+    against: Literal["images", "epoch"] = "images",
+    row: str = "",
+) -> Panel:
     rows = pd.concat(arms)
     rows = at_epoch(rows, "last") if against == "images" else rows
     points = accuracy_points(rows, series, against)
-    return Panel(title=title, quantity="accuracy", against="images" if against == "images" else "epoch", points=points)
+    return Panel(title=title, quantity="accuracy", against=against, points=points, by=series, row=row)
 
 
-def _delta(title: str, left: pd.DataFrame, right: pd.DataFrame, against: str = "images") -> Panel:
+def _delta(
+    title: str,
+    left: pd.DataFrame,
+    right: pd.DataFrame,
+    against: Literal["images", "epoch"] = "images",
+    row: str = "",
+) -> Panel:
     if against == "images":
         left, right = at_epoch(left, "last"), at_epoch(right, "last")
     points = delta_points(left, right, "dataset", against, title)
-    return Panel(title=title, quantity="delta", against="images" if against == "images" else "epoch", points=points)
+    return Panel(title=title, quantity="delta", against=against, points=points, row=row)
 
 
 def _several_lengths(data: pd.DataFrame) -> list[str]:

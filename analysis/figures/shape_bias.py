@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.attacks import NETWORKS, network_words
-from analysis.figures.model import FEW_APART, POINTS, Figure, Panel
+from analysis.figures.model import BARS, FEW_APART, POINTS, Figure, Panel
 from analysis.figures.points import mean_points
 
 COLUMNS = (
@@ -28,6 +28,8 @@ COLUMNS = (
 )
 OVERALL = "overall"
 
+_MEANING = "Overall, and by the label of the shape. Images that a network gives a third label count for neither."
+
 _KINDS = ("finetuned_dataset", *NETWORKS)
 """What the networks of one panel have in common."""
 
@@ -47,12 +49,12 @@ def shape_bias_figure(decisions: pd.DataFrame) -> Figure | None:
     return Figure(
         name="shape-bias",
         title="Shape bias",
-        caption="Of images whose shape and texture are of two labels, and which a network gives one of these two: the "
-        "share to which it gives that of the shape; overall, and by the label of the shape. Images of a third label to "
-        "the network count for neither.",
+        caption="Of images of one shape and another texture that are given one of these two labels, the share given "
+        "that of the shape.",
         panels=tuple(_panels(biases)),
         notes=tuple(_decided(biases)),
-        intervals=FEW_APART,
+        shades=BARS,
+        intervals=f"{_MEANING} {FEW_APART}",
     )
 
 
@@ -82,6 +84,7 @@ def _panels(biases: pd.DataFrame) -> Iterator[Panel]:
             title=_words(shown.iloc[0].to_dict(), biases),
             quantity="bias",
             against="category",
+            by="source",
             points=points,
             ticks=names,
         )

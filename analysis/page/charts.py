@@ -1,11 +1,12 @@
 """The page's four charts as Vega-Lite specifications, drawn from data that the page's script fills in."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-import altair as alt
+from analysis.figures.style import looks, ordered
 
-from analysis.figures.style import looks
+VEGA_LITE = "6.4"
+"""The version that the charts are written for."""
 
 _SHAPES = {
     "o": "circle",
@@ -20,8 +21,11 @@ _SHAPES = {
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 4], [1, 3], [6, 2, 1, 2])
 _HEIGHT = 320
 
+Spec: TypeAlias = dict[str, Any]
+_Layers: TypeAlias = list[Spec]
 
-def charts(datasets: Sequence[str], sizes: Sequence[int]) -> dict[str, dict[str, Any]]:
+
+def charts(datasets: Sequence[str], sizes: Sequence[int]) -> dict[str, Spec]:
     """The specifications by name; every one draws the named data ``points`` and fills the width it is given."""
     return {
         "delta-images": _delta(_images(sizes), datasets, bands=("_band", "")),
@@ -31,88 +35,120 @@ def charts(datasets: Sequence[str], sizes: Sequence[int]) -> dict[str, dict[str,
     }
 
 
-def _delta(axis: alt.X, datasets: Sequence[str], bands: Sequence[str]) -> dict[str, Any]:
-    base = _base(axis, datasets, "delta (percentage points)", zero=True)
-    zero = alt.Chart(alt.InlineData([{"zero": 0}])).mark_rule(color="#333333").encode(y=alt.Y("zero:Q"))
+def _delta(x: Spec, datasets: Sequence[str], bands: Sequence[str]) -> Spec:
+    base = _base(x, datasets, "delta (percentage points)", zero=True)
+    zero: Spec = {
+        "data": {"values": [{"zero": 0}]},
+        "mark": {"type": "rule", "color": "#333333"},
+        "encoding": {"y": {"field": "zero", "type": "quantitative"}},
+    }
     shades = [layer for band in bands for layer in _band(base, f"low{band}", f"high{band}", 0.12 if band else 0.25)]
-    line = base.mark_line(strokeWidth=2).encode(strokeDash=_dash("dataset", datasets))
-    return _finished(zero, *shades, line, _marks(base, datasets))
+    dashes = [_DASHES[index % len(_DASHES)] for index in range(len(datasets))]
+    return _finished([zero, *shades, _line(base, _scaled("dataset", datasets, dashes)), _marks(base, datasets)])
 
 
-def _accuracy(axis: alt.X, datasets: Sequence[str]) -> dict[str, Any]:
-    base = _base(axis, datasets, "test accuracy (%)", zero=False)
-    line = base.mark_line(strokeWidth=2).encode(
-        strokeDash=alt.StrokeDash(
-            "role:N", legend=None, scale=alt.Scale(domain=["source", "baseline"], range=[[1, 0], [5, 4]])
-        ),
-    )
-    return _finished(*_band(base, "low", "high", 0.2), line, _marks(base, datasets))
+def _accuracy(x: Spec, datasets: Sequence[str]) -> Spec:
+    base = _base(x, datasets, "test accuracy (%)", zero=False)
+    dash = {**_scaled("role", ["source", "baseline"], [[1, 0], [5, 4]]), "legend": None}
+    return _finished([*_band(base, "low", "high", 0.2), _line(base, dash), _marks(base, datasets)])
 
 
-def _images(sizes: Sequence[int]) -> alt.X:
+def _images(sizes: Sequence[int]) -> Spec:
     """Log-2 axis with a tick at each size; whole sets lie at their own number."""
-    ticks = alt.Axis(values=list(sizes), format="~s", labelOverlap="greedy", labelSeparation=6)
-    scale = alt.Scale(type="log", base=2, nice=False, padding=12)
-    return alt.X("x:Q", title="training images (log 2)", scale=scale, axis=ticks)
+    ticks = {"values": list(sizes), "format": "~s", "labelOverlap": "greedy", "labelSeparation": 6}
+    scale = {"type": "log", "base": 2, "nice": False, "padding": 12}
+    return {**_quantity("x", title="training images (log 2)"), "scale": scale, "axis": ticks}
 
 
-def _epochs() -> alt.X:
-    return alt.X("x:Q", title="epoch", scale=alt.Scale(nice=False, padding=12))
+def _epochs() -> Spec:
+    return {**_quantity("x", title="epoch"), "scale": {"nice": False, "padding": 12}, "axis": {"tickMinStep": 1}}
 
 
-def _base(axis: alt.X, datasets: Sequence[str], title: str, zero: bool) -> alt.Chart:
-    look = looks(datasets)
-    return alt.Chart(alt.NamedData("points")).encode(
-        x=axis,
-        y=alt.Y("mean:Q", title=title, scale=alt.Scale(zero=zero)),
-        detail=["arm:N", "variant:N"],
-        color=alt.Color(
-            "dataset:N", scale=alt.Scale(domain=list(datasets), range=[look[name].colour for name in datasets])
-        ),
-    )
+def _base(x: Spec, datasets: Sequence[str], title: str, zero: bool) -> Spec:
+    """What all layers on points encode."""
+    return {
+        "x": x,
+        "y": {**_quantity("mean", title=title), "scale": {"zero": zero}},
+        "detail": [_name("arm"), _name("variant")],
+        "color": _coloured(datasets),
+    }
 
 
-def _band(base: alt.Chart, low: str, high: str, opacity: float) -> list[alt.Chart]:
+def _band(base: Spec, low: str, high: str, opacity: float) -> _Layers:
     """The area between two bounds, and a bar where it shows nothing: at a point whose neighbours have no bounds."""
-    bounded = base.encode(y=alt.Y(f"{low}:Q"), y2=alt.Y2(f"{high}:Q"))
-    bars = bounded.mark_rule(opacity=2.5 * opacity, strokeWidth=3, aria=False).transform_filter("datum.alone")
-    return [bounded.mark_area(opacity=opacity), bars]
+    bounded = {**base, "y": _quantity(low), "y2": {"field": high}}
+    bar = {"type": "rule", "opacity": 2.5 * opacity, "strokeWidth": 3, "aria": False}
+    return [
+        {"mark": {"type": "area", "opacity": opacity}, "encoding": bounded},
+        {"mark": bar, "encoding": bounded, "transform": [{"filter": "datum.alone"}]},
+    ]
 
 
-def _dash(field: str, names: Sequence[str]) -> alt.StrokeDash:
-    dashes = [_DASHES[index % len(_DASHES)] for index in range(len(names))]
-    return alt.StrokeDash(f"{field}:N", scale=alt.Scale(domain=list(names), range=dashes))
+def _line(base: Spec, dash: Spec) -> Spec:
+    return {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {**base, "strokeDash": dash}}
 
 
-def _marks(base: alt.Chart, datasets: Sequence[str]) -> alt.Chart:
-    look = looks(datasets)
-    shapes = [_SHAPES[look[name].marker] for name in datasets]
-    colours = alt.Scale(domain=list(datasets), range=[look[name].colour for name in datasets])
-    made: alt.Chart = base.mark_point(size=60, opacity=1).encode(
-        fill=alt.Fill("dataset:N", scale=colours),
-        fillOpacity=alt.condition("datum.hollow", alt.value(0), alt.value(1)),
-        shape=alt.Shape("dataset:N", scale=alt.Scale(domain=list(datasets), range=shapes)),
-        tooltip=[
-            alt.Tooltip("dataset:N"),
-            alt.Tooltip("arm:N"),
-            alt.Tooltip("variant:N", title="trials"),
-            alt.Tooltip("size:N", title="images"),
-            alt.Tooltip("epoch:Q"),
-            alt.Tooltip("mean:Q", format="+.2f"),
-            alt.Tooltip("interval:N", title="95 % interval"),
-            alt.Tooltip("n:Q"),
+def _marks(base: Spec, datasets: Sequence[str]) -> Spec:
+    look = _looks(datasets)
+    encoding = {
+        **base,
+        "fill": _coloured(datasets),
+        "fillOpacity": {"condition": {"test": "datum.hollow", "value": 0}, "value": 1},
+        "shape": _scaled("dataset", datasets, [_SHAPES[look[name].marker] for name in datasets]),
+        "tooltip": [
+            _name("dataset"),
+            _name("arm"),
+            _name("variant", title="trials"),
+            _name("size", title="images"),
+            _quantity("epoch"),
+            _quantity("mean", format="+.2f"),
+            _name("interval", title="95 % interval"),
+            _quantity("n"),
         ],
-    )
-    return made
+    }
+    return {"mark": {"type": "point", "size": 60, "opacity": 1}, "encoding": encoding}
 
 
-def _finished(*layers: alt.Chart) -> dict[str, Any]:
-    chart = (
-        alt.layer(*layers)
-        .properties(width="container", height=_HEIGHT)
-        .configure(font="system-ui, sans-serif")
-        .configure_legend(orient="bottom", columns=3, symbolOpacity=1, symbolSize=90, labelFontSize=12, title=None)
-        .configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e3e3e3")
-        .configure_view(stroke=None)
-    )
-    return dict(chart.to_dict())
+def _coloured(datasets: Sequence[str]) -> Spec:
+    look = _looks(datasets)
+    return _scaled("dataset", datasets, [look[name].colour for name in datasets])
+
+
+def _looks(datasets: Sequence[str]) -> dict[str, Any]:
+    """As in the figures beside them."""
+    return looks(datasets, ordered(datasets))
+
+
+def _scaled(field: str, names: Sequence[str], values: Sequence[Any]) -> Spec:
+    return {**_name(field), "scale": {"domain": list(names), "range": list(values)}}
+
+
+def _name(field: str, **more: str) -> Spec:
+    return {"field": field, "type": "nominal", **more}
+
+
+def _quantity(field: str, **more: str) -> Spec:
+    return {"field": field, "type": "quantitative", **more}
+
+
+def _finished(layers: _Layers) -> Spec:
+    return {
+        "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.json",
+        "data": {"name": "points"},
+        "width": "container",
+        "height": _HEIGHT,
+        "layer": layers,
+        "config": {
+            "font": "system-ui, sans-serif",
+            "legend": {
+                "orient": "bottom",
+                "columns": 3,
+                "symbolOpacity": 1,
+                "symbolSize": 90,
+                "labelFontSize": 12,
+                "title": None,
+            },
+            "axis": {"labelFontSize": 12, "titleFontSize": 12, "gridColor": "#e3e3e3"},
+            "view": {"stroke": None},
+        },
+    }

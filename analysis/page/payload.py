@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons import Comparison, Declared
-from analysis.delta_table import delta_cells
+from analysis.cells import summarize
+from analysis.comparisons import Comparison
 from analysis.frames import main_lengths
+from analysis.pairing import KEYS, pair_all
 from analysis.statistics.paired_t import half_width, moments
 
 MOST_ROWS = 25_000
 """Rows of deltas that the page carries; with more, only the default baselines can be chosen."""
 
+_CONFIDENCE = 0.95
+_CURVE = ("source", "baseline", "dataset", "blocks", "recipe", "numerics", "origin")
 _CELL = ["dataset", "blocks", "images", "images_used", "epoch", "epochs", "variant"]
 
 
@@ -51,12 +54,12 @@ def _deltas(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
     pairs = shown_pairs(data, chosen)
     if not pairs:
         return pd.DataFrame()
-    nothing = Declared(())
-    every = delta_cells(data, pairs, nothing, "all")
-    last = delta_cells(data, pairs, nothing, "last")
-    keys = ["source", "baseline", "dataset", "blocks", "images", "epoch", "epochs", "recipe", "numerics", "origin"]
+    found, counts = pair_all(data, pairs)
+    every = summarize(found, counts, KEYS, [*_CURVE, "epoch"], _CONFIDENCE)
+    ends, counts = (part[part["epoch"] == part["epochs"]] for part in (found, counts))
+    last = summarize(ends, counts.reset_index(drop=True), KEYS, _CURVE, _CONFIDENCE)
     last = last.assign(band_last=last["ci_high_simultaneous"] - last["mean_delta"])
-    table = every.merge(last[[*keys, "band_last"]], on=keys, how="left")
+    table = every.merge(last[[*KEYS, "band_last"]], on=list(KEYS), how="left")
     table = table[table["n_pairs"] > 0]
     variants = data[["origin", "recipe", "numerics", "variant"]].drop_duplicates()
     table = table.merge(variants, on=["origin", "recipe", "numerics"], how="left")
@@ -87,7 +90,7 @@ def _accuracy(data: pd.DataFrame) -> pd.DataFrame:
     cells = groups.size().reset_index(name="n")
     index = groups.ngroup()
     found = moments(data.loc[index.index, "test_accuracy"].to_numpy(np.float64), index.to_numpy(), len(cells))
-    cells = cells.assign(mean=found.mean.round(3), half=half_width(found, 0.95).round(3))
+    cells = cells.assign(mean=found.mean.round(3), half=half_width(found, _CONFIDENCE).round(3))
     return main_lengths(cells, ["source", "dataset", "blocks", "images", "variant"], "n")
 
 

@@ -1,15 +1,13 @@
 """Writing the report of a results root: figures, tables and one self-contained page."""
 
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import altair as alt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import vl_convert
 
 from analysis.comparison import comparison_table
 from analysis.comparisons import Comparison, Declared, between_depths, comparisons, declared
@@ -24,10 +22,10 @@ from analysis.figures.features import Features, features
 from analysis.figures.matrices import COLUMNS as MATRIX_COLUMNS
 from analysis.figures.matrices import Matrices, matrices
 from analysis.figures.model import Figure
-from analysis.figures.paper import FIGURES, figure
+from analysis.figures.paper import figures as paper_figures
+from analysis.figures.paper import names_of
 from analysis.figures.published import Published, beside_published
-from analysis.figures.render import save as save_figure
-from analysis.figures.render import svg
+from analysis.figures.render import Drawing, drawing
 from analysis.frames import frame
 from analysis.page import html, sections
 from analysis.page.charts import charts
@@ -35,6 +33,7 @@ from analysis.page.directory import report_directory, written_into
 from analysis.page.payload import payload, shown_pairs, too_many, with_variant
 from analysis.page.progress import progress
 from analysis.page.provenance import examined
+from analysis.page.scripts import vega
 from analysis.recipes import NUMERICS, Choices, apart_by_numerics, in_words, recipe_choices, recipe_words
 from analysis.tables.accuracy import BLOCKS, table7
 from analysis.tables.catalogue import table5, table6
@@ -46,8 +45,6 @@ from jobs.results import Store, StudyRecord, all_done, mixed_trials, read_launch
 from jobs.specs import ALL
 
 _PAGE = "index.html"
-_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-"""The version that altair writes for."""
 
 _NO_BASELINE = (
     "No headline: no study declared a contrast, and it does not follow which of {} is the baseline. The curves compare "
@@ -88,7 +85,13 @@ class Content(NamedTuple):
     def why(self) -> list[Figure]:
         """The figures of what networks were asked."""
         found = (self.attacks, self.influences, self.shape_bias, self.confound.figure if self.confound else None)
-        return [one for one in found if one is not None]
+        return [replace(one, names=self.names) for one in found if one is not None]
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """All that figures tell apart; each keeps its look in all of them."""
+        asked = [one for one in (self.attacks, self.influences, self.shape_bias) if one is not None]
+        return names_of(self.data, [name for one in asked for name in one.series("source")])
 
     @property
     def pictures(self) -> list[Examples | Matrices | Features]:
@@ -122,15 +125,16 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
     store = open_results(root)
     directory = report_directory(store, out)
     content = gather(store)
-    figures, missing = _figures(content.worded)
-    tables = [*_tables(content, compare_paper), *([content.table1a] if content.table1a else [])]
+    figures, missing = paper_figures(content.worded, content.names)
     published = beside_published(content.data, content.choices) if compare_paper else None
-    text = render(content, [(one, svg(one)) for one in figures], missing, tables, published)
-    beside = published.pairs if published else []
+    beside = [pair.figure for pair in published.pairs] if published else []
+    drawn = {one.name: drawing(one) for one in [*figures, *beside, *content.why]}
+    tables = [*_tables(content, compare_paper), *([content.table1a] if content.table1a else [])]
+    text = render(content, figures, drawn, missing, tables, published)
     with written_into(directory) as folder:
-        for one in [*figures, *content.why, *(pair.figure for pair in beside)]:
-            save_figure(one, folder)
-            one.table().to_csv(folder / f"{one.name}.csv", index=False)
+        for made in drawn.values():
+            made.save(folder)
+            made.figure.table().to_csv(folder / f"{made.figure.name}.csv", index=False)
         for shown in content.pictures:
             shown.numbers.to_csv(folder / f"{shown.name}.csv", index=False)
             if shown.png is not None:
@@ -194,14 +198,25 @@ def _worded(data: pd.DataFrame, recipes: Mapping[str, str]) -> pd.DataFrame:
 
 def render(
     content: Content,
-    drawn: list[tuple[Figure, str]],
+    figures: list[Figure],
+    drawn: Mapping[str, Drawing],
     missing: list[str],
     tables: list[Table],
     published: Published | None = None,
 ) -> str:
-    """The page as text."""
-    made = _sections(content, drawn, missing, tables, published) if not content.data.empty else _empty(content)
-    scripts = _scripts(content, drawn) if not content.data.empty else ""
+    """The page as text.
+
+    Args:
+        figures: of the paper.
+        drawn: all figures, by name.
+        missing: why others of the paper are not there.
+        published: what stands beside published trials; None: that was not asked for.
+    """
+    if content.data.empty:
+        made, scripts = _empty(content, drawn), ""
+    else:
+        made = _sections(content, figures, drawn, missing, tables, published)
+        scripts = _scripts(content, figures, drawn)
     return html.page(
         title=html.escape(content.store.uri),
         navigation=html.navigation(list(made)),
@@ -210,11 +225,11 @@ def render(
     )
 
 
-def _empty(content: Content) -> dict[str, str]:
+def _empty(content: Content, drawn: Mapping[str, Drawing]) -> dict[str, str]:
     others = len(all_done(content.store))
     return {
         "Results": sections.nothing_yet(content.store.uri, content.failures.num_rows, others),
-        **_why(content),
+        **_why(content, drawn),
         "Failures": sections.failures(content.failures),
         **({"Provenance": _where_from(content, None)} if content.examined else {}),
     }
@@ -222,7 +237,8 @@ def _empty(content: Content) -> dict[str, str]:
 
 def _sections(
     content: Content,
-    drawn: list[tuple[Figure, str]],
+    figures: list[Figure],
+    drawn: Mapping[str, Drawing],
     missing: list[str],
     tables: list[Table],
     published: Published | None,
@@ -233,10 +249,10 @@ def _sections(
         "Headline deltas": _headlines(content),
         "What was run": sections.what_was_run(trials, [progress(one, finished) for one in content.studies]),
         "Curves": sections.curves(_choices(content), bool(shown_pairs(content.data, content.comparisons))),
-        "Figures of the paper": sections.figures([one for one, _ in drawn], missing),
-        **_beside(published),
-        **_confound(content),
-        **_why(content),
+        "Figures of the paper": sections.figures(figures, missing),
+        **_beside(published, drawn),
+        **_confound(content, drawn),
+        **_why(content, drawn),
         "Tables": "".join(sections.paper_table(table) for table in tables),
         "Failures": sections.failures(content.failures),
         "Provenance": _where_from(content, trials),
@@ -247,14 +263,14 @@ def _where_from(content: Content, trials: pa.Table | None) -> str:
     return sections.where_from(trials, content.examined, len(mixed_trials(content.store)))
 
 
-def _why(content: Content) -> dict[str, str]:
+def _why(content: Content, drawn: Mapping[str, Drawing]) -> dict[str, str]:
     parts = (
         ("Table 1b of the paper", sections.ATTACKED, content.attacks),
         ("Figure 7b of the paper", sections.WEIGHED, content.influences),
         ("Figure 4 of Geirhos et al. (2019)", sections.DECIDED, content.shape_bias),
     )
     made = {
-        f"Why: {found.title[0].lower()}{found.title[1:]}": sections.why(found, svg(found), part, columns)
+        f"Why: {found.title[0].lower()}{found.title[1:]}": sections.why(found, drawn[found.name].svg(), part, columns)
         for part, columns, found in parts
         if found is not None
     }
@@ -266,16 +282,16 @@ def _why(content: Content) -> dict[str, str]:
     return {**made, **{title: shown for title, shown in more.items() if shown}}
 
 
-def _beside(published: Published | None) -> dict[str, str]:
+def _beside(published: Published | None, drawn: Mapping[str, Drawing]) -> dict[str, str]:
     if published is None:
         return {}
-    shown = "".join(sections.beside(one.figure, one.table, svg(one.figure)) for one in published.pairs)
+    shown = "".join(sections.beside(one.figure, one.table, drawn[one.figure.name].svg()) for one in published.pairs)
     return {"Beside the published trials": shown or html.paragraph(published.why_not)}
 
 
-def _confound(content: Content) -> dict[str, str]:
+def _confound(content: Content, drawn: Mapping[str, Drawing]) -> dict[str, str]:
     one = content.confound
-    return {"Does the delta survive": sections.confound(one, svg(one.figure))} if one else {}
+    return {"Does the delta survive": sections.confound(one, drawn[one.figure.name].svg())} if one else {}
 
 
 def _headlines(content: Content) -> str:
@@ -332,18 +348,12 @@ def _epochs(content: Content) -> list[tuple[str, str]]:
     return [(value, f"{words} (declared contrast)" if value in declared else words) for value, words in found]
 
 
-def _scripts(content: Content, drawn: list[tuple[Figure, str]]) -> str:
+def _scripts(content: Content, figures: list[Figure], drawn: Mapping[str, Drawing]) -> str:
     data = content.data
     numbers = payload(data, content.comparisons)
-    figures = {one.name: sections.figure_data(one, picture) for one, picture in drawn}
+    printed = {one.name: sections.figure_data(one, drawn[one.name].svg()) for one in figures}
     specs = charts(sorted(set(data["dataset"])), sorted(set(data["images_used"])))
-    return html.packed("numbers", {**numbers, "figures": figures, "charts": specs}) + html.script(vega())
-
-
-@cache
-def vega() -> str:
-    """Vega, Vega-Lite and vega-embed in one script that sets ``vegaEmbed``; no network."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE))
+    return html.packed("numbers", {**numbers, "figures": printed, "charts": specs}) + html.script(vega())
 
 
 def _numbers(column: "pd.Series[int]") -> list[tuple[str, str]]:
@@ -363,17 +373,6 @@ def _middle(data: pd.DataFrame) -> str:
 def _blocks(data: pd.DataFrame) -> int:
     present = set(data["blocks"])
     return BLOCKS if BLOCKS in present else int(max(present))
-
-
-def _figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
-    """The figures that the results allow, and why the others are missing."""
-    found, missing = [], []
-    for name in FIGURES if not data.empty else ():
-        try:
-            found.append(figure(name, data))
-        except InvalidRequest as error:
-            missing.append(str(error))
-    return found, missing
 
 
 def _tables(content: Content, compare_paper: bool) -> list[Table]:

@@ -125,7 +125,8 @@ def curves(choices: str, any_deltas: bool) -> str:
 
 def figures(drawn: Sequence[Figure], missing: Sequence[str]) -> str:
     """Places for the paper's figures and their numbers, and why others are not there."""
-    shown = "".join(_figure(figure) for figure in drawn)
+    said = "".join(html.paragraph(words) for words in dict.fromkeys(figure.intervals for figure in drawn))
+    shown = said + "".join(_figure(figure) for figure in drawn)
     absent = "".join(f"<li>{html.escape(reason)}</li>" for reason in missing)
     return shown + (f"<h3>Figures these results cannot show</h3><ul>{absent}</ul>" if absent else "")
 
@@ -147,7 +148,7 @@ def why(figure: Figure, svg: str, part: str, columns: Sequence[str]) -> str:
     image = _image(figure.title, "image/svg+xml", html.shortened(svg).encode())
     return (
         f"<figure><h3>As {html.escape(part)}: {html.escape(figure.title)}</h3>{image}"
-        f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
+        f"<figcaption>{html.paragraph(f'{figure.words} {figure.intervals}')}</figcaption>"
         + html.details(
             "Numbers of this figure",
             html.table(figure.name, figure.title, columns, rows, frozenset(columns[3:]) - {"category"}),
@@ -165,7 +166,7 @@ def beside(figure: Figure, table: Table, svg: str) -> str:
     """A figure as an image of its own, and the table that belongs to it."""
     title = figure.title
     image = _image(title, "image/svg+xml", html.shortened(svg).encode())
-    caption = f"<figcaption>{html.paragraph(figure.words)}</figcaption>"
+    caption = f"<figcaption>{html.paragraph(f'{figure.words} {figure.intervals}')}</figcaption>"
     return f"<figure><h3>{html.escape(title)}</h3>{image}{caption}</figure>{paper_table(table)}"
 
 

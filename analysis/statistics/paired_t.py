@@ -1,14 +1,15 @@
 """Paired t intervals and tests for many cells at once.
 
 A cell is a group of paired differences (one dataset, blocks, images, ...). Values come as one array with
-the number of each value's cell beside it, so that thousands of cells cost one call of scipy.
+the number of each value's cell beside it, so that thousands of cells cost one call of scipy. Only its functions of
+Student's t are loaded: ``scipy.stats`` takes half a second of the processor more, and gives the same bits by them.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,7 +46,7 @@ def half_width(found: Moments, confidence: Floats | float) -> Floats:
             over m cells of a curve this is 1 - (1 - c) / m.
     """
     freedom = np.where(found.n > 1, found.n - 1, np.nan)
-    quantile = stats.t.ppf((1 + np.asarray(confidence)) / 2, freedom)
+    quantile = special.stdtrit(freedom, (1 + np.asarray(confidence)) / 2)
     return np.asarray(quantile * found.sd / np.sqrt(np.maximum(found.n, 1)))
 
 
@@ -58,7 +59,7 @@ def p_values(found: Moments) -> Floats:
         statistic = np.abs(found.mean) / (found.sd / np.sqrt(found.n))
     statistic = np.where((found.sd == 0) & (found.mean == 0), 0.0, statistic)
     freedom = np.where(found.n > 1, found.n - 1, np.nan)
-    return np.asarray(2 * stats.t.sf(statistic, freedom))
+    return np.asarray(2 * special.stdtr(freedom, -statistic))
 
 
 def bonferroni(confidence: float, comparisons: Ints) -> Floats:

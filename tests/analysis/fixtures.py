@@ -1,8 +1,8 @@
 """Fixtures of tests that make reports. The conftests that want them import them."""
 
-import importlib
-
 import pytest
+
+from analysis.figures.render import Drawing
 
 
 @pytest.fixture
@@ -12,4 +12,4 @@ def no_figure_files(monkeypatch: pytest.MonkeyPatch) -> None:
     For tests of the page's words. ``test_figures`` draws the files, ``test_confound`` and ``test_object_root`` find
     them beside a page.
     """
-    monkeypatch.setattr(importlib.import_module("analysis.page.report"), "save_figure", lambda figure, directory: [])
+    monkeypatch.setattr(Drawing, "save", lambda drawing, directory: [])

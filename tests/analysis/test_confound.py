@@ -129,16 +129,17 @@ def test_few_pairs_carry_a_warning(build: Build) -> None:
         "1 row: paired t 95%, few pairs: rests on normal differences.",
         "1 change of few pairs: the interval rests on normal differences.",
     )
-    assert "fewer than 5 pairs" in made.figure.words
+    assert "fewer than 5 pairs" in made.figure.intervals
     (ax,) = draw(made.figure).axes
     bars = [one for one in ax.collections if isinstance(one, LineCollection)]
     styles: list[Any] = [one.get_linestyle() for one in bars]
     dotted = [len(one.get_paths()) for one, style in zip(bars, styles, strict=True) if style[0][1] is not None]
-    assert (dotted, len(bars)) == ([1, 1], 4)
-    of_few = [line for line in ax.lines if line.get_markerfacecolor() == "white"]
+    assert (dotted, len(bars)) == ([1], 3)
+    usual = max(line.get_markersize() for line in ax.lines if line.get_marker() != "None")
+    of_few = [line for line in ax.lines if line.get_marker() != "None" and line.get_markersize() < usual]
     assert [np.asarray(line.get_ydata()).tolist() for line in of_few] == [[pytest.approx(2)]]
     whole = draw(present(confound(*given(build, trials(build)))).figure).axes[0]
-    assert not [line for line in whole.lines if line.get_markerfacecolor() == "white"]
+    assert {line.get_markersize() for line in whole.lines if line.get_marker() != "None"} == {usual}
 
 
 def test_other_choices_are_panels_of_their_own(build: Build) -> None:

@@ -154,6 +154,28 @@ def test_epochs(build: Build) -> None:
         analysis.deltas(root, epoch=7)
 
 
+def test_bands_are_over_the_sizes_of_one_epoch(build: Build) -> None:
+    """Those of a cell are the same when other epochs are asked for, too."""
+    trials = [
+        build.trial(source, seed, {1: 20.0 + seed**better, 30: 45.0 + seed**better}, images=images)
+        for source, better in (("natural", 1), ("robust", 2))
+        for images in (100, 200)
+        for seed in range(3)
+    ]
+    root = build.root(trials)
+    one, every = rows(analysis.deltas(root, epoch=30)), rows(analysis.deltas(root, epoch="all"))
+    bands = [
+        {
+            row["images"]: (row["ci_low_simultaneous"], row["ci_high_simultaneous"])
+            for row in found
+            if row["epoch"] == 30
+        }
+        for found in (one, every)
+    ]
+    assert bands[0] == bands[1]
+    assert len(bands[0]) == 2
+
+
 def test_no_two_rows_have_the_same_keys(build: Build) -> None:
     """Two lengths were both looked at after epoch 1, and one recipe was run with two numerics."""
     trials = [

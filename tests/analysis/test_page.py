@@ -70,7 +70,9 @@ STUDY = {
 
 @pytest.fixture(scope="module")
 def path(root: Path) -> Path:
-    return analysis.report(root, compare_paper=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DELTASWEEP_HOME", str(root.parent / "home"))
+        return analysis.report(root, compare_paper=True)
 
 
 class Opened:

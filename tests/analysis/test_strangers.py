@@ -20,7 +20,7 @@ from analysis.figures.influences import influence_figure
 from analysis.figures.matrices import matrices
 from analysis.figures.names import picture_name
 from analysis.figures.paper import figure
-from analysis.figures.render import save, svg
+from analysis.figures.render import drawing, save
 from analysis.frames import frame
 from analysis.page import html
 from jobs import registry
@@ -165,7 +165,7 @@ def test_no_name_is_a_formula(build: Build, tmp_path: Path, name: str) -> None:
     assert all(one.png for one in matrices(rows))
     assert all(one.png for one in examples(rows))
     drawn = present(influence_figure(rows[list(CURVES)]))
-    assert name in svg(drawn)
+    assert name in drawing(drawn).svg()
     arms = frame(build.table(build.arms([50.0, 51.0], [55.0, 56.0], name)))
     assert save(figure("2", arms), tmp_path, ("png",))
     assert mpl.rcParams["text.parse_math"], "only while drawing"

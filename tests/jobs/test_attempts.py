@@ -213,6 +213,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert read_trials(store, "finetune").select(columns).equals(read_trials(undisturbed, "finetune").select(columns))
 
 
+def test_a_checkpoint_of_other_facts_is_passed_over(
+    spec: FinetuneSpec, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card may have been changed since, under the same weights and images."""
+    attempt_trial(store, open_trial(store, spec, CPU), Attempt(), NEVER, stop_after(9))
+    trial = open_trial(store, spec, CPU)
+    facts = {**trial.facts, "epsilon": 9.0}
+    monkeypatch.setattr(Finetuning, "facts", property(lambda trial: facts))
+    (note,) = restore_checkpoint(store, trial)
+    assert "facts" in note
+    assert trial.position == (1, 0)
+
+
 def test_a_checkpoint_that_was_passed_over_makes_room_for_the_next(spec: FinetuneSpec, tmp_path: Path) -> None:
     """It is later than what the trial goes on from, and must not take the place of a good one among the last two."""
     store = open_store(tmp_path)

@@ -1,0 +1,120 @@
+"""What the legends of a figure say: series by colour and marker, arms by dash, variants by fill, few trials by size."""
+
+from typing import Any, NamedTuple
+
+from matplotlib.lines import Line2D
+
+from analysis.cells import FEW_PAIRS
+from analysis.figures.layout import ALL_ELSE, EDGE, TEXT_POINTS, text_inches
+from analysis.figures.limits import bounds
+from analysis.figures.model import Figure
+from analysis.figures.style import DASHES, FILLS, WIDTH_INCHES, Look, looks
+
+MARK_POINTS, FEW_MARK_POINTS, LINE_POINTS = 3.4, 2.0, 1.0
+HANDLE, PAD, BETWEEN = 2.3, 0.5, 1.6
+"""Of a legend, in heights of its text: the line, and the gaps after it and after the words."""
+
+FEW_DASH = (1.2, 1.4)
+
+_GREY = "#555555"
+
+
+def legends(figure: Figure) -> dict[str, list[Line2D]]:
+    """The handles for each kind of series, and of all else where there is anything."""
+    kinds = dict.fromkeys(panel.by for panel in figure.panels)
+    made: dict[str, list[Line2D]] = {kind: _of_series(figure, kind) for kind in kinds}
+    return {**made, ALL_ELSE: [*_of_arms(figure), *_of_variants(figure), *_of_few(figure)]}
+
+
+def columns(handles: list[Line2D]) -> int:
+    """The most columns that fit beside each other, each as wide as its widest entry."""
+    height = TEXT_POINTS / 72
+    wide = [text_inches(str(one.get_label()), TEXT_POINTS) + (HANDLE + PAD + BETWEEN) * height for one in handles]
+    fits = (n for n in range(len(wide), 1, -1) if sum(max(wide[at::n]) for at in range(n)) <= WIDTH_INCHES - 2 * EDGE)
+    return next(fits, 1)
+
+
+def by_rows(handles: list[Line2D], wide: int) -> list[Line2D]:
+    """In the order in which a legend, which fills its columns one after another, reads row by row."""
+    return [one for at in range(wide) for one in handles[at::wide]]
+
+
+def looks_of(figure: Figure, kind: str) -> dict[str, Look]:
+    """The looks of the series of one kind."""
+    return looks(figure.series(kind), figure.names.get(kind, ()))
+
+
+class Strokes(NamedTuple):
+    """How the curves of one kind of series are told apart besides by colour and marker."""
+
+    series: tuple[str, ...]
+    arms: tuple[str, ...]
+    """Empty where each series has one: then dashes tell series, too."""
+    variants: tuple[str, ...]
+
+    def of(self, series: str, arm: str, variant: str) -> tuple[tuple[float, ...], Any]:
+        """Dash and fill."""
+        place = self.arms.index(arm) if arm in self.arms else 0
+        turn, number = self.variants.index(variant), place + max(len(self.arms), 1) * self.variants.index(variant)
+        first = 0 if self.arms else self.series.index(series)
+        return DASHES[(first + number) % len(DASHES)], FILLS[(number // len(DASHES) + turn) % len(FILLS)]
+
+
+def strokes(figure: Figure, kind: str) -> Strokes:
+    """Those of one kind of series."""
+    arms: dict[str, None] = {}
+    for panel in figure.panels:
+        if panel.by == kind and panel.points.groupby("series")["arm"].nunique().max() > 1:
+            arms |= dict.fromkeys(panel.points["arm"])
+    return Strokes(tuple(figure.series(kind)), tuple(arms), variants(figure))
+
+
+def variants(figure: Figure) -> tuple[str, ...]:
+    """Those of the whole figure."""
+    return tuple(dict.fromkeys(variant for panel in figure.panels for variant in panel.points["variant"]))
+
+
+def _of_series(figure: Figure, kind: str) -> list[Line2D]:
+    """Without lines where points are not joined."""
+    how, first = strokes(figure, kind), next(iter(variants(figure)), "")
+    joined = any(not panel.ticks for panel in figure.panels if panel.by == kind)
+    made = []
+    for name, look in looks_of(figure, kind).items():
+        dash = how.of(name, "", first)[0] if joined else None
+        made.append(_handle(name, look.colour, dash, marker=look.marker))
+    return made
+
+
+def _of_arms(figure: Figure) -> list[Line2D]:
+    kinds = dict.fromkeys(panel.by for panel in figure.panels)
+    first = next(iter(variants(figure)), "")
+    found = {arm: how.of("", arm, first)[0] for kind in kinds for how in [strokes(figure, kind)] for arm in how.arms}
+    return [_handle(arm, _GREY, dash) for arm, dash in found.items()]
+
+
+def _of_variants(figure: Figure) -> list[Line2D]:
+    several = variants(figure)
+    if len(several) < 2:
+        return []
+    kind = figure.panels[0].by
+    how = strokes(figure, kind)
+    joined = not figure.panels[0].ticks
+    found = {name: how.of(how.series[0], next(iter(how.arms), ""), name) for name in several}
+    return [
+        _handle(name, _GREY, dash if joined else None, marker="o", fillstyle=fill, markerfacecoloralt="white")
+        for name, (dash, fill) in found.items()
+    ]
+
+
+def _of_few(figure: Figure) -> list[Line2D]:
+    if not any(bounds(panel.points).few.any() for panel in figure.panels):
+        return []
+    label = f"2 to {FEW_PAIRS - 1} trials or pairs: small marks, dotted bars"
+    return [_handle(label, _GREY, FEW_DASH, marker="o", markersize=FEW_MARK_POINTS)]
+
+
+def _handle(label: str, colour: str, dash: tuple[float, ...] | None, **more: Any) -> Line2D:
+    """``dash`` is None where there is no line."""
+    style: Any = "" if dash is None else (0, dash) if dash else "-"
+    given = {"markersize": MARK_POINTS, **more}
+    return Line2D([], [], color=colour, label=label, linewidth=LINE_POINTS, linestyle=style, **given)
