@@ -13,9 +13,11 @@ from jobs.registry.costs import last_layer_inputs
 from jobs.results.layout import NAME_BYTES
 from jobs.specs import (
     ALL,
+    MOST_DECOMPOSED,
     MOST_DENSE,
     AnySpec,
     AttackSpec,
+    Decomposition,
     ExaminationSpec,
     FinetuneSpec,
     InfluenceSpec,
@@ -57,7 +59,7 @@ def _impossibilities(spec: AnySpec) -> list[Mistake]:
         case InfluenceSpec():
             tuned = spec.network
             return _knowing(spec, unknown_labels) or _impossible(
-                *weighing(tuned.source, tuned.dataset, tuned.images, spec.measure, spec.top)
+                *weighing(tuned.source, tuned.dataset, tuned.images, spec.measure, spec.top, spec.decomposition)
             )
         case ShapeBiasSpec():
             return _knowing(spec, undecidable)
@@ -211,11 +213,14 @@ def beyond_features(source: str, unit: int) -> list[str]:
     return []
 
 
-def weighing(source: str, dataset: str, images: int, measure: Measure, top: int) -> list[str]:
+def weighing(
+    source: str, dataset: str, images: int, measure: Measure, top: int, decomposition: Decomposition = "eigh"
+) -> list[str]:
     """Why the training images of a network cannot be weighed: more asked for than there are, or a matrix too large.
 
     Args:
         images: size of its training subset; -1: the whole set.
+        decomposition: of the pseudo-inverse.
     """
     card = registry.dataset(dataset)
     used = card.train if images == ALL else images
@@ -223,10 +228,10 @@ def weighing(source: str, dataset: str, images: int, measure: Measure, top: int)
     if top > used:
         found.append(f"top: of {used} training images {top} cannot be kept")
     rows = dense_rows(source, dataset, images, measure)
-    if measure == "pseudo-inverse" and rows > MOST_DENSE:
+    if measure == "pseudo-inverse" and rows > (most := MOST_DECOMPOSED[decomposition]):
         found.append(
-            f"measure: the Hessian is held whole up to {MOST_DENSE} rows; {source} on {dataset} has {rows}; "
-            "use influence, which does not make it"
+            f"measure: the Hessian is held whole up to {most} rows by {decomposition}; {source} on {dataset} has "
+            f"{rows}; use influence, which does not make it"
         )
     if measure == "fisher" and rows > MOST_DENSE:
         found.append(f"measure: fisher compares up to {MOST_DENSE} training images; there are {used}; use influence")

@@ -8,6 +8,7 @@ Shape suffixes: N images, K labels, J features and a 1, B right-hand sides.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from jobs.errors import Code, InvalidRequest
 from jobs.progress import computing, progressed
-from jobs.specs import MOST_DENSE
+from jobs.specs import MOST_DECOMPOSED, MOST_DENSE, Decomposition
 
 Solve = Callable[[Tensor], Tensor]
 """Right-hand sides B x K x J to their products with the inverse of a Hessian, B x K x J."""
@@ -97,7 +98,7 @@ class Hessian:
             InvalidRequest: when it has more than ``MOST_DENSE`` rows.
         """
         labels, inputs = self.shape
-        require_dense(labels * inputs, "the Hessian", "use conjugate gradients")
+        require_dense(labels * inputs, MOST_DENSE, "the Hessian", "use conjugate gradients")
         whole_PP = self.train.inputs_NJ.new_empty(labels * inputs, labels * inputs)
         for first, rows_BP in enumerate(torch.split(whole_PP, 64)):
             unit_BP = torch.zeros_like(rows_BP)
@@ -114,40 +115,75 @@ class Hessian:
         return blocks_KJJ
 
 
-def require_dense(rows: int, what: str, remedy: str) -> None:
+def require_dense(rows: int, most: int, what: str, remedy: str) -> None:
     """Refuse a matrix that is too large to be inverted; whether a machine can hold it is asked by ``jobs.dense``.
 
     Raises:
-        InvalidRequest: when it has more than ``MOST_DENSE`` rows.
+        InvalidRequest: when it has more than ``most`` rows.
     """
-    if rows > MOST_DENSE:
+    if rows > most:
         raise InvalidRequest(
             Code.IMPOSSIBLE_TRIAL,
-            f"expected up to {MOST_DENSE} rows of what is held whole; got {rows}, of {what}. Fix: {remedy}",
+            f"expected up to {most} rows of what is held whole; got {rows}, of {what}. Fix: {remedy}",
             key="measure",
         )
 
 
-def pseudo_inverse(hessian: Hessian, *, absolute: float = 0.0, relative: float = 1e-10) -> Solve:
+@dataclass(frozen=True)
+class PseudoInverse:
+    """An inverse P x P as a ``Solve``. By singular vectors it is as symmetric as rounding leaves it: not at all where
+    singular values are kept that are nothing but rounding.
+    """
+
+    columns_PP: Tensor
+    """Rows that are multiplied by this are multiplied by the inverse from the left, as columns."""
+    rows_PP: Tensor
+    """The same for the transposed inverse. By eigenvectors the two are one."""
+
+    def __call__(self, right_BKJ: Tensor) -> Tensor:
+        return (right_BKJ.flatten(1) @ self.columns_PP).view_as(right_BKJ)
+
+    def transposed(self, right_BKJ: Tensor) -> Tensor:
+        """Right-hand sides to their products with the transposed inverse, B x K x J."""
+        return (right_BKJ.flatten(1) @ self.rows_PP).view_as(right_BKJ)
+
+
+def pseudo_inverse(
+    hessian: Hessian, *, absolute: float = 0.0, relative: float = 1e-10, decomposition: Decomposition = "eigh"
+) -> PseudoInverse:
     """The paper's way (A.9): the Moore-Penrose inverse of the whole Hessian.
 
-    The Hessian is symmetric: its singular values are its eigenvalues' absolute values, and those are what is computed.
-    Adding one number to all of a feature's weights changes no probability, so undamped the J smallest singular values
-    are 0, and 1e-17 or so in floating point. The paper keeps all above 1e-20, these too, and their inverses drown
-    the rest (on digits such influences correlate by -0.1 with those of a cut at 1e-12 of the largest, which a cut at
-    1e-10 does not change). Its code cut at 1e-20 of the largest on 17 June 2020 and from 9 July on at 5e-2.
+    The Hessian is symmetric: its singular values are its eigenvalues' absolute values. Adding one number to all of a
+    feature's weights changes no probability, so undamped the J smallest singular values are 0, and 1e-17 or so in
+    floating point. The paper keeps all above 1e-20, these too, and their inverses drown the rest (by ``eigh`` on digits
+    such influences correlate by -0.1 with those of a cut at 1e-12 of the largest, which a cut at 1e-10 does not
+    change). Its code cut at 1e-20 of the largest on 17 June 2020 and from 9 July on at 5e-2, by singular vectors.
 
     Args:
         absolute: singular values up to this count as 0.
         relative: those up to this share of the largest do too.
+        decomposition: eigh: from the lower triangle's eigenvectors; svd: from the singular vectors of the matrix as it
+            is (LAPACK's ``gesdd``; on a GPU ``gesvd``, whose bits do not change from run to run). In exact arithmetic
+            the two are one; where the cut-offs keep rounding they are not.
 
     Raises:
-        InvalidRequest: when the Hessian has more than ``MOST_DENSE`` rows.
+        InvalidRequest: when the Hessian has more rows than ``MOST_DECOMPOSED``.
     """
+    labels, inputs = hessian.shape
+    remedy = "use conjugate gradients"
+    require_dense(labels * inputs, MOST_DECOMPOSED[decomposition], f"the Hessian, by {decomposition}", remedy)
     whole_PP = hessian.dense()
     with computing():
-        inverse_PP = torch.linalg.pinv(whole_PP, atol=absolute, rtol=relative, hermitian=True)
-    return lambda right_BKJ: (right_BKJ.flatten(1) @ inverse_PP).view_as(right_BKJ)
+        if decomposition == "eigh":
+            inverse_PP = torch.linalg.pinv(whole_PP, atol=absolute, rtol=relative, hermitian=True)
+            return PseudoInverse(inverse_PP, inverse_PP)
+        # what torch.linalg.pinv does, which takes no driver
+        driver = "gesvd" if whole_PP.is_cuda else None
+        left_PP, values_P, right_PP = torch.linalg.svd(whole_PP, full_matrices=False, driver=driver)
+        kept_P = values_P > max(absolute, relative * float(values_P[0]))
+        inverses_P = torch.where(kept_P, values_P.reciprocal(), 0.0)
+        inverse_PP = (right_PP.mT * inverses_P) @ left_PP.mT
+    return PseudoInverse(inverse_PP.mT, inverse_PP)
 
 
 class ConjugateGradients:

@@ -4,21 +4,29 @@ That of the pseudo-inverse is the Hessian of the last layer, labels times its in
 row for each training image. Conjugate gradients hold none.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jobs import registry
 from jobs.errors import Code, StorageFailure
 from jobs.memory import Memory
 from jobs.registry.costs import last_layer_inputs
-from jobs.specs import ALL, InfluenceSpec, Measure
+from jobs.specs import ALL, Decomposition, InfluenceSpec, Measure
 
 _FLOAT64 = 8
 """Bytes of a number."""
 
-_HELD = {"pseudo-inverse": 4, "fisher": 3}
-"""Matrices of that many rows that are there at once. Pseudo-inverse: the Hessian, its eigenvectors and twice that of
-LAPACK's own; afterwards the eigenvectors scaled, and the inverse. Fisher: two products and theirs.
+_HELD_TO_INVERT: Mapping[Decomposition, int] = {"eigh": 4, "svd": 7}
+"""Matrices of that many rows that are there at once. eigh: the Hessian, its eigenvectors and twice that of LAPACK's;
+afterwards the eigenvectors scaled, and the inverse. svd: the Hessian, a copy that is worked in, the singular vectors of
+both sides and three times that of LAPACK's.
 """
+
+_TO_INVERT: Mapping[Decomposition, float] = {"eigh": 20 / 3, "svd": 34 / 3}
+"""Operations, as a factor of the rows cubed."""
+
+_HELD_BY_KERNEL = 3
+"""Fisher: two products and theirs."""
 
 
 class Dense(NamedTuple):
@@ -51,7 +59,8 @@ def dense(spec: InfluenceSpec) -> Dense | None:
     """What the matrix of a trial takes; None for one that holds none.
 
     Operations are those of textbooks, a multiply-add being two: of n rows, 4/3 n^3 to a tridiagonal matrix, 4/3 n^3 at
-    most to its eigenvectors, 2 n^3 to those of the matrix and 2 n^3 to the inverse; 1/3 n^3 to a Cholesky factor.
+    most to its eigenvectors, 2 n^3 to those of the matrix and 2 n^3 to the inverse; to a bidiagonal matrix 8/3 n^3, and
+    to singular vectors of two sides twice what eigenvectors take; 1/3 n^3 to a Cholesky factor.
     """
     rows = dense_rows(spec.source, spec.dataset, spec.network.images, spec.measure)
     if not rows:
@@ -59,11 +68,13 @@ def dense(spec: InfluenceSpec) -> Dense | None:
     card = registry.dataset(spec.dataset)
     train = dense_rows(spec.source, spec.dataset, spec.network.images, "fisher")
     if spec.measure == "pseudo-inverse":
-        operations = 20 / 3 * rows**3 + (4 * train + 2 * min(train, card.test)) * rows**2
+        held = _HELD_TO_INVERT[spec.decomposition]
+        operations = _TO_INVERT[spec.decomposition] * rows**3 + (4 * train + 2 * min(train, card.test)) * rows**2
     else:
+        held = _HELD_BY_KERNEL
         width = last_layer_inputs(registry.source(spec.source).architecture) + card.labels
         operations = rows**3 / 3 + 2 * width * rows**2 + 2 * (rows + width) * rows * card.test
-    return Dense(rows, _HELD[spec.measure] * _FLOAT64 * rows**2, operations)
+    return Dense(rows, held * _FLOAT64 * rows**2, operations)
 
 
 def require_memory(spec: InfluenceSpec, there: Memory) -> None:

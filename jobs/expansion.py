@@ -125,6 +125,7 @@ def _influences(section: Influence, tuned: list[FinetuneSpec]) -> Iterator[Influ
                     damping=0.0 if inverts else damping,
                     cutoff_absolute=cut.absolute if cut else None,
                     cutoff_relative=cut.relative if cut else None,
+                    decomposition=cut.decomposition if cut else "eigh",
                     top=section.top,
                     seed=network.seed,
                     recipe=section.recipe,

@@ -14,6 +14,7 @@ from jobs.errors import Code, InvalidRequest
 from jobs.evaluation import evaluating
 from jobs.networks import Network
 from jobs.progress import computing
+from jobs.specs import MOST_DENSE
 
 
 @torch.no_grad()
@@ -33,23 +34,33 @@ class Block(NamedTuple):
     values_NM: Tensor
 
 
-def influences(train: Examples, test: Examples, solve: Solve, *, block: int = 64, start: int = 0) -> Iterator[Block]:
+def influences(
+    train: Examples,
+    test: Examples,
+    solve: Solve,
+    *,
+    transposed: Solve | None = None,
+    block: int = 64,
+    start: int = 0,
+) -> Iterator[Block]:
     """-g_train H^-1 g_test, equation (9), ``block`` images of the smaller set at a time.
 
     It is the rise of the loss on a test image for each unit of weight that a training image is given beside the mean
     over all: below 0 the training image helps. Leaving it out is a weight of -1/N. (The released code leaves the minus
     out and calls the largest the most influential: the same images.)
 
-    H is symmetric, so only the smaller set's gradients are multiplied by its inverse.
+    H is symmetric, so only the smaller set's gradients are multiplied by its inverse (or by the transposed one).
 
     Args:
         solve: of the Hessian over the training images.
+        transposed: the same for the transposed inverse, of one that is not symmetric; None: ``solve``.
         block: memory is K J + N K + M K numbers for each, a few times over; results agree to the solver's tolerance.
         start: images of the smaller set that are passed over.
     """
     if train.images <= test.images:
+        of_train = transposed or solve
         for part in _parts(train.images, block, start):
-            yield Block(part, slice(0, test.images), -test.inner_products(solve(train.gradients(part))).T)
+            yield Block(part, slice(0, test.images), -test.inner_products(of_train(train.gradients(part))).T)
     else:
         for part in _parts(test.images, block, start):
             yield Block(slice(0, train.images), part, -train.inner_products(solve(test.gradients(part))))
@@ -70,7 +81,7 @@ def fisher_similarities(
     Raises:
         InvalidRequest: for more than ``MOST_DENSE`` training images, or a damping that is not above 0.
     """
-    require_dense(train.images, "the Fisher kernel's matrix of training images", "use influences")
+    require_dense(train.images, MOST_DENSE, "the Fisher kernel's matrix of training images", "use influences")
     if not damping > 0:
         raise InvalidRequest(
             Code.WRONG_VALUE, f"the Fisher kernel needs a damping above 0; it is {damping}", key="damping"

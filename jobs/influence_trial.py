@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from jobs import registry
 from jobs.batches import to_input
 from jobs.checks import require_possible
-from jobs.curvature import ConjugateGradients, Examples, Hessian, Solve, pseudo_inverse
+from jobs.curvature import ConjugateGradients, Examples, Hessian, pseudo_inverse
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.data.subsets import draw_subset, subset_digest
 from jobs.dense import require_memory
@@ -127,15 +127,18 @@ class InfluenceTrial(Examination[InfluenceSpec, Influential]):
         train, test = Examples.of(fc, train_ND, train_labels_N), Examples.of(fc, test_MD, test_labels_M)
         match spec.measure:
             case "influence":
-                solve: Solve = ConjugateGradients(Hessian(train, spec.damping))
+                solve = ConjugateGradients(Hessian(train, spec.damping))
                 blocks = influences(train, test, solve, block=BLOCK, start=start)
             case "pseudo-inverse":
                 assert spec.cutoff_absolute is not None
                 assert spec.cutoff_relative is not None
-                solve = pseudo_inverse(
-                    Hessian(train, 0.0), absolute=spec.cutoff_absolute, relative=spec.cutoff_relative
+                inverse = pseudo_inverse(
+                    Hessian(train, 0.0),
+                    absolute=spec.cutoff_absolute,
+                    relative=spec.cutoff_relative,
+                    decomposition=spec.decomposition,
                 )
-                blocks = influences(train, test, solve, block=BLOCK, start=start)
+                blocks = influences(train, test, inverse, transposed=inverse.transposed, block=BLOCK, start=start)
             case "fisher":
                 blocks = fisher_similarities(train, test, spec.damping, block=BLOCK, start=start)
         with torch.no_grad():

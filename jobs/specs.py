@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 from itertools import product
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -36,6 +37,12 @@ MOST_DENSE = 32_766
 """Rows of the largest matrix that is held whole and inverted: LAPACK counts the 1 + 6 n + 2 n^2 numbers that its
 eigenvectors (``dsyevd``) take on the way in 32 bits. Whether a machine has the memory is asked there (``jobs.dense``).
 """
+
+Decomposition = Literal["eigh", "svd"]
+"""How the singular values of a symmetric matrix are found: as its eigenvalues' absolute values, or by an SVD."""
+
+MOST_DECOMPOSED: Mapping[Decomposition, int] = MappingProxyType({"eigh": MOST_DENSE, "svd": 26_753})
+"""The same for each decomposition: singular vectors (``dgesdd``) take 7 n + 3 n^2 numbers on the way."""
 
 MOST_KEPT_BYTES = 2 << 30
 """Where activations of a training subset are more, the trunk runs on each batch. A change of it changes numbers: on a
@@ -494,6 +501,11 @@ class InfluenceSpec(ExaminationSpec):
     cutoff_absolute: StrictFloat | None = Field(ge=0, description="singular values up to this count as 0")
     cutoff_relative: StrictFloat | None = Field(ge=0, lt=1, description="those up to this share of the largest too")
     top: StrictInt = Field(ge=1, le=1000, description="training images that are kept for each test image")
+    decomposition: Decomposition = later(
+        "eigh",
+        since="0.3.0",
+        description="how the pseudo-inverse finds singular values; where the cut-offs keep rounding, it decides",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -505,6 +517,11 @@ class InfluenceSpec(ExaminationSpec):
             )
         if inverts == (self.cutoff_absolute is None or self.cutoff_relative is None):
             raise ValueError(f"both cut-offs belong to the pseudo-inverse, and to it alone; measure is {self.measure}")
+        if self.decomposition != "eigh" and not inverts:
+            raise ValueError(
+                f"a decomposition belongs to the pseudo-inverse alone; measure is {self.measure} and decomposition is "
+                f"{self.decomposition}. Fix: leave decomposition out"
+            )
         if self.dataset != self.network.dataset:
             raise ValueError(
                 f"test images are those of the dataset that was fine-tuned on, {self.network.dataset}; "
@@ -515,6 +532,11 @@ class InfluenceSpec(ExaminationSpec):
     @property
     def prefix(self) -> str:
         return f"{super().prefix}-{self.measure}"
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        inverts = self.measure == "pseudo-inverse"
+        return {**super().choices, "decomposition": self.decomposition if inverts else None}
 
 
 class ShapeBiasSpec(ExaminationSpec):

@@ -25,6 +25,7 @@ from jobs.specs import (
     MOST_PICTURES,
     NAME_PATTERN,
     Contrast,
+    Decomposition,
     Execution,
     Measure,
     Recipe,
@@ -142,6 +143,13 @@ class Cutoff(Section):
 
     absolute: StrictFloat = later(0.0, since="0.3.0", ge=0, description="those up to this")
     relative: StrictFloat = later(0.0, since="0.3.0", ge=0, lt=1, description="those up to this share of the largest")
+    decomposition: Decomposition = later(
+        "eigh", since="0.3.0", description="how they are found; decides where a cut-off keeps rounding"
+    )
+
+
+_OF_ONE_CUT = ("cutoff_absolute", "cutoff_relative", "decomposition")
+"""Keys of the section ``influence`` that say a cut-off where there is one."""
 
 
 class Influence(Examine):
@@ -164,17 +172,21 @@ class Influence(Examine):
     cutoffs: tuple[Cutoff, ...] = later(
         (),
         since="0.3.0",
-        description="of the pseudo-inverse, in place of the two above: several, each a trial of its own",
+        description="of the pseudo-inverse, in place of those above: several, each a trial of its own",
+    )
+    decomposition: Decomposition = later(
+        "eigh", since="0.3.0", description="of the pseudo-inverse: how singular values are found"
     )
 
     @model_validator(mode="after")
     def _cut_once(self) -> Self:
+        said = [name for name in _OF_ONE_CUT if getattr(self, name) != type(self).model_fields[name].default]
+        asked = "cutoffs" if self.cutoffs else "decomposition" if "decomposition" in said else None
+        if asked and "pseudo-inverse" not in self.measures:
+            raise ValueError(f"{asked}: of the measure pseudo-inverse alone; measures are {', '.join(self.measures)}")
         if not self.cutoffs:
             return self
-        if "pseudo-inverse" not in self.measures:
-            raise ValueError(f"cutoffs belong to the measure pseudo-inverse; measures are {', '.join(self.measures)}")
-        single = ("cutoff_absolute", "cutoff_relative")
-        if said := [name for name in single if getattr(self, name) != type(self).model_fields[name].default]:
+        if said:
             raise ValueError(f"cut-offs are said once: in cutoffs, or as {' and '.join(said)}; both are there")
         if len(set(self.cutoffs)) < len(self.cutoffs):
             raise ValueError("each of cutoffs is another; one is there twice")
@@ -183,7 +195,8 @@ class Influence(Examine):
     @property
     def cuts(self) -> tuple[Cutoff, ...]:
         """The cut-offs of the pseudo-inverse, however they are said."""
-        return self.cutoffs or (Cutoff(absolute=self.cutoff_absolute, relative=self.cutoff_relative),)
+        of_one = {name.removeprefix("cutoff_"): getattr(self, name) for name in _OF_ONE_CUT}
+        return self.cutoffs or (Cutoff.model_validate(of_one),)
 
 
 class ShapeBias(Examine):

@@ -11,6 +11,7 @@ from jobs.registry.costs import Flops, memory, parameters
 from jobs.specs import (
     MATRIX_GROUPS,
     AnySpec,
+    Decomposition,
     ExaminationSpec,
     InfluenceSpec,
     Measure,
@@ -59,6 +60,8 @@ class Matrices(NamedTuple):
     """Pending trials that hold a matrix of one size whole (``jobs.dense``)."""
 
     measure: Measure
+    decomposition: Decomposition | None
+    """Of the pseudo-inverse."""
     trials: int
     rows: int
     bytes: int
@@ -211,8 +214,10 @@ def make_plan(
 def matrices(specs: Iterable[AnySpec]) -> tuple[Matrices, ...]:
     """The matrices that trials hold whole, the largest first."""
     weighing = [spec for spec in specs if isinstance(spec, InfluenceSpec)]
-    counts = Counter((spec.measure, held) for spec in weighing if (held := dense(spec)) is not None)
-    found = [Matrices(measure, trials, *held) for (measure, held), trials in counts.items()]
+    counts = Counter(
+        (spec.measure, spec.choices["decomposition"], held) for spec in weighing if (held := dense(spec)) is not None
+    )
+    found = [Matrices(measure, by, trials, *held) for (measure, by, held), trials in counts.items()]
     return tuple(sorted(found, key=lambda one: -one.bytes))
 
 
@@ -312,10 +317,11 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
 
 def _held(one: Matrices, gpu: Gpu) -> str:
     """What the trials of one matrix take besides."""
-    fits = "" if one.bytes <= gpu.memory else f", more than one {gpu.name} has"
+    fits = "" if one.bytes + RUNTIME_BYTES <= gpu.memory else f", more than one {gpu.name} has"
     plural = "s" if one.trials > 1 else ""
+    by = f" by {one.decomposition}" if one.decomposition else ""
     return (
-        f"matrices: {one.measure}, {one.trials:,} trial{plural} of {one.rows:,} rows, each about "
+        f"matrices: {one.measure}{by}, {one.trials:,} trial{plural} of {one.rows:,} rows, each about "
         f"{_bytes(one.bytes)} of memory (of the GPU's, if there is one{fits}) and {_flop(one.operations)} in float64, "
         f"{one.core_hours:,.2g} hours of one core (assumed: {DENSE_RATE / 1e9:g} GFLOP/s), in one piece: a trial that "
         "leaves before the end begins it again. Not counted above"

@@ -11,7 +11,7 @@ from jobs import registry
 from jobs.checks import beyond_features, no_training, undecidable, unknown_labels, weighing
 from jobs.errors import Code, InvalidRequest
 from jobs.registry import DatasetCard
-from jobs.specs import ALL, NAME_PATTERN
+from jobs.specs import ALL, MOST_DECOMPOSED, NAME_PATTERN
 from jobs.study import Examine, Influence, Visualize
 from orchestrator.contrast_checks import contrasts
 from orchestrator.raw_values import Found, items, repeated
@@ -229,11 +229,15 @@ def _weighed(raw: dict[str, Any]) -> Found:
     cards = [registry.sources()[name] for _, name in items(raw, ("grid", "source")) if name in [*registry.sources()]]
     sources = [card.name for card in cards if card.architecture in registry.architectures()]
     datasets = [name for _, name in items(raw, ("grid", "dataset")) if name in [*registry.datasets()]]
+    cuts = [cut for _, cut in items(raw, ("influence", "cutoffs")) if isinstance(cut, dict)] or [section]
+    asked = [cut.get("decomposition", "eigh") for cut in cuts]
+    decompositions = [name for name in MOST_DECOMPOSED if name in asked] or ["eigh"]
     for location, images in items(raw, ("influence", "finetuned", "images")):
         if isinstance(images, int):
             for source, dataset, measure in product(sources, datasets, measures):
-                for said in weighing(source, dataset, images, measure, top):
-                    yield location, Code.IMPOSSIBLE_TRIAL, said
+                for by in decompositions if measure == "pseudo-inverse" else decompositions[:1]:
+                    for said in weighing(source, dataset, images, measure, top, by):
+                        yield location, Code.IMPOSSIBLE_TRIAL, said
 
 
 def _decided(raw: dict[str, Any]) -> Found:

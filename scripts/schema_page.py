@@ -108,10 +108,18 @@ def _line(column: Column) -> str:
         column.unit,
         column.role.value,
         "may be" if column.nullable else "",
-        column.since + ("" if column.fill is None else f" (before: {column.fill})"),
+        column.since + _before(column),
         column.description,
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _before(column: Column) -> str:
+    """What the rows of older files have."""
+    if column.fill is None:
+        return ""
+    where = f" where {' is '.join(column.fill_where)}" if column.fill_where else ""
+    return f" (before: {column.fill}{where})"
 
 
 def _type(kind: pa.DataType) -> str:

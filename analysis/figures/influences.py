@@ -29,6 +29,7 @@ COLUMNS = (
     "damping",
     "cutoff_absolute",
     "cutoff_relative",
+    "decomposition",
     "top",
     "test_label",
     "train_labels",
@@ -36,7 +37,7 @@ COLUMNS = (
 SHOWN = (*NETWORKS, "measure")
 """What the trials of one panel have in common."""
 
-CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "recipe", "numerics", "top")
+CHOICES = ("damping", "cutoff_absolute", "cutoff_relative", "decomposition", "recipe", "numerics", "top")
 """What those of one curve have in common besides."""
 
 _MEANING = (

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from jobs.canonical import canonical_json, digest
+from jobs.growth import is_later
 from jobs.provenance import UNKNOWN, parts_of
 from jobs.results.launches import CLOCKS_DIFFER
 from jobs.results.records import reason
@@ -104,7 +105,8 @@ def spec_of(kind: str, row: Row, tuned: Mapping[str, FinetuneSpec]) -> AnySpec |
     known = fields["recipe"].annotation
     if isinstance(known, type) and recipe.keys() - known.model_fields.keys():
         return None
-    values: dict[str, Any] = {name: row[name] for name in fields if name in row} | {"recipe": recipe}
+    said = {name for name in fields if name in row and not (row[name] is None and is_later(fields[name]))}
+    values: dict[str, Any] = {name: row[name] for name in said} | {"recipe": recipe}
     if "network" in fields:
         if row["finetuned"] is not None and row["finetuned"] not in tuned:
             return None

@@ -19,6 +19,7 @@ from jobs.results.schema import (
     ROWS_KEY,
     VERSION_KEY,
     WRITER_KEY,
+    Column,
     most_bytes,
     most_rows,
     numbering,
@@ -150,11 +151,13 @@ def decode(
             wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
         fills = _fills(kind, version)
         # small files are read many at a time, so by one thread each
-        table = file.read([name for name in wanted.names if name not in fills], use_threads=len(data) > 1_000_000)
+        decide = [column.fill_where[0] for name, column in fills.items() if name in wanted.names and column.fill_where]
+        there = [name for name in dict.fromkeys([*wanted.names, *decide]) if name not in fills]
+        table = file.read(there, use_threads=len(data) > 1_000_000)
         if as_dictionary and not encoded:
             _require_short_texts(table, kind, path)
         arrays = [
-            _filled(fills[field.name], field.type, len(table))
+            _filled(fills[field.name], field.type, table)
             if field.name in fills
             else table[field.name]
             if table.schema.field(field.name).type == field.type
@@ -177,10 +180,10 @@ def _named(path: str) -> Iterator[None]:
         raise torn(path, reason(error)[:500]) from error
 
 
-def _fills(kind: str, version: int) -> dict[str, object]:
-    """The columns that came after a version of a kind's schema, each with what older files have in its place."""
+def _fills(kind: str, version: int) -> dict[str, Column]:
+    """The columns that came after a version of a kind's schema, which say what older files have in their place."""
     there = set(schema(kind, version).names)
-    return {column.name: column.fill for column in schema_columns(kind) if column.name not in there}
+    return {column.name: column for column in schema_columns(kind) if column.name not in there}
 
 
 def _footer_bytes(data: bytes) -> int:
@@ -247,12 +250,15 @@ def _oversized(path: str, why: str) -> DamagedResult:
     )
 
 
-def _filled(value: object, kind: pa.DataType, rows: int) -> pa.Array:
-    """A column that the file's version had not yet."""
-    if value is None:
-        return pa.nulls(rows, kind)
+def _filled(column: Column, kind: pa.DataType, table: pa.Table) -> pa.Array | pa.ChunkedArray:
+    """A column that the file's version had not yet, of the type that it has today."""
+    if column.fill is None:
+        return pa.nulls(len(table), kind)
     text = kind == _DICTIONARY
-    filled = pa.repeat(pa.scalar(value, pa.string() if text else kind), rows)
+    filled = pa.repeat(pa.scalar(column.fill, pa.string() if text else kind), len(table))
+    if column.fill_where is not None:
+        name, value = column.fill_where
+        filled = pc.if_else(pc.equal(table[name].cast(pa.string()), value), filled, None)
     return filled.dictionary_encode() if text else filled
 
 

@@ -40,6 +40,8 @@ class Column(NamedTuple):
     """The release of DeltaSweep whose files are the first to have it."""
     fill: object = None
     """What it is for the rows of older files; None: null, which needs a nullable column."""
+    fill_where: tuple[str, str] | None = None
+    """A column of text that older files have, and what it is in the rows that are filled; the others have null."""
 
 
 _I, _N, _M = Role.IDENTITY, Role.NUMBER, Role.MEASURED
@@ -179,6 +181,16 @@ INFLUENCE_COLUMNS: tuple[Column, ...] = (
     Column("damping", _FLOAT, _I, "added to the diagonal of the Hessian, or of the Fisher information"),
     Column("cutoff_absolute", _FLOAT, _I, "of the pseudo-inverse: singular values up to this count as 0", "", True),
     Column("cutoff_relative", _FLOAT, _I, "of the pseudo-inverse: those up to this share of the largest", "", True),
+    Column(
+        "decomposition",
+        _TEXT,
+        _I,
+        "of the pseudo-inverse: how singular values are found, eigh (eigenvectors) or svd (singular vectors)",
+        nullable=True,
+        since="0.3.0",
+        fill="eigh",
+        fill_where=("measure", "pseudo-inverse"),
+    ),
     Column("top", _INT, _I, "training images that are kept", "images"),
     Column("test_image", _INT, _I, "index of the test image in the dataset, from 0"),
     Column("images_used", _INT, _N, "training images that were weighed: those that the network was tuned on", "images"),
@@ -267,7 +279,9 @@ _KINDS: dict[str, _Rows] = {
     "finetune": _Rows(FINETUNE_COLUMNS, "epoch", "evaluations", {1: "0.1.0", 2: "0.3.0"}, _EVALUATED),
     "pretrain": _Rows(PRETRAIN_COLUMNS, "epoch", "pretrain", varying=_EVALUATED),
     "attack": _Rows(ATTACK_COLUMNS, "epsilon", "attacks", _SINCE_0_2, most_rows=1, most_bytes=64 << 20),
-    "influence": _Rows(INFLUENCE_COLUMNS, "test_image", "influences", {2: "0.1.0", 3: "0.2.0"}, _WEIGHED | _TIMED),
+    "influence": _Rows(
+        INFLUENCE_COLUMNS, "test_image", "influences", {2: "0.1.0", 3: "0.2.0", 4: "0.3.0"}, _WEIGHED | _TIMED
+    ),
     "shape_bias": _Rows(
         SHAPE_BIAS_COLUMNS, "test_image", "cue_conflicts", _SINCE_0_2, _TIMED | {"shape", "texture", "decision"}
     ),

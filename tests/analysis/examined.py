@@ -57,6 +57,7 @@ def weighed(seed: int, labels: list[list[int]], source: str = "natural", **colum
             "measure": "influence",
             "cutoff_absolute": None,
             "cutoff_relative": None,
+            "decomposition": None,
             "test_image": number,
             "test_label": label,
             "train_images": [0, 1, 2],

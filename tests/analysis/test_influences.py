@@ -106,6 +106,7 @@ def test_examples_of_one_source_by_two_estimators_stand_side_by_side() -> None:
             "trial_id": trial,
             "cutoff_absolute": absolute,
             "cutoff_relative": relative,
+            "decomposition": "eigh",
         }
         for trial, of, absolute, relative in (("a", 1, 1e-20, 0.0), ("b", 3, 0.0, 0.05))
         for row in weighed(1, _LABELS[of])
@@ -116,6 +117,26 @@ def test_examples_of_one_source_by_two_estimators_stand_side_by_side() -> None:
         ["natural, cutoff_absolute 0.0, cutoff_relative 0.05", 4],
         ["natural, cutoff_absolute 1e-20, cutoff_relative 0.0", 7],
     ]
+
+
+def test_decompositions_are_told_apart_in_curves_examples_and_matrices() -> None:
+    """One cut-off that keeps rounding: which routine found the singular values decides what stands first."""
+    one_cut = {"measure": "pseudo-inverse", "cutoff_absolute": 1e-20, "cutoff_relative": 0.0}
+    rows = pd.DataFrame(
+        [
+            {**row, **one_cut, "trial_id": name, "decomposition": name}
+            for name, of in (("svd", 1), ("eigh", 3))
+            for row in weighed(1, _LABELS[of])
+        ]
+    )
+    names = ["natural, decomposition eigh", "natural, decomposition svd"]
+    (shown,) = examples(rows)
+    assert sorted(set(shown.numbers["source"])) == names
+    (pictured,) = matrices(rows)
+    assert pictured.numbers["source"].tolist() == names
+    (panel,) = present(influence_figure(rows)).panels
+    assert sorted(set(panel.points["variant"])) == ["decomposition eigh", "decomposition svd"]
+    assert panel.points.groupby("variant")["n"].max().tolist() == [1, 1], "no mean over both"
 
 
 def test_the_matrix_is_sorted_by_label_and_has_a_root_mean_square_of_one() -> None:

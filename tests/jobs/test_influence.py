@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 import jobs.curvature as curvature
 from jobs.batches import in_order
-from jobs.curvature import ConjugateGradients, Examples, Hessian, pseudo_inverse
+from jobs.curvature import ConjugateGradients, Examples, Hessian, PseudoInverse, pseudo_inverse
 from jobs.data.datasets import ImageSet
 from jobs.errors import Code, InvalidRequest
 from jobs.influence import (
@@ -29,11 +30,13 @@ from jobs.influence import (
     strongest,
 )
 from jobs.networks import Network, SmallResNet
+from jobs.specs import Decomposition
 from tests.jobs.support import CPU, make_weights
 from tests.support import refused
 
 DAMPING = 1e-2
 TRAIN, TEST = slice(0, 200), slice(200, 260)
+DECOMPOSITIONS: tuple[Decomposition, ...] = get_args(Decomposition)
 
 
 @cache
@@ -190,6 +193,55 @@ def test_the_pseudo_inverse_is_that_of_numpy(damping: float, relative: float) ->
     found_BKJ = pseudo_inverse(hessian(damping), relative=relative)(right_BKJ)
     expected_BP = right_BKJ.flatten(1).numpy() @ expected_PP
     np.testing.assert_allclose(found_BKJ.flatten(1), expected_BP, rtol=0, atol=1e-7 * np.abs(expected_BP).max())
+
+
+@pytest.mark.parametrize("relative", [1e-10, 5e-2])
+def test_what_a_cut_off_leaves_of_more_than_rounding_is_the_same_by_every_decomposition(relative: float) -> None:
+    """Undamped 65 of the Hessian's 650 singular values are 0, or 1e-17 or so. Numpy's inverse is by SVD, too."""
+    right_BKJ = vectors(3)
+    values_P = torch.linalg.svdvals(hessian(0.0).dense())
+    assert int((values_P < 1e-14 * values_P[0]).sum()) >= 65
+    expected_BP = right_BKJ.flatten(1).numpy() @ np.linalg.pinv(hessian(0.0).dense().numpy(), rcond=relative)
+    scale = np.abs(expected_BP).max()
+    for by in DECOMPOSITIONS:
+        solve = pseudo_inverse(hessian(0.0), relative=relative, decomposition=by)
+        for found_BKJ in (solve(right_BKJ), solve.transposed(right_BKJ)):
+            np.testing.assert_allclose(found_BKJ.flatten(1), expected_BP, rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize(
+    ("absolute", "relative"), [(1e-20, 0.0), (0.0, 1e-20), (1e-20, 1e-3), (1e-3, 1e-20), (0.0, 0.0)]
+)
+def test_singular_vectors_give_torch_s_pseudo_inverse_bit_for_bit(absolute: float, relative: float) -> None:
+    """Where rounding is kept, too: one routine, and the same of its singular values are kept."""
+    unit_BKJ = torch.eye(650, dtype=torch.float64).view(-1, 10, 65)
+    expected_PP = torch.linalg.pinv(hessian(0.0).dense(), atol=absolute, rtol=relative)
+    found = pseudo_inverse(hessian(0.0), absolute=absolute, relative=relative, decomposition="svd")
+    assert torch.equal(found.rows_PP, expected_PP)
+    assert torch.equal(found(unit_BKJ).flatten(1).T, expected_PP)
+    assert torch.equal(found.transposed(unit_BKJ).flatten(1), expected_PP)
+
+
+def test_where_rounding_is_kept_the_decomposition_decides() -> None:
+    """Of the same matrix; by singular vectors the inverse is not even symmetric."""
+    by_eigh, by_svd = (
+        pseudo_inverse(hessian(0.0), absolute=1e-20, relative=0.0, decomposition=by) for by in DECOMPOSITIONS
+    )
+    scale = float(by_svd.rows_PP.abs().max())
+    assert float((by_eigh.rows_PP - by_svd.rows_PP).abs().max()) > 0.1 * scale
+    assert float((by_svd.rows_PP - by_svd.columns_PP).abs().max()) > 0.1 * scale
+
+
+def test_an_inverse_that_is_not_symmetric_has_training_images_on_its_left() -> None:
+    """-g_train H^-1 g_test, whichever set is the smaller."""
+    generator = torch.Generator().manual_seed(3)
+    made_PP = torch.randn(650, 650, dtype=torch.float64, generator=generator)
+    solve = PseudoInverse(made_PP.T, made_PP)
+    train, test = examples(TRAIN), examples(TEST)
+    for first, second in ((train, test), (test, train)):
+        found_NM = whole(list(influences(first, second, solve, transposed=solve.transposed)))
+        left_NP, right_MP = (images.gradients(slice(None)).flatten(1) for images in (first, second))
+        torch.testing.assert_close(found_NM, -(left_NP @ made_PP @ right_MP.T))
 
 
 def test_an_absolute_cutoff_counts_smaller_singular_values_as_zero() -> None:
@@ -354,9 +406,15 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         next(fisher_similarities(train, test, 0.0))
     with refused(Code.IMPOSSIBLE_TRIAL, "1 to 200", 201, kind=InvalidRequest, key="top"):
         strongest([], 200, 60, 201, largest=False)
-    monkeypatch.setattr(curvature, "MOST_DENSE", 199)
-    values = ("Hessian", 199, 650, "Fix: use conjugate gradients")
+    monkeypatch.setattr(curvature, "MOST_DECOMPOSED", {"eigh": 649, "svd": 199})
+    values = ("Hessian", "by svd", 199, 650, "Fix: use conjugate gradients")
     with refused(Code.IMPOSSIBLE_TRIAL, *values, kind=InvalidRequest, key="measure"):
+        pseudo_inverse(hessian(), decomposition="svd")
+    with refused(Code.IMPOSSIBLE_TRIAL, "by eigh", 649, 650, kind=InvalidRequest, key="measure"):
         pseudo_inverse(hessian())
+    for module in ("curvature", "influence"):
+        monkeypatch.setattr(f"jobs.{module}.MOST_DENSE", 199)
+    with refused(Code.IMPOSSIBLE_TRIAL, "Hessian", 199, 650, kind=InvalidRequest, key="measure"):
+        hessian().dense()
     with refused(Code.IMPOSSIBLE_TRIAL, 199, 200, "influences", kind=InvalidRequest, key="measure"):
         next(fisher_similarities(train, test, DAMPING))

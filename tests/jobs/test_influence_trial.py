@@ -17,6 +17,7 @@ import analysis
 from analysis.formats import parquet, text
 from jobs import registry
 from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
+from jobs.curvature import Examples, Hessian, PseudoInverse
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.subsets import draw_subset
 from jobs.dense import dense
@@ -152,6 +153,36 @@ def test_rows_are_those_of_a_dense_computation(measure: str, network: Network, f
         assert row.cells == pytest.approx(means, rel=1e-3, abs=1e-3 * scale)
 
 
+@pytest.mark.parametrize(("by", "images"), [("eigh", IMAGES), ("svd", TESTS - 10)])
+def test_a_hessian_is_inverted_as_the_spec_says(
+    by: str, images: int, network: Network, few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an inverse that is not symmetric: training images stand on its left, if they are fewer, too."""
+    asked = list[dict[str, object]]()
+    made_PP = torch.randn(2570, 2570, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def made(_: Hessian, **options: object) -> PseudoInverse:
+        asked.append(options)
+        return PseudoInverse(made_PP.T, made_PP)
+
+    monkeypatch.setattr("jobs.influence_trial.pseudo_inverse", made)
+    tuned = finetune_spec(images=images)
+    spec = influence("pseudo-inverse", network=tuned, cutoff_absolute=1e-20, decomposition=by)
+    trial = started(spec, network, few)
+    trial.advance()
+    assert asked == [{"absolute": 1e-20, "relative": 1e-6, "decomposition": by}]
+    subset = draw_subset(few.train.labels_N, images, 7)
+    fc = network.resnet.fc
+    train, test = (
+        Examples.of(fc, *last_layer(network, shown, chosen)[:2]).gradients(slice(None)).flatten(1)
+        for shown, chosen in ((few.train, subset), (few.test, torch.arange(TESTS)))
+    )
+    expected = float((train @ made_PP @ test.T).norm())
+    assert trial.evaluations[0].matrix_norm == pytest.approx(expected, rel=1e-3)
+    smallest_M = (-(train @ made_PP @ test.T)).min(0).values
+    assert [row.values[0] for row in trial.evaluations] == pytest.approx(smallest_M.tolist(), rel=1e-2, abs=1e-3)
+
+
 @pytest.mark.parametrize("measure", ["influence", "fisher"])
 def test_pauses_change_nothing(measure: str, store: Store, network: Network, few: Dataset) -> None:
     """Stopped after each block, and gone on with from a checkpoint by another attempt, to the last bit."""
@@ -233,6 +264,7 @@ def test_the_id_follows_from_what_is_examined_and_how() -> None:
         influence("fisher"),
         influence("pseudo-inverse"),
         influence("pseudo-inverse", cutoff_absolute=1e-20),
+        influence("pseudo-inverse", decomposition="svd"),
         influence(damping=0.1),
         influence(top=4),
         influence(network=finetune_spec(images=IMAGES, seed=8)),
@@ -249,6 +281,12 @@ def test_the_id_follows_from_what_is_examined_and_how() -> None:
         ({"damping": 0.0}, "measure is influence and damping is 0.0"),
         ({"measure": "pseudo-inverse"}, "the pseudo-inverse has a damping of 0"),
         ({"cutoff_absolute": 0.0, "cutoff_relative": 0.0}, "cut-offs belong to the pseudo-inverse"),
+        ({"decomposition": "svd"}, "decomposition belongs to the pseudo-inverse alone; measure is influence"),
+        (
+            {"measure": "fisher", "decomposition": "svd"},
+            "pseudo-inverse alone; measure is fisher and decomposition is svd",
+        ),
+        ({"decomposition": "qr"}, "'eigh' or 'svd'"),
     ],
 )
 def test_what_no_influence_is(changes: dict[str, Any], expected: str) -> None:
@@ -278,14 +316,24 @@ def test_what_cannot_be_run_is_said_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize(
-    ("measure", "images", "rows", "needed"),
-    [("pseudo-inverse", 3200, "20,490", 4 * 8 * 20_490**2), ("fisher", 20_000, "20,000", 3 * 8 * 20_000**2)],
+    ("measure", "images", "changes", "rows", "needed"),
+    [
+        ("pseudo-inverse", 3200, {}, "20,490", 4 * 8 * 20_490**2),
+        ("pseudo-inverse", 3200, {"decomposition": "svd"}, "20,490", 7 * 8 * 20_490**2),
+        ("fisher", 20_000, {}, "20,000", 3 * 8 * 20_000**2),
+    ],
 )
 def test_a_machine_of_too_little_memory_says_so_before_anything_is_loaded(
-    measure: str, images: int, rows: str, needed: int, store: Store, monkeypatch: pytest.MonkeyPatch
+    measure: str,
+    images: int,
+    changes: dict[str, str],
+    rows: str,
+    needed: int,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The paper's own size. With as many bytes as it needs it goes on, and misses the network."""
-    spec = influence(measure, network=finetune_spec(source="natural", dataset="cifar10", images=images))
+    spec = influence(measure, network=finetune_spec(source="natural", dataset="cifar10", images=images), **changes)
     monkeypatch.setattr("jobs.influence_trial.machine_memory", lambda: Memory(needed - 1, 16 * 10**9))
     values = (spec.trial_id, rows, f"{needed / 1e9:.1f} GB", "16.0 GB", "Fix: ")
     with refused(Code.OUT_OF_MEMORY, *values, kind=StorageFailure, key="measure"):
@@ -302,11 +350,16 @@ def test_conjugate_gradients_need_no_such_memory(store: Store, monkeypatch: pyte
 
 
 def test_what_a_matrix_takes_by_hand() -> None:
-    """ResNet-50 with 10 labels: 2,048 features and the bias. 20/3 n^3 to invert, 4 N n^2 to make, 2 n^2 an image."""
+    """ResNet-50 with 10 labels: 2,048 features and the bias. To invert 20/3 n^3 by eigenvectors (4/3 + 4/3 + 2 + 2) and
+    34/3 by singular vectors (8/3 + 8/3 + 4 + 2); 4 N n^2 to make, 2 n^2 an image.
+    """
     tuned = finetune_spec(source="natural", dataset="cifar10", images=3200)
     held = present(dense(influence("pseudo-inverse", network=tuned)))
     assert (held.rows, held.bytes) == (2049 * 10, 4 * 8 * 20_490**2)
     assert held.operations == pytest.approx(20 / 3 * 20_490**3 + (4 + 2) * 3200 * 20_490**2)
+    svd = present(dense(influence("pseudo-inverse", network=tuned, decomposition="svd")))
+    assert (svd.rows, svd.bytes) == (2049 * 10, 7 * 8 * 20_490**2)
+    assert svd.operations == pytest.approx(34 / 3 * 20_490**3 + (4 + 2) * 3200 * 20_490**2)
     fisher = present(dense(influence("fisher", network=tuned)))
     assert (fisher.rows, fisher.bytes) == (3200, 3 * 8 * 3200**2)
     gram, solved = 2 * 3200**2 * 2059, 2 * (3200 + 2059) * 3200 * 10_000

@@ -473,6 +473,73 @@ def test_several_cut_offs_are_trials_of_their_own() -> None:
     assert "cutoffs" not in parse_study(WEIGHED, "weighed.yaml").resolved(), "and older versions read it"
 
 
+BY_SVD = WEIGHED.replace("cutoff_relative: 0.05", "decomposition: svd")
+
+
+def test_decompositions_are_trials_of_their_own() -> None:
+    """As a key of one cut-off and of several; one that is the default has the id that it had before there were two."""
+
+    def inverses(text: str) -> list[InfluenceSpec]:
+        specs = expand(parse_study(text, "weighed.yaml"))
+        return [spec for spec in specs if isinstance(spec, InfluenceSpec) and spec.measure == "pseudo-inverse"]
+
+    both = WEIGHED.replace(
+        "cutoff_relative: 0.05", "cutoffs: [{relative: 1e-10}, {relative: 1e-10, decomposition: svd}]"
+    )
+    found = inverses(both)
+    assert [spec.decomposition for spec in found] == 2 * ["eigh", "svd"]
+    assert len({spec.trial_id for spec in found}) == 4
+    alone = inverses(BY_SVD)
+    assert [spec.trial_id for spec in alone] == [spec.trial_id for spec in found[1::2]]
+    plain = inverses(WEIGHED.replace("  cutoff_relative: 0.05\n", ""))
+    assert [spec.trial_id for spec in plain] == [spec.trial_id for spec in found[::2]]
+    for text in (both, BY_SVD):
+        study = parse_study(text, "weighed.yaml")
+        assert parse_study(study.resolved(), "resolved.yaml") == study
+    explicit = parse_study(WEIGHED.replace("top: 3", "top: 3\n  decomposition: eigh"), "weighed.yaml")
+    assert explicit.digest == parse_study(WEIGHED, "weighed.yaml").digest, "and older versions read it"
+    others = [s for s in expand(parse_study(both, "weighed.yaml")) if isinstance(s, InfluenceSpec) and s.damping]
+    assert {spec.choices["decomposition"] for spec in others} == {None}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "values"),
+    [
+        ("pseudo-inverse, ", "", "influence", ["decomposition", "pseudo-inverse", "influence, fisher"]),
+        (
+            "decomposition: svd",
+            "decomposition: svd\n  cutoffs: [{}]",
+            "influence",
+            ["cutoffs", "decomposition", "both"],
+        ),
+        ("decomposition: svd", "decomposition: qr", "influence.decomposition", ["'eigh' or 'svd'", "'qr'"]),
+        ("decomposition: svd", "decomposition: [svd]", "influence.decomposition", ["'eigh' or 'svd'"]),
+        (
+            "decomposition: svd",
+            "cutoffs: [{decomposition: {a: 1}}]",
+            "influence.cutoffs[0].decomposition",
+            ["'eigh' or 'svd'"],
+        ),
+    ],
+)
+def test_mistakes_of_decompositions(old: str, new: str, key: str, values: list[object]) -> None:
+    check(mistake(old, new, BY_SVD), Code.WRONG_VALUE, key, *values)
+
+
+@pytest.mark.parametrize("asked", ["decomposition: svd", "cutoffs: [{relative: 0.05}, {decomposition: svd}]"])
+def test_singular_vectors_of_matrices_between_the_two_bounds_are_refused(asked: str) -> None:
+    """14 labels of a ResNet-50: 28,686 rows."""
+    own = """\
+datasets:
+  wide: {colour: true, labels: 14, train: 4000, test: 100, mean: [0, 0, 0], std: [1, 1, 1], folder: /none}
+"""
+    text = WEIGHED.replace("digits", "wide").replace("cutoff_relative: 0.05", asked) + own
+    large = text.replace("fmnist_natural, fmnist_l2_eps1", "natural")
+    (found,) = mistakes(large)
+    check(found, Code.IMPOSSIBLE_TRIAL, "influence.finetuned.images[0]", "26753", "by svd", "28686", "influence")
+    assert parse_study(large.replace(asked, "cutoff_relative: 0.05"), "weighed.yaml")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "values"),
     [
@@ -513,11 +580,12 @@ def test_the_paper_s_influence_study_shares_trials_with_table_4() -> None:
     assert tuned < {spec.trial_id for spec in expand(load_study("paper-table4"))}
     weighing = [spec for spec in found if isinstance(spec, InfluenceSpec)]
     assert {spec.network.trial_id for spec in weighing} == tuned
-    assert Counter((spec.measure, spec.cutoff_absolute, spec.cutoff_relative) for spec in weighing) == {
-        ("influence", None, None): 10,
-        ("pseudo-inverse", 1e-20, 0.0): 10,
-        ("pseudo-inverse", 0.0, 5e-2): 10,
-        ("fisher", None, None): 10,
+    choices = ("measure", "cutoff_absolute", "cutoff_relative", "decomposition")
+    assert Counter(tuple(spec.choices[name] for name in choices) for spec in weighing) == {
+        ("influence", None, None, None): 10,
+        ("pseudo-inverse", 1e-20, 0.0, "svd"): 10,
+        ("pseudo-inverse", 0.0, 5e-2, "eigh"): 10,
+        ("fisher", None, None, None): 10,
     }
 
 

@@ -288,8 +288,8 @@ def test_nothing_watches_what_has_ended() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "computing"]
 
 
-@pytest.mark.parametrize("measure", ["pseudo-inverse", "fisher"])
-def test_matrices_are_inverted_under_watch(measure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("decided_by", ["eigh", "svd", "cholesky"])
+def test_matrices_are_inverted_under_watch(decided_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = list[bool]()
 
     def seen(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -299,13 +299,16 @@ def test_matrices_are_inverted_under_watch(measure: str, monkeypatch: pytest.Mon
 
         return called
 
-    for name in ("pinv", "cholesky"):
+    for name in ("pinv", "svd", "cholesky"):
         monkeypatch.setattr(torch.linalg, name, seen(getattr(torch.linalg, name)))
     train = Examples.of(nn.Linear(3, 2), torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 1]))
-    if measure == "fisher":
-        next(fisher_similarities(train, train, 0.1))
-    else:
-        pseudo_inverse(Hessian(train, 0.0))
+    match decided_by:
+        case "cholesky":
+            next(fisher_similarities(train, train, 0.1))
+        case "eigh":
+            pseudo_inverse(Hessian(train, 0.0))
+        case "svd":
+            pseudo_inverse(Hessian(train, 0.0), decomposition="svd")
     assert watched == [True]
 
 

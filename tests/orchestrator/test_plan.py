@@ -175,20 +175,29 @@ def test_activations_of_a_whole_training_set_are_kept_once() -> None:
 
 
 def test_a_plan_says_what_matrices_take_that_are_held_whole() -> None:
-    """The paper's own: 20,490 rows, of the pseudo-inverse at two cut-offs. JSON has small ones, too."""
+    """The paper's own: 20,490 rows, of the pseudo-inverse by both decompositions. JSON has small ones, too."""
     study = load_study("paper-influence")
     plan = planned(study)
-    (hessian, kernel) = plan.plain()["matrices"]
-    assert (hessian["measure"], hessian["rows"], hessian["trials"]) == ("pseudo-inverse", 20_490, 20)
-    assert hessian["bytes"] == 4 * 8 * 20_490**2
-    assert hessian["operations"] == pytest.approx(6.54e13, rel=0.01)
-    assert hessian["core_hours"] == pytest.approx(hessian["operations"] / DENSE_RATE / 3600)
-    assert (kernel["measure"], kernel["rows"], kernel["trials"]) == ("fisher", 3200, 10)
+    (by_svd, by_eigh, kernel) = plan.plain()["matrices"]
+    for one, by, matrices, operations in ((by_svd, "svd", 7, 1.055e14), (by_eigh, "eigh", 4, 6.54e13)):
+        assert (one["measure"], one["decomposition"], one["rows"]) == ("pseudo-inverse", by, 20_490)
+        assert one["trials"] == 10
+        assert one["bytes"] == matrices * 8 * 20_490**2
+        assert one["operations"] == pytest.approx(operations, rel=0.01)
+        assert one["core_hours"] == pytest.approx(one["operations"] / DENSE_RATE / 3600)
+    assert (kernel["measure"], kernel["decomposition"], kernel["rows"]) == ("fisher", None, 3200)
+    assert kernel["trials"] == 10
     text = describe(plan, study)
-    (said,) = [line for line in text.splitlines() if line.startswith("matrices: ")]
-    for value in ("pseudo-inverse, 20 trials", "20,490 rows", "13 GB", "65.4 TFLOP in float64", "1.2 hours"):
-        assert value in said
-    assert "has)" not in said, "an A10G has as much"
+    said = [line for line in text.splitlines() if line.startswith("matrices: ")]
+    expected = (
+        ("svd", "24 GB", "106 TFLOP in float64", "2 hours"),
+        ("eigh", "13 GB", "65.4 TFLOP in float64", "1.2 hours"),
+    )
+    for line, (by, *values) in zip(said, expected, strict=True):
+        for value in (f"pseudo-inverse by {by}, 10 trials", "20,490 rows", *values):
+            assert value in line
+    assert "more than one A10G has)" in said[0], "24 GB, of which CUDA takes some"
+    assert "has)" not in said[1], "an A10G has as much"
     small = make_plan(study, expand(study), set(), set(), gpu("T4")._replace(memory=8e9))
     assert "more than one T4 has" in describe(small, study)
 

@@ -37,7 +37,7 @@ from jobs.results import (
 from jobs.results.index import read_compacted
 from jobs.results.layout import trial_key
 from jobs.results.parquet import decode, encode, rows_digest
-from jobs.results.schema import columns, releases, version
+from jobs.results.schema import Column, columns, releases, version
 from tests.results.growth import COUNT, NOTE, WORD, grown
 from tests.results.support import KIND, MemoryStore, held, once, rows, trial
 from tests.support import refused
@@ -117,6 +117,39 @@ def test_older_files_are_filled(store: Store, encoded: bool) -> None:
         ]
         * 2
     )
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize(
+    ("column", "value"), [(WORD._replace(nullable=True), "none"), (COUNT._replace(nullable=True), 7)]
+)
+def test_older_files_are_filled_where_another_column_says_so(
+    store: Store, column: Column, value: object, encoded: bool
+) -> None:
+    """Also where that column is not asked for; and in the index."""
+    commit(store, KIND, rows(1))
+    commit(store, KIND, [{**row, "source": "other"} for row in rows(2)])
+    name, source = column.name, rows(1)[0]["source"]
+    with grown(KIND, [column._replace(fill_where=("source", str(source)))]):
+        for _ in range(2):
+            assert read_trials(store, KIND, [name], encoded=encoded)[name].to_pylist() == [value] * 2 + [None] * 2
+            found = read_trials(store, KIND, encoded=encoded)
+            assert found.select(["source", name]).to_pylist() == [
+                *[{"source": source, name: value}] * 2,
+                *[{"source": "other", name: None}] * 2,
+            ]
+            assert found.column_names == schema(KIND).names
+            compact(store, KIND)
+
+
+def test_what_decides_a_fill_is_text_that_all_older_files_have() -> None:
+    for kind in kinds():
+        first = schema(kind, min(releases(kind)))
+        for column in columns(kind):
+            if column.fill_where is not None:
+                assert column.nullable
+                assert column.fill is not None
+                assert pa.types.is_string(first.field(column.fill_where[0]).type), (kind, column.name)
 
 
 def test_what_older_files_have_is_read_as_before(store: Store) -> None:
