@@ -17,7 +17,7 @@ from analysis.figures.style import WIDTH_INCHES
 
 TITLE_POINTS, ROW_POINTS, TEXT_POINTS, TICK_POINTS = 8.5, 7.5, 6.5, 6.0
 EDGE = 0.06
-ALL_ELSE = ""
+ALL_ELSE, FEW = "", "few"
 """The legend of all that series do not tell: arms, variants, few trials."""
 
 _NUMBERS, _LABELLED = 0.31, 0.45  # left of axes: numbers alone, and with a label
@@ -118,7 +118,7 @@ def arrange(figure: Figure, under: Callable[[Panel, float], Under], legend_rows:
 
     Args:
         under: what stands under a panel whose axes have so many inches.
-        legend_rows: how many each legend has, by the kind of its series and for ``ALL_ELSE``.
+        legend_rows: how many each legend has, by the kind of its series, and for ``ALL_ELSE`` and ``FEW``.
     """
     return _Sheet(figure, under, legend_rows).arranged()
 
@@ -140,7 +140,7 @@ class _Sheet:
         above = self.top
         blocks = _blocks(self.figure)
         shared = len({block.kinds for block in blocks}) == 1
-        self._legend((*(blocks[0].kinds if shared else ()), ALL_ELSE))
+        self._legend((*(blocks[0].kinds if shared else ()), ALL_ELSE, FEW))
         for block in blocks:
             if block.name:
                 self._say("row", block.name, ROW_POINTS, bold=True)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from matplotlib.lines import Line2D
 
 from analysis.cells import FEW_PAIRS
-from analysis.figures.layout import ALL_ELSE, EDGE, TEXT_POINTS, text_inches
+from analysis.figures.layout import ALL_ELSE, EDGE, FEW, TEXT_POINTS, text_inches
 from analysis.figures.limits import bounds
 from analysis.figures.model import Figure
 from analysis.figures.style import DASHES, FILLS, WIDTH_INCHES, Look, looks
@@ -20,10 +20,10 @@ _GREY = "#555555"
 
 
 def legends(figure: Figure) -> dict[str, list[Line2D]]:
-    """The handles for each kind of series, and of all else where there is anything."""
+    """The handles for each kind of series, of arms and variants, and of few trials, whose words are long, alone."""
     kinds = dict.fromkeys(panel.by for panel in figure.panels)
     made: dict[str, list[Line2D]] = {kind: _of_series(figure, kind) for kind in kinds}
-    return {**made, ALL_ELSE: [*_of_arms(figure), *_of_variants(figure), *_of_few(figure)]}
+    return {**made, ALL_ELSE: _of_curves(figure), FEW: _of_few(figure)}
 
 
 def columns(handles: list[Line2D]) -> int:
@@ -85,25 +85,27 @@ def _of_series(figure: Figure, kind: str) -> list[Line2D]:
     return made
 
 
-def _of_arms(figure: Figure) -> list[Line2D]:
-    kinds = dict.fromkeys(panel.by for panel in figure.panels)
-    first = next(iter(variants(figure)), "")
-    found = {arm: how.of("", arm, first)[0] for kind in kinds for how in [strokes(figure, kind)] for arm in how.arms}
-    return [_handle(arm, _GREY, dash) for arm, dash in found.items()]
-
-
-def _of_variants(figure: Figure) -> list[Line2D]:
+def _of_curves(figure: Figure) -> list[Line2D]:
+    """Arms by dash, variants by fill and dash; each of one with each of the other where there are several of both."""
     several = variants(figure)
     if len(several) < 2:
-        return []
-    kind = figure.panels[0].by
-    how = strokes(figure, kind)
+        return [_handle(arm, _GREY, dash) for arm, dash in _arms(figure, next(iter(several), "")).items()]
+    how = strokes(figure, figure.panels[0].by)
     joined = not figure.panels[0].ticks
-    found = {name: how.of(how.series[0], next(iter(how.arms), ""), name) for name in several}
-    return [
-        _handle(name, _GREY, dash if joined else None, marker="o", fillstyle=fill, markerfacecoloralt="white")
-        for name, (dash, fill) in found.items()
-    ]
+    made = []
+    for arm in how.arms or ("",):
+        for name in several:
+            dash, fill = how.of(how.series[0], arm, name)
+            label = f"{arm}, {name}" if arm else name
+            more = {"marker": "o", "fillstyle": fill, "markerfacecoloralt": "white"}
+            made.append(_handle(label, _GREY, dash if joined else None, **more))
+    return made
+
+
+def _arms(figure: Figure, variant: str) -> dict[str, tuple[float, ...]]:
+    """The dashes of all arms."""
+    kinds = dict.fromkeys(panel.by for panel in figure.panels)
+    return {arm: how.of("", arm, variant)[0] for kind in kinds for how in [strokes(figure, kind)] for arm in how.arms}
 
 
 def _of_few(figure: Figure) -> list[Line2D]:

@@ -135,7 +135,7 @@ def test_imported_trials_stand_beside_own_ones(build: Build, data: pd.DataFrame)
     assert set(made.panels[1].points["variant"]) == {"run", "imported"}
     assert set(figure("2", data).panels[1].points["variant"]) == {""}
     told = {text.get_text() for legend in draw(made).legends for text in legend.get_texts()}
-    assert told >= {"run", "imported"}
+    assert told >= {f"{source}, {origin}" for source in ("l2", "natural") for origin in ("run", "imported")}
 
 
 def test_the_most_frequent_length_of_a_cell_is_shown(build: Build) -> None:

@@ -152,7 +152,9 @@ def test_variants_and_arms_are_told_apart() -> None:
     canvas = draw(Figure(name="f", title="t", caption="c", panels=(panel,)))
     drawn = [look_of(line) for line in canvas.axes[0].lines]
     assert len(set(drawn)) == len(drawn) == 20
-    assert said(canvas) >= {"a", "b", "one", "other", "u", "v", "w", "x", "y"}
+    assert said(canvas) >= {"a", "b", *(f"{arm}, {variant}" for arm in ("one", "other") for variant in "uvwxy")}
+    told = [look_of(line)[2:] for legend in canvas.legends for line in legend.get_lines()]
+    assert {look[2:] for look in drawn} <= set(told), "what tells curves of one series apart is in a legend"
 
 
 def said(canvas: Canvas) -> set[str]:
