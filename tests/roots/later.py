@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, StrictInt
 from pydantic.fields import FieldInfo
 from torch import Tensor
 
+from analysis import studies
 from jobs import attempts, expansion, registry, specs
 from jobs.batches import to_input
 from jobs.checks import require_possible
@@ -128,7 +129,7 @@ def add_kind(patch: pytest.MonkeyPatch) -> None:
     rows = _Rows(COLUMNS, number="test_image", view="confidences", releases={1: RELEASE}, varying=varying)
     patch.setitem(specs._KINDS, kind, ConfidenceSpec)
     patch.setitem(_KINDS, kind, rows)
-    for module in (study_files, verify_records):
+    for module in (study_files, verify_records, studies):
         patch.setattr(module, "Study", LaterStudy)
     patch.setitem(expansion.EXAMINATIONS, kind, confidences)
     patch.setitem(attempts.OPENERS, kind, open_confidence)

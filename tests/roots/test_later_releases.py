@@ -47,8 +47,17 @@ class Old(NamedTuple):
     """By the code without what is added."""
 
 
+class Release(NamedTuple):
+    """What a release left, and how the code without what is added reports it."""
+
+    root: Path
+    expected: dict[str, Any]
+    reported: Content
+
+
 @pytest.fixture(scope="module", params=RELEASES)
-def old(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Old]:
+def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """In all tests of a release, the code is that of a later one."""
     folder = tmp_path_factory.mktemp("later")
     root = folder / "root"
     shutil.copytree(ROOTS / request.param, root)
@@ -61,7 +70,14 @@ def old(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         later.enter_context(recipe_grown())
         add_kind(patch)
         replace_ray(patch, folder)
-        yield Old(root, open_store(root), expected, reported)
+        yield Release(root, expected, reported)
+
+
+@pytest.fixture
+def old(release: Release, tmp_path: Path) -> Old:
+    root = tmp_path / "old"
+    shutil.copytree(release.root, root)
+    return Old(root, open_store(root), release.expected, release.reported)
 
 
 def recorded(old: Old, name: str, more: str = "") -> Study:
@@ -178,12 +194,10 @@ def test_a_new_kind_of_trial_runs_beside_the_old_ones(old: Old) -> None:
 
 @pytest.mark.parametrize("kind", [FinetuneSpec, AttackSpec])
 def test_other_numbers_are_apart(
-    kind: type[FinetuneSpec | AttackSpec], old: Old, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[FinetuneSpec | AttackSpec], old: Old, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the trials of ``first`` and ``looks``, those whose numbers rose run again, and pair among themselves."""
-    root = tmp_path / "root"
-    shutil.copytree(old.root, root)
-    store = open_store(root)
+    root, store = old.root, old.store
     then = {tuple(cell[name] for name in CELL): cell for cell in cells(root)}
     monkeypatch.setattr(kind, "numerics", kind.numerics + 1)
     name = "first" if kind is FinetuneSpec else "looks"
