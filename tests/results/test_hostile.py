@@ -28,6 +28,7 @@ from jobs.results import (
     commit,
     compact,
     damaged,
+    kinds,
     mixed_trials,
     pin,
     read_failures,
@@ -54,7 +55,7 @@ from jobs.results.layout import (
 )
 from jobs.results.parquet import decode, decode_trial, encode, signed
 from jobs.results.pins import pinned
-from jobs.results.schema import most_rows
+from jobs.results.schema import KIND_KEY, most_rows
 from tests.results.support import KIND, rows, trial
 from tests.support import refused
 
@@ -300,6 +301,26 @@ def test_a_result_whose_byte_is_another_gives_its_rows_or_is_named(data: st.Data
     flipped = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
     with contextlib.suppress(DamagedFile):
         assert decode_trial(flipped, KIND, trial(1), "x").table.equals(TABLE)
+
+
+def test_a_page_is_compared_with_its_checksum_where_no_digest_of_rows_is() -> None:
+    """As in files of versions before 0.3.0."""
+    whole = encode(TABLE)
+    group = pq.ParquetFile(io.BytesIO(whole)).metadata.row_group(0)
+    for column in map(group.column, range(group.num_columns)):
+        pages = column.dictionary_page_offset or column.data_page_offset
+        last = pages + column.total_compressed_size - 1
+        flipped = whole[:last] + bytes([whole[last] ^ 1]) + whole[last + 1 :]
+        with pytest.raises(DamagedFile):
+            decode(flipped, KIND, column.path_in_schema)
+
+
+def test_a_result_says_its_kind() -> None:
+    """Columns of two kinds may be the same one day."""
+    other = next(kind for kind in kinds() if kind != KIND)
+    metadata = {**(TABLE.schema.metadata or {}), KIND_KEY.encode(): other.encode()}
+    with pytest.raises(DamagedFile, match=f"kind {other}"):
+        decode(encode(TABLE.replace_schema_metadata(metadata)), KIND, "x")
 
 
 # --- this machine ---
