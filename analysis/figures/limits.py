@@ -12,6 +12,9 @@ from analysis.statistics.paired_t import Floats
 if TYPE_CHECKING:
     from analysis.figures.model import Panel
 
+_LEAST = 2.0
+"""Points of percent that a frame shows at least: ticks of fewer have more digits than these numbers are worth."""
+
 
 class Bounds(NamedTuple):
     """The intervals of points that are drawn; NaN where there is none."""
@@ -42,7 +45,8 @@ def y_limits(panel: "Panel") -> tuple[float, float]:
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if panel.quantity == "delta":
         low, high = min(low, 0.0), max(high, 0.0)
-    margin = 0.06 * max(high - low, 1.0)
+    more = max(_LEAST - (high - low), 0.0) / 2
+    margin = 0.06 * max(high - low, _LEAST) + more
     if panel.quantity == "delta":
         return low - margin, high + margin
     return max(low - margin, 0.0), min(high + margin, 101.0)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from analysis.figures.model import Figure, Panel
-from analysis.figures.points import accuracy_points, delta_points
+from analysis.figures.points import accuracy_points, delta_points, with_variants_named
 from analysis.figures.roles import Part, cast, need
 from analysis.figures.style import ordered
 from analysis.frames import at_epoch
@@ -78,7 +78,8 @@ def _made(name: str, scene: _Scene) -> Figure:
         made = FIGURES[name](scene)
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"figure {name} {error}", **error.place._asdict()) from None
-    return replace(made, notes=(*made.notes, *scene.notes), names=scene.names)
+    panels = with_variants_named(made.panels)
+    return replace(made, panels=panels, notes=(*made.notes, *scene.notes), names=scene.names)
 
 
 def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[str]]:

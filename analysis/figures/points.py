@@ -1,23 +1,24 @@
 """Points of curves, from evaluations: means of accuracy, and deltas between two arms."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.cells import FEW_PAIRS, summarize
-from analysis.figures.model import POINTS
+from analysis.figures.model import POINTS, Panel
 from analysis.frames import main_lengths
 from analysis.pairing import CELL, pair
 from analysis.statistics.paired_t import Moments, bonferroni, half_width, moments
 from jobs.specs import ALL
 
 CONFIDENCE = 0.95
-_VARIANT = ("origin", "recipe", "numerics")
+_VARIANT, _BETWEEN = ("origin", "recipe", "numerics"), "\0"
 
 
 def accuracy_points(rows: pd.DataFrame, series: str, against: str) -> pd.DataFrame:
-    """Mean test accuracy in percent, over the seeds, of each (series, source, variant, x).
+    """Mean test accuracy in percent, over the seeds, of each (series, source, variant, x); variants have no names yet.
 
     Args:
         rows: evaluations, one a trial and x.
@@ -46,7 +47,7 @@ def accuracy_points(rows: pd.DataFrame, series: str, against: str) -> pd.DataFra
 def delta_points(
     left: pd.DataFrame, right: pd.DataFrame, series: str, against: str, arm: str, keys: Sequence[str] = CELL
 ) -> pd.DataFrame:
-    """Deltas of test accuracy, left minus right, in percentage points, of each (series, variant, x).
+    """Deltas of test accuracy, left minus right, in percentage points, of each (series, variant, x); as before.
 
     Args:
         left, right: evaluations of the two arms.
@@ -91,7 +92,7 @@ def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
     made = table.assign(
         series=table[series].astype(str) if len(table) else pd.Series(dtype=str),
         arm=table[arm],
-        variant=_variants(table),
+        variant=table[list(_VARIANT)].astype(str).agg(_BETWEEN.join, axis=1) if len(table) else pd.Series(dtype=str),
         x=table[x].astype("int64"),
         whole=table["images"] == ALL,
         _order=table[series],
@@ -100,12 +101,28 @@ def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
     return ordered[list(POINTS)]
 
 
+def with_variants_named(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+    """Variants by what tells their origin, recipe and numerics apart in a figure, the same in all its panels; by
+    nothing where all are alike.
+    """
+    found = dict.fromkeys(key for panel in panels for key in panel.points["variant"])
+    table = pd.DataFrame([key.split(_BETWEEN) for key in found], columns=list(_VARIANT))
+    table["numerics"] = pd.to_numeric(table["numerics"], errors="coerce").astype("Int64")  # imported trials have none
+    names = dict(zip(found, _variants(table), strict=True))
+    return tuple(
+        replace(panel, points=panel.points.assign(variant=[names[key] for key in panel.points["variant"]]))
+        for panel in panels
+    )
+
+
 def _variants(table: pd.DataFrame) -> list[str]:
-    """What tells origin, recipe and numerics apart; nothing where all rows are alike."""
     varying = [name for name in _VARIANT if table[name].nunique() > 1]
     if "origin" in varying and table.loc[table["origin"] != "imported", "recipe"].nunique() <= 1:
         varying = [
             "origin",
             *(["numerics"] if table.loc[table["origin"] != "imported", "numerics"].nunique() > 1 else []),
         ]
-    return [" ".join(str(row[name]) for name in varying) for row in table[list(_VARIANT)].to_dict("records")]
+    return [
+        " ".join(str(row[name]) for name in varying if pd.notna(row[name]))
+        for row in table[list(_VARIANT)].to_dict("records")
+    ]

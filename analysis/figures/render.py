@@ -237,6 +237,7 @@ class _Pen(NamedTuple):
                     markeredgewidth=0.7,
                     fillstyle=self.fill,
                     markerfacecoloralt="white",
+                    clip_on=False,  # a mean lies within the axes; its mark may reach over them, at 0 %
                 )
 
 

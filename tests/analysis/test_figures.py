@@ -211,3 +211,22 @@ def test_colours_stand_out_from_white() -> None:
         return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
     assert sum(1.05 / (luminance(colour) + 0.05) < 3 for colour in COLOURS) <= 1
+
+
+def test_a_variant_has_one_name_in_all_panels(build: Build) -> None:
+    """Also in a panel that has no other: deltas of a recipe that one source alone was run by are none."""
+    both = [
+        *trials(build, {"natural": ("none", 0.0), "l2": ("l2", 3.0)}, recipe="both"),
+        *trials(build, {"natural": ("none", 0.0)}, recipe="natural alone"),
+    ]
+    accuracy, delta = figure("2", frame(build.table(both))).panels
+    assert set(accuracy.points["variant"]) == {"both", "natural alone"}
+    assert set(delta.points["variant"]) == {"both"}
+
+
+def test_a_frame_shows_two_points_of_percent_at_least(build: Build) -> None:
+    alone = frame(build.table([build.trial(source, 0, {1: 84.5}) for source in ("natural", "l2")]))
+    for panel in figure("2", alone.assign(epochs=1)).panels:
+        low, high = y_limits(panel)
+        assert high - low > 2
+        assert low < panel.points["mean"].iloc[0] < high
