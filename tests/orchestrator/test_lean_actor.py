@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -35,14 +34,15 @@ def run(store: Store, seed: int) -> None:
 
 
 def held() -> int:
-    """Bytes of memory that this process needs: resident, after what the allocator kept for later went back.
+    """Bytes of memory that this process needs: its own, after what the allocator kept for later went back.
 
-    What it keeps, some 50 MB after small trials, goes up and down by 20 MB without anything being held.
+    What it keeps, some 50 MB after small trials, goes up and down by 20 MB without anything being held. Pages of files,
+    such as libraries, come and go as the system has room for them: they are not counted.
     """
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * sum(int(status[name].split()[0]) for name in ("RssAnon", "VmSwap"))
 
 
 def test_sources_and_datasets_are_loaded_once(tmp_path: Path) -> None:
