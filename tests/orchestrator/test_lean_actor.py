@@ -17,8 +17,8 @@ from jobs.results import Store, open_store
 from tests.jobs.support import finetune_spec, load_short
 
 HERE = Path(__file__).parents[2]
-WARM = 20
-"""Trials until caches have what they keep."""
+WARM = 100
+"""Trials until caches, and pools of the allocators, have what they keep."""
 TRIALS = 120
 LEAKING = 25
 MOST_GROWTH = 10 << 10
