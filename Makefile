@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # Tests run beside each other, those of one file in one process, which makes what they share once; slow ones one by one
-# wherever a process is free, the longest first. ORDER=random: in an order that is printed.
-WORKERS ?= auto
+# wherever a process is free, the longest first. One process more than there are cores, since some of them wait.
+# ORDER=random: in an order that is printed.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 SLOW_WORKERS ?= 3
 ORDER ?= fixed
 PYTEST := $(BIN)/python -m pytest -q --durations 20 $(if $(filter random,$(ORDER)),-p randomly)
