@@ -276,6 +276,11 @@ def _image_bytes(name: str, size: int, part: _Part) -> int:
     return images * (3 if card.colour else 1) * size * size
 
 
+def three_digits(value: float) -> str:
+    """A number to three digits, and without a power of ten where it has more: 2,550."""
+    return f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
+
+
 def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
     """The plan in words, for a terminal; ``about_older`` in words, too."""
     gpu, parts = plan.gpu, plan.flops
@@ -284,14 +289,14 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
         for name, amount in parts._asdict().items()
         if parts.total and amount
     )
-    rate = plan.measured or f"{gpu.rate / 1e12:,.3g} TFLOP/s, {gpu.rate_from}"
+    rate = plan.measured or f"{three_digits(gpu.rate / 1e12)} TFLOP/s, {gpu.rate_from}"
     asked = _asked(study).gpu
     lines = [
         f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
         f"{plan.quarantined:,} quarantined" + (f", {plan.damaged:,} damaged" if plan.damaged else ""),
         f"pending work: {plan.images_trained:,} images trained, {plan.images_evaluated:,} evaluated, "
         f"{_flop(parts.total)}{f' ({shares})' if shares else ''}",
-        f"time: about {plan.gpu_hours:,.3g} GPU-hours ({rate})",
+        f"time: about {three_digits(plan.gpu_hours)} GPU-hours ({rate})",
         f"money: about ${plan.on_demand:,.2f} on demand (${gpu.on_demand:,.3g} an hour of one {gpu.name}), "
         f"${plan.spot:,.2f} on spot (${gpu.spot:,.3g}); {gpu.prices_from}",
     ]
@@ -346,7 +351,7 @@ def _asked(study: Study) -> Resources:
 def _flop(amount: float) -> str:
     for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12)):
         if amount >= size:
-            return f"{amount / size:,.3g} {unit}"
+            return f"{three_digits(amount / size)} {unit}"
     return f"{amount / 1e9:,.3g} GFLOP"
 
 

@@ -17,7 +17,7 @@ from jobs.study import Study
 from orchestrator.budget import Budget, TimeLimit
 from orchestrator.measured import measured_seconds
 from orchestrator.operations import bundle_flops, kept_bytes, study_flops, trial_flops
-from orchestrator.plan import DENSE_RATE, Plan, describe, make_plan, result_bytes
+from orchestrator.plan import DENSE_RATE, Plan, describe, make_plan, result_bytes, three_digits
 from orchestrator.prices import gpu
 from orchestrator.study_files import load_study
 from orchestrator.work import images_evaluated, images_trained
@@ -381,3 +381,11 @@ def test_a_time_limit_stops_a_minute_before_its_hours_have_passed() -> None:
 def test_a_time_limit_is_longer_than_trials_take_to_leave(hours: float) -> None:
     with refused(Code.WRONG_VALUE, "60 s", hours, kind=InvalidRequest, key="--max-hours"):
         TimeLimit(hours, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.000205, "0.000205"), (12.51, "12.5"), (999.4, "999"), (999.6, "1,000"), (2549.3, "2,550"), (1e6, "1,000,000")],
+)
+def test_large_numbers_have_no_power_of_ten(value: float, words: str) -> None:
+    assert three_digits(value) == words
