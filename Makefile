@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Tests run beside each other, those of one file in one process, which makes what they share once; slow ones one by one
 # wherever a process is free, the longest first. One process more than there are cores, since some of them wait.
 # ORDER=random: in an order that is printed.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)))')
 SLOW_WORKERS ?= 3
 ORDER ?= fixed
 PYTEST := $(BIN)/python -m pytest -q --durations 20 $(if $(filter random,$(ORDER)),-p randomly)

@@ -20,7 +20,7 @@ _UNSAID = "default"
 def differences(trials: Iterable[AnySpec], others: Iterable[AnySpec]) -> str:
     """By which choices the trials are not among the others, each with its values there and here.
 
-    A trial is held against the nearest on the same images of the same network, where the others have one, and else
+    A trial is compared with the nearest on the same images of the same network, where the others have one, and else
     against all values that the others have.
     """
     same: dict[tuple[str, ...], list[Choices]] = {}
