@@ -1,27 +1,27 @@
-"""From Parquet to numbers, curves, tables and a page. Starts from a results root and nothing else.
+"""Compute numbers, curves, tables and a report from the Parquet files of a results root.
 
-The functions below are what the command line and notebooks use; each loads its module at the first use,
-so that importing ``analysis`` costs nothing and ``query`` never loads a plotting library.
+The command line and notebooks use the functions below. Each loads its module on first use, so that importing
+``analysis`` is cheap and ``query`` never loads a plotting library.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis import formats
-    from analysis.delta_table import deltas
-    from analysis.evaluations import load
-    from analysis.imports import import_trials
+    from analysis.evaluations.reading import load
+    from analysis.imports.trials import import_trials
+    from analysis.output import formats
     from analysis.page import report
-    from analysis.sql import query
-    from analysis.summaries import aggregate
+    from analysis.paired.summaries import aggregate
+    from analysis.paired.table import deltas
+    from analysis.sql.query import query
 
 _HOMES = {
-    "aggregate": "analysis.summaries",
-    "deltas": "analysis.delta_table",
-    "import_trials": "analysis.imports",
-    "load": "analysis.evaluations",
-    "query": "analysis.sql",
+    "aggregate": "analysis.paired.summaries",
+    "deltas": "analysis.paired.table",
+    "import_trials": "analysis.imports.trials",
+    "load": "analysis.evaluations.reading",
+    "query": "analysis.sql.query",
     "report": "analysis.page",
 }
 
@@ -30,7 +30,7 @@ __all__ = ["aggregate", "deltas", "formats", "import_trials", "load", "query", "
 
 def __getattr__(name: str) -> Any:
     if name == "formats":
-        return import_module("analysis.formats")
+        return import_module("analysis.output.formats")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,7 +1,8 @@
-"""All benchmarks, one after another: ``make bench`` and ``make bench-quick``.
+"""Run the benchmarks one after another (``make bench`` and ``make bench-quick``).
 
-Each runs in a process of its own, prints its rows, and puts them into ``benchmarks/results/latest.json``. One that
-fails does not keep the others from running; the command then fails.
+Each runs in a separate process, prints its rows and writes them to ``benchmarks/results/latest.json``. If one fails,
+the others still run, and the command fails at the end. ``benchmarks.report`` and ``benchmarks.versions`` are not
+included, since they need a checkout of an earlier version.
 
 Usage: python -m benchmarks [--quick]
 """

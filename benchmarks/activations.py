@@ -1,19 +1,19 @@
-"""What kept activations save: B1 in ``source`` mode beside DeltaSweep, the 20 seeds of a cell, building counted in.
+"""Speed-up from cached activations over B1 in ``source`` mode, for the 20 seeds of a cell, cache creation included.
 
-The cell: ResNet-50 at 224 pixels, a grey dataset with 10,000 test images, 100 images trained on for 100 epochs in one
-batch each, 6 evaluations. A whole cell takes B1 days of one core, so both sides are timed on a sample and scaled:
+The cell: ResNet-50 at 224 pixels, a grey dataset with 10,000 test images, 100 epochs on 100 images in one batch each, 6
+evaluations. A whole cell takes B1 days of one core, so both are timed on a sample and scaled:
 
-- B1 (``benchmarks.baselines.tune_program``): a step on 100 images, an evaluation of 64. A cell is 20 x 100 steps and
-  20 x 6 x 10,000 images evaluated. Loading its network is not counted.
-- DeltaSweep: the first epoch of a trial with nothing kept, then a whole trial of another seed, with 64 test images,
-  evaluated after every other epoch. From the seconds of its batches follow those of making the test set's activations
-  (once a cell, 10,000 images), of opening a trial and making its subset's (20 times), of a step (20 x 100), and of an
-  evaluation (20 x 6 x 10,000 images).
+- B1 (``benchmarks.baselines.tune_program``): a step on 100 images and an evaluation of 64. A cell has 20 x 100 steps
+  and 20 x 6 x 10,000 evaluated images. Loading the network is not included.
+- DeltaSweep: the first epoch of a trial without a cache, then a whole trial of another seed, with 64 test images,
+  evaluated after every other epoch. The seconds of its batches give the time to compute the test set's activations
+  (once per cell, 10,000 images), to open a trial and compute its subset's activations (20 times), for a step (20 x
+  100), and for an evaluation (20 x 6 x 10,000 images).
 
-Counted are the processor's seconds, with one thread. Left out: holding a file of 10,000 images against its digest, once
-a process (about half a second a GB; 0.08, 4 and 8 GB at blocks 0, 1 and 3). By operations the ratios could be 116, 13.5
-and 4.1; in seconds they can be more, since the stem and the first blocks, which run once, take more time an
-operation than the last. Weights and images are random.
+Times are CPU seconds with one thread. Not included: verifying a file of 10,000 images against its digest, once per
+process (about half a second per GB; 0.08, 4 and 8 GB at blocks 0, 1 and 3). Operation counts alone give ratios of 116,
+13.5 and 4.1. Ratios of seconds can be higher, because the stem and the first blocks, which run only once, take more
+time per operation than the last ones. Weights and images are random.
 
 Usage: python -m benchmarks.activations [REPETITIONS]
 """
@@ -30,36 +30,38 @@ import torch
 
 from benchmarks.baselines import tune_program
 from benchmarks.rows import at_least, report
-from jobs.batches import batch_indices
+from jobs.catalog.catalog import PACKAGED
+from jobs.data.batches import batch_indices
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.subsets import draw_subset
-from jobs.finetune import Finetuning
-from jobs.home import VARIABLE
-from jobs.networks import BUILDERS
-from jobs.specs import FinetuneSpec, Recipe
-from jobs.weights import SourceWeights
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.kinds.finetune.trial import Finetuning
+from jobs.models.weights import SourceWeights
+from jobs.networks.builders import build
+from jobs.paths import VARIABLE
+from jobs.specs.recipes import Recipe
 
 SEEDS, EPOCHS, EVALUATIONS, TEST = 20, 100, 6, 10_000
 SAMPLE = 64
 TARGETS = {0: 60.0, 1: 8.0, 3: 3.0}
 SAMPLED_EPOCHS = {0: 41, 1: 7, 3: 3}
-"""By blocks: the less there is to a batch, the more of them."""
+"""Epochs of the sampled trials, by blocks: more where a batch is cheaper."""
 
 
 class Cost(NamedTuple):
-    """Seconds of the processor."""
+    """CPU seconds of the parts of a trial."""
 
     step: float
     evaluation: float
-    """Of the sample of test images."""
+    """CPU seconds for the sample of test images."""
     opening: float = 0.0
-    """Of a trial, until its first step."""
+    """From opening a trial to its first step."""
     building: float = 0.0
-    """Of what all trials of a cell share, for the sample of test images."""
+    """Cache creation shared by all trials of a cell, for the sample of test images."""
 
     @property
     def cell(self) -> float:
-        """Of all its trials, one after another."""
+        """CPU seconds of all trials of a cell, one after another."""
         share = TEST / SAMPLE
         trial = self.opening + EPOCHS * self.step + EVALUATIONS * share * self.evaluation
         return share * self.building + SEEDS * trial
@@ -67,7 +69,7 @@ class Cost(NamedTuple):
 
 def main(repetitions: int) -> None:
     torch.manual_seed(0)
-    weights = SourceWeights(BUILDERS["resnet50"](1000).state_dict(), "random weights")
+    weights = SourceWeights(build(PACKAGED.architecture("resnet50"), 1000).model.state_dict(), "random weights")
     data = Dataset("mnist", _images(200), _images(SAMPLE), "random bytes")
     ratios: dict[int, list[float]] = {blocks: [] for blocks in TARGETS}
     for repetition, blocks in product(range(repetitions), TARGETS):
@@ -77,7 +79,7 @@ def main(repetitions: int) -> None:
         for name, cost in zip(("B1", "DeltaSweep"), costs, strict=True):
             parts = ", ".join(f"{part} {seconds:.4f}" for part, seconds in cost._asdict().items())
             print(f"blocks {blocks}: {name}: seconds: {parts}; scaled to the cell {cost.cell / 3600:.2f} h", flush=True)
-    name = "kept activations, ResNet-50, 100 images, 20 seeds, blocks {}: B1 / it, scaled from samples"
+    name = "cached activations, ResNet-50, 100 images, 20 seeds, blocks {}: B1 / it, scaled from samples"
     report([at_least(name.format(blocks), ratios[blocks], target) for blocks, target in TARGETS.items()])
 
 
@@ -128,7 +130,10 @@ def _ours(specs: list[FinetuneSpec], weights: SourceWeights, data: Dataset) -> C
 
 
 def _batches(spec: FinetuneSpec, weights: SourceWeights, data: Dataset, count: int) -> list[float]:
-    """Seconds of each of the first batches of a trial, with the evaluation after it; opening is part of the first."""
+    """Return the seconds of each of the first ``count`` batches of a trial, evaluations after them included.
+
+    The first one includes opening the trial.
+    """
     seconds = []
     started = time.process_time()
     trial = Finetuning(spec, weights, data, torch.device("cpu"))

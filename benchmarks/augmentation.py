@@ -1,7 +1,8 @@
-"""What augmentation costs: ours in batches of 128, against torchvision's transforms one image at a time.
+"""Cost of augmentation: DeltaSweep in batches of 128 vs torchvision's transforms one image at a time.
 
-All with one thread on the CPU, bytes in and bytes out, draws included. ``v2`` works on tensors; ``PIL`` is what the
-paper's released code used, with the way from a tensor to a PIL image and back. Ours gives PIL's bytes.
+All run with one thread on the CPU, from bytes to bytes, random draws included. ``v2`` works on tensors. ``PIL`` is what
+the paper's released code used, including the conversions from tensor to PIL image and back. DeltaSweep's output equals
+PIL's, byte for byte.
 
 Usage: python -m benchmarks.augmentation [REPETITIONS]
 """
@@ -17,10 +18,10 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from benchmarks.rows import Row, at_most, beside, report
-from jobs.augmentation import augment, draw
+from jobs.data.augmentation import augment, draw
 
 BATCH = 128
-TARGET = 1.0  # batched must not be slower than torchvision's own tensors, or there is no reason for it
+TARGET = 1.0  # batched augmentation is only worth it if it is not slower than torchvision's v2 on tensors
 
 
 def main(repetitions: int) -> None:
@@ -42,8 +43,10 @@ def _rows(size: int, repetitions: int) -> list[Row]:
         way()
     seconds = [[_seconds(way) for way in ways] for _ in range(repetitions)]
     return [
-        at_most(f"augmentation at {size} px: ours / v2 an image", [ours / other for ours, other, _ in seconds], TARGET),
-        beside(f"augmentation at {size} px: ours / PIL an image", [ours / other for ours, _, other in seconds]),
+        at_most(
+            f"augmentation at {size} px: ours / v2 per image", [ours / other for ours, other, _ in seconds], TARGET
+        ),
+        beside(f"augmentation at {size} px: ours / PIL per image", [ours / other for ours, _, other in seconds]),
     ]
 
 

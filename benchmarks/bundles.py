@@ -1,12 +1,12 @@
-"""What bundles save: all trials in one bundle beside the same trials one after another, in one run.
+"""Speed-up from bundles: trials in one bundle vs the same trials one after another, in the same run.
 
-Beside B1 (``benchmarks.baselines.tune_program``), and beside DeltaSweep's own trials without the bundle. Counted are
-the processor's seconds from the first batch to the last evaluation, with images in memory and one thread: on an idle
-machine those of the clock, and not spoilt by what else runs on a busy one. Joining the bundle is counted in, loading
-networks is counted for none. Weights and images are random for ResNet-50, in numbers that keep the ratio of trained to
-evaluated images of the paper's trials (1 : 6 at 100 images, 1 : 1.5 at 400): its operations alone give 2.08 and 1.91.
-Each trial's accuracies must be equal in the three ways. What runs first in a process runs a little faster, so each way
-is first in its turn.
+The bundle is compared with B1 (``benchmarks.baselines.tune_program``) and with DeltaSweep's trials outside a bundle.
+Times are CPU seconds from the first batch to the last evaluation, with images in memory and one thread: equal to wall
+time on an idle machine, and barely affected by other processes on a busy one. Joining the bundle is included; loading
+networks is not, for any of the three. ResNet-50 has random weights and images, with the same ratio of trained to
+evaluated images as the paper's trials (1 : 6 at 100 images, 1 : 1.5 at 400). Operation counts alone give 2.08 and 1.91.
+All three ways must give equal accuracies for each trial. Whatever runs first in a process is slightly faster, so the
+order is rotated.
 
 Usage: python -m benchmarks.bundles [REPETITIONS]
 """
@@ -20,19 +20,21 @@ import torch
 
 from benchmarks.baselines import tune_program
 from benchmarks.rows import Row, at_least, beside, report
-from jobs.bundle import Bundle
+from jobs.catalog.catalog import PACKAGED
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
-from jobs.finetune import Finetuning
-from jobs.networks import BUILDERS
-from jobs.specs import FinetuneSpec, Recipe
-from jobs.weights import SourceWeights, load_source
+from jobs.kinds.finetune.bundle import Bundle
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.kinds.finetune.trial import Finetuning
+from jobs.models.weights import SourceWeights, load_source
+from jobs.networks.builders import build
+from jobs.specs.recipes import Recipe
 
 CPU = torch.device("cpu")
 LABELS = 10
 
 
 class Work(NamedTuple):
-    """Trials that differ only in blocks, with all that they read in memory."""
+    """Trials that differ only in blocks, with all their inputs in memory."""
 
     specs: Sequence[FinetuneSpec]
     weights: SourceWeights
@@ -40,10 +42,10 @@ class Work(NamedTuple):
 
 
 Accuracies = list[list[tune_program.Measured]]
-"""Of each trial, after each evaluated epoch."""
+"""Accuracies of each trial after each evaluated epoch."""
 
 Way = Callable[[Work], tuple[float, Accuracies]]
-"""Runs all trials; seconds of the processor, and what they measured."""
+"""Runs all trials and returns CPU seconds and accuracies."""
 
 
 def main(repetitions: int) -> None:
@@ -54,18 +56,20 @@ def main(repetitions: int) -> None:
 
 
 def _resnet50(trained: int, evaluated: int) -> Work:
-    """At 224 pixels; one epoch of one batch, then an evaluation."""
+    """ResNet-50 at 224 pixels: one epoch of one batch, then an evaluation."""
     data = Dataset("mnist", _images(trained), _images(evaluated), "random bytes")
     recipe = Recipe(batch_size=trained, evaluation_batch_size=evaluated)
     specs = [_spec(blocks, "natural", "mnist", images=trained, epochs=1, recipe=recipe) for blocks in (0, 1, 3, 9)]
     torch.manual_seed(trained)
-    return Work(specs, SourceWeights(BUILDERS["resnet50"](1000).state_dict(), "random weights"), data)
+    return Work(
+        specs, SourceWeights(build(PACKAGED.architecture("resnet50"), 1000).model.state_dict(), "random weights"), data
+    )
 
 
 def _demo() -> Work:
     """The demo's network, data and schedule at 100 images."""
     specs = [_spec(blocks, "fmnist_natural", "digits", images=100, epochs=30, recipe=Recipe()) for blocks in (0, 1, 3)]
-    return Work(specs, load_source("fmnist_natural"), load_dataset("digits", 32))
+    return Work(specs, load_source(PACKAGED.source("fmnist_natural")), load_dataset(PACKAGED.dataset("digits"), 32))
 
 
 def _spec(blocks: int, source: str, dataset: str, *, images: int, epochs: int, recipe: Recipe) -> FinetuneSpec:
@@ -88,7 +92,7 @@ def _images(count: int) -> ImageSet:
 
 
 def _rows(name: str, work: Work, target: float, repetitions: int) -> list[Row]:
-    """Seconds of the trials one after another over those of the bundle, once a repetition."""
+    """Return the ratios of the seconds of separate trials to those of the bundle, one per repetition."""
     seconds = [_measure(work, repetition % len(WAYS)) for repetition in range(repetitions)]
     return [
         at_least(f"{name}: B1 / it", [each[_b1] / each[_together] for each in seconds], target),
@@ -97,17 +101,17 @@ def _rows(name: str, work: Work, target: float, repetitions: int) -> list[Row]:
 
 
 def _measure(work: Work, first: int) -> dict[Way, float]:
-    """Seconds of the processor of each way.
+    """Return the CPU seconds of each way.
 
     Args:
-        first: the place of the way that runs first.
+        first: Index of the way that runs first.
 
     Raises:
-        RuntimeError: when they do not give the same accuracies.
+        RuntimeError: If the accuracies differ.
     """
     found = {way: way(work) for way in (*WAYS[first:], *WAYS[:first])}
     if len({str(accuracies) for _, accuracies in found.values()}) > 1:
-        raise RuntimeError(f"not the same accuracies: {[accuracies for _, accuracies in found.values()]}")
+        raise RuntimeError(f"accuracies differ: {[accuracies for _, accuracies in found.values()]}")
     return {way: seconds for way, (seconds, _) in found.items()}
 
 
@@ -131,7 +135,7 @@ def _together(work: Work) -> tuple[float, Accuracies]:
     started = time.process_time()
     first, *others = (Bundle(trial, _failed) for trial in trials)
     if not all(first.join(other) for other in others):
-        raise RuntimeError("the trials do not share")
+        raise RuntimeError("the trials did not join the bundle")
     first.advance()
     return time.process_time() - started, [_measured(trial) for trial in trials]
 

@@ -1,7 +1,7 @@
-"""What checkpoints cost: their share of a trial's time, on the demo's trials with three checkpoints each.
+"""Cost of checkpoints as a fraction of a trial's time, for the demo's trials with three checkpoints each.
 
-The time inside ``save_checkpoint`` over the time of the whole attempt, opening and commit included, in the
-same run: the difference of two runs with and without checkpoints would drown in this kind of machine's noise.
+This is the time in ``save_checkpoint`` over the time of the whole attempt in the same run, including opening and
+commit. The difference between runs with and without checkpoints would be lost in the noise.
 
 Usage: python -m benchmarks.checkpoints [REPETITIONS]
 """
@@ -16,15 +16,16 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.rows import at_most, report
-from jobs import attempts
-from jobs.attempts import Keeping, attempt_trial, open_trial
-from jobs.checkpoints import save_checkpoint
-from jobs.expansion import expand
-from jobs.records import Attempt
+from jobs.catalog.catalog import PACKAGED
+from jobs.execution import attempt
+from jobs.execution.attempt import RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.checkpoints import save_checkpoint
+from jobs.execution.commit import Attempt
+from jobs.execution.trial import Trial
+from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import Store, open_store
-from jobs.specs import FinetuneSpec
-from jobs.trial import Trial
-from orchestrator.study_files import load_study
+from jobs.study.expand import expand
+from orchestrator.study.load import load_study
 
 EVERY = 8  # epochs: before epochs 9, 17 and 25 of 30
 TARGET = 0.03
@@ -43,7 +44,11 @@ def main(repetitions: int) -> None:
 
 
 def _share(spec: FinetuneSpec) -> float:
-    """Seconds saving over seconds of one attempt; exactly three checkpoints or an error."""
+    """Return the fraction of an attempt that is spent on saving checkpoints.
+
+    Raises:
+        RuntimeError: Unless there are exactly three checkpoints.
+    """
     saving: list[float] = []
 
     def timed(store: Store, trial: Trial[Any, Any]) -> None:
@@ -51,13 +56,13 @@ def _share(spec: FinetuneSpec) -> float:
         save_checkpoint(store, trial)
         saving.append(time.perf_counter() - started)
 
-    with patch.object(attempts, "save_checkpoint", timed), tempfile.TemporaryDirectory() as folder:
+    with patch.object(attempt, "save_checkpoint", timed), tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         store = open_store(Path(folder) / "root")
-        attempt_trial(store, open_trial(store, spec, torch.device("cpu")), Attempt(), Keeping(EVERY))
+        attempt_trial(store, open_trial(store, spec, PACKAGED, torch.device("cpu")), Attempt(), RetentionPolicy(EVERY))
         whole = time.perf_counter() - started
     if len(saving) != 3:
-        raise RuntimeError(f"expected 3 checkpoints, saw {len(saving)}")
+        raise RuntimeError(f"expected 3 checkpoints; got {len(saving)}")
     return sum(saving) / whole
 
 

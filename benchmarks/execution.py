@@ -1,14 +1,14 @@
-"""What choices of execution cost, a training step and an evaluated batch: threads, memory format, compile, and filling
-new tensors.
+"""Cost of execution options per training step and evaluated batch.
 
-On the demo's network at 32 pixels and on ResNet-50 at 224, blocks 3, ``batch`` mode, random weights and images: how
-long a step takes does not depend on them. Ratios are seconds over those of the defaults (one thread,
-channels_last, not compiled), timed in turn in one process; a compiled step is timed after it was compiled. What runs
-in one thread is timed in seconds of the processor, which others on the machine disturb little; two threads by the
-clock.
+The options are threads, memory format, compilation, and filling new tensors.
 
-And the share of the peak: floating-point operations of a default step and of an evaluated batch a second, over
-those of a large float32 matrix product with the same number of threads.
+Runs the demo's network at 32 pixels and ResNet-50 at 224, with 3 blocks, ``batch`` mode, and random weights and images,
+which do not affect the speed. Ratios are relative to the defaults (one thread, channels_last, not compiled), timed in
+turn in one process, without the time to compile. Single-threaded steps are timed in CPU seconds, which other processes
+on the machine hardly affect, and two threads in wall time.
+
+Also reports the fraction of peak speed: FLOP/s of a default step and of an evaluated batch, over those of a large
+float32 matrix product with the same number of threads.
 
 Usage: python -m benchmarks.execution [--repetitions 9] [--architectures resnet35-w8 resnet50] [--no-compile]
 """
@@ -22,34 +22,35 @@ import torch
 from torch import nn
 
 from benchmarks.rows import Row, at_least, beside, report
-from jobs import registry
-from jobs.networks import BUILDERS, Network
-from jobs.numerics import memory_format, numerics
-from jobs.optimizers import sgd
-from jobs.registry.costs import flops_evaluated_image, flops_trained_image
-from jobs.specs import Recipe
-from jobs.transfer import freeze
+from jobs.catalog.catalog import PACKAGED
+from jobs.catalog.costs import flops_evaluated_image, flops_trained_image
+from jobs.execution.determinism import deterministic, memory_format
+from jobs.execution.optimizers import make_optimizer
+from jobs.kinds.finetune.transfer import freeze
+from jobs.networks.builders import build
+from jobs.networks.network import Network
+from jobs.specs.recipes import Recipe
 
 BLOCKS = 3
 BATCH = {"resnet35-w8": 128, "resnet50": 8}
-"""Images; a whole batch of ResNet-50 takes a CPU a minute."""
+"""Images per batch. A full batch of ResNet-50 takes a minute on a CPU."""
 MATRIX = 2048
 FILLING = 1.08
-"""What leaving new tensors as they are saves a training step of the demo's network, at least."""
+"""Minimum speed-up of a training step of the demo's network when new tensors are not filled."""
 
 
 class Choice(NamedTuple):
-    """One way to execute a recipe."""
+    """Options for executing a recipe."""
 
     name: str
     recipe: Recipe
     compiled: bool = False
     filled: bool = False
-    """Every new tensor is filled, as ``torch.use_deterministic_algorithms(True)`` alone does."""
+    """Whether every new tensor is filled, the default of ``torch.use_deterministic_algorithms(True)``."""
 
 
 class Timing(NamedTuple):
-    """Seconds on the clock and of the processor."""
+    """Wall time and CPU time in seconds."""
 
     wall: float
     cpu: float
@@ -88,9 +89,9 @@ def _rows(architecture: str, choices: list[Choice], repetitions: int) -> list[Ro
             name = f"{architecture}, {what}: {choice.name} / defaults"
             saved = choice.filled and part == 0 and architecture == "resnet35-w8"
             found.append(at_least(name, ratios, FILLING) if saved else beside(name, ratios))
-    flops = BATCH[architecture] * flops_trained_image(architecture, BLOCKS).total
+    flops = BATCH[architecture] * flops_trained_image(PACKAGED.architecture(architecture), BLOCKS).total
     found.append(_share(f"{architecture}, training step", flops, [once[0][0].cpu for once in seconds], peaks))
-    flops = BATCH[architecture] * flops_evaluated_image(architecture)
+    flops = BATCH[architecture] * flops_evaluated_image(PACKAGED.architecture(architecture))
     found.append(_share(f"{architecture}, evaluated batch", flops, [once[0][1].cpu for once in seconds], peaks))
     return found
 
@@ -101,21 +102,21 @@ def _share(name: str, flops: float, seconds: list[float], peaks: list[float]) ->
 
 
 def _works(architecture: str, choice: Choice) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A training step and an evaluated batch, each run once to warm up."""
-    recipe, size = choice.recipe, registry.architecture(architecture).image_size
-    network = Network(BUILDERS[architecture](10), (0.5,) * 3, (0.25,) * 3)
+    """Return a training step and an evaluation of a batch, each run once to warm up."""
+    recipe, size = choice.recipe, PACKAGED.architecture(architecture).image_size
+    network = Network(build(PACKAGED.architecture(architecture), 10), (0.5,) * 3, (0.25,) * 3)
     freeze(network, BLOCKS)
     form = memory_format(recipe)
     network = network.to(memory_format=form)
-    optimizer = sgd(network, recipe)
+    optimizer = make_optimizer(network, recipe)
     images_NCHW = torch.rand(BATCH[architecture], 3, size, size).contiguous(memory_format=form)
     labels_N = torch.randint(10, (len(images_NCHW),))
     model = torch.compile(network) if choice.compiled else network
 
-    fill: Any = torch.utils.deterministic  # whose attribute its stubs leave out
+    fill: Any = torch.utils.deterministic  # the stubs lack its attribute
 
     def step() -> None:
-        with numerics(recipe):
+        with deterministic(recipe):
             fill.fill_uninitialized_memory = choice.filled
             network.train()
             optimizer.zero_grad()
@@ -123,7 +124,7 @@ def _works(architecture: str, choice: Choice) -> tuple[Callable[[], None], Calla
             optimizer.step()
 
     def forward() -> None:
-        with numerics(recipe), torch.no_grad():
+        with deterministic(recipe), torch.no_grad():
             fill.fill_uninitialized_memory = choice.filled
             network.eval()
             model(images_NCHW)
@@ -137,7 +138,7 @@ def _product() -> Callable[[], None]:
     left, right = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
 
     def multiply() -> None:
-        with numerics(DEFAULT.recipe):
+        with deterministic(DEFAULT.recipe):
             left @ right
 
     multiply()

@@ -1,7 +1,9 @@
-"""A launch of stand-ins through the real ``orchestrator.launch``, in a process of its own.
+"""Launch stand-in trials through the real ``orchestrator.launching.launch``, in a separate process.
 
-Usage: python -m benchmarks.launched STUDY_FILE ROOT OUT [first]; with ``environment`` as its environment. Writes JSON
-to OUT: unix times of the first new trial's commit and of the end. ``first``: interrupts itself after the first one.
+Usage: python -m benchmarks.launched STUDY_FILE ROOT OUT [first]
+
+Requires the environment of ``stand_ins``. Writes JSON to OUT: Unix times of the first new trial's commit and of the
+end. With ``first``, the launch interrupts itself after the first trial.
 """
 
 import json
@@ -14,18 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.stand_ins import SECONDS_VARIABLE
 from jobs.results import open_store
-from orchestrator.launch import launch
-from orchestrator.study_files import load_study
-
-HERE = Path(__file__).parent
-
-
-def environment(seconds_an_image: float = 0.0) -> dict[str, str]:
-    """That of processes whose trials are stand-ins."""
-    path = os.pathsep.join([str(HERE / "hook"), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, SECONDS_VARIABLE: str(seconds_an_image)}
+from orchestrator.launching.launch import launch
+from orchestrator.study.load import load_study
 
 
 def main(study_file: str, root: Path, out: Path, only_first: bool) -> None:
@@ -35,7 +28,7 @@ def main(study_file: str, root: Path, out: Path, only_first: bool) -> None:
     summary = launch(load_study(study_file), open_store(root), Console(quiet=True))
     ended = time.time()
     if summary.failed or (summary.left and not only_first):
-        raise RuntimeError(f"{summary.left} trials left, {len(summary.failed)} failed")
+        raise RuntimeError(f"{summary.left} trials remain, {len(summary.failed)} failed")
     out.write_text(json.dumps({"first": min(_commits(root, before)), "ended": ended}))
 
 

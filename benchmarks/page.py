@@ -1,7 +1,7 @@
-"""How large the page of a report of 14,400 trials is, and how long it takes to open, in headless Chromium.
+"""Size of the report page of 14,400 trials, and the time to open it in headless Chromium.
 
-Synthetic rows of fine-tuning, no others. Opening is from the navigation to the moment when all charts are drawn; the
-start of the browser aside.
+Uses synthetic fine-tuning rows only. Opening is timed from navigation until all charts are drawn, without the start of
+the browser.
 
 Usage: python -m benchmarks.page [--trials 14400] [--repeats 7]
 """
@@ -25,14 +25,14 @@ from jobs.results import Store, read_trials
 
 
 def make(folder: Path, count: int) -> Path:
-    """The report of ``count`` trials that lie nowhere."""
+    """Write the report of ``count`` trials that only exist in memory."""
     analysis.report  # noqa: B018  # loads the module that is patched below
     table = trials(count)
 
     def read(store: Store, kind: str, *args: Any, **kwargs: Any) -> pa.Table:
         return table if kind == "finetune" else read_trials(store, kind, *args, **kwargs)
 
-    with patch.object(sys.modules["analysis.page.report"], "read_trials", read):
+    with patch.object(sys.modules["analysis.page.results"], "read_trials", read):
         return analysis.report(folder)
 
 

@@ -1,11 +1,11 @@
-"""How long `deltasweep query` takes: 14,400 trials x 15 rows, and how that grows to 100 times as many.
+"""Duration of `deltasweep query` for 14,400 trials x 15 rows, and its growth up to 100 times as many.
 
     python -m benchmarks.query [--trials 14400] [--scales 1 10 100] [--repeats 5]
 
-The whole of `analysis.query` on compacted roots of synthetic rows, the start of Python aside. The compacted
-file is written in parts, so that the largest fits into memory, and the trials' own files are empty: a query lists
-them and reads none that the index covers. 100 times 14,400 trials take 1 GB of disk, 1.4 million files and 4 GB of
-memory; `SELECT *` of one trial decodes every column of every row and is left out there.
+Times all of `analysis.query` on compacted roots of synthetic rows, without the start of Python. The compacted file is
+written in parts to limit memory, and the trials' own files are empty, since a query lists them but reads none that the
+index covers. 100 times 14,400 trials take 1 GB of disk, 1.4 million files and 4 GB of memory. `SELECT *` of one trial
+decodes every column of every row and is skipped at that size.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from jobs.results.layout import CURRENT, compact_key, trial_key
 
 ROWS = 15
 WITHIN = 0.3
-"""Seconds that an answer may take over 14,400 trials x 15 rows."""
+"""Target in seconds for a query of 14,400 trials x 15 rows."""
 WIDE = frozenset({"one trial"})
 MOST_OF_WIDE = 10
-"""Times the trials: all columns of more rows than that do not fit beside others' work."""
+"""Largest scale for the queries in ``WIDE``, which read all columns and need too much memory beyond it."""
 QUERIES = {
     "count": "SELECT count(*) FROM evaluations",
     "means": """SELECT source, dataset, images, avg(test_accuracy) AS mean, stddev(test_accuracy) AS sd, count(*) AS n
@@ -53,9 +53,9 @@ SIZES = tuple(100 * 2**i for i in range(10))
 
 
 def trials(count: int, start: int = 0) -> pa.Table:
-    """``count`` trials of ``ROWS`` evaluations, numbered from ``start``: every column filled, in order of id.
+    """Return ``count`` trials of ``ROWS`` evaluations, numbered from ``start`` and ordered by id.
 
-    What differs from row to row, or from trial to trial, in real results does so here.
+    All columns are filled. Values that differ between rows or trials in real results also differ here.
     """
     number = np.repeat(np.arange(start, start + count), ROWS)
     rng = np.random.default_rng(start)
@@ -93,7 +93,7 @@ def trials(count: int, start: int = 0) -> pa.Table:
 
 
 def _subset(number: int) -> int:
-    """A number for the dataset, size and seed of a trial, whatever its source and blocks."""
+    """Return a number that depends on a trial's dataset, size and seed, but not on its source and blocks."""
     return 7919 * (number // 96 * 6 + number // 4 % 6)
 
 
@@ -104,7 +104,7 @@ def _constant(field: pa.Field, constants: dict[str, str], rows: int) -> pa.Array
 
 
 def make_root(directory: Path, count: int, scale: int) -> None:
-    """A root of ``scale`` times ``count`` trials, all of them compacted."""
+    """Write a root of ``scale`` times ``count`` compacted trials."""
     key = compact_key("benchmark", "finetune")
     path = directory / key
     path.parent.mkdir(parents=True)
@@ -130,7 +130,7 @@ def _touch(directory: Path, ids: list[str]) -> None:
 
 
 def measure(roots: dict[int, Path], repeats: int) -> dict[str, dict[int, list[float]]]:
-    """Seconds of each query by scale. The scales take turns, so that a busy machine slows all of them."""
+    """Return the seconds of each query by scale. Scales take turns, so that other load slows all of them alike."""
     found: dict[str, dict[int, list[float]]] = {}
     for name, sql in QUERIES.items():
         kept = {scale: root for scale, root in roots.items() if name not in WIDE or scale <= MOST_OF_WIDE}
@@ -149,7 +149,7 @@ def measure(roots: dict[int, Path], repeats: int) -> dict[str, dict[int, list[fl
 
 
 def turns(works: Mapping[int, Callable[[], object]], repeats: int) -> dict[int, list[float]]:
-    """Seconds of each work, one after the other, again and again; a first time is not counted."""
+    """Time each function in turn, ``repeats`` times after a warm-up, and return its seconds."""
     times: dict[int, list[float]] = {key: [] for key in works}
     for _ in range(repeats + 1):
         for key, work in works.items():
@@ -160,17 +160,17 @@ def turns(works: Mapping[int, Callable[[], object]], repeats: int) -> dict[int, 
 
 
 def _plain_text(root: Path, sql: str) -> None:
-    """The same query with text read as plain columns, not as dictionaries: what that idea saves."""
+    """Run the same query with text read as plain columns instead of dictionaries."""
 
     def plain(*given: Any, **_: object) -> pa.Table:
         return read_trials(*given)
 
-    with patch("analysis.sql.read_trials", plain):
+    with patch("analysis.sql.query.read_trials", plain):
         analysis.query(root, sql)
 
 
 def rows(count: int, found: dict[str, dict[int, list[float]]]) -> list[Row]:
-    """Answers within 0.3 s, text as dictionaries beside plain text, and growth against that of the rows."""
+    """Return rows for the time limit, for dictionaries vs plain text, and for growth relative to that of the rows."""
     made = []
     for name in QUERIES:
         once = found[name][1]
@@ -187,7 +187,7 @@ def rows(count: int, found: dict[str, dict[int, list[float]]]) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=14_400)
-    parser.add_argument("--scales", type=int, nargs="+", default=[1, 10, 100], help="1 among them")
+    parser.add_argument("--scales", type=int, nargs="+", default=[1, 10, 100], help="always includes 1")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     scales = sorted({1, *given.scales})
@@ -197,7 +197,9 @@ def main() -> None:
             start = time.perf_counter()
             make_root(root, given.trials, scale)
             amount = given.trials * scale
-            print(f"{amount:,} trials, {amount * ROWS:,} rows, made in {time.perf_counter() - start:.0f} s", flush=True)
+            print(
+                f"{amount:,} trials, {amount * ROWS:,} rows, written in {time.perf_counter() - start:.0f} s", flush=True
+            )
         report(rows(given.trials, measure(roots, given.repeats)))
 
 

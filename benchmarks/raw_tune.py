@@ -1,7 +1,8 @@
-"""Ray Tune by itself, as fast as it goes: reused actors, no loggers, trials that do nothing and leave nothing.
+"""Ray Tune alone at its fastest: reused actors, no loggers, and trials that do nothing and write nothing.
 
-Usage: python -m benchmarks.raw_tune TRIALS OUT; writes JSON to OUT: unix times of the first trial and of the end of
-all, Ray included.
+Usage: python -m benchmarks.raw_tune TRIALS OUT
+
+Writes JSON to OUT: Unix times of the first trial and of the end, including Ray's shutdown.
 """
 
 import json
@@ -23,7 +24,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_WARN_THRESHOLD_S": "30",
 }
-"""The settings that make Tune fastest, the same as DeltaSweep's."""
+"""The fastest settings of Tune, as DeltaSweep uses them."""
 
 
 class Nothing(tune.Trainable):

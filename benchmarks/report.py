@@ -1,12 +1,11 @@
-"""What `deltasweep report` of a root like the demo's takes, beside an earlier version.
+"""Duration of `deltasweep report` for a root like the demo's, compared with an earlier version.
 
     python -m benchmarks.report CHECKOUT [--repetitions 5]
 
-CHECKOUT has the earlier version's code (`git worktree add CHECKOUT 0a8bce1`: what a third is asked of). The root has
-the packaged study `demo` and its 80 trials with invented accuracies, written by this version. Each repetition runs the
-command of both, one after the other, whole processes from the start of Python to its end, and compares seconds of the
-processor, user and system. What a machine keeps in `$DELTASWEEP_HOME` is there from the first run on, which is told
-apart.
+CHECKOUT contains the earlier version's code (`git worktree add CHECKOUT 0a8bce1` for the target of one third). The root
+contains the packaged study `demo` and its 80 trials with synthetic accuracies, written by this version. Each repetition
+runs both versions one after the other as whole processes and compares user plus system CPU seconds. The first run fills
+the caches in `$DELTASWEEP_HOME` and is reported separately.
 """
 
 import argparse
@@ -22,32 +21,33 @@ import numpy as np
 
 from benchmarks.query import trials
 from benchmarks.rows import at_most, beside, report
-from jobs import registry
-from jobs.expansion import expand
+from jobs.catalog.catalog import PACKAGED
+from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import commit, open_store, record_study
-from jobs.specs import FinetuneSpec
-from orchestrator.study_files import load_study
+from jobs.study.expand import expand
+from orchestrator.study.load import load_study
 
 HERE = Path(__file__).parents[1]
 TARGET = 1 / 3
 PROGRAM = "from orchestrator.entry import main; main()"
 GAINS = {"fmnist_natural": 0.0, "fmnist_l2_eps1": 2.5, "fmnist_linf_eps4": 1.5, "fmnist_linf_eps8": 0.5}
-"""Percentage points that a source is better than the natural one."""
+"""Advantage of each source over the natural one, in percentage points."""
 
 
 def make_root(directory: Path) -> None:
-    """The demo's root, of invented numbers."""
+    """Write the demo's root with synthetic numbers."""
     store, study, rng = open_store(directory), load_study("demo"), np.random.default_rng(0)
     record_study(store, study.name, study.digest, study.resolved())
     filled = trials(1).to_pylist()[0]
     for spec in expand(study):
         assert isinstance(spec, FinetuneSpec)
-        card = registry.source(spec.source)
+        card = PACKAGED.source(spec.source)
         end = 40 + 6 * np.log2(spec.images / 25) + GAINS[spec.source] + rng.normal()
         shared = {
             **filled,
             **{name: getattr(spec, name) for name in ("trial_id", "source", "dataset", "blocks", "images", "seed")},
-            **{name: getattr(spec, name) for name in ("epochs", "evaluate_every", "numerics")},
+            **{name: getattr(spec, name) for name in ("epochs", "evaluate_every")},
+            "numerics": spec.numerics_version,
             "constraint": str(card.constraint),
             "epsilon": card.epsilon,
             "images_used": spec.images,
@@ -58,7 +58,7 @@ def make_root(directory: Path) -> None:
 
 
 def seconds(checkout: Path, root: Path, home: Path, out: Path) -> float:
-    """Of the processor, user and system, for one `deltasweep report`."""
+    """Return the user plus system CPU seconds of one `deltasweep report`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-c", PROGRAM, "report", "--results", str(root), "--out", str(out)],
@@ -85,10 +85,10 @@ def main() -> None:
         for number in range(options.repetitions):
             both = (then, HERE) if number % 2 else (HERE, then)
             taken = {place: seconds(place, root, home, Path(folder) / f"{next(outs)}") for place in both}
-            print(f"earlier {taken[then]:.2f} s, this {taken[HERE]:.2f} s", flush=True)
+            print(f"earlier version {taken[then]:.2f} s, this version {taken[HERE]:.2f} s", flush=True)
             ratios.append(taken[HERE] / taken[then])
     name = "report of the demo's root: this version / the earlier one"
-    report([at_most(name, ratios, TARGET), beside(f"{name}, the first on a machine", [first[1] / first[0]])])
+    report([at_most(name, ratios, TARGET), beside(f"{name}, first run on a machine", [first[1] / first[0]])])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a benchmark reports: ratios with their spread, printed as a table and kept as JSON."""
+"""Results of benchmarks: ratios or amounts with their spread, printed as a table and written as JSON."""
 
 import json
 import statistics
@@ -10,7 +10,9 @@ RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 
 class Row(NamedTuple):
-    """One ratio, measured side by side in one run. ``target`` is what it must reach, or None."""
+    """A ratio of two measurements in the same run, or an amount whose unit is in ``name``.
+
+    ``low`` and ``high`` are quartiles; ``target`` is the bound to meet, or None."""
 
     name: str
     ratio: float
@@ -21,30 +23,30 @@ class Row(NamedTuple):
 
 
 def at_most(name: str, ratios: Sequence[float], target: float) -> Row:
-    """The median of repeated ratios with their quartiles; it holds when the median is at most the target."""
+    """Return the median and quartiles of repeated ratios. The row holds if the median is at most the target."""
     low, middle, high = _quartiles(ratios)
     return Row(name, middle, low, high, target, middle <= target)
 
 
 def at_least(name: str, ratios: Sequence[float], target: float) -> Row:
-    """The median of repeated ratios with their quartiles; it holds when the median is at least the target."""
+    """Return the median and quartiles of repeated ratios. The row holds if the median is at least the target."""
     low, middle, high = _quartiles(ratios)
     return Row(name, middle, low, high, target, middle >= target)
 
 
 def beside(name: str, ratios: Sequence[float]) -> Row:
-    """The median of repeated ratios with their quartiles, for comparison alone."""
+    """Return the median and quartiles of repeated ratios, without a target."""
     low, middle, high = _quartiles(ratios)
     return Row(name, middle, low, high, None, None)
 
 
 def _quartiles(ratios: Sequence[float]) -> tuple[float, ...]:
-    """What took too long to be repeated has no spread: all three are the one ratio."""
+    """Return the quartiles. A measurement that was not repeated has no spread: all three equal the ratio."""
     return tuple(statistics.quantiles(ratios, n=4)) if len(ratios) > 1 else (ratios[0],) * 3
 
 
 def report(rows: Sequence[Row]) -> None:
-    """Print the rows and put them into ``results/latest.json``, replacing rows of the same name."""
+    """Print the rows and write them to ``results/latest.json``, replacing rows of the same name."""
     for row in rows:
         target = "" if row.target is None else f"  target {row.target:g}: {'holds' if row.holds else 'DOES NOT HOLD'}"
         print(f"{row.name:60} {row.ratio:8.4f}  [{row.low:.4f}, {row.high:.4f}]{target}")

@@ -1,13 +1,13 @@
-"""What the scheduler costs: trials that do nothing through the real ``launch``, beside Ray Tune by itself.
+"""Cost of scheduling: no-op trials through the real ``launch``, compared with Ray Tune alone.
 
-- Overhead a trial: from the first trial's end to the end of the launch, over the other trials. DeltaSweep's trials
-  commit 15 rows each, durably; raw Tune's (``raw_tune``) leave nothing.
-- Start: from the start of the process to the first trial's end, imports and Ray's own start included.
-- Resume: the same on a root where half of the study is done, beyond an empty root's.
-- Idle share: of the slots' time, with trials that sleep from 0.45 to 9 s, 1 : 20 as in the paper's mix.
+- Overhead per trial: time from the first trial's end to the end of the launch, divided by the number of other trials.
+  DeltaSweep's trials durably commit 15 rows each; those of raw Tune (``raw_tune``) write nothing.
+- Start: time from the start of the process to the first trial's end, including imports and Ray's start.
+- Resume: additional start time on a root where half of the study is done, compared with an empty root.
+- Idle share: idle fraction of the slots' time, with trials that sleep 0.45 to 9 s, 1 : 20 as in the paper's mix.
 
 Usage: python -m benchmarks.scheduler [--sizes 400 3000 14400] [--repetitions 3] [--resume 14400] [--no-idle]
-Above 1,000 trials nothing is repeated.
+Sizes above 1,000 trials are not repeated.
 """
 
 import argparse
@@ -23,35 +23,37 @@ from typing import NamedTuple
 import pyarrow as pa
 import torch
 
-from benchmarks.launched import environment
 from benchmarks.rows import Row, at_most, beside, report
-from benchmarks.stand_ins import SECONDS_VARIABLE, StandIn, duration
-from jobs.expansion import expand
-from jobs.records import Attempt, rows
+from benchmarks.stand_in_trial import StandIn
+from benchmarks.stand_ins import KIND, SECONDS_VARIABLE, StandInSpec, duration, environment
+from jobs.catalog.catalog import PACKAGED
+from jobs.execution.commit import Attempt, rows
+from jobs.models.weights import load_source
 from jobs.results import LocalStore, compact, schema
 from jobs.results.layout import trial_key
 from jobs.results.parquet import encode
-from jobs.specs import FinetuneSpec
-from jobs.weights import load_source
-from orchestrator.study_files import load_study
+from tests.another_finetuning import registered, trials_in
 
 STUDY = """
 name: stand-ins
-grid:
+stand_in:
   source: [fmnist_natural, fmnist_l2_eps1, fmnist_linf_eps4, fmnist_linf_eps8]
   dataset: [digits]
   blocks: [3]
-schedule:
-  - {{images: {images}, epochs: {epochs}, seeds: {seeds}, evaluate_every: 1}}
-resources: {{gpu: 0, cpu: {cpu}}}
+  images: {images}
+  epochs: {epochs}
+  seeds: {seeds}
+  evaluate_every: 1
+  resources: {{gpu: 0, cpu: {cpu}}}
 """
 OVERHEAD, FLAT, RESUME_SECONDS, IDLE = 1.2, 1.3, 15.0, 0.10
 SLEEPS = [45, 90, 180, 270, 450, 630, 900]
-"""Images of trials that sleep 0.01 s an image: 1 : 20."""
+"""Numbers of images of the sleeping trials; their durations are 1 : 20 from the shortest to the longest."""
+SECONDS_AN_IMAGE = 0.01
 
 
 class Timed(NamedTuple):
-    """One run: seconds to its first trial's end, and seconds a trial after that."""
+    """Timing of one run: seconds to the first trial's end, and seconds per trial after that."""
 
     start: float
     overhead: float
@@ -61,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[400, 3000, 14_400])
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--resume", type=int, default=14_400, help="trials of the study; 0: leave it out")
+    parser.add_argument("--resume", type=int, default=14_400, help="number of trials of the resumed study; 0 to skip")
     parser.add_argument("--no-idle", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="deltasweep-scheduler-") as folder:
@@ -90,18 +92,18 @@ def _overheads(folder: Path, sizes: list[int], repetitions: int) -> list[Row]:
         overheads = [ours.overhead for ours, _ in pairs]
         name = f"scheduler, {trials} no-op trials"
         found.append(
-            at_most(f"{name}: overhead a trial / raw Tune", [o.overhead / r.overhead for o, r in pairs], OVERHEAD)
+            at_most(f"{name}: overhead per trial / raw Tune", [o.overhead / r.overhead for o, r in pairs], OVERHEAD)
         )
         found.append(beside(f"{name}: time to the first / raw Tune", [o.start / r.start for o, r in pairs]))
         if smallest is not None:
             flat = [each / smallest for each in overheads]
-            found.append(at_most(f"{name}: overhead a trial / that of {sizes[0]}", flat, FLAT))
+            found.append(at_most(f"{name}: overhead per trial / that of {sizes[0]}", flat, FLAT))
         smallest = smallest or sorted(overheads)[len(overheads) // 2]
     return found
 
 
 def _resume(folder: Path, trials: int) -> Row:
-    """Not a ratio: seconds. A root as an interrupted launch leaves it, compacted."""
+    """Return a row in seconds instead of a ratio, for a compacted root as an interrupted launch leaves it."""
     study = _study(folder, trials)
     half = folder / "half"
     _make_half(study, half)
@@ -114,16 +116,15 @@ def _resume(folder: Path, trials: int) -> Row:
 
 
 def _idle(folder: Path) -> Row:
-    """Four slots whatever the machine has: sleeping takes no processor."""
+    """Return the idle share of four slots on any machine, since sleeping needs no CPU."""
     cpu = (os.cpu_count() or 1) / 4
     study = folder / "sleeping.yaml"
     study.write_text(STUDY.format(images=SLEEPS, epochs=1, seeds=3, cpu=cpu))
-    os.environ[SECONDS_VARIABLE] = "0.01"
-    asleep = sum(duration(spec) for spec in expand(load_study(str(study))) if isinstance(spec, FinetuneSpec))
+    asleep = sum(duration(spec, SECONDS_AN_IMAGE) for spec in trials_in(StandInSpec, study))
     out, root = folder / "out", folder / "sleeping"
-    _run("benchmarks.launched", str(study), str(root), str(out), out=out, environment=environment(0.01))
+    _run("benchmarks.launched", str(study), str(root), str(out), out=out, environment=environment(SECONDS_AN_IMAGE))
     times = json.loads(out.read_text())
-    longest = 0.01 * max(SLEEPS)
+    longest = SECONDS_AN_IMAGE * max(SLEEPS)
     first_started = times["first"] - longest  # longest first
     return at_most("slots idle, sleeping trials 1 : 20", [1 - asleep / (4 * (times["ended"] - first_started))], IDLE)
 
@@ -157,16 +158,16 @@ def _run(*command: str, out: Path, environment: dict[str, str]) -> None:
 
 
 def _make_half(study: Path, root: Path) -> None:
-    """Every other trial of the study done, with invented numbers; not durable, a benchmark need not be."""
+    """Write results for every other trial of the study, with synthetic numbers and without fsync."""
     os.environ[SECONDS_VARIABLE] = "0"
-    for spec in expand(load_study(str(study)))[::2]:
-        assert isinstance(spec, FinetuneSpec)
-        trial = StandIn(spec, load_source(spec.source))
-        trial.advance()
-        target = root / trial_key(spec.kind, spec.trial_id)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(encode(pa.Table.from_pylist(rows(trial, Attempt()), schema=schema(spec.kind))))
-    compact(LocalStore(root), FinetuneSpec.kind)
+    with registered(KIND):
+        for spec in trials_in(StandInSpec, study)[::2]:
+            trial = StandIn(spec, load_source(PACKAGED.source(spec.source)), PACKAGED)
+            trial.advance()
+            target = root / trial_key(spec.kind, spec.trial_id)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(encode(pa.Table.from_pylist(rows(trial, Attempt()), schema=schema(spec.kind))))
+        compact(LocalStore(root), KIND.name)
 
 
 if __name__ == "__main__":

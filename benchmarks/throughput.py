@@ -1,16 +1,16 @@
-"""Trials an hour against the baselines (``benchmarks.baselines``), on the demo's sources and data.
+"""Trials per hour compared with the baselines (``benchmarks.baselines``), on the demo's sources and data.
 
-- By cell (blocks, images), each trial by itself, and by size, blocks 0, 1 and 3 in a bundle: in this process, all
-  loaded, in seconds of the processor. Opening, checkpoints and commit are included for DeltaSweep; B1's way leaves
-  nothing behind. B0 is a process a trial, its imports included.
-- The demo's mix at blocks 0, 1 and 3 (4 sources x 4 sizes x 5 seeds), from nothing to the last trial's end by the
-  clock, one trial or bundle a core at a time: ``launch``, B1 through its own Tuner, and B0's processes. These have
-  nothing in common, so B0 is timed on one seed's trials, and that counted five times.
+- For each cell (blocks, images) with separate trials, and for each size with blocks 0, 1 and 3 in a bundle: CPU seconds
+  in this process, with everything loaded. DeltaSweep's include opening, checkpoints and commit; B1 writes nothing. B0
+  starts a process per trial, imports included.
+- The demo's mix at blocks 0, 1 and 3 (4 sources x 4 sizes x 5 seeds): wall time from a cold start to the end of the
+  last trial, with one trial or bundle per core at a time, for ``launch``, for B1 in its own Tuner, and for B0's
+  processes. B0's processes share nothing, so B0 is timed on the trials of one seed and multiplied by five.
 
-A ratio is DeltaSweep's trials an hour over the baseline's, in the same minute.
+A ratio is DeltaSweep's trials per hour over the baseline's, measured within the same minute.
 
 Usage: python -m benchmarks.throughput [--repetitions 5] [--released 3] [--epochs 30] [--no-cells] [--no-mix]
-``--released``: repetitions with B0, which takes longest.
+``--released``: number of repetitions with B0, which takes longest.
 """
 
 import argparse
@@ -29,14 +29,16 @@ from rich.console import Console
 
 from benchmarks.baselines import released, tune_program
 from benchmarks.rows import Row, at_least, beside, report
-from jobs.attempts import Keeping, attempt_bundle
-from jobs.expansion import expand
-from jobs.records import Attempt
+from jobs.catalog.catalog import PACKAGED
+from jobs.execution.attempt import RetentionPolicy
+from jobs.execution.bundles import attempt_bundle
+from jobs.execution.commit import Attempt
+from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import open_store
-from jobs.specs import FinetuneSpec
-from jobs.study import Study
-from orchestrator.launch import launch
-from orchestrator.study_files import load_study
+from jobs.study.expand import expand
+from jobs.study.model import Study
+from orchestrator.launching.launch import launch
+from orchestrator.study.load import load_study
 
 IMAGES, BLOCKS = (50, 400), (0, 1, 3)
 OVER_B1, OVER_B0 = 1.3, 8.0
@@ -73,11 +75,11 @@ def _in_process(name: str, specs: Sequence[FinetuneSpec], repetitions: int, with
         for spec in specs:
             released.run_in_a_process(spec)
 
-    _ours(specs)  # loads what stays loaded
+    _ours(specs)  # warm-up
     b1()
     over_b1 = [_processor(b1) / _processor(lambda: _ours(specs)) for _ in range(repetitions)]
     over_b0 = [_processor(b0) / _processor(lambda: _ours(specs)) for _ in range(with_released)]
-    return _rows(f"trials an hour, {name}", over_b1, over_b0, targets=len(specs) > 1)
+    return _rows(f"trials per hour, {name}", over_b1, over_b0, targets=len(specs) > 1)
 
 
 def _rows(name: str, over_b1: list[float], over_b0: list[float], *, targets: bool) -> list[Row]:
@@ -94,11 +96,13 @@ def _ours(specs: Sequence[FinetuneSpec]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Path(folder) / "root")
         attempts = {spec.trial_id: Attempt() for spec in specs}
-        attempt_bundle(store, specs, torch.device("cpu"), attempts, Keeping(10), lambda: False, failed)
+        attempt_bundle(
+            store, specs, PACKAGED, torch.device("cpu"), attempts, RetentionPolicy(10), lambda: False, failed
+        )
 
 
 def _mix(demo: Study, repetitions: int, with_released: int) -> list[Row]:
-    """The launch ends the Ray that it started; B1 gets one of its own."""
+    """Return the rows for the demo's mix. The launch stops its Ray cluster; B1 gets a separate one."""
     assert demo.grid is not None
     study = demo.model_copy(
         update={"grid": demo.grid.model_copy(update={"blocks": BLOCKS}), "contrasts": (), "bundle": "blocks"}
@@ -110,7 +114,7 @@ def _mix(demo: Study, repetitions: int, with_released: int) -> list[Row]:
     over_b0 = [
         scale * _clock(lambda: _processes(one_seed)) / _clock(lambda: _launched(study)) for _ in range(with_released)
     ]
-    name = f"trials an hour, the demo's mix of {len(specs)} with blocks 0, 1, 3, from a cold start"
+    name = f"trials per hour, the demo's mix of {len(specs)} with blocks 0, 1, 3, from a cold start"
     return _rows(name, over_b1, over_b0, targets=True)
 
 
@@ -142,7 +146,7 @@ def _clock(work: Callable[[], object]) -> float:
 
 
 def _processor(work: Callable[[], object]) -> float:
-    """Seconds of the processor, those of child processes that ended included."""
+    """Return CPU seconds, including those of child processes that have ended."""
     started = _used()
     work()
     return _used() - started

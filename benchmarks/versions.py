@@ -1,10 +1,10 @@
-"""What an earlier version of DeltaSweep took for the same: commits, reading, a query, ids; a launch's own work.
+"""Speed compared with an earlier version of DeltaSweep: commits, reading, a query, and a launch's plan and ids.
 
     python -m benchmarks.versions CHECKOUT [--repetitions 9]
 
-CHECKOUT has the earlier version's code (`git worktree add CHECKOUT 7ef9d67` for 0.1.0). Each repetition runs both, one
-after the other, in processes of their own with the same packages, and compares seconds of the processor: what a machine
-does besides is not counted. Every version works on roots that it wrote itself, of the same invented trials.
+CHECKOUT contains the earlier version's code (`git worktree add CHECKOUT 7ef9d67` for 0.1.0). Each repetition runs both
+versions one after the other, in separate processes with the same packages, and compares CPU seconds, which other
+load on the machine hardly affects. Each version works on roots that it wrote itself, with the same synthetic trials.
 """
 
 import argparse
@@ -20,24 +20,28 @@ from benchmarks.rows import Row, at_most, report
 HERE = Path(__file__).parents[1]
 TARGET = 1.05
 TRIALS = 600
-"""Committed, read one by one, and compacted; ids are those of the packaged study `paper`."""
+"""Number of trials that are committed, read one by one, and compacted. Ids are those of the packaged study `paper`."""
 PROGRAM = """
 import gc, json, sys, tempfile, time
 from pathlib import Path
 
 import analysis
-from jobs.expansion import expand
 from jobs.results import commit, compact, open_store, read_trials
-from orchestrator.study_files import load_study
 from tests.{rows} import result_rows
+try:
+    from jobs.study.expand import expand
+    from orchestrator.study.load import load_study
+except ModuleNotFoundError:  # before 0.3.0
+    from jobs.expansion import expand
+    from orchestrator.study_files import load_study
 
 TRIALS = {trials}
 found = {{}}
 
 
 def timed(name, action):
-    action()  # what is loaded or kept at the first time is no part of it
-    gc.collect()  # nor when Python next looks through all that was made before
+    action()  # warm-up: loads modules and fills caches
+    gc.collect()  # so that no garbage of earlier actions is collected while this one is timed
     before = time.process_time()
     action()
     found[name] = time.process_time() - before

@@ -1,18 +1,18 @@
-"""The exceptions that DeltaSweep raises on purpose, each with a code that stays and the place that it is about.
+"""The exceptions that DeltaSweep raises deliberately, each with a stable code and the place it refers to.
 
 ::
 
-    DeltaSweepError                 anything below; the command line prints its message and exits with 2 or 3
-    ├── InvalidRequest (ValueError) what the user asked for cannot be: the rule, the value, the remedy
-    ├── MissingData                 a file the request needs is not on this machine
-    ├── DamagedFile                 a file is there but is not what its name promises
-    ├── ResultsConflict             the results root already holds something that contradicts this
-    └── StorageFailure (OSError)    a results root or this machine's disk cannot be read or written: full, refused
-        └── RootGone                the results root is not the one with which the command began
+    DeltaSweepError                 base class; the command line prints the message and exits with 2, 3 or (a bug) 70
+    ├── InvalidRequest (ValueError) the request breaks a rule; the message gives rule, value and fix
+    ├── MissingData                 a file that the request needs is not on this machine
+    ├── DamagedFile                 a file exists, but its contents are not what they should be
+    ├── ResultsConflict             the results root already contains something that contradicts the request
+    └── StorageFailure (OSError)    a results root or the local disk cannot be read or written: full, access denied
+        └── RootGone                the results root is no longer the one that the command started with
 
-Everything else that escapes is a bug, or this machine's failure; the command line tells them apart
-(``orchestrator.cli_errors``). Words may get better from release to release; codes and
-places are for programs (``--json``) and tests.
+Any other exception is either a bug or an infrastructure failure; the command line distinguishes the two
+(``orchestrator.cli.exit_codes``). Messages may be reworded in any release; programs (``--json``) and tests rely on
+codes and places.
 """
 
 import errno
@@ -22,109 +22,117 @@ from typing import Any, NamedTuple, Self
 
 
 class Code(StrEnum):
-    """What is wrong, in a word that no release changes. docs/errors.md lists them."""
+    """The code of an error, which never changes between releases. docs/reference/errors.md lists all codes."""
 
-    # --- requests: what a person wrote ---
+    # --- invalid requests ---
     UNKNOWN_NAME = "unknown-name"
-    """A name that stands for nothing: of a study, source, dataset, network, trial, launch, column or value."""
+    """A name that is not known: of a study, source, dataset, network, trial, launch, column or value."""
     WRONG_NAME = "wrong-name"
-    """A name that has not the form of one, or is taken."""
+    """A name that is malformed or already taken."""
     UNKNOWN_KEY = "unknown-key"
-    """A key of a file that its section has not."""
+    """A key that its section of the file does not have."""
     MISSING_KEY = "missing-key"
-    """A key or option that is needed and not there."""
+    """A required key or option is missing."""
     REPEATED = "repeated"
-    """A key, name or value that is there twice where once is meant."""
+    """A key, name or value is given twice where it is allowed once."""
     WRONG_VALUE = "wrong-value"
-    """A value that breaks its rule."""
+    """A value that breaks a rule."""
     IMPOSSIBLE_TRIAL = "impossible-trial"
-    """Values that are right one by one and describe trials that cannot be."""
+    """Values that are valid individually, but together describe a trial that cannot exist."""
     NO_SUCH_FILE = "no-such-file"
-    """A file that was named is not there."""
+    """The given file does not exist."""
     UNREADABLE_FILE = "unreadable-file"
-    """A file that was named cannot be read as what it should be: not text, not YAML, not CSV of a known form."""
+    """The given file cannot be parsed: not text, not YAML, or not CSV in a known format."""
     WRONG_PLACE = "wrong-place"
-    """A place that cannot be read from or written to as asked: a file for a directory, an address of no store."""
+    """A location that cannot be read or written as requested: a file instead of a directory, an unknown storage URL."""
     WRONG_QUERY = "wrong-query"
-    """SQL that cannot be answered, or that is more than a question."""
+    """Invalid SQL, or SQL that does more than read."""
     NO_ANSWER = "no-answer"
-    """A right question that the results have no answer to: nothing was evaluated there, no baseline follows."""
+    """A valid query that the results cannot answer: no such evaluations, or no baseline can be inferred."""
 
-    # --- roots ---
+    # --- results roots ---
     NO_ROOT = "no-root"
-    """A results root to read from that is not there, or in which nothing was launched."""
+    """The results root to read from does not exist, or nothing was launched in it."""
     ROOT_NOT_WRITABLE = "root-not-writable"
-    """A results root in which nothing can be written."""
+    """The results root is not writable."""
     NEWER_VERSION = "newer-version"
-    """A root or a file that a newer DeltaSweep wrote."""
+    """A results root or a file that was written by a newer DeltaSweep."""
     IN_USE = "in-use"
-    """A root that a launch works on."""
+    """The results root is in use by a launch."""
 
     # --- machines and clusters ---
     NO_CLUSTER = "no-cluster"
-    """No Ray cluster answers, it is of another version, or Ray cannot start here."""
+    """No Ray cluster responds, it runs another version of Ray, or Ray cannot start on this machine."""
     CLUSTER_TOO_SMALL = "cluster-too-small"
-    """No machine is large enough for a trial."""
+    """No node is large enough for a trial."""
     VERSIONS_DIFFER = "versions-differ"
-    """Machines of one launch have different packages."""
+    """The nodes of one launch have different package versions."""
+    UNUSABLE_PACKAGE = "unusable-package"
+    """A package that adds a kind of trial or builds a network is not installed, cannot be loaded, or adds something
+    else."""
+    UNUSABLE_NETWORK = "unusable-network"
+    """A network that trials cannot use: its builder fails, it cannot be divided into blocks, its last layer is not
+    linear, its numbers would not be reproducible, or it is not the one that its card describes."""
     MISSING_DATA = "missing-data"
-    """Images of a dataset that are not on this machine."""
+    """The images of a dataset are not on this machine."""
     MISSING_WEIGHTS = "missing-weights"
-    """Weights of a source or trial that are not where they are needed."""
+    """The weights of a source or trial are not where they are needed."""
     NO_DOWNLOAD = "no-download"
-    """A file that no mirror gives: no network, not found, cut off."""
+    """A file that cannot be downloaded from any mirror: no network, not found, connection lost."""
 
-    # --- files that are not what their name promises ---
+    # --- damaged files ---
     DAMAGED_RESULT = "damaged-result"
-    """A result that cannot be read, is another's, or lies about itself."""
+    """A result that cannot be read, belongs to another trial, or contradicts its own metadata."""
     DAMAGED_RECORD = "damaged-record"
-    """A record that cannot be read: of a root (a pin, study, launch, failure, or its own), or beside fetched files."""
+    """An unreadable record: in a results root (pin, study, launch, failure, `root.json`), or next to fetched files."""
     DAMAGED_INDEX = "damaged-index"
-    """The compacted index of a root; no result is lost with it."""
+    """The compacted index of a results root is damaged; no result is lost."""
     DAMAGED_DATA = "damaged-data"
-    """Images or labels that are not those of their card: another digest, a wrong count, torn."""
+    """Images or labels that do not match their dataset card: wrong digest, wrong count, truncated files."""
     DAMAGED_WEIGHTS = "damaged-weights"
-    """Weights that are not those of their card, or of the network that they should be of."""
+    """Weights that do not match their card or their network."""
     DAMAGED_DOWNLOAD = "damaged-download"
-    """What mirrors give is another file than its digest or size says."""
+    """A download whose digest or size is not the expected one, and that no other mirror provides correctly."""
 
-    # --- what contradicts itself ---
+    # --- contradictions ---
     OTHER_DIGEST = "other-digest"
-    """A name that stands for other weights, images or cards in a root."""
+    """A name that refers to other weights, images or cards in the results root, or a file with another digest."""
     NOT_PAIRED = "not-paired"
-    """Trials that should be pairs and are not: two of one seed, or of different subsets."""
+    """Trials that should form pairs but do not: two with the same seed, or with different subsets."""
 
     # --- storage ---
     STORAGE = "storage"
-    """A storage that refuses or does not answer; trying again is right."""
+    """Storage that denies access or does not respond; try again."""
     OUT_OF_MEMORY = "out-of-memory"
-    """What this machine has too little memory to read or to compute. Trying again, or elsewhere, is right."""
+    """This machine has too little memory to read or compute something; try again, here or on a larger machine."""
 
     INTERNAL = "internal"
-    """Of a part that others build on: no user's request leads to it."""
+    """An error in a component that other code builds on; no user request leads to it."""
 
 
 class Place(NamedTuple):
-    """Where something is wrong."""
+    """The location of an error."""
 
     file: str = ""
-    """A path or address; empty: in none."""
+    """A path or address; empty if the error is not about a file."""
     line: int | None = None
-    """From 1."""
+    """Line number, starting at 1."""
     key: str = ""
-    """A key of a file, a column, or an option: ``grid.source[0]``, ``--address``."""
+    """A key in a file, a column, or an option: ``grid.source[0]``, ``--address``."""
 
 
 class Mistake(NamedTuple):
-    """One of several things that are wrong with one request."""
+    """One of several mistakes in one request."""
 
     code: Code
     place: Place
     message: str
+    value: Any = None
+    """The value that breaks the rule, if the key can have several values."""
 
 
 class DeltaSweepError(Exception):
-    """Base of all expected errors; the message is written for the person at the terminal."""
+    """Base class of all expected errors; the message is written for the user at the terminal."""
 
     def __init__(
         self,
@@ -136,11 +144,13 @@ class DeltaSweepError(Exception):
         key: str = "",
         mistakes: Sequence[Mistake] = (),
     ) -> None:
-        """
+        """Create an error with its code and place.
+
         Args:
-            file: the path or address that it is about.
-            key: of a file, a column, or an option.
-            mistakes: all that is wrong, where the message tells several.
+            file: the path or address that the error is about.
+            line: the line in the file, starting at 1.
+            key: a key in the file, a column, or an option.
+            mistakes: all mistakes, where the message lists several.
         """
         super().__init__(message)
         self.code = code
@@ -148,11 +158,11 @@ class DeltaSweepError(Exception):
         self.mistakes = tuple(mistakes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Errors travel between processes."""
+        """Support pickling: errors are passed between processes."""
         return _remade, (type(self), str(self), self.__dict__)
 
     def plain(self) -> dict[str, Any]:
-        """For machines: what ``--json`` prints of it."""
+        """Return the error as the JSON object that ``--json`` prints."""
         said: dict[str, Any] = {"code": self.code.value, "message": str(self), **self.place._asdict()}
         if self.mistakes:
             said["mistakes"] = [
@@ -174,51 +184,56 @@ def _remade(kind: type[DeltaSweepError], message: str, state: dict[str, Any]) ->
 
 
 class InvalidRequest(DeltaSweepError, ValueError):
-    """A value breaks a rule. The message gives the rule, the value received and the remedy."""
+    """A value breaks a rule. The message states the rule, the value received and the fix."""
 
 
 class MissingData(DeltaSweepError):
-    """Weights or images are needed that are not on this machine. The message says how to get them."""
+    """Required weights or images are not on this machine. The message says how to get them."""
 
 
 class DamagedFile(DeltaSweepError):
-    """A file cannot be read as what it should be. The message names its path and what to do."""
+    """A file's contents are not what they should be. The message contains its path and the fix."""
 
 
 class ResultsConflict(DeltaSweepError):
-    """The results root pins something else under the same name (a digest, a trial id)."""
+    """The results root has another digest pinned under the same name, or another result under the same trial id."""
 
 
 class StorageFailure(DeltaSweepError, OSError):
-    """The storage below a results root, or this machine's disk, refuses or does not answer.
+    """The storage of a results root, or the local disk, denies access or does not respond.
 
-    What stood there stands; nothing is half written.
+    Existing objects are unchanged; nothing is partially written.
 
-    An OSError, because it is the machine's fault and not the trial's: the same call may succeed later.
+    It is an ``OSError`` because it is an infrastructure failure, not an error of the trial: the same call may succeed
+    later.
     """
 
     refuses: bool
-    """Whether nothing will get better by itself: what was asked for is not allowed, or cannot be, in that place.
-    Otherwise something failed or is full."""
+    """Whether trying again is futile, because the operation is not permitted or not possible in that place. False: the
+    storage failed or is full.
+    """
 
     def __init__(self, code: Code, message: str, *, refuses: bool = False, **place: Any) -> None:
-        """
+        """Create a failure of the storage.
+
         Args:
-            place: as of every expected error.
+            refuses: whether the operation is not permitted or not possible in that place.
+            place: ``file``, ``line`` and ``key``, as for ``DeltaSweepError``.
         """
         super().__init__(code, message, **place)
         self.refuses = refuses or code is Code.WRONG_PLACE
 
 
 class RootGone(StorageFailure):
-    """A results root is not there any more, or another is in its place. It is not made again, and nobody goes on."""
+    """A results root has disappeared or was replaced. It is not recreated, and the command does not continue."""
 
 
 def machine_failure(error: BaseException, file: object) -> StorageFailure | None:
-    """The failure to raise in place of an error that says nothing about the file that was being read: memory, file
-    handles or the disk below failed. None: the file may be at fault.
+    """Return the failure to raise instead of an error that is not caused by the contents of the file being read:
+    memory, file handles or the disk failed. Return None if the file itself may be the cause.
 
-    An ``OSError`` of the system has a number; libraries raise others, without one, about what they read.
+    An ``OSError`` from the operating system has an ``errno``; libraries raise ``OSError`` without one for invalid
+    file contents.
     """
     if isinstance(error, StorageFailure):
         return error
@@ -227,18 +242,19 @@ def machine_failure(error: BaseException, file: object) -> StorageFailure | None
     if isinstance(error, OSError) and error.errno is not None:
         return StorageFailure(
             Code.STORAGE,
-            f"{file} cannot be read now ({error.strerror or error}); nothing says that it is damaged. Fix: try again "
-            "when this machine is well",
+            f"{file} cannot be read now ({error.strerror or error}); this does not mean that it is damaged. Fix: check "
+            "this machine's disk and memory, then try again",
             file=file,
         )
     return None
 
 
 def out_of_memory(error: MemoryError | OSError, file: object) -> StorageFailure:
-    """The failure of a machine that has too little memory to read a file."""
+    """Return the failure of a machine that has too little memory to read a file."""
     return StorageFailure(
         Code.OUT_OF_MEMORY,
         f"this machine has too little memory to read {file} ({' '.join(str(error).split()) or 'out of memory'}); "
-        "nothing says that it is damaged. Fix: end other programs, or take a machine with more memory; try again",
+        "this does not mean that it is damaged. Fix: close other programs or use a machine with more memory, then try "
+        "again",
         file=file,
     )

@@ -1,26 +1,38 @@
-"""Which code ran, and where: recorded with every result, never part of an identity. No torch."""
+"""Which code ran, and where: recorded with every result, never part of a trial's identity. No torch."""
 
 import json
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from itertools import groupby
 from typing import NamedTuple
 
 UNKNOWN = "unknown"
-"""Of checkpoints whose version did not record it."""
+"""Used for checkpoints and results that do not contain the value."""
 
 THEN = " -> "
-"""Between two environments of one trial, in a result's columns."""
+"""Separates the successive environments of one trial in a result's columns."""
 _PROBED = " (probe "
-"""In the name of a kind that was found out by computing."""
+"""Occurs in the name of a device kind that was determined by a probe computation."""
 _DECIDING = ("torch", "torchvision")
-"""Packages whose version decides about bits (design, promise 1)."""
-_PACKAGES = ("torch", "torchvision", "robustness", "ray", "numpy", "pillow", "pyarrow", "safetensors")
+"""Packages whose version determines the bits of a result (docs/decisions/device-kinds.md)."""
+_PACKAGES = ("torch", "torchvision", "timm", "robustness", "ray", "numpy", "pillow", "pyarrow", "safetensors")
+
+OPTIONAL = frozenset({"timm"})
+"""Those that only an extra installs. Trials that need one fail without it; no other trial depends on it."""
+
+KINDS = "deltasweep.kinds"
+"""The entry-point group through which other packages add kinds of trials."""
+
+
+@cache
+def registered_kinds() -> tuple[EntryPoint, ...]:
+    """Return the entry points that other packages register, sorted by name, without loading them."""
+    return tuple(sorted(entry_points(group=KINDS), key=lambda point: (point.name, point.value)))
 
 
 @cache
 def code_version() -> str:
-    """The installed version of DeltaSweep."""
+    """Return the installed version of DeltaSweep."""
     try:
         return version("deltasweep")
     except PackageNotFoundError:
@@ -29,43 +41,43 @@ def code_version() -> str:
 
 @cache
 def packages() -> dict[str, str]:
-    """Versions of the packages that numbers depend on."""
-    found = {}
+    """Return the versions of the packages that results depend on; packages that add kinds of trials come last."""
+    versions = {}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions | {point.dist.name: point.dist.version for point in registered_kinds() if point.dist is not None}
 
 
 class History(NamedTuple):
-    """What a trial was computed by, in order; each value as long as it stayed."""
+    """The environments that computed a trial, in order; consecutive equal values are stored once."""
 
     device_kinds: tuple[str, ...] = ()
-    """As ``jobs.device_kind`` names them, or ``UNKNOWN``."""
+    """Names as in ``jobs.execution.device_kind``, or ``UNKNOWN``."""
     packages: tuple[str, ...] = ()
-    """Versions as JSON, or ``UNKNOWN``."""
+    """Package versions as JSON, or ``UNKNOWN``."""
 
     def then(self, later: "History") -> "History":
-        """This one, and after it another."""
+        """Return this history followed by a later one."""
         pairs = zip(self, later, strict=True)
         return History(*(tuple(value for value, _ in groupby((*before, *after))) for before, after in pairs))
 
     @property
     def columns(self) -> dict[str, str]:
-        """As columns of a result: "A -> B"."""
+        """The history as columns of a result: "A -> B"."""
         return dict(zip(HISTORY_COLUMNS, map(THEN.join, self), strict=True))
 
     @property
     def mixed(self) -> bool:
-        """Whether it has several kinds of device, or several versions of torch or torchvision."""
+        """Whether the history has several device kinds, or several versions of torch or torchvision."""
         return len(set(self.device_kinds)) > 1 or len(self._deciding()) > 1
 
     @property
     def same_bits(self) -> tuple[object, ...] | None:
-        """What two trials have in common whose numbers must be equal; None where equality is not promised: for a mixed
-        one, and where nobody knows what computed it.
+        """A key that two trials share if their numbers must be equal; None where equality is not promised: for a mixed
+        history, or where the environment is unknown.
         """
         kinds, versions = set(self.device_kinds), self._deciding()
         if self.mixed or not all(_PROBED in kind for kind in kinds) or None in versions:
@@ -73,27 +85,27 @@ class History(NamedTuple):
         return (*kinds, *versions)
 
     def _deciding(self) -> set[tuple[str | None, ...] | None]:
-        """Versions of torch and torchvision; None: unknown."""
+        """Return the versions of torch and torchvision; None stands for unknown versions."""
         found = (_versions(packages) for packages in self.packages)
         return {tuple(versions.get(name) for name in _DECIDING) if "torch" in versions else None for versions in found}
 
 
 HISTORY_COLUMNS = ("device_kind", "packages")
-"""The columns of a result that tell its history."""
+"""The columns of a result that contain its history."""
 
 
 def history_of(device_kind: str | None, packages: str | None) -> History:
-    """The history that a result's columns tell."""
+    """Return the history stored in a result's columns."""
     return History(tuple(parts_of(device_kind or UNKNOWN)), tuple(parts_of(packages or UNKNOWN)))
 
 
 def parts_of(column: str) -> list[str]:
-    """The values of a column of a result's history, in order."""
+    """Return the values in a history column of a result, in order."""
     return column.split(THEN)
 
 
 def _versions(packages: str) -> dict[str, str]:
-    """Version by package; nothing of what strangers wrote that is no such thing."""
+    """Return version by package; invalid values, which untrusted files may contain, are ignored."""
     try:
         found = json.loads(packages)
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""Write docs/errors.md: every code of an expected error, from the docstrings of the codes themselves.
+"""Write docs/reference/errors.md: every code of an expected error, from the docstrings of the codes themselves.
 
     python -m scripts.errors_page
 
-A test holds that the page is what this writes.
+A test checks that the page is current.
 """
 
 import ast
@@ -12,23 +12,24 @@ from pathlib import Path
 
 from jobs import errors
 from jobs.errors import Code
-from orchestrator.cli_errors import exit_code_of
+from orchestrator.cli.exit_codes import exit_code_of
 
-PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "errors.md"
 _HEAD = """\
 # Errors
 
 <!-- Written by `python -m scripts.errors_page` from jobs/errors.py; change it there. -->
 
-An expected error is one message for a person, and a **code** and a **place** for programs. Messages may get better from
-release to release; codes never change: a release may add some, and none goes or means something else.
+An expected error has one message for people, and a **code** and a **place** for programs. Messages may change from
+release to release. Codes do not: a release may add codes, but never removes or redefines one.
 
-The place is the file (a path or an address), the line in it (from 1) and the key: of a study file, `grid.source[0]`; a
-column; an option, `--results`; or a command's argument, in capitals. What does not apply is empty; the line is null.
+The place is the file (a path or an address), the line in it (from 1) and the key: a key of a study file
+(`grid.source[0]`), a column, an option (`--results`), or a command's argument in capitals. What does not apply is
+empty; the line is null.
 
-Commands that are asked for JSON (`--json`, `--format json`) print the error as one object on standard output, besides
-the message on standard error. A message that tells several mistakes, such as those of a study file, has each of them
-under `mistakes`; its own code and place are those of the first, or what they have in common.
+Commands that print JSON (`--json`, `--format json`) print the error as one object on standard output, in addition to
+the message on standard error. A message that reports several mistakes, such as those of a study file, lists each of
+them under `mistakes`; its own code and place are those of the first, or what they have in common.
 
 ```json
 {"error": {"code": "unknown-name", "message": "first.yaml: 2 mistakes\\n  line 3: ...",
@@ -39,28 +40,28 @@ under `mistakes`; its own code and place are those of the first, or what they ha
                          "file": "first.yaml", "line": 7, "key": "schedule[0].epoch"}]}}
 ```
 
-In Python the exceptions are those of `jobs.errors`: `error.code`, `error.place`, `error.mistakes`. The exit status of a
-command follows from the code: 2 where the request, or what it is about, has to change; 3 where trying again is right.
-What nobody expected is a bug of DeltaSweep: `internal`, exit status 70, and the message names the file that has its
-traceback.
+In Python the exceptions are those of `jobs.errors`: `error.code`, `error.place`, `error.mistakes`. The [exit
+code](exit-codes.md) of a command follows from the code: 2 if the request, or what it refers to, has to change; 3 if
+trying again can help. Any other exception is a bug in DeltaSweep: `internal`, exit code 70, and the message names the
+file with the traceback.
 
-| code | exit status | what it means |
+| code | exit code | meaning |
 | --- | --- | --- |
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     meanings = _meanings()
     return _HEAD + "".join(f"| `{code}` | {_status(code)} | {meanings[code.name]} |\n" for code in Code)
 
 
 def _status(code: Code) -> str:
-    return "none" if code is Code.INTERNAL else str(exit_code_of(code).value)
+    return str(exit_code_of(code).value)
 
 
 def _meanings() -> dict[str, str]:
-    """What stands under each member of ``Code``, by its name."""
+    """Return the docstring under each member of ``Code``, by the member's name."""
     (body,) = (
         node.body
         for node in ast.parse(getsource(errors)).body

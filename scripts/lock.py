@@ -1,15 +1,15 @@
-"""Write constraints.txt and constraints-test.txt: the versions that the tests passed with here, with hashes.
+"""Write constraints.txt and constraints-test.txt: the package versions that passed the tests, with hashes.
 
     python -m scripts.lock
 
-Run it in the environment whose tests passed; it takes that environment's versions, and for other systems and Pythons
-the newest that go with them. It needs uv (`pip install uv`), which resolves for all of them at once. No address of a
-package index stands in the files.
+Run it in the environment in which the tests passed. It uses that environment's versions, and for other systems and
+versions of Python the newest compatible ones. It requires uv (`pip install uv`), which resolves for all of them at
+once. The files contain no addresses of package indexes.
 
     python -m scripts.lock --oldest FOLDER
 
-makes an environment with the oldest versions that pyproject.toml allows, of this Python, in FOLDER (CONTRIBUTING.md
-says what fails there). It takes several gigabytes.
+Create an environment in FOLDER with this version of Python and the oldest versions that pyproject.toml allows (see
+CONTRIBUTING.md for what fails there). It takes several gigabytes.
 """
 
 import argparse
@@ -19,10 +19,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FILES = {"constraints.txt": (), "constraints-test.txt": ("--extra", "test")}
-"""What runs alone, and with what tests need."""
+FILES = {"constraints.txt": (), "constraints-test.txt": ("--extra", "test", "--extra", "docs")}
+"""Extras of each file: none for running DeltaSweep, and those for its tests and documentation site."""
 _HEAD = (
-    "# Written by `python -m scripts.lock`: what the tests passed with. Install with: pip install --no-deps -r {name}\n"
+    "# Written by `python -m scripts.lock`: versions that passed the tests. Install: pip install --no-deps -r {name}\n"
 )
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def make_oldest(folder: Path) -> None:
-    """An environment with the oldest versions that are allowed, in which the project itself is editable."""
+    """Create an environment with the oldest allowed versions and an editable install of the project."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = str(folder / "bin" / "python")
     with tempfile.TemporaryDirectory() as made:

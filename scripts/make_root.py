@@ -1,10 +1,10 @@
-"""Make a small results root by the code that is first on the path: what tests/roots keeps of every release.
+"""Write a small results root with the code that is first on the path. tests/roots keeps such a root of every release.
 
     PYTHONPATH=CHECKOUT python scripts/make_root.py OUT
 
-It runs with any version from 0.1.0 on: it asks of the code only what all of them have. Trials run in this process,
-without Ray, which leaves nothing of its own in a root; records of launches are written as a launch writes them. What
-the root has is said in tests/roots/README.md.
+It works with any version from 0.1.0 on, because it only uses what all of them provide. Trials run in this process
+without Ray, which writes nothing to a root itself. Launch records are written as a launch writes them.
+tests/roots/README.md describes the contents of the root.
 """
 
 import getpass
@@ -23,11 +23,11 @@ from typing import NoReturn
 HOST, USER = "example", "ada"
 os.environ["DELTASWEEP_HOME"] = tempfile.mkdtemp(prefix="make-root-")
 _HIDDEN = {socket.gethostname(), str(Path.home()), str(Path.cwd()), sys.prefix, os.environ["DELTASWEEP_HOME"], "/tmp/"}
-"""What of this machine must not be in the root."""
+"""Strings of this machine that must not occur in the root."""
 socket.gethostname = lambda: HOST
 getpass.getuser = lambda: USER
 
-# after the machine got its other name
+# imported after the host name was replaced
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
@@ -36,10 +36,15 @@ from rich.console import Console  # noqa: E402
 import jobs  # noqa: E402
 import jobs.results as results  # noqa: E402
 from analysis import import_trials  # noqa: E402
-from jobs import registry  # noqa: E402
-from jobs.attempts import Ending, Keeping, attempt_bundle, attempt_trial, open_trial  # noqa: E402
-from jobs.expansion import expand  # noqa: E402
-from jobs.records import Attempt  # noqa: E402
+from jobs.execution.attempt import (  # noqa: E402
+    AttemptStatus,
+    RetentionPolicy,
+    attempt_trial,
+    open_trial,
+)
+from jobs.execution.bundles import attempt_bundle  # noqa: E402
+from jobs.execution.commit import Attempt  # noqa: E402
+from jobs.kinds.finetune.spec import FinetuneSpec  # noqa: E402
 from jobs.results import (  # noqa: E402
     Committed,
     Failure,
@@ -56,13 +61,14 @@ from jobs.results import (  # noqa: E402
     write_launch,
 )
 from jobs.results.launches import timestamp  # noqa: E402
-from jobs.specs import AnySpec, FinetuneSpec  # noqa: E402
-from jobs.study import Study  # noqa: E402
-from orchestrator.finished import examined, finished  # noqa: E402
-from orchestrator.heartbeat import new_launch  # noqa: E402
-from orchestrator.phases import keeping_of  # noqa: E402
-from orchestrator.single import run_single  # noqa: E402
-from orchestrator.study_files import parse_study  # noqa: E402
+from jobs.specs.trial import TrialSpec  # noqa: E402
+from jobs.study.expand import expand  # noqa: E402
+from jobs.study.model import Study  # noqa: E402
+from orchestrator.launching.heartbeat import new_launch  # noqa: E402
+from orchestrator.launching.local import run_locally  # noqa: E402
+from orchestrator.planning.dependencies import completed, networks_needed  # noqa: E402
+from orchestrator.planning.stages import retention_of  # noqa: E402
+from orchestrator.study.load import parse_study  # noqa: E402
 
 CPU = torch.device("cpu")
 QUIET = Console(quiet=True)
@@ -96,7 +102,7 @@ contrasts:
 resources: {gpu: 0.25, cpu: 1}
 """
 _NOTHING_LEFT = {"learning_rate": 2.0**-100, "weight_decay": 2.0**100, "momentum": 0.0, "batch_size": 1000}
-"""One step of this leaves weights of 0, which Git packs into next to nothing: a trained network of this architecture
+"""After one step with this recipe all weights are 0, which Git compresses well. A trained network of this architecture
 takes 1.4 MB.
 """
 OWN = f"""\
@@ -142,21 +148,23 @@ l2_eps3,cifar10,100,0,20000000,21,63.25,100.0
 
 def main() -> None:
     (out,) = map(Path, sys.argv[1:])
-    assert not out.exists(), f"{out} is there already; a root in tests/roots is made once"
+    assert not out.exists(), f"{out} already exists; roots in tests/roots are never rewritten"
     torch.set_num_threads(1)
     store = open_store(out)
-    if (begin := getattr(results, "begin", None)) is not None:  # from 0.2.0 on a root says who made it
+    if (
+        begin := getattr(results, "begin", None)
+    ) is not None:  # since 0.2.0, a root records the version that created it
         begin(store)
     looks, first, own, pairs = (_study(text) for text in (LOOKS, FIRST, OWN, PAIRS))
     with _launched(store, looks) as launch:
         _run(store, looks, launch)
     with _launched(store, first) as launch:
         _run(store, first, launch, lambda spec: spec.seed == 20_000_000)
-    compact(store, "finetune")
+    compact(store, FinetuneSpec.kind)
     compact(store, "attack")
-    # what follows is not in the index
+    # results from here on are not in the index
     for trial in _pending(store, first):
-        run_single(first, trial, store, QUIET)
+        run_locally(first, trial, store, QUIET)
     with _launched(store, own) as launch:
         _run(store, own, launch)
     _pairs(store, pairs)
@@ -172,8 +180,8 @@ def _study(text: str) -> Study:
 
 @contextmanager
 def _launched(store: Store, study: Study) -> Iterator[Launch]:
-    """A launch's records, as `orchestrator.launch` leaves them."""
-    launch = new_launch(study)
+    """Write a launch's records as `orchestrator.launching.launch` does."""
+    launch = new_launch(study.name, study.digest)
     record_study(store, study.name, study.digest, study.resolved())
     write_launch(store, launch)
     yield launch
@@ -182,15 +190,14 @@ def _launched(store: Store, study: Study) -> Iterator[Launch]:
 
 def _pending(store: Store, study: Study) -> list[str]:
     specs = {spec.trial_id: spec for spec in expand(study)}
-    with registry.using(study.cards):
-        standing = finished(store, specs)
+    standing = completed(store, specs)
     return [trial for trial in specs if trial not in standing]
 
 
-def _run(store: Store, study: Study, launch: Launch, chosen: Callable[[AnySpec], bool] = lambda _: True) -> None:
-    """Run what is pending of a study; trials that differ only in blocks together, if it says so."""
+def _run(store: Store, study: Study, launch: Launch, chosen: Callable[[TrialSpec], bool] = lambda _: True) -> None:
+    """Run the pending trials of a study, in bundles if it declares them."""
     pending = set(_pending(store, study))
-    bundles: dict[object, list[AnySpec]] = {}
+    bundles: dict[object, list[TrialSpec]] = {}
     for spec in expand(study):
         if spec.trial_id in pending and chosen(spec):
             bundled = study.bundle == "blocks" and isinstance(spec, FinetuneSpec)
@@ -206,20 +213,19 @@ def _raise(trial: str, error: Exception) -> NoReturn:
 def _attempt(
     store: Store,
     study: Study,
-    specs: list[AnySpec],
+    specs: list[TrialSpec],
     launch: Launch,
     stop: Callable[[], bool],
     failed: Callable[[str, Exception], None],
 ) -> None:
-    keeping = keeping_of(study, specs[0], examined(expand(study)))
+    retention = retention_of(study, specs[0], networks_needed(expand(study)))
     attempts = {spec.trial_id: Attempt(next_attempt(store, spec.trial_id), launch.launch) for spec in specs}
-    with registry.using(study.cards):
-        ended = attempt_bundle(store, specs, CPU, attempts, keeping, stop, failed)
-    assert all(one.ending is Ending.COMMITTED and not one.notes for one in ended.values()), ended
+    ended = attempt_bundle(store, specs, study.catalog, CPU, attempts, retention, stop, failed)
+    assert all(one.status is AttemptStatus.COMMITTED and not one.notes for one in ended.values()), ended
 
 
 def _pairs(store: Store, study: Study) -> None:
-    """A bundle that is done, a trial that lost its machine, one in quarantine, and one that a killed launch left."""
+    """Write a finished bundle, a trial with an infrastructure failure, a quarantined one and one of a killed launch."""
     specs = [spec for spec in expand(study) if isinstance(spec, FinetuneSpec)]
     lost, quarantined, left = (
         next(spec for spec in specs if (spec.seed, spec.blocks) == (20_000_000 + 100_000 * seed, blocks))
@@ -230,21 +236,21 @@ def _pairs(store: Store, study: Study) -> None:
         _fail(store, study, lost, launch, OSError("the storage went away"), FailureKind.INFRASTRUCTURE)
         for _ in range(2):
             _fail(store, study, quarantined, launch, ValueError("the loss is no number"), FailureKind.ERROR)
-    killed = new_launch(study)
+    killed = new_launch(study.name, study.digest)
     write_launch(store, killed._replace(in_flight=(left.trial_id,)))
-    trial = open_trial(store, left, CPU)
+    trial = open_trial(store, left, study.catalog, CPU)
     ended = attempt_trial(
         store,
         trial,
         Attempt(next_attempt(store, left.trial_id), killed.launch),
-        Keeping(checkpoint_every=1),
+        RetentionPolicy(checkpoint_every=1),
         stop=lambda: trial.epoch > 1,
     )
-    assert (ended.ending, trial.position) == (Ending.STOPPED, (2, 0))
+    assert (ended.status, trial.position) == (AttemptStatus.STOPPED, (2, 0))
 
 
-def _fail(store: Store, study: Study, spec: AnySpec, launch: Launch, error: Exception, kind: FailureKind) -> None:
-    """An attempt that raises where a stop is asked for, before the first batch."""
+def _fail(store: Store, study: Study, spec: TrialSpec, launch: Launch, error: Exception, kind: FailureKind) -> None:
+    """Record an attempt that raises an error when it polls for a stop, before the first batch."""
 
     def stop() -> bool:
         raise error.with_traceback(None)
@@ -273,15 +279,15 @@ def _import(store: Store) -> None:
         assert import_trials(file, store.uri).new == 1
 
 
-def _contradict(store: Store, spec: AnySpec) -> None:
-    """Commit a trial again, as if its numbers had come out otherwise."""
+def _contradict(store: Store, spec: TrialSpec) -> None:
+    """Commit a trial again with different numbers."""
     rows = [row for row in read_trials(store, spec.kind).to_pylist() if row["trial_id"] == spec.trial_id]
     again = [{**row, "test_loss": row["test_loss"] + 0.125, "finished_at": timestamp()} for row in rows]
     assert commit(store, spec.kind, again) is Committed.CONFLICT
 
 
 def _tidy(out: Path) -> None:
-    """Without locks and temporaries, and nothing of this machine in it."""
+    """Remove locks and temporary files, and check that nothing identifies this machine."""
     shutil.rmtree(out / "_tmp", ignore_errors=True)
     shutil.rmtree(os.environ["DELTASWEEP_HOME"], ignore_errors=True)
     for path in sorted(out.rglob("*"), reverse=True):
@@ -294,7 +300,7 @@ def _tidy(out: Path) -> None:
 
 
 def _text(path: Path) -> str:
-    """What a file says in words."""
+    """Return the text in a file."""
     match path.suffix:
         case ".parquet":
             table = pq.read_table(path)

@@ -1,49 +1,56 @@
-"""Write docs/schema.md: every column of every kind of results, from the schema itself.
+"""Write docs/reference/schema.md: every column of every kind of results, from the schema itself.
 
     python -m scripts.schema_page
 
-A test holds that the page is what this writes.
+A test checks that the page is current.
 """
 
 from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.results.schema import Column, columns, kinds, numbering, releases, version, view
-from jobs.specs import numerics_of
+from jobs.kind import kinds
+from jobs.results.schema import (
+    columns,
+    numbering,
+    releases,
+    version,
+    view,
+)
+from jobs.specs.columns import Column
 
-PAGE = Path(__file__).parents[1] / "docs" / "schema.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "schema.md"
 ROLES = {
     "identity": "follows from the spec",
     "number": "follows from running the spec: equal in every run on one kind of device",
     "measured": "differs from run to run: time, place, versions",
 }
 _HEAD = """\
-# The results at rest
+# Results columns
 
-<!-- Written by `python -m scripts.schema_page` from jobs/results/schema.py; change it there. -->
+<!-- Written by `python -m scripts.schema_page` from the kinds' columns.py; change them there. -->
 
-A results root is plain files: no server, no lock-in. A finished trial is one Parquet file,
+A results root consists of plain files: no server, no lock-in. A finished trial is one Parquet file,
 `trials/KIND/XX/TRIAL_ID.parquet`, with a row for each evaluation (or test image, or ball) and the trial's own columns
-repeated. `XX` are the first two digits of the hash at the end of its id. The file's metadata say `deltasweep_kind`,
-`deltasweep_schema` (the version of the kind's schema) and, from 0.2.0 on, `deltasweep_version` (who wrote it); each
-field's metadata say its role, unit and description.
+repeated. `XX` are the first two digits of the hash at the end of its id. The file's metadata contain `deltasweep_kind`,
+`deltasweep_schema` (the version of the kind's schema) and, from 0.2.0 on, `deltasweep_version` (the writer's); each
+field's metadata contain its role, unit and description.
 
-Everything under `compact/` is an index that may be deleted; `checkpoints/` saves time and no result; `_tmp/` is
-nobody's. What else lies in a root is in [architecture](architecture.md).
+Everything under `compact/` is an index that may be deleted; `checkpoints/` saves time and contains no result; `_tmp/`
+is ignored. The other files of a root are described in [the results root](../explanation/results-root.md).
 
-A release may add columns. DeltaSweep reads files of every version: in older ones, later columns are null, or what the
-table below says. It refuses newer ones by the name of their release.
+A release may add columns. DeltaSweep reads files of every version: in older ones, later columns are null, or have the
+value that the table below gives. A file of a newer version is an error, which names the version that wrote it.
 
-| role | what it says of the trial |
+| role | meaning for the trial |
 | --- | --- |
 """
 _READ = """
 ## Reading a root without DeltaSweep
 
-Each of these gives the mean accuracy of each source, over the last epoch of its trials. Files of several versions
-differ in columns: ask for their union. Trials of several `numerics` are not to be averaged or paired with each other,
-nor are imported ones (`origin`) with own ones; `deltasweep deltas` sees to it.
+Each of these computes the mean accuracy of each source, over the last epoch of its trials. Files of several versions
+differ in columns: read their union. Do not average or pair trials of several `numerics` with each other, nor imported
+trials with those run by DeltaSweep (`origin`); `deltasweep deltas` takes care of this.
 
 DuckDB:
 
@@ -83,7 +90,7 @@ found = list(last.groupby("source")["test_accuracy"].mean().items())
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     roles = "\n".join(f"| {role} | {meaning} |" for role, meaning in ROLES.items())
     return f"{_HEAD}{roles}\n{_READ}{''.join(map(_section, kinds()))}"
 
@@ -92,8 +99,8 @@ def _section(kind: str) -> str:
     written = ", ".join(f"{number} ({release})" for number, release in sorted(releases(kind).items()))
     lines = [
         f"\n## {kind}: view `{view(kind)}`\n",
-        f"One row for each `{numbering(kind)}` of a trial. Today's version of the schema: {version(kind)}; read are "
-        f"{written}. Today's numerics: {numerics_of(kind)}.\n",
+        f"One row for each `{numbering(kind)}` of a trial. Version of the schema: {version(kind)}; readable versions: "
+        f"{written}. Numerics: {kinds()[kind].spec.numerics_version}.\n",
         "| column | type | unit | role | null | since | meaning |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *map(_line, columns(kind)),
@@ -115,7 +122,7 @@ def _line(column: Column) -> str:
 
 
 def _before(column: Column) -> str:
-    """What the rows of older files have."""
+    """Describe the value of a column in rows of older files."""
     if column.fill is None:
         return ""
     where = f" where {' is '.join(column.fill_where)}" if column.fill_where else ""

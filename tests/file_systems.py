@@ -1,7 +1,8 @@
-"""What tests of disks and folders share: things that are no files, and file systems of one's own.
+"""Shared by tests of disks and folders: paths that are not regular files, and temporary file systems.
 
-Fixtures that every test has: ``disk`` (a small file system that can be full, read-only or gone; it takes root who may
-mount one, else its tests are skipped) and ``irregular`` (each sort of thing that is no file, one after another).
+Fixtures available to every test: ``disk`` (a small file system that can be full, read-only or missing; mounting it
+requires root, otherwise its tests are skipped) and ``irregular`` (each type of path that is not a regular file, in
+turn).
 """
 
 import os
@@ -31,7 +32,7 @@ def _link_to_folder(path: Path) -> None:
 LINKS: dict[str, Callable[[Path], None]] = {
     "a link to a file": _link_to_file,
     "a link to a folder": _link_to_folder,
-    "a link that leads nowhere": lambda path: path.symlink_to(path.with_name(".nothing")),
+    "a link whose target does not exist": lambda path: path.symlink_to(path.with_name(".nothing")),
     "a link to itself": lambda path: path.symlink_to(path.name),
     "a link to endless zeros": lambda path: path.symlink_to("/dev/zero"),
 }
@@ -40,12 +41,12 @@ PIPES: dict[str, Callable[[Path], None]] = {
     "a socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
 }
 IRREGULAR: dict[str, Callable[[Path], None]] = {**LINKS, **PIPES, "a folder": Path.mkdir}
-"""What can stand in place of a file, by its name, and how it is made under a path."""
+"""Path types that are not regular files: name to the function that creates one at a path."""
 
 
 @pytest.fixture(params=IRREGULAR)
 def irregular(request: pytest.FixtureRequest) -> Callable[[Path], None]:
-    """Makes something under a path that is no file."""
+    """Return a function that creates something other than a regular file at a path."""
     return IRREGULAR[request.param]
 
 
@@ -56,27 +57,27 @@ class Disk:
         self.folder = folder
 
     def fill(self) -> None:
-        """Leave no room on it."""
+        """Fill the file system completely."""
         with suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
 
     def resize(self, size: str) -> None:
-        """Give it another size, as ``200k`` or ``50m``."""
+        """Resize the file system; ``size`` is written as ``200k`` or ``50m``."""
         subprocess.run(["mount", "-o", f"remount,size={size}", self.folder], check=True)
 
     def make_read_only(self) -> None:
-        """From now on it refuses to be written."""
+        """Remount the file system read-only."""
         subprocess.run(["mount", "-o", "remount,ro", self.folder], check=True)
 
     def take_away(self) -> None:
-        """Unmount it, also while it is in use: the folder underneath comes to light, empty and writable."""
+        """Unmount the file system even while it is in use, exposing the empty, writable folder underneath."""
         subprocess.run(["umount", "-l", self.folder], check=True)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A real file system, which only root can make."""
+    """Mount a real file system; only root can do so."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
@@ -84,4 +85,4 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         own_file_system()
     yield Disk(folder)
     if folder.is_mount():
-        subprocess.run(["umount", "-l", folder], check=True)  # a store holds its root open
+        subprocess.run(["umount", "-l", folder], check=True)  # a store keeps its root open

@@ -1,7 +1,7 @@
-"""What tests need of a machine, that not every machine has.
+"""Requirements of tests that not every machine meets.
 
-A test that lacks it is skipped, and a run says at its end what was therefore not proved and how it could be, in one
-line each: all that skips goes through here.
+A test whose requirement is missing is skipped. The end of the run reports, in one line each, what was therefore not
+proved and how to enable it; all skips go through this module.
 """
 
 import os
@@ -14,32 +14,35 @@ from typing import NoReturn
 
 import pytest
 
-from jobs import registry
-from jobs.data.places import find
+from jobs.catalog.catalog import PACKAGED
+from jobs.data.locate import find
 
-FASHION_MNIST = find(registry.dataset("fmnist"))
-"""Where its files are, Debian's or what this machine's user fetched: tests have homes of their own."""
+FASHION_MNIST = find(PACKAGED.dataset("fmnist"))
+"""The folder with its files, from Debian or fetched by this user; found here because each test has its own home."""
+END_BY = "DELTASWEEP_TESTS_END_BY"
+"""Seconds since 1970: tests that would not end by then are skipped, and the summary counts them."""
 PAPER = Path(__file__).parents[2] / "shared" / "paper"
-"""The authors' published trials and Table 7: beside the checkout, never inside it, as they are not this project's."""
+"""The authors' published trials and Table 7, beside the checkout and never inside it: they belong to another project.
+"""
 
 
 def not_proved(what: str, remedy: str) -> NoReturn:
-    """Skip the test at hand.
+    """Skip the current test.
 
     Args:
-        what: that it would have proved.
-        remedy: how to make it possible.
+        what: What the test would have proved.
+        remedy: How to enable it.
     """
     pytest.skip(_line(what, remedy))
 
 
 def needs(possible: bool, what: str, remedy: str) -> pytest.MarkDecorator:
-    """Of tests that are skipped where they are not possible; as ``not_proved``."""
+    """Mark tests to be skipped unless ``possible``; see ``not_proved`` for the arguments."""
     return pytest.mark.skipif(not possible, reason=_line(what, remedy))
 
 
 def module(name: str, what: str, remedy: str) -> ModuleType:
-    """A module that a test imports, where it is installed; as ``not_proved``."""
+    """Import and return a module; see ``not_proved`` if it is not installed."""
     try:
         return import_module(name)
     except ModuleNotFoundError:
@@ -51,14 +54,14 @@ def _line(what: str, remedy: str) -> str:
 
 
 def fashion_mnist(what: str) -> Path:
-    """The folder with the real Fashion-MNIST; as ``not_proved``."""
+    """Return the folder with the real Fashion-MNIST; see ``not_proved`` if it is missing."""
     if FASHION_MNIST is None:
         not_proved(what, "`deltasweep data fetch fmnist`, or on Debian `apt-get install dataset-fashion-mnist`")
     return FASHION_MNIST
 
 
 def authors_trials(file: str, what: str) -> Path:
-    """A file of the authors' published trials; as ``not_proved``."""
+    """Return the path of a file of the authors' published trials; see ``not_proved`` if it is missing."""
     path = PAPER / file
     if not path.is_file():
         not_proved(what, f"put the authors' published trials into {PAPER}")
@@ -66,7 +69,7 @@ def authors_trials(file: str, what: str) -> Path:
 
 
 def chromium() -> str:
-    """Its command; as ``not_proved``."""
+    """Return Chromium's command; see ``not_proved`` if it is missing."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         not_proved("what a browser makes of the page", "`apt-get install chromium`")
@@ -74,7 +77,7 @@ def chromium() -> str:
 
 
 def own_file_system() -> NoReturn:
-    """Say that none can be mounted."""
+    """Skip the current test because no file system can be mounted."""
     not_proved("full, read-only and vanishing file systems", "run the tests as root, who may mount one")
 
 

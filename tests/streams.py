@@ -1,4 +1,4 @@
-"""Standard streams of every kind, for tests of commands in this process: a pipe whose reader left, a full disk..."""
+"""Standard streams of all kinds, for tests of commands in this process: a pipe without a reader, a full disk..."""
 
 import io
 import os
@@ -13,12 +13,13 @@ Kind = Literal["file", "left", "closed", "full"]
 
 @contextmanager
 def standard_streams(folder: Path, out: Kind = "file", err: Kind = "file", encoding: str = "utf-8") -> Iterator[None]:
-    """Let this process have the streams that a shell would have started it with.
+    """Give this process standard streams as a shell would have started it with.
 
     Args:
-        folder: ``out`` and ``err`` are the files in it that ``file`` writes to.
-        out, err: ``left`` is a pipe whose reader left (``| head``), ``closed`` is ``>&-``, ``full`` a full disk.
-        encoding: Python's, of both.
+        folder: Contains the files ``out`` and ``err`` that ``file`` writes to.
+        out, err: ``left`` is a pipe whose reader has exited (``| head``), ``closed`` is ``>&-``, ``full`` is a full
+            disk.
+        encoding: Python's name of the encoding, for both streams.
     """
     texts, saved = (sys.stdout, sys.stderr), [os.dup(1), os.dup(2)]
     sys.stdout.flush()

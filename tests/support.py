@@ -1,4 +1,4 @@
-"""What tests of every part need."""
+"""Helpers for all tests."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,19 +7,20 @@ from typing import TypeVar
 import pytest
 
 from jobs.errors import Code, DeltaSweepError
-from jobs.specs import AnySpec, FinetuneSpec
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.specs.trial import TrialSpec
 
 T = TypeVar("T")
 
 
 def present(value: T | None) -> T:
-    """A value that has to be there."""
+    """Return a value that must not be None."""
     assert value is not None
     return value
 
 
-def finetune_specs(specs: Iterable[AnySpec]) -> list[FinetuneSpec]:
-    """The trials, all of which fine-tune."""
+def finetune_specs(specs: Iterable[TrialSpec]) -> list[FinetuneSpec]:
+    """Return the trials, all of which must be fine-tuning trials."""
     found = []
     for spec in specs:
         assert isinstance(spec, FinetuneSpec)
@@ -36,12 +37,12 @@ def refused(
     line: int | None = None,
     key: str | None = None,
 ) -> Iterator[None]:
-    """What is inside ends with an expected error of this code, about this place.
+    """Require that the block ends with an expected error that has this code and place.
 
-    Words of messages may get better; what a person must find in them are ``values``: names, numbers, paths, commands.
+    The wording of messages may change; ``values`` are what they must contain: names, numbers, paths, commands.
 
     Args:
-        file, line, key: of the place; what is left out is not looked at.
+        file, line, key: The expected place; omitted parts are not checked.
     """
     with pytest.raises(kind) as caught:
         yield

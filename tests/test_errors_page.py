@@ -1,4 +1,4 @@
-"""docs/errors.md is what the codes say."""
+"""docs/reference/errors.md matches the error codes."""
 
 from jobs.errors import Code
 from scripts.errors_page import PAGE, page
@@ -16,6 +16,6 @@ def test_each_code_has_a_line_with_its_exit_status() -> None:
 
 
 def test_codes_are_words_that_stay() -> None:
-    """Programs compare them: a code may come, none may go or change."""
+    """Programs compare error codes: codes may be added, but not removed or changed."""
     assert Code("unknown-name") is Code.UNKNOWN_NAME
     assert [code for code in Code if code.value != code.name.lower().replace("_", "-")] == []

@@ -1,4 +1,4 @@
-"""docs/schema.md is what the schema says, and its examples read a root without DeltaSweep."""
+"""docs/reference/schema.md matches the schema, and its examples read a results root without DeltaSweep."""
 
 import re
 import shutil
@@ -24,11 +24,11 @@ def test_there_is_an_example_of_each() -> None:
 
 @pytest.mark.parametrize("library", sorted(EXAMPLES))
 def test_examples_give_what_a_query_gives(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the root of a release, which holds imported trials, too."""
+    """Tested on the results root of a release, which also contains imported trials."""
     shutil.copytree(ROOTS / "0.1.0", tmp_path / "demo-results")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(EXAMPLES[library], names)  # the page's own words
+    exec(EXAMPLES[library], names)  # the example from the page
     sql = "SELECT source, avg(test_accuracy) AS accuracy FROM trials WHERE origin = 'run' GROUP BY ALL ORDER BY ALL"
     expected = [tuple(row.values()) for row in analysis.query("demo-results", sql).to_pylist()]
     assert len(expected) > 2

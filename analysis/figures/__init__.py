@@ -1,1 +1,1 @@
-"""The paper's figures from any results root: a pure data function each, and one renderer."""
+"""The paper's figures, computed from any results root: a pure function for each figure's data, and one renderer."""

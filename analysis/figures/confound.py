@@ -1,80 +1,83 @@
-"""Deltas side by side for every way of normalising images and every mode of frozen BatchNorm.
+"""Deltas for every normalization rule and every mode of frozen BatchNorm, side by side.
 
-The last released code (from 16 September 2020 on) normalised the natural arm of a comparison otherwise than the robust
-one; the code of the paper's numbers did not. Whether that would matter to a delta is seen where trials were run both
-ways.
+The last released code (from 16 September 2020) normalized images differently in the natural and the robust arm of a
+comparison; the code behind the paper's numbers did not. The effect on a delta is visible where trials were run with
+both rules.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-import numpy as np
 import pandas as pd
 
-from analysis.cells import FEW_PAIRS, summarize
-from analysis.comparisons import Comparison
-from analysis.figures.model import BARS, POINTS, Figure, Panel
-from analysis.figures.points import CONFIDENCE
-from analysis.frames import at_epoch
-from analysis.pairing import KEYS, pair_all
-from analysis.recipes import Choices, recipe_words
-from analysis.statistics.paired_t import half_width, moments
+from analysis.evaluations.frames import at_epoch
+from analysis.evaluations.recipes import Choices, recipe_words
+from analysis.figures.drawing.axis import DELTA, Axis
+from analysis.figures.drawing.model import BARS, POINTS, Figure, Panel
+from analysis.paired.cells import summarize
+from analysis.paired.contrasts import Comparison
+from analysis.paired.pairing import KEYS, pair_all
+from analysis.statistics.grouped import CONFIDENCE, moments_by
+from analysis.statistics.paired_t import FEW_VALUES, half_width
 from analysis.tables.model import Table
 from analysis.words import counted
-from jobs.specs import ALL, Recipe
+from jobs.specs.base import ALL
+from jobs.specs.recipes import Recipe
 
 NORMALIZATIONS: tuple[str, ...] = get_args(Recipe.model_fields["normalization"].annotation)
 MODES: tuple[str, ...] = get_args(Recipe.model_fields["frozen_batchnorm"].annotation)
 AS_RELEASED = {"normalization": "as-released", "frozen_batchnorm": "batch"}
-"""What the last released code does; changes are told against it."""
+"""The choices of the last released code; changes are relative to them."""
 
 _WAY = tuple(AS_RELEASED)
 _PANEL = ("source", "baseline", "dataset", "blocks", "images", "epochs", "numerics", "other")
-"""What the ways of one panel have in common; ``other`` is every other choice of the recipe, as JSON."""
+"""Columns in which the points of one panel agree; ``other`` contains all other choices of the recipe, as JSON."""
 
 _PLACE = ["baseline", "source", "dataset", "blocks", "images_used", "epochs", "numerics", "other"]
-"""The order of panels."""
+"""Columns by which panels are sorted."""
 
+_FROZEN_BATCHNORM = Axis(column="frozen BatchNorm", label="frozen BatchNorm")
 _CAPTION = (
-    "Deltas of test accuracy after the last epoch, by normalisation and by what frozen BatchNorm normalises with."
+    "Deltas of test accuracy after the last epoch, by image normalization and by the statistics that frozen BatchNorm "
+    "layers use."
 )
 _MEANINGS = (
-    "Normalisation as-released: by the target's mean and std for a natural source, by "
-    "its own for a robust one, so that the arms differ in more than the source; source and target: both arms by one "
-    "rule. BatchNorm batch: batch statistics, as released; calibrated: statistics of the trial's own subset; source: "
-    "those of the source. "
+    "Normalization as-released: a natural source uses the target's mean and standard deviation, a robust source its "
+    "own, so that the arms differ in more than the source; source and target: the same rule for both arms. "
+    "BatchNorm batch: batch statistics, as released; calibrated: statistics of the trial's own subset; source: "
+    "statistics of the source. "
 )
 _INTERVALS = (
-    f"{_MEANINGS}Thick bars: 95 % paired t intervals, point by point; thin ones: all points of a panel at once "
+    f"{_MEANINGS}Thick bars: pointwise 95 % paired t intervals; thin bars: simultaneous over all points of a panel "
     "(Bonferroni). They cover subset and fine-tuning noise, given one checkpoint per source and a fixed test set. "
-    f"Small marks with dotted bars: fewer than {FEW_PAIRS} pairs, whose interval rests on normal differences; it is "
-    "point by point alone, and cut at the frame where it is wide."
+    f"Small markers with dotted bars: fewer than {FEW_VALUES} pairs, for which the interval assumes normal "
+    "differences; it is pointwise only, and clipped at the frame where it is wide."
 )
 _NOTE = (
-    "Change: the delta minus that of as-released normalisation with batch statistics, seed by seed, with its 95 % "
-    "paired t interval; below 0 the released way had the larger delta. All at once: the ways of one comparison at one "
-    "place (Bonferroni)."
+    "Change: the delta minus the delta with as-released normalization and batch statistics, seed by seed, with its "
+    "95 % paired t interval; a negative change means that the released settings gave the larger delta. Simultaneous "
+    "intervals cover all settings of one comparison, dataset, number of blocks and size (Bonferroni)."
 )
 
 
 class Confound(NamedTuple):
-    """The deltas of all ways as a figure, and with how far they lie from the released one as a table."""
+    """The deltas of all settings as a figure, and their changes from the released settings as a table."""
 
     figure: Figure
     table: Table
 
 
 def confound(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[str, Choices]) -> Confound | None:
-    """The comparisons that were made in several ways; None where there is none.
+    """Return the comparisons that were run with several settings; None if there are none.
 
-    Trials of two recipes are never averaged: each way is a cell of its own, and a panel has those that differ in
-    normalisation and BatchNorm mode alone.
+    Trials of two recipes are never averaged: each setting is a separate cell, and a panel contains settings that
+    differ only in normalization and BatchNorm mode.
 
     Args:
         data: evaluations.
-        chosen: what is compared with what.
-        recipes: their choices, by digest.
+        chosen: the comparisons to show.
+        recipes: the choices of recorded recipes, by digest.
     """
     cells = confound_cells(data, chosen, recipes)
     if cells.empty:
@@ -84,8 +87,8 @@ def confound(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[
     panels = [
         Panel(
             title=_title(group.iloc[0].to_dict()),
-            quantity="delta",
-            against="frozen BatchNorm",
+            quantity=DELTA,
+            against=_FROZEN_BATCHNORM,
             by="normalization",
             points=_points(group, modes),
             ticks=tuple(modes),
@@ -94,7 +97,7 @@ def confound(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[
     ]
     figure = Figure(
         name="confound",
-        title="Does the delta survive?",
+        title="Deltas by normalization and BatchNorm mode",
         caption=_CAPTION,
         panels=tuple(panels),
         shades=BARS,
@@ -104,10 +107,11 @@ def confound(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[
 
 
 def confound_cells(data: pd.DataFrame, chosen: Sequence[Comparison], recipes: Mapping[str, Choices]) -> pd.DataFrame:
-    """One row a comparison, place and way, of those with several ways; maybe none.
+    """Return one row per comparison, point of the grid and setting, where there are several settings; may be empty.
 
-    Columns: those of ``analysis.cells.summarize`` (simultaneous over the ways of a place), the way, and ``change`` with
-    its bounds and ``n_changes``: the delta minus the released way's, seed by seed; NaN for that way, and without it.
+    Columns: those of ``analysis.paired.cells.summarize`` (simultaneous over the settings), the settings, and ``change``
+    with its bounds and ``n_changes``: the delta minus that of the released settings, seed by seed; NaN for the
+    released settings themselves, and where these were not run.
     """
     ways = pd.DataFrame(
         [_way(digest, choices) for digest, choices in recipes.items() if _known(choices)],
@@ -140,28 +144,29 @@ def _way(digest: str, choices: Choices) -> dict[str, Any]:
 
 
 def _changes(pairs: pd.DataFrame) -> pd.DataFrame:
-    """How far each delta lies from that of the released way, seed by seed: mean and interval, in percentage points."""
+    """Return the mean change of each delta from the released settings, paired by seed, with its interval."""
     released = pd.Series(True, index=pairs.index)
     for key, value in AS_RELEASED.items():
         released &= pairs[key] == value
     on = [*_PANEL, "seed"]
     both = pairs[~released].merge(pairs.loc[released, [*on, "difference"]], on=on, suffixes=("", "_released"))
-    groups = both.groupby(list(KEYS), sort=True)
-    table = groups.size().reset_index(name="n_changes")
-    values = (both["difference"] - both["difference_released"]).to_numpy(np.float64)
-    found = moments(values, groups.ngroup().to_numpy(), len(table))
-    half = half_width(found, CONFIDENCE)
-    return table.assign(change=found.mean, change_low=found.mean - half, change_high=found.mean + half)
+    changes = both.assign(change=both["difference"] - both["difference_released"])
+    table, differences = moments_by(changes, KEYS, "change")
+    half = half_width(differences, CONFIDENCE)
+    table = table.rename(columns={"n": "n_changes"})
+    return table.assign(
+        change=differences.mean, change_low=differences.mean - half, change_high=differences.mean + half
+    )
 
 
 def _rest(cells: pd.DataFrame) -> list[str]:
-    """What tells panels apart besides the grid: other choices of the recipe, lengths, numerics."""
+    """Describe what distinguishes panels besides the grid: other choices of the recipe, lengths, numerics."""
     others = recipe_words({other: json.loads(other) for other in cells["other"].unique()})
-    said = [[others.get(other, "") for other in cells["other"]]]
+    columns = [[others.get(other, "") for other in cells["other"]]]
     for name in ("epochs", "numerics"):
         if cells[name].nunique() > 1:
-            said.append([f"{name} {value}" for value in cells[name]])
-    return [", ".join(filter(None, words)) for words in zip(*said, strict=True)]
+            columns.append([f"{name} {value}" for value in cells[name]])
+    return [", ".join(filter(None, words)) for words in zip(*columns, strict=True)]
 
 
 def _title(cell: Mapping[Any, Any]) -> str:
@@ -175,11 +180,11 @@ def _size(value: int) -> str:
 
 
 def _points(cells: pd.DataFrame, modes: Sequence[str]) -> pd.DataFrame:
-    """A mode's normalisations share its place."""
-    made = cells.rename(columns=lambda name: name.removeprefix("ci_")).rename(
+    """Return the points; the normalizations of one mode share its x."""
+    points = cells.rename(columns=lambda name: name.removeprefix("ci_")).rename(
         columns={"mean_delta": "mean", "n_pairs": "n"}
     )
-    return made.assign(
+    return points.assign(
         series="normalization " + cells["normalization"],
         arm="",
         variant="",
@@ -191,7 +196,7 @@ def _points(cells: pd.DataFrame, modes: Sequence[str]) -> pd.DataFrame:
 def _table(cells: pd.DataFrame) -> Table:
     rest = ["other choices"] if cells["rest"].any() else []
     numbers = (
-        *("pairs", "delta", "95 % interval", "all at once"),
+        *("pairs", "delta", "95 % interval", "simultaneous"),
         *("pairs of the change", "change", "95 % interval of the change"),
     )
     columns = (
@@ -200,7 +205,7 @@ def _table(cells: pd.DataFrame) -> Table:
     )
     return Table(
         name="confound-deltas",
-        title="Deltas (percentage points) by normalisation and BatchNorm mode",
+        title="Deltas (percentage points) by normalization and BatchNorm mode",
         columns=columns,
         rows=tuple(_row(cell, bool(rest)) for cell in cells.to_dict("records")),
         numbers=frozenset({"blocks", "images", *numbers}),
@@ -209,12 +214,12 @@ def _table(cells: pd.DataFrame) -> Table:
 
 
 def _methods(cells: pd.DataFrame) -> list[str]:
-    """How the intervals were made, with the caution that few pairs need."""
+    """Describe how the intervals were computed, with a caution for few pairs."""
     counts = cells["method"].value_counts().sort_index()
-    said = [f"{counted(int(count), 'row')}: {method}." for method, count in counts.items()]
-    if few := int(cells["n_changes"].between(2, FEW_PAIRS - 1).sum()):
-        said.append(f"{counted(few, 'change')} of few pairs: the interval rests on normal differences.")
-    return said
+    sentences = [f"{counted(int(count), 'row')}: {method}." for method, count in counts.items()]
+    if few := int(cells["n_changes"].between(2, FEW_VALUES - 1).sum()):
+        sentences.append(f"{counted(few, 'change')} of few pairs: the interval assumes normal differences.")
+    return sentences
 
 
 def _row(cell: dict[Any, Any], rest: bool) -> tuple[str, ...]:

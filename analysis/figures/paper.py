@@ -1,106 +1,104 @@
-"""The paper's figures by name: 2, 3, 4, 5, 8, 10, 11 (numbers of the paper), as data."""
+"""The data of the paper's figures 2, 3, 4, 5, 8, 10 and 11 (by their numbers in the paper)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from analysis.figures.model import Figure, Panel
+from analysis.evaluations.frames import HEADLINE_BLOCKS, at_epoch, headline_blocks
+from analysis.figures.drawing.axis import ACCURACY, AXES, DELTA, IMAGES
+from analysis.figures.drawing.model import Figure, Panel
+from analysis.figures.drawing.style import ordered
 from analysis.figures.points import accuracy_points, delta_points, with_variants_named
-from analysis.figures.roles import Part, cast, need
-from analysis.figures.style import ordered
-from analysis.frames import at_epoch
-from analysis.pairing import CELL
+from analysis.figures.roles import Role, cast, need
+from analysis.paired.pairing import CELL
 from jobs.errors import Code, InvalidRequest
-from jobs.specs import ALL
-
-BLOCKS = 3
-"""The paper's headline figures fine-tune three blocks."""
+from jobs.specs.base import ALL
 
 _WITHOUT_BLOCKS = tuple(key for key in CELL if key != "blocks")
 
 
 class _Scene(NamedTuple):
-    """What all figures start from."""
+    """The input of all figures."""
 
     data: pd.DataFrame
-    parts: dict[Part, str]
+    parts: dict[Role, str]
     blocks: int
-    names: Mapping[str, Sequence[str]]
     notes: tuple[str, ...]
-    """What is to be said of every figure."""
+    """Notes for every figure."""
 
     def of(self, source: str, blocks: int | None = None) -> pd.DataFrame:
-        """All evaluations of a source at some blocks (None: those of the headline figures)."""
+        """All evaluations of a source at some number of blocks (None: that of the headline figures)."""
         wanted = self.blocks if blocks is None else blocks
         return self.data[(self.data["source"] == source) & (self.data["blocks"] == wanted)]
 
 
 def figure(name: str, data: pd.DataFrame) -> Figure:
-    """The data of a figure of the paper from any evaluations (``analysis.frames.frame``).
+    """Return the data of a figure of the paper from any evaluations (``analysis.evaluations.frames.frame``).
 
     Raises:
         InvalidRequest: for an unknown name, or when the results lack what the figure shows.
     """
     if name not in FIGURES:
-        raise InvalidRequest(Code.UNKNOWN_NAME, f"a figure is one of {', '.join(FIGURES)}; it is {name!r}", key="name")
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME, f"expected one of the figures {', '.join(FIGURES)}; got {name!r}", key="name"
+        )
     if data.empty:
-        raise InvalidRequest(Code.NO_ANSWER, f"figure {name} needs finished trials; there are none yet")
-    return _made(name, _scene(data, names_of(data)))
+        raise InvalidRequest(Code.NO_ANSWER, f"Figure {name} needs finished trials; there are none yet")
+    return replace(_made(name, _scene(data)), names=names_of(data))
 
 
-def figures(data: pd.DataFrame, names: Mapping[str, Sequence[str]]) -> tuple[list[Figure], list[str]]:
-    """All figures that the evaluations allow, and why the others are missing; neither where there is no evaluation.
+def figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
+    """Return all figures that the evaluations allow, and why the others are missing.
 
     Args:
-        names: what all figures of a report tell apart (``names_of``).
+        data: evaluations, not empty.
     """
-    found: list[Figure] = []
+    shown: list[Figure] = []
     missing: list[str] = []
-    if data.empty:
-        return found, missing
-    scene = _scene(data, names)
+    scene = _scene(data)
     for name in FIGURES:
         try:
-            found.append(_made(name, scene))
+            shown.append(_made(name, scene))
         except InvalidRequest as error:
             missing.append(str(error))
-    return found, missing
+    return shown, missing
 
 
-def _scene(data: pd.DataFrame, names: Mapping[str, Sequence[str]]) -> _Scene:
-    return _Scene(data, cast(data), _headline_blocks(data), names, tuple(_several_lengths(data)))
+def _scene(data: pd.DataFrame) -> _Scene:
+    return _Scene(data, cast(data), headline_blocks(data), tuple(_several_lengths(data)))
 
 
 def _made(name: str, scene: _Scene) -> Figure:
     try:
         made = FIGURES[name](scene)
     except InvalidRequest as error:
-        raise InvalidRequest(error.code, f"figure {name} {error}", **error.place._asdict()) from None
+        raise InvalidRequest(error.code, f"Figure {name} {error}", **error.place._asdict()) from None
     panels = with_variants_named(made.panels)
-    return replace(made, panels=panels, notes=(*made.notes, *scene.notes), names=scene.names)
+    return replace(made, panels=panels, notes=(*made.notes, *scene.notes))
 
 
 def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[str]]:
-    """What figures of these evaluations tell apart, in the order in which looks are given out.
+    """Return the names of the series in figures of these evaluations, in the order in which looks are assigned.
 
     Args:
-        sources: others that a report shows.
+        sources: further sources that a report shows.
     """
+    depths = sorted(set(data["blocks"]), key=lambda depth: (depth == ALL, depth))
     return {
         "dataset": ordered(set(data["dataset"])),
         "source": sorted({*data["source"], *sources}),
-        "blocks": [_blocks_text(blocks) for blocks in sorted(set(data["blocks"]), key=lambda one: (one == ALL, one))],
+        "blocks": [_blocks_text(depth) for depth in depths],
     }
 
 
 def _figure2(scene: _Scene) -> Figure:
-    source, natural = need(scene.parts, Part.L2), need(scene.parts, Part.NATURAL)
+    source, natural = need(scene.parts, Role.L2), need(scene.parts, Role.NATURAL)
     return Figure(
         name="figure2",
         title="Accuracy and delta by number of training images",
-        caption="(a) Test accuracy after the last epoch. (b) The difference of the two sources, paired by seed. "
+        caption="(a) Test accuracy after the last epoch. (b) Difference between the two sources, paired by seed. "
         f"{_blocks_text(scene.blocks)} fine-tuned.",
         panels=(
             _accuracy("(a) test accuracy", scene.of(source), scene.of(natural)),
@@ -118,18 +116,18 @@ def _figure10(scene: _Scene) -> Figure:
 
 
 def _figure4(scene: _Scene) -> Figure:
-    return _numbers_of_blocks(scene, "figure4", [need(scene.parts, Part.L2)])
+    return _numbers_of_blocks(scene, "figure4", [need(scene.parts, Role.L2)])
 
 
 def _figure11(scene: _Scene) -> Figure:
-    sources = [scene.parts[part] for part in (Part.L2, Part.LINF_SMALL, Part.LINF_LARGE) if part in scene.parts]
+    sources = [scene.parts[part] for part in (Role.L2, Role.LINF_SMALL, Role.LINF_LARGE) if part in scene.parts]
     if not sources:
-        need(scene.parts, Part.L2)
+        need(scene.parts, Role.L2)
     return _numbers_of_blocks(scene, "figure11", sources)
 
 
 def _figure5(scene: _Scene) -> Figure:
-    robust = [need(scene.parts, part) for part in (Part.L2, Part.LINF_SMALL, Part.LINF_LARGE)]
+    robust = [need(scene.parts, part) for part in (Role.L2, Role.LINF_SMALL, Role.LINF_LARGE)]
     l2, small, large = robust
     present = sorted(set(scene.data.loc[scene.data["source"].isin(robust), "dataset"]))
     shown = [name for name in ("cifar10", "svhn") if name in present]
@@ -137,7 +135,7 @@ def _figure5(scene: _Scene) -> Figure:
     accuracy = [
         _accuracy(
             f"({letter}) {name}",
-            *(_only(scene.of(one), dataset=name) for one in robust),
+            *(_only(scene.of(source), dataset=name) for source in robust),
             series="source",
             row="Robust sources",
         )
@@ -146,28 +144,30 @@ def _figure5(scene: _Scene) -> Figure:
     pairs = [("c", small, large), ("d", l2, small), ("e", l2, large)]
     return Figure(
         name="figure5",
-        title="Robust sources against one another",
-        caption="(a, b) Test accuracy of the robust sources after the last epoch. (c) to (e) Differences of two, "
-        f"paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
+        title="Comparison of robust sources",
+        caption="(a, b) Test accuracy of the robust sources after the last epoch. (c\N{EN DASH}e) Differences between "
+        f"two of them, paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
         panels=(
             *accuracy,
             *(
-                _delta(f"({letter}) {left} minus {right}", scene.of(left), scene.of(right), row="One minus another")
+                _delta(f"({letter}) {left} minus {right}", scene.of(left), scene.of(right), row="Differences")
                 for letter, left, right in pairs
             ),
         ),
         columns=3,
-        notes=() if shown == ["cifar10", "svhn"] else (f"(a, b) show {', '.join(shown)}; the paper: cifar10, svhn",),
+        notes=()
+        if shown == ["cifar10", "svhn"]
+        else (f"(a, b) show {', '.join(shown)}; the paper shows cifar10 and svhn",),
     )
 
 
 def _figure8(scene: _Scene) -> Figure:
-    natural = need(scene.parts, Part.NATURAL)
-    attacked = [need(scene.parts, part) for part in (Part.L2, Part.PGD1, Part.GAUSSIAN)]
+    natural = need(scene.parts, Role.NATURAL)
+    attacked = [need(scene.parts, part) for part in (Role.L2, Role.PGD1, Role.GAUSSIAN)]
     return Figure(
         name="figure8",
-        title="What the source's adversary adds: PGD, PGD(1), Gaussian noise",
-        caption="Differences of test accuracy after the last epoch, paired by seed, for sources trained by (a) PGD, "
+        title="Effect of the source's adversary: PGD, PGD(1), Gaussian noise",
+        caption="Differences in test accuracy after the last epoch, paired by seed, for sources trained with (a) PGD, "
         f"(b) PGD(1), (c) Gaussian noise. {_blocks_text(scene.blocks)} fine-tuned.",
         panels=tuple(
             _delta(f"({letter}) {source} minus {natural}", scene.of(source), scene.of(natural))
@@ -178,8 +178,8 @@ def _figure8(scene: _Scene) -> Figure:
 
 
 def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
-    """Figures 3 and 10: accuracy and delta against the epoch, at given sizes."""
-    source, natural = need(scene.parts, Part.L2), need(scene.parts, Part.NATURAL)
+    """Figures 3 and 10: accuracy and delta by epoch, at given sizes."""
+    source, natural = need(scene.parts, Role.L2), need(scene.parts, Role.NATURAL)
     sizes = [_nearest(scene.of(source)["images"], size) for size in wanted]
     panels = []
     for number, size in enumerate(dict.fromkeys(sizes), start=1):
@@ -190,20 +190,20 @@ def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
     missing = [f"{size:,}" for size in wanted if size not in sizes]
     return Figure(
         name=name,
-        title="Accuracy and delta while fine-tuning",
-        caption="(a) Test accuracy while fine-tuning. (b) The difference of the two sources after the same epoch, "
+        title="Accuracy and delta during fine-tuning",
+        caption="(a) Test accuracy during fine-tuning. (b) Difference between the two sources after the same epoch, "
         f"paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
         panels=tuple(panels),
-        notes=(f"The paper shows {', '.join(missing)} images; these results have none, so the nearest size is shown",)
+        notes=(f"The paper shows {', '.join(missing)} images; the nearest size in these results is shown instead",)
         if missing
         else (),
     )
 
 
 def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
-    """Figures 4 and 11: one panel a dataset with a curve for each number of blocks, then the delta 3 minus 1."""
+    """Figures 4 and 11: one panel per dataset with a curve for each number of blocks, then the delta between two."""
     for source in sources:
-        _two_blocks(scene.data[scene.data["source"] == source])  # before anything is computed
+        _two_blocks(scene.data[scene.data["source"] == source])  # fail before computing anything
     panels = []
     for source in sources:
         mine = at_epoch(scene.data[scene.data["source"] == source], "last")
@@ -212,8 +212,8 @@ def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
             panels.append(
                 Panel(
                     title=f"(a) {dataset}",
-                    quantity="accuracy",
-                    against="images",
+                    quantity=ACCURACY,
+                    against=IMAGES,
                     points=_named_blocks(points),
                     by="blocks",
                     row=source,
@@ -224,11 +224,11 @@ def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
             _only(mine, blocks=high), _only(mine, blocks=low), "dataset", "images", source, _WITHOUT_BLOCKS
         )
         title = f"(b) {_blocks_text(high)} minus {low}"
-        panels.append(Panel(title=title, quantity="delta", against="images", points=points, row=source))
+        panels.append(Panel(title=title, quantity=DELTA, against=IMAGES, points=points, row=source))
     return Figure(
         name=name,
         title="Accuracy by number of fine-tuned blocks",
-        caption="(a) Test accuracy after the last epoch by number of fine-tuned blocks. (b) The difference between two "
+        caption="(a) Test accuracy after the last epoch, by number of fine-tuned blocks. (b) Difference between two "
         "numbers of blocks, paired by seed.",
         panels=tuple(panels),
         columns=4,
@@ -245,7 +245,7 @@ def _accuracy(
     rows = pd.concat(arms)
     rows = at_epoch(rows, "last") if against == "images" else rows
     points = accuracy_points(rows, series, against)
-    return Panel(title=title, quantity="accuracy", against=against, points=points, by=series, row=row)
+    return Panel(title=title, quantity=ACCURACY, against=AXES[against], points=points, by=series, row=row)
 
 
 def _delta(
@@ -258,7 +258,7 @@ def _delta(
     if against == "images":
         left, right = at_epoch(left, "last"), at_epoch(right, "last")
     points = delta_points(left, right, "dataset", against, title)
-    return Panel(title=title, quantity="delta", against=against, points=points, row=row)
+    return Panel(title=title, quantity=DELTA, against=AXES[against], points=points, row=row)
 
 
 def _several_lengths(data: pd.DataFrame) -> list[str]:
@@ -274,16 +274,10 @@ def _only(data: pd.DataFrame, **values: object) -> pd.DataFrame:
     return data
 
 
-def _headline_blocks(data: pd.DataFrame) -> int:
-    """Three, as in the paper; where no trial has three, the largest number there is."""
-    present = set(data["blocks"])
-    return BLOCKS if BLOCKS in present else int(max(present))
-
-
 def _two_blocks(data: pd.DataFrame) -> tuple[int, int]:
     present = sorted(set(data["blocks"]) - {ALL})
-    if {1, BLOCKS} <= set(present):
-        return BLOCKS, 1
+    if {1, HEADLINE_BLOCKS} <= set(present):
+        return HEADLINE_BLOCKS, 1
     if len(present) < 2:
         raise InvalidRequest(
             Code.NO_ANSWER,
@@ -294,7 +288,7 @@ def _two_blocks(data: pd.DataFrame) -> tuple[int, int]:
 
 
 def _nearest(sizes: "pd.Series[int]", wanted: int) -> int:
-    """The size nearest to ``wanted`` in ratio."""
+    """Return the size nearest to ``wanted`` by ratio."""
     present = sorted(set(sizes) - {ALL})
     if not present:
         raise InvalidRequest(
@@ -322,4 +316,4 @@ FIGURES: dict[str, Callable[[_Scene], Figure]] = {
     "10": _figure10,
     "11": _figure11,
 }
-"""Number in the paper -> its data."""
+"""Number in the paper -> function that returns its data."""

@@ -1,53 +1,44 @@
-"""Points of curves, from evaluations: means of accuracy, and deltas between two arms."""
+"""Points of curves, computed from evaluations: mean accuracies, and deltas between two arms."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
-from analysis.cells import FEW_PAIRS, summarize
-from analysis.figures.model import POINTS, Panel
-from analysis.frames import main_lengths
-from analysis.pairing import CELL, pair
-from analysis.statistics.paired_t import Moments, bonferroni, half_width, moments
-from jobs.specs import ALL
+from analysis.evaluations.frames import main_lengths
+from analysis.figures.drawing.model import POINTS, Panel
+from analysis.paired.cells import summarize
+from analysis.paired.pairing import CELL, pair
+from analysis.statistics.grouped import CONFIDENCE, moments_by, with_intervals
+from analysis.statistics.paired_t import Moments
+from jobs.specs.base import ALL
 
-CONFIDENCE = 0.95
-_VARIANT, _BETWEEN = ("origin", "recipe", "numerics"), "\0"
+_VARIANT, _BETWEEN = ("origin", "recipe", "numerics"), "\x1f"
 
 
 def accuracy_points(rows: pd.DataFrame, series: str, against: str) -> pd.DataFrame:
-    """Mean test accuracy in percent, over the seeds, of each (series, source, variant, x); variants have no names yet.
+    """Return mean test accuracy in percent, over seeds, for each (series, source, variant, x); variants are unnamed.
 
     Args:
-        rows: evaluations, one a trial and x.
-        series: the column that colours tell apart.
+        rows: evaluations, one per trial and x.
+        series: the column that determines colours.
         against: ``images`` or ``epoch``.
     """
     keys = _curve_keys(series, "source")
     x = "images_used" if against == "images" else "epoch"
     cell = [*dict.fromkeys([*keys, "images", "images_used", x, "epochs"])]
-    groups = rows.sort_values([*cell, "seed", "trial_id"]).groupby(cell, sort=True)
-    cells = groups.size().reset_index(name="n")
-    found = moments(
-        rows.loc[groups.ngroup().index, "test_accuracy"].to_numpy(np.float64),
-        groups.ngroup().to_numpy(),
-        len(cells),
-    )
-    table = main_lengths(cells.assign(mean=found.mean, sd=found.sd), [*keys, "images_used"], "n")
-    found = Moments(table["n"].to_numpy(), table["mean"].to_numpy(), table["sd"].to_numpy())
-    size = table.assign(has=table["n"] > 1).groupby(keys)["has"].transform("sum").to_numpy()
-    for suffix, level in (("", CONFIDENCE), ("_simultaneous", bonferroni(CONFIDENCE, size))):
-        half = half_width(found, level)
-        table[f"low{suffix}"], table[f"high{suffix}"] = found.mean - half, found.mean + half
-    return _points(table, series, "source", x)
+    cells, accuracies = moments_by(rows.sort_values([*cell, "seed", "trial_id"]), cell, "test_accuracy")
+    table = main_lengths(cells.assign(mean=accuracies.mean, sd=accuracies.sd), [*keys, "images_used"], "n")
+    accuracies = Moments(table["n"].to_numpy(), table["mean"].to_numpy(), table["sd"].to_numpy())
+    return _points(with_intervals(table, accuracies, keys), series, "source", x)
 
 
 def delta_points(
     left: pd.DataFrame, right: pd.DataFrame, series: str, against: str, arm: str, keys: Sequence[str] = CELL
 ) -> pd.DataFrame:
-    """Deltas of test accuracy, left minus right, in percentage points, of each (series, variant, x); as before.
+    """Return deltas of test accuracy (left minus right) in percentage points for each (series, variant, x).
+
+    Variants are unnamed, as in ``accuracy_points``.
 
     Args:
         left, right: evaluations of the two arms.
@@ -65,50 +56,33 @@ def delta_points(
     return _points(renamed.assign(source=arm), series, "source", x)
 
 
-def mean_points(rows: pd.DataFrame, curve: Sequence[str], x: str, value: str) -> pd.DataFrame:
-    """Mean of ``value`` over the trials of each curve and x, with its t interval where there are enough to say much.
-
-    Args:
-        rows: one a trial and x.
-        curve: the columns that tell curves apart.
-    """
-    groups = rows.groupby([*curve, x], sort=True, dropna=False)
-    table = groups.size().reset_index(name="n")
-    values = rows.loc[groups.ngroup().index, value].to_numpy(np.float64)
-    found = moments(values, groups.ngroup().to_numpy(), len(table))
-    enough = table["n"] >= FEW_PAIRS
-    sizes = table.assign(has=enough).groupby(list(curve), dropna=False)["has"].transform("sum").to_numpy()
-    for suffix, level in (("", CONFIDENCE), ("_simultaneous", bonferroni(CONFIDENCE, sizes))):
-        half = np.where(enough, half_width(found, level), np.nan)
-        table[f"low{suffix}"], table[f"high{suffix}"] = found.mean - half, found.mean + half
-    return table.assign(mean=found.mean)
-
-
 def _curve_keys(*names: str) -> list[str]:
     return [*dict.fromkeys([*names, *_VARIANT])]
 
 
 def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
-    made = table.assign(
-        series=table[series].astype(str) if len(table) else pd.Series(dtype=str),
+    origin, recipe, numerics = (table[name].astype(str) for name in _VARIANT)
+    points = table.assign(
+        series=table[series].astype(str),
         arm=table[arm],
-        variant=table[list(_VARIANT)].astype(str).agg(_BETWEEN.join, axis=1) if len(table) else pd.Series(dtype=str),
+        variant=origin + _BETWEEN + recipe + _BETWEEN + numerics,
         x=table[x].astype("int64"),
         whole=table["images"] == ALL,
         _order=table[series],
     )
-    ordered = made.sort_values(["_order", "arm", "variant", "x", "n"], kind="stable", ignore_index=True)
+    ordered = points.sort_values(["_order", "arm", "variant", "x", "n"], kind="stable", ignore_index=True)
     return ordered[list(POINTS)]
 
 
 def with_variants_named(panels: Sequence[Panel]) -> tuple[Panel, ...]:
-    """Variants by what tells their origin, recipe and numerics apart in a figure, the same in all its panels; by
-    nothing where all are alike.
+    """Name variants by what distinguishes their origin, recipe and numerics in a figure.
+
+    Names are the same in all panels, and empty where there is only one variant.
     """
-    found = dict.fromkeys(key for panel in panels for key in panel.points["variant"])
-    table = pd.DataFrame([key.split(_BETWEEN) for key in found], columns=list(_VARIANT))
-    table["numerics"] = pd.to_numeric(table["numerics"], errors="coerce").astype("Int64")  # imported trials have none
-    names = dict(zip(found, _variants(table), strict=True))
+    variants = dict.fromkeys(key for panel in panels for key in panel.points["variant"])
+    table = pd.DataFrame([key.split(_BETWEEN) for key in variants], columns=list(_VARIANT))
+    table["numerics"] = pd.to_numeric(table["numerics"], errors="coerce").astype("Int64")  # none for imported trials
+    names = dict(zip(variants, _variants(table), strict=True))
     return tuple(
         replace(panel, points=panel.points.assign(variant=[names[key] for key in panel.points["variant"]]))
         for panel in panels

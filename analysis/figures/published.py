@@ -1,30 +1,31 @@
-"""Figures 2 and 3 with the published trials, when they are imported, beside one's own: in equal axes, cell by cell."""
+"""Figures 2 and 3 with own trials and imported published trials on common axes, compared cell by cell."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 
-from analysis.comparisons import Comparison, Declared
-from analysis.delta_table import delta_cells
-from analysis.figures.model import INTERVALS, Figure, Panel
-from analysis.figures.paper import BLOCKS
+from analysis.evaluations.frames import HEADLINE_BLOCKS, Epoch, at_epoch
+from analysis.evaluations.recipes import Choices
+from analysis.figures.drawing.axis import ACCURACY, AXES, DELTA
+from analysis.figures.drawing.model import INTERVALS, Figure, Panel
 from analysis.figures.points import accuracy_points, delta_points
-from analysis.figures.roles import Part, cast
-from analysis.frames import Epoch, at_epoch
-from analysis.likeness import NOT_COMPARED, PUBLISHED, listed, other_choices, other_length
-from analysis.recipes import Choices
-from analysis.tables.model import Row, Table
+from analysis.figures.roles import Role, cast
+from analysis.paired.contrasts import Comparison, Declared
+from analysis.paired.table import delta_cells
+from analysis.tables.model import Table, TableRow
+from analysis.tables.published import NOT_COMPARED, PUBLISHED, listed, other_choices, other_length
 from analysis.words import counted
-from jobs.specs import ALL
+from jobs.specs.base import ALL
 
 _OWN, _PUBLISHED = "own trials", "published trials"
 _FIGURE_3 = 3200  # images
 _PLACE = ["dataset", "images"]
 Against: TypeAlias = Literal["images", "epoch"]
 _IMPORT = (
-    "No published trials stand beside these: none is imported. `deltasweep import-trials FILE.csv --results ROOT` "
-    "reads the authors' file, results/consolidated_results.csv in the history of utrerf/robust_transfer_learning."
+    "No published trials have been imported, so there is no comparison. `deltasweep import-trials FILE.csv --results "
+    "ROOT` imports the authors' file: results/consolidated_results.csv in the history of "
+    "utrerf/robust_transfer_learning."
 )
 
 
@@ -36,11 +37,11 @@ class Beside(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What can be compared with the published trials."""
+    """The comparisons with the published trials."""
 
     pairs: list[Beside]
     why_not: str
-    """In a sentence or two, why there is nothing; or empty."""
+    """Why there is no comparison, in a sentence or two; otherwise empty."""
 
 
 class _Arms(NamedTuple):
@@ -51,7 +52,7 @@ class _Arms(NamedTuple):
     natural: str
 
     def narrowed(self, cells: pd.DataFrame, epochs: str) -> "_Arms":
-        """Only the trials of some cells, each of the length that its column ``epochs`` says."""
+        """Keep only the trials of some cells, with the length in the cells' column ``epochs``."""
         kept = cells[[*_PLACE, epochs]].rename(columns={epochs: "epochs"})
         return self._replace(rows=self.rows.merge(kept, on=[*_PLACE, "epochs"], how="inner"))
 
@@ -59,16 +60,16 @@ class _Arms(NamedTuple):
         return self.rows[(self.rows["source"] == source) & (self.rows["dataset"] == dataset)]
 
     def deltas(self, epoch: Epoch) -> pd.DataFrame:
-        """One row a cell that has pairs (``delta_cells``)."""
+        """Return one row per cell with pairs (``delta_cells``)."""
         cells = delta_cells(self.rows, [Comparison(self.source, self.natural)], Declared(()), epoch)
         return cells[cells["n_pairs"] > 0]
 
 
 def beside_published(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> Published:
-    """Figures 2 and 3 of the cells that own and imported trials both have; of own ones those of one recipe.
+    """Return Figures 2 and 3 for the cells that own and imported trials share; own trials are those of one recipe.
 
-    That is the recipe of the published trials, if there are such trials, else the one with most trials. Where a cell
-    has trials of several lengths, equal ones stand beside each other if both have them.
+    It is the recipe of the published trials if there are such trials, else, of the newest numerics, the one with most
+    trials. Where a cell has trials of several lengths, trials of equal length are compared if both sides have them.
 
     Args:
         data: evaluations of a root (``frames.frame``).
@@ -78,19 +79,19 @@ def beside_published(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> Publ
     if not imported.any():
         return Published([], _IMPORT)
     parts = cast(data[imported])
-    if not {Part.L2, Part.NATURAL} <= parts.keys():
+    if not {Role.L2, Role.NATURAL} <= parts.keys():
         return Published(
-            [], "The imported trials are not of a natural and an L2 source, which Figures 2 and 3 compare."
+            [], "The imported trials do not include a natural and an L2 source, which Figures 2 and 3 compare."
         )
-    source, natural = parts[Part.L2], parts[Part.NATURAL]
-    shown = data[data["source"].isin([source, natural]) & (data["blocks"] == BLOCKS)]
+    source, natural = parts[Role.L2], parts[Role.NATURAL]
+    shown = data[data["source"].isin([source, natural]) & (data["blocks"] == HEADLINE_BLOCKS)]
     published = shown[shown["origin"] == "imported"]
     places = published[_PLACE].drop_duplicates()
     own, others = _one_recipe(shown[shown["origin"] != "imported"].merge(places, on=_PLACE, how="inner"), recipes)
     arms = _Arms(own, source, natural), _Arms(published, source, natural)
     nothing = (
-        f"No cell (dataset, images) has pairs of {source} and {natural} at {BLOCKS} blocks both among own and among "
-        "imported trials."
+        f"No cell (dataset, images) has pairs of {source} and {natural} at {HEADLINE_BLOCKS} blocks among both the own "
+        "and the imported trials."
     )
     if own.empty or published.empty:
         return Published([], nothing)
@@ -110,19 +111,19 @@ def beside_published(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> Publ
 
 
 def _one_recipe(own: pd.DataFrame, recipes: Mapping[str, Choices]) -> tuple[pd.DataFrame, int]:
-    """The trials of the recipe (and newest numerics) that is shown, and how many trials of others there are."""
+    """Return the trials of the recipe and numerics to show, and the number of all other trials."""
     if own.empty:
         return own, 0
     last = own[own["epoch"] == own["epochs"]]
-    found = last.groupby(["recipe", "numerics"]).size().reset_index(name="n")
-    found["like"] = [not other_choices(recipes.get(recipe)) for recipe in found["recipe"]]
-    chosen = found.sort_values(["like", "numerics", "n", "recipe"]).iloc[-1]
+    recipes_run = last.groupby(["recipe", "numerics"]).size().reset_index(name="n")
+    recipes_run["like"] = [not other_choices(recipes.get(recipe)) for recipe in recipes_run["recipe"]]
+    chosen = recipes_run.sort_values(["like", "numerics", "n", "recipe"]).iloc[-1]
     mine = (own["recipe"] == chosen["recipe"]) & (own["numerics"] == chosen["numerics"])
     return own[mine], int(own.loc[~mine, "trial_id"].nunique())
 
 
 def _matched(own: pd.DataFrame, published: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """One row a cell that both have: of equal lengths if there are such, else of those with most pairs."""
+    """Return one row per shared cell, of equal lengths if there are any, else of the lengths with most pairs."""
     both = own.merge(published, on=keys, suffixes=("_own", "_published"))
     both["same"] = both["epochs_own"] == both["epochs_published"]
     order = ["same", "n_pairs_own", "n_pairs_published", "epochs_own", "epochs_published"]
@@ -134,14 +135,14 @@ def _figure(number: str, ours: _Arms, theirs: _Arms) -> Figure:
     against: Against = "images" if number == "2" else "epoch"
     datasets = sorted(set(ours.rows["dataset"]))
     panels = [panel for name in datasets for panel in _panels(name, against, ours, theirs)]
-    size = "" if number == "2" else f" of {int(ours.rows['images'].iloc[0]):,} images"
-    when = "after the last epoch" if number == "2" else "while fine-tuning"
+    size = "" if number == "2" else f" on {int(ours.rows['images'].iloc[0]):,} images"
+    when = "after the last epoch" if number == "2" else "during fine-tuning"
     return Figure(
         name=f"figure{number}-published",
-        title=f"Figure {number}, own trials beside the published ones",
-        caption=f"Test accuracy {when}{size}, {BLOCKS} blocks fine-tuned, and its difference, paired by seed. Filled: "
-        f"{_OWN}; hollow: {_PUBLISHED}.",
-        intervals=f"{ours.source} and {ours.natural}, the cells that both have: {_OWN} of {_lengths(ours)}, "
+        title=f"Figure {number}: own and published trials",
+        caption=f"Test accuracy {when}{size}, with {HEADLINE_BLOCKS} blocks fine-tuned, and the difference between the "
+        f"two sources, paired by seed. Filled: {_OWN}; hollow: {_PUBLISHED}.",
+        intervals=f"{ours.source} and {ours.natural}, in the cells that both share: {_OWN} of {_lengths(ours)}, "
         f"{_PUBLISHED} of {_lengths(theirs)}. {INTERVALS}",
         panels=tuple(panels),
         columns=2,
@@ -160,14 +161,14 @@ def _panels(dataset: str, against: Against, ours: _Arms, theirs: _Arms) -> tuple
     return (
         Panel(
             title=f"{dataset}: test accuracy",
-            quantity="accuracy",
-            against=against,
+            quantity=ACCURACY,
+            against=AXES[against],
             points=pd.concat(accuracy, ignore_index=True),
         ),
         Panel(
             title=f"{dataset}: difference",
-            quantity="delta",
-            against=against,
+            quantity=DELTA,
+            against=AXES[against],
             points=pd.concat(delta, ignore_index=True),
         ),
     )
@@ -183,21 +184,21 @@ def _table(number: str, cells: pd.DataFrame, choices: tuple[str, ...], others: i
         "; ".join([*other_length(row["epochs_own"], row["epochs_published"]), *choices])
         for row in cells.to_dict("records")
     ]
-    told = cells.assign(unlike=unlike, difference=cells["mean_delta_own"] - cells["mean_delta_published"])
+    rows = cells.assign(unlike=unlike, difference=cells["mean_delta_own"] - cells["mean_delta_published"])
     by_epoch = number == "3"
     both = [f"{which} {what}" for which in ("own", "published") for what in ("delta", "interval", "n", "epochs")]
     columns = ("dataset", "images", *(["epoch"] if by_epoch else []), *both, "difference")
     return Table(
         name=f"figure{number}-published-deltas",
-        title=f"Deltas of Figure {number}: own trials beside the published ones (percentage points)",
-        columns=(*columns, "unlike the published (published)"),
-        rows=tuple(_row(row, by_epoch) for row in told.to_dict("records")),
+        title=f"Deltas of Figure {number}: own and published trials (percentage points)",
+        columns=(*columns, "other settings (published)"),
+        rows=tuple(_row(row, by_epoch) for row in rows.to_dict("records")),
         numbers=frozenset(columns[1:]),
-        notes=_notes(told, others),
+        notes=_notes(rows, others),
     )
 
 
-def _row(row: dict[Any, Any], by_epoch: bool) -> Row:
+def _row(row: dict[Any, Any], by_epoch: bool) -> TableRow:
     size = "all" if row["images"] == ALL else f"{row['images']:,}"
     arms = []
     for which in ("own", "published"):
@@ -213,25 +214,25 @@ def _row(row: dict[Any, Any], by_epoch: bool) -> Row:
     return (str(row["dataset"]), size, *at, *arms, f"{row['difference']:+.2f}", str(row["unlike"]))
 
 
-def _notes(told: pd.DataFrame, others: int) -> tuple[str, ...]:
-    like, unlike = told[told["unlike"] == ""], told[told["unlike"] != ""]
-    said = []
+def _notes(rows: pd.DataFrame, others: int) -> tuple[str, ...]:
+    like, unlike = rows[rows["unlike"] == ""], rows[rows["unlike"] != ""]
+    notes = []
     if like.empty:
-        said.append("No cell has own trials of the published ones' recipe and length.")
+        notes.append("No cell has own trials with the recipe and length of the published ones.")
     else:
         known = like[like["ci_low_own"].notna() & like["ci_low_published"].notna()]
         overlap = (known["ci_low_own"] <= known["ci_high_published"]) & (
             known["ci_low_published"] <= known["ci_high_own"]
         )
         largest = like["difference"].abs().max()
-        said.append(
-            f"{counted(len(like), 'row')} of the published trials' recipe ({PUBLISHED}; they record none) and length: "
-            f"the largest difference is {largest:.2f} percentage points; the intervals overlap in {int(overlap.sum())} "
-            f"of {len(known)}."
+        notes.append(
+            f"{counted(len(like), 'row')} with the published trials' recipe ({PUBLISHED}, although they record none) "
+            f"and length: the largest difference is {largest:.2f} percentage points; the intervals overlap in "
+            f"{int(overlap.sum())} of {len(known)}."
         )
     if not unlike.empty:
         differences = ", ".join(listed(unlike["unlike"]))
-        said.append(f"Not counted: {counted(len(unlike), 'row')} that differ in more than who ran them: {differences}.")
+        notes.append(f"Not counted: {counted(len(unlike), 'row')} that differ in recipe or length: {differences}.")
     if others:
-        said.append(f"Of own trials one recipe is shown; {counted(others, 'trial')} of others are left out.")
-    return (*said, NOT_COMPARED)
+        notes.append(f"Own trials of a single recipe are shown; {counted(others, 'trial')} of others are left out.")
+    return (*notes, NOT_COMPARED)

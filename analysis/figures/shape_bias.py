@@ -1,13 +1,15 @@
-"""Shape bias: how often networks decide by shape where shape and texture disagree (Figure 4 of Geirhos et al. 2019)."""
+"""Shape bias: how often networks decide by shape where shape and texture conflict (Figure 4 of Geirhos et al. 2019)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from analysis.figures.attacks import NETWORKS, network_words
-from analysis.figures.model import BARS, FEW_APART, POINTS, Figure, Panel
-from analysis.figures.points import mean_points
+from analysis.figures.drawing.axis import Axis, percent
+from analysis.figures.drawing.model import BARS, FEW_APART, POINTS, Figure, Panel
+from analysis.figures.exhibits import KindExhibits, Topic, figure_topic
+from analysis.figures.networks import NETWORKS, network_words
+from analysis.statistics.grouped import curve_means
 
 COLUMNS = (
     "trial_id",
@@ -28,17 +30,19 @@ COLUMNS = (
 )
 OVERALL = "overall"
 
-_MEANING = "Overall, and by the label of the shape. Images that a network gives a third label count for neither."
+_MEANING = "Shown overall and by the label of the shape. Images classified as a third label are excluded."
 
+_BIAS = percent("bias", "shape bias")
+_CATEGORY = Axis(column="category", label="category", first_apart=True)
 _KINDS = ("finetuned_dataset", *NETWORKS)
-"""What the networks of one panel have in common."""
+"""Columns in which the networks of one panel agree."""
 
 _CHOICES = ("recipe", "numerics")
-"""What the trials of one series have in common besides the network."""
+"""Columns in which the trials of one series agree, besides those of the network."""
 
 
 def shape_bias_figure(decisions: pd.DataFrame) -> Figure | None:
-    """Shape bias of each source, overall and by category, a panel for each kind of network; None without any trial.
+    """Return the shape bias of each source, overall and by category, one panel per type of network; None if empty.
 
     Args:
         decisions: rows of the kind ``shape_bias`` with ``COLUMNS``.
@@ -49,8 +53,8 @@ def shape_bias_figure(decisions: pd.DataFrame) -> Figure | None:
     return Figure(
         name="shape-bias",
         title="Shape bias",
-        caption="Of images of one shape and another texture that are given one of these two labels, the share given "
-        "that of the shape.",
+        caption="Share of images classified by shape, among the images with conflicting shape and texture that are "
+        "classified by one of the two.",
         panels=tuple(_panels(biases)),
         notes=tuple(_decided(biases)),
         shades=BARS,
@@ -59,31 +63,31 @@ def shape_bias_figure(decisions: pd.DataFrame) -> Figure | None:
 
 
 def shape_biases(decisions: pd.DataFrame) -> pd.DataFrame:
-    """A row for each trial and category of shape, and one ``OVERALL``: ``bias`` and ``decided``, in percent.
+    """Return a row for each trial and category of shape, and one ``OVERALL``: ``bias`` and ``decided``, in percent.
 
-    ``decided`` is the share of conflicting images that are given the label of a cue; ``bias`` the share of these that
-    are given that of the shape, NaN where there are none. Images whose cues agree are left out. Of trials on networks
-    that differ only in when they were evaluated, and so in nothing, one stands.
+    ``decided`` is the share of conflicting images that are given the label of a cue; ``bias`` is the share of these
+    that are given the label of the shape, NaN where there are none. Images whose cues agree are left out. Of several
+    trials on networks that differ only in when they were evaluated, and are therefore equal, one is kept.
     """
     rows = decisions[decisions["shape"] != decisions["texture"]]
-    made = rows.assign(by_shape=rows["decision"] == rows["shape"], by_texture=rows["decision"] == rows["texture"])
-    both = pd.concat([made.assign(category=OVERALL), made.assign(category=made["shape"])], ignore_index=True)
+    decided = rows.assign(by_shape=rows["decision"] == rows["shape"], by_texture=rows["decision"] == rows["texture"])
+    both = pd.concat([decided.assign(category=OVERALL), decided.assign(category=decided["shape"])], ignore_index=True)
     trial = [name for name in COLUMNS if name not in ("shape", "texture", "decision")]
     cells = both.groupby([*trial, "category"], sort=True, dropna=False, as_index=False)
-    found = cells.agg(n=("by_shape", "size"), by_shape=("by_shape", "sum"), by_texture=("by_texture", "sum"))
-    found = found.drop_duplicates([*(name for name in trial if name not in ("trial_id", "finetuned")), "category"])
-    either = found["by_shape"] + found["by_texture"]
-    return found.assign(bias=100 * found["by_shape"] / either, decided=100 * either / found["n"])
+    counts = cells.agg(n=("by_shape", "size"), by_shape=("by_shape", "sum"), by_texture=("by_texture", "sum"))
+    counts = counts.drop_duplicates([*(name for name in trial if name not in ("trial_id", "finetuned")), "category"])
+    either = counts["by_shape"] + counts["by_texture"]
+    return counts.assign(bias=100 * counts["by_shape"] / either, decided=100 * either / counts["n"])
 
 
 def _panels(biases: pd.DataFrame) -> Iterator[Panel]:
-    for _, shown in biases.groupby(list(_KINDS), sort=True, dropna=False):  # a source has but the dataset
+    for _, shown in biases.groupby(list(_KINDS), sort=True, dropna=False):  # sources: null in all keys but dataset
         names = (OVERALL, *sorted(set(shown["category"]) - {OVERALL}))
         points = _points(shown.dropna(subset="bias"), names)
         yield Panel(
             title=_words(shown.iloc[0].to_dict(), biases),
-            quantity="bias",
-            against="category",
+            quantity=_BIAS,
+            against=_CATEGORY,
             by="source",
             points=points,
             ticks=names,
@@ -91,23 +95,34 @@ def _panels(biases: pd.DataFrame) -> Iterator[Panel]:
 
 
 def _words(row: Mapping[Any, Any], biases: pd.DataFrame) -> str:
-    """Which networks, and what they were tuned on where that is not the same for all."""
+    """Describe the networks, and what they were fine-tuned on where this varies."""
     tuned = biases["finetuned_dataset"].nunique() > 1 and not pd.isna(row["finetuned"])
-    return network_words(row, biases) + (f", tuned on {row['finetuned_dataset']}" if tuned else "")
+    return network_words(row, biases) + (f", fine-tuned on {row['finetuned_dataset']}" if tuned else "")
 
 
 def _points(biases: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     places = biases.assign(x=[names.index(category) for category in biases["category"]])
-    table = mean_points(places, ["source", *_CHOICES], "x", "bias")
+    table = curve_means(places, ["source", *_CHOICES], "x", "bias")
     varying = [name for name in _CHOICES if table[name].nunique() > 1]
     words = [", ".join(f"{name} {row[name]}" for name in varying) for row in table.to_dict("records")]
     return table.assign(series=table["source"], arm=table["source"], variant=words, whole=False)[list(POINTS)]
 
 
 def _decided(biases: pd.DataFrame) -> Iterator[str]:
-    """What share of the images the bias is about."""
+    """Yield a sentence per panel with the share of images that each source classified by shape or texture."""
     overall = biases[biases["category"] == OVERALL]
     for _, shown in overall.groupby(list(_KINDS), sort=True, dropna=False):
         means = shown.groupby("source", sort=True)["decided"].mean()
-        told = ", ".join(f"{mean:.0f} % by {source}" for source, mean in means.items())
-        yield f"Given the label of shape or texture ({_words(shown.iloc[0].to_dict(), biases)}): {told}"
+        shares = ", ".join(f"{mean:.0f} % by {source}" for source, mean in means.items())
+        yield f"Classified by shape or texture ({_words(shown.iloc[0].to_dict(), biases)}): {shares}"
+
+
+def _topics(decisions: pd.DataFrame) -> Iterator[Topic]:
+    figure = shape_bias_figure(decisions)
+    if figure is not None:
+        words = ("networks", "source", "variant", "category")
+        columns = (*words, "shape bias", "low", "high", "trials")
+        yield figure_topic(figure, "Figure 4 of Geirhos et al. (2019)", columns, words)
+
+
+SECTION = KindExhibits(columns=COLUMNS, topics=_topics)

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file, with its figures beside it."""
+"""The report: one self-contained HTML file, with its figures in the same directory."""
 
 from analysis.page.report import report
 

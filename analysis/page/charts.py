@@ -1,12 +1,12 @@
-"""The page's four charts as Vega-Lite specifications, drawn from data that the page's script fills in."""
+"""The page's four charts as Vega-Lite specifications, whose data the page's script provides."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from analysis.figures.style import looks, ordered
+from analysis.figures.drawing.style import looks, ordered
 
 VEGA_LITE = "6.4"
-"""The version that the charts are written for."""
+"""The Vega-Lite version of the specifications."""
 
 _SHAPES = {
     "o": "circle",
@@ -26,7 +26,7 @@ _Layers: TypeAlias = list[Spec]
 
 
 def charts(datasets: Sequence[str], sizes: Sequence[int]) -> dict[str, Spec]:
-    """The specifications by name; every one draws the named data ``points`` and fills the width it is given."""
+    """Return the specifications by name; each draws the named data ``points`` at the full width of its container."""
     return {
         "delta-images": _delta(_images(sizes), datasets, bands=("_band", "")),
         "accuracy-images": _accuracy(_images(sizes), datasets),
@@ -54,7 +54,7 @@ def _accuracy(x: Spec, datasets: Sequence[str]) -> Spec:
 
 
 def _images(sizes: Sequence[int]) -> Spec:
-    """Log-2 axis with a tick at each size; whole sets lie at their own number."""
+    """Log-2 axis with a tick at each size; whole sets are placed at their number of images."""
     ticks = {"values": list(sizes), "format": "~s", "labelOverlap": "greedy", "labelSeparation": 6}
     scale = {"type": "log", "base": 2, "nice": False, "padding": 12}
     return {**_quantity("x", title="training images (log 2)"), "scale": scale, "axis": ticks}
@@ -65,7 +65,7 @@ def _epochs() -> Spec:
 
 
 def _base(x: Spec, datasets: Sequence[str], title: str, zero: bool) -> Spec:
-    """What all layers on points encode."""
+    """The encodings shared by all layers with points."""
     return {
         "x": x,
         "y": {**_quantity("mean", title=title), "scale": {"zero": zero}},
@@ -75,7 +75,7 @@ def _base(x: Spec, datasets: Sequence[str], title: str, zero: bool) -> Spec:
 
 
 def _band(base: Spec, low: str, high: str, opacity: float) -> _Layers:
-    """The area between two bounds, and a bar where it shows nothing: at a point whose neighbours have no bounds."""
+    """The band between two bounds, and a bar where the band would be invisible: where neighbours have no bounds."""
     bounded = {**base, "y": _quantity(low), "y2": {"field": high}}
     bar = {"type": "rule", "opacity": 2.5 * opacity, "strokeWidth": 3, "aria": False}
     return [
@@ -115,7 +115,7 @@ def _coloured(datasets: Sequence[str]) -> Spec:
 
 
 def _looks(datasets: Sequence[str]) -> dict[str, Any]:
-    """As in the figures beside them."""
+    """The looks of the datasets, as in the static figures."""
     return looks(datasets, ordered(datasets))
 
 

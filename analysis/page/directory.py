@@ -1,4 +1,4 @@
-"""The directory that a report goes into: checked before anything is read, drawn or made."""
+"""The directory of a report, checked before anything is read, drawn or created."""
 
 import os
 import stat
@@ -8,27 +8,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
-from jobs.files import NotAFile, words
 from jobs.results import LocalStore, Store
 from jobs.results.opening import is_address
+from jobs.system.files import NotAFile, words
 
 _OWN = "report"
-"""The folder of a results root that is the report's; all others are those of results."""
+"""The folder of a results root that is reserved for the report; all others are for results."""
 
 
 def report_directory(store: Store, out: str | Path | None) -> Path:
-    """The directory named, or that of the root. It is tried whether it can be made and written; nothing stays of that.
+    """Return ``out``, or the report folder of the root, after testing that it can be created and written.
+
+    The test leaves nothing behind.
 
     Raises:
-        InvalidRequest: when it is no directory, lies below a file or among the results, or cannot be written.
+        InvalidRequest: when it is not a directory, is below a file or among the results, or cannot be written.
     """
     directory = _named(store, out)
     standing = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
     if not standing.is_dir():
         raise InvalidRequest(
             Code.WRONG_PLACE,
-            f"the report goes into a directory; {standing} is none, so {directory} cannot be one. "
-            "Name another with --out",
+            f"expected a directory for the report; {standing} is not one, so {directory} cannot be created. "
+            "Fix: name another with --out",
             file=standing,
             key="--out",
         )
@@ -37,15 +39,15 @@ def report_directory(store: Store, out: str | Path | None) -> Path:
 
 
 def _require_no_link(directory: Path, store: Store) -> None:
-    """In a results root nothing is written through a link."""
+    """Within a results root, nothing is written through a link."""
     if isinstance(store, LocalStore) and directory.is_relative_to(store.directory):
         inside = [directory, *directory.parents]
         for place in inside[: inside.index(store.directory)]:
             if place.is_symlink():
                 raise InvalidRequest(
                     Code.WRONG_PLACE,
-                    f"expected a directory in the results root for the report; {place} is a link, and a root follows "
-                    "none. Fix: remove it, or name a directory outside of the root with --out",
+                    f"expected a directory in the results root for the report; {place} is a link, and links in a root "
+                    "are not followed. Fix: remove it, or name a directory outside the root with --out",
                     file=place,
                     key="--out",
                 )
@@ -60,14 +62,14 @@ def _require_writable(directory: Path) -> None:
     except OSError as error:
         raise InvalidRequest(
             Code.WRONG_PLACE,
-            f"the report goes into a directory that can be written; {directory} cannot ({error.strerror}). "
+            f"expected a writable directory for the report; {directory} is not writable ({error.strerror}). "
             "Fix: change its permissions, or name another with --out",
             file=directory,
             key="--out",
         ) from error
     finally:
         for place in missing:
-            with suppress(OSError):  # never made, or somebody else's by now
+            with suppress(OSError):  # not created, or in use by others since
                 place.rmdir()
 
 
@@ -80,7 +82,7 @@ def _named(store: Store, out: str | Path | None) -> Path:
     if not str(out).strip() or is_address(str(out)):
         raise InvalidRequest(
             Code.WRONG_PLACE,
-            f"the report goes into a directory of this machine; --out is {str(out)!r}",
+            f"expected a directory on this machine for the report; got --out {str(out)!r}",
             file=out,
             key="--out",
         )
@@ -89,7 +91,7 @@ def _named(store: Store, out: str | Path | None) -> Path:
     except RuntimeError as error:
         raise InvalidRequest(
             Code.WRONG_PLACE,
-            f"--out that begins with ~ lies in the home of a user of this machine; {out} does not ({error})",
+            f"expected the home of a user of this machine after ~ in --out; got {out} ({error})",
             file=out,
             key="--out",
         ) from error
@@ -98,8 +100,8 @@ def _named(store: Store, out: str | Path | None) -> Path:
     if root is not None and _real(directory).is_relative_to(root) and not _is_own(_real(directory), root):
         raise InvalidRequest(
             Code.WRONG_PLACE,
-            f"in a results root the report goes into {root / _OWN}, where no results lie; --out is {directory}. "
-            "Leave --out away, or name a directory outside of the root",
+            f"expected the report in {root / _OWN}, the folder without results, or outside the results root; got --out "
+            f"{directory}. Fix: omit --out, or name a directory outside the root",
             file=directory,
             key="--out",
         )
@@ -107,7 +109,7 @@ def _named(store: Store, out: str | Path | None) -> Path:
 
 
 def _real(path: Path) -> Path:
-    """Where a path leads; one that links lead round in a circle is itself (``Path.resolve`` raises)."""
+    """Resolve links in a path; a path with circular links is returned as it is (``Path.resolve`` raises)."""
     return Path(os.path.realpath(path))
 
 
@@ -117,12 +119,13 @@ def _is_own(directory: Path, root: Path) -> bool:
 
 @contextmanager
 def written_into(directory: Path) -> Iterator[Path]:
-    """A folder to be filled, whose files are then put into the directory, each whole, over those of an older report.
+    """Yield a temporary folder whose files are then moved into the directory, replacing those of an older report.
 
-    What is no file there is not written through, nor replaced. What fails is one message.
+    Each file is replaced atomically. Anything in the directory that is not a regular file is neither followed nor
+    replaced. Failures are reported as one error.
 
     Raises:
-        StorageFailure: with the file and why.
+        StorageFailure: with the file and the reason.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -140,7 +143,7 @@ def written_into(directory: Path) -> Iterator[Path]:
             raise
         raise StorageFailure(
             Code.WRONG_PLACE if isinstance(error, NotAFile) else Code.STORAGE,
-            f"the report cannot be written into {directory} ({error}); it is not complete. "
+            f"the report cannot be written to {directory} ({error}); it is incomplete. "
             "Fix: remove the cause or name another directory with --out, then repeat",
             file=error.path if isinstance(error, NotAFile) else directory,
             key="--out",

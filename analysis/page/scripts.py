@@ -1,4 +1,4 @@
-"""The script that draws the page's charts: Vega, Vega-Lite and vega-embed in one, the same in every report."""
+"""The script that draws the page's charts: a bundle of Vega, Vega-Lite and vega-embed, the same in every report."""
 
 import hashlib
 from contextlib import suppress
@@ -8,43 +8,43 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from analysis.page.charts import VEGA_LITE
-from jobs.files import read_file
-from jobs.home import scripts_directory
+from jobs.paths import scripts_directory
+from jobs.system.files import read_file
 
 _MOST_BYTES = 8 << 20
-"""Of a script that is kept; it has one."""
+"""Size limit of a cached script; the bundle takes about 1 MiB."""
 
 
 @cache
 def vega() -> str:
-    """It sets ``vegaEmbed``, and asks for nothing over a network.
+    """Return the bundle, which defines ``vegaEmbed`` and makes no network requests.
 
-    Making it takes seconds of the processor, so it is kept in the machine's home, by the version of what makes it and
-    under a line with its digest. One that is not what its digest says is made anew; where none can be kept, it is made
-    each time.
+    Building it takes seconds of CPU time, so it is cached in ``jobs.paths.scripts_directory``, by the version of the
+    package that builds it, with its digest in the first line. It is rebuilt if the digest does not match, and
+    built every time if it cannot be cached.
     """
     path = scripts_directory() / f"vega-lite-{VEGA_LITE}-by-{metadata.version('vl-convert-python')}.js"
     kept = _kept(path)
     if kept is not None:
         return kept
-    made = _made()
+    script = _made()
     with suppress(OSError):
-        _keep(path, made)
-    return made
+        _keep(path, script)
+    return script
 
 
 def _made() -> str:
-    import vl_convert  # 35 MB that are not needed where the script is kept
+    import vl_convert  # 35 MB that are not needed where the script is cached
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE))
 
 
 def _kept(path: Path) -> str | None:
     try:
-        said, _, script = read_file(path, _MOST_BYTES).partition(b"\n")
+        head, _, script = read_file(path, _MOST_BYTES).partition(b"\n")
     except OSError:
         return None
-    return script.decode() if said == _digest(script) else None
+    return script.decode() if head == _digest(script) else None
 
 
 def _keep(path: Path, script: str) -> None:

@@ -1,1 +1,1 @@
-"""Statistics of paired differences: arrays in, numbers out; no files, no plots."""
+"""Statistics of paired differences: functions from arrays to numbers, without files or plots."""

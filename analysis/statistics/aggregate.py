@@ -1,7 +1,7 @@
-"""Over several datasets at once: interquartile mean and probability of improvement, both paired.
+"""Statistics over several datasets: interquartile mean and probability of improvement, both paired.
 
-After Agarwal et al. (2021), whose ``rliable`` resamples runs of each task; here a task is a dataset and a
-run is a pair, so what is resampled keeps source and baseline of one seed together.
+After Agarwal et al. (2021), whose ``rliable`` resamples the runs of each task. Here a task is a dataset and a run is a
+pair, so that resampling keeps source and baseline of one seed together.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from analysis.statistics.paired_t import Floats
 
 
 class Estimate(NamedTuple):
-    """A number with its interval."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
@@ -22,19 +22,19 @@ class Estimate(NamedTuple):
 
 
 def interquartile_mean(strata: Mapping[str, Floats]) -> Floats:
-    """The mean of the middle half of all differences, every stratum counting by its pairs.
+    """Return the mean of the middle half of all differences; each stratum is weighted by its number of pairs.
 
     Args:
-        strata: differences along the last axis; any axes before it are those of the result.
+        strata: differences along the last axis; leading axes are kept in the result.
     """
     return np.asarray(stats.trim_mean(np.concatenate(list(strata.values()), axis=-1), 0.25, axis=-1))
 
 
 def probability_of_improvement(strata: Mapping[str, Floats]) -> Floats:
-    """How often a pair's difference is above 0, ties half, averaged over strata; 0.5 means no difference.
+    """Return the share of pairs with a difference above 0, averaged over strata; ties count half, 0.5 is no difference.
 
     Args:
-        strata: differences along the last axis; any axes before it are those of the result.
+        strata: differences along the last axis; leading axes are kept in the result.
     """
     shares = [np.mean((values > 0) + 0.5 * (values == 0), axis=-1) for values in strata.values()]
     return np.asarray(np.mean(shares, axis=0))
@@ -47,11 +47,11 @@ def stratified_bootstrap(
     confidence: float = 0.95,
     resamples: int = 2_000,
 ) -> Estimate:
-    """``statistic`` with a percentile interval: pairs are resampled with replacement within each stratum.
+    """Return ``statistic`` with a percentile interval; pairs are resampled with replacement within each stratum.
 
     Args:
-        statistic: of differences along the last axis, as those above.
-        strata: paired differences by stratum (dataset), each with at least two.
+        statistic: a function of differences along the last axis, such as those above.
+        strata: paired differences by stratum (dataset), at least two in each.
     """
     ordered = {name: strata[name] for name in sorted(strata)}
     drawn = {name: rng.choice(values, (resamples, len(values))) for name, values in ordered.items()}

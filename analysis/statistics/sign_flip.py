@@ -1,42 +1,37 @@
-"""The sign-flip test of paired differences: exact, and without normality.
+"""The sign-flip test of paired differences: exact, and without assuming normality.
 
-If an arm makes no difference, each pair's difference could as well have had the other sign (Fisher 1935).
+If both arms are equivalent, each pair's difference could equally have had the opposite sign (Fisher 1935).
 """
 
 import numpy as np
+from scipy import stats
 
 from analysis.statistics.paired_t import Floats
 
 EXACT_UP_TO = 20
-"""Pairs; 2^20 sign vectors are counted one by one, more are drawn at random."""
+"""Number of pairs up to which all sign vectors (2^20) are enumerated; beyond it, some are drawn at random."""
 
-_CHUNK = 1 << 14
+_AT_ONCE = 1 << 14
 
 
 def sign_flip(differences: Floats, rng: np.random.Generator, draws: int = 100_000) -> float:
-    """Two-sided p against differences that are symmetric around 0.
+    """Return the two-sided p-value against differences that are symmetric around 0.
 
     Args:
-        rng: used above ``EXACT_UP_TO`` pairs only.
-        draws: random sign vectors above that; the observed one counts too, so p is never 0.
+        rng: used only above ``EXACT_UP_TO`` pairs.
+        draws: number of random sign vectors in that case; the observed one counts too, so p is never 0.
     """
     n = len(differences)
-    if n == 0:
-        return float("nan")
-    # a sum that differs from the observed one in rounding only is as extreme
-    observed = float(abs(differences.sum())) * (1 - 1e-12)
-    if n <= EXACT_UP_TO:
-        hits = sum(_extreme(_signs(start, n), differences, observed) for start in range(0, 2**n, _CHUNK))
-        return float(hits / 2**n)
-    random = (rng.choice((-1.0, 1.0), size=(min(_CHUNK, draws - start), n)) for start in range(0, draws, _CHUNK))
-    return (1 + sum(_extreme(signs, differences, observed) for signs in random)) / (1 + draws)
-
-
-def _signs(start: int, n: int) -> Floats:
-    """Rows of -1 and +1: the bits of the numbers from ``start``, one chunk, at most 2^n in all."""
-    numbers = np.arange(start, min(start + _CHUNK, 2**n))
-    return np.asarray(((numbers[:, None] >> np.arange(n)) & 1) * 2.0 - 1.0, dtype=np.float64)
-
-
-def _extreme(signs: Floats, differences: Floats, observed: float) -> int:
-    return int(np.count_nonzero(np.abs(signs @ differences) >= observed))
+    if n < 2:  # scipy requires two
+        return 1.0 if n else float("nan")
+    counted = 2**n if n <= EXACT_UP_TO else draws
+    tested = stats.permutation_test(
+        (differences,),
+        np.sum,
+        permutation_type="samples",
+        n_resamples=counted,
+        batch=_AT_ONCE,
+        vectorized=True,
+        rng=rng,
+    )
+    return float(tested.pvalue)

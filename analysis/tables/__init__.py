@@ -1,1 +1,1 @@
-"""The paper's tables from any results root: 5 (sources), 6 (datasets) and 7 (test accuracy)."""
+"""The paper's tables, computed from any results root: 5 (sources), 6 (datasets), 7 (test accuracy) and 1a."""

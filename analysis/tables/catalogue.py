@@ -1,4 +1,4 @@
-"""Tables 5 and 6: the sources and the datasets that take part in the results."""
+"""Tables 5 and 6: the sources and the datasets that occur in the results."""
 
 import json
 from fractions import Fraction
@@ -7,28 +7,29 @@ from importlib import resources
 import pandas as pd
 
 from analysis.tables.model import Table
-from jobs.registry import SourceCard, datasets, sources
-from jobs.specs import Constraint
+from jobs.catalog.catalog import PACKAGED
+from jobs.catalog.source_card import SourceCard
+from jobs.specs.threat_model import Constraint
 
 _UNKNOWN = "?"
 
 
 def table5(data: pd.DataFrame) -> Table:
-    """The source models of the results: how they were trained, and how good they are where they were trained."""
+    """Return the source models of the results: how they were trained, and their accuracy on their training dataset."""
     names = sorted(set(data["source"]))
-    found = [_source_row(name) for name in names]
+    rows = [_source_row(name) for name in names]
     return Table(
         name="table5",
         title="Source models",
-        columns=("source", "architecture", "trained on", "constraint", "epsilon", "accuracy there (%)"),
-        rows=tuple(found),
-        numbers=frozenset({"epsilon", "accuracy there (%)"}),
-        notes=(f"{_UNKNOWN}: not a source that DeltaSweep knows.",) if any(_UNKNOWN in row for row in found) else (),
+        columns=("source", "architecture", "trained on", "constraint", "epsilon", "test accuracy on that dataset (%)"),
+        rows=tuple(rows),
+        numbers=frozenset({"epsilon", "test accuracy on that dataset (%)"}),
+        notes=(f"{_UNKNOWN}: not in the catalogue of DeltaSweep.",) if any(_UNKNOWN in row for row in rows) else (),
     )
 
 
 def table6(data: pd.DataFrame) -> Table:
-    """The target datasets of the results."""
+    """Return the target datasets of the results."""
     names = sorted(set(data["dataset"]))
     return Table(
         name="table6",
@@ -40,7 +41,7 @@ def table6(data: pd.DataFrame) -> Table:
 
 
 def _source_row(name: str) -> tuple[str, ...]:
-    card = sources().get(name)
+    card = PACKAGED.sources.get(name)
     if card is None:
         return (name, *[_UNKNOWN] * 5)
     epsilon = "" if card.constraint is Constraint.NONE else radius(card)
@@ -48,24 +49,24 @@ def _source_row(name: str) -> tuple[str, ...]:
 
 
 def _dataset_row(name: str) -> tuple[str, ...]:
-    card = datasets().get(name)
+    card = PACKAGED.datasets.get(name)
     if card is None:
         return (name, *[_UNKNOWN] * 4)
     return (name, f"{card.train:,}", f"{card.test:,}", f"{card.labels:,}", "color" if card.colour else "grayscale")
 
 
 def radius(card: SourceCard) -> str:
-    """Epsilon as papers write it: L-infinity's in 255ths."""
+    """Format epsilon as in papers: L-infinity radii in 255ths."""
     if card.constraint is Constraint.LINF:
         return f"{Fraction(card.epsilon * 255).limit_denominator(10)}/255"
     return f"{card.epsilon:g}"
 
 
 def _accuracy(card: SourceCard) -> str:
-    """Percent on the test images of what it was trained on, where somebody measured it."""
+    """Format the accuracy (percent) on the test images of the training dataset; empty if it was not measured."""
     if card.expected and card.test_dataset == card.trained_on:
         return f"{card.expected.clean:.2f}"
-    bundled = resources.files("jobs").joinpath("bundled", f"{card.name}.json")
+    bundled = resources.files("jobs.models").joinpath("bundled", f"{card.name}.json")
     if not bundled.is_file():
         return ""
     return f"{_clean_accuracy(json.loads(bundled.read_text(encoding='utf-8'))):.2f}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from analysis.formats import text
+from analysis.output.formats import text
 from analysis.tables.model import Table
 
 _LATEX = str.maketrans(
@@ -25,7 +25,7 @@ _LATEX = str.maketrans(
 
 
 def csv(table: Table) -> str:
-    """For programs: without emphasis, and without commas in numbers."""
+    """Format for programs: without emphasis, and without commas in numbers."""
     columns = {
         name: pa.array([_plain(row[index], name in table.numbers) for row in table.rows], pa.string())
         for index, name in enumerate(table.columns)
@@ -38,7 +38,7 @@ def _plain(value: str, number: bool) -> str:
 
 
 def markdown(table: Table) -> str:
-    """GitHub's tables; the best cells in bold, the notes below."""
+    """Format as a GitHub table, with the best cells in bold and the notes below."""
     lines = [
         f"**{table.title}**",
         "",
@@ -50,7 +50,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A ``table`` with ``booktabs`` rules; the best cells in bold, the notes in the caption."""
+    """Format as a ``table`` with ``booktabs`` rules, the best cells in bold and the notes in the caption."""
     spec = "".join("r" if name in table.numbers else "l" for name in table.columns)
     header = " & ".join(_escaped(name) for name in table.columns)
     body = [" & ".join(row) + r" \\" for row in _emphasised(table, r"\textbf{{{}}}", _escaped)]
@@ -72,11 +72,11 @@ def latex(table: Table) -> str:
 
 
 WRITERS: dict[str, Callable[[Table], str]] = {"csv": csv, "md": markdown, "tex": latex}
-"""Ending of the file name -> how it is written."""
+"""File extension -> writer."""
 
 
 def save(table: Table, directory: Path) -> list[Path]:
-    """Write ``table`` into ``directory``, one file a format, named after the table."""
+    """Write ``table`` into ``directory``, one file per format, named after the table."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{table.name}.{ending}" for ending in WRITERS]
     for path in paths:

@@ -1,8 +1,8 @@
-"""B0: the released code's way, written anew: a process a trial, PIL for every image of every epoch.
+"""B0: a reimplementation of how the released code works: one process per trial, PIL for every image of every epoch.
 
-The loader has no processes of its own: with fewer cores than trials, as here, they would only cost their start.
+The data loader uses no worker processes. With fewer cores than trials, as here, they would only add start-up time.
 
-Usage: python -m benchmarks.baselines.released SPEC (as JSON); prints its measurements as JSON.
+Usage: python -m benchmarks.baselines.released SPEC (as JSON). Prints the measurements as JSON.
 """
 
 import json
@@ -16,15 +16,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.baselines.tune_program import Measured, network, require_simple
-from jobs import registry
+from jobs.catalog.catalog import PACKAGED
 from jobs.data.raw import FolderPart, RawPart
 from jobs.data.readers import read_raw
 from jobs.data.subsets import draw_subset
-from jobs.specs import FinetuneSpec, from_plain, plain
+from jobs.kind import from_plain, plain
+from jobs.kinds.finetune.spec import FinetuneSpec
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """PIL images, transformed one by one each time that they are asked for."""
+    """PIL images, transformed one by one on each access."""
 
     def __init__(self, part: RawPart | FolderPart, indices: list[int], size: int) -> None:
         self._part = part
@@ -43,13 +44,13 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 def run_trial(spec: FinetuneSpec) -> list[Measured]:
-    """One trial in this process: plain torch, contiguous tensors, both sets through a loader."""
+    """Run one trial in this process: plain torch, contiguous tensors, a data loader for each of both sets."""
     recipe = spec.recipe
     require_simple(recipe, spec.dataset)
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(spec.seed)
-    size = registry.architecture(registry.source(spec.source).architecture).image_size
-    raw = read_raw(registry.dataset(spec.dataset))
+    size = PACKAGED.architecture(PACKAGED.source(spec.source).architecture).image_size
+    raw = read_raw(PACKAGED.dataset(spec.dataset))
     subset = draw_subset(torch.from_numpy(raw.train.labels_N), spec.images, spec.seed).tolist()
     train = DataLoader(Images(raw.train, subset, size), recipe.batch_size, shuffle=True)
     test = DataLoader(Images(raw.test, list(range(len(raw.test.labels_N))), size), recipe.evaluation_batch_size)
@@ -80,7 +81,7 @@ def _accuracy(model: nn.Module, batches: DataLoader[tuple[Tensor, int]]) -> floa
 
 
 def run_in_a_process(spec: FinetuneSpec) -> list[Measured]:
-    """One trial, as its user starts it."""
+    """Run one trial in a new process, as a user of the released code would."""
     command = [sys.executable, "-m", __spec__.name, json.dumps(plain(spec))]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [Measured(*row) for row in json.loads(output.splitlines()[-1])]

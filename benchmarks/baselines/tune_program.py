@@ -1,4 +1,4 @@
-"""B1: a competent Ray Tune program for fine-tuning trials. Nothing is saved on the way, and nothing is shared."""
+"""B1: a competent Ray Tune program for fine-tuning trials. It saves no checkpoints, and trials share nothing."""
 
 import tempfile
 from collections.abc import Sequence
@@ -9,18 +9,20 @@ from ray import tune
 from torch import Tensor, nn
 from torchvision.models.resnet import ResNet
 
-from benchmarks.raw_tune import ENVIRONMENT as ENVIRONMENT  # what a driver of `run` puts into its own before ray.init
-from jobs import registry
+from benchmarks.raw_tune import ENVIRONMENT as ENVIRONMENT  # drivers that call `run` set this before ray.init
+from jobs.catalog.catalog import PACKAGED
 from jobs.data.datasets import Dataset, load_dataset
 from jobs.data.subsets import draw_subset
-from jobs.networks import BUILDERS
-from jobs.randomness import Purpose, generator
-from jobs.specs import FinetuneSpec, Recipe, from_plain, plain
-from jobs.weights import load_source
+from jobs.execution.seeding import Purpose, generator
+from jobs.kind import from_plain, plain
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.models.weights import load_source
+from jobs.networks.builders import build
+from jobs.specs.recipes import Recipe
 
 
 class Measured(NamedTuple):
-    """After an evaluated epoch, in percent."""
+    """Accuracies after an evaluated epoch, in percent."""
 
     epoch: int
     train_accuracy: float
@@ -28,7 +30,7 @@ class Measured(NamedTuple):
 
 
 class Normalised(nn.Module):
-    """A ResNet behind its normaliser: images in [0, 1] in, logits out."""
+    """A ResNet with normalization: maps images in [0, 1] to logits."""
 
     mean: Tensor
     std: Tensor
@@ -45,16 +47,16 @@ class Normalised(nn.Module):
 
 
 def network(spec: FinetuneSpec, tensors: dict[str, Tensor] | None = None) -> tuple[Normalised, list[nn.Parameter]]:
-    """The source's network with a fresh FC layer, and the parameters to train.
+    """Return the source's network with a new FC layer, and the parameters to train.
 
     Args:
-        tensors: instead of the source's.
+        tensors: Weights to use instead of the source's.
     """
-    card = registry.source(spec.source)
-    tensors = tensors or load_source(spec.source).tensors
-    resnet = BUILDERS[card.architecture](len(tensors["fc.bias"]))
+    card = PACKAGED.source(spec.source)
+    tensors = tensors or load_source(card).tensors
+    resnet: Any = build(PACKAGED.architecture(card.architecture), len(tensors["fc.bias"])).model
     resnet.load_state_dict(tensors)
-    fc = nn.Linear(resnet.fc.in_features, registry.dataset(spec.dataset).labels)
+    fc = nn.Linear(resnet.fc.in_features, PACKAGED.dataset(spec.dataset).labels)
     nn.init.normal_(fc.weight, generator=generator(spec.seed, Purpose.FC_INIT))
     nn.init.zeros_(fc.bias)
     resnet.fc = fc
@@ -71,15 +73,15 @@ def _trained(resnet: ResNet, trained: int) -> list[nn.Module]:
 
 
 def run_trial(spec: FinetuneSpec) -> list[Measured]:
-    """One trial from beginning to end on the CPU."""
-    size = registry.architecture(registry.source(spec.source).architecture).image_size
-    return train(spec, load_dataset(spec.dataset, size), *network(spec))
+    """Run one trial on the CPU."""
+    data = load_dataset(PACKAGED.dataset(spec.dataset), PACKAGED.image_size(spec.source))
+    return train(spec, data, *network(spec))
 
 
 def train(spec: FinetuneSpec, data: Dataset, model: Normalised, parameters: list[nn.Parameter]) -> list[Measured]:
-    """A trial whose images and network are loaded.
+    """Run a trial whose images and network are loaded.
 
-    Grey datasets, ``batch`` or ``source`` mode and the source's normaliser: what the benchmarks have.
+    Only supports what the benchmarks need: grey datasets, ``batch`` or ``source`` mode, the source's normalization.
     """
     recipe = spec.recipe
     require_simple(recipe, spec.dataset, modes=("batch", "source"))
@@ -104,14 +106,14 @@ def train(spec: FinetuneSpec, data: Dataset, model: Normalised, parameters: list
 
 
 def set_modes(model: Normalised, spec: FinetuneSpec) -> None:
-    """For training: frozen layers as the recipe says, the others in training mode."""
+    """Set the modes for training: frozen layers according to the recipe, the others in training mode."""
     model.train(spec.recipe.frozen_batchnorm == "batch")
     for module in _trained(model.resnet, spec.blocks):
         module.train()
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-    """One step on a batch; its logits N x K."""
+    """Train one step on a batch and return its logits, N x K."""
     logits_NK: Tensor = model(images_NCHW)
     loss = nn.functional.cross_entropy(logits_NK, labels_N)
     optimizer.zero_grad()
@@ -121,19 +123,19 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, images_NCHW: Tensor
 
 
 def require_simple(recipe: Recipe, dataset: str, modes: Sequence[str] = ("batch",)) -> None:
-    """The baselines do what the benchmarks need and refuse the rest.
+    """Raise ValueError for recipes that the baselines do not support.
 
     Args:
-        modes: of ``frozen_batchnorm``.
+        modes: Supported values of ``frozen_batchnorm``.
     """
-    augments = registry.dataset(dataset).colour or recipe.transforms == "as-published"
+    augments = PACKAGED.dataset(dataset).colour or recipe.transforms == "as-published"
     choices = (recipe.frozen_batchnorm, recipe.fc_init, recipe.normalization, augments)
     if choices not in [(mode, "normal", "source", False) for mode in modes]:
-        raise ValueError(f"baselines fine-tune on grey datasets with the recipe's defaults, not {choices}")
+        raise ValueError(f"expected a grey dataset and the recipe's defaults for a baseline; got {choices}")
 
 
 def floats(images_NCHW: Tensor, form: torch.memory_format) -> Tensor:
-    """Bytes to [0, 1], grey repeated to three channels."""
+    """Convert bytes to floats in [0, 1], with grey repeated to three channels."""
     return (images_NCHW.float() / 255).expand(-1, 3, -1, -1).contiguous(memory_format=form)
 
 
@@ -147,7 +149,7 @@ def accuracy(model: nn.Module, data: Dataset, recipe: Recipe, form: torch.memory
 
 
 class Actor(tune.Trainable):
-    """Runs one trial a configuration; what it has loaded stays for the next."""
+    """Runs one trial per configuration and keeps what it has loaded for the next."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._spec = from_plain(config["spec"])
@@ -162,10 +164,10 @@ class Actor(tune.Trainable):
 
 
 def run(specs: Sequence[FinetuneSpec], cpu: float = 1) -> dict[str, list[Measured]]:
-    """The trials through one Tuner on the Ray that is connected; by trial id.
+    """Run the trials in one Tuner on the connected Ray cluster. Return the measurements by trial id.
 
     Raises:
-        RuntimeError: when a trial fails.
+        RuntimeError: If a trial fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
         results = tune.Tuner(

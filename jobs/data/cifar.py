@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: pickled batches (Krizhevsky 2009), read without running what a pickle may hold."""
+"""CIFAR-10 and CIFAR-100: pickled batches (Krizhevsky 2009), read without executing code in the pickle."""
 
 import pickle
 from pathlib import Path
@@ -7,17 +7,17 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.raw import RawPart
 from jobs.errors import Code, DamagedFile
-from jobs.files import open_file
-from jobs.registry import DatasetCard
+from jobs.system.files import open_file
 
 _SIDE = 32
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles dictionaries, lists, strings, numbers and arrays of bytes; anything else is refused."""
+    """Unpickle dictionaries, lists, strings, numbers and uint8 arrays; refuse anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         match module, name:
@@ -27,15 +27,15 @@ class _ArraysOnly(pickle.Unpickler):
                 return np.ndarray
             case "numpy", "dtype":
                 return _bytes_only
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
 def read(card: DatasetCard, directory: Path) -> tuple[RawPart, RawPart]:
-    """Both parts; the batches whose name says ``test`` are the test set.
+    """Return the training and the test part; batches whose name starts with ``test`` are the test set.
 
     Raises:
-        MissingData: when a batch is not there.
-        DamagedFile: when a batch holds anything but images and labels, or would run code.
+        OSError: if a batch is missing or cannot be read.
+        DamagedFile: if a batch contains anything but images and labels, or would execute code.
     """
     paths = [directory / member.name for member in card.members]
     test = [path for path in paths if path.name.startswith("test")]
@@ -63,7 +63,8 @@ def _read_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64
     ):
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} is no batch of CIFAR images: it lacks `data` and a label for each row of it",
+            f"{path} is not a batch of CIFAR images, which has `data` and one label per row. Fix: remove it and fetch "
+            "the dataset again",
             file=path,
         )
     return images, np.array(labels, dtype=np.int64)
@@ -75,20 +76,20 @@ def _unpickle(path: Path, file: IO[bytes]) -> Any:
     except pickle.UnpicklingError as error:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} is refused: a batch is a pickle of arrays and lists only, anything else may run code ({error}). "
-            "Remove it and fetch the dataset again",
+            f"{path} is refused: expected a pickle of arrays and lists only, because anything else may execute code "
+            f"({error}). Fix: remove it and fetch the dataset again",
             file=path,
         ) from error
     except (EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} cannot be unpickled ({error}); remove it and fetch the dataset again",
+            f"{path} cannot be unpickled ({error}). Fix: remove it and fetch the dataset again",
             file=path,
         ) from error
 
 
 def _bytes_only(name: str, *_: object) -> np.dtype[np.uint8]:
-    """numpy's dtype for the one type that a batch has, without the flags that numpy has given up."""
+    """Return NumPy's dtype for the only type in a batch, ignoring flags that NumPy has deprecated."""
     if name != "u1":
-        raise pickle.UnpicklingError(f"it has an array of {name!r} instead of bytes")
+        raise pickle.UnpicklingError(f"it contains an array of {name!r} instead of 'u1'")
     return np.dtype(np.uint8)

@@ -1,4 +1,4 @@
-"""Images and labels of a dataset as bytes, resized once.
+"""Images and labels of a dataset as uint8, resized once.
 
 Shape suffixes: N images, C channels (1 grey, 3 colour), H height, W width.
 """
@@ -13,73 +13,72 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jobs import registry
-from jobs.data.conflicts import in_conflict
-from jobs.data.degraded import Degradation
-from jobs.data.raw import Part, Raw
+from jobs.catalog.dataset_card import DatasetCard
+from jobs.data.cue_conflict import in_conflict
+from jobs.data.low_pass import Degradation
+from jobs.data.raw import LabelledImages, Raw
 from jobs.data.readers import read_raw
-from jobs.data.resized import Images, resized
-from jobs.data.whole import whole
+from jobs.data.resize import Images, resized
+from jobs.data.whole_image import whole
 
 
 class ImageSet(NamedTuple):
-    """Images as bytes N x C x H x W (uint8, 0 to 255) and labels N (int64)."""
+    """Images N x C x H x W (uint8, 0 to 255) and labels N (int64)."""
 
     images_NCHW: Images
     labels_N: Tensor
 
 
 class Cues(NamedTuple):
-    """What test images of conflicting cues say besides their shape: the label of the texture N (int64), and what labels
-    are called.
-    """
+    """The texture labels N (int64) of cue-conflict test images, and the names of the labels."""
 
     textures_N: Tensor
     names: tuple[str, ...]
 
 
 class Dataset(NamedTuple):
-    """Both parts of a dataset at one image size; ``sha256`` is of the images before resizing, and what they lost."""
+    """Both parts of a dataset at one image size; ``sha256`` covers the images before resizing and their degradation."""
 
     name: str
     train: ImageSet
     test: ImageSet
     sha256: str
     cues: Cues | None = None
-    """Of test images whose shape and texture say different labels; ``test`` has that of the shape."""
+    """For test images whose shape and texture have different labels; ``test`` contains the shape labels."""
 
 
-def load_dataset(name: str, image_size: int, directory: Path | None = None, *, whole_training: bool = False) -> Dataset:
-    """Load a dataset with its images resized bilinearly to ``image_size`` pixels a side. Nothing is downloaded.
+def load_dataset(
+    card: DatasetCard, image_size: int, directory: Path | None = None, *, whole_training: bool = False
+) -> Dataset:
+    """Load the dataset that a card describes, with images resized bilinearly to ``image_size`` pixels per side.
 
-    The original files are read and held against their digests in each process; what is resized is kept on
-    this machine (``jobs.data.resized``).
+    Nothing is downloaded. Each process reads the original files and verifies their digests; resized images are cached
+    on this machine (``jobs.data.resize``).
 
     Args:
-        name: a dataset of the registry, or of the study at hand.
-        directory: where its files are; by default where ``jobs.data.places.find`` finds them.
-        whole_training: training images are ``WholeImages``, to be cropped anywhere; otherwise their centre squares are
-            all that is left of them.
+        directory: the directory with the files; by default the one that ``jobs.data.locate.find`` finds.
+        whole_training: True: training images are ``WholeImages``, which can be cropped anywhere. False: only their
+            centre squares are kept.
 
     Raises:
-        MissingData: when its files are not on this machine.
-        DamagedFile: when they are not what the registry, or the record of their fetch, says.
+        MissingData: if the files are not on this machine.
+        DamagedFile: if they do not match the card or the record of their fetch.
     """
-    return load_card(registry.dataset(name), image_size, directory, whole_training)
+    return cached_dataset(card, image_size, directory, whole_training)
 
 
 @lru_cache(maxsize=4)
-def load_card(
-    card: registry.DatasetCard, image_size: int, directory: Path | None = None, whole_training: bool = False
-) -> Dataset:
-    """Load the dataset that a card describes; two studies may mean two datasets by one name."""
+def cached_dataset(card: DatasetCard, image_size: int, directory: Path | None, whole_training: bool) -> Dataset:
+    """Like ``load_dataset``; a process caches the four most recently used datasets."""
     parts = _parts(card, image_size, directory)
     sha256 = card.shown_digest(parts.raw.sha256)
     lost = Degradation(card.low_resolution, card.low_pass, aspect_kept=card.aspect == "kept")
     names = parts.raw.names or tuple(map(str, range(card.labels)))
     cues = None if parts.textures_N is None else Cues(torch.from_numpy(parts.textures_N.copy()), names)
 
-    def images(part: Part, which: str, again: Callable[[], Part], whole_images: bool = False) -> ImageSet:
+    def images(
+        part: LabelledImages, which: str, again: Callable[[], LabelledImages], whole_images: bool = False
+    ) -> ImageSet:
         keep = whole if whole_images else resized
         images_NCHW = keep(part, image_size, f"{card.name}-{sha256[:16]}-{which}", lost, again)
         return ImageSet(images_NCHW, torch.from_numpy(part.labels_N.copy()))
@@ -91,12 +90,12 @@ def load_card(
 
 class _Parts(NamedTuple):
     raw: Raw
-    test: Part
-    """As it is shown: cues in conflict, where the card says so."""
+    test: LabelledImages
+    """The test images as networks see them: cue-conflict images, if the card requests them."""
     textures_N: npt.NDArray[np.int64] | None
 
 
-def _parts(card: registry.DatasetCard, image_size: int, directory: Path | None) -> _Parts:
+def _parts(card: DatasetCard, image_size: int, directory: Path | None) -> _Parts:
     raw = read_raw(card, directory)
     if card.cue_conflict is None:
         return _Parts(raw, raw.test, raw.textures_N)

@@ -1,4 +1,4 @@
-"""The card of an image folder, counted and measured, ready for a study file. No torch."""
+"""Creation of a dataset card from an image folder, ready for a study file. No torch."""
 
 import re
 import warnings
@@ -8,44 +8,43 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jobs.canonical import digest
+from jobs.catalog.dataset_card import DatasetCard, ExifOrientation
 from jobs.data.folders import read_image_folder
 from jobs.data.oddities import oddities
 from jobs.data.raw import FolderPart, RawPart
 from jobs.errors import Code, InvalidRequest
-from jobs.registry import DatasetCard, ExifOrientation
-from jobs.specs import NAME_PATTERN
+from jobs.specs.base import NAME_PATTERN
+from jobs.specs.canonical import digest
 
 
 class Described(NamedTuple):
-    """What an image folder is."""
+    """The description of an image folder."""
 
     card: DatasetCard
     notes: list[str]
-    """What is as it should not be, or is read otherwise than it looks; nothing that keeps a trial from running."""
+    """Irregularities, and images that are read differently from how they look; none keeps a trial from running."""
     turned: int
-    """Images that EXIF asks to be turned or mirrored; the card says what is done about it."""
+    """Number of images whose EXIF orientation rotates or mirrors them; the card says whether it is applied."""
 
 
 def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "applied") -> Described:
-    """Decode every image of ``folder/train/LABEL/*`` and ``folder/test/LABEL/*`` once, and write its card.
+    """Decode every image of ``folder/train/LABEL/*`` and ``folder/test/LABEL/*`` once and return the folder's card.
 
-    The dataset is grey when the three channels of every pixel are the same. ``mean`` and ``std`` are those
-    of all pixels of the training images as they are, in [0, 1], to four digits.
+    The dataset is grey if the three channels of every pixel are equal. ``mean`` and ``std`` are computed over all
+    pixels of the training images at their original size, in [0, 1], rounded to four digits.
 
     Args:
-        exif_orientation: what the card says where an image has one to apply.
+        exif_orientation: the card's setting if any image has an EXIF orientation to apply.
 
     Raises:
-        InvalidRequest: when the name is none for a dataset, there is one label alone, or a channel is the same
-            everywhere.
-        DamagedFile: when it is no image folder, or an image cannot be decoded.
+        InvalidRequest: if the name is not a valid dataset name, there is only one label, or a channel is constant.
+        DamagedFile: if it is not an image folder, or an image cannot be decoded.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidRequest(
             Code.WRONG_NAME,
-            f"a dataset's name has lower-case letters, digits, `.`, `_` and `-` only; {name!r} has others. "
-            "Give it one with --name",
+            f"expected a dataset name of lower-case letters, digits, `.`, `_` and `-`; got {name!r}. "
+            "Fix: choose a name with --name",
             key="--name",
         )
     folder = folder.expanduser().resolve()
@@ -53,21 +52,21 @@ def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "appli
     if len(raw.names) < 2:
         raise InvalidRequest(
             Code.WRONG_VALUE,
-            f"images of one label alone ({raw.names[0]}) are all told right by every network; a dataset has two labels "
-            f"or more, each a folder in {folder}/train",
+            f"expected at least two labels; got only {raw.names[0]}. Fix: add images of another label, in another "
+            f"folder in {folder}/train",
             file=folder / "train",
             key="labels",
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, which say no file; ``oddities`` does
+        warnings.simplefilter("ignore")  # Pillow's warnings name no file; ``oddities`` reports them with it
         train, test = (_Statistics.of(raw.train), _Statistics.of(raw.test))
     colour = train.colour or test.colour
     mean, std = train.mean_and_std()
     if not all(std):
         raise InvalidRequest(
             Code.WRONG_VALUE,
-            f"a training set has different values in every channel, or nothing can be normalised by it; {folder}/train "
-            f"has the stds {list(std)}",
+            "expected training images whose values vary in every channel, because normalization divides by their "
+            f"standard deviation; {folder}/train has standard deviations {list(std)}. Fix: add other images",
             file=folder / "train",
             key="std",
         )
@@ -89,7 +88,7 @@ def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "appli
 
 
 class _Statistics(NamedTuple):
-    """Of all pixels of a part, a channel each: how many, their sum, the sum of their squares (exact)."""
+    """Statistics over all pixels of a part, per channel: count, sum, and sum of squares (exact)."""
 
     colour: bool
     pixels: int

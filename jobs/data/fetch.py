@@ -1,4 +1,4 @@
-"""Fetching a dataset once, before anything is launched: download, extract, verify, record. No torch."""
+"""Fetching a dataset once, before a launch: download, extract, verify, record. No torch."""
 
 import re
 import shutil
@@ -13,33 +13,33 @@ from typing import IO
 
 from filelock import FileLock
 
+from jobs.catalog.dataset_card import DatasetCard, DatasetFormat
 from jobs.data import idx
-from jobs.data.fetched import is_recorded, record_fetched
-from jobs.data.places import CALTECH101_IMAGES, own_directory, require, require_unchanged
+from jobs.data.locate import CALTECH101_IMAGES, own_directory, require, require_unchanged
+from jobs.data.manifest import is_recorded, record_fetched
 from jobs.data.raw import Raw
 from jobs.data.readers import read_raw
-from jobs.download import Progress, download, writing
 from jobs.errors import Code, DamagedFile, MissingData
-from jobs.registry import DatasetCard, DatasetFormat
+from jobs.system.download import Progress, download, writing
 
 _CALTECH101_ARCHIVE = f"{CALTECH101_IMAGES}.tar.gz"  # inside the zip file that is downloaded
 _CALTECH101_IMAGE = re.compile(rf"(?:\./)?({CALTECH101_IMAGES}/\w[\w-]*/image_\d+\.jpg)")
 
 
 def fetch(card: DatasetCard, mirror: str | None, on_progress: Callable[[str], Progress]) -> Path | None:
-    """See to it that a dataset is on this machine, verified and recorded.
+    """Ensure that a dataset is on this machine, verified and recorded.
 
-    What is there already, and is what it should be, is not downloaded again.
+    Files that are already there and valid are not downloaded again.
 
     Args:
-        mirror: the URL of a folder with ``NAME/FILE``, instead of the card's mirrors.
-        on_progress: makes, for a file's name, what is told of its download.
+        mirror: the URL of a folder with ``NAME/FILE``, used instead of the card's mirrors.
+        on_progress: takes a file name and returns the callback that receives the progress of its download.
 
     Returns:
-        The directory that has its files; None for a dataset that comes with a package.
+        The directory with the files; None for a dataset that is part of a package.
 
     Raises:
-        MissingData, DamagedFile, StorageFailure: as ``jobs.download.download``; nothing is left half done.
+        MissingData, DamagedFile, StorageFailure: see ``jobs.system.download.download``; no partial dataset is left.
     """
     if card.format is DatasetFormat.DIGITS:
         return None
@@ -55,7 +55,7 @@ def fetch(card: DatasetCard, mirror: str | None, on_progress: Callable[[str], Pr
 
 
 def _read_verified(card: DatasetCard) -> Raw | None:
-    """What is on this machine already, if there is a digest, in the card or of an earlier fetch, to hold it against."""
+    """Read the files on this machine if they can be verified by a digest of the card or of an earlier fetch."""
     digests_are_read = card.format in (DatasetFormat.CIFAR, DatasetFormat.SVHN)
     if card.files and not (card.sha256 or digests_are_read or is_recorded(card)):
         return None
@@ -90,19 +90,21 @@ def _download_and_extract(card: DatasetCard, mirror: str | None, on_progress: Ca
 
 
 def _refuse_unpacked(card: DatasetCard, directory: Path) -> None:
-    """Unpacked files are read before packed ones, and only a digest of the images themselves can vouch for them."""
+    """Refuse unpacked files that cannot be verified: they take precedence over packed ones, and only a digest of the
+    images covers them.
+    """
     unpacked = [path for stem in idx.FILES if (path := directory / stem).exists()]
     if unpacked and card.sha256 is None:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{unpacked[0]} cannot be verified: the digests known are those of the packed files. Remove it and run "
+            f"{unpacked[0]} cannot be verified: only the digests of the packed files are known. Fix: remove it and run "
             f"again: deltasweep data fetch {card.name}",
             file=unpacked[0],
         )
 
 
 def _extract_members(card: DatasetCard, directory: Path) -> None:
-    """Take the members that the card names out of its archive, verify them, and only then put them in their places."""
+    """Extract the members that the card lists from its archive, verify them, and only then move them into place."""
     archive = directory / card.files[0].name
     with _extracting(archive, directory) as temporary:
         with tarfile.open(archive) as tar:
@@ -115,7 +117,7 @@ def _extract_members(card: DatasetCard, directory: Path) -> None:
 
 
 def _extract_caltech101(archive: Path, directory: Path) -> None:
-    """Take the images, and nothing else, out of the tar file in the zip file."""
+    """Extract only the images from the tar file inside the zip file."""
     with _extracting(archive, directory) as temporary:
         with (
             zipfile.ZipFile(archive) as outer,
@@ -132,20 +134,20 @@ def _extract_caltech101(archive: Path, directory: Path) -> None:
 
 
 def _only(archive: Path, outer: zipfile.ZipFile, name: str) -> str:
-    found = [inner for inner in outer.namelist() if inner.split("/")[-1] == name and not inner.startswith("__MACOSX")]
-    if len(found) != 1:
+    members = [inner for inner in outer.namelist() if inner.split("/")[-1] == name and not inner.startswith("__MACOSX")]
+    if len(members) != 1:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{archive} must have one {name} in it and has {len(found)}; remove it and fetch again",
+            f"expected {archive} to contain one {name}; got {len(members)}. Fix: remove it and fetch again",
             file=archive,
         )
-    return found[0]
+    return members[0]
 
 
 @contextmanager
 def _extracting(archive: Path, directory: Path) -> Iterator[Path]:
-    """A temporary directory on the same disk; an archive that is not what it should be is a ``DamagedFile``."""
-    for abandoned in directory.glob(".extracting-*"):  # of a process that was killed; whoever is here has the lock
+    """Provide a temporary directory on the same disk; errors of a damaged archive become ``DamagedFile``."""
+    for abandoned in directory.glob(".extracting-*"):  # left by a killed process; the caller holds the lock
         shutil.rmtree(abandoned)
     with tempfile.TemporaryDirectory(prefix=".extracting-", dir=directory) as temporary:
         try:
@@ -153,14 +155,14 @@ def _extracting(archive: Path, directory: Path) -> Iterator[Path]:
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, FileNotFoundError) as error:
             raise DamagedFile(
                 Code.DAMAGED_DATA,
-                f"{archive} cannot be unpacked ({error}); remove it and fetch again",
+                f"{archive} cannot be unpacked ({error}). Fix: remove it and fetch again",
                 file=archive,
             ) from error
 
 
 def _write(content: IO[bytes] | None, target: Path) -> None:
     if content is None:
-        raise tarfile.TarError(f"{target.name} is no regular file")
+        raise tarfile.TarError(f"{target.name} is not a regular file")
     target.parent.mkdir(parents=True, exist_ok=True)
     with content, target.open("wb") as file:
         shutil.copyfileobj(content, file)

@@ -1,6 +1,4 @@
-"""Images in folders, one a label: any image folder, Caltech101 with the split that DeltaSweep gives it, and images of
-conflicting cues.
-"""
+"""Images in one folder per label: image folders, Caltech101 with DeltaSweep's own split, and cue-conflict images."""
 
 import hashlib
 import re
@@ -8,34 +6,34 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.data.places import CALTECH101_IMAGES
+from jobs.data.locate import CALTECH101_IMAGES
 from jobs.data.raw import FolderPart, Raw, files_digest, unreadable
 from jobs.errors import Code, DamagedFile
-from jobs.file_kinds import what_it_is
+from jobs.system.file_kinds import what_it_is
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
-_NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # what Windows leaves behind; hidden files are left out too
+_NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # created by Windows; hidden files are ignored too
 _CLUTTER = "BACKGROUND_Google"
 _TRAINING_IMAGES_A_LABEL = 30  # Section 5 of the paper
 _MEANT = {
     "train": ("train", "training", "trn"),
     "test": ("test", "testing", "tst", "val", "valid", "validation", "dev", "eval", "evaluation"),
 }
-"""What people call the parts, in small letters."""
+"""Common names of the two parts, in lower case."""
 _NAMES_SHOWN = 5
-_FOLDER, _CUES = "train/LABEL/* and test/LABEL/*", "SHAPE/SHAPEn-TEXTUREm.png"  # as messages tell them
+_FOLDER, _CUES = "train/LABEL/* and test/LABEL/*", "SHAPE/SHAPEn-TEXTUREm.png"  # used in messages
 
 
 def read_image_folder(directory: Path, colour: bool, upright: bool = False) -> Raw:
-    """``train/LABEL/*`` and ``test/LABEL/*``, or ``val/LABEL/*`` where there is no ``test``, as ImageNet and
-    Stylized-ImageNet come; the labels are numbered in the order of their names.
+    """Read ``train/LABEL/*`` and ``test/LABEL/*``, or ``val/LABEL/*`` if there is no ``test``, as in ImageNet and
+    Stylized-ImageNet; labels are numbered in the order of their names.
 
     Args:
-        upright: images are turned and mirrored as their EXIF asks, here as below.
+        upright: whether the EXIF orientation of images is applied (in the functions below, too).
 
     Raises:
-        DamagedFile: when a part or a label is missing, or something in it is no image by its name, no regular file, or
-            cannot be read.
+        DamagedFile: if a part or a label is missing, or an entry does not have an image's name, is not a regular file,
+            or cannot be read.
     """
     held_out = "test" if (directory / "test").exists() or not (directory / "val").exists() else "val"
     for part in ("train", held_out):
@@ -44,7 +42,8 @@ def read_image_folder(directory: Path, colour: bool, upright: bool = False) -> R
     if unknown := sorted(test.keys() - train.keys()):
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"every label has training images; {directory}/train has none of {', '.join(unknown)}",
+            f"expected training images of every test label; {directory}/train has none of {', '.join(unknown)}. Fix: "
+            "add training images, or remove the test images of these labels",
             file=directory / "train",
         )
     labels = sorted(train)
@@ -52,7 +51,9 @@ def read_image_folder(directory: Path, colour: bool, upright: bool = False) -> R
 
 
 def read_caltech101(directory: Path, upright: bool = False) -> Raw:
-    """The 101 labels without the clutter; 30 images of each are for training, which follows from their names."""
+    """Read the 101 labels without the clutter category; 30 images per label, chosen by a hash of their names, are for
+    training.
+    """
     root = directory / CALTECH101_IMAGES
     images = {label: paths for label, paths in _images_by_label(root, _FOLDER).items() if label != _CLUTTER}
     shuffled = {label: sorted(paths, key=lambda path: _place(root, path)) for label, paths in images.items()}
@@ -62,10 +63,10 @@ def read_caltech101(directory: Path, upright: bool = False) -> Raw:
 
 
 def read_cue_conflict(directory: Path, colour: bool, upright: bool = False) -> Raw:
-    """``SHAPE/SHAPEn-TEXTUREm.png``, as Geirhos et al. (2019) give them: all are for testing, labelled by shape.
+    """Read ``SHAPE/SHAPEn-TEXTUREm.png``, the layout of Geirhos et al. (2019): all are test images, labelled by shape.
 
     Raises:
-        DamagedFile: when an image is not named after its folder and another.
+        DamagedFile: if an image's name does not consist of its folder as shape and a label as texture.
     """
     images = _images_by_label(directory, _CUES)
     names = sorted(images)
@@ -79,8 +80,8 @@ def _texture(path: Path, names: list[str]) -> str:
     if match is None or match[1] not in names:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} is to be named by its shape, which is its folder, and its texture, one of {', '.join(names)}, as "
-            f"{_CUES}; rename or remove it",
+            f"the name of {path} does not consist of its shape (its folder) and its texture (one of "
+            f"{', '.join(names)}). Fix: rename it as {_CUES}, or remove it",
             file=path,
         )
     return match[1]
@@ -111,50 +112,54 @@ def _raw(
 
 
 def _require_part(directory: Path, part: str) -> None:
-    """Refuse a folder without ``train`` or ``test``, naming what may be meant as it."""
+    """Refuse a folder without ``train`` or ``test``, and suggest a folder that may have been meant."""
     if (directory / part).exists():
         return
     if not directory.is_dir():
         what = what_it_is(directory) or "a file"
-        raise DamagedFile(Code.DAMAGED_DATA, f"{directory} is {what}; an image folder has {_FOLDER}", file=directory)
+        raise DamagedFile(
+            Code.DAMAGED_DATA, f"{directory} is {what}; expected an image folder with {_FOLDER}", file=directory
+        )
     names = [_told(path) for path in _entries(directory)]
     meant = [name for name in names if name.lower() in _MEANT[part]]
     remedy = f"rename {meant[0]} to {part}" if meant else f"it has {', '.join(names[:_NAMES_SHOWN]) or 'nothing'}"
     raise DamagedFile(
         Code.DAMAGED_DATA,
-        f"{directory / part} is not there; an image folder has {_FOLDER}, or val for test, in small letters: {remedy}",
+        f"{directory / part} does not exist; expected {_FOLDER}, or val for test, in lower case: {remedy}",
         file=directory / part,
     )
 
 
 def _images_by_label(directory: Path, layout: str) -> dict[str, list[Path]]:
-    """The images of each label, by name; nothing that might be one is left out in silence."""
+    """Return the images of each label, sorted by name; nothing that might be an image is skipped silently."""
     if not directory.is_dir():
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{directory} is {what_it_is(directory) or 'a file'}; an image folder has {layout}",
+            f"{directory} is {what_it_is(directory) or 'a file'}; expected an image folder with {layout}",
             file=directory,
         )
     entries = _entries(directory)
     for path in entries:
         if not path.is_dir():
-            raise _stray(path, f"{directory} has one folder a label and nothing else", "remove it")
+            raise _stray(path, f"expected only folders in {directory}, one per label", "remove it")
     if not entries:
-        raise DamagedFile(Code.DAMAGED_DATA, f"{directory} has no labels; an image folder has {layout}", file=directory)
+        raise DamagedFile(
+            Code.DAMAGED_DATA, f"{directory} has no labels; expected an image folder with {layout}", file=directory
+        )
     images = {label.name: _entries(label) for label in entries}
     for label, paths in images.items():
         for path in paths:
             if path.is_dir():
-                raise _stray(path, "a label's folder has images and no folders", "move its images up, or remove it")
+                raise _stray(path, "expected no subfolders in a label's folder", "move its images up, or remove it")
             if not path.is_file():
-                raise _stray(path, "a label's folder has images", "remove it, or put the image there")
+                raise _stray(path, "expected images in a label's folder", "remove it, or put the image there")
             if path.suffix.lower() not in _SUFFIXES:
-                rule = f"images are known by their names ({', '.join(_SUFFIXES)})"
+                rule = f"expected images with one of the suffixes {', '.join(_SUFFIXES)}"
                 raise _stray(path, rule, "convert, rename or remove it")
         if not paths:
             raise DamagedFile(
                 Code.DAMAGED_DATA,
-                f"{directory / label} has no images; add some or remove it",
+                f"{directory / label} has no images. Fix: add some, or remove the folder",
                 file=directory / label,
             )
     return images
@@ -162,14 +167,14 @@ def _images_by_label(directory: Path, layout: str) -> dict[str, list[Path]]:
 
 def _stray(path: Path, rule: str, remedy: str) -> DamagedFile:
     what = what_it_is(path) if path.is_dir() or not path.is_file() else None
-    return DamagedFile(Code.DAMAGED_DATA, f"{rule}; {path} is {what or 'another file'}: {remedy}", file=path)
+    return DamagedFile(Code.DAMAGED_DATA, f"{rule}; {path} is {what or 'another file'}. Fix: {remedy}", file=path)
 
 
 def _entries(directory: Path) -> list[Path]:
-    """What is in a folder, by name, but for what is nobody's.
+    """Return the entries of a folder, sorted by name, without hidden and system files.
 
     Raises:
-        DamagedFile: when the folder cannot be read, or a name is no text.
+        DamagedFile: if the folder cannot be read, or a name is not valid UTF-8.
     """
     try:
         entries = [path for path in sorted(directory.iterdir()) if not _ignored(path)]
@@ -181,14 +186,14 @@ def _entries(directory: Path) -> list[Path]:
         except UnicodeEncodeError:
             raise DamagedFile(
                 Code.DAMAGED_DATA,
-                f"names of labels and images are text in UTF-8; in {directory} there is {_told(path)}: rename it",
+                f"expected names of labels and images in UTF-8; {directory} contains {_told(path)}. Fix: rename it",
                 file=_told(path),
             ) from None
     return entries
 
 
 def _told(path: Path) -> str:
-    """A name as messages can show it, whatever its bytes are."""
+    """Return a name that can be shown in messages, even if its bytes are not valid UTF-8."""
     return path.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 

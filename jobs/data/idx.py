@@ -9,20 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.errors import Code, DamagedFile, MissingData
-from jobs.files import open_file
+from jobs.system.files import open_file
 
 FILES = tuple(f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
 
 _UNSIGNED_BYTES = 0x08
 _MOST_BYTES = 1 << 30
-"""Of a file, unpacked: MNIST's largest has 47 million, EMNIST's 640 million."""
+"""The largest unpacked file that is read: MNIST's largest has 47 million bytes, EMNIST's 640 million."""
 
 
 def find(directory: Path, stem: str) -> Path:
-    """``stem`` or ``stem.gz`` in a directory.
+    """Return the path of ``stem`` or ``stem.gz`` in a directory.
 
     Raises:
-        MissingData: when neither is there.
+        MissingData: if neither exists.
     """
     for path in (directory / stem, directory / f"{stem}.gz"):
         if path.is_file():
@@ -31,10 +31,10 @@ def find(directory: Path, stem: str) -> Path:
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes, gzipped or not, into an array of the shape it declares.
+    """Read an IDX file of unsigned bytes, gzipped or not, into an array of the declared shape.
 
     Raises:
-        DamagedFile: when the header, the length or the compression is not what the format says.
+        DamagedFile: if the header, the length or the compression is invalid.
     """
     try:
         with open_file(path) as packed, gzip.open(packed) if path.suffix == ".gz" else packed as file:
@@ -42,20 +42,21 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} cannot be unpacked ({error}); remove it and install the dataset again",
+            f"{path} cannot be unpacked ({error}). Fix: remove it and install the dataset again",
             file=path,
         ) from error
     if len(data) > _MOST_BYTES:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} has more than {_MOST_BYTES:,} bytes, unpacked if it is packed; no file of the MNIST family has. "
-            "Remove it and install the dataset again",
+            f"{path} has more than {_MOST_BYTES:,} bytes (unpacked), which no file of the MNIST family has. "
+            "Fix: remove it and install the dataset again",
             file=path,
         )
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTES:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} is not an IDX file of unsigned bytes (it starts with {data[:4].hex() or 'nothing'})",
+            f"expected an IDX file of unsigned bytes; {path} starts with {data[:4].hex() or 'nothing'}. Fix: remove it "
+            "and install the dataset again",
             file=path,
         )
     header = 4 + 4 * data[3]
@@ -63,8 +64,8 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
     if len(data) - header != math.prod(shape):
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} declares {'x'.join(map(str, shape))} values and holds {len(data) - header}; "
-            "it was cut off or changed: remove it and install the dataset again",
+            f"{path} declares {'x'.join(map(str, shape))} values and contains {len(data) - header}: it is truncated or "
+            "was changed. Fix: remove it and install the dataset again",
             file=path,
         )
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)

@@ -1,4 +1,4 @@
-"""A dataset's images before resizing, in memory or still in their files, and the digest of what they are."""
+"""A dataset's images before resizing, in memory or still in their files, and their digest."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,22 +11,22 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure
-from jobs.file_kinds import what_it_is
-from jobs.files import open_file
-from jobs.progress import progressed
+from jobs.system.file_kinds import what_it_is
+from jobs.system.files import open_file
+from jobs.system.progress import progressed
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
-"""What is decoded, by content. Pillow knows more; one of them it hands to another program."""
+"""Formats that are decoded, identified by content. Pillow supports more, one of them by running another program."""
 
 MOST_ASPECT = 64
-"""Of whole images the longer side is at most so many times the shorter (``jobs.data.whole``): 9.6 MB at 224 pixels,
-where one row of 20,000 would be 3 GB.
+"""The largest aspect ratio of whole images (``jobs.data.whole_image``): 9.6 MB at 224 pixels, whereas an image of 1 x
+20,000 pixels would take 3 GB.
 """
 
-_DEEP_MODES = ("I", "F")  # 16 and 32 bits a channel; PIL would clip them to eight
+_DEEP_MODES = ("I", "F")  # 16 and 32 bits per channel; PIL would clip them to 8
 
 
-_ORIENTATION = 274  # the tag, of EXIF as of TIFF
+_ORIENTATION = 274  # the orientation tag in EXIF and TIFF
 _Turn = Image.Transpose
 _TURNS = {
     2: _Turn.FLIP_LEFT_RIGHT,
@@ -37,24 +37,24 @@ _TURNS = {
     7: _Turn.TRANSVERSE,
     8: _Turn.ROTATE_90,
 }
-"""What makes an image upright, by its orientation; 1 is upright, and other values mean nothing."""
+"""The transposition that makes an image upright, by EXIF orientation; 1 is upright, other values are undefined."""
 _ACROSS = (_Turn.TRANSPOSE, _Turn.ROTATE_270, _Turn.TRANSVERSE, _Turn.ROTATE_90)
 
 
-class Part(Protocol):
+class LabelledImages(Protocol):
     """Images before resizing, one at a time, and their labels N."""
 
     @property
-    def labels_N(self) -> npt.NDArray[np.int64]: ...  # noqa: N802  # a field of those that are parts
+    def labels_N(self) -> npt.NDArray[np.int64]: ...  # noqa: N802  # a field in the implementations
     @property
     def channels(self) -> int: ...
     def image(self, index: int) -> Image.Image: ...
     def size(self, index: int) -> tuple[int, int]:
-        """Width and height of an image, in pixels."""
+        """Return width and height of an image, in pixels."""
 
 
 class RawPart(NamedTuple):
-    """Images N x H x W x C and labels N as they come from their files."""
+    """Images N x H x W x C and labels N, as read from their files."""
 
     images_NHWC: npt.NDArray[np.uint8]
     labels_N: npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ class RawPart(NamedTuple):
         return int(self.images_NHWC.shape[-1])
 
     def image(self, index: int) -> Image.Image:
-        """One image, grey or RGB."""
+        """Return one image, grey or RGB."""
         image_HWC = self.images_NHWC[index]
         return Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC)
 
@@ -74,24 +74,24 @@ class RawPart(NamedTuple):
 
 
 class FolderPart(NamedTuple):
-    """Images of any sizes, decoded when they are asked for, and labels N."""
+    """Images of any size, decoded on access, and labels N."""
 
     paths: tuple[Path, ...]
     labels_N: npt.NDArray[np.int64]
     colour: bool
     upright: bool = False
-    """Whether they are turned and mirrored as their EXIF asks."""
+    """Whether the EXIF orientation of images is applied."""
 
     @property
     def channels(self) -> int:
         return 3 if self.colour else 1
 
     def image(self, index: int) -> Image.Image:
-        """One image, grey or RGB whatever its file is; the alpha channel is dropped.
+        """Return one image, converted to grey or RGB; the alpha channel is dropped.
 
         Raises:
-            DamagedFile: when the file is no image, is cut off, is too large (Pillow's bound), or is grey of more than
-                eight bits.
+            DamagedFile: if the file is not an image, is truncated, is too large (Pillow's limit), or is grey with more
+                than 8 bits.
         """
         with opened(self.paths[index]) as image:
             converted = image.convert("RGB" if self.colour else "L")
@@ -99,7 +99,11 @@ class FolderPart(NamedTuple):
             return converted if turn is None else converted.transpose(turn)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Width and height of an image; of most formats without decoding it. Raises DamagedFile as ``image``."""
+        """Return width and height of an image, for most formats without decoding it.
+
+        Raises:
+            DamagedFile: see ``image``.
+        """
         with opened(self.paths[index]) as image:
             turned = self.upright and turn_of(image) in _ACROSS
             return image.size[::-1] if turned else image.size
@@ -107,17 +111,18 @@ class FolderPart(NamedTuple):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An image file of one of ``FORMATS``; what decoding raises inside the block is explained, too.
+    """Open an image file in one of ``FORMATS``; decoding errors inside the block become ``DamagedFile`` too.
 
     Raises:
-        DamagedFile: as ``FolderPart.image``.
+        DamagedFile: see ``FolderPart.image``.
+        StorageFailure: if there is too little memory to decode the image.
     """
     try:
         with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.mode.startswith(_DEEP_MODES):
                 raise DamagedFile(
                     Code.DAMAGED_DATA,
-                    f"{path} has more than 8 bits a channel (mode {image.mode}); convert it",
+                    f"expected at most 8 bits per channel; {path} has more (mode {image.mode}). Fix: convert it",
                     file=path,
                 )
             yield image
@@ -125,49 +130,51 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise
     except MemoryError as error:
         raise StorageFailure(
-            Code.STORAGE, f"{path} needs more memory to be decoded than this machine has left", file=path
+            Code.STORAGE, f"decoding {path} needs more memory than this machine has available", file=path
         ) from error
-    except Exception as error:  # decoders of torn files raise whatever they stumble over
+    except Exception as error:  # decoders can raise any exception for damaged files
         known = what_it_is(path)
         reason = f"it is {known}" if isinstance(error, UnidentifiedImageError) and known else error
         raise DamagedFile(
-            Code.DAMAGED_DATA, f"{path} cannot be read as an image ({reason}); put the original file there", file=path
+            Code.DAMAGED_DATA,
+            f"{path} cannot be read as an image ({reason}). Fix: replace it with the original file",
+            file=path,
         ) from error
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What an open image's EXIF orientation asks for; None: nothing, or it makes no sense.
+    """Return the transposition for an open image's EXIF orientation; None if there is none, or it is invalid.
 
-    Pillow turns TIFF by itself when it decodes it, so that nothing is left to do then. In PNG, what says it may stand
-    behind the pixels.
+    Pillow applies the orientation of TIFF images itself while decoding, after which none is left. In PNG, the
+    orientation may be stored after the pixels.
     """
     if image.format in ("TIFF", "PNG"):
         image.load()
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001  # decoders of torn EXIF raise whatever they stumble over, and it says nothing
+    except Exception:  # noqa: BLE001  # damaged EXIF can raise any exception, and is ignored
         return None
 
 
 def unreadable(path: Path, error: OSError) -> DamagedFile:
-    """For a file or folder of a dataset that the system refuses to read."""
+    """Return the error for a file or folder of a dataset that the operating system cannot read."""
     return DamagedFile(
         Code.DAMAGED_DATA,
-        f"{path} cannot be read ({error.strerror or error}); make it readable, or remove it",
+        f"{path} cannot be read ({error.strerror or error}). Fix: make it readable, or remove it",
         file=path,
     )
 
 
 class Raw(NamedTuple):
-    """Both parts of a dataset, and the digest of what they are."""
+    """Both parts of a dataset, and its digest."""
 
     train: RawPart | FolderPart
     test: RawPart | FolderPart
     sha256: str
     names: tuple[str, ...] = ()
-    """Of the labels, in the order of their numbers; none where the files have numbers alone."""
+    """Label names in the order of label numbers; empty if the files contain only numbers."""
     textures_N: npt.NDArray[np.int64] | None = None
-    """Of test images whose cues conflict: the label of the texture, where ``test`` has that of the shape."""
+    """Texture labels of cue-conflict test images; ``test`` contains their shape labels."""
 
 
 def in_memory(train: RawPart, test: RawPart) -> Raw:
@@ -175,7 +182,7 @@ def in_memory(train: RawPart, test: RawPart) -> Raw:
 
 
 def content_digest(*parts: RawPart) -> str:
-    """The sha256 of shapes, image bytes and labels: what the images are, however they were packed."""
+    """Return the sha256 of shapes, image bytes and labels, which does not depend on how files are packed."""
     hasher = hashlib.sha256()
     for part in parts:
         hasher.update(repr(part.images_NHWC.shape).encode())
@@ -185,7 +192,7 @@ def content_digest(*parts: RawPart) -> str:
 
 
 def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
-    """The sha256 of every file's part, path below the folder, and bytes: decoders differ, files do not."""
+    """Return the sha256 of each file's part, relative path and bytes, which does not depend on image decoders."""
     hasher = hashlib.sha256()
     for number, part in enumerate(parts):
         for path in part.paths:

@@ -1,4 +1,4 @@
-"""Reading a dataset's original files, and holding them against its card. No torch, no network."""
+"""Reading a dataset's original files and validating them against its card. No torch, no network."""
 
 import hashlib
 import zlib
@@ -7,31 +7,32 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.canonical import digest
+from jobs.catalog.dataset_card import DatasetCard, DatasetFormat
 from jobs.data import cifar, idx
-from jobs.data.fetched import require_fetched
 from jobs.data.folders import read_caltech101, read_cue_conflict, read_image_folder
-from jobs.data.places import require, require_unchanged
+from jobs.data.locate import require, require_unchanged
+from jobs.data.manifest import require_fetched
 from jobs.data.raw import Raw, RawPart, in_memory
 from jobs.errors import Code, DamagedFile, InvalidRequest
-from jobs.registry import DatasetCard, DatasetFormat
+from jobs.specs.canonical import digest
 
 
 def read_raw(card: DatasetCard, directory: Path | None = None) -> Raw:
-    """Read a dataset as it is before resizing.
+    """Read a dataset's images before resizing.
 
     Args:
-        directory: where its files are; by default where ``places.find`` finds them.
+        directory: the directory with the files; by default the one that ``jobs.data.locate.find`` finds.
 
     Raises:
-        MissingData: when its files are not on this machine.
-        DamagedFile: when they are not what the card, or the record of the fetch, says.
+        MissingData: if the files are not on this machine.
+        DamagedFile: if they do not match the card or the record of the fetch.
+        InvalidRequest: if a directory is given for the digits, which have no files.
     """
     if card.format is DatasetFormat.DIGITS:
         if directory is not None:
             raise InvalidRequest(
                 Code.WRONG_PLACE,
-                f"the digits come with scikit-learn and take no directory; given: {directory}",
+                f"expected no directory for the digits, which are part of scikit-learn; got {directory}",
                 file=directory,
             )
         raw = _read_digits()
@@ -52,33 +53,33 @@ def _require_as_on_card(card: DatasetCard, raw: Raw, directory: Path | None) -> 
     if sizes != (card.train, card.test):
         raise other(
             "test" if sizes[0] == card.train else "train",
-            f"dataset {card.name!r} has {card.train} + {card.test} images; the files hold {sizes}",
+            f"expected dataset {card.name!r} to have {card.train} + {card.test} images; the files contain {sizes}",
         )
     trained, tested = set(raw.train.labels_N.tolist()), set(raw.test.labels_N.tolist())
     if (trained if card.train else tested) != set(range(card.labels)) or (card.train and not tested <= trained):
         raise other(
             "labels",
-            f"dataset {card.name!r} has the {card.labels} labels from 0 to {card.labels - 1}; the files hold "
-            f"{_told(trained, 'training')}, and {_told(tested, 'testing')}",
+            f"expected dataset {card.name!r} to have the {card.labels} labels from 0 to {card.labels - 1}; the files "
+            f"contain {_told(trained, 'the training set')}, and {_told(tested, 'the test set')}",
         )
     if card.label_names is not None and raw.names and (names := digest(raw.names)) != card.label_names:
         raise other(
             "label_names",
-            f"the names of the {card.labels} labels of dataset {card.name!r}, in their order, have the digest "
+            f"expected the names of the {card.labels} labels of dataset {card.name!r}, in order, to have the digest "
             f"{card.label_names}; those of the files, {raw.names[0]} to {raw.names[-1]}, have {names}. "
-            "Name the folders as the original does, or correct `label_names` in the card",
+            "Fix: name the folders as in the original dataset, or correct `label_names` in the card",
         )
     if (channels := 3 if card.colour else 1) != raw.train.channels or channels != raw.test.channels:
         raise other(
             "colour",
-            f"dataset {card.name!r} has {channels} channels; the files hold {raw.train.channels} in training and "
-            f"{raw.test.channels} in testing",
+            f"expected dataset {card.name!r} to have {channels} channels; the training files have "
+            f"{raw.train.channels}, the test files {raw.test.channels}",
         )
     if card.sha256 is not None and raw.sha256 != card.sha256:
         raise other(
             "sha256",
-            f"dataset {card.name!r} must have the digest {card.sha256}; the files give {raw.sha256}. "
-            "Install the original files again",
+            f"expected dataset {card.name!r} to have the digest {card.sha256}; the files have {raw.sha256}. "
+            "Fix: install the original files again",
         )
 
 
@@ -87,8 +88,8 @@ def _told(labels: set[int], use: str) -> str:
 
 
 def _read_digits() -> Raw:
-    """scikit-learn's digits, 0 to 16 scaled to 0 to 255; a digit's place follows from a hash of its index."""
-    from sklearn.datasets import load_digits  # a seventh of an actor's start; no other dataset needs it
+    """Read scikit-learn's digits, scaled from 0..16 to 0..255 and split by a hash of their index."""
+    from sklearn.datasets import load_digits  # takes a seventh of an actor's start-up; no other dataset needs it
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
@@ -108,7 +109,8 @@ def _read_idx_part(directory: Path, part: str) -> RawPart:
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{directory}: {part} has images of shape {images.shape} and labels of {labels.shape}",
+            f"expected {directory} to have 3-dimensional {part} images and one label per image; got images of shape "
+            f"{images.shape} and labels of shape {labels.shape}",
             file=directory,
         )
     return RawPart(images[..., None], labels.astype(np.int64))
@@ -125,8 +127,8 @@ def _read_svhn(card: DatasetCard, directory: Path) -> Raw:
 
 
 def _read_matlab(path: Path) -> RawPart:
-    """``X``: bytes H x W x C x N, and ``y``: N x 1, where ten stands for the digit zero (Netzer et al. 2011)."""
-    import scipy.io  # loaded where it is used, as scikit-learn is
+    """Read ``X``, uint8 H x W x C x N, and ``y``, N x 1, where 10 is the digit zero (Netzer et al. 2011)."""
+    import scipy.io  # imported lazily, like scikit-learn
 
     try:
         content = scipy.io.loadmat(path, variable_names=["X", "y"])
@@ -142,14 +144,14 @@ def _read_matlab(path: Path) -> RawPart:
     ) as error:
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} has no `X` and `y` ({error}); remove it and fetch the dataset again",
+            f"{path} has no readable `X` and `y` ({error}). Fix: remove it and fetch the dataset again",
             file=path,
         ) from error
     if images_HWCN.dtype != np.uint8 or images_HWCN.shape[2:] != (3, len(labels)):
         raise DamagedFile(
             Code.DAMAGED_DATA,
-            f"{path} has {images_HWCN.dtype} images of shape {images_HWCN.shape} for {len(labels)} labels; "
-            "remove it and fetch the dataset again",
+            f"expected uint8 images H x W x 3 x N and N labels; {path} has {images_HWCN.dtype} images of shape "
+            f"{images_HWCN.shape} and {len(labels)} labels. Fix: remove it and fetch the dataset again",
             file=path,
         )
     return RawPart(np.ascontiguousarray(images_HWCN.transpose(3, 0, 1, 2)), labels % 10)

@@ -1,4 +1,4 @@
-"""Random subsets of a training set in which every label occurs (paper, A.3)."""
+"""Random subsets of a training set that contain every label (paper, A.3)."""
 
 import hashlib
 
@@ -6,24 +6,25 @@ import torch
 from torch import Tensor
 
 from jobs.errors import Code, InvalidRequest
-from jobs.randomness import Purpose, generator
-from jobs.specs import ALL
+from jobs.execution.seeding import Purpose, generator
+from jobs.specs.base import ALL
 
 
 def draw_subset(labels_N: Tensor, images: int, seed: int) -> Tensor:
-    """Indices of ``images`` training images, without replacement, each label at least once, ascending.
+    """Draw ``images`` training images without replacement, each label at least once; return their indices, ascending.
 
-    Constructive: in one random order of the whole set, the first image of every label is taken, then
-    the earliest of the others until the subset is full. So 100 images of 100 labels are exactly one of
-    each. It is what the released code takes of that order: an image while more are to be chosen than labels are
-    missing, or if its label is missing. Subsets of different sizes are drawn independently; there one order makes all.
+    In a random order of the whole set, the first image of every label is taken, then the earliest of the other images
+    until the subset is full; 100 images of 100 labels are therefore exactly one of each. Given the same order, the
+    paper's released code selects the same subset: it takes an image if more images remain to be chosen than labels are
+    missing, or if the image's label is missing. Here subsets of different sizes are drawn independently; the released
+    code draws all sizes from one order.
 
     Args:
         labels_N: the labels of the whole training set.
-        images: size of the subset, or -1 for the whole set in its own order.
+        images: the subset size, or -1 for the whole set in its own order.
 
     Raises:
-        InvalidRequest: when the subset is larger than the set or smaller than the number of labels.
+        InvalidRequest: if the subset size is larger than the set or smaller than the number of labels.
     """
     total = len(labels_N)
     if images == ALL:
@@ -32,8 +33,8 @@ def draw_subset(labels_N: Tensor, images: int, seed: int) -> Tensor:
     if not labels <= images <= total:
         raise InvalidRequest(
             Code.IMPOSSIBLE_TRIAL,
-            f"a subset has at least one image of each of the {labels} labels and at most the {total} images "
-            f"of the training set; asked for {images}",
+            f"expected a subset with at least one image of each of the {labels} labels and at most the {total} images "
+            f"of the training set; got {images}",
             key="images",
         )
     order = torch.randperm(total, generator=generator(seed, Purpose.SUBSET, images))
@@ -45,10 +46,10 @@ def draw_subset(labels_N: Tensor, images: int, seed: int) -> Tensor:
 
 
 def subset_digest(indices: Tensor) -> str:
-    """The sha256 of the indices as little-endian 64-bit integers."""
+    """Return the sha256 of the indices as little-endian 64-bit integers."""
     return hashlib.sha256(indices.numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def _first_of_each_label(labels_N: Tensor) -> Tensor:
-    """The position of each label's first occurrence, in order of label."""
+    """Return the position of each label's first occurrence, in the order of labels."""
     return torch.stack([(labels_N == label).nonzero()[0, 0] for label in torch.unique(labels_N)])

@@ -1,5 +1,6 @@
-"""Results at rest: schema, layout, commit, and the one reader. Imports no torch; everybody uses it."""
+"""The results root: schema, layout, commit and reading of results. Used by all packages; no torch."""
 
+from jobs.kind import kinds
 from jobs.results.commit import Committed, commit
 from jobs.results.compaction import Compaction, compact
 from jobs.results.failures import Failure, FailureKind, next_attempt, quarantined, read_failures, record_failure
@@ -10,12 +11,21 @@ from jobs.results.mixed import mixed_trials
 from jobs.results.opening import begin, open_store, require_root
 from jobs.results.pins import pin, pinned, require_pin
 from jobs.results.problems import Finding, Problem
-from jobs.results.reader import DamagedIndexWarning, all_done, damaged, done, read_trials, uncovered, with_weights
+from jobs.results.reader import (
+    DamagedIndexWarning,
+    all_done,
+    damaged,
+    done,
+    read_trials,
+    uncovered,
+    unknown_kinds,
+    with_weights,
+)
 from jobs.results.root_record import require_layout
-from jobs.results.schema import Role, comparable_columns, kinds, schema
+from jobs.results.schema import comparable_columns, schema
 from jobs.results.store import Store
 from jobs.results.studies import StudyRecord, record_study, recorded_studies
-from jobs.results.verify import verify
+from jobs.specs.columns import Role
 
 __all__ = [
     "Committed",
@@ -57,7 +67,7 @@ __all__ = [
     "require_root",
     "schema",
     "uncovered",
-    "verify",
+    "unknown_kinds",
     "with_weights",
     "write_launch",
 ]

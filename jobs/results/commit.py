@@ -1,4 +1,4 @@
-"""Putting a finished trial into the results root: once, whole, by the actor that ran it."""
+"""Committing a finished trial to the results root: once and atomically, by the actor that ran it."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _NETWORK = "network_sha256"
 
 
 class Committed(StrEnum):
-    """What became of a commit. All three leave the trial done."""
+    """The outcome of a commit. In all three cases the trial is done."""
 
     NEW = "new"
     ALREADY_THERE = "already-there"
@@ -26,20 +26,20 @@ class Committed(StrEnum):
 def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Committed:
     """Commit the rows of one trial by create-if-absent.
 
-    When the trial is there already, nothing is overwritten. If the numbers there are others, and both trials ran on
-    one and the same kind of device with the same torch and torchvision, the new rows go to ``conflicts/``. Compared is
-    what both have: the columns of the version that wrote the standing result.
+    An existing result of the trial is not overwritten. If its numbers differ, and both trials ran on the same device
+    kind with the same torch and torchvision, the new rows are written to ``conflicts/``. The comparison covers the
+    columns that both results have, that is, those of the schema version that wrote the existing result.
 
-    NEW means that this call put the result there, also when the storage's reply was lost and the request sent
-    again (``Store.create``). A process that was killed after its result went there, and starts over, gets
-    ALREADY_THERE: equal numbers are never a conflict, whoever wrote them.
+    NEW means that this call created the result, even if the storage's reply was lost and the request was repeated
+    (``Store.create``). A process that was killed after creating its result and starts over gets ALREADY_THERE: equal
+    numbers are never a conflict, whichever process wrote them.
 
     Args:
-        rows: mappings with all columns of the kind's schema, no two of one number (an epoch, for training).
+        rows: mappings with all columns of the kind's schema; row numbers (epochs, for training) must be unique.
 
     Raises:
-        DamagedFile: when a file that is not this trial's result stands in its place.
-        StorageFailure: when the storage fails; the result is there or it is not, and committing again is right.
+        DamagedFile: if the existing file is not a result of this trial.
+        StorageFailure: if the storage fails; the result either exists or not, and it is safe to commit again.
     """
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema(kind))
     table.validate(full=True)
@@ -49,17 +49,17 @@ def commit(store: Store, kind: str, rows: Sequence[Mapping[str, object]]) -> Com
 
 
 def place(store: Store, kind: str, trial_id: str, data: bytes, rows: Read | None = None) -> Committed:
-    """Commit a trial's file as it is; as ``commit``.
+    """Commit the bytes of a trial's file unchanged; otherwise like ``commit``.
 
     Args:
-        rows: what the file holds, where that is known already.
+        rows: the decoded file, if it is already available.
     """
     key = trial_key(kind, trial_id)
     if store.create(key, data):
         return Committed.NEW
-    standing = require_present(store, key, "the result of the trial to be committed")
+    standing = require_present(store, key, "the existing result of the trial to commit")
     present = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
-    new = rows or decode_trial(data, kind, trial_id, f"the result to be put at {store.uri}/{key}")
+    new = rows or decode_trial(data, kind, trial_id, f"the result to be written to {store.uri}/{key}")
     if same_numbers(present, new, kind) or not _must_be_equal(present.table, new.table):
         return Committed.ALREADY_THERE
     store.create(conflict_key(kind, trial_id, hashlib.sha256(data).hexdigest()[:16]), data)
@@ -67,20 +67,22 @@ def place(store: Store, kind: str, trial_id: str, data: bytes, rows: Read | None
 
 
 def same_numbers(left: Read, right: Read, kind: str) -> bool:
-    """Whether two results of one trial agree in all that both versions have and that is not measured."""
+    """Return whether two results of a trial agree in all columns that both versions have, except measured ones."""
     columns = comparable_columns(kind, min(left.version, right.version))
-    tables = [one.table.select(columns).sort_by(numbering(kind)) for one in (left, right)]
+    tables = [part.table.select(columns).sort_by(numbering(kind)) for part in (left, right)]
     if tables[0].equals(tables[1]):
         return True
-    # pandas takes two NaN (the loss of a diverged trial) as equal, Arrow does not
+    # unlike Arrow, pandas treats two NaN (the loss of a diverged trial) as equal
     return bool(tables[0].to_pandas().equals(tables[1].to_pandas()))
 
 
 def _must_be_equal(left: pa.Table, right: pa.Table) -> bool:
-    """Whether the design's promise 1 holds of two results: on one kind of device, by the same torch and torchvision.
+    """Return whether two results must have equal numbers: same device kind, torch and torchvision.
 
-    What was imported says nothing of that, and is one result under one name. Of a fine-tuned network that was trained
-    again, and became another, the numbers may be others.
+    See docs/decisions/device-kinds.md.
+
+    Imported results do not record these, and must be equal under the same name. If a fine-tuned network was trained
+    again with a different outcome, the results of diagnostics on it may differ.
     """
     if {*left["origin"].to_pylist(), *right["origin"].to_pylist()} == {"imported"}:
         return True

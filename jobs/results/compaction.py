@@ -1,4 +1,4 @@
-"""Compaction: the rows of many trial files in one, so that reading them takes no time."""
+"""Compaction: merging the rows of many trial files into one file that is fast to read."""
 
 import hashlib
 import uuid
@@ -16,36 +16,36 @@ from jobs.results.schema import schema, version
 from jobs.results.store import Store
 
 KEPT_FOR = timedelta(days=1)
-"""Generations that nothing names any more, and temporary files, are removed at this age."""
+"""Generations that are no longer referenced, and temporary files, are removed at this age."""
 _SWAPS = 20
 
 
 class Compaction(NamedTuple):
-    """What became of a compaction."""
+    """The outcome of a compaction."""
 
     trials: int
-    """Trials that the index covers now."""
+    """Number of trials in the index now."""
     rows: int
     written: bool
-    """False: the index had them all already."""
+    """False: the index already contained all trials."""
 
 
 def compact(store: Store, kind: str) -> Compaction:
-    """Bring all finished trials of a kind into the index.
+    """Add all finished trials of a kind to the index.
 
-    The file of a new generation is written whole, then ``CURRENT.json`` is swapped for one that names it; readers see
-    the old or the new one. A file of an older version of the schema is made again, too. Killed between any two steps
-    it leaves at worst a file that nothing names. Any number of compactors may run at once, and results may be
-    committed meanwhile. Trial files are never touched; a damaged index is replaced. The generation before is kept,
-    older ones go after ``KEPT_FOR``.
+    The file of a new generation is written completely, then ``CURRENT.json`` is swapped for one that refers to it;
+    readers see either the old or the new one. A file with an older version of the schema is rewritten, too. If the
+    process is killed between any two steps, at worst an unreferenced file remains. Any number of compactions may run
+    concurrently, and results may be committed in the meantime. Trial files are never modified; a damaged index is
+    replaced. The previous generation is kept, older ones are removed after ``KEPT_FOR``.
 
     Raises:
-        DamagedFile: naming a trial file that cannot be read, or what stands in place of ``CURRENT.json`` and is no
-            file; the index stays as it was.
-        StorageFailure: when the storage fails; the same holds.
+        DamagedFile: naming a trial file that cannot be read, or ``CURRENT.json`` if it is not a file; the index is
+            unchanged.
+        StorageFailure: if the storage fails; the index is unchanged.
     """
     _remove_stale(store)
-    index_text(store)  # a folder in its place cannot be swapped: refused before anything is written
+    index_text(store)  # if CURRENT.json is a folder it cannot be swapped: fail before anything is written
     compacted = _usable(store, kind)
     table = with_files(store, kind, compacted and compacted.table, schema(kind).names)
     trials = len(_trials(table))
@@ -60,7 +60,9 @@ def compact(store: Store, kind: str) -> Compaction:
 
 
 def _usable(store: Store, kind: str) -> Read | None:
-    """What the index holds; None when there is none, or it is damaged or a newer DeltaSweep's, and is made anew."""
+    """Return the contents of the index; None if it must be rebuilt: none exists, or it is damaged or from a newer
+    DeltaSweep.
+    """
     try:
         return read_compacted(store, kind)
     except DamagedFile:
@@ -72,9 +74,9 @@ def _trials(table: pa.Table) -> set[str]:
 
 
 def _publish(store: Store, kind: str, entry: Entry) -> None:
-    """Name the new file in ``CURRENT.json``; what other compactors named for other kinds stays.
+    """Refer to the new file in ``CURRENT.json``, keeping the entries that other compactions wrote for other kinds.
 
-    Of two compactors of one kind the last to swap stands. It may cover less, never wrongly.
+    If two compactions of one kind run concurrently, the last swap wins. It may cover fewer trials, but is never wrong.
     """
     for _ in range(_SWAPS):
         text = index_text(store)
@@ -88,16 +90,17 @@ def _publish(store: Store, kind: str, entry: Entry) -> None:
             return
     raise StorageFailure(
         Code.STORAGE,
-        f"{store.uri}/{CURRENT} was changed by others {_SWAPS} times in a row while it was to be swapped; "
-        "nothing is lost. Compact again when fewer do so at once",
+        f"{store.uri}/{CURRENT} was changed by other processes {_SWAPS} times in a row while it was being swapped; "
+        "nothing is lost. Fix: compact again when fewer compactions run at once",
         file=f"{store.uri}/{CURRENT}",
     )
 
 
 def _remove_generations(store: Store) -> None:
-    """Remove compacted files that neither are named nor were last time, once they are old.
+    """Remove compacted files that neither the current nor the previous entries refer to, once they are old enough.
 
-    A young one may be that of another compactor which has not named it yet. What has another name is somebody else's.
+    A recent file may belong to another compaction that has not published it yet. Files whose names do not match the
+    pattern of compacted files are left alone.
     """
     entries = parse(store, index_text(store)).values()
     named = {entry.file for entry in entries} | {entry.previous for entry in entries}

@@ -1,4 +1,4 @@
-"""What is kept of an attempt that failed: why, where, and its log."""
+"""Records of failed attempts: reason, host and log."""
 
 import json
 from collections import defaultdict
@@ -15,18 +15,21 @@ from jobs.results.store import Store
 
 
 class FailureKind(StrEnum):
-    """Whose fault an attempt's end was; it decides what happens next (docs/architecture.md)."""
+    """The cause of a failed attempt, which determines whether and how the trial is retried.
+
+    See ``orchestrator.failures.retry_policy`` and docs/explanation/architecture.md.
+    """
 
     INFRASTRUCTURE = "infrastructure"
-    """The machine, the actor or the storage went away: tried again, not held against the trial."""
+    """The machine, the actor or the storage failed: retried, and not counted towards quarantine."""
     MEMORY = "memory"
-    """Out of memory: tried again with twice the share."""
+    """Out of memory: retried outside its bundle, then with a larger share of a machine."""
     ERROR = "error"
-    """The trial raised: tried once more, then quarantined if it fails in the same way."""
+    """The trial raised an error: retried alone, and quarantined if the same error repeats."""
 
 
 class Failure(NamedTuple):
-    """One failed attempt at a trial."""
+    """A failed attempt of a trial."""
 
     trial_id: str
     attempt: int
@@ -42,18 +45,18 @@ class Failure(NamedTuple):
 
     @property
     def signature(self) -> str:
-        """Two failures with one signature failed in the same way."""
+        """Equal for two failures that failed in the same way."""
         return f"{self.error}: {self.reason}"
 
 
 _FAILURE = TypeAdapter(Failure)
-_REMEDY = "remove it: the attempt then counts for nothing"
+_REMEDY = "Fix: remove it; the attempt is then not counted"
 
 
 def record_failure(store: Store, failure: Failure, log: str) -> None:
-    """Keep a failure and its log; the log first, so that a failure that is seen has one.
+    """Store a failure and its log; the log is written first, so that every visible failure has one.
 
-    Where two drivers run the same attempt and both fail, the second record takes the next free number.
+    If two drivers run the same attempt and both fail, the second record takes the next free number.
     """
     attempt = failure.attempt
     while not store.create(log_key(failure.trial_id, attempt), log.encode()):
@@ -63,12 +66,12 @@ def record_failure(store: Store, failure: Failure, log: str) -> None:
 
 
 def next_attempt(store: Store, trial_id: str) -> int:
-    """The number of the attempt that starts now, from 1."""
+    """Return the number of the attempt that starts now, counted from 1."""
     return 1 + sum(1 for _ in store.keys(f"failures/{trial_id}"))
 
 
 def read_failures(store: Store) -> list[Failure]:
-    """All failed attempts, in order of trial id and attempt.
+    """Return all failed attempts, in order of trial id and attempt.
 
     Raises:
         DamagedFile: naming a record that cannot be read.
@@ -76,23 +79,28 @@ def read_failures(store: Store) -> list[Failure]:
     return sorted(read_failure(store, key) for key in store.keys("failures"))
 
 
-def quarantined(failures: Iterable[Failure]) -> set[str]:
-    """The trials whose last two own errors are the same: running them again would fail again."""
+def quarantined(failures: Iterable[Failure], after: int) -> set[str]:
+    """Return the trials whose last ``after`` failures of kind ERROR are the same, so that a retry would fail again."""
     errors: dict[str, list[str]] = defaultdict(list)
     for failure in sorted(failures):
         if failure.kind is FailureKind.ERROR:
             errors[failure.trial_id].append(failure.signature)
-    return {trial for trial, signatures in errors.items() if len(signatures) > 1 and len(set(signatures[-2:])) == 1}
+    last = {trial: signatures[-after:] for trial, signatures in errors.items() if len(signatures) >= after}
+    return {trial for trial, signatures in last.items() if len(set(signatures)) == 1}
 
 
 def read_failure(store: Store, key: str) -> Failure:
-    """One failed attempt. Raises DamagedFile, naming it, when it cannot be read or is another's."""
+    """Read one failed attempt.
+
+    Raises:
+        DamagedFile: naming the record, if it cannot be read or belongs to another attempt.
+    """
     failure = read_record(store, key, _FAILURE, "a failure record", _REMEDY)
     if key != failure_key(failure.trial_id, failure.attempt):
         raise DamagedFile(
             Code.DAMAGED_RECORD,
-            f"{store.uri}/{key} is the record of attempt {failure.attempt} at {failure.trial_id!r}, not of the one "
-            f"that its name says; {_REMEDY}",
+            f"{store.uri}/{key} is the record of attempt {failure.attempt} of {failure.trial_id!r}, not of the attempt "
+            f"in its name. {_REMEDY}",
             file=f"{store.uri}/{key}",
         )
     return failure

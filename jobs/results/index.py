@@ -1,7 +1,7 @@
-"""The compacted index: which file holds the rows of many trials, and those rows.
+"""The compacted index: a file per kind with the rows of many trials.
 
-``compact/CURRENT.json`` names one file a kind. All of ``compact/`` can be deleted at any time: trial files are
-the truth, and reading them takes longer, that is all.
+``compact/CURRENT.json`` refers to one file per kind. All of ``compact/`` can be deleted at any time: trial files are
+the source of truth, and only take longer to read.
 """
 
 import hashlib
@@ -27,23 +27,27 @@ class Entry(NamedTuple):
     rows: int
     trials: int
     previous: str | None = None
-    """The file before it, kept for readers that have just read its name."""
+    """The previous file, kept for readers that have already read its name."""
 
 
 _ENTRY = TypeAdapter(Entry)
 
 
 def read_index(store: Store) -> dict[str, Entry]:
-    """Kind to compacted file; empty when nothing is compacted.
+    """Return the entry of each kind's compacted file; empty if nothing is compacted.
 
     Raises:
-        DamagedFile: when ``CURRENT.json`` is not what its name promises.
+        DamagedFile: if ``CURRENT.json`` is invalid.
     """
     return parse(store, index_text(store))
 
 
 def index_text(store: Store) -> bytes | None:
-    """The bytes of ``CURRENT.json``; None when there is none. Raises DamagedFile when it cannot be a file."""
+    """Return the bytes of ``CURRENT.json``; None if it does not exist.
+
+    Raises:
+        DamagedFile: if it is not a regular file, or is too large.
+    """
     try:
         return store.read_within(CURRENT, MOST_BYTES)
     except FileNotFoundError:
@@ -51,14 +55,18 @@ def index_text(store: Store) -> bytes | None:
     except DamagedFile as error:
         raise DamagedFile(
             Code.DAMAGED_INDEX,
-            f"{store.uri}/{CURRENT} of the compacted index is no file. No result is lost: the trial files are the "
-            f"truth. Delete {store.uri}/{COMPACT}, then run `deltasweep compact`",
+            f"{store.uri}/{CURRENT} of the compacted index is not a file. No result is lost: trial files are the "
+            f"source of truth. Fix: delete {store.uri}/{COMPACT}, then run `deltasweep compact`",
             file=f"{store.uri}/{CURRENT}",
         ) from error
 
 
 def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
-    """The entries that bytes of ``CURRENT.json`` say (None: no file, no entries). Raises DamagedFile."""
+    """Parse the bytes of ``CURRENT.json``; None (no file) gives no entries.
+
+    Raises:
+        DamagedFile: if the bytes are invalid.
+    """
     if text is None:
         return {}
     try:
@@ -68,47 +76,48 @@ def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
         entries = {kind: _ENTRY.validate_python(entry) for kind, entry in record["kinds"].items()}
         for file in {entry.file for entry in entries.values()}:
             if compacted_at(file) is None:
-                raise ValueError(f"it names {file!r}, which no compaction writes")
+                raise ValueError(f"it refers to {file!r}, which no compaction writes")
         return entries
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise damaged(store, CURRENT, error) from error
 
 
 def render(entries: dict[str, Entry]) -> bytes:
-    """The bytes for ``CURRENT.json`` that say these entries."""
+    """Return the bytes of ``CURRENT.json`` for these entries."""
     kinds = {kind: entry._asdict() for kind, entry in sorted(entries.items())}
     return json.dumps({"version": _VERSION, "kinds": kinds}, indent=1).encode()
 
 
 def read_compacted(store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False) -> Read | None:
-    """All compacted rows of a kind, in order of trial id and epoch; None when nothing is compacted.
+    """Return all compacted rows of a kind, in order of trial id and row number; None if nothing is compacted.
 
     Args:
-        encoded: text as ``encoded_schema`` has it.
+        columns: the columns to read; None: all.
+        encoded: whether text columns are dictionary-encoded, as in ``encoded_schema``.
 
     Raises:
-        DamagedFile: when the index, or the file it names, is not what it should be.
+        DamagedFile: if the index, or the file that it refers to, is invalid.
     """
     entry = read_index(store).get(kind)
     while entry is not None:
         try:
             return _read(store, kind, entry, columns, encoded)
         except FileNotFoundError as error:
-            # a compaction may have passed by, twice, since the name was read
+            # two compactions may have finished since the name was read
             newer = read_index(store).get(kind)
             if newer == entry:
-                raise damaged(store, entry.file, "it is not there, though CURRENT.json names it") from error
+                raise damaged(store, entry.file, "it is missing, although CURRENT.json refers to it") from error
             entry = newer
     return None
 
 
 def damaged(store: Store, key: str, why: object) -> DamagedFile:
-    """The error that names a file of the index and says why it does not matter much."""
+    """Return the error for a file of the index, which explains that no result is lost."""
     reason = " ".join(str(why).split())
     return DamagedFile(
         Code.DAMAGED_INDEX,
-        f"{store.uri}/{key} of the compacted index cannot be used ({reason}). No result is lost: the trial files are "
-        f"the truth. Run `deltasweep compact`, or delete {store.uri}/{COMPACT}",
+        f"{store.uri}/{key} of the compacted index cannot be used ({reason}). No result is lost: trial files are the "
+        f"source of truth. Fix: run `deltasweep compact`, or delete {store.uri}/{COMPACT}",
         file=f"{store.uri}/{key}",
     )
 

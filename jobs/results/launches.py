@@ -1,4 +1,4 @@
-"""Launches: who runs what, and whether they are still at it."""
+"""Records of launches: who launched which study, and whether it is still running."""
 
 import json
 from datetime import UTC, datetime
@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jobs.printable import one_line
 from jobs.results.layout import launch_key
 from jobs.results.records import Timestamp, read_record
 from jobs.results.store import Store
+from jobs.system.printable import one_line
 
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 90.0
-"""Three heartbeats missed: the driver is gone, or cut off from the root."""
+"""Three missed heartbeats: the driver has exited, or cannot reach the root."""
 CLOCKS_DIFFER = 3600.0
-"""Seconds that clocks of two machines may differ by. A time further in the future is wrong, and says nothing."""
+"""Tolerated clock difference between two machines, in seconds. Times further in the future are wrong and ignored."""
 
 
 class Launch(NamedTuple):
@@ -31,16 +31,16 @@ class Launch(NamedTuple):
     packages: dict[str, str]
     heartbeat_at: Timestamp
     in_flight: tuple[str, ...] = ()
-    """Ids of the trials that an actor works on."""
+    """Ids of the trials that actors are running."""
     ended_at: Timestamp | None = None
 
     @property
     def told(self) -> str:
-        """Which it is, for a person, on one line."""
-        return one_line(f"launch {self.launch} of {self.user} on {self.host}")
+        """A one-line description for messages."""
+        return one_line(f"launch {self.launch} by {self.user} on {self.host}")
 
     def alive(self, now: datetime) -> bool:
-        """Whether its driver showed itself within ``STALE_SECONDS`` and has not said that it ended."""
+        """Return whether the last heartbeat is more recent than ``STALE_SECONDS`` and the launch has not ended."""
         silent = (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
         return self.ended_at is None and -CLOCKS_DIFFER < silent < STALE_SECONDS
 
@@ -49,12 +49,12 @@ _LAUNCH = TypeAdapter(Launch)
 
 
 def write_launch(store: Store, launch: Launch) -> None:
-    """Write a launch down, or its newest heartbeat over it: whole, but not fsynced, for the next comes soon."""
+    """Write or update the record of a launch, atomically but without fsync, because the next heartbeat follows soon."""
     store.replace(launch_key(launch.launch), json.dumps(launch._asdict()).encode(), durable=False)
 
 
 def read_launches(store: Store) -> list[Launch]:
-    """All launches of a root, oldest first.
+    """Return all launches of a root, oldest first.
 
     Raises:
         DamagedFile: naming a record that cannot be read.
@@ -63,10 +63,14 @@ def read_launches(store: Store) -> list[Launch]:
 
 
 def timestamp() -> str:
-    """Now, as the records have it."""
+    """Return the current time in the format of records."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_launch(store: Store, key: str) -> Launch:
-    """One launch. Raises DamagedFile, naming it, when it cannot be read."""
-    return read_record(store, key, _LAUNCH, "a launch record", "remove it: a launch that is at work writes it again")
+    """Read one launch.
+
+    Raises:
+        DamagedFile: naming the record, if it cannot be read.
+    """
+    return read_record(store, key, _LAUNCH, "a launch record", "Fix: remove it; a running launch writes it again")

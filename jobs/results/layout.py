@@ -1,17 +1,15 @@
-"""Where things lie under a results root (design, section 4): one function a kind of key.
+"""The layout of a results root (docs/decisions/results-root.md): one function per type of key.
 
-What is removed has a key of the form that is given here: ``compacted_at``, ``is_checkpoint``.
+Compacted files and checkpoints are removed only if their keys match the patterns ``compacted_at`` and
+``is_checkpoint``.
 """
 
 import re
 from datetime import UTC, datetime
 
-NAME_BYTES = 255
-"""Of a file's name, on the file systems that there are."""
-
 
 def trial_key(kind: str, trial_id: str) -> str:
-    """The result of a finished trial. Two hexadecimal digits spread the files over 256 folders."""
+    """Return the key of a finished trial's result. Two hexadecimal digits spread the files over 256 folders."""
     return f"trials/{kind}/{_hash(trial_id)[:2]}/{trial_id}.parquet"
 
 
@@ -20,19 +18,28 @@ def trials_prefix(kind: str) -> str:
 
 
 def trial_id_of(key: str) -> str:
-    # by hand: a PurePosixPath a key was half the time of a query over 14,400 trials
+    # string operations: PurePosixPath took half the time of a query over 14,400 trials
     return key.rpartition("/")[2].removesuffix(".parquet")
 
 
 def trial_id_at(key: str, kind: str) -> str | None:
-    """The trial whose result a key is; None for a key that no trial of the kind has."""
+    """Return the id of the trial whose result has this key; None for a key that no trial of the kind can have."""
     trial_id = trial_id_of(key)
     return trial_id if "-" in trial_id and key == trial_key(kind, trial_id) else None
 
 
+_RESULT = re.compile(r"trials/([a-z_]+)/[0-9a-f]{2}/[^/]+\.parquet", re.ASCII)
+
+
+def kind_at(key: str) -> str | None:
+    """Return the kind of the trial whose result has this key, registered or not; None for any other key."""
+    match = _RESULT.fullmatch(key)
+    return match[1] if match and trial_id_at(key, match[1]) is not None else None
+
+
 COMPACT = "compact"
 CURRENT = f"{COMPACT}/CURRENT.json"
-"""Names the compacted file of each kind. The whole folder is an index that may be deleted at any time."""
+"""Refers to the compacted file of each kind. The whole folder is an index that may be deleted at any time."""
 
 
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -44,38 +51,40 @@ def compact_key(generation: str, kind: str) -> str:
 
 
 def generation_name(now: datetime, unique: str) -> str:
-    """The name of a generation that begins ``now``; ``unique`` are 8 hexadecimal digits."""
+    """Return the name of a generation that starts at ``now``; ``unique`` is 8 hexadecimal digits."""
     return f"{now:{_STAMP}}-{unique}"
 
 
 def compacted_at(key: str) -> datetime | None:
-    """When the generation of a compacted file was begun; None for a key that no compaction gives."""
+    """Return when the generation of a compacted file started; None for a key that no compaction creates."""
     match = _COMPACTED.fullmatch(key)
     try:
         return datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC) if match else None
-    except ValueError:  # no such day
+    except ValueError:  # not a valid date
         return None
 
 
 def conflict_key(kind: str, trial_id: str, digest: str) -> str:
-    """Other numbers under the id of a finished trial: kept aside, never in place of the first."""
+    """Return the key of a conflicting result of a finished trial, which is kept separately from the first result."""
     return f"conflicts/{kind}/{trial_id}/{digest}.parquet"
 
 
 IMPORTED = "imported-"
-"""How the ids of imported trials begin."""
+"""Prefix of the ids of imported trials."""
 
 
 def imported_in_conflict(key: str) -> str | None:
-    """The result that an imported trial at ``conflict_key`` contradicts; None for what was not imported."""
+    """Return the key of the result that an imported trial at a ``conflict_key`` contradicts; None if it was not
+    imported.
+    """
     parts = key.split("/")
     return trial_key(parts[1], parts[2]) if len(parts) == 4 and parts[2].startswith(IMPORTED) else None
 
 
 MOST_CHECKPOINT_BYTES = 16 << 30
-"""The largest network there is, with its optimiser's state, has 3 GB."""
+"""The largest supported network takes 3 GB with its optimizer state."""
 MOST_WEIGHTS_BYTES = 4 << 30
-"""The largest network there is (WideResNet-50-4) has 0.9 GB."""
+"""The largest supported network (WideResNet-50-4) takes 0.9 GB."""
 
 
 def checkpoints_prefix(trial_id: str) -> str:
@@ -83,7 +92,7 @@ def checkpoints_prefix(trial_id: str) -> str:
 
 
 def checkpoint_key(trial_id: str, epoch: int, batch: int, digest: str) -> str:
-    """A checkpoint before ``batch`` of ``epoch``; its name says what the bytes must hash to."""
+    """Return the key of a checkpoint taken before ``batch`` of ``epoch``; it contains the digest of the bytes."""
     return f"{checkpoints_prefix(trial_id)}/e{epoch:06d}-b{batch:06d}-{digest}.safetensors"
 
 
@@ -91,13 +100,13 @@ _CHECKPOINT = re.compile(r"checkpoints/[^/]+/e(\d{1,19})-b(\d{1,19})-([0-9a-f]{1
 
 
 def checkpoint_position(key: str) -> tuple[int, int] | None:
-    """Epoch and batch that a checkpoint's key says; None for a key that ``checkpoint_key`` does not give."""
+    """Return epoch and batch in a checkpoint's key; None for a key that ``checkpoint_key`` does not create."""
     match = _CHECKPOINT.fullmatch(key)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def checkpoint_digest(key: str) -> str | None:
-    """What the bytes of a checkpoint must hash to; None as for ``checkpoint_position``."""
+    """Return the digest in a checkpoint's key; None as in ``checkpoint_position``."""
     match = _CHECKPOINT.fullmatch(key)
     return match[3] if match else None
 
@@ -107,12 +116,12 @@ def is_checkpoint(key: str) -> bool:
 
 
 def trained_weights_key(trial_id: str) -> str:
-    """The trained network of a finished trial, when its study says ``keep_weights``."""
+    """Return the key of a finished trial's trained network, if its weights are kept."""
     return f"weights/{trial_id}.safetensors"
 
 
 def pin_key(what: str, name: str) -> str:
-    """The digest that a name (``what``: sources or datasets) stands for in this root."""
+    """Return the key of the pin of a name; ``what`` as in ``jobs.results.pins.pin``."""
     return f"{what}/{name}.json"
 
 

@@ -1,8 +1,9 @@
-"""The directory of a results root, held open: what is read, written or removed lies in it, whatever its path becomes.
+"""The directory of a results root, kept open so that all operations happen inside it even if its path changes.
 
-A path may come to name something else while a trial runs: a disk is unmounted and leaves the directory underneath, a
-root is renamed, removed or replaced. Folders in a root may be links that lead elsewhere. So every operation finds the
-directory that the first one found, or raises ``RootGone``, and goes down from its descriptor without following links.
+While a trial runs, the path may come to refer to something else: a disk is unmounted and exposes the directory
+underneath, or a root is renamed, removed or replaced. Folders in a root may be links to other places. Therefore every
+operation uses the directory that the first one opened, or raises ``RootGone``, and descends from its descriptor without
+following links.
 """
 
 import errno
@@ -15,17 +16,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobs.errors import RootGone
-from jobs.files import NotAFile, words
 from jobs.results.store import root_gone
+from jobs.system.files import NotAFile, words
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN, errno.ELOOP}
 MAY_BE_A_LINK = "trials"
-"""The one folder of a root that may lie elsewhere, as a whole."""
+"""The only folder in a root that may be a link to another place."""
 
 
 class LocalRoot:
-    """A directory that is made at most once, and is the same from the first look at it on."""
+    """A directory that is created at most once and must stay the same directory after it was first opened."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -34,21 +35,21 @@ class LocalRoot:
         self._identity: tuple[int, int] | None = None
 
     def __reduce__(self) -> tuple[type["LocalRoot"], tuple[Path]]:
-        """A descriptor is its process's own."""
+        """Support pickling without the descriptor, which is valid only in this process."""
         return LocalRoot, (self._directory,)
 
     @contextmanager
     def folder(self, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
-        """The descriptor of a folder of the root, as long as the context lasts.
+        """Provide the descriptor of a folder in the root for the duration of the context.
 
         Args:
-            parts: the names on the way to it; none: the root itself.
-            make: make what is missing, each name durable; the root itself only where none was ever seen.
+            parts: the components of its path; empty: the root itself.
+            make: create missing folders durably; the root itself only if it was never opened before.
 
         Raises:
-            FileNotFoundError: when it is not there, and is not to be made.
-            NotAFile: naming a link, or something else that is no folder, on the way.
-            RootGone: when the root is not there any more, or another directory is in its place.
+            FileNotFoundError: if it does not exist and is not to be created.
+            NotAFile: naming a link or anything else on the path that is not a folder.
+            RootGone: if the root no longer exists, or was replaced by another directory.
         """
         root = handle = self._descriptor(make)
         try:
@@ -63,11 +64,11 @@ class LocalRoot:
                 os.close(handle)
 
     def keys(self, parts: Sequence[str], stranger: Callable[[NotAFile], None]) -> Iterator[str]:
-        """The keys of all files in and below a folder, hidden ones left out: they are nobody's.
+        """Yield the keys of all files in and below a folder, except hidden ones.
 
         Args:
-            parts: the names on the way to it.
-            stranger: told of what is neither a file nor a folder; it is passed over.
+            parts: the components of its path.
+            stranger: called with each entry that is neither a file nor a folder; such entries are skipped.
 
         Raises:
             FileNotFoundError, NotAFile, RootGone: as ``folder``.
@@ -83,13 +84,13 @@ class LocalRoot:
                 if name.startswith("."):
                     continue
                 if not name.isascii() and (shown := _as_text(name)) != name:
-                    stranger(NotAFile(self._directory.joinpath(*parts, shown), "a name that is no UTF-8", "one"))
+                    stranger(NotAFile(self._directory.joinpath(*parts, shown), "not valid UTF-8", "a UTF-8 name"))
                 elif entry.is_file(follow_symlinks=False):
                     yield below + name
                 elif entry.is_dir(follow_symlinks=False) or (not parts and name == MAY_BE_A_LINK):
                     folders.append(name)
                 else:
-                    with suppress(FileNotFoundError):  # removed meanwhile
+                    with suppress(FileNotFoundError):  # removed in the meantime
                         mode = entry.stat(follow_symlinks=False).st_mode
                         stranger(NotAFile(self._directory.joinpath(*parts, name), words(mode), "a file or folder"))
         for name in folders:
@@ -106,7 +107,7 @@ class LocalRoot:
                 os.close(inner)
 
     def _open_folder(self, parent: int, parts: Sequence[str]) -> int:
-        """The descriptor of a folder, named by the last part, in that of its parent; the caller closes it."""
+        """Open the folder named by the last part, relative to its parent's descriptor; the caller closes it."""
         follow = tuple(parts) == (MAY_BE_A_LINK,)
         try:
             return os.open(parts[-1], _FOLDER | (0 if follow else os.O_NOFOLLOW), dir_fd=parent)
@@ -114,7 +115,7 @@ class LocalRoot:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP) and not (follow and error.errno == errno.ENOENT):
                 raise
             mode = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_mode
-            if stat.S_ISDIR(mode):  # just made
+            if stat.S_ISDIR(mode):  # just created
                 raise
             raise NotAFile(self._directory.joinpath(*parts), words(mode), "a folder") from error
 
@@ -124,7 +125,7 @@ class LocalRoot:
         except FileNotFoundError:
             if not make:
                 raise
-        with suppress(FileExistsError):  # another made it
+        with suppress(FileExistsError):  # created by another process
             os.mkdir(name, dir_fd=parent)
             fsync_folder(parent)
         return self._open_folder(parent, parts)
@@ -136,10 +137,10 @@ class LocalRoot:
             found = self._directory.stat()
         except OSError as error:
             if error.errno in _GONE:
-                raise self._gone("is not there any more") from error
+                raise self._gone("no longer exists") from error
             raise
         if (found.st_dev, found.st_ino) != self._identity:
-            raise self._gone("is another directory now")
+            raise self._gone("is now a different directory")
         return held
 
     def _first(self, make: bool) -> int:
@@ -156,17 +157,17 @@ class LocalRoot:
 
 
 def fsync_folder(handle: int) -> None:
-    """Make the names in a folder durable."""
+    """Make the entries of a folder durable."""
     try:
         os.fsync(handle)
     except OSError as error:
-        # some network file systems cannot fsync a directory; there its names are durable by themselves or never
+        # some network file systems cannot fsync a directory; there, nothing more can be done for its entries
         if error.errno != errno.EINVAL:
             raise
 
 
 def _make(directory: Path) -> None:
-    """Make a directory and its parents, each name durable."""
+    """Create a directory and its parents durably."""
     if directory.is_dir():
         return
     if directory != directory.parent:
@@ -180,5 +181,5 @@ def _make(directory: Path) -> None:
 
 
 def _as_text(name: str) -> str:
-    """A name as the system gives it; bytes that are no UTF-8 are written out."""
+    """Return a file name as text; bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""A results root that is a directory of a POSIX file system."""
+"""A results root in a directory of a POSIX file system."""
 
 import errno
 import os
@@ -14,36 +14,37 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jobs.errors import Code, DamagedFile, StorageFailure
-from jobs.files import NotAFile, open_file, words
 from jobs.results.local_root import MAY_BE_A_LINK, LocalRoot, fsync_folder
 from jobs.results.store import Store, Survey
+from jobs.system.files import NotAFile, open_file, words
 
 TEMPORARY = "_tmp"
 WRITE_TEST = "write-test-"
-"""How the names of files that try whether a root can be written begin."""
+"""Prefix of the names of files that test whether a root is writable."""
 _LOCKS = f"{TEMPORARY}/locks"
 _OWN_TEMPORARY = re.compile(rf"(?:{WRITE_TEST})?[0-9a-f]{{32}}")
 _OWN_LOCK = re.compile(r"[\w.-]+\.lock")
 _LOCK_SECONDS = 60.0
 _TRIES = 5
-"""To put a file into a folder that others remove as soon as it is empty."""
+"""Attempts to create a file in a folder that other processes remove while it is empty."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IMPOSSIBLE = {errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
-"""No such path can be made: below /proc, of too long a name."""
+"""The path cannot be created: it is below /proc, or its name is too long."""
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV}
 
 
 class LocalStore(Store):
-    """A directory; hard links make creation exclusive, renames make replacement atomic (design, section 4).
+    """A directory; hard links make creation exclusive, and renames make replacement atomic.
 
-    A file is written under ``_tmp``, fsynced, and only then given its name, so no reader sees half of one and a
-    write that fails leaves nothing. Works between machines on a shared file system that has hard links (NFS
-    has). A file system without them is refused: an exclusive empty file can be had there, an exclusive whole
-    one cannot.
+    See docs/decisions/object-store.md.
 
-    The first write makes the directory, unless this store has seen it before: then it is gone (``LocalRoot``). No link
-    in it is followed, and only regular files are opened.
+    A file is written in ``_tmp``, fsynced, and only then given its name, so readers never see a partial file and a
+    failed write leaves nothing behind. This works across machines on a shared file system with hard links, such as
+    NFS. A file system without hard links is refused: it can create an empty file exclusively, but not a complete one.
+
+    The first write creates the directory, unless this store has opened it before, in which case it has disappeared
+    (``LocalRoot``). Links in it are not followed, and only regular files are opened.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -54,7 +55,7 @@ class LocalStore(Store):
     def create(self, key: str, data: bytes) -> bool:
         def link(folder: int, name: str, temporaries: int, temporary: str) -> bool:
             created = self._link(temporaries, temporary, folder, name)
-            # also when another process created it: it may not have come to this line yet
+            # even if another process created it, which may not have reached this line yet
             fsync_folder(folder)
             return created
 
@@ -100,7 +101,7 @@ class LocalStore(Store):
         strangers: list[NotAFile] = []
         try:
             keys = list(self._keys(prefix, strangers.append))
-        except DamagedFile as error:  # of the prefix, or of what is above it
+        except DamagedFile as error:  # the prefix, or one of its parents, is not a folder
             return Survey([], {self._key_of(error.place.file): error})
         return Survey(keys, {self._key_of(error.path): _damaged(error) for error in strangers})
 
@@ -115,7 +116,7 @@ class LocalStore(Store):
 
     def stale(self, age: timedelta) -> list[str]:
         before = time.time() - age.total_seconds()
-        found = []
+        names = []
         with (
             self._explained("listed", TEMPORARY),
             suppress(FileNotFoundError),
@@ -124,10 +125,10 @@ class LocalStore(Store):
         ):
             for entry in entries:
                 own = _OWN_TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
-                with suppress(FileNotFoundError):  # it has just gone
+                with suppress(FileNotFoundError):  # it has just been removed
                     if own and entry.stat(follow_symlinks=False).st_mtime < before:
-                        found.append(f"{TEMPORARY}/{entry.name}")
-        return sorted(found)
+                        names.append(f"{TEMPORARY}/{entry.name}")
+        return sorted(names)
 
     def _key_of(self, path: str | Path) -> str:
         return Path(path).relative_to(self.directory).as_posix()
@@ -155,7 +156,7 @@ class LocalStore(Store):
             yield from self._root.keys(_parts(prefix) if prefix else [], stranger)
 
     def _put(self, key: str, data: bytes, place: Callable[[int, str, int, str], bool], durable: bool) -> bool:
-        """Write the data into a file under ``_tmp``, and have it placed under its name."""
+        """Write the data to a file in ``_tmp``, then call ``place`` to give it its name."""
         self.require_held()
         *parts, name = _parts(key)
         with self._explained("written", key), self._temporary(data, durable) as (temporaries, temporary):
@@ -163,14 +164,16 @@ class LocalStore(Store):
                 try:
                     with self._root.folder(parts, make=True) as folder:
                         return place(folder, name, temporaries, temporary)
-                except FileNotFoundError:  # the folder was empty, and has just been removed
+                except FileNotFoundError:  # another process removed the folder, which was still empty
                     if not left:
                         raise
         raise AssertionError("the last try returns or raises")
 
     @contextmanager
     def _temporary(self, data: bytes, durable: bool) -> Iterator[tuple[int, str]]:
-        """The data in a file under ``_tmp`` that is gone at the end, unless it was renamed: its folder and name."""
+        """Write the data to a file in ``_tmp`` and provide its folder and name; it is removed at the end, unless it
+        was renamed.
+        """
         with self._root.folder([TEMPORARY], make=True) as folder:
             name = uuid.uuid4().hex
             try:
@@ -189,7 +192,7 @@ class LocalStore(Store):
         try:
             os.link(temporary, name, src_dir_fd=temporaries, dst_dir_fd=folder)
         except FileExistsError:
-            # NFS repeats a request whose reply was lost, and then finds its own link
+            # NFS repeats a request whose reply was lost, and may then find its own link
             own, standing = os.stat(temporary, dir_fd=temporaries), os.stat(name, dir_fd=folder, follow_symlinks=False)
             return os.path.samestat(own, standing)
         except OSError as error:
@@ -197,9 +200,9 @@ class LocalStore(Store):
                 raise
             raise StorageFailure(
                 Code.WRONG_PLACE,
-                "a results root lies on a file system with hard links, which make a result appear once and whole; "
-                f"{self.uri} refused one ({error.strerror}). Name a directory on another file system, or an s3:// "
-                "or gs:// root",
+                "expected a results root on a file system with hard links, which create results atomically and only "
+                f"once; {self.uri} does not support them ({error.strerror}). Fix: specify a directory on another file "
+                "system, or an s3:// or gs:// root",
                 file=self.uri,
                 key="--results",
             ) from error
@@ -214,12 +217,12 @@ class LocalStore(Store):
             raise NotAFile(self.directory / key, words(mode))
 
     def _remove_empty(self, parts: list[str]) -> None:
-        """Remove the folders on the way to a key that are empty now, but for the first; one that is filled stays."""
+        """Remove the folders on the path to a key that are now empty, except for the first."""
         for depth in range(len(parts) - 1, 0, -1):
             try:
                 with self._root.folder(parts[:depth]) as parent:
                     os.rmdir(parts[depth], dir_fd=parent)
-            except OSError:  # in use, or gone already: nothing depends on it
+            except OSError:  # not empty, or already removed; nothing depends on it
                 return
 
     @contextmanager
@@ -233,19 +236,20 @@ class LocalStore(Store):
         except Timeout as error:
             raise StorageFailure(
                 Code.STORAGE,
-                f"{self.uri}/{key} is locked by another process for more than {_LOCK_SECONDS:.0f} s; "
-                "look for one that hangs, end it, and repeat",
+                f"{self.uri}/{key} has been locked by another process for more than {_LOCK_SECONDS:.0f} s. "
+                "Fix: find the process that hangs, stop it, and try again",
                 file=f"{self.uri}/{key}",
             ) from error
 
     @contextmanager
     def _explained(self, done: str, key: str, *, writing: bool = True) -> Iterator[None]:
-        """Errors of the file system as those of a store.
+        """Convert errors of the file system to errors of a store.
 
         Args:
-            done: what cannot be done then.
-            writing: True: all of them are failures to write. False: where nothing is, it stays FileNotFoundError; what
-                is no file is a damaged root.
+            done: the failed operation, as a past participle for messages.
+            key: the key of the object.
+            writing: True: every error becomes a ``StorageFailure``. False: ``FileNotFoundError`` is passed on, and
+                anything that is not a file becomes ``DamagedFile``.
         """
         try:
             yield
@@ -269,33 +273,33 @@ class LocalStore(Store):
 
     def _failure(self, done: str, key: str, error: OSError) -> StorageFailure:
         file = f"{self.uri}/{key}"
-        what = f"{file} cannot be {done} ({error.strerror or error}); what stood there before is untouched. "
-        message = f"the results root fails: {what}Check that it is mounted and its disk is well, then resume"
+        what = f"{file} cannot be {done} ({error.strerror or error}); its previous contents are unchanged. "
+        message = f"the results root failed: {what}Fix: check that it is mounted and its disk works, then resume"
         if error.errno in _FULL:
-            message = f"the results root is full: {what}Free some space and resume"
+            message = f"the results root is full: {what}Fix: free some space, then resume"
         if error.errno in _REFUSED:
-            message = f"the results root refuses: {what}Fix: change its permissions, or how it is mounted"
+            message = f"the results root denied access: {what}Fix: change its permissions, or how it is mounted"
         return StorageFailure(Code.STORAGE, message, file=file, refuses=error.errno in _REFUSED | _IMPOSSIBLE)
 
 
 def is_temporary(key: str) -> bool:
-    """Whether a key under ``_tmp`` is one that a store gives to files being written, or to locks."""
+    """Return whether a key under ``_tmp`` has the name of a temporary file or lock of a store."""
     folder, _, name = key.rpartition("/")
     pattern = {TEMPORARY: _OWN_TEMPORARY, _LOCKS: _OWN_LOCK}.get(folder)
     return pattern is not None and pattern.fullmatch(name) is not None
 
 
 def _damaged(error: NotAFile) -> DamagedFile:
-    """The error that names what stands where a file or folder must be."""
+    """Return the error for something that is not the expected file or folder."""
     remedy = "move it away"
     if error.what.startswith("a link"):
-        remedy = f"put in its place what it leads to (a root follows no links; `{MAY_BE_A_LINK}` alone may be one)"
+        remedy = f"replace it with its target (a results root may not contain links, except `{MAY_BE_A_LINK}`)"
     return DamagedFile(Code.WRONG_PLACE, f"{error}. Fix: {remedy}", file=error.path)
 
 
 def _parts(key: str) -> list[str]:
-    """The names on the way to a key. Keys come from records, too: they lead nowhere but down."""
+    """Return the components of a key; keys also come from untrusted records, and must not leave the root."""
     parts = key.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise DamagedFile(Code.WRONG_PLACE, f"{key!r} is no key of a results root", file=key)
+        raise DamagedFile(Code.WRONG_PLACE, f"{key!r} is not a valid key in a results root", file=key)
     return parts

@@ -1,9 +1,8 @@
-"""Joining results roots: what several have found out, in one, as if one had found out all of it.
+"""Merging several results roots into one, as if all trials had run in it.
 
-The roots that are read stay as they are. What two of them hold under one name is compared as a commit would: equal
-numbers are one result; other numbers, from one kind of device, are a conflict, which is kept and named. Before anything
-is written, names are held against each other: two roots in which a name stands for other weights or images, or for
-another card, cannot be joined.
+The roots that are read are not changed. Results of the same trial are compared as in a commit: equal numbers are one
+result; different numbers from the same device kind are a conflict, which is kept and reported. Before anything is
+written, pins are compared: roots in which a name refers to different weights, images or cards cannot be merged.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from jobs.errors import Code, InvalidRequest, Mistake, Place, ResultsConflict
+from jobs.kind import kinds
 from jobs.provenance import code_version
 from jobs.results.commit import Committed, place, same_numbers
 from jobs.results.failures import Failure, read_failure, record_failure
@@ -22,50 +22,48 @@ from jobs.results.parquet import Read, decode_trial
 from jobs.results.pins import read_pin
 from jobs.results.reader import trial_files
 from jobs.results.root_record import is_begun
-from jobs.results.schema import kinds
 from jobs.results.store import Store, require_present
 from jobs.results.studies import read_study
 from jobs.results.trained import made_again_key
 
 _PINS = ("sources", "datasets", "cards")
-"""Folders of digests that names stand for."""
+"""Folders with pins."""
 _BROUGHT = ("studies", "conflicts", "failures", "launches", "weights", "logs", "checkpoints")
-"""Folders of what is brought along besides results."""
+"""Other folders that are merged besides results."""
 
 
 class Merged(NamedTuple):
-    """What a merge brought into the root."""
+    """The outcome of a merge."""
 
     trials: int
-    """Results that were not there."""
+    """Number of new results."""
     already_there: int
-    """Results that were there, with the same numbers, or those of another kind of device."""
+    """Number of results that already existed, with the same numbers or from another device kind."""
     conflicts: list[str]
-    """Trials that the roots have other numbers of, from one kind of device: the first root's stand."""
+    """Trials with different numbers from the same device kind; the first root's result is kept."""
     other_devices: int
-    """Of those already there: results with other numbers from another kind of device, or by another torch. They stay
-    in the roots that they came from.
+    """How many of ``already_there`` have different numbers from another device kind or version of torch; they remain
+    only in their original roots.
     """
     examinations_left_out: list[str]
-    """Trials that looked at a network which does not stand in the new root: there, a trial of its id has other numbers.
-    They stay in the roots that they came from.
+    """Diagnostic trials of a network that is not in the merged root, because its trial has different numbers there.
+    They remain only in their original roots.
     """
 
 
 def merge(roots: Sequence[Store], target: Store) -> Merged:
-    """Bring everything that the roots hold into another, which may be new. Merging again changes nothing.
+    """Merge the contents of several roots into another root, which may be new. Merging again changes nothing.
 
-    Of a trial that several have the first one's result stands, and with it the weights that it left; what other roots
-    found out about other weights is left out, and named. Failed
-    attempts are numbered on, of a launch the record that heard of it last counts, checkpoints of trials that are not
-    done come along. The index is not merged: the next launch, or `compact`, makes it.
+    If several roots have a trial, the first one's result and weights are kept; diagnostic results of other weights are
+    left out and reported. Failed attempts get consecutive numbers, the most recent record of a launch is kept, and
+    checkpoints of unfinished trials are copied. The index is not merged; the next launch, or ``compact``, builds it.
 
     Raises:
-        InvalidRequest: when there is nothing to join, a root is not there, or a launch is at work on one of them.
-        ResultsConflict: when a name stands for one thing in one root and for another in the next; all such names are
-            told, and nothing is written.
+        InvalidRequest: if there is nothing to merge, a root does not exist, or a launch is running in one of them.
+        ResultsConflict: if a name refers to different things in two roots; all such names are listed, and nothing is
+            written.
         DamagedFile: naming a file of a root that cannot be read; nothing is written.
-        StorageFailure: when a storage fails; merging again goes on.
+        StorageFailure: if a storage fails; merging again continues.
     """
     _require_apart(roots, target)
     for root in roots:
@@ -74,11 +72,11 @@ def merge(roots: Sequence[Store], target: Store) -> Merged:
         _require_quiet(root)
     _require_same_pins([*roots, target])
     _require_same_studies([*roots, target])
-    found = [_results(root) for root in (*roots, target)][:-1]  # every file is read once before the first is written
+    by_root = [_results(root) for root in (*roots, target)][:-1]  # validate every file before anything is written
     begin(target)
     outcomes: list[tuple[str, Committed, bool]] = []
     left_out: list[str] = []
-    for root, results in zip(roots, found, strict=True):
+    for root, results in zip(roots, by_root, strict=True):
         for key in _below(root, *_PINS, "studies"):
             target.create(key, _read(root, key))
         others: set[str] = set()
@@ -97,7 +95,7 @@ def merge(roots: Sequence[Store], target: Store) -> Merged:
         for key in _below(root, "weights"):
             if trial_id_of(key).removesuffix(".safetensors") not in brought:
                 target.create(key, _read(root, key))
-        for key in _below(root, "logs"):  # those of failures have come with them
+        for key in _below(root, "logs"):  # logs of failures were copied with them
             target.create(key, _read(root, key))
     for root in roots:
         _bring_checkpoints(root, target)
@@ -112,7 +110,7 @@ def merge(roots: Sequence[Store], target: Store) -> Merged:
 
 def _require_apart(roots: Sequence[Store], target: Store) -> None:
     if not roots:
-        raise InvalidRequest(Code.MISSING_KEY, "a merge joins one root or more into another; none is named", key="ROOT")
+        raise InvalidRequest(Code.MISSING_KEY, "expected at least one results root to merge; got none", key="ROOT")
     names = [root.uri for root in roots]
     repeated = [
         root.uri
@@ -122,34 +120,35 @@ def _require_apart(roots: Sequence[Store], target: Store) -> None:
     if repeated:
         raise InvalidRequest(
             Code.REPEATED,
-            "the roots of a merge and the one that they go into are different places, none inside another; got "
-            f"{', '.join(names)} into {target.uri}. Fix: name each once, and a new place with --results",
+            "expected different results roots to merge and to merge into, none inside another; got "
+            f"{', '.join(names)} into {target.uri}. Fix: give each root once, and a different one with --results",
             file=repeated[0],
             key="--results" if any(_within(r, target) or _within(target, r) for r in roots) else "ROOT",
         )
 
 
 def _within(inner: Store, outer: Store) -> bool:
-    """Whether one root is, or lies in, the other, whichever way both are written."""
+    """Return whether one root is the same as, or inside, the other, however their paths are written."""
     if isinstance(inner, LocalStore) and isinstance(outer, LocalStore):
         return inner.directory.resolve().is_relative_to(outer.directory.resolve())
     return f"{inner.uri}/".startswith(f"{outer.uri}/")
 
 
 def _require_begun(root: Store) -> None:
-    """A directory of something else has nothing to join; a kind that this version does not know must not be lost."""
+    """Refuse a directory that is not a results root, or one with results of an unknown kind, which would be lost."""
     if not is_begun(root):
         raise InvalidRequest(
-            Code.NO_ROOT, f"expected a results root; {root.uri} has nothing of one. Fix: check its name", file=root.uri
+            Code.NO_ROOT, f"expected a results root; {root.uri} is not one. Fix: check its name", file=root.uri
         )
     for _ in _below(root, *_PINS, *_BROUGHT):
-        pass  # what is no file is named before anything is written
+        pass  # report anything that is not a file before anything is written
     for key in _below(root, "trials"):
         if "/" in key.removeprefix("trials/") and key.split("/")[1] not in kinds():
             raise InvalidRequest(
                 Code.NEWER_VERSION,
-                f"{root.uri}/{key} is a result of a kind that DeltaSweep {code_version()} does not know, and would be "
-                "left behind. Fix: merge by the version that wrote it, or later; or move it away",
+                f"{root.uri}/{key} is a result of a kind that DeltaSweep {code_version()} does not know, and would not "
+                "be merged. Fix: install the package that provides the kind; or merge with the version that wrote it, "
+                "or later; or move it away",
                 file=f"{root.uri}/{key}",
             )
 
@@ -162,14 +161,14 @@ def _require_same_studies(roots: Iterable[Store]) -> None:
             if _read(root, key) != text:
                 raise ResultsConflict(
                     Code.OTHER_DIGEST,
-                    f"the study record {key} has one text in {where} and another in {root.uri}; of its contrasts only "
-                    "one could be kept. Fix: keep these roots apart, or rename the study of one and launch it again",
+                    f"the study record {key} differs between {where} and {root.uri}, and only one version of its "
+                    "contrasts can be kept. Fix: keep these roots separate, or rename one study and launch it again",
                     file=f"{root.uri}/{key}",
                 )
 
 
 def _network_of(root: Store, kind: str, trial_id: str, key: str) -> str | None:
-    """The fine-tuned trial that a trial looked at."""
+    """Return the id of the fine-tuning trial whose network a diagnostic trial used; None if there is none."""
     table = _result(root, kind, trial_id, key).table
     found: str | None = table["finetuned"][0].as_py() if "finetuned" in table.column_names else None
     return found
@@ -181,14 +180,14 @@ def _require_quiet(root: Store) -> None:
     if alive:
         raise InvalidRequest(
             Code.IN_USE,
-            f"a root that is merged must not change meanwhile; {alive[0].told} works on {root.uri}. Fix: stop it, or "
+            f"a root must not change while it is merged; {alive[0].told} is running in {root.uri}. Fix: stop it, or "
             "wait until it is done (deltasweep status)",
             file=root.uri,
         )
 
 
 def _require_same_pins(roots: Iterable[Store]) -> None:
-    """Of every name that roots have pinned: one digest. What cannot be read is named by ``read_pin``."""
+    """Require that every name has the same digest in all roots that pin it."""
     known: dict[str, tuple[str, str]] = {}
     wrong = []
     for root in roots:
@@ -201,36 +200,41 @@ def _require_same_pins(roots: Iterable[Store]) -> None:
     if wrong:
         raise ResultsConflict(
             Code.OTHER_DIGEST,
-            "names that stand for different things cannot be joined: results of both under one name could not be told "
-            f"apart. {'; '.join(mistake.message for mistake in wrong)}. Fix: keep these roots apart",
+            "expected each name to have the same digest in all roots, because results of different weights or images "
+            f"under one name would be indistinguishable; {'; '.join(mistake.message for mistake in wrong)}. Fix: keep "
+            "these roots separate",
             file=wrong[0].place.file,
             mistakes=wrong,
         )
 
 
 def _results(root: Store) -> list[tuple[str, str, str]]:
-    """Kind, id and key of every result of a root, each of which can be read; so can its records."""
-    found = []
+    """Return kind, id and key of every result of a root, after checking that results and records can be read."""
+    results = []
     for kind in kinds():
         for trial_id, key in sorted(trial_files(root, kind).items()):
             _result(root, kind, trial_id, key)
-            found.append((kind, trial_id, key))
+            results.append((kind, trial_id, key))
     for key in _below(root, "studies"):
         read_study(root, key)
     for key in _below(root, "failures"):
         read_failure(root, key)
-    return found
+    return results
 
 
 def _bring(root: Store, target: Store, kind: str, trial_id: str, key: str) -> tuple[str, Committed, bool]:
-    """One result, and what its trial left; whether the numbers that stand are its own."""
-    # what says that the weights were made again goes before them, and they before the result, as a trial leaves them
+    """Merge one result with its trial's weights.
+
+    Returns:
+        The trial's id, the outcome, and whether the numbers in the target are those of this result.
+    """
+    # as when a trial commits: the record of retrained weights first, then the weights, then the result
     left = [
         (key, data) for key in (made_again_key(trial_id), trained_weights_key(trial_id)) if (data := _maybe(root, key))
     ]
     if left and _maybe(target, trial_key(kind, trial_id)) is None:
         for name, data in left:
-            target.replace(name, data)  # what lies there is nobody's
+            target.replace(name, data)  # existing files belong to no result
     outcome = place(target, kind, trial_id, _read(root, key))
     same = outcome is Committed.NEW or same_numbers(
         _result(target, kind, trial_id, trial_key(kind, trial_id)), _result(root, kind, trial_id, key), kind
@@ -264,7 +268,9 @@ def _latest(target: Store, key: str, launch: Launch) -> Launch:
         known = read_launch(target, key)
     except FileNotFoundError:
         return launch
-    return max(known, launch, key=lambda one: (one.ended_at is not None, datetime.fromisoformat(one.heartbeat_at)))
+    return max(
+        known, launch, key=lambda record: (record.ended_at is not None, datetime.fromisoformat(record.heartbeat_at))
+    )
 
 
 def _bring_checkpoints(root: Store, target: Store) -> None:

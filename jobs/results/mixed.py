@@ -1,21 +1,21 @@
-"""Finished trials that no one kind of device computed from beginning to end. No torch."""
+"""Finished trials that were computed in more than one environment. No torch."""
 
 from collections.abc import Iterable
 
 import pyarrow.compute as pc
 
+from jobs.kind import kinds
 from jobs.provenance import HISTORY_COLUMNS, THEN, history_of
 from jobs.results.reader import read_trials
-from jobs.results.schema import kinds
 from jobs.results.store import Store
 
 
 def mixed_trials(store: Store, of_kinds: Iterable[str] | None = None) -> set[str]:
-    """The ids of finished trials that ran on several kinds of device, or by several versions of torch or torchvision:
-    their numbers follow from more than their spec (design, promise 1).
+    """Return the ids of finished trials that ran on several device kinds, or with several versions of torch or
+    torchvision, so that their numbers do not depend on their spec alone (docs/decisions/device-kinds.md).
 
     Args:
-        of_kinds: the kinds of trials to look at; None: all.
+        of_kinds: the kinds of trials to check; None: all.
 
     Raises:
         DamagedFile: naming the first file that is not a result of its kind.

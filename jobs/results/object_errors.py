@@ -1,4 +1,4 @@
-"""What an object store's client reports, said for the person at the terminal."""
+"""Conversion of an object store client's errors to messages for users."""
 
 import re
 
@@ -11,7 +11,7 @@ _WHERE = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT, or the machine's service account",
 }
 _METADATA_SERVICES = ("/latest/api/token", "/latest/meta-data", "169.254.", "metadata.google.internal", "token request")
-"""Where the client looks last, when the environment names no credentials."""
+"""Where the client looks last, if the environment has no credentials."""
 _BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 _STATUS = re.compile(r"status code: (\d{3})")
 _ASK_AGAIN = ("408", "429")
@@ -19,32 +19,32 @@ _HTTP_KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 
 
 def explain(error: Exception, uri: str) -> StorageFailure:
-    """The failure to raise in place of one of the client's, which it quotes."""
+    """Return the failure to raise instead of a client error, which its message quotes."""
     text = str(error)
     said = text.partition("\n\nDebug source")[0].strip()
     said = said if len(said) < 400 else said[:400] + "..."
     scheme = uri.partition("://")[0]
     return StorageFailure(
         Code.WRONG_PLACE if missing_bucket(error) else Code.STORAGE,
-        f"{_rule(error, text, uri)}. {_remedy(error, text, scheme)}. Nothing is lost. (It said: {said})",
+        f"{_rule(error, text, uri)}. Fix: {_remedy(error, text, scheme)}. Nothing is lost. (Client error: {said})",
         file=uri,
         refuses=_refused(error, text),
     )
 
 
 def missing_bucket(error: Exception) -> bool:
-    """Whether an object is absent because its whole bucket is."""
+    """Return whether an object is missing because its bucket does not exist."""
     return "NoSuchBucket" in str(error) or "bucket does not exist" in str(error)
 
 
 def reply_lost(error: Exception) -> bool:
-    """Whether the request may have been carried out although it failed: it was sent, and no answer came."""
+    """Return whether a failed request may have been carried out: it was sent, but no reply arrived."""
     kind = _HTTP_KIND.search(str(error))
     return kind is not None and kind.group(1) != "Connect"
 
 
 def _refused(error: Exception, text: str) -> bool:
-    """Whether the request itself was turned down; what was merely not answered, or too often asked, was not."""
+    """Return whether the request itself was rejected, as opposed to unanswered or throttled."""
     status = _STATUS.search(text)
     if status is not None and status[1].startswith("4") and status[1] not in _ASK_AGAIN:
         return True
@@ -53,30 +53,30 @@ def _refused(error: Exception, text: str) -> bool:
 
 def _rule(error: Exception, text: str, uri: str) -> str:
     if missing_bucket(error):
-        return f"the bucket of a results root must exist; that of {uri} does not"
+        return f"expected an existing bucket; the bucket of {uri} does not exist"
     if _no_credentials(error, text):
-        return f"{uri} needs credentials, and this machine offers none that were accepted"
+        return f"{uri} requires credentials, and it accepted none from this machine"
     if _denied(error, text):
-        return f"the credentials in use must be allowed to read, write and list {uri}; access was denied"
+        return f"expected credentials that may read, write and list {uri}; access was denied"
     if "redirect" in text:
-        return f"{uri} lies in another region than the one asked"
+        return f"{uri} is in another region than the one that was contacted"
     if "status code: 5" in text or "HttpError" in text:
-        return f"{uri} did not answer as it should, also after waiting and trying again"
-    return f"{uri} refused a request"
+        return f"{uri} did not respond, or responded with errors, even after retries"
+    return f"{uri} rejected a request"
 
 
 def _remedy(error: Exception, text: str, scheme: str) -> str:
     if missing_bucket(error):
-        return "Make the bucket, or correct --results"
+        return "create the bucket, or correct --results"
     if _no_credentials(error, text):
-        return f"Set {_WHERE[scheme]}"
+        return f"set {_WHERE[scheme]}"
     if _denied(error, text):
-        return "Use other credentials, or have these allowed to"
+        return "use other credentials, or grant these access"
     if "redirect" in text:
-        return "Set AWS_REGION to the bucket's"
+        return "set AWS_REGION to the bucket's region"
     if "status code: 5" in text or "HttpError" in text:
-        return "Check the network and the endpoint (AWS_ENDPOINT_URL), then resume"
-    return "Check the root's name and the endpoint's settings"
+        return "check the network and the endpoint (AWS_ENDPOINT_URL), then resume"
+    return "check the root's name and the endpoint's settings"
 
 
 def _no_credentials(error: Exception, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""A results root in a bucket: ``s3://`` (and what speaks its protocol) or ``gs://``, by obstore."""
+"""A results root in a bucket, accessed with obstore: ``s3://`` (S3 and compatible services) or ``gs://``."""
 
 import os
 import time
@@ -17,13 +17,13 @@ from jobs.results.object_errors import explain, missing_bucket, reply_lost
 from jobs.results.store import Store, is_hidden
 
 _WRITER = "deltasweep-writer"
-"""Attribute of an object: which call put it there. It tells a lost reply from a lost race."""
+"""Object attribute that identifies the call that wrote it, to distinguish a lost reply from a lost race."""
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _CONDITIONAL_ATTEMPTS = 5
 
 
 class Patience(NamedTuple):
-    """How long a store that fails is tried again; the pause doubles from ``first_pause`` to ``longest_pause`` (s)."""
+    """How long failing requests are retried; pauses double from ``first_pause`` to ``longest_pause``, in seconds."""
 
     request_seconds: float = 120.0
     retries: int = 10
@@ -33,12 +33,12 @@ class Patience(NamedTuple):
 
 
 class ObjectStore(Store):
-    """A prefix in a bucket that honours conditional writes: S3 does, so do GCS, R2, MinIO and others.
+    """A prefix in a bucket that supports conditional writes, as S3, GCS, R2, MinIO and others do.
 
-    Credentials, region and endpoint come from the environment (``AWS_...``, ``GOOGLE_...``) or the machine's role,
-    on each machine its own; nothing of them is kept or written. An object appears whole, by one request, and is durable
-    once that is answered; there are no temporary files. Answers 500 and 503, refused connections and timeouts
-    are tried again with growing pauses (``Patience``) before they become a ``StorageFailure``.
+    Credentials, region and endpoint come from each machine's own environment (``AWS_...``, ``GOOGLE_...``) or role and
+    are never stored. An object is written atomically by one request, and is durable once the reply arrives; there are
+    no temporary files. Responses 500 and 503, refused connections and timeouts are retried with growing pauses
+    (``Patience``) before they become a ``StorageFailure``.
     """
 
     def __init__(self, uri: str, patience: Patience = Patience()) -> None:  # noqa: B008  # a tuple, never changed
@@ -91,13 +91,13 @@ class ObjectStore(Store):
             with self._explained():
                 obstore.delete(self._bucket, key)
         except FileNotFoundError:
-            return  # S3 says nothing here, GCS does
+            return  # raised by GCS, not by S3
 
     def _stands(self, key: str) -> bool:
         return self._writer(key) is not None
 
     def _put_if(self, key: str, data: bytes, condition: object) -> bool:
-        """One conditional PUT, sent again when its reply was lost: the writer's mark says whose object stands there."""
+        """Send a conditional PUT; repeat it if the reply was lost. The writer attribute tells whose object exists."""
         writer, until = uuid.uuid4().hex, time.monotonic() + self._patience.total_seconds
         failure: Exception
         for attempt in range(_CONDITIONAL_ATTEMPTS):
@@ -107,7 +107,7 @@ class ObjectStore(Store):
             except (AlreadyExistsError, PreconditionError) as error:
                 failure = error
                 present = self._writer(key)
-                # S3 also answers so while another conditional write is in flight, and then nothing may be there
+                # S3 also responds like this while another conditional write is in flight, when no object may exist yet
                 if present is not None or condition != "create":
                     return present == writer
             except (BaseError, FileNotFoundError) as error:
@@ -120,7 +120,7 @@ class ObjectStore(Store):
         raise explain(failure, self.uri) from failure
 
     def _writer(self, key: str) -> str | None:
-        """The mark of the object that stands there; None: there is none."""
+        """Return the writer attribute of an existing object; None if there is no object."""
         try:
             with self._explained():
                 return obstore.get(self._bucket, key, options={"head": True}).attributes.get(_WRITER, "")
@@ -129,7 +129,7 @@ class ObjectStore(Store):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """The client's errors as ``StorageFailure``; an absent object stays FileNotFoundError."""
+        """Convert client errors to ``StorageFailure``; ``FileNotFoundError`` for a missing object is passed on."""
         try:
             yield
         except FileNotFoundError as error:
@@ -149,8 +149,8 @@ def _parts(uri: str) -> tuple[str, str, str]:
     if scheme not in ("s3", "gs") or not bucket or "//" in prefix:
         raise InvalidRequest(
             Code.WRONG_PLACE,
-            "a results root is a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, without empty parts; "
-            f"given: {uri}. Fix: correct --results",
+            "expected a results root: a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, without empty parts; "
+            f"got {uri}. Fix: correct --results",
             file=uri,
             key="--results",
         )
@@ -158,7 +158,7 @@ def _parts(uri: str) -> tuple[str, str, str]:
 
 
 def _open(scheme: str, bucket: str, prefix: str, patience: Patience) -> S3Store | GCSStore:
-    """The client. Plain HTTP is spoken only to an endpoint that the environment names so."""
+    """Create the client. Plain HTTP is allowed only if the environment sets an ``http://`` endpoint."""
     plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
     request, total = timedelta(seconds=patience.request_seconds), timedelta(seconds=patience.total_seconds)
     settings = {

@@ -1,4 +1,4 @@
-"""Tables of results as Parquet bytes, and back, with everything checked that a reader relies on."""
+"""Encoding of results as Parquet bytes, and decoding with validation of everything that readers rely on."""
 
 import hashlib
 import io
@@ -19,7 +19,6 @@ from jobs.results.schema import (
     ROWS_KEY,
     VERSION_KEY,
     WRITER_KEY,
-    Column,
     most_bytes,
     most_rows,
     numbering,
@@ -27,33 +26,34 @@ from jobs.results.schema import (
     schema,
 )
 from jobs.results.schema import columns as schema_columns
+from jobs.specs.columns import Column
 
 _ROW_GROUP = 122_880
-"""DuckDB works through a file in groups of this many rows."""
+"""Rows per row group, the number that DuckDB processes at a time."""
 _WORTH_PACKING = 1_000
-"""Rows. The file of a trial with its 15 is as large by zstd, which takes twice as long to write it."""
+"""Minimum rows for zstd. With the 15 rows of a trial it does not reduce the size, and takes twice as long."""
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _MAGIC = b"PAR1"
 _TRIAL_FOOTER, _INDEX_FOOTER = 1 << 20, 64 << 20
-"""Bytes. That of a trial takes 20 kB, nearly all of it the schema."""
+"""Maximum footer sizes in bytes. The footer of a trial takes 20 kB, nearly all of it the schema."""
 _MANY_ROWS = 10_000
 _PLAIN_BYTES = 1 << 30
-"""Where text could take more than that, it is looked at before it is written out."""
+"""If text columns could take more bytes than this, their size is checked before they are expanded."""
 
 
 class Read(NamedTuple):
-    """What a file of results holds."""
+    """The contents of a results file."""
 
     table: pa.Table
-    """With the columns that were asked for, as today's schema has them."""
+    """The requested columns, as in the current schema."""
     version: int
-    """Of the schema, that the file was written with: later columns are filled."""
+    """The schema version of the file; columns added later are filled."""
     digest: str = ""
-    """Of its rows, as the file says it; empty for what versions before 0.3.0 wrote."""
+    """The digest of its rows stored in the file; empty for files written before version 0.3.0."""
 
 
 def encode(table: pa.Table) -> bytes:
-    """One Parquet file in memory, every page with a checksum. It says which DeltaSweep wrote it."""
+    """Return a Parquet file as bytes, with a checksum for every page and the DeltaSweep version in its metadata."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), WRITER_KEY: code_version()})
     compression = "zstd" if len(table) >= _WORTH_PACKING else "snappy"
     buffer = io.BytesIO()
@@ -62,16 +62,16 @@ def encode(table: pa.Table) -> bytes:
 
 
 def signed(table: pa.Table, kind: str) -> pa.Table:
-    """A trial's rows in order, with their digest, which ``decode_trial`` compares them with."""
+    """Return a trial's rows in order, with their digest in the metadata, which ``decode_trial`` verifies."""
     numbers = table[numbering(kind)].to_pylist()
-    ordered = table if numbers == sorted(numbers) else table.sort_by(numbering(kind))  # most are: a copy costs more
+    ordered = table if numbers == sorted(numbers) else table.sort_by(numbering(kind))  # usually sorted; avoid a copy
     return ordered.replace_schema_metadata({**(table.schema.metadata or {}), ROWS_KEY: rows_digest(ordered)})
 
 
 def rows_digest(table: pa.Table) -> str:
-    """The sha256 of a table's values, however they are encoded, and split into chunks.
+    """Return the sha256 of a table's values, independent of their encoding and division into chunks.
 
-    Names and values alone: types follow from the schema, and versions of Arrow write their names in different ways.
+    Only names and values are hashed: types follow from the schema, and versions of Arrow spell them differently.
     """
     hasher = hashlib.sha256()
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -82,7 +82,7 @@ def rows_digest(table: pa.Table) -> str:
 
 
 def _content(array: pa.Array) -> Iterator[bytes]:
-    """Which values are there, how long those are that have a length, and what they are."""
+    """Yield the validity of values, the lengths of variable-length values, and the values."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if array.null_count:
@@ -101,7 +101,7 @@ def _content(array: pa.Array) -> Iterator[bytes]:
 
 
 def looks_whole(data: bytes) -> bool:
-    """Whether bytes begin and end as a Parquet file does, and have room for what they say: quick, and no proof."""
+    """Return whether bytes have a Parquet file's magic numbers and room for its footer: a quick check, not a proof."""
     if len(data) < 2 * len(_MAGIC) + 4 or not data.startswith(_MAGIC) or not data.endswith(_MAGIC):
         return False
     return _footer_bytes(data) <= len(data) - 2 * len(_MAGIC) - 4
@@ -116,19 +116,23 @@ def decode(
     encoded: bool = False,
     of_index: int | None = None,
 ) -> Read:
-    """Bytes of a Parquet file, of any version of the kind's schema up to today's, to a table.
+    """Decode a Parquet file with any version of the kind's schema up to the current one.
 
-    It has exactly the columns of today's schema, or those asked for. What it would take in memory is known before its
-    contents are read.
+    The table has exactly the columns of the current schema, or the requested ones. The memory that it needs is checked
+    before its contents are read.
 
     Args:
-        encoded: text as ``encoded_schema`` has it.
-        of_index: the rows that a compacted file must have; None: the file of one trial.
+        data: the bytes of the file.
+        kind: the expected kind.
+        path: the path for messages.
+        columns: the columns to read; None: all.
+        encoded: whether text columns are dictionary-encoded, as in ``encoded_schema``.
+        of_index: the number of rows that a compacted file must have; None: the file of one trial.
 
     Raises:
-        DamagedResult: with ``path``, when it is not Parquet, or of a newer version or another kind, or has other
-            columns than its version has, or more rows or bytes than a result of its kind.
-        StorageFailure: when this machine cannot read it now, which says nothing about the file.
+        DamagedResult: with ``path``, if it is not Parquet, of a newer version or another kind, does not have the
+            columns of its version, or has more rows or bytes than a result of its kind can have.
+        StorageFailure: if this machine cannot read it now; the file itself may be valid.
     """
     with _named(path):
         _require_small_footer(data, path, _INDEX_FOOTER if of_index is not None else _TRIAL_FOOTER)
@@ -150,9 +154,9 @@ def decode(
         if columns is not None:
             wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
         fills = _fills(kind, version)
-        # small files are read many at a time, so by one thread each
         decide = [column.fill_where[0] for name, column in fills.items() if name in wanted.names and column.fill_where]
         there = [name for name in dict.fromkeys([*wanted.names, *decide]) if name not in fills]
+        # many small files are read concurrently, so each uses one thread
         table = file.read(there, use_threads=len(data) > 1_000_000)
         if as_dictionary and not encoded:
             _require_short_texts(table, kind, path)
@@ -169,7 +173,7 @@ def decode(
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Errors of reading a file say whether it is the file that is wrong, or this machine."""
+    """Convert read errors to ``DamagedResult`` or, if this machine is the cause, to ``StorageFailure``."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
@@ -181,7 +185,7 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _fills(kind: str, version: int) -> dict[str, Column]:
-    """The columns that came after a version of a kind's schema, which say what older files have in their place."""
+    """Return the columns added after a version of a kind's schema; they define the values for older files."""
     there = set(schema(kind, version).names)
     return {column.name: column for column in schema_columns(kind) if column.name not in there}
 
@@ -191,54 +195,56 @@ def _footer_bytes(data: bytes) -> int:
 
 
 def _require_small_footer(data: bytes, path: str, most: int) -> None:
-    """A footer is parsed as a whole: one of a gigabyte is no result's."""
+    """Refuse a footer that is too large for a result, because a footer is parsed as a whole."""
     if data.endswith(_MAGIC) and len(data) > 8 and (found := _footer_bytes(data)) > most:
-        raise _oversized(path, f"its footer takes {found:,} bytes, and that of a result at most {most:,}")
+        raise _oversized(path, f"its footer takes {found:,} bytes; expected at most {most:,}")
 
 
 def _require_size(footer: pq.FileMetaData, kind: str, path: str, of_index: int | None) -> None:
-    """Compare what a file says of its size with what a result of its kind can have."""
+    """Compare the sizes in a file's metadata with the limits for its kind."""
     if of_index is not None:
         if footer.num_rows != of_index:
-            raise _oversized(path, f"it has {footer.num_rows:,} rows, and is to have {of_index:,}")
+            raise _oversized(path, f"it has {footer.num_rows:,} rows; expected {of_index:,}")
         return
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     rows = max(footer.num_rows, sum(group.num_rows for group in groups))
     if rows > most_rows(kind):
-        raise _oversized(path, f"it has {rows:,} rows, and a {kind} result has at most {most_rows(kind):,}")
+        raise _oversized(path, f"it has {rows:,} rows; a {kind} result has at most {most_rows(kind):,}")
     chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
     needed = sum(max(chunk.total_uncompressed_size, 8 * chunk.num_values) for chunk in chunks)
     if needed > most_bytes(kind):
-        raise _oversized(path, f"it takes {needed:,} bytes, and a {kind} result at most {most_bytes(kind):,}")
+        raise _oversized(path, f"it takes {needed:,} bytes; a {kind} result takes at most {most_bytes(kind):,}")
 
 
 def _text_bytes(footer: pq.FileMetaData, texts: list[str]) -> int:
-    """The most that text may take when it is written out: each value may be as long as all of its column's."""
+    """Return an upper bound on the expanded size of text: each value may be as long as its whole column chunk."""
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     chunks = [(group.num_rows, group.column(number)) for group in groups for number in range(group.num_columns)]
     return sum(rows * chunk.total_uncompressed_size for rows, chunk in chunks if chunk.path_in_schema in texts)
 
 
 def _require_short_texts(table: pa.Table, kind: str, path: str) -> None:
-    """Of columns as dictionaries: what they take when they are written out."""
+    """Refuse dictionary-encoded text that would be too large when expanded."""
     needed = 0
     for name in table.column_names:
         for chunk in table[name].chunks:
             if pa.types.is_dictionary(chunk.type) and len(chunk):
                 needed += len(chunk) * (pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0)
     if needed > most_bytes(kind):
-        raise _oversized(path, f"its text takes {needed:,} bytes, and a {kind} result at most {most_bytes(kind):,}")
+        raise _oversized(path, f"its text takes {needed:,} bytes; a {kind} result takes at most {most_bytes(kind):,}")
 
 
 def _require_different(numbers: pa.ChunkedArray, kind: str, path: str) -> None:
-    """Of many rows, before all else is read: what repeats itself a million times packs into nothing."""
+    """Refuse repeated row numbers; for many rows this is checked first, because repeated rows compress to almost
+    nothing.
+    """
     name = numbering(kind)
     if len(pc.unique(numbers)) < len(numbers):
         shown = numbers.slice(0, 20).to_pylist()
         raise DamagedResult(
             Problem.DUPLICATE_ROWS,
-            f"a result has one row for each {name}; {path} has {len(numbers):,} rows, of {name} {shown}; move it away "
-            "and resume",
+            f"expected one row for each {name}; {path} has {len(numbers):,} rows, with {name} {shown}. Fix: move it "
+            "away and resume",
             file=path,
             key=name,
         )
@@ -246,12 +252,12 @@ def _require_different(numbers: pa.ChunkedArray, kind: str, path: str) -> None:
 
 def _oversized(path: str, why: str) -> DamagedResult:
     return DamagedResult(
-        Problem.WRONG_CONTENT, f"{path} is no result of DeltaSweep: {why}. Move it away and resume", file=path
+        Problem.WRONG_CONTENT, f"{path} is not a DeltaSweep result: {why}. Fix: move it away and resume", file=path
     )
 
 
 def _filled(column: Column, kind: pa.DataType, table: pa.Table) -> pa.Array | pa.ChunkedArray:
-    """A column that the file's version had not yet, of the type that it has today."""
+    """Return the values of a column that is newer than the file's schema version, with the column's current type."""
     if column.fill is None:
         return pa.nulls(len(table), kind)
     text = kind == _DICTIONARY
@@ -263,9 +269,10 @@ def _filled(column: Column, kind: pa.DataType, table: pa.Table) -> pa.Array | pa
 
 
 def encoded_schema(kind: str) -> pa.Schema:
-    """The schema with text as dictionaries: what repeats in many rows (a recipe, a digest, a host) is kept once.
+    """Return the schema with dictionary-encoded text: values repeated in many rows (recipe, digest, host) are stored
+    once.
 
-    All columns of 14,400 trials are read in about half the time, and kept in a quarter of the memory.
+    For all columns of 14,400 trials, this takes about half the time to read and a quarter of the memory.
     """
     whole = schema(kind)
     fields = [whole.field(name).with_type(_DICTIONARY) for name in _texts(whole)]
@@ -279,10 +286,10 @@ def _texts(plain: pa.Schema) -> list[str]:
 
 
 def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
-    """The rows of one trial's file, in order.
+    """Decode one trial's file, with its rows in order.
 
     Raises:
-        DamagedResult: as ``decode``, and when it holds another trial, or other rows than were written.
+        DamagedResult: as ``decode``, and if it contains another trial, or its rows were changed.
         StorageFailure: as ``decode``.
     """
     read = decode(data, kind, path)
@@ -291,7 +298,7 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
     if found != [trial_id]:
         raise DamagedResult(
             Problem.WRONG_CONTENT,
-            f"{path} holds the trial {str(found[:3])[:500]}, not the one its name says; move it away and resume",
+            f"{path} contains the trial {str(found[:3])[:500]}, not the one in its name. Fix: move it away and resume",
             file=path,
             key="trial_id",
         )
@@ -301,39 +308,40 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
     if read.digest and read.digest != rows_digest(ordered.select(schema(kind, read.version).names)):
         raise DamagedResult(
             Problem.WRONG_CONTENT,
-            f"{path} has other rows than its trial left: their sha256 is not {read.digest}, which it says. It was "
-            "changed since it was written. Bring the file back that was there, or move it away and resume",
+            f"the rows of {path} do not have the sha256 {read.digest} stored in the file: it was changed after it was "
+            "written. Fix: restore the original file, or move it away and resume",
             file=path,
         )
     return read._replace(table=ordered)
 
 
 def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> int:
-    """The version of the schema that a file says it is of."""
+    """Return the schema version in a file's metadata, if it can be read."""
     found, said, readable = _said(metadata, KIND_KEY), _said(metadata, VERSION_KEY), releases(kind)
     number = int(said) if said.isascii() and said.isdigit() and not said.startswith("0") else 0
     if found != kind or not said:
         raise DamagedResult(
             Problem.WRONG_CONTENT,
-            f"{path} is Parquet, but does not say that it is a {kind} result of DeltaSweep (kind {found or 'none'}, "
-            f"schema {said or 'none'}); move it away. If a trial of that name is wanted, resume runs it again",
+            f"{path} is Parquet, but its metadata do not identify it as a {kind} result of DeltaSweep (kind "
+            f"{found or 'none'}, schema {said or 'none'}). Fix: move it away; if a trial of that name is planned, "
+            "resume runs it again",
             file=path,
         )
     if number > max(readable):
-        writer = _said(metadata, WRITER_KEY) or "(it does not say which)"
+        writer = _said(metadata, WRITER_KEY) or "(unknown version)"
         raise DamagedResult(
             Problem.WRONG_VERSION,
-            f"{path} was written by DeltaSweep {writer}, in version {said} of the {kind} schema; this is DeltaSweep "
-            f"{code_version()}, which reads versions up to {max(readable)}. Fix: install the first of these, or later",
+            f"{path} was written by DeltaSweep {writer} with version {said} of the {kind} schema; this is DeltaSweep "
+            f"{code_version()}, which reads versions up to {max(readable)}. Fix: install the version that wrote it, "
+            "or later",
             file=path,
             newer=True,
         )
     if number not in readable:
         raise DamagedResult(
             Problem.WRONG_VERSION,
-            f"{path} says that it is of version {said} of the {kind} schema, which no release of DeltaSweep wrote; "
-            f"expected one of {', '.join(map(str, sorted(readable)))}. Fix: move it away and resume: its trial runs "
-            "again",
+            f"{path} has version {said} of the {kind} schema, which no release of DeltaSweep wrote; expected one of "
+            f"{', '.join(map(str, sorted(readable)))}. Fix: move it away and resume; its trial runs again",
             file=path,
         )
     return number
@@ -344,21 +352,21 @@ def _said(metadata: dict[bytes, bytes], key: str) -> str:
 
 
 def _require_columns(found: pa.Schema, kind: str, version: int, path: str) -> None:
-    """Compare the columns with those of the version that the file says it is of."""
+    """Compare the columns with those of the file's schema version."""
     expected = schema(kind, version)
-    if found.equals(expected):  # metadata are not compared
+    if found.equals(expected):  # ignores metadata
         return
     missing = [name for name in expected.names if name not in found.names]
     unknown = [name for name in found.names if name not in expected.names or found.names.count(name) > 1]
     once = [name for name in expected.names if found.names.count(name) == 1]
     other = [name for name in once if found.field(name) != expected.field(name)]
-    if not (missing or unknown or other):  # in another order
+    if not (missing or unknown or other):  # only the order differs
         return
     raise DamagedResult(
         Problem.WRONG_CONTENT,
-        f"{path} says that it is a {kind} result of version {version} of the schema, and has not the columns of one: "
-        f"missing {missing or 'none'}, unknown {unknown or 'none'}, of another type {other or 'none'}. It was changed "
-        "since it was written, or is not a result at all. Move it away and resume: its trial runs again",
+        f"{path} should be a {kind} result with version {version} of the schema, but has other columns: missing "
+        f"{missing or 'none'}, unknown {unknown or 'none'}, wrong type {other or 'none'}. It was changed after it was "
+        "written, or is not a result. Fix: move it away and resume; its trial runs again",
         file=path,
         key=(missing or unknown or other)[0],
     )

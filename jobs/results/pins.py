@@ -1,4 +1,4 @@
-"""Pins: the digest that the name of a source or dataset stands for in a results root."""
+"""Pins: the digest that the name of a source, dataset or card refers to in a results root."""
 
 import json
 import re
@@ -17,20 +17,21 @@ class _Pin(BaseModel):
 
 
 _PIN = TypeAdapter(_Pin)
-_REMEDY = "remove it: the next commit pins again, and `deltasweep verify` then says whether the results agree"
+_REMEDY = "Fix: remove it; the next commit pins again, and `deltasweep verify` then checks the results against the pin"
 
 
 def pin(store: Store, what: str, name: str, sha256: str) -> None:
-    """Hold that ``name`` stands for one digest in this root; the first commit decides which.
+    """Pin the digest of a name in this root; the first commit determines it.
 
     Args:
-        what: ``sources`` or ``datasets``.
+        what: ``sources`` or ``datasets``; for a study's own cards ``cards/sources``, ``cards/datasets`` or
+            ``cards/architectures``; for builder files ``cards/builders``.
 
     Raises:
-        ResultsConflict: when the root knows another digest under the name.
-        DamagedFile: when what it knows cannot be read.
+        ResultsConflict: if another digest is pinned under the name.
+        DamagedFile: if the existing pin cannot be read.
     """
-    # nearly every commit finds its pins there: a read, where a durable write that is refused takes two fsyncs
+    # nearly every commit finds its pins: a read is cheaper than a failed durable write, which takes two fsyncs
     if require_pin(store, what, name, sha256):
         return
     if not store.create(pin_key(what, name), json.dumps({"name": name, "sha256": sha256}).encode()):
@@ -38,14 +39,14 @@ def pin(store: Store, what: str, name: str, sha256: str) -> None:
 
 
 def require_pin(store: Store, what: str, name: str, sha256: str) -> bool:
-    """Hold ``name`` against what this root has pinned, if it has; nothing is written.
+    """Compare a digest with the one that this root has pinned for ``name``, if any; nothing is written.
 
     Returns:
-        Whether it has.
+        Whether the name is pinned.
 
     Raises:
-        ResultsConflict: when the root knows another digest under the name.
-        DamagedFile: when what it knows cannot be read.
+        ResultsConflict: if another digest is pinned under the name.
+        DamagedFile: if the existing pin cannot be read.
     """
     known = pinned(store, what, name)
     if known is None:
@@ -53,19 +54,19 @@ def require_pin(store: Store, what: str, name: str, sha256: str) -> bool:
     if known != sha256:
         raise ResultsConflict(
             Code.OTHER_DIGEST,
-            f"in {store.uri} the name {name!r} among the {what} stands for sha256 {known}, here it stands for "
-            f"{sha256}; results of both under one name could not be told apart. Use the first files, and what "
-            "their card says of them, again, or another name, or another results root",
+            f"in {store.uri} the name {name!r} under {what} refers to sha256 {known}, here it refers to {sha256}; "
+            "results of both under one name would be indistinguishable. Fix: use the original files and their card, "
+            "another name, or another results root",
             file=f"{store.uri}/{pin_key(what, name)}",
         )
     return True
 
 
 def pinned(store: Store, what: str, name: str) -> str | None:
-    """The digest that ``name`` stands for in this root; None when no result has been made with it.
+    """Return the digest pinned for ``name`` in this root; None if no result uses the name yet.
 
     Raises:
-        DamagedFile: when the pin cannot be read.
+        DamagedFile: if the pin cannot be read.
     """
     try:
         return read_pin(store, pin_key(what, name))
@@ -74,24 +75,24 @@ def pinned(store: Store, what: str, name: str) -> str | None:
 
 
 def read_pin(store: Store, key: str) -> str:
-    """The pinned digest.
+    """Return the pinned digest.
 
     Raises:
-        FileNotFoundError: when nothing is pinned there.
-        DamagedFile: when the pin cannot be read.
+        FileNotFoundError: if nothing is pinned under the key.
+        DamagedFile: if the pin cannot be read.
     """
     return read_record(store, key, _PIN, "a pin", _REMEDY).sha256
 
 
 def wrong_pin(store: Store, key: str) -> str | None:
-    """What contradicts itself in a pin of a source or dataset, with the remedy; None: nothing does.
+    """Describe an inconsistency in the pin of a source or dataset, with the fix; None if there is none.
 
     Raises:
         FileNotFoundError, DamagedFile: as ``read_pin``.
     """
     found = read_record(store, key, _PIN, "a pin", _REMEDY)
     if found.name is not None and not key.endswith(f"/{found.name}.json"):
-        return f"is the pin of {found.name!r}, not of the name that it has; {_REMEDY}"
+        return f"is the pin of {found.name!r}, not of the name in its path. {_REMEDY}"
     if re.fullmatch("[0-9a-f]{64}", found.sha256) is None:
-        return f"has no sha256, but {found.sha256[:100]!r}; {_REMEDY}"
+        return f"should contain a sha256, but has {found.sha256[:100]!r}. {_REMEDY}"
     return None

@@ -1,4 +1,4 @@
-"""What can be wrong with a file of a results root, and how it is told. No torch."""
+"""Problems of files in a results root, and how they are reported. No torch."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -7,56 +7,59 @@ from jobs.errors import Code, DamagedFile
 
 
 class Problem(StrEnum):
-    """What can be wrong, or worth knowing, about a file of a results root."""
+    """A problem, or other noteworthy property, of a file in a results root."""
 
     TORN = "torn"
-    """Not a readable file of its format: cut short, altered, or something else altogether."""
+    """Not a readable file of its format: truncated, altered, or something else."""
     WRONG_VERSION = "wrong-version"
-    """Of a version of the schema that this DeltaSweep does not read: a newer one wrote it, or none did."""
+    """A schema version that this DeltaSweep cannot read: a newer version wrote it, or no release did."""
     WRONG_CONTENT = "wrong-content"
-    """Readable, but not the rows of the trial that its name says."""
+    """Readable, but not the rows of the trial in its name."""
     DUPLICATE_ROWS = "duplicate-rows"
-    """Two rows of one number (such as the epoch) for one trial."""
+    """Two rows of a trial with the same number (such as the epoch)."""
     FOREIGN = "foreign"
-    """What DeltaSweep has not put there: a name that it does not give, a file in place of a folder, a link, a pipe."""
+    """Not created by DeltaSweep: an unexpected name, a file in place of a folder, a link, a named pipe."""
     MISNAMED = "misnamed"
-    """A result under a name or in a folder where nobody looks for it."""
+    """A result under a name or in a folder where it is never read."""
     CONFLICT = "conflict"
-    """Other numbers under the id of a finished trial."""
+    """Different numbers for a finished trial."""
     IMPOSSIBLE = "impossible"
-    """A result whose rows cannot be: they contradict its id, their own counts, or what its kind allows."""
+    """A result with impossible rows: they contradict its id, their own counts, or the rules of its kind."""
     OTHER_WEIGHTS = "other-weights"
-    """Weights that are not those that their trial left."""
+    """Weights that differ from those that their trial produced."""
     IN_FUTURE = "in-future"
-    """A record of a time that has not come: the clock of its machine was wrong, or it was altered."""
+    """A record with a time in the future: its machine's clock was wrong, or the record was altered."""
     OTHER_DIGEST = "other-digest"
-    """Made with other weights or data than the root has pinned under their name."""
+    """Computed with other weights or data than those pinned in the root under the same name."""
     UNREADABLE_RECORD = "unreadable-record"
     """A failure, launch, study or pin that cannot be read."""
     DAMAGED_INDEX = "damaged-index"
-    """The compacted files, or what names them; they can be made again."""
+    """The compacted files, or the file that refers to them; they can be regenerated."""
     WITHOUT_FILE = "without-file"
-    """In the compacted index, but the trial's own file is gone: the trial is not done, its rows are not read."""
+    """In the compacted index, but the trial's own file is missing: the trial is not done, and its rows are ignored."""
     WITHOUT_WEIGHTS = "without-weights"
-    """Of a trial that made a source: the source's weights are gone."""
+    """The result of a trial that trained a source whose weights are missing."""
     MIXED = "mixed"
-    """Of a trial that ran on several kinds of device, or by several versions of torch."""
+    """A trial that ran on several device kinds, or with several versions of torch or torchvision."""
+    UNKNOWN_KIND = "unknown-kind"
+    """A kind of trial that no installed package provides: it cannot be checked and is left unchanged."""
     OLDER_NUMERICS = "older-numerics"
-    """Made before numbers of its kind were changed on purpose: it is compared only with its like."""
+    """Computed before the numbers of its kind were changed deliberately; comparable only within the same numerics."""
     UNPLANNED = "unplanned"
-    """A result that no planned trial asks for."""
+    """A result that is not part of any study."""
     LEFTOVER_CHECKPOINT = "leftover-checkpoint"
-    """Of a trial that is done."""
+    """A checkpoint of a trial that is done."""
     DAMAGED_CHECKPOINT = "damaged-checkpoint"
-    """A checkpoint that is passed over: its trial goes on from the one before it, or from its start."""
+    """A damaged checkpoint, which is ignored: its trial resumes from the previous one, or from the start."""
     STALE_TEMPORARY = "stale-temporary"
-    """Left by a killed process."""
+    """A temporary file left by a killed process."""
 
     @property
     def harmless(self) -> bool:
-        """Information: nothing is wrong with any result."""
+        """Whether this is for information only: no result is affected."""
         return self in (
             Problem.MIXED,
+            Problem.UNKNOWN_KIND,
             Problem.OLDER_NUMERICS,
             Problem.UNPLANNED,
             Problem.LEFTOVER_CHECKPOINT,
@@ -66,15 +69,17 @@ class Problem(StrEnum):
 
 
 class DamagedResult(DamagedFile):
-    """A file of results that cannot be used; ``problem`` says in which way."""
+    """A results file that cannot be used because of ``problem``."""
 
     def __init__(
         self, problem: Problem, message: str, *, file: object = "", key: str = "", newer: bool = False
     ) -> None:
-        """
+        """Create the error for a file with a problem.
+
         Args:
-            file, key: as of every expected error.
-            newer: whether a newer DeltaSweep wrote the file, which is then not damaged.
+            problem: what is wrong with the file.
+            file, key: as in ``DeltaSweepError``.
+            newer: whether a newer DeltaSweep wrote the file, so that it is not damaged.
         """
         super().__init__(Code.NEWER_VERSION if newer else Code.DAMAGED_RESULT, message, file=file, key=key)
         self.problem = problem
@@ -83,16 +88,16 @@ class DamagedResult(DamagedFile):
 def torn(path: str, why: str) -> DamagedResult:
     return DamagedResult(
         Problem.TORN,
-        f"{path} is not a readable Parquet file ({why}); move it away and resume: its trial runs again",
+        f"{path} is not a readable Parquet file ({why}). Fix: move it away and resume; its trial runs again",
         file=path,
     )
 
 
 class Finding(NamedTuple):
-    """One thing about one file."""
+    """A problem of one file."""
 
     problem: Problem
     key: str
-    """The file, relative to the root."""
+    """The path of the file, relative to the root."""
     advice: str
-    """What is wrong, with the full path, and what to do."""
+    """A description of the problem, with the full path and the fix."""

@@ -1,11 +1,12 @@
-"""The one reader of results: which trials are done, and all their rows. No torch.
+"""Reading results: which trials are done, and all their rows. No torch.
 
-The trial files are the truth. Compacted rows (``index``) stand in for files that are there, never for more:
-a trial whose file was taken away is not read from the index.
+Trial files are the source of truth. Compacted rows (``index``) replace only files that exist: a trial whose file was
+removed is not read from the index.
 """
 
 import warnings
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
@@ -14,31 +15,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.errors import DamagedFile
+from jobs.kind import kinds
 from jobs.results.index import read_compacted, read_index
-from jobs.results.layout import trial_id_at, trial_key, trials_prefix
+from jobs.results.layout import kind_at, trial_id_at, trial_key, trials_prefix
 from jobs.results.parquet import decode_trial, encoded_schema, looks_whole
 from jobs.results.problems import DamagedResult, Problem, torn
-from jobs.results.schema import kinds, most_bytes, numbering, schema
+from jobs.results.schema import most_bytes, numbering, schema
 from jobs.results.store import Store, require_present
 
-_READERS = 16  # threads; reading small files waits more than it computes
+_READERS = 16  # threads; reading small files is I/O-bound
 
 
 class DamagedIndexWarning(UserWarning):
-    """The compacted index cannot be used; results were read, slowly, from the trial files instead."""
+    """The compacted index cannot be used; results were read from the trial files instead, which is slower."""
 
 
 def done(store: Store, kind: str) -> set[str]:
-    """The ids of the finished trials of a kind, by their file names alone; files of other names count for nothing."""
+    """Return the ids of a kind's finished trials, from file names alone; files with other names are ignored."""
     ids = (trial_id_at(key, kind) for key in store.keys(trials_prefix(kind)))
     return {trial_id for trial_id in ids if trial_id is not None}
 
 
 def damaged(store: Store, kind: str, trials: Iterable[str]) -> dict[str, str]:
-    """Of these finished trials those whose result is no whole file, each with what to do: they are not done.
+    """Return those of the given trials whose result file is incomplete, each with a message; they do not count as done.
 
-    Looked at are the first and last bytes of files that the compacted index lacks: it holds the rows of the others.
-    ``verify`` reads all of every file.
+    Only the first and last bytes are checked, and only of files that the compacted index does not cover. ``verify``
+    reads every file completely.
     """
     try:
         compacted = read_compacted(store, kind, ["trial_id"], encoded=True)
@@ -51,9 +53,9 @@ def damaged(store: Store, kind: str, trials: Iterable[str]) -> dict[str, str]:
         try:
             if looks_whole(store.read_within(key, most_bytes(kind))):
                 return None
-            return trial_id, str(torn(f"{store.uri}/{key}", "it does not begin and end as one"))
+            return trial_id, str(torn(f"{store.uri}/{key}", "its first or last bytes are not those of one"))
         except FileNotFoundError:
-            return None  # moved away since it was listed
+            return None  # removed since it was listed
         except DamagedFile as error:
             return trial_id, str(error)
 
@@ -62,21 +64,29 @@ def damaged(store: Store, kind: str, trials: Iterable[str]) -> dict[str, str]:
 
 
 def all_done(store: Store) -> set[str]:
-    """The ids of the finished trials of every kind."""
+    """Return the ids of the finished trials of every kind."""
     return {trial_id for kind in kinds() for trial_id in done(store, kind)}
 
 
+def unknown_kinds(store: Store) -> Counter[str]:
+    """Count the finished trials of each unregistered kind: its package is not installed, or a newer DeltaSweep ran
+    them.
+    """
+    known = kinds()
+    of_all = map(kind_at, store.keys("trials"))
+    return Counter(kind for kind in of_all if kind is not None and kind not in known)
+
+
 def with_weights(store: Store) -> set[str]:
-    """The ids of trials whose trained weights stand in the root; they are put there before the trial is done."""
+    """Return the ids of trials whose trained weights are in the root; weights are written before the trial is done."""
     ends = ".safetensors"
     return {key.removeprefix("weights/").removesuffix(ends) for key in store.keys("weights") if key.endswith(ends)}
 
 
 def uncovered(store: Store, kind: str) -> int:
-    """How many finished trials the compacted index lacks: one listing and one small read.
+    """Count the finished trials that are not in the compacted index, with one listing and one small read.
 
-    A damaged index covers nothing. The count is of files, so it is too small by those that were taken away by
-    hand since the last compaction.
+    A damaged index covers nothing. Files that were removed manually since the last compaction make the count too small.
     """
     try:
         entry = read_index(store).get(kind)
@@ -86,18 +96,19 @@ def uncovered(store: Store, kind: str) -> int:
 
 
 def read_trials(store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False) -> pa.Table:
-    """The rows of all finished trials of a kind, in order of trial id and number (an epoch, for training), each once.
+    """Return the rows of all finished trials of a kind, once each, in order of trial id and row number (the epoch, for
+    training).
 
-    Every trial that was committed before the call is in, whatever is committed, compacted, deleted from
-    ``compact/`` or killed meanwhile. A damaged index is passed over with a ``DamagedIndexWarning``: nothing is lost,
-    it is only slow until the next ``compact``.
+    Every trial that was committed before the call is included, regardless of concurrent commits, compactions, killed
+    processes or deletions in ``compact/``. A damaged index is ignored with a ``DamagedIndexWarning``: nothing is lost,
+    but reading is slower until the next ``compact``.
 
     Args:
-        columns: the columns to return, in this order; None: all. Fewer are read faster.
-        encoded: text as ``encoded_schema`` has it: quicker and smaller, for what can work on dictionaries.
+        columns: the columns to return, in this order; None: all. Reading fewer is faster.
+        encoded: whether text columns are dictionary-encoded, as in ``encoded_schema``; faster and smaller.
 
     Raises:
-        DamagedFile: naming the first file that is not a result of the kind; none is skipped.
+        DamagedFile: naming the first file that is not a result of the kind; no file is skipped.
     """
     wanted = schema(kind).names if columns is None else columns
     needed = list(dict.fromkeys(["trial_id", numbering(kind), *wanted]))
@@ -107,16 +118,16 @@ def read_trials(store: Store, kind: str, columns: list[str] | None = None, *, en
 def with_files(
     store: Store, kind: str, compacted: pa.Table | None, columns: list[str], *, encoded: bool = False
 ) -> pa.Table:
-    """These compacted rows (None: none) as far as their trials' files are there, and the rows of all other files.
+    """Return the compacted rows (None: no rows) of trials whose files exist, and the rows of all other trial files.
 
     Args:
-        columns: those that ``compacted`` has, ``trial_id`` and the rows' number among them.
-        encoded: whether text is as ``encoded_schema`` has it, in ``compacted`` too.
+        columns: the columns of ``compacted``, including ``trial_id`` and the row number.
+        encoded: whether text columns are dictionary-encoded, as in ``encoded_schema``, also in ``compacted``.
     """
     whole = encoded_schema(kind) if encoded else schema(kind)
     table = whole.empty_table().select(columns) if compacted is None else compacted
     files = trial_files(store, kind)
-    # in Arrow: as sets of Python's strings this took a quarter of a query over 14,400 trials
+    # in Arrow: with sets of Python strings this took a quarter of a query over 14,400 trials
     covered, listed = table["trial_id"].unique().cast(pa.string()), pa.array(files, pa.string())
     gone, new = _without(covered, listed), _without(listed, covered).to_pylist()
     if len(gone):
@@ -125,15 +136,15 @@ def with_files(
         return table
     fresh = read_files(store, kind, {trial: files[trial] for trial in new})
     merged = _merged(table, fresh.select(columns).cast(table.schema))
-    # one dictionary a column again: each slice would bring the whole of its own
+    # unify to one dictionary per column: otherwise each slice keeps its own whole dictionary
     return merged.unify_dictionaries().combine_chunks() if encoded else merged
 
 
 def trial_files(store: Store, kind: str) -> dict[str, str]:
-    """Trial id to key of every finished trial of a kind, by one listing.
+    """Return the key of every finished trial of a kind by trial id, with one listing.
 
     Raises:
-        DamagedResult: naming the first file that has not the name of a result.
+        DamagedResult: naming the first file that does not have the name of a result.
     """
     files = {}
     for key in store.keys(trials_prefix(kind)):
@@ -147,14 +158,14 @@ def trial_files(store: Store, kind: str) -> dict[str, str]:
 def foreign(store: Store, key: str) -> DamagedResult:
     return DamagedResult(
         Problem.FOREIGN,
-        f"only results lie under {store.uri}/trials; {store.uri}/{key} has not the name and folder of one. "
-        "Move it away",
+        f"expected only results under {store.uri}/trials; {store.uri}/{key} does not have the path of one. "
+        "Fix: move it away",
         file=f"{store.uri}/{key}",
     )
 
 
 def read_files(store: Store, kind: str, files: Mapping[str, str]) -> pa.Table:
-    """The rows of these trial files (id to key), in order of trial id and epoch."""
+    """Return the rows of the given trial files (id to key), in order of trial id and row number."""
 
     def read(trial_id: str) -> pa.Table:
         key = files[trial_id]
@@ -167,7 +178,7 @@ def read_files(store: Store, kind: str, files: Mapping[str, str]) -> pa.Table:
 
 
 def _without(left: pa.Array, right: pa.Array) -> pa.Array:
-    """What of one array is not in another."""
+    """Return the values of ``left`` that are not in ``right``."""
     return left.filter(pc.invert(pc.is_in(left, right)))
 
 
@@ -181,9 +192,9 @@ def _compacted(store: Store, kind: str, columns: list[str], encoded: bool) -> pa
 
 
 def _merged(left: pa.Table, right: pa.Table) -> pa.Table:
-    """Two tables without a trial in common, each in order, as one in order.
+    """Merge two ordered tables without common trials into one ordered table.
 
-    Slices of the first around the trials of the second: nothing is copied, where a sort takes a second for
+    The rows of the second are inserted between slices of the first, without copying; sorting would take a second for
     14,400 trials.
     """
     trials, starts = _runs(left)
@@ -198,7 +209,7 @@ def _merged(left: pa.Table, right: pa.Table) -> pa.Table:
 
 
 def _runs(table: pa.Table) -> tuple[list[str], list[int]]:
-    """The trials of a table in order, and the row where each starts, with the table's length at the end."""
+    """Return the trials of a table in order, and the row where each starts, followed by the table's length."""
     counts = pc.value_counts(table["trial_id"])
     lengths = counts.field("counts").to_pylist()
     return counts.field("values").to_pylist(), [0, *accumulate(lengths)]

@@ -1,6 +1,7 @@
-"""What a results root says of itself: the version of its layout, and who made it.
+"""``root.json``, the record of a results root: the version of its layout, and the DeltaSweep that created it.
 
-``root.json`` is put there with the first thing in it. A root without one is 0.1.0's, of layout 1.
+Commands that launch, run or merge trials write it into an empty root first. A root without it is read as one that
+version 0.1.0 created, with layout 1.
 """
 
 import json
@@ -15,12 +16,12 @@ from jobs.results.records import MOST_BYTES, Timestamp, json_object, read_record
 from jobs.results.store import Store
 
 LAYOUT = 1
-"""Of keys and records (design, section 4). It rises when an older DeltaSweep would misread what a newer one writes, and
-not for columns, which have versions of their own.
+"""Version of keys and records (docs/decisions/growth.md). It increases when an older DeltaSweep would misread what a
+newer one writes, but not for columns, which have separate versions.
 """
 KEY = "root.json"
 _FIRST = 1
-"""That of 0.1.0."""
+"""The layout of version 0.1.0."""
 _OWN = (
     "trials",
     "studies",
@@ -33,28 +34,28 @@ _OWN = (
     "cards",
     "conflicts",
 )
-"""Folders of a root in which something stands as soon as it is used."""
+"""Folders that show that a root is in use, if any of them contains a file."""
 
 
 class RootRecord(NamedTuple):
-    """Who made a root."""
+    """The record of a results root."""
 
     layout: Annotated[int, Field(ge=1)]
     made_by: str
-    """Version of DeltaSweep."""
+    """The version of DeltaSweep that created the root."""
     made_at: Timestamp
     """UTC, ISO 8601."""
 
 
 _RECORD = TypeAdapter(RootRecord)
-_REMEDY = f"remove it if results are read without it: a root without {KEY} is taken for that of DeltaSweep 0.1.0"
+_REMEDY = f"Fix: remove it if the root can be read without it; a root without {KEY} is read as one of DeltaSweep 0.1.0"
 
 
 def read_root(store: Store) -> RootRecord | None:
-    """What a root says of itself; None for one that says nothing: DeltaSweep 0.1.0 made it, or nobody yet.
+    """Return a root's record; None if there is none, as in a root of DeltaSweep 0.1.0 or one that does not exist yet.
 
     Raises:
-        DamagedFile: when what it says cannot be read.
+        DamagedFile: if the record cannot be read.
     """
     try:
         return read_record(store, KEY, _RECORD, "the record of a results root", _REMEDY)
@@ -63,31 +64,32 @@ def read_root(store: Store) -> RootRecord | None:
 
 
 def require_layout(store: Store) -> None:
-    """Refuse a root whose layout a newer DeltaSweep has changed: what this one reads or writes there could be wrong.
+    """Refuse a root with the layout of a newer DeltaSweep, which this version could misread or damage.
 
     Raises:
-        InvalidRequest: naming both versions.
-        DamagedFile: when what the root says of itself cannot be read.
+        InvalidRequest: with both versions.
+        DamagedFile: if the root's record cannot be read.
     """
     layout, made_by = _told(store)
     if layout > LAYOUT:
         raise InvalidRequest(
             Code.NEWER_VERSION,
-            f"{store.uri} is of version {layout} of the layout, by DeltaSweep {made_by}; this is DeltaSweep "
-            f"{code_version()}, which knows versions up to {LAYOUT}. Fix: install the first of these, or later",
+            f"{store.uri} has version {layout} of the layout, created by DeltaSweep {made_by}; this is DeltaSweep "
+            f"{code_version()}, which supports versions up to {LAYOUT}. Fix: install the version that created it, or "
+            "later",
             file=store.uri,
         )
 
 
 def is_begun(store: Store) -> bool:
-    """Whether anything of a results root is there."""
+    """Return whether the store contains any part of a results root."""
     return read_root(store) is not None or _has_content(store)
 
 
 def claim(store: Store) -> None:
-    """Say in a root in which nothing is yet who made it, and in an older one that its layout is today's from now on.
+    """Write the record of an empty root, or update the layout version in the record of an older one.
 
-    What is no part of a root (a mount's own folders, notes, a report) is not looked at.
+    Files that are not part of a root (a mount's own folders, notes, a report) are ignored.
     """
     if (found := read_root(store)) is None and not _has_content(store):
         store.create(KEY, _text(RootRecord(LAYOUT, code_version(), timestamp())))
@@ -105,15 +107,15 @@ def _text(record: RootRecord) -> bytes:
 
 
 def _told(store: Store) -> tuple[int, str]:
-    """Layout and maker of a root. Of a newer layout's record only these two are looked at: the rest may be anything."""
+    """Return layout and creating version of a root; in the record of a newer layout, nothing else is validated."""
     try:
         found = read_root(store)
     except DamagedFile:
         try:
-            said = json_object(store.read_within(KEY, MOST_BYTES))
+            record = json_object(store.read_within(KEY, MOST_BYTES))
         except (ValueError, DamagedFile):
-            said = {}
-        if type(said.get("layout")) is int and said["layout"] > LAYOUT:
-            return said["layout"], str(said.get("made_by", "of a version that it does not say"))[:100]
+            record = {}
+        if type(record.get("layout")) is int and record["layout"] > LAYOUT:
+            return record["layout"], str(record.get("made_by", "of an unknown version"))[:100]
         raise
     return (found.layout, found.made_by) if found else (_FIRST, "0.1.0")

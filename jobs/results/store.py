@@ -1,8 +1,8 @@
-"""Bytes under keys: the few operations of a results root, with what they guarantee.
+"""The storage interface of a results root: operations on bytes under keys, and their guarantees.
 
-Keys are relative, with forward slashes. An object is seen whole or not at all, by every reader, at any
-moment, whatever is killed. ``local_store`` and ``object_store`` implement this; one contract suite holds
-both to it.
+Keys are relative paths with forward slashes. Objects are atomic: at any time every reader sees either a complete object
+or none, whichever processes are killed. ``local_store`` and ``object_store`` implement the interface, and both pass the
+same contract tests.
 """
 
 from abc import ABC, abstractmethod
@@ -14,46 +14,51 @@ from jobs.errors import Code, DamagedFile, RootGone, StorageFailure
 
 
 class Survey(NamedTuple):
-    """What lies below a prefix."""
+    """The entries below a prefix."""
 
     keys: list[str]
     strangers: dict[str, DamagedFile]
-    """What is neither a file nor a folder, by the key that it would have: links, named pipes, sockets, devices."""
+    """Entries that are neither files nor folders, by the key they would have: links, named pipes, sockets, devices."""
 
 
 class Store(ABC):
-    """A results root's storage.
+    """The storage of a results root.
 
-    Every method may be called from several threads, processes and machines at once. Every method raises
-    ``StorageFailure``, with what to do about it, when the storage refuses or does not answer; then nothing is
-    half written, and repeating the call is always right. Where a directory has a file in place of a folder,
-    a folder in place of a file, or what is neither (a link, a named pipe), reading and listing raise ``DamagedFile``,
-    naming it.
+    All methods may be called concurrently from several threads, processes and machines. Every method raises
+    ``StorageFailure``, with the fix in its message, if the storage denies access or does not respond; nothing is then
+    partially written, and it is always safe to repeat the call. If a directory has a file in place of a folder, a
+    folder in place of a file, or something that is neither (a link, a named pipe), reading and listing raise
+    ``DamagedFile``, naming it.
     """
 
     uri: str
-    """What ``open_store`` takes to open this root again, on this machine or (object stores) another."""
+    """The text with which ``open_store`` opens this root again, on this or (for object stores) another machine."""
     _held: tuple[str, ...] = ()
 
     def hold(self, *keys: str) -> None:
-        """From now on write only where these objects stand: a launch's own records say that this is still its root.
+        """Require from now on that these objects exist before every write. A launch passes the keys of its own records,
+        to ensure that it still writes to the same root.
 
         Raises:
-            RootGone: when one does not stand there. So does every write from now on.
+            RootGone: if one of them does not exist; every later write also raises this.
         """
         self._held = keys
         self.require_held()
 
     def require_held(self) -> None:
-        """Look for what ``hold`` named; a no-op before. Every write begins with it. Raises RootGone."""
+        """Check that the objects passed to ``hold`` exist; every write calls this first.
+
+        Raises:
+            RootGone: if one of them does not exist.
+        """
         for key in self._held:
             if not self._stands(key):
                 raise root_gone(
-                    self.uri, f"{key} is not there any more: the root was emptied, replaced, or is not mounted here"
+                    self.uri, f"{key} no longer exists: the root was emptied, replaced, or is not mounted here"
                 )
 
     def _stands(self, key: str) -> bool:
-        """Whether an object is there."""
+        """Return whether an object exists."""
         try:
             self.read(key)
         except FileNotFoundError:
@@ -62,42 +67,47 @@ class Store(ABC):
 
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:
-        """Put an object where none is, durably, whichever way this returns.
+        """Create an object if none exists. When this returns, the object is durable, whichever call created it.
 
-        Of any number of callers for one key exactly one gets True, also when all bring the same bytes and when
-        the storage's reply was lost on the way. False: another call put an object there; it is untouched. Only
-        a caller that was killed or got ``StorageFailure`` does not know; it finds out by calling again, where
-        False may then stand for its own first call.
+        Of any number of callers with the same key exactly one gets True, even if all pass the same bytes, or the
+        storage's reply was lost. False: another call created the object, which is unchanged. The outcome is unknown
+        only to a caller that was killed or got ``StorageFailure``; it can call again, and False may then refer to its
+        own first call.
         """
 
     @abstractmethod
     def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        """Put an object whether or not one is there; readers see the old or the new one, never a mixture.
+        """Create or replace an object; readers see either the old or the new one, never a mixture.
 
         Args:
-            durable: True: it survives a loss of power once this returns. False: still atomic, but a loss of
-                power may bring back the old object or, on some file systems, an empty one. For what costs
-                time and no result when lost: checkpoints (they carry a digest), heartbeats.
+            durable: True: once this returns, the object survives a power failure. False: still atomic, but a power
+                failure may bring back the old object or, on some file systems, leave an empty one. For objects whose
+                loss costs only time: checkpoints (which carry a digest), heartbeats.
         """
 
     @abstractmethod
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
-        """Put an object if the one there has exactly the bytes ``expected`` (None: if none is there), durably.
+        """Replace an object, durably, if it has exactly the bytes ``expected`` (None: if it does not exist).
 
-        Of any number of callers that expect the same bytes exactly one gets True. A key that is swapped must be
-        written by nothing else.
+        Of any number of callers that expect the same bytes exactly one gets True. Keys that are swapped must not be
+        written by any other method.
         """
 
     @abstractmethod
     def read(self, key: str) -> bytes:
-        """The object's bytes. Raises FileNotFoundError when there is none."""
-
-    def read_within(self, key: str, most: int) -> bytes:
-        """As ``read``, of an object that is to have at most so many bytes; where the storage tells its size it is
-        known before it is read.
+        """Return the object's bytes.
 
         Raises:
-            DamagedFile: when it is larger.
+            FileNotFoundError: if it does not exist.
+        """
+
+    def read_within(self, key: str, most: int) -> bytes:
+        """Like ``read``, for an object of at most ``most`` bytes; the size is checked before reading, if the storage
+        provides it.
+
+        Raises:
+            FileNotFoundError: if it does not exist.
+            DamagedFile: if it is larger.
         """
         data = self.read(key)
         self._require_small(key, len(data), most)
@@ -108,61 +118,62 @@ class Store(ABC):
             file = f"{self.uri}/{key}"
             raise DamagedFile(
                 Code.WRONG_PLACE,
-                f"a file of its kind has at most {most:,} bytes; {file} has {size:,}: it is no such file. Move it away",
+                f"expected at most {most:,} bytes; {file} has {size:,}, and cannot be a valid file. Fix: move it away",
                 file=file,
             )
 
     @abstractmethod
     def keys(self, prefix: str) -> Iterator[str]:
-        """All keys below a prefix (a folder, without slash at its end), in no particular order.
+        """Yield all keys below a prefix (a folder, without trailing slash), in no particular order.
 
-        What was created before the call is listed; what is created during it may be. Hidden names (.DS_Store, .nfs...)
-        are nobody's: keys with one are left out.
+        Objects created before the call are listed; objects created during it may be. Keys with hidden names (.DS_Store,
+        .nfs...) are left out.
         """
 
     def survey(self, prefix: str) -> Survey:
-        """As ``keys``, but what is no file is told beside them, where ``keys`` raises."""
+        """Like ``keys``, but return entries that are not files separately, where ``keys`` raises."""
         return Survey(list(self.keys(prefix)), {})
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error. Nor do folders stay that it leaves empty."""
+        """Remove an object, if it exists, and the folders that this leaves empty."""
 
     def stale(self, age: timedelta) -> list[str]:
-        """Keys of temporary files that killed processes left behind at least ``age`` ago; never listed by ``keys``."""
+        """Return the keys of temporary files that killed processes left at least ``age`` ago; ``keys`` omits them."""
         return []
 
 
 def is_hidden(key: str) -> bool:
-    """Whether a part of a key is a hidden name."""
+    """Return whether any component of a key is a hidden name."""
     return key.startswith(".") or "/." in key
 
 
 def root_gone(uri: str, why: str) -> RootGone:
-    """The error of a command that does not find the results root with which it began."""
+    """Return the error for a command whose results root has disappeared or was replaced."""
     return RootGone(
         Code.STORAGE,
-        f"expected the results root {uri} as it was when this command began; {why}. Nothing was written in its place. "
-        "Fix: bring it back, then resume",
+        f"expected the results root {uri} as it was when this command started; {why}. Nothing was written in its "
+        "place. Fix: restore it, then resume",
         file=uri,
     )
 
 
 def require_present(store: Store, key: str, why: str, most: int | None = None) -> bytes:
-    """The bytes of an object that must be there.
+    """Return the bytes of an object that must exist.
 
     Args:
-        most: how many it may have; None: any number.
+        why: why it was expected, for the message.
+        most: the maximum number of bytes; None: no limit.
 
     Raises:
-        StorageFailure: when it is not, with ``why`` it was expected.
-        DamagedFile: when it is larger.
+        StorageFailure: if it does not exist.
+        DamagedFile: if it is larger than ``most``.
     """
     try:
         return store.read(key) if most is None else store.read_within(key, most)
     except FileNotFoundError as error:
         raise StorageFailure(
             Code.STORAGE,
-            f"{store.uri}/{key} vanished while it was used ({why}); repeat the command",
+            f"{store.uri}/{key} disappeared while in use ({why}). Fix: run the command again",
             file=f"{store.uri}/{key}",
         ) from error

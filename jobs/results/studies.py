@@ -1,23 +1,23 @@
-"""The studies that a results root has seen, as far as their results are concerned: the contrasts."""
+"""The studies recorded in a results root, with the contrasts that they declare."""
 
 from typing import NamedTuple
 
 import yaml
 from pydantic import TypeAdapter
 
-from jobs import yaml_values
 from jobs.errors import Code, DamagedFile
 from jobs.results.layout import study_key
 from jobs.results.records import reason
 from jobs.results.store import Store
-from jobs.specs import Contrast
+from jobs.specs.contrast import Contrast
+from jobs.system import safe_yaml
 
 _MOST_BYTES = 1 << 20
-"""Of a resolved study; the largest that is packaged has 4 kB."""
+"""Maximum size of a resolved study; the largest packaged study takes 4 kB."""
 
 
 class StudyRecord(NamedTuple):
-    """A launched study: its fully resolved file and the contrasts it declared beforehand."""
+    """A launched study: its fully resolved file, and the contrasts that it declared in advance."""
 
     name: str
     digest: str
@@ -26,14 +26,14 @@ class StudyRecord(NamedTuple):
 
 
 def record_study(store: Store, name: str, digest: str, text: str) -> None:
-    """Keep the resolved study file; recording the same study again changes nothing, or repairs a damaged record."""
+    """Store the resolved study file; recording the same study again only repairs the record if it is damaged."""
     key = study_key(name, digest)
     if not store.create(key, text.encode()) and not _readable(store, key):
         store.replace(key, text.encode())
 
 
 def recorded_studies(store: Store) -> list[StudyRecord]:
-    """All studies of a root, in order of name and digest.
+    """Return all studies of a root, in order of name and digest.
 
     Raises:
         DamagedFile: naming a record that cannot be read.
@@ -42,17 +42,21 @@ def recorded_studies(store: Store) -> list[StudyRecord]:
 
 
 def read_study(store: Store, key: str) -> StudyRecord:
-    """One study. Raises DamagedFile, naming it, when it cannot be read."""
+    """Read one study.
+
+    Raises:
+        DamagedFile: naming the record, if it cannot be read.
+    """
     try:
         _, name, file = key.split("/")
         text = store.read_within(key, _MOST_BYTES).decode()
-        contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(yaml_values.load(text).get("contrasts", []))
+        contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(safe_yaml.load(text).get("contrasts", []))
     except (ValueError, AttributeError, yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)  # of YAML that cannot be parsed
+        mark = getattr(error, "problem_mark", None)  # the position of a YAML syntax error
         raise DamagedFile(
             Code.DAMAGED_RECORD,
-            f"{store.uri}/{key} is not a study record ({reason(error)}); launch the study's file again, then remove "
-            "this one if it is still named: resume and the contrasts that were declared depend on it",
+            f"{store.uri}/{key} is not a study record ({reason(error)}). Fix: launch the study's file again, then "
+            "remove this file if it is still reported; resume and the declared contrasts depend on it",
             file=f"{store.uri}/{key}",
             line=mark.line + 1 if mark else None,
         ) from error

@@ -1,7 +1,8 @@
-"""Networks that trials left in a root: which ones their files must hold. No torch.
+"""Digests of the trained networks in a root, with which weight files are verified. No torch.
 
-The result of a trial that trains says the digest of its network, kept or not. Where a network was not kept and is made
-again on another kind of device it may be another one; a record beside it then says which, and what made it.
+The result of a training trial contains the digest of its network, whether or not the weights are kept. A network that
+was not kept and is retrained on another device kind may differ; a record next to its weights then contains its digest
+and the environment that computed it.
 """
 
 import json
@@ -21,15 +22,15 @@ _COLUMN = "trained_sha256"
 
 
 class Trained(NamedTuple):
-    """A network and what computed it."""
+    """The digest of a network and the environment that computed it."""
 
     sha256: str | None
-    """Of its safetensors file; None: the trial's version of DeltaSweep did not say."""
+    """The digest of its safetensors file; None: the trial's version of DeltaSweep did not record it."""
     history: History
 
 
 class _MadeAgain(NamedTuple):
-    """The record beside weights that are not those of the trial's result."""
+    """The record next to weights that differ from those in the trial's result."""
 
     sha256: str
     device_kind: str
@@ -40,12 +41,12 @@ _RECORD = TypeAdapter(_MadeAgain)
 
 
 def made_again_key(trial_id: str) -> str:
-    """The record of a network that was made again, and became another."""
+    """Return the key of the record of a network that was retrained with a different outcome."""
     return f"weights/{trial_id}.json"
 
 
 def record_trained(store: Store, kind: str, trial_id: str, network: Trained) -> None:
-    """Before weights are put into a root whose result is of another network: say that it is."""
+    """Record a retrained network, before its weights are written, if it differs from the one in the trial's result."""
     standing = _of_result(store, kind, trial_id)
     if standing is None or standing.sha256 in (None, network.sha256):
         return
@@ -54,18 +55,18 @@ def record_trained(store: Store, kind: str, trial_id: str, network: Trained) -> 
 
 
 def require_trained(store: Store, kind: str, trial_id: str, sha256: str) -> History:
-    """Compare weights that were read with the trial that made them.
+    """Verify weights against the trial that trained them.
 
     Args:
-        sha256: of the file that was read.
+        sha256: the digest of the weight file.
 
     Returns:
-        What computed that network; unknown where no result says.
+        The environment that computed the network; unknown if no result records it.
 
     Raises:
-        DamagedFile: when they are of another network, or what must say which cannot be read.
+        DamagedFile: if they belong to another network, or the result or record with the digest cannot be read.
     """
-    known = [found for found in (_of_result(store, kind, trial_id), read_made_again(store, trial_id)) if found]
+    known = [trained for trained in (_of_result(store, kind, trial_id), read_made_again(store, trial_id)) if trained]
     for network in known:
         if network.sha256 in (None, sha256):
             return network.history
@@ -74,16 +75,20 @@ def require_trained(store: Store, kind: str, trial_id: str, sha256: str) -> Hist
     file = f"{store.uri}/{trained_weights_key(trial_id)}"
     raise DamagedFile(
         Code.DAMAGED_WEIGHTS,
-        f"{file} has the sha256 {sha256}; the trial that made it left "
-        f"{' or '.join(str(network.sha256) for network in known)}. Fix: remove it, then launch its study again: it is "
-        "made again",
+        f"{file} has the sha256 {sha256}; its trial recorded "
+        f"{' or '.join(str(network.sha256) for network in known)}. Fix: remove it, then launch its study again, which "
+        "retrains it",
         file=file,
     )
 
 
 def read_made_again(store: Store, trial_id: str) -> Trained | None:
-    """The network that was made again; None: none was. Raises DamagedFile when its record cannot be read."""
-    remedy = "remove it and the weights beside it, then launch the study again: they are made again"
+    """Return the digest of the retrained network; None if it was not retrained.
+
+    Raises:
+        DamagedFile: if its record cannot be read.
+    """
+    remedy = "Fix: remove it and the weights next to it, then launch the study again, which retrains them"
     try:
         found = read_record(store, made_again_key(trial_id), _RECORD, "the record of a trained network", remedy)
     except FileNotFoundError:
@@ -92,7 +97,7 @@ def read_made_again(store: Store, trial_id: str) -> Trained | None:
 
 
 def _of_result(store: Store, kind: str, trial_id: str) -> Trained | None:
-    """The network of a finished trial; None where its result is gone."""
+    """Return the network recorded in a trial's result; None if there is no result."""
     key = trial_key(kind, trial_id)
     try:
         data = store.read_within(key, most_bytes(kind))

@@ -1,4 +1,4 @@
-"""Small results roots made by hand, and the authors' published trials where they are at hand."""
+"""Small hand-made results roots, and the authors' published trials if they are available."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from analysis import imports
+from analysis.imports import trials as imports
 from jobs.results import schema
 from tests.analysis.fixtures import no_figure_files
 from tests.analysis.support import Build
@@ -45,7 +45,7 @@ def paper() -> Path:
 
 @pytest.fixture(scope="session")
 def published(paper: Path) -> pa.Table:
-    """The published trials as imported results, without a results root around them."""
+    """The published trials as imported results, without a results root."""
     trials = imports.as_results(imports.read(paper / "published_trials.csv.gz"))
     return pa.Table.from_pylist([row for rows in trials for row in rows], schema=schema("finetune"))
 
@@ -57,7 +57,7 @@ def table7(paper: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Chromium, once for the tests of the page; each test opens a context of its own."""
+    """Chromium, started once for the tests of the page; each test opens its own context."""
     api = module("playwright.sync_api", "what a browser makes of the page", "`pip install playwright`")
     command = chromium()
     with api.sync_playwright() as playwright:

@@ -1,19 +1,19 @@
-"""Rows of trials that looked at networks: pictures, influences, decisions, accuracy under attack."""
+"""Rows of trials that examined networks: visualizations, influences, decisions, accuracy under attack."""
 
-from analysis.figures.attacks import COLUMNS as ATTACKS
-from jobs.canonical import digest
+from analysis.figures.attack import COLUMNS as ATTACKS
 from jobs.results import schema
+from jobs.specs.canonical import digest
 from tests.analysis.support import Row, Rows
 
 NOTHING = {"string": "x", "int64": 1, "double": 1.0}
-"""A value of each type, for columns that no test looks at."""
+"""A value of each type, for columns that no test reads."""
 
 SEEDS = (3, 9)
-"""The test images that pictures begin from."""
+"""The test images that visualizations start from."""
 
 
 def visualized(source: str = "natural", unit: int = 1, shade: int = 0, **columns: object) -> Rows:
-    """The rows of one trial of the kind visualize: two seed images that became 4 x 4 pixels of one shade of red."""
+    """Return the rows of one visualize trial: two seed images that became 4 x 4 pixels of one shade of red."""
     plain = {field.name: NOTHING.get(str(field.type)) for field in schema("visualize")}
     none = dict.fromkeys(
         ("finetuned", "finetuned_dataset", "blocks", "images", "finetuned_seed", "finetuned_epochs", "finetuned_recipe")
@@ -40,7 +40,7 @@ def visualized(source: str = "natural", unit: int = 1, shade: int = 0, **columns
 
 
 def weighed(seed: int, labels: list[list[int]], source: str = "natural", **columns: object) -> Rows:
-    """The rows of one trial of the kind influence."""
+    """Return the rows of one trial of the kind influence."""
     plain = {field.name: NOTHING.get(str(field.type)) for field in schema("influence")}
     return [
         {
@@ -87,13 +87,13 @@ TINY: Decisions = (
     (DOG, CAT, CAT),
     (DOG, CAT, CAT),
     (DOG, CAR, DOG),
-    (CAR, CAT, DOG),  # neither, of all the cars
+    (CAR, CAT, DOG),  # neither, for all cars
 )
-"""Cats: 2 by shape, 1 by texture. Dogs: 1 and 2. Cars: none. In all 3 of 6; 6 of 8 are decided by a cue."""
+"""Cats: 2 by shape, 1 by texture. Dogs: 1 and 2. Cars: none. In total 3 of 6; 6 of 8 are decided by a cue."""
 
 
 def asked(seed: int | None = None, decisions: Decisions = TINY, source: str = "natural", **columns: str) -> Rows:
-    """The rows of one trial of the kind shape_bias; ``seed`` is that of the fine-tuned trial, None for a source."""
+    """Return the rows of one trial of the kind shape_bias; ``seed`` is the fine-tuned trial's, None for a source."""
     plain = {field.name: None if field.nullable else NOTHING[str(field.type)] for field in schema("shape_bias")}
     tuned = {"finetuned": f"finetune-{source}-{seed}", "blocks": 3, "images": 400, "finetuned_seed": seed}
     return [

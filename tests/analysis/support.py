@@ -1,4 +1,4 @@
-"""Makes small results roots by hand."""
+"""Small results roots made by hand."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import LocalStore, commit, schema
-from jobs.specs import FinetuneSpec, Recipe, recipe_digest
+from jobs.specs.recipes import Recipe
+from jobs.specs.trial import recipe_digest
 
 Values = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Row = dict[str, Any]
-"""By column, of whatever type that has."""
+"""Values by column, of the column's type."""
 Rows = list[Row]
 
 
@@ -24,7 +26,7 @@ class Build:
         self.folder = folder
 
     def trial(self, source: str, seed: int, accuracies: Mapping[int, float] | float, **columns: object) -> Rows:
-        """One trial; ``accuracies`` by epoch, or that of its only one."""
+        """Return one trial; ``accuracies`` are by epoch, or the accuracy of its only epoch."""
         by_epoch = accuracies if isinstance(accuracies, Mapping) else {1: accuracies}
         images = int(str(columns.get("images", 100)))
         shared: Row = {
@@ -58,7 +60,7 @@ class Build:
     def arms(
         self, natural: Iterable[float], robust: Iterable[float], source: str = "robust", **columns: object
     ) -> list[Rows]:
-        """Trials of two sources, one a value, with seeds 0, 1, 2, ..."""
+        """Return trials of two sources, one per value, with seeds 0, 1, 2, ..."""
         return [
             self.trial(name, seed, value, **columns)
             for name, values in (("natural", natural), (source, robust))
@@ -69,7 +71,7 @@ class Build:
         return pa.Table.from_pylist([row for rows in trials for row in rows], schema=schema("finetune"))
 
     def root(self, trials: Iterable[Rows], name: str = "root") -> Path:
-        """A results root with the trials committed in the order given."""
+        """Return a results root with the trials committed in the given order."""
         directory = self.folder / name
         directory.mkdir(exist_ok=True)
         for rows in trials:
@@ -77,7 +79,7 @@ class Build:
         return directory
 
     def pretrained(self, name: str = "root") -> Path:
-        """A results root with one finished trial of the kind pretrain, of two epochs."""
+        """Return a results root with one finished trial of the kind pretrain, of two epochs."""
         nothing = {"string": "x", "int64": 1, "double": 1.0}
         fields = {field.name: None if field.nullable else nothing[str(field.type)] for field in schema("pretrain")}
         shared = {**fields, "trial_id": "pretrain-fmnist-small-l2-s0-0123456789abcdef", "epochs": 2}

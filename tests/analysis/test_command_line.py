@@ -1,4 +1,4 @@
-"""The verbs of analysis, as a person types them."""
+"""The analysis verbs, as a user types them."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.results import LocalStore, record_study
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from tests.analysis.support import Build
 
 STUDY = {
@@ -26,7 +26,7 @@ STUDY = {
 
 
 Command = Callable[..., tuple[int, str, str]]
-"""Exit code, output and message of the command with these arguments."""
+"""Return the exit code, output and message of the command with these arguments."""
 
 
 @pytest.fixture
@@ -88,17 +88,17 @@ def test_deltas_narrowed_keep_the_family(deltasweep: Command) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--study", "yours"), "has seen no study 'yours'; it has seen mine"),
-        (("--source", "nobody"), "no evaluation has the source nobody; there are: natural, other, robust"),
-        (("--dataset", "nothing"), "no evaluation has the dataset nothing; there are: digits, mnist"),
-        (("--blocks", "9"), "no evaluation has the blocks 9; there are: 1, 3"),
+        (("--study", "yours"), "the study 'yours' is not recorded in the results root; recorded are mine"),
+        (("--source", "nobody"), "no evaluation has the source nobody; available: natural, other, robust"),
+        (("--dataset", "nothing"), "no evaluation has the dataset nothing; available: digits, mnist"),
+        (("--blocks", "9"), "no evaluation has the blocks 9; available: 1, 3"),
         (
             ("--dataset", "mnist", "--blocks", "1"),
-            "no evaluation with the dataset mnist has the blocks 1; there are: 3",
+            "no evaluation with the dataset mnist has the blocks 1; available: 3",
         ),
         (("--epoch", "7"), "evaluated epochs: 11, 30"),
-        (("--epoch", "first"), "an epoch is a number from 1, 'last' (each trial's own) or 'all'; it is 'first'"),
-        (("--epoch", "0"), "an epoch is a number from 1"),
+        (("--epoch", "first"), "expected an epoch: a number from 1, 'last' (each trial's own) or 'all'; got 'first'"),
+        (("--epoch", "0"), "expected an epoch: a number from 1"),
     ],
 )
 def test_unknown_values_are_one_message(deltasweep: Command, options: tuple[str, ...], words: str) -> None:
@@ -112,7 +112,7 @@ def test_a_report_that_has_no_place_is_one_message(deltasweep: Command, root: Pa
     (root.parent / "file").write_text("kept")
     code, out, message = deltasweep("report", "--out", str(root.parent / "file" / "below"))
     assert (code, out) == (2, "")
-    assert "Name another with --out" in message
+    assert "name another with --out" in message
 
 
 def test_a_query_in_every_format(deltasweep: Command) -> None:

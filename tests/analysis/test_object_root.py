@@ -1,4 +1,4 @@
-"""A results root in an object store gives the answers of the same root on disk."""
+"""A results root in an object store gives the same results as the same root on disk."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def fill(store: Store, trials: list[Rows]) -> None:
 
 @pytest.fixture
 def roots(build: Build, bucket: str, tmp_path: Path) -> tuple[str, str]:
-    """One root on disk and one in a bucket, of the same trials, half of them compacted."""
+    """One root on disk and one in a bucket, with the same trials, half of them compacted."""
     trials = [
         rows for images in (100, 200) for rows in build.arms([50.0, 52.0, 51.0], [54.0, 57.5, 54.0], images=images)
     ]
@@ -70,7 +70,7 @@ def test_same_answers_as_on_disk(roots: tuple[str, str]) -> None:
 def test_the_report_of_a_bucket_is_that_of_the_disk(roots: tuple[str, str], tmp_path: Path) -> None:
     made = [analysis.report(root, tmp_path / name) for root, name in zip(roots, ("local", "remote"), strict=True)]
     local, remote = ({file.name: file.read_bytes() for file in page.parent.iterdir()} for page in made)
-    # the page says where its results lie
+    # the page contains the location of its results
     pages = [files.pop("index.html").decode() for files in (local, remote)]
     assert pages[0].replace(roots[0], roots[1]) == pages[1]
     assert local == remote

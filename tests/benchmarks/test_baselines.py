@@ -1,14 +1,14 @@
-"""The baselines do the same work as DeltaSweep: the same accuracies, to the image or within the noise of seeds."""
+"""The baselines do the same work as DeltaSweep: the same accuracies, exactly or within the noise of seeds."""
 
 import statistics
 
 import pytest
 
 from benchmarks.baselines import released, tune_program
-from jobs.data.datasets import load_dataset
-from jobs.specs import FinetuneSpec, Recipe
-from jobs.weights import load_source
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.specs.recipes import Recipe
 from tests.jobs.support import finetuned
+from tests.packaged import packaged_dataset, packaged_weights
 
 SEEDS = (7, 8, 9)
 
@@ -32,9 +32,9 @@ def specs(blocks: int, epochs: int, mode: str = "batch") -> list[FinetuneSpec]:
 @pytest.mark.parametrize("mode", ["batch", "source"])
 @pytest.mark.parametrize("blocks", [0, 3])
 def test_a_tune_program_computes_the_same_trial(blocks: int, mode: str) -> None:
-    """Same subset, same order, same first FC layer, same way of computing: not one image is judged otherwise."""
+    """Same subset, order, initial FC layer and computation: every image is classified the same."""
     (spec, *_) = specs(blocks, epochs=3, mode=mode)
-    ours = finetuned(spec, load_source(spec.source), load_dataset("digits", 32))
+    ours = finetuned(spec, packaged_weights(spec.source), packaged_dataset("digits", 32))
     theirs = tune_program.run_trial(spec)
     assert [(row.epoch, row.train_accuracy, row.test_accuracy) for row in ours.evaluations] == theirs
     assert [row.epoch for row in theirs] == [1, 3]
@@ -42,10 +42,10 @@ def test_a_tune_program_computes_the_same_trial(blocks: int, mode: str) -> None:
 
 @pytest.mark.slow
 def test_the_released_way_learns_as_much() -> None:
-    """Its order of batches is its own: the mean over seeds agrees within three of its standard errors."""
+    """Its batch order differs: the mean over seeds agrees within three of its standard errors."""
     trials = specs(1, epochs=10)
     ours = [
-        finetuned(spec, load_source(spec.source), load_dataset("digits", 32)).evaluations[-1].test_accuracy
+        finetuned(spec, packaged_weights(spec.source), packaged_dataset("digits", 32)).evaluations[-1].test_accuracy
         for spec in trials
     ]
     theirs = [released.run_trial(spec)[-1].test_accuracy for spec in trials]

@@ -1,4 +1,4 @@
-"""Rows say whether a target is reached, and how far the ratios were apart."""
+"""Rows report whether a target is reached, and the spread of the ratios."""
 
 import json
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Real hosts on one machine, a real ``ray up``, and what happens to hosts. Needs root: ``make test-cluster``."""
+"""Real hosts on one machine, a real ``ray up``, and failures of hosts. Needs root: ``make test-cluster``."""

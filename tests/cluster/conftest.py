@@ -1,4 +1,4 @@
-"""Fixtures of the cluster's tests. Without root or tools they skip; where they must run, that is a failure."""
+"""Fixtures of the cluster's tests. They skip without root or tools, or fail where the tests are required to run."""
 
 import os
 import secrets
@@ -10,27 +10,38 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.attempts import Keeping, attempt_trial, open_trial
-from jobs.records import Attempt
-from tests.cluster.hosts import MISSING, REPOSITORY, Network, namespaces_are_allowed
+from jobs.catalog.catalog import PACKAGED
+from jobs.execution.attempt import RetentionPolicy, attempt_trial
+from jobs.execution.commit import Attempt
+from jobs.kinds.finetune.trial import Finetuning
+from tests.another_finetuning import registered
+from tests.cluster.hosts import MISSING, Network, namespaces_are_allowed
 from tests.cluster.ray_cluster import RayCluster
 from tests.cluster.sweep import ClusterSweep, control_of
-from tests.durability.sweep import HOOK, Rows, rows
+from tests.durability.sweep import Rows, rows
+from tests.durability.watched import CONTROL, KIND, PYTHONPATH
 from tests.machine import not_proved
 from tests.results.servers import ENVIRONMENT, s3_server
 
 REQUIRE = "DELTASWEEP_REQUIRE_CLUSTER"
-"""Set where hosts must be possible: then what is missing is a failure."""
+"""Set where hosts must be possible: missing requirements are then failures."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Everything here is marked, and runs only when asked for by that mark: ``-m cluster``."""
+    """Mark all tests here, and select them only if requested by that mark: ``-m cluster``."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in here:
         item.add_marker(pytest.mark.cluster)
+        item.add_marker(pytest.mark.slow(120))
     if "cluster" not in config.option.markexpr:
         items[:] = [item for item in items if item not in here]
         config.hook.pytest_deselected(items=here)
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    with registered(KIND):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +72,9 @@ def network(_hosts_are_possible: None) -> Iterator[Network]:
 
 @pytest.fixture
 def root(request: pytest.FixtureRequest) -> str:
-    """A results root that all hosts reach, as the test asks for it: ``directory``, a folder that they share, or ``s3``,
-    a bucket on the bridge.
+    """A results root that all hosts can reach.
+
+    The test selects ``directory``, a folder that they share, or ``s3``, a bucket on the bridge.
     """
     if request.param == "s3":
         return str(request.getfixturevalue("bucket_root"))
@@ -72,7 +84,7 @@ def root(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def bucket_root(network: Network, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A prefix in a bucket of an S3 server on the bridge; its keys are in the environment."""
+    """A prefix in a bucket of an S3 server on the bridge; its credentials are in the environment."""
     with s3_server(network.address) as server:
         for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.endpoint}.items():
             monkeypatch.setenv(name, value)
@@ -90,7 +102,7 @@ def sweep(network: Network, root: str) -> Iterator[ClusterSweep]:
 
 @pytest.fixture
 def make_cluster(network: Network) -> Iterator[Callable[[int], RayCluster]]:
-    """Makes a cluster of so many workers, not started; the environment of its hosts is the test's."""
+    """Return a function that makes a cluster with this many workers, not started; hosts get the test's environment."""
 
     made: list[RayCluster] = []
 
@@ -98,8 +110,8 @@ def make_cluster(network: Network) -> Iterator[Callable[[int], RayCluster]]:
         cloud = {name: os.environ[name] for name in (*ENVIRONMENT, "AWS_ENDPOINT_URL") if name in os.environ}
         environment = {
             **cloud,
-            "PYTHONPATH": f"{HOOK}:{REPOSITORY}",
-            "DELTASWEEP_TEST_CONTROL": str(control_of(network.shared)),
+            "PYTHONPATH": os.pathsep.join(PYTHONPATH),
+            CONTROL: str(control_of(network.shared)),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_worker_niceness": "0",
         }
@@ -113,9 +125,11 @@ def make_cluster(network: Network) -> Iterator[Callable[[int], RayCluster]]:
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    """The same trials one after another in this process, undisturbed and without Ray: the rows by trial id."""
+    """The rows by trial id of the same trials, run one after another in this process, undisturbed and without Ray."""
     folder = tmp_path_factory.mktemp("reference")
     sweep = ClusterSweep(folder, str(folder / "root"))
-    for spec in sweep.specs.values():
-        attempt_trial(sweep.store, open_trial(sweep.store, spec, torch.device("cpu")), Attempt(), Keeping(2))
-    return rows(sweep.root)
+    with registered(KIND):
+        for spec in sweep.specs.values():
+            trial = Finetuning.open(sweep.store, spec, PACKAGED, torch.device("cpu"))
+            attempt_trial(sweep.store, trial, Attempt(), RetentionPolicy(2))
+        return rows(sweep.root)

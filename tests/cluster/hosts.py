@@ -1,7 +1,7 @@
-"""Hosts on this machine: network namespaces on a bridge, each with processes, /tmp, home and sshd of its own.
+"""Hosts on this machine: network namespaces on a bridge, each with its own processes, /tmp, home and sshd.
 
-Needs root, iproute2, util-linux and openssh-server. Nothing outside the bridge is reachable, and nothing of the machine
-is changed besides the bridge and the namespaces, which ``Network.end`` removes.
+Needs root, iproute2, util-linux and openssh-server. Nothing outside the bridge is reachable, and nothing on the machine
+is changed except the bridge and the namespaces, which ``Network.end`` removes.
 """
 
 import os
@@ -34,13 +34,13 @@ exec /usr/sbin/sshd -D -e -h {keys}/host -o AuthorizedKeysFile={keys}/user.pub -
 
 
 class Network:
-    """A bridge of its own, with an address on this machine, and its hosts."""
+    """A new bridge with an address on this machine, and its hosts."""
 
     def __init__(self, folder: Path, shared: Path) -> None:
         """
         Args:
-            folder: what the hosts keep; not in /tmp and not in root's home, which each host has of its own.
-            shared: a folder that every host sees in the same place.
+            folder: Files of the hosts; not in /tmp or root's home, because each host has its own.
+            shared: A folder that every host sees at the same path.
         """
         self.folder, self.shared = folder, shared
         self.tag = secrets.token_hex(2)
@@ -58,7 +58,7 @@ class Network:
         run("ip", "link", "set", self.bridge, "up")
 
     def add(self, name: str) -> "Host":
-        """A further host, switched off."""
+        """Add a host, switched off."""
         host = Host(self, name, len(self.hosts) + 11)
         self.hosts.append(host)
         return host
@@ -71,7 +71,7 @@ class Network:
 
 
 class Host:
-    """One host; while it is on, every process of it is below ``process``."""
+    """One host; while it is on, all of its processes are descendants of ``process``."""
 
     def __init__(self, network: Network, name: str, number: int) -> None:
         self.name = name
@@ -91,7 +91,7 @@ class Host:
             run("ip", "-n", self.namespace, *command.split())
 
     def start(self) -> None:
-        """Switch it on, with an empty /tmp; returns when it can be logged in to."""
+        """Switch the host on with an empty /tmp; return when login is possible."""
         for part in ("tmp", "run"):
             shutil.rmtree(self._folder / part)
             (self._folder / part).mkdir(mode=0o1777 if part == "tmp" else 0o755)
@@ -117,11 +117,11 @@ class Host:
         return self._process is not None and alive(self._process)
 
     def family(self) -> list[Process]:
-        """The living processes of this host, by their pids on the machine."""
+        """Return the living processes of this host, with their pids on the machine."""
         return descendants(self._unshare.pid) if self.on else []
 
     def kill(self) -> None:
-        """What the loss of a machine is: kill -9 of the first process of its pid namespace, and so of all."""
+        """Simulate the loss of a machine: kill -9 of the first process of its pid namespace, which kills them all."""
         if self._process is None:
             return
         family = self.family()
@@ -131,14 +131,14 @@ class Host:
         self._process = None
 
     def cut(self) -> None:
-        """Pull the cable."""
+        """Cut the network connection."""
         run("ip", "link", "set", self._link, "down")
 
     def mend(self) -> None:
         run("ip", "link", "set", self._link, "up")
 
     def inside(self) -> tuple[str, ...]:
-        """What to put before a command so that it runs on this host, in its home."""
+        """The command prefix that runs a command on this host, in its home."""
         assert self._process is not None
         return (
             *("nsenter", "--target", str(self._process.pid), "--net", "--mount", "--pid", "--uts"),
@@ -163,7 +163,10 @@ class Host:
         )
 
     def _init(self) -> str:
-        """The first process: what of the machine lies under /tmp or the home is mounted into this host's own."""
+        """Return the script of the first process.
+
+        It mounts needed folders of the machine that are below /tmp or the home into the host's own.
+        """
         home = Path.home()
         mounts = []
         for own, place in ((self.home, home), (self._folder / "tmp", Path("/tmp"))):
@@ -177,20 +180,20 @@ class Host:
 
 
 def namespaces_are_allowed() -> bool:
-    """Whether this machine lets a process have a network, mounts and processes of its own, and a bridge between."""
+    """Return whether this machine allows network, mount and process namespaces, and a bridge between them."""
     bridge = "ip link add dsbprobe type bridge"
     command = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", *bridge.split()]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def run(*command: str) -> str:
-    """Run a command that must succeed; its output."""
+    """Run a command that must succeed and return its output."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
 def _free_subnet() -> str:
-    """The first three numbers of a /24 that no interface of this machine has."""
+    """Return the first three numbers of a /24 that no interface of this machine uses."""
     taken = set(re.findall(r"\b10\.77\.(\d+)\.", run("ip", "-4", "-o", "address")))
     return next(f"10.77.{number}" for number in range(os.getpid() % 200, 255) if str(number) not in taken)

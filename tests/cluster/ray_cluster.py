@@ -1,4 +1,4 @@
-"""A Ray cluster on test hosts, started by ``ray up`` with the packaged file for machines of one's own."""
+"""A Ray cluster on test hosts, started by ``ray up`` with the packaged file for the user's own machines."""
 
 import json
 import os
@@ -25,7 +25,7 @@ LOCAL = REPOSITORY / "orchestrator" / "clusters" / "local.yaml"
 BIN = Path(sys.prefix) / "bin"
 LOOPBACK = "127.0.0.1"
 GPUS = 1
-"""Logical ones of each worker."""
+"""Logical GPUs of each worker."""
 CPUS = 4
 _OBJECT_STORE = "--object-store-memory=80000000"
 
@@ -34,9 +34,9 @@ class Look(NamedTuple):
     """Ray's state at one moment."""
 
     nodes: dict[str, str]
-    """Of the workers that Ray takes for alive: node id to address."""
+    """Workers that Ray considers alive: node id to address."""
     actors: dict[str, list[str]]
-    """Of each of them: the ids of the trial actors that are alive on it."""
+    """Ids of the living trial actors on each of these nodes."""
 
     @property
     def running(self) -> int:
@@ -55,9 +55,9 @@ class RayCluster:
     def __init__(self, network: Network, environment: Mapping[str, str], workers: int, token: str) -> None:
         """
         Args:
-            environment: of every process on every host, as its login shell sets it.
-            workers: hosts in the cluster file.
-            token: what the laptop has in its file; ``ray up`` brings it to the others.
+            environment: Variables of every process on every host, set by its login shell.
+            workers: Number of hosts in the cluster file.
+            token: The token in the laptop's file, which ``ray up`` copies to the others.
         """
         self.network = network
         self.environment = {"PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin", "RAY_AUTH_MODE": "token", **environment}
@@ -81,7 +81,7 @@ class RayCluster:
         return f"{self.head.address}:6379"
 
     def up(self, *hosts: Host) -> None:
-        """Switch the head and these workers on and start Ray; the other workers may come later."""
+        """Switch on the head and these workers and start Ray; the other workers may come later."""
         for host in (self.head, *hosts):
             host.start()
         self.on(self.laptop, "ray", "up", "-y", "--no-config-cache", str(self.file))
@@ -92,8 +92,9 @@ class RayCluster:
             raise AssertionError(f"{error}\n{self.logs()}") from None
 
     def up_autoscaling(self, idle_minutes: float, most: int) -> None:
-        """Ray on the head alone, with its autoscaler and the packaged file for AWS. The machines that it asks for are
-        further raylets on the head's loopback: Ray's own fake provider stands in AWS' place.
+        """Start Ray on the head alone, with its autoscaler and the packaged file for AWS.
+
+        The machines that it requests are further raylets on the head's loopback: Ray's own fake provider replaces AWS.
         """
         self.head.start()
         shutil.copytree(self.laptop.home / ".ray", self.head.home / ".ray")
@@ -103,7 +104,7 @@ class RayCluster:
         for node_type in types.values():
             node_type["node_config"] = {}
         fake = {"gcs_address": f"{LOOPBACK}:6379", "head_node_id": FAKE_HEAD_NODE_ID, "launch_multiple": True}
-        # under `type: fake_multinode` Ray 2.60 looks for a file of defaults that its wheel does not have
+        # with `type: fake_multinode`, Ray 2.60 looks for a file of defaults that its wheel does not contain
         fake |= {"type": "external", "module": f"{FakeMultiNodeProvider.__module__}.{FakeMultiNodeProvider.__name__}"}
         fake |= {"disable_node_updaters": True}
         config |= {"provider": fake, "auth": {}, "head_node_type": FAKE_HEAD_NODE_TYPE}
@@ -114,28 +115,28 @@ class RayCluster:
             *("ray", "start", "--head", "--num-cpus=0", "--num-gpus=0", "--port=6379", f"--node-ip-address={LOOPBACK}"),
             *(f"--dashboard-host={LOOPBACK}", f"--autoscaling-config={self.file}", _OBJECT_STORE),
             RAY_FAKE_CLUSTER="1",
-            RAY_enable_autoscaler_v2="1",  # these three as `ray up` sets them
+            RAY_enable_autoscaler_v2="1",  # `ray up` sets these three in the same way
             RAY_CLOUD_INSTANCE_ID=FAKE_HEAD_NODE_ID,
             RAY_NODE_TYPE_NAME=FAKE_HEAD_NODE_TYPE,
         )
         self.watch()
 
     def watch(self) -> None:
-        """Have the head look at Ray's state again and again: see ``looks``."""
+        """Make the head record Ray's state repeatedly; see ``looks``."""
         self._start(self.head, self._looks, "tests.cluster.state_watcher")
 
     def looks(self) -> list[Look]:
-        """Everything that was seen so far of the cluster that runs now, oldest first."""
+        """Return all states recorded so far of the running cluster, oldest first."""
         lines = self._looks.read_text().rpartition("\n")[0].splitlines() if self._looks.exists() else []
         return [Look(**json.loads(line)) for line in lines]
 
     def look(self) -> Look:
-        """What was seen last."""
+        """Return the last recorded state."""
         looks = self.looks()
         return looks[-1] if looks else Look({}, {})
 
     def logs(self) -> str:
-        """What the parts of the cluster wrote last, for the message of a test that fails."""
+        """Return the end of the cluster's logs, for the message of a failing test."""
         tails = [self._looks.with_suffix(".log").read_text()[-2000:], repr(self.look())]
         for host in (self.head, *self.workers):
             files = "/tmp/ray/session_latest/logs/monitor.* ~/.deltasweep/*.log"
@@ -144,20 +145,20 @@ class RayCluster:
         return "\n".join(tails)
 
     def end(self) -> None:
-        """End what this process started on the hosts; the hosts themselves end with the network."""
+        """End the processes that this object started on the hosts; the hosts themselves end with the network."""
         for process in self._started:
             process.kill()
             process.wait()
 
     def node_id(self, host: Host) -> str:
-        """Ray's id of what runs on a host now."""
+        """Return Ray's id of the node that now runs on a host."""
         (node,) = self.look().nodes_on(host)
         return node
 
     def give_notice(self, host: Host) -> None:
-        """A spot notice: the host's metadata server has one, and a watcher asks it."""
+        """Give a spot notice: the host's metadata server has one, and a watcher polls it."""
         server = ("tests.orchestrator.metadata", "8169")
-        watcher = ("orchestrator.spot_watcher", "--cloud", "aws", "--address", self.address)
+        watcher = ("orchestrator.nodes.spot_watcher", "--cloud", "aws", "--address", self.address)
         where = ("--node-ip", host.address, "--server", "http://127.0.0.1:8169")
         for module in (server, (*watcher, *where)):
             self._start(host, host.home / f"{module[0]}.out", *module)
@@ -176,7 +177,7 @@ class RayCluster:
             )
 
     def on(self, host: Host, *command: str, **environment: str) -> str:
-        """Run a command on a host; it must succeed. Its output, errors left out."""
+        """Run a command on a host, which must succeed; return its standard output."""
         done = self.attempt(host, *command, **environment)
         assert done.returncode == 0, f"{command} on {host.name}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout
@@ -194,7 +195,7 @@ class RayCluster:
         )
 
     def environment_on(self, host: Host) -> dict[str, str]:
-        """What a login on the host would have."""
+        """Return the environment of a login on the host."""
         kept = {name: os.environ[name] for name in ("LANG", "LC_ALL") if name in os.environ}
         return {**kept, "HOME": str(Path.home()), "USER": "root", "SHELL": "/bin/bash", **self.environment}
 
@@ -203,7 +204,7 @@ class RayCluster:
         (host.home / ".bash_profile").write_text("\n".join(lines) + "\n")
 
     def _config(self) -> dict[str, Any]:
-        """The packaged file with these hosts in it. The package is there already; devices are logical."""
+        """Return the packaged file with these hosts; the package is already installed, and devices are logical."""
         config: dict[str, Any] = yaml.safe_load(LOCAL.read_text())
         config["provider"] |= {"head_ip": self.head.address, "worker_ips": [w.address for w in self.workers]}
         config["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.network.keys / "user")}

@@ -1,4 +1,4 @@
-"""Runs on a test cluster's head and prints what Ray's state API says, one JSON line a look, until it is killed.
+"""Run on a test cluster's head and print the output of Ray's state API, one JSON line per poll, until killed.
 
 Each line has the fields of ``tests.cluster.ray_cluster.Look``.
 """
@@ -16,11 +16,11 @@ PAUSE_SECONDS = 0.5
 
 
 def look(client: StateApiClient) -> dict[str, object]:
-    """Workers that are alive, and the trial actors that are alive on each."""
+    """Return the living workers, and the living trial actors on each."""
     alive = ListApiOptions(limit=10_000, detail=True, filters=[("state", "=", "ALIVE")])
     nodes = client.list(StateResource.NODES, alive, raise_on_missing_output=False)
     actors = client.list(StateResource.ACTORS, alive, raise_on_missing_output=False)
-    trials = [actor for actor in actors if actor["placement_group_id"]]  # Tune gives each trial's actor one
+    trials = [actor for actor in actors if actor["placement_group_id"]]  # Tune gives each trial's actor a group
     workers = {node["node_id"]: node["node_ip"] for node in nodes if not node["is_head_node"]}
     on_each = {node: [actor["actor_id"] for actor in trials if actor["node_id"] == node] for node in workers}
     return {"nodes": workers, "actors": on_each}

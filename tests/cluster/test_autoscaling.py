@@ -1,4 +1,4 @@
-"""Machines come for trials that wait, and go when none do. Ray's own autoscaler decides, with our node types."""
+"""Ray's own autoscaler adds machines for waiting trials and removes idle ones, with the packaged node types."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Workers that are lost, leave, are cut off and come late; a head that is lost. Afterwards: undisturbed numbers."""
+"""Workers that are lost, leave, are cut off or join late, and a lost head: numbers are those of undisturbed runs."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,10 @@ CUT_SECONDS = 60.0
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)
 def test_workers_come_and_go(make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows) -> None:
-    """One is lost at once, one leaves after a notice, one comes late; no more run than the fractions allow."""
+    """One worker is lost at once, one leaves after a notice, one joins late.
+
+    No more trials run concurrently than the GPU fractions allow.
+    """
     cluster = make_cluster(3)
     lost, leaving, late = cluster.workers
     cluster.up(lost, leaving)
@@ -29,8 +32,8 @@ def test_workers_come_and_go(make_cluster: Callable[[int], RayCluster], sweep: C
     lost.kill()
     interrupted -= sweep.done()
 
-    # Tune gives a waiting trial to whichever actor is free first, and takes back the new actor that it had begun to
-    # start: trials must last longer than an actor takes to start, on any machine
+    # Tune gives a waiting trial to the first free actor and cancels the new actor that it had begun to start, so trials
+    # must last longer than the start of an actor, on any machine
     sweep.disturb(seconds=3)
     late.start()
     run.wait_until(lambda: sweep.running_on(late), "the host that came late has taken work")
@@ -58,7 +61,10 @@ def test_workers_come_and_go(make_cluster: Callable[[int], RayCluster], sweep: C
 def test_a_worker_is_cut_off_for_a_minute(
     make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows
 ) -> None:
-    """Its trials run in other actors; when it is back, what it has done in the dark is not a second result."""
+    """Its trials run in other actors.
+
+    When the worker is back, what it computed meanwhile does not become a second result.
+    """
     cluster = make_cluster(2)
     near, far = cluster.workers
     cluster.up(near, far)
@@ -83,7 +89,7 @@ def test_a_worker_is_cut_off_for_a_minute(
 
 @pytest.mark.parametrize("root", ["directory"], indirect=True)
 def test_the_head_is_lost(make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows) -> None:
-    """The launch is gone with it; ``resume`` on a fresh cluster of the same hosts finishes."""
+    """The launch ends with the head; ``resume`` on a fresh cluster of the same hosts finishes the study."""
     cluster = make_cluster(2)
     cluster.up(*cluster.workers)
     run = sweep.start(cluster, cluster.head, "launch", "--address", cluster.address)
@@ -108,5 +114,5 @@ def _wait_for_checkpoint(run: Run, sweep: ClusterSweep, host: Host) -> None:
 
 
 def _moved(cluster: RayCluster, host: Host) -> bool:
-    """Whether no trial actor is alive on the host, as far as Ray can tell."""
+    """Return whether Ray sees no living trial actor on the host."""
     return not cluster.look().running_on(host)

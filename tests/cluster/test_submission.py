@@ -1,4 +1,4 @@
-"""From one's own machine: through the head's job API, behind the token; and what others get there."""
+"""Submission from the user's machine through the head's job API with a token, and what other users can access there."""
 
 import json
 import os
@@ -25,8 +25,9 @@ INTERRUPTED = 130
 def test_a_submitted_sweep_needs_no_laptop(
     make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep, reference: Rows
 ) -> None:
-    """The laptop submits, stops the job, resumes it, listens, lets go and is switched off; later it comes back to a
-    sweep that is done. No batch is done twice.
+    """The laptop submits, stops and resumes the job, follows it, detaches and is switched off.
+
+    It later finds the sweep done, without any batch executed twice.
     """
     cluster = make_cluster(2)
     cluster.up(*cluster.workers)
@@ -37,20 +38,20 @@ def test_a_submitted_sweep_needs_no_laptop(
         (job,) = set(re.findall(r"raysubmit_\w+", first.text))
         cluster.on(cluster.laptop, "ray", "job", "stop", "--address", DASHBOARD, job)
         first.wait()
-        assert "To go on: deltasweep resume" in first.text, first.text
+        assert "To resume: deltasweep resume" in first.text, first.text
         assert len(sweep.done()) < len(sweep.specs)
         listening = sweep.start(cluster, cluster.laptop, "resume", "--submit", "--address", DASHBOARD)
         listening.wait_until(sweep.done, "a trial is done")
         listening.wait_until(lambda: "time left" in listening.text, "the driver's lines are heard here")
-        (deltasweep,) = listening.family()  # below nsenter, which would not wait for its answer to Ctrl-C
+        (deltasweep,) = listening.family()  # the process below nsenter, which would not wait for its reply to Ctrl-C
         os.kill(deltasweep.pid, signal.SIGINT)
         assert listening.wait(60) == INTERRUPTED, listening.text
-    assert "goes on" in listening.text
+    assert "continues to run" in listening.text
     assert "deltasweep status --watch" in listening.text
     cluster.laptop.kill()
     wait_until(lambda: sweep.done() == sweep.specs.keys(), "the sweep is done without the laptop")
     cluster.laptop.start()
-    # /tmp is empty now, and with it what Ray's launcher knew of machines of one's own: ssh itself
+    # /tmp is now empty, including Ray's launcher state for the user's own machines, so ssh is used directly
     key = str(cluster.network.keys / "user")
     ssh = ("ssh", "-N", "-o", "StrictHostKeyChecking=no", "-i", key, "-L", "8265:127.0.0.1:8265")
     with _dashboard_on(cluster, cluster.laptop, *ssh, f"root@{cluster.head.address}"):
@@ -65,7 +66,7 @@ def test_a_submitted_sweep_needs_no_laptop(
 
 
 def test_other_versions_are_refused(make_cluster: Callable[[int], RayCluster], sweep: ClusterSweep) -> None:
-    """A worker with another DeltaSweep than the head's ends the launch, says so, and harms no trial."""
+    """A worker with another DeltaSweep version than the head ends the launch with a message and charges no trial."""
     cluster = make_cluster(1)
     (worker,) = cluster.workers
     old = cluster.network.shared / "old" / "deltasweep-0.0.9.dist-info"
@@ -82,8 +83,9 @@ def test_other_versions_are_refused(make_cluster: Callable[[int], RayCluster], s
 
 
 def _require_locked_doors(cluster: RayCluster) -> None:
-    """The dashboard and its job API on loopback only; they, a node's agent, the GCS and Ray's client port answer the
-    token's bearer alone.
+    """The dashboard and its job API listen on loopback only.
+
+    They, a node's agent, the GCS and Ray's client port only answer clients with the token.
     """
     listening = cluster.on(cluster.head, "ss", "-Hltn").splitlines()
     places = {line.split()[3] for line in listening if line.split()[3].endswith(":8265")}
@@ -143,7 +145,7 @@ def _status(host: Host, cluster: RayCluster, url: str, token: str | None = None)
 
 @contextmanager
 def _dashboard_on(cluster: RayCluster, laptop: Host, *tunnel_command: str) -> Iterator[None]:
-    """The head's port on the laptop's loopback, as long as a command runs: ``ray dashboard``, or ssh itself."""
+    """Forward the head's port to the laptop's loopback while a command runs: ``ray dashboard``, or ssh itself."""
     tunnel = subprocess.Popen(
         [*laptop.inside(), *tunnel_command],
         env=cluster.environment_on(laptop),

@@ -1,4 +1,4 @@
-"""The S3 server that the results' tests use too."""
+"""The S3 server that the results' tests also use."""
 
 from tests.results.fixtures import bucket, s3
 

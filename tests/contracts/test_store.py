@@ -1,7 +1,7 @@
-"""What every results root's storage must do: local disk, and an S3 server on loopback that tests start (moto's).
+"""The contract of every results root's storage: local disk, and moto's S3 server on loopback, started by the tests.
 
-What needs no second opening is also asked of the store in memory that other tests use. The races show that moto's
-server honours If-None-Match and If-Match: of many exactly one wins.
+Tests that open the store only once also cover the in-memory store that other tests use. The races show that moto's
+server honours If-None-Match and If-Match: exactly one of many calls succeeds.
 """
 
 import multiprocessing
@@ -33,7 +33,7 @@ def bucket_root(bucket: str) -> str:
 
 @pytest.fixture(params=["local", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """What ``--results`` would be given."""
+    """A root as passed to ``--results``."""
     if request.param == "local":
         return str(tmp_path / "root")
     uri: str = request.getfixturevalue("bucket_root")
@@ -42,7 +42,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["memory", "local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty root of each sort."""
+    """An empty root of each store type."""
     if request.param == "memory":
         return MemoryStore()
     if request.param == "local":
@@ -51,7 +51,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def at_once(call: Callable[[int], T]) -> list[T]:
-    """What several threads get that call in the same moment."""
+    """Return the results of several threads that make the call at the same moment."""
     barrier = threading.Barrier(CALLERS)
 
     def run(number: int) -> T:
@@ -75,7 +75,7 @@ def swap_numbered(store: Store, before: bytes, attempt: int, number: int) -> boo
 
 
 class TestStore:
-    """Creation is exclusive, replacement whole, a swap of what is there, listing complete."""
+    """Creation is exclusive, replacement atomic, swapping conditional on the current content, and listing complete."""
 
     def test_what_is_created_is_read(self, store: Store) -> None:
         assert store.create("a/b.txt", b"one") is True
@@ -92,7 +92,7 @@ class TestStore:
         assert store.read("bytes") == data
 
     def test_large_objects_come_back(self, store: Store) -> None:
-        large = bytes(range(256)) * 40_000  # beyond the size at which clients begin to write in parts
+        large = bytes(range(256)) * 40_000  # larger than the size from which clients use multipart uploads
         store.create("large", large)
         store.replace("replaced", large)
         assert [store.read(key) for key in ("large", "replaced")] == [large, large]
@@ -161,7 +161,7 @@ class TestStore:
         assert len(list(store.keys("many"))) == 300
 
     def test_a_bucket_is_listed_beyond_a_page(self, bucket_root: str) -> None:
-        """S3 lists a thousand at a time. The objects are put into the server's memory directly, which takes no time."""
+        """S3 lists a thousand keys at a time. The objects are put directly into the server's memory, which is fast."""
         from moto.core.models import DEFAULT_ACCOUNT_ID
         from moto.s3.models import s3_backends
 
@@ -232,7 +232,7 @@ class TestStore:
         assert store.read("race/key") == f"writer {winner}".encode() * 1000
 
     def test_readers_see_the_old_or_the_new_object(self, store: Store) -> None:
-        """While one thread replaces, another reads: every reading is whole."""
+        """While one thread replaces the object, another reads it: every read returns a whole object."""
         versions = [bytes([i]) * 50_000 for i in range(4)]
         store.replace("hot", versions[0])
         stop = threading.Event()

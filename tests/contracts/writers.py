@@ -1,4 +1,4 @@
-"""What another process runs; it is spawned, so this module imports little."""
+"""Code that another process runs; it is spawned, so this module imports little."""
 
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier

@@ -1,7 +1,7 @@
-"""A process that holds a ``ray.cluster_utils.Cluster`` for a test; run with ``python -m``.
+"""A process that runs a ``ray.cluster_utils.Cluster`` for a test, started with ``python -m``.
 
-Its lines in and out are JSON: {"add": CPUS} answers {"node", "raylet"} (id and pid), {"remove": NODE} ends what is
-left of a node. The first line out has the address and the head's node. At the end of its input it ends the cluster.
+It reads and writes JSON lines: {"add": CPUS} returns {"node", "raylet"} (id and pid), {"remove": NODE} ends the rest of
+a node. The first output line has the address and the head's node. At the end of its input it ends the cluster.
 """
 
 import json
@@ -37,7 +37,7 @@ def main(head_cpus: int) -> None:
         else:
             cluster.remove_node(nodes.pop(command["remove"]), allow_graceful=False)
             _say(removed=command["remove"])
-    cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray gives it no types
+    cluster.shutdown()  # type: ignore[no-untyped-call]  # untyped in Ray
 
 
 if __name__ == "__main__":

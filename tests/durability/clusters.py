@@ -20,12 +20,12 @@ class Node(NamedTuple):
     raylet: Process
 
     def family(self) -> list[Process]:
-        """The workers of this node."""
+        """Return the worker processes of this node."""
         return descendants(self.raylet.pid) if alive(self.raylet) else []
 
 
 class TestCluster:
-    """Starts with a head; nodes are added and removed. Lives in a process of its own (``cluster_host``)."""
+    """A cluster that starts with a head; nodes are added and removed. It runs in its own process (``cluster_host``)."""
 
     __test__ = False
 
@@ -48,15 +48,15 @@ class TestCluster:
         self.head = self._node(first)
 
     def add(self, cpus: int) -> Node:
-        """A further node."""
+        """Add a node."""
         return self._node(self._ask(add=cpus))
 
     def remove(self, node: Node) -> None:
-        """End what is left of a node whose raylet was killed."""
+        """End the rest of a node whose raylet was killed."""
         self._ask(remove=node.node)
 
     def drain(self, node: Node, deadline_seconds: int) -> None:
-        """What a spot notice leads to: the node is told that it will be preempted."""
+        """Simulate a spot notice: tell Ray that the node will be preempted."""
         subprocess.run(
             [
                 str(Path(sys.executable).parent / "ray"),

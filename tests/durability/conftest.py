@@ -1,4 +1,4 @@
-"""Fixtures of the kill suite: where its processes live, sweeps, clusters, the undisturbed numbers."""
+"""Fixtures of the kill tests: the folder of their processes, sweeps, clusters, and the undisturbed numbers."""
 
 import os
 import secrets
@@ -6,22 +6,32 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from filelock import FileLock
 
-from jobs.attempts import Keeping, attempt_trial, open_trial
-from jobs.records import Attempt
+from jobs.catalog.catalog import PACKAGED
+from jobs.execution.attempt import RetentionPolicy, attempt_trial
+from jobs.execution.commit import Attempt
+from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import done, open_store
-from jobs.specs import FinetuneSpec
+from tests.another_finetuning import registered
 from tests.durability.clusters import TestCluster
-from tests.durability.sweep import CHECKPOINT_EVERY, HOOK, Rows, Sweep, rows
+from tests.durability.sweep import CHECKPOINT_EVERY, Rows, Sweep, rows
+from tests.durability.watched import KIND, PYTHONPATH
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    with registered(KIND):
+        yield
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a short name (Ray's sockets lie in it, and their names are limited)."""
+    """A folder with a short name, because it contains Ray's sockets, whose path length is limited."""
     path = Path(tempfile.mkdtemp(prefix="ds-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -29,9 +39,9 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def environment(folder: Path) -> dict[str, str]:
-    """Of all processes of a test: the hook, no GPU, a Ray of its own with a token of its own."""
+    """Variables for all processes of a test: the watched kind, no GPU, and a separate Ray with its own token."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
-    paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [*PYTHONPATH, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **kept,
         "PYTHONPATH": os.pathsep.join(paths),
@@ -47,11 +57,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def make_sweep(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., Sweep]]:
-    """Makes sweeps; whatever their processes are doing at the end of the test, they are ended."""
+    """Return a function that makes sweeps; their processes are ended at the end of the test."""
     made: list[Sweep] = []
 
-    def make(name: str = "sweep", **grid: tuple[int, ...]) -> Sweep:
-        made.append(Sweep(folder / name, environment, **grid))
+    def make(name: str = "sweep", **choices: Any) -> Sweep:
+        made.append(Sweep(folder / name, environment, **choices))
         return made[-1]
 
     yield make
@@ -61,13 +71,13 @@ def make_sweep(folder: Path, environment: dict[str, str]) -> Iterator[Callable[.
 
 @pytest.fixture
 def sweep(request: pytest.FixtureRequest, make_sweep: Callable[..., Sweep]) -> Sweep:
-    """Twelve trials: blocks 0, 3, 9; 75 and 100 images; two seeds. A test may ask for less (``SMALL``)."""
+    """Twelve trials: blocks 0, 3, 9; 75 and 100 images; two seeds. A test may request fewer (``SMALL``)."""
     return make_sweep(**getattr(request, "param", {}))
 
 
 @pytest.fixture
 def make_cluster(folder: Path, sweep: Sweep) -> Iterator[Callable[[int], TestCluster]]:
-    """Makes a cluster whose actors write the trace of ``sweep``."""
+    """Return a function that makes a cluster whose actors write the trace of ``sweep``."""
     made: list[TestCluster] = []
 
     def make(head_cpus: int) -> TestCluster:
@@ -84,16 +94,16 @@ def make_cluster(folder: Path, sweep: Sweep) -> Iterator[Callable[[int], TestClu
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    """The same trials in this process, undisturbed and without Ray: the rows by trial id.
+    """The rows by trial id of the same trials, run in this process, undisturbed and without Ray.
 
-    Processes of one run share the root: each trial runs in the first that asks for it.
+    The processes of one test run share the root: each trial runs in the first process that needs it.
     """
     folder = tmp_path_factory.getbasetemp()
     return Undisturbed((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "undisturbed")
 
 
 class Undisturbed(Rows):
-    """The rows of the trials of a sweep, each of which runs when it is asked for."""
+    """The rows of a sweep's trials, each of which runs when it is first requested."""
 
     def __init__(self, folder: Path) -> None:
         self._lock = FileLock(f"{folder}.lock")
@@ -104,9 +114,9 @@ class Undisturbed(Rows):
     def __getitem__(self, trial: str) -> list[tuple[object, ...]]:
         with self._lock:
             store = open_store(str(self._root))
-            if trial not in done(store, FinetuneSpec.kind):
-                opened = open_trial(store, self._specs[trial], torch.device("cpu"))
-                attempt_trial(store, opened, Attempt(), Keeping(CHECKPOINT_EVERY))
+            if trial not in done(store, KIND.name):
+                opened = Finetuning.open(store, self._specs[trial], PACKAGED, torch.device("cpu"))
+                attempt_trial(store, opened, Attempt(), RetentionPolicy(CHECKPOINT_EVERY))
             return rows(self._root)[trial]
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Processes by their parentage in /proc: what a test started, and nothing else."""
+"""Processes by their parentage in /proc, limited to those that a test started."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 300.0
-"""How long a condition may take on a machine that is busy with other things."""
+"""Time limit of a condition on a busy machine."""
 
 
 class Process(NamedTuple):
-    """One process; pid and start time together are never used twice."""
+    """One process; the combination of pid and start time is never reused."""
 
     pid: int
     started: int
@@ -22,7 +22,7 @@ class Process(NamedTuple):
 
     @property
     def command(self) -> str:
-        """Its command line now, or the name that it gave itself; "" of one that ended."""
+        """Return the current command line, or the name the process gave itself; "" if it has ended."""
         try:
             line = Path(f"/proc/{self.pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
@@ -31,7 +31,7 @@ class Process(NamedTuple):
 
 
 def wait_until(condition: Callable[[], T | None], what: str, patience: float = PATIENCE_SECONDS) -> T:
-    """Ask again and again until the answer is true; returns it."""
+    """Poll until the condition is true and return its value."""
     deadline = time.monotonic() + patience
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"waited {patience:.0f} s in vain: {what}"
@@ -40,7 +40,7 @@ def wait_until(condition: Callable[[], T | None], what: str, patience: float = P
 
 
 def descendants(root: int) -> list[Process]:
-    """All processes below ``root``, children first; zombies left out."""
+    """Return all descendants of ``root``, parents before their children, without zombies."""
     children: dict[int, list[Process]] = {}
     for process in _all():
         children.setdefault(process.parent, []).append(process)
@@ -51,20 +51,20 @@ def descendants(root: int) -> list[Process]:
 
 
 def find(pid: int) -> Process:
-    """The process that has this pid now."""
+    """Return the process that has this pid now."""
     found = _read(pid)
     assert found is not None, f"there is no process {pid}"
     return found
 
 
 def alive(process: Process) -> bool:
-    """Whether exactly this process still runs."""
+    """Return whether exactly this process is still running."""
     now = _read(process.pid)
     return now is not None and now.started == process.started
 
 
 def kill(process: Process) -> None:
-    """kill -9, if it is still there."""
+    """Send SIGKILL if the process still exists."""
     if alive(process):
         try:
             os.kill(process.pid, signal.SIGKILL)
@@ -73,13 +73,13 @@ def kill(process: Process) -> None:
 
 
 def _all() -> list[Process]:
-    found = [_read(int(name)) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # asked all the time
+    found = [_read(int(name)) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # called very often
     return [process for process in found if process is not None]
 
 
 def _read(pid: int) -> Process | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # asked all the time
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # called very often
             stat = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None

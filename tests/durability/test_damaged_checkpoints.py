@@ -1,4 +1,4 @@
-"""A damaged checkpoint is named, costs the way from the one before it, and changes no number."""
+"""A damaged checkpoint is reported, costs the work since the previous one, and changes no number."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.attempts import Ending, Keeping, attempt_trial, open_trial
-from jobs.records import Attempt
+from jobs.catalog.catalog import PACKAGED
+from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial
+from jobs.execution.commit import Attempt
+from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import open_store
-from tests.durability.sweep import CHECKPOINT_EVERY, Rows, Sweep
+from tests.durability.sweep import Rows, Sweep
+
+CHECKPOINT_EVERY = 2
+"""Epochs between checkpoints of the interrupted trials."""
 
 pytestmark = [pytest.mark.slow(170), pytest.mark.timeout(600)]
 
@@ -29,7 +34,7 @@ def _empty(file: Path) -> None:
 
 
 def test_damaged_checkpoints(make_sweep: Callable[..., Sweep], reference: Rows) -> None:
-    """Six interrupted trials: one damaged in each way, one with both checkpoints gone bad, two left alone."""
+    """Six interrupted trials: one damaged in each way, one with both checkpoints damaged, two left intact."""
     sweep = make_sweep(images=(75,))
     trials = sorted(sweep.specs)
     for trial in trials:
@@ -60,7 +65,7 @@ def _position(checkpoint: Path) -> tuple[int, int]:
 
 
 def _interrupt(sweep: Sweep, trial: str) -> None:
-    """Run a trial in this process into its fifth epoch: the question is asked at each checkpoint, too."""
+    """Run a trial in this process into its fifth epoch; ``stop`` is called at each checkpoint, too."""
     asked = 0
 
     def stop() -> bool:
@@ -69,7 +74,7 @@ def _interrupt(sweep: Sweep, trial: str) -> None:
         return asked > 4 * sweep.batches_an_epoch(trial) + 4
 
     store = open_store(str(sweep.root))
-    opened = open_trial(store, sweep.specs[trial], torch.device("cpu"))
-    ended = attempt_trial(store, opened, Attempt(), Keeping(CHECKPOINT_EVERY), stop)
-    assert ended.ending is Ending.STOPPED
+    opened = Finetuning.open(store, sweep.specs[trial], PACKAGED, torch.device("cpu"))
+    ended = attempt_trial(store, opened, Attempt(), RetentionPolicy(CHECKPOINT_EVERY), stop)
+    assert ended.status is AttemptStatus.STOPPED
     assert len(sweep.checkpoints(trial)) == 2

@@ -1,4 +1,4 @@
-"""Whose fault a failure is, through real actors: a trial's own, the machine's memory, everybody's."""
+"""Classification of failures with real actors: a trial's own error, the machine's memory, an error of all trials."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ SOME_FAILED = 1
 @pytest.mark.slow(240)
 @pytest.mark.parametrize("sweep", [{"images": (75,)}], indirect=True, ids=["six"])
 def test_own_errors_and_memory(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
-    """One trial always raises and is quarantined; one needs two CPUs' worth of memory and gets it; the rest go on."""
+    """One trial always raises and is quarantined; one needs the memory of two CPUs and gets it; the rest continue."""
     broken, large = sorted(sweep.specs)[1], sorted(sweep.specs)[4]
     too_large = {"trial": large, "epoch": 5, "error": "MemoryError", "below_cpus": 2}
     sweep.disturb(0.03, [{"trial": broken, "epoch": 4, "error": "ValueError"}, too_large])
@@ -27,7 +27,7 @@ def test_own_errors_and_memory(sweep: Sweep, make_cluster: Callable[[int], TestC
     assert sweep.done() == sweep.specs.keys() - {broken}
     assert [(f.trial_id, f.kind) for f in _failures(sweep, broken)] == [(broken, FailureKind.ERROR)] * 2
     assert [(f.trial_id, f.kind) for f in _failures(sweep, large)] == [(large, FailureKind.MEMORY)]
-    assert quarantined(read_failures(open_store(str(sweep.root)))) == {broken}
+    assert quarantined(read_failures(open_store(str(sweep.root))), after=2) == {broken}
     counts = sweep.status()
     assert (counts["done"], counts["quarantined"], counts["failed"]) == (len(sweep.specs) - 1, 1, 0), counts
     log = sweep.say("logs", broken)
@@ -47,11 +47,11 @@ def test_own_errors_and_memory(sweep: Sweep, make_cluster: Callable[[int], TestC
 
 @pytest.mark.slow(100)
 def test_all_trials_fail_alike(sweep: Sweep, make_cluster: Callable[[int], TestCluster]) -> None:
-    """Something is wrong with all of them: the launch stops before it has burnt through the study."""
+    """All trials fail, and the launch stops before it has tried the whole study."""
     sweep.disturb(0.1, [{"trial": "*", "epoch": 1, "error": "ValueError"}])
     run = sweep.start("launch", "--address", make_cluster(2).address)
     assert run.wait() == SOME_FAILED, run.text
-    assert "all failed in the same way: ValueError: raised by the test in epoch 1" in run.text
+    assert "all failed with the same error: ValueError: raised by the test in epoch 1" in run.text
     tried = {b.trial for b in sweep.trace()}
     assert 5 <= len(tried) <= 8, f"{len(tried)} of {len(sweep.specs)} trials were tried"
     assert not sweep.done()

@@ -1,4 +1,4 @@
-"""Actors that hang: stopped (SIGSTOP), they are ended, and their trials are done by others, with the same numbers."""
+"""Hanging actors (stopped with SIGSTOP) are ended, and their trials finish in others with the same numbers."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from jobs.results import FailureKind, open_store, read_failures
-from orchestrator.hanging import ActorHung
+from orchestrator.launching.hanging import ActorHung
 from tests.durability.clusters import TestCluster
 from tests.durability.processes import wait_until
 from tests.durability.sweep import SMALL, Rows, Sweep
@@ -15,7 +15,7 @@ from tests.durability.sweep import SMALL, Rows, Sweep
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MINUTES = "0.75"
-"""Longer than an actor takes to load torch and images here, also beside other tests."""
+"""Longer than an actor takes to load torch and images here, even alongside other tests."""
 
 
 @pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
@@ -40,7 +40,7 @@ def test_a_stopped_actor_is_ended_and_its_trial_goes_on_elsewhere(
 def test_a_stopped_flag_holds_up_no_trial(
     sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
 ) -> None:
-    """The actor that tells trials to stop: it is started again, and no trial's actor is taken for one that hangs."""
+    """The actor that tells trials to stop is restarted, and no trial's actor is considered hanging."""
     cluster = make_cluster(2)
     run = sweep.start("launch", "--address", cluster.address, "--hang-after", MINUTES)
     run.wait_until(lambda: sweep.running_trials(sweep.actors(cluster.family())), "a trial runs")

@@ -1,4 +1,4 @@
-"""kill -9 at random moments, of everything there is; the results are those of a run that nothing happened to."""
+"""kill -9 of every type of process at random moments; the results equal those of an undisturbed run."""
 
 import random
 import time
@@ -55,7 +55,7 @@ def test_actors_are_killed(sweep: Sweep, make_cluster: Callable[[int], TestClust
 def test_the_actor_that_tells_trials_to_stop_is_killed(
     sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
 ) -> None:
-    """It may stand on any node. Its death is nobody's error: no trial is charged, none crashes again and again."""
+    """It may run on any node. Its death charges no trial, and no trial crashes repeatedly."""
     cluster = make_cluster(2)
     run = sweep.start("launch", "--address", cluster.address)
     run.wait_until(partial(_target, sweep, cluster.family, saved=True), "a trial with a checkpoint")
@@ -70,11 +70,30 @@ def test_the_actor_that_tells_trials_to_stop_is_killed(
     sweep.require_little_twice()
 
 
+@pytest.mark.slow(90)
+@pytest.mark.parametrize("sweep", [{**SMALL, "bundle": "blocks"}], indirect=True, ids=["bundles"])
+def test_the_actor_of_a_bundle_is_killed(
+    sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
+) -> None:
+    """All its trials resume together and reach the same numbers as alone."""
+    cluster = make_cluster(2)
+    run = sweep.start("launch", "--address", cluster.address)
+    actor = run.wait_until(partial(_target, sweep, cluster.family, saved=True), "a trial with a checkpoint")
+    hit = {b.trial for b in sweep.trace() if b.pid == actor.pid}
+    sweep.strike("actor", [actor], [actor])
+    assert run.wait() == 0, run.text
+    assert {sweep.specs[trial].blocks for trial in hit} == {0, 3}, "the actor ran no bundle"
+    failures = read_failures(open_store(str(sweep.root)))
+    assert {failure.trial_id for failure in failures} <= hit
+    assert failures
+    sweep.require_same_as(reference)
+
+
 @pytest.mark.slow(350)
 def test_raylets_of_a_second_node_are_killed(
     sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows
 ) -> None:
-    """The launch goes on on the node that is left, and on the one that comes for it."""
+    """The launch continues on the remaining node and on its replacement."""
     rng = random.Random(4)
     cluster = make_cluster(1)
     node = cluster.add(2)
@@ -84,12 +103,12 @@ def test_raylets_of_a_second_node_are_killed(
         time.sleep(rng.uniform(0, 0.5))
         actors = sweep.actors(node.family())
         sweep.strike("raylet", [node.raylet], actors)
-        # its workers see that it died only once its parent has taken note
+        # its workers notice its death only once its parent has been told
         cluster.remove(node)
         wait_until(partial(_ended, actors), "the dead node's actors ended")
         if number < RAYLETS - 1:
-            # Tune gives a waiting trial to whichever actor is free first, and takes back the new actor that it
-            # had begun to start: trials must last longer than an actor takes to start, on any machine
+            # Tune gives a waiting trial to the first free actor and cancels the new actor that it had begun to start,
+            # so trials must last longer than the start of an actor, on any machine
             sweep.disturb(seconds=2)
             node = cluster.add(2)
             run.wait_until(partial(_trials_on, sweep, node.family), "a trial runs on the new node")
@@ -103,7 +122,7 @@ def test_raylets_of_a_second_node_are_killed(
 
 @pytest.mark.slow(450)
 def test_drivers_and_everything_are_killed(make_sweep: Callable[..., Sweep], folder: Path, reference: Rows) -> None:
-    """Launches with a Ray of their own: the driver alone, or with all its processes; then ``resume``."""
+    """Launches with a separate Ray: the driver alone is killed, or with all its processes; then ``resume``."""
     sweep = make_sweep(images=(100,))
     rng = random.Random(5)
     kinds = ["driver"] * DRIVERS + ["everything"] * EVERYTHING
@@ -116,7 +135,7 @@ def test_drivers_and_everything_are_killed(make_sweep: Callable[..., Sweep], fol
         actors = sweep.actors(family)
         sweep.strike(kind, [find(run.process.pid), *(family if kind == "everything" else ())], actors)
         run.wait()
-        # Ray's own agents look after their parents once a minute; trial actors end with their raylet
+        # Ray's own agents check for their parents once a minute; trial actors end with their raylet
         wait_until(partial(_ended, actors), f"the actors of a killed {kind} ended", 60)
     last = _start(sweep, folder, len(kinds))
     assert last.wait() == 0, last.text
@@ -144,7 +163,11 @@ def _trials_on(sweep: Sweep, family: Callable[[], list[Process]]) -> dict[int, s
 def _target(
     sweep: Sweep, family: Callable[[], list[Process]], saved: bool, again: bool | None = None
 ) -> Process | None:
-    """An actor at work on a trial, as asked for: with a checkpoint; killed before, or never (None: either)."""
+    """Return an actor working on a trial that matches the conditions, or None.
+
+    With ``saved``, the trial has a checkpoint. With ``again`` true it was killed before, with false never (None:
+    either).
+    """
     actors = {actor.pid: actor for actor in sweep.actors(family())}
     hits = sweep.hits()
     for pid, trial in sweep.running_trials(list(actors.values())).items():

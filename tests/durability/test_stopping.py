@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 @pytest.mark.slow(160)
 def test_stop_again_and_again(make_sweep: Callable[..., Sweep], folder: Path, reference: Rows) -> None:
-    """Ctrl-C, then SIGTERM, then Ctrl-C twice, each on the resumed sweep; at last it finishes."""
+    """Ctrl-C, then SIGTERM, then Ctrl-C twice, each on the resumed sweep, which finally finishes."""
     sweep = make_sweep(images=(75,))
     first = _at_work(sweep, "launch", folder)
     first.interrupt()
@@ -30,7 +30,7 @@ def test_stop_again_and_again(make_sweep: Callable[..., Sweep], folder: Path, re
     committed = {trial: sweep.result(trial) for trial in sweep.done()}
     sweep.disturb(seconds=20)  # no trial reaches its next batch boundary soon
     before.interrupt()
-    before.wait_until(lambda: "Again to leave at once" in before.text, "the answer to the first Ctrl-C")
+    before.wait_until(lambda: "Repeat to exit at once" in before.text, "the answer to the first Ctrl-C")
     before.interrupt()
     assert before.wait(15) == INTERRUPTED, before.text
     wait_until(lambda: not before.survivors(), "the processes of the launch ended", 30)
@@ -45,7 +45,7 @@ def test_stop_again_and_again(make_sweep: Callable[..., Sweep], folder: Path, re
 @pytest.mark.slow(90)
 @pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
 def test_a_node_drains(sweep: Sweep, make_cluster: Callable[[int], TestCluster], reference: Rows) -> None:
-    """The trials of the node save and go on on the other one; nothing counts as a failure."""
+    """The node's trials save and continue on the other one; nothing counts as a failure."""
     cluster = make_cluster(1)
     node = cluster.add(2)
     sweep.disturb(seconds=2)  # a trial must last longer than the notice takes to arrive, on any machine
@@ -73,7 +73,7 @@ def _start(sweep: Sweep, verb: str, folder: Path) -> Run:
 
 
 def _at_work(sweep: Sweep, verb: str, folder: Path) -> Run:
-    """A launch whose actors have trained for a while, past a checkpoint."""
+    """Start a launch and wait until a running trial has a checkpoint."""
     run = _start(sweep, verb, folder)
     run.wait_until(lambda: _progress(sweep, run), "a trial that runs, with a checkpoint")
     return run
@@ -84,7 +84,7 @@ def _progress(sweep: Sweep, run: Run) -> bool:
 
 
 def _require_saved(sweep: Sweep, run: Run) -> None:
-    """It left as asked; what had begun and is not done stands in a checkpoint exactly where its trace ends."""
+    """Require a stop as requested: each unfinished trial's checkpoint is exactly where its trace ends."""
     assert run.wait() == INTERRUPTED, run.text
     assert "deltasweep resume" in run.text
     begun = {b.trial for b in sweep.trace()} - sweep.done()

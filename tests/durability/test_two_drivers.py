@@ -1,4 +1,4 @@
-"""Two launches at once on one results root: same results, each once, and a warning."""
+"""Two concurrent launches on one results root: the same results, each once, and a warning."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow(110), pytest.mark.timeout(1200)]
 @pytest.mark.sample
 @pytest.mark.parametrize("sweep", [SMALL], indirect=True, ids=["small"])
 def test_two_drivers_on_one_root(sweep: Sweep, folder: Path, reference: Rows) -> None:
-    """Each with a Ray of its own, as two people on two machines would."""
+    """Each has a separate Ray, as two users on two machines would."""
     for number in (1, 2):
         (folder / f"ray{number}").mkdir()
     first = sweep.start("launch", temporary=folder / "ray1")
@@ -21,7 +21,7 @@ def test_two_drivers_on_one_root(sweep: Sweep, folder: Path, reference: Rows) ->
     assert first.wait() == 0, first.text
     assert second.wait() == 0, second.text
     assert "Warning" not in first.text
-    assert "works on this root too" in second.text
+    assert "is also running on this root" in second.text
     assert f"{len(sweep.specs)} of {len(sweep.specs)} trials are done" in first.text
     assert f"{len(sweep.specs)} of {len(sweep.specs)} trials are done" in second.text
     sweep.require_same_as(reference)

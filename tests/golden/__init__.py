@@ -1,1 +1,1 @@
-"""Numbers that change on purpose only, of kinds of devices that had them computed."""
+"""Golden numbers, which only change on purpose, recorded for the device kinds that computed them."""

@@ -1,4 +1,4 @@
-"""What golden numbers are computed of, and how far they may lie apart on kinds of devices without a row."""
+"""The computations behind golden numbers, and the tolerances for device kinds without a row."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -6,41 +6,49 @@ from typing import NamedTuple
 
 import torch
 
-from jobs import registry
-from jobs.batches import in_order
-from jobs.data.datasets import Dataset, ImageSet, load_dataset
-from jobs.evaluation import evaluate
-from jobs.finetune import Finetuning
-from jobs.networks import BUILDERS, Network
-from jobs.numerics import numerics
-from jobs.pretrain import Pretraining
-from jobs.specs import Constraint, Execution, FinetuneSpec, PretrainRecipe, PretrainSpec, Recipe, ThreatModel
-from jobs.weights import load_source
+from jobs.catalog.catalog import PACKAGED
+from jobs.data.batches import in_order
+from jobs.data.datasets import Dataset, ImageSet
+from jobs.execution.determinism import deterministic
+from jobs.execution.metrics import evaluate
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.kinds.finetune.trial import Finetuning
+from jobs.kinds.pretrain.spec import PretrainSpec
+from jobs.kinds.pretrain.trial import Pretraining
+from jobs.networks.network import Network
+from jobs.specs.optimizers import Execution
+from jobs.specs.recipes import PretrainRecipe, Recipe
+from jobs.specs.threat_model import Constraint, ThreatModel
+from tests.jobs.support import built
 from tests.machine import FASHION_MNIST
+from tests.packaged import packaged_dataset, packaged_weights
 
 CPU = torch.device("cpu")
 
 Values = dict[str, list[float]]
-"""Numbers by their name, in the order of epochs."""
+"""Numbers by name, in the order of epochs."""
 
 
 class Case(NamedTuple):
     """Golden numbers of one computation."""
 
     numerics: int
-    """Of its kind: rows of another are not used."""
+    """Numerics of the kind; rows of other numerics are not used."""
     compute: Callable[[], Values]
     tolerances: Values
-    """How far each number may lie from every row, on kinds without one: relative for losses, percentage points for
-    accuracies. Fixed at about three times the spread over six kinds, 2026-11-28; ``test_golden`` compares."""
+    """Maximum distance of each number from every row, on device kinds without a row.
+
+    Relative for losses, percentage points for accuracies. Fixed at about three times the spread over six device kinds,
+    2026-11-28; ``test_golden`` compares them.
+    """
     execution: Execution = Execution()
     possible: bool = True
     """Whether the machine has the images."""
 
 
 def golden_digits() -> Dataset:
-    """48 training and 48 test digits, every pixel repeated 4 x 4: no CPU's way of resizing is in these bytes."""
-    original = load_dataset("digits", 8)
+    """48 training and 48 test digits, every pixel repeated 4 x 4, so that no CPU's resizing affects the bytes."""
+    original = packaged_dataset("digits", 8)
 
     def enlarged(part: ImageSet) -> ImageSet:
         images_NCHW = part.images_NCHW[:48].repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
@@ -61,7 +69,7 @@ def _finetuned(frozen_batchnorm: str) -> Values:
         evaluate_every=1,
         recipe=recipe,
     )
-    trial = Finetuning(spec, load_source(spec.source), golden_digits(), CPU)
+    trial = Finetuning(spec, packaged_weights(spec.source), golden_digits(), CPU)
     trial.advance()
     names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
     return {name: [getattr(row, name) for row in trial.evaluations] for name in names}
@@ -82,26 +90,26 @@ def _pretrained(threat: ThreatModel) -> Values:
 
 
 def _measured(source: str) -> Values:
-    """Clean accuracy of a bundled source on its whole test set, as its card says."""
-    card = registry.source(source)
-    resnet = BUILDERS[card.architecture](10)
-    resnet.load_state_dict(load_source(source).tensors)
+    """Clean accuracy of a bundled source on its whole test set, which its card also states."""
+    card = PACKAGED.source(source)
+    resnet = built(card.architecture, 10)
+    resnet.load_state_dict(packaged_weights(source).tensors)
     network = Network(resnet, card.mean, card.std).to(memory_format=torch.channels_last)
     assert card.trained_on == "fmnist"
-    test = load_dataset(card.trained_on, 32, FASHION_MNIST).test
-    with numerics(Execution()):
+    test = packaged_dataset(card.trained_on, 32, FASHION_MNIST).test
+    with deterministic(Execution()):
         measured = evaluate(network, in_order(test, 256, CPU, torch.channels_last))
     return {"clean_accuracy": [measured.accuracy_percent]}
 
 
 def _cases() -> Iterator[tuple[str, Case]]:
     for mode in ("batch", "calibrated", "source"):
-        # batch statistics of 8 images amplify last bits; accuracies are those of 20 and 48 images, and may move by one
+        # batch statistics of 8 images amplify last bits; accuracies are of 20 and 48 images and may change by one image
         losses = ([2e-6, 1e-3], [5e-6, 5e-3]) if mode == "batch" else ([2e-6, 2e-5], [5e-6, 2e-5])
         tolerances = dict(zip(("train_loss", "test_loss"), losses, strict=True))
         tolerances |= {"train_accuracy": [5.01] * 2, "test_accuracy": [2.09] * 2}
-        yield f"finetune, {mode}", Case(FinetuneSpec.numerics, partial(_finetuned, mode), tolerances)
-    # attacks on a fresh network amplify last bits, too: a gradient's sign is a step up or down
+        yield f"finetune, {mode}", Case(FinetuneSpec.numerics_version, partial(_finetuned, mode), tolerances)
+    # attacks on a fresh network also amplify last bits: a gradient's sign is a step up or down
     threats = {
         ThreatModel(constraint=Constraint.NONE, epsilon=0): [1e-6, 7e-3],
         ThreatModel(constraint=Constraint.L2, epsilon=1.0, steps=2): [5e-3, 7e-2],
@@ -109,12 +117,12 @@ def _cases() -> Iterator[tuple[str, Case]]:
         ThreatModel(constraint=Constraint.GAUSSIAN, epsilon=1.0): [2e-6, 7e-3],
     }
     for threat, losses_of_epochs in threats.items():
-        case = Case(PretrainSpec.numerics, partial(_pretrained, threat), {"train_loss": losses_of_epochs})
+        case = Case(PretrainSpec.numerics_version, partial(_pretrained, threat), {"train_loss": losses_of_epochs})
         yield f"pretrain, {threat.constraint}", case
-    for source, card in registry.sources().items():
+    for source, card in PACKAGED.sources.items():
         if card.bundled:
             compute, possible = partial(_measured, source), FASHION_MNIST is not None
-            case = Case(PretrainSpec.numerics, compute, {"clean_accuracy": [0.05]}, possible=possible)
+            case = Case(PretrainSpec.numerics_version, compute, {"clean_accuracy": [0.05]}, possible=possible)
             yield f"clean accuracy, {source}", case
 
 

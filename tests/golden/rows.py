@@ -1,4 +1,4 @@
-"""The golden numbers that are on record: by kind of device, by torch, and by the numerics of what computes them."""
+"""Recorded golden numbers: by device kind, by torch version, and by the numerics of the kind that computes them."""
 
 import json
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import torch
 import torchvision
 
-from jobs.device_kind import device_kind
+from jobs.execution.device_kind import device_kind
 from tests.golden.cases import CASES, CPU, Values
 
 FILE = Path(__file__).with_name("rows.json")
 
 
 class Row(NamedTuple):
-    """What a case gave on one kind of device, by one pair of torch and torchvision."""
+    """The numbers of a case on one device kind, with one pair of torch and torchvision."""
 
     case: str
     device_kind: str
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 def rows(case: str) -> list[Row]:
-    """The rows of a case: of the kind's numerics, of every kind of device and every torch."""
+    """Return the rows of a case with the kind's current numerics, for every device kind and torch."""
     return [
         Row(case, machine["device_kind"], (machine["torch"], machine["torchvision"]), machine["cases"][case]["values"])
         for machine in _machines()
@@ -33,19 +33,19 @@ def rows(case: str) -> list[Row]:
 
 
 def own_row(case: str) -> Row | None:
-    """The row of this kind of device and this torch, which is met to the last digit; None: there is none."""
+    """Return the row of this device kind and this torch, which must match to the last digit, or None."""
     own = (device_kind(CPU, CASES[case].execution), versions())
     return next((row for row in rows(case) if (row.device_kind, row.versions) == own), None)
 
 
 def closest_rows(case: str) -> list[Row]:
-    """The rows that are met within tolerances: those of this torch, or where it has none, of every other."""
+    """Return the rows that must match within tolerances: those of this torch, or if it has none, all others."""
     recorded = rows(case)
     return [row for row in recorded if row.versions == versions()] or recorded
 
 
 def add_rows() -> Iterator[Row]:
-    """Compute all cases that are possible here and put their rows in place of those of this kind of device."""
+    """Compute all cases that are possible here, and replace the rows of this device kind with theirs."""
     cases = {name: case for name, case in CASES.items() if case.possible}
     found: dict[str, dict[str, Any]] = {
         name: {"numerics": case.numerics, "values": case.compute()} for name, case in cases.items()
@@ -73,5 +73,5 @@ def _machines() -> list[dict[str, Any]]:
 
 
 def versions() -> tuple[str, str]:
-    """Of torch and torchvision, without what says how they were built: their bits are those of the device's kind."""
+    """Return the versions of torch and torchvision without build tags, whose effect on bits the device kind covers."""
     return torch.__version__.partition("+")[0], torchvision.__version__.partition("+")[0]

@@ -1,7 +1,6 @@
-"""Golden numbers: met to the last digit where there is a row of this kind of device and this torch, elsewhere within a
-fixed distance.
+"""Golden numbers match to the last digit on recorded device kinds and torch versions, elsewhere within tolerances.
 
-They change on purpose only, together with the kind's ``numerics``; ``python -m scripts.add_golden_rows`` adds rows.
+They only change on purpose, together with the kind's ``numerics``; ``python -m scripts.add_golden_rows`` adds rows.
 """
 
 import json
@@ -12,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from jobs.device_kind import device_kind
+from jobs.execution.device_kind import device_kind
 from tests.golden import rows as golden_rows
 from tests.golden.cases import CASES, CPU, Values
 from tests.golden.rows import closest_rows, own_row, rows
 from tests.machine import fashion_mnist
 
 KINDS = 3
-"""The spread that tolerances are fixed from is over so many kinds at least."""
+"""Minimum number of device kinds in the spread from which tolerances are fixed."""
 
 
 @pytest.fixture(scope="module")
 def computed() -> Callable[[str], Values]:
-    """What a case gives here, computed once."""
+    """The numbers of a case on this machine, computed once."""
     return cache(lambda name: CASES[name].compute())
 
 
@@ -80,7 +79,10 @@ def test_tolerances_come_from_the_spread_over_several_kinds(name: str) -> None:
 def test_the_rows_that_a_machine_is_compared_with(
     kind: str, torch: str, own: float | None, closest: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own to the last digit; else those of its torch within tolerances; else all others. Older numerics: never."""
+    """Its own row to the last digit; otherwise rows of its torch within tolerances; otherwise all others.
+
+    Rows of older numerics are never used.
+    """
     name = "finetune, batch"
     now = CASES[name].numerics
     machines = [
@@ -105,7 +107,7 @@ def test_the_rows_that_a_machine_is_compared_with(
 def test_another_torch_is_compared_within_tolerances(
     computed: Callable[[str], Values], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line says what was not proved, and numbers that lie further apart fail."""
+    """One line reports what was not proved, and numbers beyond the tolerance fail."""
     monkeypatch.setattr(golden_rows, "versions", lambda: ("2.11.0", "0.26.0"))
     name, said = "finetune, source", list[str]()
     test_golden_numbers(name, computed, said.append)
@@ -121,7 +123,7 @@ def test_two_runs_on_one_machine_are_equal_to_the_last_bit(name: str, computed: 
 
 
 def distances(found: Values, row: Values, tolerances: Values) -> Iterator[tuple[str, float, float]]:
-    """Name, distance and tolerance of each number that a row has."""
+    """Yield the name, distance and tolerance of each number in a row."""
     for name, expected in row.items():
         for epoch, (value, wanted, tolerance) in enumerate(
             zip(found[name], expected, tolerances[name], strict=True), start=1

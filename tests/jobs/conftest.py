@@ -1,4 +1,4 @@
-"""Small data and made weights."""
+"""Small data and generated weights."""
 
 from tests.jobs.fixtures import colours, digits, few_digits, other_weights, short_tests, weights
 

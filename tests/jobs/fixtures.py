@@ -1,4 +1,4 @@
-"""Fixtures of tests that train: small data, made weights. The conftests that want them import them."""
+"""Fixtures of tests that train: small data, generated weights. Imported by the conftests that need them."""
 
 from collections.abc import Iterator
 
@@ -6,21 +6,23 @@ import pytest
 import torch
 from sklearn.datasets import load_sample_images
 
-from jobs import finetune, pretrain
-from jobs.data.datasets import Dataset, ImageSet, load_dataset
-from jobs.weights import SourceWeights
+from jobs.data.datasets import Dataset, ImageSet
+from jobs.kinds.finetune import trial as finetuning
+from jobs.kinds.pretrain import trial as pretraining
+from jobs.models.weights import SourceWeights
 from tests.jobs.support import load_short, make_weights
+from tests.packaged import packaged_dataset
 
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """The bundled digits at the miniature's image size."""
-    return load_dataset("digits", 32)
+    return packaged_dataset("digits", 32)
 
 
 @pytest.fixture(scope="session")
 def few_digits(digits: Dataset) -> Dataset:
-    """64 training and 64 test digits, all ten labels in both."""
+    """64 training and 64 test digits, with all ten labels in both."""
     few = digits._replace(
         train=ImageSet(digits.train.images_NCHW[:64], digits.train.labels_N[:64]),
         test=ImageSet(digits.test.images_NCHW[:64], digits.test.labels_N[:64]),
@@ -33,7 +35,7 @@ def few_digits(digits: Dataset) -> Dataset:
 def colours() -> Dataset:
     """32 training and 32 test patches of scikit-learn's two photographs, 32 x 32, under the name of a colour dataset.
 
-    The ten labels are made up: the place a patch was cut from.
+    The ten labels are invented and follow from the position of the patch.
     """
 
     def part(first_row: int) -> ImageSet:
@@ -46,7 +48,7 @@ def colours() -> Dataset:
 
 @pytest.fixture(scope="session")
 def weights() -> SourceWeights:
-    """Freshly initialised weights of the miniature: good enough for everything but accuracy."""
+    """Freshly initialized weights of the miniature, sufficient for everything but accuracy."""
     return make_weights(seed=1)
 
 
@@ -58,8 +60,8 @@ def other_weights() -> SourceWeights:
 
 @pytest.fixture(scope="module")
 def short_tests() -> Iterator[None]:
-    """Trials of a module evaluate on 64 test images of a dataset: most of a small trial's time goes to all of them."""
+    """Let the trials of a module evaluate on 64 test images; the whole test set takes most of a small trial's time."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (finetune, pretrain):
+        for module in (finetuning, pretraining):
             patch.setattr(module, "load_dataset", load_short)
         yield

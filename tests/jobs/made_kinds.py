@@ -1,4 +1,4 @@
-"""Kinds of device made on one machine: processes told by which code torch, oneDNN and MKL compute."""
+"""Several device kinds on one machine: processes that are told which code paths torch, oneDNN and MKL use."""
 
 import multiprocessing
 import os
@@ -12,13 +12,13 @@ SWITCHES: tuple[dict[str, str], ...] = (
     {"ONEDNN_MAX_CPU_ISA": "SSE41"},
     {"MKL_CBWR": "COMPATIBLE"},
 )
-"""Each makes another kind of a processor whose libraries have the choice."""
+"""Each gives another device kind on a processor whose libraries offer the choice."""
 
 
 @contextmanager
 def made_kind(switch: dict[str, str]) -> Iterator[ProcessPoolExecutor]:
-    """One process of another kind, for any number of calls: it loads torch once."""
+    """Start one process of another device kind for any number of calls, so that it loads torch only once."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         with mock.patch.dict(os.environ, switch):
-            pool.submit(os.getpid).result()  # it starts now
+            pool.submit(os.getpid).result()  # starts the process now
         yield pool

@@ -1,4 +1,4 @@
-"""A mirror of files on loopback that continues, refuses, cuts off and lies on demand."""
+"""A file mirror on loopback that resumes, refuses, truncates and misreports on demand."""
 
 import threading
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ from typing import Any
 
 @dataclass
 class Mirror:
-    """What a mirror serves, how it misbehaves, and what it was asked for."""
+    """The files of a mirror, its misbehaviour, and the requests it received."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    cut_after: int | None = None  # bytes of a body that go out before the connection closes
+    cut_after: int | None = None  # bytes of a body that are sent before the connection closes
     cut_only_once: bool = False
-    ranges: bool = True  # whether it continues where it is asked to
-    length: bool = True  # whether it says how long its answer is
-    announced: str | None = None  # what it says instead of how long its answer is
-    endless: bytes = b""  # comes after a file, again and again
-    pause: float = 0  # seconds between two pieces of what is endless
-    redirect: str | None = None  # where it sends everybody who does not ask for that
-    raw: bytes | None = None  # answers everything with these bytes, then with what is endless
-    status: int | None = None  # answers everything with this
-    sent: int = 0  # bytes of what is endless
+    ranges: bool = True  # whether it resumes at the requested position
+    length: bool = True  # whether it sends the length of its response
+    announced: str | None = None  # sent in place of the length of its response
+    endless: bytes = b""  # sent repeatedly after a file
+    pause: float = 0  # seconds between two pieces of the endless part
+    redirect: str | None = None  # target to which all other requests are redirected
+    raw: bytes | None = None  # sent as every response, followed by the endless part
+    status: int | None = None  # status of every response
+    sent: int = 0  # bytes sent of the endless part
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range header
     url: str = ""
 
@@ -80,7 +80,7 @@ def mirror(**behaviour: Any) -> Iterator[Mirror]:
             self._go_on()
 
         def _go_on(self) -> None:
-            with suppress(OSError):  # until nobody listens, or the test ends
+            with suppress(OSError):  # until the client disconnects, or the test ends
                 while served.endless and not ended.wait(served.pause):
                     self.wfile.write(served.endless)
                     served.sent += len(served.endless)

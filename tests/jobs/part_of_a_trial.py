@@ -1,4 +1,4 @@
-"""Work on trials that a process of another kind of device can be asked for."""
+"""Parts of trials that can be run in a process of another device kind."""
 
 import os
 from itertools import count
@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 import torch
 
-from jobs.attempts import Keeping, attempt_bundle
-from jobs.device_kind import device_kind
-from jobs.records import Attempt
+from jobs.catalog.catalog import PACKAGED
+from jobs.execution.attempt import RetentionPolicy
+from jobs.execution.bundles import attempt_bundle
+from jobs.execution.commit import Attempt
+from jobs.execution.device_kind import device_kind
+from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import next_attempt, open_store
-from jobs.specs import Execution, FinetuneSpec, Recipe
-from jobs.study import OnOtherDevice
+from jobs.specs.optimizers import Execution
+from jobs.specs.recipes import Recipe
+from jobs.specs.section import OnOtherDevice
 from tests.golden.cases import CASES, CPU, Values
 
 
@@ -24,7 +28,7 @@ def spec(blocks: int) -> FinetuneSpec:
 
 
 class Part(NamedTuple):
-    """What became of a part of trials."""
+    """The outcome of a part of trials."""
 
     kind: str
     ends: list[str]
@@ -34,12 +38,12 @@ class Part(NamedTuple):
 def run_part(
     root: Path, home: Path, blocks: tuple[int, ...], batches: int = 0, rule: OnOtherDevice = "continue"
 ) -> Part:
-    """Go on with trials, alone or as a bundle.
+    """Run or resume trials, alone or as a bundle.
 
     Args:
-        home: where this machine keeps files.
-        blocks: one depth is a trial alone, several are a bundle.
-        batches: at which to stop; 0: at the end.
+        home: Folder where this machine keeps files.
+        blocks: One depth is a trial alone, several are a bundle.
+        batches: Number of batches before stopping; 0 runs to the end.
     """
     os.environ["DELTASWEEP_HOME"] = str(home)
     torch.set_num_threads(1)
@@ -48,19 +52,20 @@ def run_part(
     ended = attempt_bundle(
         store,
         specs,
+        PACKAGED,
         CPU,
         {one.trial_id: Attempt(next_attempt(store, one.trial_id)) for one in specs},
-        Keeping(checkpoint_every=10, on_other_device=rule),
+        RetentionPolicy(checkpoint_every=10, on_other_device=rule),
         lambda: next(asked) == batches > 0,
         lambda trial, error: failures.update({trial: repr(error)}),
     )
     assert not failures, failures
     notes = [note for one in ended.values() for note in one.notes]
-    return Part(device_kind(CPU, specs[0].recipe), [str(one.ending) for one in ended.values()], notes)
+    return Part(device_kind(CPU, specs[0].recipe), [str(one.status) for one in ended.values()], notes)
 
 
 def computed() -> tuple[str, dict[str, Values]]:
-    """The kind of device of this process, and golden numbers as it computes them."""
+    """Return this process's device kind, and golden numbers as it computes them."""
     torch.set_num_threads(1)
     names = ("finetune, batch", "finetune, source", "pretrain, none")
     return device_kind(CPU, Execution()), {name: CASES[name].compute() for name in names}

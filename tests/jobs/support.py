@@ -1,4 +1,4 @@
-"""What several tests of the jobs need: specs of small trials, made weights, rows of a result."""
+"""Helpers for several tests of the jobs: specs of small trials, generated weights, rows of a result."""
 
 import hashlib
 from pathlib import Path
@@ -9,18 +9,24 @@ import torch
 from robustness.attacker import Attacker
 from torch import Tensor
 
+from jobs.catalog.catalog import PACKAGED
+from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
-from jobs.finetune import Evaluation, Finetuning
-from jobs.networks import Network, SmallResNet, initialise
-from jobs.records import Attempt, rows
-from jobs.specs import Constraint, FinetuneSpec, Recipe, ThreatModel
-from jobs.weights import SourceWeights
+from jobs.execution.commit import Attempt, rows
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.kinds.finetune.trial import Evaluation, Finetuning
+from jobs.models.weights import SourceWeights
+from jobs.networks.builders import build, initialize
+from jobs.networks.network import Network
+from jobs.networks.small import SmallResNet
+from jobs.specs.recipes import Recipe
+from jobs.specs.threat_model import Constraint, ThreatModel
 
 CPU = torch.device("cpu")
 
 
 def finetune_spec(recipe: dict[str, Any] | None = None, **changes: Any) -> FinetuneSpec:
-    """A small trial: 20 images, three batches an epoch, four epochs, every one evaluated."""
+    """Return a small trial: 20 images, three batches per epoch, four epochs, each evaluated."""
     values = {
         "source": "fmnist_l2_eps1",
         "dataset": "digits",
@@ -33,17 +39,22 @@ def finetune_spec(recipe: dict[str, Any] | None = None, **changes: Any) -> Finet
     return FinetuneSpec(recipe=Recipe(**{"batch_size": 8, **(recipe or {})}), **{**values, **changes})
 
 
-def load_short(name: str, *place: Any, **how: Any) -> Dataset:
-    """A dataset with the first 64 of its test images."""
-    data = load_dataset(name, *place, **how)
+def load_short(card: DatasetCard, *place: Any, **how: Any) -> Dataset:
+    """Load a dataset with only the first 64 of its test images."""
+    data = load_dataset(card, *place, **how)
     return data._replace(test=ImageSet(data.test.images_NCHW[:64], data.test.labels_N[:64]))
 
 
+def built(architecture: str, labels: int) -> Any:
+    """Return a network of a packaged architecture with fresh weights."""
+    return build(PACKAGED.architecture(architecture), labels).model
+
+
 def make_weights(seed: int, labels: int = 10) -> SourceWeights:
-    """The miniature as initialised from a seed, with running statistics that are not the initial ones."""
+    """Return the miniature initialized from a seed, with running statistics that are not the initial ones."""
     rng = torch.Generator().manual_seed(seed)
     network = SmallResNet(labels)
-    initialise(network, rng)
+    initialize(network, rng)
     tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     for name, tensor in tensors.items():
         if name.endswith(("running_mean", "running_var")):
@@ -52,7 +63,7 @@ def make_weights(seed: int, labels: int = 10) -> SourceWeights:
 
 
 def moved_by_robustness(network: Network, images_NCHW: Tensor, labels_N: Tensor, threat: ThreatModel) -> Tensor:
-    """What the attacker of the robustness library makes of images, from zero and to the last iterate."""
+    """Return images moved by the robustness library's attacker, from zero to the last iterate."""
     oracle = Attacker(network, SimpleNamespace(mean=torch.zeros(3), std=torch.ones(3)))
     found: Tensor = oracle(
         images_NCHW,
@@ -63,13 +74,13 @@ def moved_by_robustness(network: Network, images_NCHW: Tensor, labels_N: Tensor,
         iterations=threat.steps,
         random_start=False,
         use_best=False,
-        should_normalize=False,  # our network normalises
+        should_normalize=False,  # the network itself normalizes
     )
     return found
 
 
 def finetuned(spec: FinetuneSpec, weights: SourceWeights, data: Dataset) -> Finetuning:
-    """A trial, run to its end without a pause."""
+    """Return a trial, run to its end without a pause."""
     trial = Finetuning(spec, weights, data, CPU)
     trial.advance()
     assert trial.done
@@ -77,17 +88,17 @@ def finetuned(spec: FinetuneSpec, weights: SourceWeights, data: Dataset) -> Fine
 
 
 def numbers(trial: Finetuning) -> list[Evaluation]:
-    """What a trial computed: all but the seconds."""
+    """Return what a trial computed, without the seconds."""
     return [evaluation._replace(seconds=0.0) for evaluation in trial.evaluations]
 
 
 def trial_rows(trial: Finetuning) -> list[dict[str, object]]:
-    """The rows that a finished trial would commit."""
+    """Return the rows that a finished trial would commit."""
     return rows(trial, Attempt())
 
 
 def damage(path: Path, place: int, bit: int = 64) -> None:
-    """Flip a bit of a byte of a file, which stays the same file."""
+    """Flip a bit of a file in place."""
     with path.open("r+b") as file:
         file.seek(place, 0 if place >= 0 else 2)
         (byte,) = file.read(1)

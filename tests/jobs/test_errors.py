@@ -1,4 +1,4 @@
-"""Expected errors: each has a code and a place, which stay with it between processes; every site gives them."""
+"""Expected errors: each has a code and a place, kept when passed between processes, and every call site gives them."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobs import errors
-from jobs.checks import require_all_possible, require_possible
+from jobs.catalog.catalog import PACKAGED
 from jobs.errors import (
     Code,
     DamagedFile,
@@ -25,8 +25,9 @@ from jobs.errors import (
     ResultsConflict,
     StorageFailure,
 )
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.possible import require_all_possible, require_possible
 from jobs.results.problems import DamagedResult, Problem
-from jobs.specs import FinetuneSpec
 from tests.support import refused
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ MISTAKES = (
 )
 
 
-# --- what an error says ---
+# --- the contents of an error ---
 
 
 @pytest.mark.parametrize("kind", KINDS.values())
@@ -91,7 +92,7 @@ def test_each_kind_is_what_its_callers_catch() -> None:
     assert all(issubclass(kind, DeltaSweepError) for kind in KINDS.values())
 
 
-# --- trials that cannot be ---
+# --- impossible trials ---
 
 
 def spec(**changes: object) -> FinetuneSpec:
@@ -102,7 +103,7 @@ def spec(**changes: object) -> FinetuneSpec:
 def test_a_trial_tells_each_of_its_mistakes() -> None:
     wrong = spec(source="natral", images=3)
     with pytest.raises(InvalidRequest) as caught:
-        require_possible(wrong)
+        require_possible(wrong, PACKAGED)
     error = caught.value
     assert [(mistake.code, mistake.place.key) for mistake in error.mistakes] == [
         (Code.IMPOSSIBLE_TRIAL, "images"),
@@ -116,20 +117,20 @@ def test_a_trial_tells_each_of_its_mistakes() -> None:
 
 def test_a_study_tells_each_mistake_once_and_how_many_trials_have_it() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        require_all_possible([*(spec(images=3, seed=seed) for seed in range(1200)), spec(blocks=99), spec()])
+        require_all_possible([*(spec(images=3, seed=seed) for seed in range(1200)), spec(blocks=99), spec()], PACKAGED)
     images, blocks = caught.value.mistakes
     assert (images.place.key, blocks.place.key) == ("images", "blocks")
-    assert images.message.endswith("(1,200 of them)")
-    assert blocks.message.endswith("(1 of them)")
-    with refused(Code.UNKNOWN_NAME, "'nothing'", "2 of them", kind=InvalidRequest, key="dataset"):
-        require_all_possible([spec(dataset="nothing"), spec(dataset="nothing", seed=8)])
+    assert images.message.endswith("(trials affected: 1,200)")
+    assert blocks.message.endswith("(trials affected: 1)")
+    with refused(Code.UNKNOWN_NAME, "'nothing'", "affected: 2", kind=InvalidRequest, key="dataset"):
+        require_all_possible([spec(dataset="nothing"), spec(dataset="nothing", seed=8)], PACKAGED)
 
 
 # --- codes ---
 
 
 def documented() -> Iterator[tuple[str, str]]:
-    """The codes as they stand in the source, each with what stands under it."""
+    """Yield the codes in the source, each with the docstring below it."""
     (body,) = (
         node.body
         for node in ast.parse(getsource(errors)).body
@@ -155,7 +156,7 @@ def test_a_code_is_its_name_and_stands_for_one_thing() -> None:
     assert [said for said, count in meanings.items() if count > 1] == []
 
 
-# --- every site ---
+# --- every call site ---
 
 
 @cache
@@ -165,7 +166,7 @@ def trees() -> dict[Path, ast.Module]:
 
 @cache
 def kinds() -> dict[str, ast.ClassDef]:
-    """Every class of expected errors, in all packages."""
+    """Return every class of expected errors, in all packages."""
     classes = [node for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     found = {node.name: node for node in classes if node.name == DeltaSweepError.__name__}
     while new := {
@@ -182,7 +183,7 @@ def test_the_kinds_are_found() -> None:
 
 
 def first_parameter(kind: str) -> str:
-    """Of what makes an error of this kind."""
+    """Return the first parameter of the constructor of an error class."""
     for part in kinds()[kind].body:
         if isinstance(part, ast.FunctionDef) and part.name == "__init__":
             return part.args.args[1].arg
@@ -191,8 +192,9 @@ def first_parameter(kind: str) -> str:
 
 
 def is_said(node: ast.expr, what: str) -> bool:
-    """Whether an expression is a ``Code`` (``what``: code) or ``Problem``: a member, or what an error or variable has,
-    whose type mypy knows.
+    """Return whether an expression is a ``Code`` (``what``: code) or a ``Problem``.
+
+    It may be a member, or an attribute or variable of that name, whose type mypy checks.
     """
     match node:
         case ast.Attribute(value=ast.Name(id=name)) if name == what.capitalize():
@@ -205,7 +207,10 @@ def is_said(node: ast.expr, what: str) -> bool:
 
 
 def sites_without(tree: ast.Module) -> Iterator[str]:
-    """Calls that make an expected error without saying which; a kind with parameters of its own says it itself."""
+    """Yield calls that create an expected error without a code.
+
+    An error class whose parameters do not include a code must pass one itself.
+    """
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args) if name in kinds():
@@ -237,6 +242,9 @@ CODES = Path(__file__).with_name("codes.json")
 
 
 def test_codes_are_those_of_every_release() -> None:
-    """A code is for programs: it never goes, and never means something else. A new one comes with its release."""
+    """Programs rely on codes: a code is never removed and never changes its meaning.
+
+    A new code is listed with its release.
+    """
     known: dict[str, str] = json.loads(CODES.read_text())
     assert sorted(known) == sorted(code.value for code in Code)

@@ -1,4 +1,4 @@
-"""Fixtures of the orchestrator's tests: commands, one Ray for many launches, small data and made weights."""
+"""Fixtures of the orchestrator's tests: commands, one Ray cluster for many launches, small data, generated weights."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def deltasweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 @pytest.fixture(scope="module")
 def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Launches of a module run in this process: Ray is not what its tests are of."""
+    """Run the launches of a module in this process, for tests that are not about Ray."""
     with pytest.MonkeyPatch.context() as patch:
         replace_ray(patch, tmp_path_factory.mktemp("errors"))
         yield
@@ -46,11 +46,11 @@ def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
-    """Launches of a module join one Ray of two CPUs: starting one takes as long as a small launch.
+    """Let the launches of a module share one Ray cluster with two CPUs.
 
-    Its actors have a machine's folder of their own, not the test's.
+    Starting one takes as long as a small launch. Its actors use their own DeltaSweep home, not that of the test.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ds-"))  # a short name: Ray's sockets lie in it
+    folder = Path(tempfile.mkdtemp(prefix="ds-"))  # a short path, because Ray's sockets are in it
     environment = {**os.environ, "RAY_TMPDIR": str(folder / "ray"), "DELTASWEEP_HOME": str(folder / "home")}
     cluster = TestCluster(environment, folder / "log", head_cpus=2)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A metadata server of a cloud on loopback; ``python -m tests.orchestrator.metadata PORT`` has a spot notice of AWS."""
+"""A cloud's metadata server on loopback; ``python -m tests.orchestrator.metadata PORT`` serves a spot notice of AWS."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ NOTICE = json.dumps({"action": "terminate", "time": "2026-11-22T15:00:00Z"})
 
 
 class Metadata(ThreadingHTTPServer):
-    """What clouds tell their machines; ``action`` and ``preempted`` are set by the test."""
+    """What clouds tell their machines; the test sets ``action`` and ``preempted``."""
 
     daemon_threads = True
 
@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *arguments: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line as tests call it, and what is wrong with a study file."""
+"""Calling the command line in tests, and checking the mistakes of a study file."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import NamedTuple
 import pytest
 
 from jobs.errors import Code, InvalidRequest, Mistake
-from orchestrator.cli import main
-from orchestrator.study_files import parse_study
+from orchestrator.cli.main import main
+from orchestrator.study.load import parse_study
 
 
 def mistakes(text: str, path: str = "study.yaml") -> list[Mistake]:
-    """All that a study file is refused for, in order; the error's own code and place are those of the first."""
+    """Return all mistakes of a study file, in order; the error's own code and place must be those of the first."""
     with pytest.raises(InvalidRequest) as caught:
         parse_study(text, path)
     found = caught.value.mistakes
@@ -22,7 +22,7 @@ def mistakes(text: str, path: str = "study.yaml") -> list[Mistake]:
 
 
 def check(found: Mistake, code: Code, key: str, *values: object, line: int | None = None) -> None:
-    """It is of this code, about this key of the file, and tells what a person must find in it."""
+    """Require that the mistake has this code and key, and that its message contains the values."""
     assert (found.code, found.place.key) == (code, key), found
     assert line in (None, found.place.line)
     assert [value for value in values if str(value) not in found.message] == [], found.message
@@ -35,7 +35,10 @@ class Result(NamedTuple):
 
 
 class Command:
-    """The command, called in this process in an empty folder: loading torch for each call would take minutes."""
+    """The command, called in this process in an empty folder.
+
+    A new process would load torch for each call, which would take minutes.
+    """
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What `make wheel` packs: a cluster's machines have nothing else of the project."""
+"""Contents of `make wheel`, which is all that a cluster's machines have of the project."""
 
 import tomllib
 from pathlib import Path
@@ -13,4 +13,5 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 def test_every_file_of_a_package_that_is_no_module_is_declared(package: str) -> None:
     folder, declared = ROOT / package, PROJECT["tool"]["setuptools"]["package-data"][package]
     files = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    files -= {*folder.rglob("README.md")}  # for readers of the source
     assert files <= {path for pattern in declared for path in folder.glob(pattern)}

@@ -1,4 +1,4 @@
-"""Fixtures of the results' tests: an S3 server for the session, stores of every sort."""
+"""Fixtures of the results' tests: an S3 server for the session, and stores of every type."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ __all__ = ["bucket", "s3"]
 
 @pytest.fixture
 def proxy(s3: S3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy before the server; stores opened from now on go through it."""
+    """A proxy in front of the server; stores opened from now on go through it."""
     with proxy_before(s3) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy
@@ -29,7 +29,7 @@ def object_store(bucket: str) -> ObjectStore:
 
 @pytest.fixture(params=["memory", "local", "s3"])
 def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty root of each sort."""
+    """An empty root of each store type."""
     if request.param == "memory":
         return MemoryStore()
     if request.param == "local":

@@ -1,4 +1,4 @@
-"""The S3 server of the tests, for the conftest of each folder that asks for it."""
+"""The S3 server of the tests, for every conftest that needs it."""
 
 from contextlib import ExitStack
 
@@ -11,7 +11,7 @@ _RUNNING = pytest.StashKey[S3]()
 
 @pytest.fixture(scope="session")
 def s3(pytestconfig: pytest.Config) -> S3:
-    """One server for the whole session, however many conftests have this fixture."""
+    """One server for the whole session, even if several conftests import this fixture."""
     if _RUNNING not in pytestconfig.stash:
         stack = ExitStack()
         pytestconfig.stash[_RUNNING] = stack.enter_context(s3_server())
@@ -21,7 +21,7 @@ def s3(pytestconfig: pytest.Config) -> S3:
 
 @pytest.fixture
 def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new bucket, and the environment that leads to its server."""
+    """A new bucket, with the environment set to reach its server."""
     for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3.endpoint}.items():
         monkeypatch.setenv(name, value)
     return s3.make_bucket()

@@ -2,11 +2,11 @@
 
 PACKAGES = '{"torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.4"}'
 DEVICE_KIND = "A processor, family 1 model 2, avx2 (probe 1: 0123456789ab)"
-"""Of invented results."""
+"""The device kind of invented results."""
 
 
 def result_rows(trial_id: str = "finetune-x-0123456789abcdef", **changes: object) -> list[dict[str, object]]:
-    """The rows of an invented result with two evaluated epochs, every column filled."""
+    """Return the rows of an invented result with two evaluated epochs and every column filled."""
     shared: dict[str, object] = {
         "trial_id": trial_id,
         "source": "fmnist_l2_eps1",

@@ -1,4 +1,4 @@
-"""Servers on loopback for tests of object stores: an S3 of moto's, and a proxy before it that misbehaves on demand."""
+"""Servers on loopback for tests of object stores: moto's S3, and a proxy in front of it that misbehaves on demand."""
 
 import http.client
 import threading
@@ -7,14 +7,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pytest
 
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "fake", "AWS_SECRET_ACCESS_KEY": "fake", "AWS_REGION": "us-east-1"}
 _FORWARD_SECONDS = 30
 
 
 class S3(NamedTuple):
-    """An S3 server that lives in this process."""
+    """An S3 server in this process."""
 
     host: str
     port: int
@@ -24,7 +26,7 @@ class S3(NamedTuple):
         return f"http://{self.host}:{self.port}"
 
     def make_bucket(self) -> str:
-        """A new bucket; returns its name."""
+        """Create a new bucket and return its name."""
         name = f"bucket-{uuid.uuid4().hex}"
         request = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")
         with urllib.request.urlopen(request, timeout=_FORWARD_SECONDS):
@@ -33,23 +35,40 @@ class S3(NamedTuple):
 
 @contextmanager
 def s3_server(address: str = "127.0.0.1") -> Iterator[S3]:
-    """moto's server on a free port of one address of this machine, stopped at the end."""
-    from moto.server import ThreadedMotoServer  # which takes a second that few sessions of tests need
+    """Run moto's server on a free port of an address of this machine, and stop it at the end."""
+    from moto.s3.responses import S3Response  # takes a second, and few test sessions need it
+    from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
-    server.start()
-    try:
-        yield S3(*server.get_host_and_port())
-    finally:
-        server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "put_object", one_at_a_time(S3Response.put_object))
+        server.start()
+        try:
+            yield S3(*server.get_host_and_port())
+        finally:
+            server.stop()
+
+
+def one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Serialize calls, so that conditional writes are atomic as S3 promises.
+
+    moto checks for the key and then writes, and another write may come in between.
+    """
+    lock = threading.Lock()
+
+    def locked(*arguments: Any, **options: Any) -> Any:
+        with lock:
+            return method(*arguments, **options)
+
+    return locked
 
 
 Mishap = Callable[["_Handler"], bool]
-"""What befalls a request. True: it has been dealt with; False: pass it on after all."""
+"""A simulated fault of a request. True: the request has been handled; False: still forward it."""
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes requests on to a server, but takes the first of ``mishaps`` for each as long as there are any."""
+    """Forwards requests to a server, but applies one of ``mishaps`` to each request until they are used up."""
 
     daemon_threads = True
     block_on_close = False
@@ -67,7 +86,7 @@ class Proxy(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is what these tests are about."""
+        """Ignore clients that disconnected, which these tests cause on purpose."""
 
 
 @contextmanager
@@ -85,7 +104,7 @@ def proxy_before(server: S3) -> Iterator[Proxy]:
 
 
 def answer(status: int) -> Mishap:
-    """Answer with a status instead of asking the server."""
+    """Return a fault that answers with a status instead of forwarding the request."""
 
     def mishap(handler: _Handler) -> bool:
         handler.reply(status, {}, b"")
@@ -95,7 +114,7 @@ def answer(status: int) -> Mishap:
 
 
 def lose_reply(handler: "_Handler") -> bool:
-    """Let the server do what was asked, and drop the connection without a word."""
+    """Let the server process the request, and drop the connection without a reply."""
     handler.forward()
     handler.close_connection = True
     handler.connection.close()
@@ -103,7 +122,7 @@ def lose_reply(handler: "_Handler") -> bool:
 
 
 def never_answer(handler: "_Handler") -> bool:
-    """Let the server do what was asked, and keep the client waiting."""
+    """Let the server process the request, and keep the client waiting."""
     handler.forward()
     assert isinstance(handler.server, Proxy)
     handler.server.released.wait(_FORWARD_SECONDS)
@@ -144,4 +163,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silence."""
+        """Log nothing."""

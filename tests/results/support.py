@@ -1,4 +1,4 @@
-"""Stores that tests make, break and look into; made results."""
+"""Stores that tests create, break and inspect; invented results."""
 
 import threading
 from collections import Counter
@@ -7,11 +7,12 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from jobs.canonical import canonical_json
+from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import Store
 from jobs.results.object_store import Patience
 from jobs.results.store import is_hidden
-from jobs.specs import FinetuneSpec, recipe_digest
+from jobs.specs.canonical import canonical_json
+from jobs.specs.trial import recipe_digest
 from tests.results.rows import result_rows
 
 IMPATIENT = Patience(request_seconds=1.0, retries=4, total_seconds=10.0, first_pause=0.01, longest_pause=0.05)
@@ -19,35 +20,35 @@ KIND = "finetune"
 
 
 def trial(number: int) -> str:
-    """The id of a trial that nobody ran."""
+    """Return the id of a trial that never ran."""
     return spec(number).trial_id
 
 
 def spec(number: int) -> FinetuneSpec:
-    """Two epochs on 20 digits; ``number`` is its seed."""
+    """Return a spec of two epochs on 20 digits; ``number`` is its seed."""
     values = {"source": "fmnist_l2_eps1", "dataset": "digits", "blocks": 3, "images": 20, "epochs": 2}
     return FinetuneSpec.model_validate({**values, "seed": number, "evaluate_every": 1, "recipe": {}})
 
 
 def rows(number: int, **changes: object) -> list[dict[str, object]]:
-    """Its rows, with invented numbers."""
+    """Return the trial's rows, with invented numbers."""
     recipe = spec(number).recipe
     identity = {"recipe": recipe_digest(recipe), "recipe_json": canonical_json(recipe.model_dump(mode="json"))}
     return result_rows(trial(number), **{"seed": number, **identity, **changes})
 
 
 def held(table: pa.Table) -> Counter[tuple[int, int]]:
-    """How often each (number of a trial, epoch) is in a table."""
+    """Count how often each (number of a trial, epoch) is in a table."""
     return Counter(zip(table["seed"].to_pylist(), table["epoch"].to_pylist(), strict=True))
 
 
 def once(numbers: set[int]) -> Counter[tuple[int, int]]:
-    """What ``held`` says of a table with each of these trials once."""
+    """Return the value of ``held`` for a table with each of these trials once."""
     return Counter((number, epoch) for number in numbers for epoch in (1, 2))
 
 
 class MemoryStore(Store):
-    """The contract in its simplest form."""
+    """The simplest implementation of the store's contract."""
 
     uri = "memory"
 
@@ -87,11 +88,11 @@ class MemoryStore(Store):
 
 
 class Killed(BaseException):
-    """The process ends here: nothing may catch this."""
+    """The process ends here; no code may catch this."""
 
 
 class DyingStore(Store):
-    """Another store, until the operation with the number ``at`` (from 0): killed before it, or right after it."""
+    """Wraps a store and is killed right before or after operation number ``at`` (from 0)."""
 
     def __init__(self, inner: Store, at: int, after: bool) -> None:
         self._inner, self._at, self._after = inner, at, after
@@ -134,7 +135,7 @@ class DyingStore(Store):
         return _Operation(before=mine and not self._after, after=mine and self._after)
 
     def _before_each(self) -> None:
-        """For subclasses, to whom something else happens."""
+        """Hook for subclasses that do something else before an operation."""
 
 
 class _Operation:

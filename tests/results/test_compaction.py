@@ -1,4 +1,4 @@
-"""The index: what readers make of it, what compactors do to each other, what becomes of a damaged one."""
+"""The index: how readers use it, how compactors interact, and how a damaged one is handled."""
 
 import hashlib
 import json
@@ -26,17 +26,17 @@ from jobs.results import (
     read_trials,
     schema,
     uncovered,
-    verify,
 )
 from jobs.results.index import read_index
 from jobs.results.layout import CURRENT, compact_key, trial_key
+from jobs.verification.verify import verify
 from tests.results.support import KIND, MemoryStore, held, once, rows, trial
 from tests.support import refused
 
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """Four trials, of which the index has two."""
+    """Four trials, two of which are in the index."""
     store = MemoryStore()
     for number in (4, 2):
         commit(store, KIND, rows(number))
@@ -135,7 +135,7 @@ def test_a_current_that_is_no_file_is_deleted_with_the_index(tmp_path: Path, ins
         (tmp_path / CURRENT).mkdir(parents=True)
     else:
         (tmp_path / "compact").write_bytes(b"")
-    advice = rf"^{store.uri}/{CURRENT} .* is no file.*No result is lost.*Delete {store.uri}/compact, then"
+    advice = rf"^{store.uri}/{CURRENT} .* is not a file.*No result is lost.*delete {store.uri}/compact, then"
     with pytest.warns(DamagedIndexWarning, match=advice):
         assert held(read_trials(store, KIND)) == once({1})
     assert uncovered(store, KIND) == 1
@@ -222,7 +222,7 @@ def test_old_generations_go_and_the_one_before_stays(store: Store) -> None:
 
 
 def test_what_the_index_names_stays_however_old(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every kind: one that has had no new trial for long is not compacted again."""
+    """This applies to every kind: a kind without new trials for a long time is not compacted again."""
     monkeypatch.setattr("jobs.results.compaction.KEPT_FOR", timedelta(days=-1))
     for kind in kinds():
         compact(store, kind)

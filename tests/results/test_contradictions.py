@@ -1,4 +1,4 @@
-"""Any cell of any column of any kind is changed: ``verify`` names it, or it stands here why nobody can."""
+"""Change any cell of any column of any kind: ``verify`` reports it, or this file states why it cannot be detected."""
 
 import math
 import shutil
@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 
 from jobs.errors import Code, DamagedFile
-from jobs.results import LocalStore, Problem, kinds, verify
-from jobs.results.consistency import contradictions, spec_of
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.results import LocalStore, Problem, kinds
 from jobs.results.layout import trial_id_of, trials_prefix
 from jobs.results.parquet import decode_trial, encode, signed
 from jobs.results.problems import DamagedResult
 from jobs.results.schema import ROWS_KEY, columns, numbering, varying
-from jobs.specs import FinetuneSpec
+from jobs.verification.contradictions import contradictions, spec_of
+from jobs.verification.verify import verify
 from tests.support import refused
 
 ROOT = Path(__file__).parents[1] / "roots" / "0.2.0"
@@ -47,18 +48,21 @@ NOT_CHECKED: dict[str, str] = {
         _NUMBER,
     ),
     **dict.fromkeys(("constraint", "epsilon", "source_constraint", "source_epsilon"), _CARD),
-    "test_image": "of visualised images, which of them were drawn; elsewhere it is 0, 1, 2, ...",
+    "test_image": "of visualized images, which of them were drawn; elsewhere it is 0, 1, 2, ...",
 }
-"""In files before 0.3.0, which have no digest of their rows. Identity is checked in all of them."""
+"""Columns not checked in files from before 0.3.0, which have no digest of their rows.
+
+Identity columns are checked in all files.
+"""
 
 
 def few(kind: str, table: pa.Table) -> pa.Table:
-    """Of kinds with a row for each test image, as many as there would be of fewer images."""
+    """For kinds with a row per test image, return only as many rows as fewer images would give."""
     return table.slice(0, 12) if kind in ("influence", "shape_bias") else table
 
 
-class Kept:
-    """The results of a release, and what it takes to look at each."""
+class CachedActivations:
+    """The results of a release, with the specs needed to check each."""
 
     def __init__(self) -> None:
         store = LocalStore(ROOT)
@@ -78,12 +82,12 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def kept() -> Kept:
-    return Kept()
+def kept() -> CachedActivations:
+    return CachedActivations()
 
 
 def others(value: Any, kind: pa.DataType) -> Iterator[Any]:
-    """Other values of a column's type; near ones, and such as nobody writes."""
+    """Yield other values of a column's type: near ones, and ones that are never written."""
     if pa.types.is_string(kind):
         yield from ("", "other", f"{value or ''}x", "fmnist_l2_eps1", "none", "{}", "1999-01-01T00:00:00+00:00")
     elif pa.types.is_int64(kind):
@@ -97,7 +101,7 @@ def others(value: Any, kind: pa.DataType) -> Iterator[Any]:
 
 
 def changed(table: pa.Table, name: str, everywhere: bool) -> Iterator[pa.Table]:
-    """The table with another value in one cell, or in all cells of a column."""
+    """Yield the table with another value in one cell, or in all cells of a column."""
     field, values = table.schema.field(name), table[name].to_pylist()
     for other in (*others(values[0], field.type), *([None] if field.nullable else [])):
         if other == values[0] or (other != other and values[0] != values[0]):
@@ -106,7 +110,7 @@ def changed(table: pa.Table, name: str, everywhere: bool) -> Iterator[pa.Table]:
         yield table.set_column(table.column_names.index(name), field, pa.array(cells, field.type))
 
 
-def unnoticed(kept: Kept, kind: str, name: str, everywhere: bool) -> list[object]:
+def unnoticed(kept: CachedActivations, kind: str, name: str, everywhere: bool) -> list[object]:
     return [
         table[name].to_pylist()[0]
         for trial, original in kept.tables[kind]
@@ -115,7 +119,7 @@ def unnoticed(kept: Kept, kind: str, name: str, everywhere: bool) -> list[object
     ]
 
 
-def test_what_releases_wrote_contradicts_nothing(kept: Kept) -> None:
+def test_what_releases_wrote_contradicts_nothing(kept: CachedActivations) -> None:
     for kind, tables in kept.tables.items():
         assert tables, kind
         for trial, table in tables:
@@ -123,18 +127,18 @@ def test_what_releases_wrote_contradicts_nothing(kept: Kept) -> None:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_every_identity_column_is_checked_against_the_id(kind: str, kept: Kept) -> None:
-    """In every cell, and in all rows at once."""
+def test_every_identity_column_is_checked_against_the_id(kind: str, kept: CachedActivations) -> None:
+    """Tested with a change of one cell, and of all rows at once."""
     for column in columns(kind, 1 if kind != "influence" else 2):
         if column.role.value == "identity" and not (kind == "visualize" and column.name == "test_image"):
             for everywhere in (True, False):
                 if everywhere and column.name == numbering(kind) != "epsilon":
-                    continue  # the rows would have one number
+                    continue  # all rows would have the same number
                 assert unnoticed(kept, kind, column.name, everywhere) == [], (column.name, everywhere)
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_what_is_not_checked_is_known(kind: str, kept: Kept) -> None:
+def test_what_is_not_checked_is_known(kind: str, kept: CachedActivations) -> None:
     for column in columns(kind):
         if column.role.value != "identity":
             found = unnoticed(kept, kind, column.name, everywhere=True)
@@ -147,7 +151,7 @@ def test_what_is_not_checked_is_known(kind: str, kept: Kept) -> None:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_every_cell_of_what_is_written_now_is_checked_by_whoever_reads_it(kind: str, kept: Kept) -> None:
+def test_every_cell_of_what_is_written_now_is_checked_by_whoever_reads_it(kind: str, kept: CachedActivations) -> None:
     trial, table = kept.tables[kind][0]
     whole = signed(table, kind)
     read = decode_trial(encode(whole), kind, trial, "sound")
@@ -160,7 +164,7 @@ def test_every_cell_of_what_is_written_now_is_checked_by_whoever_reads_it(kind: 
     assert ROWS_KEY.encode() in whole.schema.metadata
 
 
-def test_rows_that_are_gone_or_too_many_are_noticed(kept: Kept) -> None:
+def test_rows_that_are_gone_or_too_many_are_noticed(kept: CachedActivations) -> None:
     for kind, tables in kept.tables.items():
         for trial, table in tables:
             if kind != "attack" and len(table) > 1:
@@ -171,7 +175,7 @@ def test_rows_that_are_gone_or_too_many_are_noticed(kept: Kept) -> None:
 
 @pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize("name", ["seed", "finished_at"])
-def test_verify_names_the_file_and_the_column(kind: str, name: str, kept: Kept, tmp_path: Path) -> None:
+def test_verify_names_the_file_and_the_column(kind: str, name: str, kept: CachedActivations, tmp_path: Path) -> None:
     root = tmp_path / "root"
     shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns("compact", "conflicts"))
     store = LocalStore(root)

@@ -1,4 +1,4 @@
-"""Any interleaving of commits, crashes, compactions, deletions of the index and readings: each trial once."""
+"""Any interleaving of commits, crashes, compactions, index deletions and reads: each trial is present exactly once."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ STEPS = st.integers(0, 14)
 
 
 class Root(RuleBasedStateMachine):
-    """A results root to which anything happens; ``committed`` is what must be in it."""
+    """A results root under arbitrary operations; ``committed`` is its expected content."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Root(RuleBasedStateMachine):
 
 
 class InterruptedStore(DyingStore):
-    """Another store; before one of its operations something else happens."""
+    """Wraps a store and makes something else happen before one of its operations."""
 
     def __init__(self, inner: Store, at: int, happens: Callable[[], None]) -> None:
         super().__init__(inner, at=-1, after=False)

@@ -1,4 +1,4 @@
-"""A schema that grows: older files stay readable, newer ones are refused by name, each trial is there once."""
+"""A growing schema: older files stay readable, newer ones are refused by release, and each trial is present once."""
 
 import io
 import warnings
@@ -32,12 +32,13 @@ from jobs.results import (
     open_store,
     read_trials,
     schema,
-    verify,
 )
 from jobs.results.index import read_compacted
 from jobs.results.layout import trial_key
 from jobs.results.parquet import decode, encode, rows_digest
-from jobs.results.schema import Column, columns, releases, version
+from jobs.results.schema import columns, releases, version
+from jobs.specs.columns import Column, Role, RowSchema
+from jobs.verification.verify import verify
 from tests.results.growth import COUNT, NOTE, WORD, grown
 from tests.results.support import KIND, MemoryStore, held, once, rows, trial
 from tests.support import refused
@@ -45,21 +46,35 @@ from tests.support import refused
 NOW = version(KIND)
 FIRST, SECOND = (NOTE, COUNT), (WORD,)
 ADDED = {"note": None, "count": 7, "word": "none"}
-"""What older files are filled with."""
+"""The values that fill older files."""
 
 
 @contextmanager
 def release(number: int) -> Iterator[None]:
-    """Code of this version (0), or of a later release."""
+    """Simulate the code of this version (0), or of a later release."""
     with grown(KIND, *(FIRST, SECOND)[:number]):
         yield
 
 
 def grown_rows(number: int, at: int) -> list[dict[str, object]]:
-    """A trial's rows as a release writes them."""
+    """Return a trial's rows as a release writes them."""
     values = {"note": f"trial {number}", "count": number, "word": f"word {number}"}
     names = [column.name for added in (FIRST, SECOND)[:at] for column in added]
     return [{**row, **{name: values[name] for name in names}} for row in rows(number)]
+
+
+def test_a_column_of_a_release_without_a_version_of_the_schema_is_refused() -> None:
+    """Otherwise the column would be silently missing from every file.
+
+    Columns older than the kind are present from its start.
+    """
+    old, new = (
+        Column(name, pa.int64(), Role.NUMBER, "", since=since) for name, since in (("a", "0.1.0"), ("b", "0.3.0"))
+    )
+    assert RowSchema((old, new), "a", "view", {1: "0.2.0", 2: "0.3.0"}).at(1) == (old,)
+    assert RowSchema((old, new), "a", "view", {1: "0.3.0"}).at() == (old, new)
+    with pytest.raises(ValueError, match=r"\['b'\]"):
+        RowSchema((old, new), "a", "view", {1: "0.2.0"}).at()
 
 
 def test_every_column_says_when_it_came_and_what_older_files_have() -> None:
@@ -73,7 +88,7 @@ def test_every_column_says_when_it_came_and_what_older_files_have() -> None:
 
 
 def test_no_schema_is_of_a_release_after_this_version() -> None:
-    """A reader names who wrote what is newer than itself: files of a schema that no release has yet say so."""
+    """A reader reports which release wrote a newer file, so files must not claim a schema of a future release."""
 
     def numbers(version: str) -> list[int]:
         return [int(part) for part in version.split(".")[:3]]
@@ -88,7 +103,7 @@ def test_no_schema_is_of_a_release_after_this_version() -> None:
 @pytest.mark.parametrize("item", ["item", "element"])
 @pytest.mark.parametrize("as_dictionary", [False, True])
 def test_the_digest_of_rows_is_the_same_for_every_version_of_arrow_and_of_this(item: str, as_dictionary: bool) -> None:
-    """Files say it for ever. Versions of Arrow call the values of a list by different names."""
+    """Files contain the digest permanently. Versions of Arrow name the values of a list differently."""
     text = pa.array(["a", None, "bc"])
     lists = pa.array([[1, 2], None, []], pa.list_(pa.field(item, pa.int64())))
     values = {
@@ -126,7 +141,7 @@ def test_older_files_are_filled(store: Store, encoded: bool) -> None:
 def test_older_files_are_filled_where_another_column_says_so(
     store: Store, column: Column, value: object, encoded: bool
 ) -> None:
-    """Also where that column is not asked for; and in the index."""
+    """This also holds if that other column is not requested, and in the index."""
     commit(store, KIND, rows(1))
     commit(store, KIND, [{**row, "source": "other"} for row in rows(2)])
     name, source = column.name, rows(1)[0]["source"]
@@ -194,7 +209,7 @@ def test_a_file_that_lies_about_its_version(written: int, said: int, store: Stor
 
 
 def said_to_be(store: Store, version: str) -> bytes:
-    """The result of trial 1 as a file that says another version."""
+    """Return the result of trial 1 as a file that claims another version."""
     table = pq.read_table(io.BytesIO(store.read(trial_key(KIND, trial(1)))))
     metadata = {**(table.schema.metadata or {}), b"deltasweep_schema": version.encode()}
     return encode(table.replace_schema_metadata(metadata))
@@ -214,11 +229,11 @@ def test_a_compacted_file_of_an_older_version_is_read_and_made_again(store: Stor
 
 
 def test_a_compacted_file_of_a_newer_version_is_passed_over_with_a_word(store: Store) -> None:
-    """Another's index, over results that this version wrote."""
+    """The index is another version's, over results that this version wrote."""
     commit(store, KIND, rows(1))
     with release(1):
         compact(store, KIND)
-    with pytest.warns(DamagedIndexWarning, match=f"in version {NOW + 1} of the finetune schema"):
+    with pytest.warns(DamagedIndexWarning, match=f"with version {NOW + 1} of the finetune schema"):
         assert held(read_trials(store, KIND)) == once({1})
     assert compact(store, KIND).written
     assert held(read_trials(store, KIND)) == once({1})
@@ -272,8 +287,10 @@ NUMBERS, RELEASES = st.integers(0, 5), st.integers(0, 2)
 
 
 class Growing(RuleBasedStateMachine):
-    """A root that machines of several releases share, in any order: an older launch may still be at work on it when a
-    newer one has begun. What is at least as new as all results has each trial once; what is older refuses by name.
+    """A root shared by machines of several releases, in any order.
+
+    An older launch may still be running on it when a newer one has started. A release at least as new as all results
+    has each trial once; an older one refuses and reports the newer version.
     """
 
     def __init__(self) -> None:
@@ -346,7 +363,7 @@ class Growing(RuleBasedStateMachine):
 
 @contextmanager
 def index_of_any_release() -> Iterator[None]:
-    """A newer index is passed over, with a word: that is another test's."""
+    """Ignore the warning that a newer index is skipped, which another test covers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DamagedIndexWarning)
         yield

@@ -1,12 +1,14 @@
-"""Whatever lies in a root is read right, or named in one error, in bounded memory; or the machine is to blame."""
+"""Any content of a root is read correctly or reported in one error, within bounded memory, or the machine is blamed."""
 
 import contextlib
 import errno
 import io
 import json
+import multiprocessing
 import os
 import resource
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,6 @@ from jobs.results import (
     recorded_studies,
     require_layout,
     schema,
-    verify,
     write_launch,
 )
 from jobs.results.launches import Launch, timestamp
@@ -56,6 +57,7 @@ from jobs.results.layout import (
 from jobs.results.parquet import decode, decode_trial, encode, signed
 from jobs.results.pins import pinned
 from jobs.results.schema import KIND_KEY, most_rows
+from jobs.verification.verify import verify
 from tests.results.support import KIND, rows, trial
 from tests.support import refused
 
@@ -70,7 +72,7 @@ def written(table: pa.Table, **options: Any) -> bytes:
 
 
 def repeated(table: pa.Table, count: int, **changes: pa.Array) -> pa.Table:
-    """Its first row so many times; it takes no room in a file."""
+    """Return the table's first row repeated ``count`` times, which takes almost no space in a file."""
     arrays = {field.name: changes.get(field.name, pa.repeat(table[field.name][0], count)) for field in table.schema}
     return pa.Table.from_arrays(
         [arrays[name].cast(table.schema.field(name).type) for name in arrays], schema=table.schema
@@ -79,7 +81,7 @@ def repeated(table: pa.Table, count: int, **changes: pa.Array) -> pa.Table:
 
 @contextlib.contextmanager
 def memory_of(more: int) -> Iterator[None]:
-    """No more than so many bytes besides what this process has: what takes more fails."""
+    """Limit this process to ``more`` additional bytes of memory; larger allocations fail."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, hard))
@@ -87,6 +89,36 @@ def memory_of(more: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def apart() -> Iterator[Executor]:
+    """A separate process with limited memory, because a limit in this process would make other code fail as well."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, context) as executor:
+        yield executor
+
+
+def refusal(store: Store) -> tuple[Code, str]:
+    """Return the code and file of the error of a reader with 1 GiB."""
+    with memory_of(1 << 30), pytest.raises(DamagedFile) as caught:
+        read_trials(store, KIND)
+    return caught.value.code, str(caught.value.place.file)
+
+
+def findings(store: Store) -> set[tuple[Problem, str]]:
+    """Return what ``verify`` reports with 1 GiB."""
+    with memory_of(1 << 30):
+        return {(finding.problem, finding.key) for finding in verify(store)}
+
+
+def read_all(store: Store) -> None:
+    """Run every reader with 1 GiB; only DeltaSweep's own errors and warnings are allowed."""
+    with memory_of(1 << 30):
+        for read in READERS:
+            with contextlib.suppress(DeltaSweepError, DamagedIndexWarning):
+                read(store)
 
 
 # --- results that are larger than they look ---
@@ -101,7 +133,7 @@ def whole(count: int, **changes: pa.Array) -> pa.Table:
 
 
 def repeated_text(count: int) -> bytes:
-    """A megabyte in each row: once in the file, and never in this process."""
+    """A megabyte in each row: stored once in the file, and never expanded in this process."""
     table, text = whole(count), pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), ["x" * 1_000_000])
     at = table.column_names.index("host")
     table = table.set_column(at, pa.field("host", text.type), text).replace_schema_metadata(table.schema.metadata)
@@ -120,17 +152,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_what_a_result_takes_is_known_before_it_is_read(name: str, tmp_path: Path) -> None:
+def test_what_a_result_takes_is_known_before_it_is_read(name: str, apart: Executor, tmp_path: Path) -> None:
     data = BOMBS[name]()
     assert len(data) < 40 << 20
     store = LocalStore(tmp_path / "root")
     store.create(KEY, data)
     file = f"{store.uri}/{KEY}"
-    with memory_of(1 << 30), pytest.raises(DamagedFile) as caught:
-        read_trials(store, KIND)
-    assert (caught.value.code, caught.value.place.file) == (Code.DAMAGED_RESULT, file), name
-    with memory_of(1 << 30):
-        assert [finding.key for finding in verify(store)] == [KEY]
+    assert apart.submit(refusal, store).result() == (Code.DAMAGED_RESULT, file), name
+    assert {key for _, key in apart.submit(findings, store).result()} == {KEY}
 
 
 @pytest.mark.parametrize(
@@ -141,25 +170,20 @@ def test_what_a_result_takes_is_known_before_it_is_read(name: str, tmp_path: Pat
         conflict_key(KIND, trial(1), "0123456789abcdef"),
     ],
 )
-def test_a_file_of_a_terabyte_is_not_read(key: str, tmp_path: Path) -> None:
+def test_a_file_of_a_terabyte_is_not_read(key: str, apart: Executor, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "root")
     store.create(key, b"{")
     os.truncate(store.directory / key, 1 << 40)
-    with memory_of(1 << 30):
-        for read in READERS:
-            with contextlib.suppress(DeltaSweepError, DamagedIndexWarning):
-                read(store)
-        named = {finding.key for finding in verify(store)}
-    assert named <= {key, "compact"}
+    apart.submit(read_all, store).result()
+    assert {named for _, named in apart.submit(findings, store).result()} <= {key, "compact"}
 
 
-def test_weights_of_a_terabyte_are_not_read(tmp_path: Path) -> None:
+def test_weights_of_a_terabyte_are_not_read(apart: Executor, tmp_path: Path) -> None:
     store, key = LocalStore(tmp_path / "root"), trained_weights_key(trial(1))
     commit(store, KIND, rows(1))
     store.create(key, b"{")
     os.truncate(store.directory / key, 1 << 40)
-    with memory_of(1 << 30):
-        assert (Problem.OTHER_WEIGHTS, key) in {(finding.problem, finding.key) for finding in verify(store)}
+    assert (Problem.OTHER_WEIGHTS, key) in apart.submit(findings, store).result()
 
 
 def test_an_index_of_more_rows_than_it_says_is_passed_over(tmp_path: Path) -> None:
@@ -240,7 +264,7 @@ def test_json_of_another_form_is_one_error(key: str, wrong: str, tmp_path: Path)
 
 
 def require_all_readable(store: Store, wrong: list[str]) -> None:
-    """All readers, and what they do not read."""
+    """Require that all readers report exactly the wrong files."""
     errors = []
     for read in READERS:
         try:
@@ -316,7 +340,7 @@ def test_a_page_is_compared_with_its_checksum_where_no_digest_of_rows_is() -> No
 
 
 def test_a_result_says_its_kind() -> None:
-    """Columns of two kinds may be the same one day."""
+    """Two kinds might have the same columns in the future."""
     other = next(kind for kind in kinds() if kind != KIND)
     metadata = {**(TABLE.schema.metadata or {}), KIND_KEY.encode(): other.encode()}
     with pytest.raises(DamagedFile, match=f"kind {other}"):
@@ -336,7 +360,7 @@ OF_THE_MACHINE: list[BaseException] = [
 def test_what_fails_on_this_machine_says_nothing_of_the_file(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 3, and no advice to move a sound file away; also through verify."""
+    """The exit code is 3, without advice to move an intact file away; ``verify`` behaves the same."""
     store = LocalStore(tmp_path / "root")
     commit(store, KIND, rows(1))
 

@@ -1,4 +1,4 @@
-"""Killed between any two steps of a commit or a compaction: afterwards everything is there exactly once."""
+"""A kill between any two steps of a commit or a compaction: afterwards every trial is present exactly once."""
 
 import multiprocessing
 import os
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.results import Committed, LocalStore, Store, commit, compact, done, open_store, read_trials, uncovered, verify
+from jobs.results import Committed, LocalStore, Store, commit, compact, done, open_store, read_trials, uncovered
+from jobs.verification.verify import verify
 from tests.results.support import KIND, DyingStore, Killed, MemoryStore, held, once, rows
 
 KILLED = 77
 STEPS = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
-"""Audit events of the system calls that change a folder; opening a file to write it is another."""
+"""Audit events of the system calls that change a folder; opening a file for writing is another such event."""
 
 
 def commit_one(store: Store) -> None:
@@ -37,7 +38,7 @@ ACTIONS: dict[str, Callable[[Store], None]] = {
 
 
 def prepare(store: Store) -> None:
-    """Three trials, of which the index has the first two."""
+    """Commit three trials, the first two of which are in the index."""
     commit(store, KIND, rows(1))
     commit(store, KIND, rows(2))
     compact(store, KIND)
@@ -45,7 +46,7 @@ def prepare(store: Store) -> None:
 
 
 def require_whole(store: Store, action: str) -> None:
-    """What must hold after a kill, and after doing it again."""
+    """Check the root after a kill, and after repeating the action."""
     expected = {1, 2, 3}
     present = {9} if len(done(store, KIND)) == 4 else set()
     assert held(read_trials(store, KIND)) == once(expected | present), "a trial is there whole or not at all"
@@ -78,14 +79,14 @@ def test_killed_around_every_operation(action: str, after: bool) -> None:
 
 
 def die_at(root: str, action: str, step: int) -> None:
-    """In a process of its own: do it, and end without a goodbye right before a system call that changes the root."""
+    """In a separate process, run the action and exit abruptly right before a system call that changes the root."""
     store, count = open_store(root), 0
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal count
         path = str(arguments[0]) if arguments else ""
         changes = event in STEPS or (event == "open" and isinstance(flags := arguments[2], int) and flags & os.O_CREAT)
-        if changes and (path.startswith(root) or not path.startswith("/")):  # names in a folder that is held open
+        if changes and (path.startswith(root) or not path.startswith("/")):  # relative names in an open folder
             count += 1
             if count == step:
                 os._exit(KILLED)

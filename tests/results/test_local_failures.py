@@ -15,8 +15,9 @@ from typing import IO, Any, cast
 import pytest
 
 from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
-from jobs.results import Committed, LocalStore, Problem, begin, commit, compact, done, read_trials, verify
+from jobs.results import Committed, LocalStore, Problem, begin, commit, compact, done, read_trials
 from jobs.results.layout import trial_key
+from jobs.verification.verify import verify
 from tests.file_systems import Disk
 from tests.machine import bound_by_permissions
 from tests.results.support import KIND, held, once, rows, trial
@@ -35,10 +36,10 @@ def files(store: LocalStore) -> list[str]:
 
 
 def half_written(number: int) -> Callable[..., IO[bytes]]:
-    """In place of ``os.fdopen``: files that take half of what is written to them."""
+    """Return a replacement of ``os.fdopen`` whose files store only half of each write and then fail."""
 
     def open_file(handle: int, mode: str = "r") -> IO[bytes]:
-        file: IO[bytes] = io.open(handle, mode)  # noqa: SIM115, UP020  # os.fdopen is what is replaced
+        file: IO[bytes] = io.open(handle, mode)  # noqa: SIM115, UP020  # os.fdopen itself is replaced
 
         def write(data: bytes) -> int:
             os.write(handle, data[: len(data) // 2])
@@ -123,7 +124,7 @@ def test_a_link_whose_reply_was_lost_is_ones_own(store: LocalStore, monkeypatch:
 
     def link_and_repeat(source: str, target: str, **folders: Any) -> None:
         link(source, target, **folders)
-        link(source, target, **folders)  # as NFS does, whose server finds the link that it has just made
+        link(source, target, **folders)  # like NFS, whose server then finds the link that it has just created
 
     monkeypatch.setattr("jobs.results.local_store.os.link", link_and_repeat)
     assert commit(store, KIND, rows(2)) is Committed.NEW
@@ -157,7 +158,7 @@ def test_a_root_that_is_mounted_read_only_is_named(disk: Disk) -> None:
 
 
 def refuse_new_files(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Have the system refuse to make files."""
+    """Make the system refuse to create files."""
     opened = os.open
 
     def refuse(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
@@ -184,7 +185,7 @@ REFUSES = [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG]
 
 @pytest.mark.parametrize("number", [*FAILS, *REFUSES])
 def test_a_root_that_cannot_be_begun(store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """What refuses is a wrong request; what fails is right another time."""
+    """If access is refused, the request is wrong; if the storage fails, the same request may succeed later."""
     refuse_new_files(monkeypatch, number)
     code, kind = (Code.STORAGE, StorageFailure) if number in FAILS else (Code.ROOT_NOT_WRITABLE, InvalidRequest)
     with refused(code, store.uri, os.strerror(number), kind=kind):
@@ -260,7 +261,7 @@ def test_old_temporary_files_are_removed_by_compact(store: LocalStore) -> None:
 
 
 def synced_and_named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a store makes durable, and when it gives a name, in order."""
+    """Return the ordered list of syncs of files and folders and of naming operations."""
     happened: list[str] = []
     real = {name: getattr(os, name) for name in ("fsync", "link", "replace")}
 
@@ -279,7 +280,7 @@ def synced_and_named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_result_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes, then the name, then the folder that holds it: after a power cut there is a whole result or none."""
+    """First the bytes, then the name, then its folder: after a power failure the whole result exists, or none."""
     store, happened = LocalStore(tmp_path / "root"), synced_and_named(monkeypatch)
     assert commit(store, KIND, rows(1)) is Committed.NEW
     assert happened.index("file") < happened.index("name")
@@ -290,7 +291,7 @@ def test_a_result_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch:
 def test_what_replaces_is_durable_before_it_has_the_name(
     durable: bool, store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An index, a record; of a checkpoint, which only saves time, nothing is waited for."""
+    """This holds for an index or a record; a checkpoint only saves time, so it is not waited for."""
     store.replace("launches/x.json", b"1")
     happened = synced_and_named(monkeypatch)
     store.replace("launches/x.json", b"2", durable=durable)
@@ -298,7 +299,7 @@ def test_what_replaces_is_durable_before_it_has_the_name(
 
 
 def test_what_another_created_is_durable_too(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who finds a result that another has just put there takes it as done: it may not be gone after a power cut."""
+    """A result found in place counts as done, so it must not disappear after a power failure."""
     happened = synced_and_named(monkeypatch)
     assert commit(store, KIND, rows(1)) is Committed.ALREADY_THERE
     assert happened[-2:] == ["name", "folder"]

@@ -1,4 +1,4 @@
-"""Joining roots: each trial once, names compared before anything is written, conflicts kept and named."""
+"""Merging roots: each trial once, names compared before anything is written, conflicts kept and reported."""
 
 import contextlib
 from datetime import UTC, datetime
@@ -26,11 +26,11 @@ from jobs.results import (
     record_failure,
     record_study,
     recorded_studies,
-    verify,
     write_launch,
 )
 from jobs.results.layout import checkpoint_key, log_key, pin_key, trained_weights_key, trial_key
 from jobs.results.root_record import read_root
+from jobs.verification.verify import verify
 from tests.analysis.examined import asked
 from tests.results.growth import COUNT, grown
 from tests.results.support import KIND, DyingStore, Killed, MemoryStore, held, once, rows, trial
@@ -82,7 +82,7 @@ def test_each_trial_is_there_once(roots: tuple[Store, Store], target: Store) -> 
 
 
 def test_results_are_the_same_bytes(roots: tuple[Store, Store], target: Store) -> None:
-    """Who ran what, when and where, stays with it."""
+    """The record of who ran it, when and where, is kept."""
     merge(roots, target)
     for root, number in ((roots[0], 1), (roots[0], 2), (roots[1], 3)):
         key = trial_key(KIND, trial(number))
@@ -237,7 +237,7 @@ def test_checkpoints_of_what_another_root_has_done_stay(roots: tuple[Store, Stor
 def test_what_was_found_out_about_a_network_that_does_not_stand_is_left_out(
     roots: tuple[Store, Store], target: Store
 ) -> None:
-    """Two machines of two kinds fine-tuned one trial, and each looked at its own."""
+    """Two machines of different device kinds fine-tuned the same trial, and each examined its own network."""
     device = str(rows(1)[0]["device_kind"]).replace("(probe ", "X (probe ")
     commit(roots[1], KIND, rows(1, test_loss=9.0, device_kind=device))
     looked = {}
@@ -276,7 +276,7 @@ def test_failures_are_numbered_on_and_never_doubled(roots: tuple[Store, Store], 
 
 
 def test_of_a_launch_the_record_that_heard_last_counts(roots: tuple[Store, Store], target: Store) -> None:
-    """A copy that was made while it ran, and the root that saw its end."""
+    """One record is a copy taken during the launch; the other root has its end."""
     write_launch(roots[0], launch("1", in_flight=(trial(1),)))
     write_launch(roots[1], launch("1", heartbeat_at="2026-01-01T01:00:00+00:00", ended_at="2026-01-01T01:00:00+00:00"))
     write_launch(roots[1], launch("2"))
@@ -303,7 +303,7 @@ def test_studies_and_conflicts_come_along(roots: tuple[Store, Store], target: St
 
 
 def test_roots_of_two_versions(roots: tuple[Store, Store], target: Store) -> None:
-    """What both have is compared; each file stays of its version."""
+    """The columns in both are compared; each file keeps its version."""
     with grown(KIND, [COUNT]):
         newer = [[{**row, "count": number} for row in rows(number)] for number in (1, 9)]
         for made in newer:

@@ -1,4 +1,4 @@
-"""Joining roots of which some lie in an object store: as between directories, nothing is lost."""
+"""Merging roots some of which are in an object store: as between directories, nothing is lost."""
 
 import hashlib
 from pathlib import Path
@@ -24,12 +24,12 @@ from jobs.results import (
     record_failure,
     record_study,
     recorded_studies,
-    verify,
     write_launch,
 )
 from jobs.results.layout import checkpoint_key, log_key, pin_key, trained_weights_key, trial_key
 from jobs.results.object_store import ObjectStore
-from jobs.study import Study
+from jobs.study.model import Study
+from jobs.verification.verify import verify
 from tests.results.support import IMPATIENT, KIND, held, once, rows, trial
 from tests.support import refused
 
@@ -43,7 +43,7 @@ Roots = tuple[Store, Store, Store]
 
 @pytest.fixture(params=["s3 source", "s3 target", "all s3"])
 def roots(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> Roots:
-    """Two roots with trials 1, 2 and 2, 3 and all that attempts and launches leave; and an empty one."""
+    """Two roots with trials 1, 2 and 2, 3 and everything that attempts and launches leave; and an empty one."""
 
     def opened(name: str, remote: bool) -> Store:
         return ObjectStore(f"s3://{bucket}/roots/{name}", IMPATIENT) if remote else open_store(tmp_path / name)
@@ -66,7 +66,7 @@ def roots(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> Roots:
 
 
 def weights(number: int) -> bytes:
-    """Of a trial; what they are is nobody's question here."""
+    """Return placeholder weights of a trial; their content does not matter here."""
     return f"weights of {number}".encode()
 
 

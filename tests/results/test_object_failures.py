@@ -1,4 +1,4 @@
-"""An object store that errs, stalls, loses replies, refuses or is not there."""
+"""An object store that returns errors, stalls, loses replies, refuses access or is unreachable."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_lost_reply_is_told_from_a_lost_race(store: Store, proxy: Proxy, misha
     store.create("a", b"same")
     proxy.mishaps = [mishap]
     assert not store.create("a", b"same")
-    proxy.mishaps = [lambda _: False, mishap]  # the first reads what is there
+    proxy.mishaps = [lambda _: False, mishap]  # the first request reads the current object
     assert store.swap("a", b"same", b"other")
     assert store.read("a") == b"other"
 
@@ -78,12 +78,12 @@ def test_a_reader_that_is_kept_waiting_asks_again(store: Store, proxy: Proxy) ->
 
 
 def test_nobody_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # discard: nobody listens
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the discard port, where nothing listens
     store = ObjectStore(f"s3://{bucket}/root", IMPATIENT)
     with refused(Code.STORAGE, store.uri, "AWS_ENDPOINT_URL", kind=StorageFailure, file=store.uri):
         store.create("a", b"")
     with refused(Code.STORAGE, store.uri, "AWS_ENDPOINT_URL", kind=StorageFailure, file=store.uri):
-        begin(store)  # the network is down: not the request's fault, and another time it is right
+        begin(store)  # the network is down: the request is valid and may succeed later
 
 
 @pytest.mark.parametrize("status", [500, 503, 408, 429])
@@ -120,7 +120,7 @@ def test_a_missing_bucket_is_named(object_store: Store) -> None:
 def test_no_credentials(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_METADATA_ENDPOINT", proxy.endpoint)  # instead of the cloud's own
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", proxy.endpoint)  # replaces the cloud's metadata server
     proxy.mishaps = [answer(404)] * 100
     with refused(Code.STORAGE, f"s3://{bucket}", "AWS_SECRET_ACCESS_KEY", kind=StorageFailure):
         ObjectStore(f"s3://{bucket}/root", IMPATIENT).create("a", b"")

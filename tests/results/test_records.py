@@ -1,4 +1,4 @@
-"""Records: none is lost, also when two drivers fail at one attempt; what is not a record is named, no traceback."""
+"""Records: none is lost, even if two drivers fail at the same attempt; invalid ones are named without a traceback."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,6 @@ from jobs.results import (
     recorded_studies,
     require_pin,
     schema,
-    verify,
     write_launch,
 )
 from jobs.results.layout import (
@@ -36,8 +35,9 @@ from jobs.results.layout import (
     study_key,
 )
 from jobs.results.parquet import encode
-from jobs.specs import MOST, MOST_EPOCHS
-from jobs.study import Study
+from jobs.specs.base import MOST, MOST_EPOCHS
+from jobs.study.model import Study
+from jobs.verification.verify import verify
 from tests.results.support import MemoryStore, rows, trial
 from tests.support import refused
 
@@ -128,7 +128,10 @@ def test_two_failures_of_one_attempt_are_both_kept(any_store: Store) -> None:
 
 
 def test_names_of_checkpoints_say_how_far_they_came() -> None:
-    """Of every trial that a spec can ask for; by name alone, as older versions sort, in all but the very last epoch."""
+    """This holds for every trial that a spec allows.
+
+    Sorting by name alone, as older versions do, works in all but the very last epoch.
+    """
     places = [(1, 0), (2, 9), (2, 10), (9, 100), (10, 0), (99, 5), (100, 0), (999_999, 999_999)]
     names = [checkpoint_key("x-1", epoch, batch, "f" * 16) for epoch, batch in places]
     assert names == sorted(names)
@@ -144,7 +147,7 @@ def test_a_stranger_s_file_among_checkpoints_came_nowhere(name: str) -> None:
 
 
 class PinnedMeanwhile(MemoryStore):
-    """Another driver pins between the look and the writing."""
+    """Another driver pins a digest between the check and the write."""
 
     def create(self, key: str, data: bytes) -> bool:
         super().create(key, json.dumps({"name": "natural", "sha256": "b" * 64}).encode())
@@ -160,7 +163,7 @@ def test_of_two_that_pin_at_once_one_is_refused() -> None:
     pin(PinnedMeanwhile(), "sources", "natural", "b" * 64)
 
 
-# --- records that can be read, and are not what their names say ---
+# --- records that can be read but do not match their names ---
 
 
 def changed(store: Store, key: str, **changes: object) -> None:

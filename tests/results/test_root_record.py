@@ -1,4 +1,4 @@
-"""What a root says of itself: put there with the first thing in it; a newer version's layout is refused by name."""
+"""The root record: written with the first file in a root; a newer version's layout is refused with its version."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_an_empty_root_says_who_made_it(any_store: Store) -> None:
 
 
 def test_a_root_that_another_version_made_is_left_as_it_is(any_store: Store) -> None:
-    """One without a record is 0.1.0's."""
+    """A root without a record was written by 0.1.0."""
     commit(any_store, KIND, rows(1))
     begin(any_store)
     assert read_root(any_store) is None
@@ -53,7 +53,7 @@ def test_a_newer_record_may_say_anything_else(more: dict[str, object], any_store
 def test_a_version_that_changes_the_layout_says_so_in_roots_that_are_there(
     made: bool, any_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From then on older versions refuse them."""
+    """From then on older versions refuse these roots."""
     if made:
         begin(any_store)
     commit(any_store, KIND, rows(1))
@@ -99,6 +99,6 @@ def test_a_record_that_cannot_be_read(text: bytes, any_store: Store) -> None:
 
 
 def test_a_commit_alone_makes_no_record(store: Store) -> None:
-    """It is the launch's to make: an actor only puts its result."""
+    """Only a launch writes the record; an actor only commits its result."""
     pin(store, "datasets", "digits", "0" * 64)
     assert read_root(store) is None

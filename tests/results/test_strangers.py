@@ -1,6 +1,6 @@
-"""What stands in a root and is not ours: links, pipes, hidden files, other names. Nothing follows or removes it.
+"""Foreign files in a root, such as links, pipes, hidden files and unknown names, are neither followed nor removed.
 
-Beside each root lies a folder that must stay as it is: what links lead to.
+Beside each root is a folder that must stay unchanged: the target of the links.
 """
 
 import os
@@ -28,11 +28,11 @@ from jobs.results import (
     read_launches,
     read_trials,
     recorded_studies,
-    verify,
     with_weights,
 )
 from jobs.results.layout import CURRENT, checkpoint_key, compact_key, generation_name, trial_key
 from jobs.results.root_record import KEY
+from jobs.verification.verify import verify
 from tests.file_systems import LINKS
 from tests.results.support import KIND, held, once, rows, trial
 from tests.support import refused
@@ -75,7 +75,7 @@ FOLDERS = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
-    """Two results, and a file of each other sort."""
+    """Two results, and a file of each other type."""
     store = LocalStore(tmp_path / "root")
     begin(store)
     for number in (1, 2):
@@ -87,7 +87,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def elsewhere(store: LocalStore) -> Iterator[Path]:
-    """A folder like the whole root, outside of it, that stays as it is."""
+    """A copy of the whole root's layout outside the root, which must stay unchanged."""
     folder = store.directory.with_name("elsewhere")
     for key in [*FILES.values(), f"_tmp/{'0' * 32}", f"_tmp/locks/{CURRENT.replace('/', '-')}.lock"]:
         path = folder / key
@@ -116,7 +116,7 @@ def remove(path: Path) -> None:
 
 
 def everything(store: Store) -> Iterator[Callable[[], object]]:
-    """All that is ever done to a root."""
+    """Yield every operation that is ever done to a root."""
     for key in FILES.values():
         yield lambda key=key: store.read(key)  # type: ignore[misc]
         yield lambda key=key: store.replace(key, b"new")  # type: ignore[misc]
@@ -307,7 +307,7 @@ def test_folders_that_a_deletion_leaves_empty_go(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_goes_as_a_file_comes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another removes a folder that is empty between our making it and our putting a file there."""
+    """Another process removes the folder while it is empty, between its creation and that of the file in it."""
     store, removed = LocalStore(tmp_path / "root"), list[int]()
     link, rename = os.link, os.replace
 

@@ -1,4 +1,4 @@
-"""Everything wrong with a root is reported, each with its path and what to do; no finding hides another."""
+"""Everything wrong with a root is reported, each with its path and its fix; no finding hides another."""
 
 import hashlib
 import json
@@ -11,10 +11,11 @@ import pytest
 
 from jobs.errors import Code, DamagedFile
 from jobs.provenance import code_version
-from jobs.results import LocalStore, Problem, Store, commit, compact, pin, read_trials, schema, verify
+from jobs.results import LocalStore, Problem, Store, commit, compact, pin, read_trials, schema
 from jobs.results.layout import CURRENT, checkpoint_key, trial_key
 from jobs.results.parquet import encode
 from jobs.results.reader import read_files
+from jobs.verification.verify import verify
 from tests.results.support import KIND, held, once, rows, trial
 from tests.support import refused
 

@@ -1,9 +1,10 @@
-"""What the code that is first on the path answers about a results root, as JSON: what tests/roots keeps of a release.
+"""Print the answers of the code that is first on the path about a results root as JSON.
+
+tests/roots keeps a release's answers.
 
     PYTHONPATH=CHECKOUT python tests/roots/answers.py ROOT > ROOT.expected.json
 
-It runs with any version from 0.1.0 on. Nothing is written into the root; its trial in progress is gone on with in a
-copy of it.
+It runs with any version from 0.1.0 on. Nothing is written into the root; its trial in progress is resumed in a copy.
 """
 
 import hashlib
@@ -19,9 +20,9 @@ from typing import Any
 import torch
 from typer.testing import CliRunner
 
-from jobs.attempts import Keeping, attempt_trial, open_trial
-from jobs.expansion import expand
-from jobs.records import Attempt
+from jobs.catalog.catalog import PACKAGED
+from jobs.execution.attempt import RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.commit import Attempt
 from jobs.results import (
     Role,
     Store,
@@ -33,23 +34,24 @@ from jobs.results import (
     read_trials,
     recorded_studies,
     schema,
-    verify,
 )
 from jobs.results.schema import numbering, view
-from jobs.specs import AnySpec, recipe_digest
-from orchestrator.cli import app
-from orchestrator.recorded import planned_trials
-from orchestrator.study_files import parse_study
+from jobs.specs.trial import TrialSpec, recipe_digest
+from jobs.study.expand import expand
+from jobs.verification.verify import verify
+from orchestrator.cli.main import app
+from orchestrator.study.history import planned_trials
+from orchestrator.study.load import parse_study
 
 TRIALS, ROWS = 2, 3
-"""So many trials of each kind are written out, and so many rows of each."""
+"""Number of trials of each kind, and of rows of each trial, in the output."""
 
 
 def answers(root: Path, asked: Sequence[str] = ()) -> dict[str, Any]:
-    """All of it but ``resumed``.
+    """Return all answers but ``resumed``.
 
     Args:
-        asked: questions in SQL; by default about all columns that this version has.
+        asked: SQL queries; by default about all columns of this version.
     """
     store = open_store(root)
     return {
@@ -73,26 +75,26 @@ def answers(root: Path, asked: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def resumed(root: Path) -> dict[str, Any]:
-    """Go on with the trial that is in progress, in this root: what becomes of it."""
+    """Resume the trial in progress in this root, and return its outcome."""
     store = open_store(root)
     (key,) = store.keys("checkpoints")
     trial_id = key.split("/")[1]
     specs = {
         spec.trial_id: spec for record in recorded_studies(store) for spec in expand(parse_study(record.text, key))
     }
-    trial = open_trial(store, specs[trial_id], torch.device("cpu"))
+    trial = open_trial(store, specs[trial_id], PACKAGED, torch.device("cpu"))
     made: list[int] = []
     ended = attempt_trial(
         store,
         trial,
         Attempt(next_attempt(store, trial_id)),
-        Keeping(checkpoint_every=1),
+        RetentionPolicy(checkpoint_every=1),
         on_evaluation=lambda row: made.append(row.epoch),
     )
     rows = [row for row in read_trials(store, trial.spec.kind).to_pylist() if row["trial_id"] == trial_id]
     return {
         "trial_id": trial_id,
-        "ending": ended.ending.value,
+        "ending": ended.status.value,
         "notes": ended.notes,
         "evaluated": made,
         "device_kind": rows[0]["device_kind"],
@@ -103,7 +105,7 @@ def resumed(root: Path) -> dict[str, Any]:
 
 
 def digest_of(root: Path) -> str:
-    """Of all files of a root: names and bytes."""
+    """Return a digest over the names and contents of all files of a root."""
     found = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         found.update(f"{path.relative_to(root).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -111,7 +113,7 @@ def digest_of(root: Path) -> str:
 
 
 def command(root: Path, verb: str, *options: str) -> tuple[int, str]:
-    """Exit code and output of a verb of the command line about the root, which is called ROOT there."""
+    """Return the exit code and output of a verb about the root, in which the root's path is replaced by ROOT."""
     result = CliRunner().invoke(app, [verb, *options, "--results", str(root)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -129,14 +131,14 @@ def _study(root: Path, name: str, digest: str, text: str) -> dict[str, Any]:
     }
 
 
-def _recipes(spec: AnySpec) -> list[str]:
-    """The digest of a trial's recipe, and of that of the network that it examines."""
+def _recipes(spec: TrialSpec) -> list[str]:
+    """Return the digest of a trial's recipe, and of that of the network that it examines."""
     tuned: Any = getattr(spec, "network", None)
     return [recipe_digest(one.recipe) for one in (spec, tuned) if hasattr(one, "recipe")]
 
 
 def _questions(store: Store) -> list[str]:
-    """SQL for each view: how much there is, and every column that must be what it was, of a few rows."""
+    """Return SQL for each view: its size, and all columns that must not change, for a few rows."""
     found = ["SELECT trial_id, attempt, kind, error, reason, host FROM failures ORDER BY trial_id, attempt"]
     for kind in kinds():
         number = numbering(kind)
@@ -153,7 +155,7 @@ def _questions(store: Store) -> list[str]:
 
 
 def _telling(kind: str) -> list[str]:
-    """The columns that follow from a trial's spec, and from running it."""
+    """Return the columns that depend only on a trial's spec and on running it."""
     measured = Role.MEASURED.value.encode()
     return [field.name for field in schema(kind) if field.metadata[b"role"] != measured]
 

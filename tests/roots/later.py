@@ -1,8 +1,8 @@
-"""Later releases, made by a test: a field in a part of the recipe, and a kind of trial, that no release has yet."""
+"""Simulated later releases: a field in a part of the recipe, and a kind of trial, that no release has yet."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import pyarrow as pa
 import pytest
@@ -11,33 +11,37 @@ from pydantic import BaseModel, Field, StrictInt
 from pydantic.fields import FieldInfo
 from torch import Tensor
 
-from analysis import studies
-from jobs import attempts, expansion, registry, specs
-from jobs.batches import to_input
-from jobs.checks import require_possible
-from jobs.data.datasets import load_dataset
-from jobs.examination import Examination, drawn_images, examined_network
-from jobs.growth import later
-from jobs.numerics import memory_format
-from jobs.results import Store, verify_records
-from jobs.results.schema import _EXAMINED, _KINDS, Column, Role, _Rows
-from jobs.specs import ExaminationSpec, FinetuneSpec, Recipe, Spec
-from jobs.study import Examine, Study
-from orchestrator import study_files
+from analysis.paired import studies
+from jobs.catalog.catalog import PACKAGED, Catalog
+from jobs.data.batches import to_input
+from jobs.execution.determinism import memory_format
+from jobs.kind import Kind, Stage, Workload, kinds
+from jobs.kinds.diagnostic.columns import DIAGNOSTIC_COLUMNS
+from jobs.kinds.diagnostic.problems import network_problems, section_problems
+from jobs.kinds.diagnostic.spec import DiagnosticSection, DiagnosticSpec, tuned_networks
+from jobs.kinds.diagnostic.trial import DiagnosticTrial, drawn_images
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.specs.base import Spec
+from jobs.specs.columns import Column, Role, RowSchema
+from jobs.specs.growth import later
+from jobs.specs.recipes import Recipe
+from jobs.study.model import Study
+from jobs.verification import records as verify_records
+from orchestrator.study import load
 
 RELEASE = "99.9.0"
 
 
 class Mixing(Spec):
-    """A part of the recipe with choices of its own."""
+    """A part of the recipe with its own choices."""
 
     alpha: float = 0.0
 
 
 @contextmanager
 def recipe_grown() -> Iterator[None]:
-    """Code of a release that added ``mixing`` to the recipe of fine-tuning: to every spec and study that has one."""
-    holders: tuple[type[BaseModel], ...] = (Recipe, FinetuneSpec, *ExaminationSpec.__subclasses__(), Study, LaterStudy)
+    """Simulate a release that added ``mixing`` to the fine-tuning recipe, in every spec and study that has one."""
+    holders: tuple[type[BaseModel], ...] = (Recipe, FinetuneSpec, *DiagnosticSpec.__subclasses__(), Study, LaterStudy)
     fields = Recipe.__pydantic_fields__
     fields["mixing"] = FieldInfo.from_annotated_attribute(Mixing, later(Mixing(), since=RELEASE))
     try:
@@ -50,11 +54,11 @@ def recipe_grown() -> Iterator[None]:
             model.model_rebuild(force=True)
 
 
-class ConfidenceSpec(ExaminationSpec):
-    """How sure a network is of some test images."""
+class ConfidenceSpec(DiagnosticSpec):
+    """How confident a network is on some test images."""
 
     kind: ClassVar[str] = "confidence"
-    numerics: ClassVar[int] = 1
+    numerics_version: ClassVar[int] = 1
 
     test_images: StrictInt = Field(ge=1)
 
@@ -65,7 +69,7 @@ class Confidence(NamedTuple):
     seconds: float
 
 
-class ConfidenceTrial(Examination[ConfidenceSpec, Confidence]):
+class ConfidenceTrial(DiagnosticTrial[ConfidenceSpec, Confidence]):
     evaluation = Confidence
 
     @property
@@ -76,7 +80,7 @@ class ConfidenceTrial(Examination[ConfidenceSpec, Confidence]):
         return {}
 
     def _load(self, tensors: Mapping[str, Tensor]) -> None:
-        """A checkpoint has the rows so far."""
+        """Load nothing: the rows so far are in every checkpoint."""
 
     def _batches_of(self, epoch: int) -> list[Tensor]:
         return [drawn_images(len(self.data.test.labels_N), self.spec.test_images, self.spec.seed)]
@@ -89,18 +93,14 @@ class ConfidenceTrial(Examination[ConfidenceSpec, Confidence]):
         return [Confidence(*row, seconds=0.0) for row in zip(images.tolist(), sure_N.tolist(), strict=True)]
 
 
-def open_confidence(store: Store, spec: ConfidenceSpec, device: torch.device) -> ConfidenceTrial:
-    require_possible(spec)  # type: ignore[arg-type]  # of the kinds that mypy knows it is none
-    image_size = registry.architecture(registry.source(spec.source).architecture).image_size
-    return ConfidenceTrial(spec, examined_network(store, spec), load_dataset(spec.dataset, image_size), device)
-
-
-class ConfidenceSection(Examine):
+class ConfidenceSection(DiagnosticSection):
     test_images: StrictInt = Field(default=4, ge=1)
 
 
-def confidences(section: ConfidenceSection, tuned: list[FinetuneSpec]) -> Iterator[ConfidenceSpec]:
-    for network in expansion.examined(section, tuned):
+def confidences(
+    section: ConfidenceSection, tuned: Sequence[FinetuneSpec], catalog: Catalog
+) -> Iterator[ConfidenceSpec]:
+    for network in tuned_networks(section, tuned, catalog):
         yield ConfidenceSpec(
             network=network,
             dataset=network.dataset,
@@ -115,21 +115,42 @@ class LaterStudy(Study):
 
 
 COLUMNS = (
-    *(column._replace(since=RELEASE) for column in _EXAMINED),
+    *(column._replace(since=RELEASE) for column in DIAGNOSTIC_COLUMNS),
     Column("test_images", pa.int64(), Role.IDENTITY, "shown images", "images", since=RELEASE),
     Column("test_image", pa.int64(), Role.IDENTITY, "index of the image in the dataset, from 0", since=RELEASE),
     Column("confidence", pa.float64(), Role.NUMBER, "probability of what it decides for", "percent", since=RELEASE),
 )
 
 
+KIND = Kind(
+    spec=ConfidenceSpec,
+    stage=Stage.DIAGNOSTICS,
+    rows=RowSchema(
+        COLUMNS,
+        number="test_image",
+        view="confidences",
+        releases={1: RELEASE},
+        varying=frozenset(("confidence", "seconds")),
+    ),
+    workload=lambda spec, catalog: Workload(
+        architecture=PACKAGED.architecture_of(spec.source),
+        gradient_blocks=0,
+        batch_size=spec.test_images,
+        evaluation_batch_size=spec.test_images,
+        images_evaluated=spec.test_images,
+    ),
+    problems=network_problems,
+    row_numbers=lambda first, numbers: numbers if len(numbers) == first["test_images"] else [],
+    trial=f"{__name__}:ConfidenceTrial",
+    section=ConfidenceSection,
+    section_since=RELEASE,
+    section_problems=section_problems,
+    expand=confidences,
+)
+
+
 def add_kind(patch: pytest.MonkeyPatch) -> None:
-    """Code of a release that added a kind of trial, at the places that CONTRIBUTING.md lists."""
-    kind = ConfidenceSpec.kind
-    varying = frozenset(("confidence", "seconds"))
-    rows = _Rows(COLUMNS, number="test_image", view="confidences", releases={1: RELEASE}, varying=varying)
-    patch.setitem(specs._KINDS, kind, ConfidenceSpec)
-    patch.setitem(_KINDS, kind, rows)
-    for module in (study_files, verify_records, studies):
+    """Simulate a release that added a kind of trial."""
+    patch.setitem(cast(dict[str, Kind], kinds()), KIND.name, KIND)
+    for module in (load, verify_records, studies):
         patch.setattr(module, "Study", LaterStudy)
-    patch.setitem(expansion.EXAMINATIONS, kind, confidences)
-    patch.setitem(attempts.OPENERS, kind, open_confidence)

@@ -1,5 +1,6 @@
-"""What a released version wrote outlives all that later ones may add at once: columns, a field deep in the recipe, a
-kind of trial, and other numbers of one kind.
+"""Files of a released version stay valid whatever later releases add at once.
+
+They may add columns, a field deep in the recipe, a kind of trial, and new numerics of one kind.
 """
 
 import json
@@ -14,21 +15,23 @@ import pytest
 from rich.console import Console
 
 import analysis
-from analysis.page.report import Content, gather
-from jobs import records
-from jobs.expansion import expand
-from jobs.results import Store, all_done, done, kinds, open_store, recorded_studies, verify
-from jobs.specs import AttackSpec, FinetuneSpec, recipe_digest
-from jobs.study import Study
-from orchestrator.launch import launch
-from orchestrator.recorded import planned_trials, recorded_study
-from orchestrator.status import status_of
-from orchestrator.study_files import parse_study
+from jobs.execution import commit
+from jobs.kinds.attack.spec import AttackSpec
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.results import Store, all_done, done, kinds, open_store, recorded_studies
+from jobs.specs.trial import recipe_digest
+from jobs.study.expand import expand
+from jobs.study.model import Study
+from jobs.verification.verify import verify
+from orchestrator.launching.launch import launch
+from orchestrator.planning.status import status_of
+from orchestrator.study.history import planned_trials, recorded_study
+from orchestrator.study.load import parse_study
+from tests.analysis.reported import Reported, reported
 from tests.orchestrator.in_process import replace_ray
 from tests.results.growth import COUNT, NOTE, grown
 from tests.roots.answers import answers
 from tests.roots.later import ConfidenceSpec, Mixing, add_kind, recipe_grown
-from tests.support import present
 
 ROOTS = Path(__file__).parent
 RELEASES = sorted(path.name for path in ROOTS.iterdir() if path.is_dir() and path.name[0].isdigit())
@@ -38,39 +41,39 @@ CELL = ("source", "baseline", "dataset", "blocks", "images", "epochs", "recipe",
 
 
 class Old(NamedTuple):
-    """A copy of a release's root, as the code of a later release has it before it, and what its own code answered."""
+    """A copy of a release's root, as given to a later release's code, and the answers of the release's own code."""
 
     root: Path
     store: Store
     expected: dict[str, Any]
-    reported: Content
-    """By the code without what is added."""
+    reported: Reported
+    """The contents of the report by the code without the additions."""
 
 
 class Release(NamedTuple):
-    """What a release left, and how the code without what is added reports it."""
+    """The root of a release, and its report by the code without the additions."""
 
     root: Path
     expected: dict[str, Any]
-    reported: Content
+    reported: Reported
 
 
 @pytest.fixture(scope="module", params=RELEASES)
 def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    """In all tests of a release, the code is that of a later one."""
+    """Run all tests of a release with the code of a later one."""
     folder = tmp_path_factory.mktemp("later")
     root = folder / "root"
     shutil.copytree(ROOTS / request.param, root)
-    identity, expected = records._identity, json.loads((ROOTS / f"{request.param}.expected.json").read_text())
-    reported = gather(open_store(root))
+    identity, expected = commit._identity, json.loads((ROOTS / f"{request.param}.expected.json").read_text())
+    before = reported(open_store(root))
     with ExitStack() as later, pytest.MonkeyPatch.context() as patch:
         for kind in kinds():
             later.enter_context(grown(kind, [NOTE], [COUNT]))
-        patch.setattr(records, "_identity", lambda spec: {**identity(spec), "note": "by a later release", "count": 1})
+        patch.setattr(commit, "_identity", lambda spec: {**identity(spec), "note": "by a later release", "count": 1})
         later.enter_context(recipe_grown())
         add_kind(patch)
         replace_ray(patch, folder)
-        yield Release(root, expected, reported)
+        yield Release(root, expected, before)
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def old(release: Release, tmp_path: Path) -> Old:
 
 
 def recorded(old: Old, name: str, more: str = "") -> Study:
-    """A study of the root, as its release wrote it out, and what a person adds to it."""
+    """Return a study of the root, as its release recorded it, with a user's additions."""
     written = old.expected["studies"][name]["recorded"]
     (record,) = [record for record in recorded_studies(old.store) if record.digest == written]
     return parse_study(record.text + more, name)
@@ -117,18 +120,19 @@ def test_the_status_adds_up_and_a_report_has_its_figures(old: Old) -> None:
     assert {name: counts[name] for name in old.expected["status"]} == old.expected["status"]
     parts = [counts[name] for name in ("done", "running", "pending", "failed", "quarantined")]
     assert sum(int(str(part)) for part in parts) == counts["planned"]
-    now, then = gather(old.store), old.reported
+    now, then = reported(old.store), old.reported
     pd.testing.assert_frame_equal(now.data, then.data)
-    assert len(now.features) == len(then.features) > 0
-    for kind in ("attacks", "influences", "shape_bias"):
-        panels = [present(getattr(content, kind)).panels for content in (now, then)]
+    assert now.pictures.keys() == then.pictures.keys()
+    assert any(name.startswith("figure1b") for name in now.pictures)
+    for name in ("attacks", "influences", "shape-bias"):
+        panels = [found.figures[name].panels for found in (now, then)]
         assert len(panels[0]) == len(panels[1]) > 0
         for new, old_one in zip(*panels, strict=True):
             pd.testing.assert_frame_equal(new.points, old_one.points)
 
 
 def test_what_was_pending_runs_and_nothing_else(old: Old) -> None:
-    """From its checkpoint, too: two epochs of it are there, of which the first is the old release's."""
+    """The trial in progress is resumed from its checkpoint: of its two epochs, the first is the old release's."""
     study, before, standing = recorded(old, "pairs"), files(old.root), all_done(old.store)
     (blocked,) = status_of(old.store, study).quarantined
     summary = launch(study, old.store, QUIET)
@@ -144,12 +148,12 @@ def test_what_was_pending_runs_and_nothing_else(old: Old) -> None:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    """The results of a root."""
+    """Return the results of a root."""
     return {path.name: path.read_bytes() for path in (root / "trials").rglob("*.parquet")}
 
 
 def test_old_and_new_arms_pair(old: Old) -> None:
-    """A source that only the later release has run, against the baseline that only the old one has."""
+    """A source that only the later release has run is paired with the baseline that only the old one has."""
     study, standing, before = recorded(old, "first"), all_done(old.store), cells(old.root)
     assert study.grid is not None
     grid = study.grid.model_copy(update={"source": (*study.grid.source, "fmnist_linf_eps4")})
@@ -196,16 +200,16 @@ def test_a_new_kind_of_trial_runs_beside_the_old_ones(old: Old) -> None:
 def test_other_numbers_are_apart(
     kind: type[FinetuneSpec | AttackSpec], old: Old, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the trials of ``first`` and ``looks``, those whose numbers rose run again, and pair among themselves."""
+    """Those trials of ``first`` and ``looks`` whose numerics rose run again, and pair among themselves."""
     root, store = old.root, old.store
     then = {tuple(cell[name] for name in CELL): cell for cell in cells(root)}
-    monkeypatch.setattr(kind, "numerics", kind.numerics + 1)
+    monkeypatch.setattr(kind, "numerics_version", kind.numerics_version + 1)
     name = "first" if kind is FinetuneSpec else "looks"
     study = recorded(old, name)
     rise = {spec.trial_id for spec in expand(study) if isinstance(spec, kind)}
     counts = status_of(store, study).counts()
     assert counts["older_numerics"] == len(rise)
-    assert status_of(store, study, accept={kind.kind: kind.numerics - 1}).pending == 0
+    assert status_of(store, study, accept={kind.kind: kind.numerics_version - 1}).pending == 0
     standing = all_done(store)
     assert launch(study, store, QUIET).done == counts["planned"]
     assert all_done(store) - standing == rise
@@ -213,7 +217,7 @@ def test_other_numbers_are_apart(
     assert {key: now[key] for key in then} == then, "what stood is what it was"
     news = [cell for key, cell in now.items() if key not in then]
     assert [(cell["numerics"], cell["n_pairs"]) for cell in news] == (
-        [(FinetuneSpec.numerics, 2)] if kind is FinetuneSpec else []
+        [(FinetuneSpec.numerics_version, 2)] if kind is FinetuneSpec else []
     )
     if kind is AttackSpec:
         sql = "SELECT numerics, count(*) AS n FROM attacks WHERE finetuned_seed IS NOT NULL GROUP BY ALL ORDER BY ALL"

@@ -1,4 +1,4 @@
-"""Roots that released versions wrote: this version reads, adds up and goes on with each as its own version did."""
+"""Roots written by released versions: this version reads, counts and resumes each as the release itself did."""
 
 import json
 import shutil
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import kinds
-from jobs.specs import FinetuneSpec
 from tests.results.growth import COUNT, NOTE, grown
 from tests.roots.answers import answers, command, digest_of, resumed
 
@@ -19,7 +19,7 @@ RELEASES = sorted(path.name for path in ROOTS.iterdir() if path.is_dir() and pat
 
 
 class Release(NamedTuple):
-    """A root as a release left it, what that release answered about it, and what this version does."""
+    """A root as a release left it, that release's answers about it, and this version's answers."""
 
     kept: Path
     expected: dict[str, Any]
@@ -72,7 +72,7 @@ def test_deltas_are_what_they_were(release: Release) -> None:
     for asked, cells in release.expected["deltas"].items():
         assert any(cell["n_pairs"] > 1 for cell in cells)
         for found, cell in zip(release.found["deltas"][asked], cells, strict=True):
-            # of SciPy's last bits nobody has promised anything
+            # SciPy does not guarantee the last bits
             assert _near(_of(found, cell), cell, rel=1e-9), cell
 
 
@@ -84,7 +84,7 @@ def test_the_same_is_found_wrong(release: Release) -> None:
 def test_nothing_of_that_changes_when_columns_are_added_and_numbers_change(
     release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two releases later each kind has two columns more, and fine-tuning has other numbers."""
+    """Two releases later, each kind has two more columns, and fine-tuning has other numerics."""
     copy = tmp_path / "root"
     shutil.copytree(release.kept, copy)
     asked = [answer["sql"] for answer in release.expected["queries"]]
@@ -98,7 +98,7 @@ def test_nothing_of_that_changes_when_columns_are_added_and_numbers_change(
             release.found["deltas"],
             release.found["verify"]["found"],
         )
-        monkeypatch.setattr(FinetuneSpec, "numerics", FinetuneSpec.numerics + 1)
+        monkeypatch.setattr(FinetuneSpec, "numerics_version", FinetuneSpec.numerics_version + 1)
         risen = answers(copy, asked)
         assert risen["queries"] == release.expected["queries"]
         assert risen["deltas"] == release.found["deltas"]
@@ -116,7 +116,10 @@ def test_failures_and_their_logs_are_read(release: Release) -> None:
 
 
 def test_the_trial_in_progress_is_gone_on_with(release: Release, tmp_path: Path) -> None:
-    """From where it stood, and its result says that nobody knows what computed its beginning."""
+    """The trial is resumed from its checkpoint.
+
+    Its result says that the device kind and the packages of its beginning are unknown.
+    """
     (begun,) = release.expected["checkpoints"]
     assert release.found["checkpoints"] == [begun]
     root = tmp_path / "root"
@@ -127,7 +130,7 @@ def test_the_trial_in_progress_is_gone_on_with(release: Release, tmp_path: Path)
     assert begun["epoch"] > 1
     for epoch, (row, before) in enumerate(zip(found["rows"], expected["rows"], strict=True), start=1):
         now = _of(row, before)
-        # on another kind of device the rest has other last bits, and an image or two of another answer
+        # other device kinds give other last bits in the later epochs, and may classify an image or two differently
         assert now == before if epoch < begun["epoch"] else _near(now, before, rel=1e-2, points=0.5), epoch
     if begun["history"] is None:
         for column in ("device_kind", "packages"):
@@ -137,7 +140,7 @@ def test_the_trial_in_progress_is_gone_on_with(release: Release, tmp_path: Path)
 
 
 def test_what_every_root_has(release: Release) -> None:
-    """So that no release's root leaves out what the tests above are about."""
+    """Ensures that every release's root contains what the tests above check."""
     files = {path.relative_to(release.kept).as_posix() for path in release.kept.rglob("*") if path.is_file()}
     for folder in ("cards", "checkpoints", "compact", "conflicts", "datasets", "failures", "launches", "logs"):
         assert any(file.startswith(f"{folder}/") for file in files), folder
@@ -153,12 +156,12 @@ def test_what_every_root_has(release: Release) -> None:
 
 
 def _of(found: Mapping[str, Any], names: Any) -> dict[str, Any]:
-    """What there was then: later versions may say more."""
+    """Return only the keys that existed then; later versions may add more."""
     return {name: found[name] for name in names}
 
 
 def _near(found: Mapping[str, Any], then: Mapping[str, Any], rel: float, points: float = 0.0) -> bool:
-    """Whether all is as it was, numbers with a fraction nearly; accuracies up to so many percentage points."""
+    """Return whether all values are equal, with tolerance for floats, and for accuracies up to ``points`` points."""
 
     def near(name: str, value: object) -> object:
         if not isinstance(value, float):

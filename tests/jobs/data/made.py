@@ -1,4 +1,4 @@
-"""Small datasets in the real formats, and cards that know their digests."""
+"""Small datasets in the real formats, and cards with their digests."""
 
 import gzip
 import hashlib
@@ -16,26 +16,26 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from jobs import registry
-from jobs.registry import DataFile, DatasetCard
+from jobs.catalog.catalog import PACKAGED, packaged_datasets
+from jobs.catalog.dataset_card import DataFile, DatasetCard
 
 LABELS = 3
 
 
 def silent(name: str) -> Any:
-    """A progress that nobody looks at."""
+    """A progress callback that does nothing."""
     return lambda here, total: None
 
 
 def use(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> DatasetCard:
-    """Let a name of the registry stand for a smaller dataset, whose own digests the card then has."""
-    card = registry.dataset(name).model_copy(update={"labels": LABELS, "sha256": None, **changes})
-    monkeypatch.setitem(registry.packaged_datasets(), name, card)
+    """Make a registered name refer to a smaller dataset, whose digests the card then has."""
+    card = PACKAGED.dataset(name).model_copy(update={"labels": LABELS, "sha256": None, **changes})
+    monkeypatch.setitem(packaged_datasets(), name, card)
     return card
 
 
 def known(files: dict[str, bytes]) -> tuple[DataFile, ...]:
-    """Files as a card knows them."""
+    """Return the entries of a card for these files."""
     return tuple(
         DataFile(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in files.items()
@@ -56,7 +56,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def idx_files(train: int = 6, test: int = 4) -> dict[str, bytes]:
-    """The four gzipped files of an MNIST-like dataset."""
+    """Return the four gzipped files of an MNIST-like dataset."""
     files = {}
     for seed, (part, count) in enumerate({"train": train, "t10k": test}.items()):
         images, labels = random_images(count, 28, 28, seed=seed), np.arange(count) % LABELS
@@ -69,11 +69,11 @@ def idx_files(train: int = 6, test: int = 4) -> dict[str, bytes]:
 
 
 class _Python2Pickler(pickle._Pickler):
-    """Protocol 2 with the string opcodes of Python 2, by which the original batches were written."""
+    """Protocol 2 with the string opcodes of Python 2, in which the original batches were written."""
 
     dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
-    if TYPE_CHECKING:  # which the stubs of the class in Python leave out
+    if TYPE_CHECKING:  # the type stubs of the Python class omit this
         write: Callable[[bytes], object]
         memoize: Callable[[object], None]
 
@@ -103,7 +103,7 @@ def cifar_batch(count: int, seed: int, key: str) -> bytes:
 
 
 def cifar_members(name: str) -> dict[str, bytes]:
-    """6 training and 4 test images, in the batches that the original has."""
+    """Return 6 training and 4 test images, in the batches of the original."""
     if name == "cifar100":
         parts = {"cifar-100-python/train": 6, "cifar-100-python/test": 4}
         return {path: cifar_batch(n, i, "fine_labels") for i, (path, n) in enumerate(parts.items())}
@@ -131,13 +131,13 @@ def tar_gz(members: dict[str, bytes]) -> bytes:
 
 
 def svhn_files(train: int = 6, test: int = 4) -> dict[str, bytes]:
-    """The label of the digit zero is ten, as in the original."""
+    """Return the files; the label of the digit zero is ten, as in the original."""
     files = {}
     for seed, (part, count) in enumerate({"train": train, "test": test}.items()):
         labels = np.array([[10 if i % LABELS == 0 else i % LABELS] for i in range(count)], dtype=np.uint8)
         file = io.BytesIO()
         images_HWCN = random_images(count, 32, 32, 3, seed=seed).transpose(1, 2, 3, 0)
-        scipy.io.savemat(file, {"X": images_HWCN, "y": labels}, do_compression=True)  # type: ignore[arg-type]  # files too
+        scipy.io.savemat(file, {"X": images_HWCN, "y": labels}, do_compression=True)  # type: ignore[arg-type]  # also accepts file objects
         files[f"{part}_32x32.mat"] = file.getvalue()
     return files
 
@@ -153,25 +153,25 @@ def image_bytes(width: int, height: int, seed: int, mode: str = "RGB", form: str
 
 
 def plain_image(width: int, height: int, value: int) -> bytes:
-    """An RGB file, all of whose bytes are the same."""
+    """Return an RGB file with all bytes equal."""
     file = io.BytesIO()
     Image.new("RGB", (width, height), (value,) * 3).save(file, "PNG")
     return file.getvalue()
 
 
 RGB = Image.frombytes("RGB", (9, 7), bytes(range(189)))
-"""No two of its pixels are the same, and its sides differ."""
+"""An image without two equal pixels, and with different width and height."""
 
 
 def encoded(form: str, image: Image.Image, **options: object) -> bytes:
-    """An image as a file of a format."""
+    """Return an image as a file of a format."""
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
 
 
 def oriented(orientation: int, form: str = "JPEG") -> bytes:
-    """A file of ``RGB`` with an EXIF orientation."""
+    """Return a file of ``RGB`` with an EXIF orientation."""
     exif = Image.Exif()
     exif[274] = orientation
     return encoded(form, RGB, exif=exif)
@@ -185,7 +185,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def folder_files(train: int = 3, test: int = 1, mode: str = "RGB") -> dict[str, bytes]:
-    """An image folder with the labels ant, bee and cat; images of different sizes and formats."""
+    """Return an image folder with the labels ant, bee and cat, and images of different sizes and formats."""
     files = {}
     for part, count in {"train": train, "test": test}.items():
         for number, label in enumerate(("ant", "bee", "cat")):
@@ -199,7 +199,7 @@ def folder_files(train: int = 3, test: int = 1, mode: str = "RGB") -> dict[str, 
 
 
 def caltech101_files(labels: int = LABELS, images: int = 32) -> dict[str, bytes]:
-    """What is in 101_ObjectCategories: a few labels, one of their images grey, and the clutter."""
+    """Return the contents of 101_ObjectCategories: a few labels, one of their images grey, and the clutter."""
     names = [f"label_{i}" for i in range(labels)]
     files = {
         f"101_ObjectCategories/{name}/image_{i:04}.jpg": image_bytes(
@@ -212,7 +212,7 @@ def caltech101_files(labels: int = LABELS, images: int = 32) -> dict[str, bytes]
 
 
 def caltech101_zip(files: dict[str, bytes]) -> bytes:
-    """The archive as Caltech has it: tar files in a zip file, with what macOS adds to one."""
+    """Return the archive as published by Caltech: tar files in a zip file, with the files that macOS adds."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as outer:
         outer.writestr("caltech-101/101_ObjectCategories.tar.gz", tar_gz(files))
@@ -221,14 +221,14 @@ def caltech101_zip(files: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-# --- everything that is fetched ---
+# --- all datasets that are fetched ---
 
 
 def downloads(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, bytes]:
-    """Let a name stand for a small dataset; returns what a mirror has of it, by file name."""
+    """Make a name refer to a small dataset; return a mirror's files of it, by name."""
     if name.startswith("cifar"):
         members = cifar_members(name)
-        files = {registry.dataset(name).files[0].name: tar_gz({**members, "cifar/readme.html": b"hello"})}
+        files = {PACKAGED.dataset(name).files[0].name: tar_gz({**members, "cifar/readme.html": b"hello"})}
         use(monkeypatch, name, train=6, test=4, files=known(files), members=known(members))
     elif name == "caltech101":
         files = {"caltech-101.zip": caltech101_zip(caltech101_files())}

@@ -1,4 +1,4 @@
-"""CIFAR's batches: the same numbers as torchvision's reader, and no pickle that runs code."""
+"""CIFAR's batches: the same numbers as torchvision's reader, and no pickle that executes code."""
 
 import pickle
 from pathlib import Path
@@ -24,7 +24,7 @@ def card_of(monkeypatch: pytest.MonkeyPatch, name: str, members: dict[str, bytes
     return made.use(monkeypatch, name, train=6, test=4, members=made.known(members))
 
 
-@pytest.mark.filterwarnings("ignore:dtype:")  # numpy of the way that the original batches name the type of bytes
+@pytest.mark.filterwarnings("ignore:dtype:")  # a numpy warning about how the original batches name the byte type
 def test_same_images_and_labels_as_torchvision(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = made.cifar_members(name)
     raw = read_raw(card_of(monkeypatch, name, members), made.write(tmp_path, members))
@@ -57,7 +57,7 @@ def test_a_pickle_that_runs_code_is_refused_even_with_its_own_digest(
     members["cifar-10-batches-py/data_batch_3"] = pickle.dumps(evil, protocol)
     card = card_of(monkeypatch, "cifar10", members)
     file = tmp_path / "cifar-10-batches-py/data_batch_3"
-    with refused(Code.DAMAGED_DATA, file, "(it asks for ", kind=DamagedFile, file=file):
+    with refused(Code.DAMAGED_DATA, file, "it refers to ", kind=DamagedFile, file=file):
         read_raw(card, made.write(tmp_path, members))
     assert not trace.exists()
     pickle.loads(members["cifar-10-batches-py/data_batch_3"])
@@ -69,7 +69,7 @@ def test_a_swapped_batch_is_named_before_it_is_unpickled(tmp_path: Path, monkeyp
     card = card_of(monkeypatch, "cifar10", members)
     folder = made.write(tmp_path, members | {"cifar-10-batches-py/test_batch": b"no pickle at all"})
     file = folder / "cifar-10-batches-py/test_batch"
-    with refused(Code.DAMAGED_DATA, file, "must have", kind=DamagedFile, file=file):
+    with refused(Code.DAMAGED_DATA, file, "should have", kind=DamagedFile, file=file):
         read_raw(card, folder)
 
 

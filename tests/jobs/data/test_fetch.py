@@ -1,4 +1,4 @@
-"""Fetching from a mirror on loopback: every dataset in its real format, and nothing left half done."""
+"""Fetching from a mirror on loopback: every dataset in its real format, with no partial files left."""
 
 import errno
 import gzip
@@ -10,16 +10,17 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from jobs import registry
-from jobs.data.datasets import load_card
+from jobs.catalog.catalog import PACKAGED, packaged_datasets
+from jobs.data.datasets import cached_dataset
 from jobs.data.fetch import fetch
-from jobs.data.places import find, own_directory
+from jobs.data.locate import find, own_directory
 from jobs.data.readers import read_raw
 from jobs.errors import Code, DamagedFile, MissingData, StorageFailure
-from jobs.finetune import open_finetuning
+from jobs.kinds.finetune.trial import Finetuning
+from jobs.results import LocalStore
 from tests.jobs.data import made
 from tests.jobs.mirrors import Mirror, mirror
-from tests.jobs.support import CPU, finetune_spec, make_weights
+from tests.jobs.support import CPU, finetune_spec
 from tests.support import refused
 
 FETCHED = ["cifar10", "cifar100", "svhn", "fmnist", "kmnist", "mnist", "caltech101"]
@@ -27,7 +28,7 @@ FETCHED = ["cifar10", "cifar100", "svhn", "fmnist", "kmnist", "mnist", "caltech1
 
 @pytest.fixture(autouse=True)
 def _nothing_of_debian(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.data.places._DEBIAN", {})
+    monkeypatch.setattr("jobs.data.locate._DEBIAN", {})
 
 
 def serve(server: Mirror, name: str, files: dict[str, bytes]) -> str:
@@ -36,7 +37,7 @@ def serve(server: Mirror, name: str, files: dict[str, bytes]) -> str:
 
 
 def get(name: str, server: Mirror) -> Path:
-    place = fetch(registry.dataset(name), server.url, made.silent)
+    place = fetch(PACKAGED.dataset(name), server.url, made.silent)
     assert place is not None
     return place
 
@@ -48,7 +49,7 @@ def left_in(directory: Path) -> set[str]:
 @pytest.mark.parametrize("name", FETCHED)
 def test_fetch_then_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     files = made.downloads(monkeypatch, name)
-    card = registry.dataset(name)
+    card = PACKAGED.dataset(name)
     with refused(Code.MISSING_DATA, f"'{name}'", kind=MissingData, file=own_directory(card)):
         read_raw(card)
     with mirror() as server:
@@ -69,7 +70,7 @@ def test_fetch_then_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_mirrors_of_the_card_are_asked_where_no_other_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     files = made.downloads(monkeypatch, "kmnist")
     with mirror() as broken, mirror(files=dict(files)) as server:
-        card = registry.dataset("kmnist").model_copy(update={"mirrors": (broken.url, server.url)})
+        card = PACKAGED.dataset("kmnist").model_copy(update={"mirrors": (broken.url, server.url)})
         fetch(card, None, made.silent)
     assert len(broken.asked) == len(server.asked) == 4
 
@@ -83,10 +84,10 @@ def test_the_data_directory_of_another_machine_is_a_mirror(
         serve(server, name, files)
         there = get(name, server)
     monkeypatch.setenv("DELTASWEEP_HOME", str(tmp_path / "another"))
-    assert find(registry.dataset(name)) is None
-    here = fetch(registry.dataset(name), there.parent.as_uri(), made.silent)
+    assert find(PACKAGED.dataset(name)) is None
+    here = fetch(PACKAGED.dataset(name), there.parent.as_uri(), made.silent)
     assert here == tmp_path / "another" / "data" / name
-    assert read_raw(registry.dataset(name)).sha256 == json.loads((there / "fetched.json").read_text())["sha256"]
+    assert read_raw(PACKAGED.dataset(name)).sha256 == json.loads((there / "fetched.json").read_text())["sha256"]
 
 
 def test_progress_is_told_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,12 +95,12 @@ def test_progress_is_told_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, tuple[int, int | None]] = {}
     with mirror() as server:
         serve(server, "kmnist", files)
-        fetch(registry.dataset("kmnist"), server.url, lambda name: lambda *now: told.__setitem__(name, now))
+        fetch(PACKAGED.dataset("kmnist"), server.url, lambda name: lambda *now: told.__setitem__(name, now))
     assert told == {name: (len(content), len(content)) for name, content in files.items()}
 
 
 def test_digits_need_no_fetch() -> None:
-    assert fetch(registry.dataset("digits"), "http://127.0.0.1:9", made.silent) is None
+    assert fetch(PACKAGED.dataset("digits"), "http://127.0.0.1:9", made.silent) is None
 
 
 @pytest.mark.parametrize("name", FETCHED)
@@ -107,11 +108,11 @@ def test_a_truncated_download_leaves_nothing_to_read(name: str, monkeypatch: pyt
     files = made.downloads(monkeypatch, name)
     with mirror(cut_after=10) as server:
         serve(server, name, files)
-        place = own_directory(registry.dataset(name))
+        place = own_directory(PACKAGED.dataset(name))
         with refused(Code.NO_DOWNLOAD, next(iter(files)), place, server.url, kind=MissingData):
             get(name, server)
-        assert find(registry.dataset(name)) is None
-        assert all(path.endswith(".part") for path in left_in(own_directory(registry.dataset(name))))
+        assert find(PACKAGED.dataset(name)) is None
+        assert all(path.endswith(".part") for path in left_in(own_directory(PACKAGED.dataset(name))))
         server.cut_after = None
         get(name, server)
     assert any(range_ for range_ in server.ranges_asked), "what had come is continued"
@@ -124,16 +125,16 @@ def test_another_file_than_the_card_knows_is_not_kept(name: str, monkeypatch: py
         serve(server, name, {file: content + b"x" for file, content in files.items()})
         first, size = next((file, len(content)) for file, content in files.items())
         values = (first, f"{size:,} bytes", f"{size + 1:,}", server.url)
-        place = own_directory(registry.dataset(name)) / first
+        place = own_directory(PACKAGED.dataset(name)) / first
         with refused(Code.DAMAGED_DOWNLOAD, *values, kind=DamagedFile, file=place):
             get(name, server)
-    assert left_in(own_directory(registry.dataset(name))) == set()
+    assert left_in(own_directory(PACKAGED.dataset(name))) == set()
 
 
 @pytest.mark.parametrize("name", FETCHED)
 def test_a_swapped_file_is_named_and_fetched_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     files = made.downloads(monkeypatch, name)
-    card = registry.dataset(name)
+    card = PACKAGED.dataset(name)
     with mirror() as server:
         serve(server, name, files)
         place = get(name, server)
@@ -146,13 +147,13 @@ def test_a_swapped_file_is_named_and_fetched_again(name: str, monkeypatch: pytes
 
 
 def _swap(name: str, place: Path) -> str:
-    """Put other images, well-formed and of the same number, where the fetched ones were."""
+    """Replace the fetched images by other valid ones of the same number."""
     if name == "caltech101":
         other = made.image_bytes(30, 30, seed=7, form="JPEG")
         made.write(place, {"101_ObjectCategories/label_2/image_0003.jpg": other})
         return "label_2/image_0003.jpg"
     if name.startswith("cifar"):
-        member = registry.dataset(name).members[-1].name
+        member = PACKAGED.dataset(name).members[-1].name
         made.write(place, {member: made.cifar_batch(4, 99, "labels" if name == "cifar10" else "fine_labels")})
         return member.split("/")[-1]
     if name == "svhn":
@@ -165,36 +166,36 @@ def _swap(name: str, place: Path) -> str:
 
 
 def test_an_image_deleted_or_added_after_the_fetch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many images as before, so that only the digest can tell."""
+    """The number of images is unchanged, so only the digest shows the difference."""
     files = made.downloads(monkeypatch, "caltech101")
     with mirror() as server:
         serve(server, "caltech101", files)
         place = get("caltech101", server) / "101_ObjectCategories/label_0"
     (place / "image_0019.jpg").rename(place / "image_0099.jpg")
     values = ("label_0/image_0019.jpg", "label_0/image_0099.jpg", "deltasweep data fetch caltech101")
-    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=own_directory(registry.dataset("caltech101"))):
-        read_raw(registry.dataset("caltech101"))
+    with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=own_directory(PACKAGED.dataset("caltech101"))):
+        read_raw(PACKAGED.dataset("caltech101"))
 
 
 # --- archives ---
 
 
 def archive_of(monkeypatch: pytest.MonkeyPatch, name: str, archive: bytes, **changes: object) -> dict[str, bytes]:
-    files = {registry.dataset(name).files[0].name: archive}
+    files = {PACKAGED.dataset(name).files[0].name: archive}
     made.use(monkeypatch, name, files=made.known(files), **changes)
     return files
 
 
 def not_extracted(name: str, files: dict[str, bytes], *values: object, member: str | None = None) -> None:
-    """What is wrong is the archive, or one that was in it."""
-    place = own_directory(registry.dataset(name))
+    """Require that extraction fails because the archive, or one of its members, is damaged."""
+    place = own_directory(PACKAGED.dataset(name))
     with mirror() as server:
         serve(server, name, files)
         file = None if member else place / next(iter(files))
         with refused(Code.DAMAGED_DATA, member or file, *values, kind=DamagedFile, file=file):
             get(name, server)
     assert left_in(place) == set(files), "nothing half extracted"
-    assert find(registry.dataset(name)) is None
+    assert find(PACKAGED.dataset(name)) is None
 
 
 def test_members_are_verified_after_extraction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,17 +260,17 @@ def test_a_disk_that_fills_up_while_extracting(name: str, monkeypatch: pytest.Mo
     with mirror() as server, monkeypatch.context() as patch:
         patch.setattr("shutil.copyfileobj", full)
         serve(server, name, files)
-        directory = own_directory(registry.dataset(name))
+        directory = own_directory(PACKAGED.dataset(name))
         with refused(Code.STORAGE, directory, "No space left on device", kind=StorageFailure, file=directory):
             get(name, server)
     assert left_in(directory) == set(files)
-    assert find(registry.dataset(name)) is None
-    get(name, server)  # nothing listens there any more: the archive that is here is enough
+    assert find(PACKAGED.dataset(name)) is None
+    get(name, server)  # the server has stopped; the local archive is enough
 
 
 def test_what_a_killed_extraction_left_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     files = made.downloads(monkeypatch, "cifar10")
-    place = own_directory(registry.dataset("cifar10"))
+    place = own_directory(PACKAGED.dataset("cifar10"))
     made.write(place / ".extracting-abc", {"cifar-10-batches-py/test_batch": b"half"})
     with mirror() as server:
         serve(server, "cifar10", files)
@@ -277,12 +278,12 @@ def test_what_a_killed_extraction_left_is_removed(monkeypatch: pytest.MonkeyPatc
     assert not list(place.glob(".extracting-*"))
 
 
-# --- files that somebody put there ---
+# --- files placed by the user ---
 
 
 def test_packed_files_that_are_there_already_are_verified_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     files = made.downloads(monkeypatch, "mnist")
-    place = made.write(own_directory(registry.dataset("mnist")), files)
+    place = made.write(own_directory(PACKAGED.dataset("mnist")), files)
     with mirror() as server:
         get("mnist", server)
     assert server.asked == []
@@ -292,7 +293,7 @@ def test_packed_files_that_are_there_already_are_verified_and_recorded(monkeypat
 def test_unpacked_files_that_nobody_can_verify_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     files = made.downloads(monkeypatch, "mnist")
     images = made.idx_bytes(made.random_images(6, 28, 28, seed=50))
-    place = made.write(own_directory(registry.dataset("mnist")), {"train-images-idx3-ubyte": images})
+    place = made.write(own_directory(PACKAGED.dataset("mnist")), {"train-images-idx3-ubyte": images})
     with mirror() as server:
         serve(server, "mnist", files)
         file = place / "train-images-idx3-ubyte"
@@ -309,14 +310,14 @@ def test_a_record_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     file = place / "fetched.json"
     file.write_text("{")
     with refused(Code.DAMAGED_RECORD, file, "deltasweep data fetch mnist", kind=DamagedFile, file=file):
-        read_raw(registry.dataset("mnist"))
+        read_raw(PACKAGED.dataset("mnist"))
 
 
 def test_the_content_s_digest_of_the_card_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fashion-MNIST: right files by their digests, and yet other images than the registry knows."""
+    """Fashion-MNIST: the files match their digests, but the images differ from those of the catalogue."""
     files = made.downloads(monkeypatch, "fmnist")
-    card = registry.dataset("fmnist").model_copy(update={"sha256": hashlib.sha256().hexdigest()})
-    monkeypatch.setitem(registry.packaged_datasets(), "fmnist", card)
+    card = PACKAGED.dataset("fmnist").model_copy(update={"sha256": hashlib.sha256().hexdigest()})
+    monkeypatch.setitem(packaged_datasets(), "fmnist", card)
     with mirror() as server:
         serve(server, "fmnist", files)
         with refused(Code.DAMAGED_DATA, "'fmnist'", "e3b0c442", kind=DamagedFile, key="sha256"):
@@ -328,24 +329,26 @@ def test_reading_is_of_what_was_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     with mirror() as server:
         serve(server, "mnist", files)
         get("mnist", server)
-    raw = read_raw(registry.dataset("mnist"))
+    raw = read_raw(PACKAGED.dataset("mnist"))
     assert raw.test.image(2).tobytes() == made.random_images(4, 28, 28, seed=1)[2].tobytes()
     assert np.array_equal(raw.train.labels_N, np.arange(6) % made.LABELS)
 
 
 @pytest.mark.parametrize("name", FETCHED)
-def test_a_trial_runs_on_what_was_fetched_and_asks_no_mirror(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_runs_on_what_was_fetched_and_asks_no_mirror(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = made.downloads(monkeypatch, name)
-    spec = finetune_spec(dataset=name, images=4, epochs=1)
-    load_card.cache_clear()
+    store, spec = LocalStore(tmp_path / "root"), finetune_spec(dataset=name, images=4, epochs=1)
+    cached_dataset.cache_clear()
     with mirror() as server:
         serve(server, name, files)
         with refused(Code.MISSING_DATA, f"deltasweep data fetch {name}", kind=MissingData):
-            open_finetuning(spec, make_weights(1), CPU)
+            Finetuning.open(store, spec, PACKAGED, CPU)
         assert server.asked == []
         get(name, server)
-    trial = open_finetuning(spec, make_weights(1), CPU)
+    trial = Finetuning.open(store, spec, PACKAGED, CPU)
     trial.advance()
     assert trial.done
-    assert len(trial.data.test.labels_N) == registry.dataset(name).test
-    load_card.cache_clear()
+    assert len(trial.data.test.labels_N) == PACKAGED.dataset(name).test
+    cached_dataset.cache_clear()

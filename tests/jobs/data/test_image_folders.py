@@ -1,4 +1,4 @@
-"""Image folders as people have them: what stands where it should not, and images that are not read as they look."""
+"""Image folders in practice: misplaced files, and images that are not read as they look."""
 
 import os
 import struct
@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs.checks import require_possible
+from jobs.catalog.catalog import Cards, Catalog, packaged_datasets
 from jobs.data.describe import describe
 from jobs.data.raw import FolderPart, opened
 from jobs.errors import Code, DamagedFile, InvalidRequest
-from jobs.registry import Cards, packaged_datasets, using
+from jobs.possible import require_possible
 from tests.jobs.data import made
 from tests.jobs.data.made import RGB, encoded, oriented
 from tests.jobs.support import finetune_spec
@@ -32,12 +32,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def odd(folder: Path, *values: object, file: Path | None = None) -> None:
-    """It is refused, and what is wrong is named; no traceback, whatever the names are."""
+    """Require that the folder is refused and the problem reported, without a traceback, whatever the names are."""
     with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=file):
         describe(folder, "insects")
 
 
-# --- what stands where it should not ---
+# --- misplaced files ---
 
 
 @pytest.mark.parametrize("place", ["train", "train/ant", "test/ant"])
@@ -50,8 +50,8 @@ def test_names_that_are_no_text(folder: Path, place: str, name: bytes) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
-        (lambda path: path.symlink_to(path), "a link that leads nowhere"),
+        (lambda path: path.symlink_to("nowhere"), "a link whose target does not exist"),
+        (lambda path: path.symlink_to(path), "a link whose target does not exist"),
         (lambda path: path.mkdir(), "a folder"),
         (os.mkfifo, "a named pipe"),
         (lambda path: path.symlink_to("/dev/zero"), "a device"),
@@ -112,7 +112,7 @@ def test_what_is_no_image_folder(tmp_path: Path, make: Callable[[Path], None]) -
 def test_images_without_labels(folder: Path) -> None:
     path = folder / "train/a.png"
     path.write_bytes(FILES["train/ant/0.png"])
-    odd(folder, path, "one folder a label", file=path)
+    odd(folder, path, "one per label", file=path)
 
 
 def test_a_label_without_images(folder: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_label_without_images(folder: Path) -> None:
 
 @pytest.mark.parametrize("place", ["train/ant", "train/ant/0.png"])
 def test_what_may_not_be_read(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As another user: who tests as root may read everything."""
+    """Simulates another user, because root may read everything."""
 
     def refuse(path: Path, *args: object, **kwargs: object) -> object:
         if path == folder / place:
@@ -142,11 +142,8 @@ def test_one_label_is_no_task(tmp_path: Path) -> None:
         describe(folder, "ants")
     card = packaged_datasets()["digits"].model_copy(update={"name": "ones", "labels": 1})
     spec = finetune_spec(dataset="ones")
-    with (
-        using(Cards(datasets={"ones": card})),
-        refused(Code.IMPOSSIBLE_TRIAL, "ones has 1", kind=InvalidRequest, key="dataset"),
-    ):
-        require_possible(spec)
+    with refused(Code.IMPOSSIBLE_TRIAL, "ones has 1", kind=InvalidRequest, key="dataset"):
+        require_possible(spec, Catalog(Cards(datasets={"ones": card})))
 
 
 # --- images that are not read as they look ---
@@ -156,7 +153,7 @@ DEEP_PPM = b"P6 2 1 65535\n" + bytes(range(12))
 
 
 def deep_png() -> bytes:
-    """16 bits a channel of RGB, which Pillow reads and does not write."""
+    """Return a PNG with 16 bits per RGB channel, which Pillow reads but does not write."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -176,7 +173,7 @@ ODD = {
     "a transparent palette": ("a.png", encoded("PNG", RGB.convert("P"), transparency=0), "transparent"),
     "animated": ("a.png", encoded("PNG", RGB, save_all=True, append_images=[RGB.rotate(90)]), "several frames"),
     "animated WebP": ("a.webp", encoded("WEBP", RGB, save_all=True, append_images=[RGB.rotate(90)]), "several frames"),
-    "damaged EXIF": ("a.jpg", encoded("JPEG", RGB, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12"), "warning of Pillow"),
+    "damaged EXIF": ("a.jpg", encoded("JPEG", RGB, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12"), "warning from Pillow"),
     "a panorama": ("a.png", encoded("PNG", Image.new("RGB", (1, 65))), "whole-image"),
     "a panorama that lies": ("a.png", encoded("PNG", Image.new("RGB", (131, 2))), "whole-image"),
     "pages": ("a.tif", encoded("TIFF", RGB, save_all=True, append_images=[RGB]), "several frames"),
@@ -196,10 +193,10 @@ def test_images_that_are_read_otherwise_than_they_look_are_told(folder: Path, ki
 
 @pytest.mark.parametrize("mode", ["I;16", "I", "F"])
 def test_deep_grey_images_are_refused(folder: Path, mode: str) -> None:
-    """They would be clipped at 255, and not scaled."""
+    """Otherwise they would be clipped at 255 instead of scaled."""
     path = folder / "train/bee/a.tif"
     path.write_bytes(encoded("TIFF", Image.new(mode, (4, 4), 300)))
-    odd(folder, path, "more than 8 bits", mode, file=path)
+    odd(folder, path, "at most 8 bits", mode, file=path)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +205,7 @@ def test_deep_grey_images_are_refused(folder: Path, mode: str) -> None:
         ("test/ant/a.png", "training"),
         ("test/bee/a.png", "training"),
         ("train/bee/a.png", "another label"),
-        ("train/ant/a.png", "that label"),
+        ("train/ant/a.png", "the same label"),
     ],
 )
 @pytest.mark.parametrize("again", [False, True], ids=["the file", "its pixels"])
@@ -219,7 +216,7 @@ def test_an_image_that_is_there_twice_is_told(folder: Path, copy: str, words: st
         (folder / copy).write_bytes(encoded("BMP", image) if again else data)
     (note,) = describe(folder, "insects").notes
     assert words in note
-    assert f"({copy} as train/ant/0.png)" in note
+    assert f"({copy} and train/ant/0.png)" in note
 
 
 def test_pillow_s_warnings_are_told_with_their_file(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
@@ -235,7 +232,7 @@ def test_many_odd_images_are_one_note(folder: Path) -> None:
             encoded("JPEG", RGB.rotate(90 * (name == "b.jpg"), expand=True).convert("CMYK"))
         )
     assert describe(folder, "insects").notes == [
-        "2 images: CMYK, made RGB without a colour profile (train/bee/a.jpg, ...)"
+        "2 images: in CMYK, converted to RGB without a colour profile (train/bee/a.jpg, ...)"
     ]
 
 
@@ -247,10 +244,10 @@ def test_a_panorama_within_the_bound_is_nothing_to_tell(folder: Path) -> None:
 def test_labels_that_are_not_tested_are_told(folder: Path) -> None:
     (folder / "test/cat/0.png").unlink()
     (folder / "test/cat").rmdir()
-    assert describe(folder, "insects").notes == ["no test images of the labels cat"]
+    assert describe(folder, "insects").notes == ["no test images for the labels cat"]
 
 
-# --- files that are no images, or more than they seem ---
+# --- files that are not images, or contain more than they seem ---
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""EXIF orientation: how images are turned, what a card says of it, and what a results root makes of that."""
+"""EXIF orientation: how images are turned, how a card records it, and how a results root treats it."""
 
 import struct
 import zlib
@@ -10,15 +10,16 @@ import pytest
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from analysis.figures.examples import images_at_hand
-from jobs.data.datasets import load_card
+from analysis.figures.pictures import images_at_hand
+from jobs.catalog.catalog import packaged_datasets
+from jobs.catalog.dataset_card import DatasetCard
+from jobs.data.datasets import cached_dataset, load_dataset
 from jobs.data.describe import describe
 from jobs.data.raw import FolderPart
 from jobs.errors import Code, ResultsConflict
-from jobs.registry import Cards, DatasetCard, packaged_datasets, using
 from jobs.results import open_store, pin
-from jobs.study import Study
-from orchestrator.names import require_same_names
+from jobs.study.model import Study
+from orchestrator.study.name_conflicts import require_same_names
 from tests.jobs.data import made
 from tests.support import refused
 
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", [0, 1, 9, 65535])
 def test_upright_images_are_nothing_to_tell(folder: Path, orientation: int, form: str) -> None:
-    """And orientations that mean nothing."""
+    """The same holds for orientations without a meaning."""
     path = folder / "train/bee" / f"a.{form.lower()}"
     path.write_bytes(made.oriented(orientation, form))
     described = describe(folder, "insects")
@@ -40,7 +41,7 @@ def test_upright_images_are_nothing_to_tell(folder: Path, orientation: int, form
 
 
 def assert_read_as_pillow_turns(path: Path) -> None:
-    """And of the size that is said before they are decoded; ignored orientations leave an image as it is stored."""
+    """Also check the size reported before decoding; with ignored orientation, an image is read as stored."""
     part = FolderPart((path,), np.zeros(1, np.int64), colour=True, upright=True)
     with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -54,31 +55,33 @@ def assert_read_as_pillow_turns(path: Path) -> None:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_exif_orientation(folder: Path, orientation: int, form: str) -> None:
-    """Turned and mirrored as Pillow does it, if the card says so, which it does unless one asks otherwise."""
+    """Images are turned and mirrored as in Pillow if the card says so, which is the default."""
     path = folder / "train/bee" / f"a.{form.lower()}"
     path.write_bytes(made.oriented(orientation, form))
     assert_read_as_pillow_turns(path)
     applied, ignored = describe(folder, "insects"), describe(folder, "insects", "ignored")
     assert (applied.turned, ignored.turned) == (1, 1)
     assert (applied.card.exif_orientation, ignored.card.exif_orientation) == ("applied", "ignored")
-    assert [note.partition(" (")[0] for note in applied.notes] == ["1 image: turned or mirrored by EXIF orientation"]
+    assert [note.partition(" (")[0] for note in applied.notes] == [
+        "1 image: rotated or mirrored according to EXIF orientation"
+    ]
     assert "read as stored" in ignored.notes[0]
     assert applied.card.model_copy(update={"exif_orientation": "ignored"}) == ignored.card
     images = {}
     for described in (applied, ignored):
-        load_card.cache_clear()
-        data = load_card(described.card, 16)
+        cached_dataset.cache_clear()
+        data = load_dataset(described.card, 16)
         images[described.card.exif_orientation] = data.train.images_NCHW[:]
         assert data.sha256 == described.card.shown_digest(described.card.sha256 or "")
     place = sorted(path.name for path in (folder / "train/bee").iterdir()).index(path.name) + 3
     same = [bool((one == other).all()) for one, other in zip(*images.values(), strict=True)]
     assert [index for index, equal in enumerate(same) if not equal] == [place]
-    load_card.cache_clear()
+    cached_dataset.cache_clear()
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_pillow_turns_tiff_itself(folder: Path, orientation: int) -> None:
-    """So it is upright by either card, and nothing is to be told."""
+    """Such an image is upright with either card, and nothing is reported."""
     path = folder / "train/bee/a.tif"
     path.write_bytes(made.oriented(orientation, "TIFF"))
     assert_read_as_pillow_turns(path)
@@ -97,7 +100,7 @@ XMP = (
 
 
 def late_png(first: bytes = b"", last: bytes = b"") -> bytes:
-    """PNG with chunks before and behind those of its pixels."""
+    """Return a PNG with chunks before and after its pixels."""
     data = made.encoded("PNG", made.RGB)
     start, end = data.index(b"IDAT") - 4, data.rindex(b"IEND") - 4
     return data[:start] + first + data[start:end] + last + data[end:]
@@ -125,7 +128,7 @@ SAID_ELSEWHERE = {
 
 @pytest.mark.parametrize("place", SAID_ELSEWHERE)
 def test_an_orientation_that_is_said_elsewhere(folder: Path, place: str) -> None:
-    """Alike for the image, for its size that is read before, and for who counts."""
+    """The orientation is applied to the image and to the size read before it, and the image is counted as turned."""
     name, data = SAID_ELSEWHERE[place]
     (folder / "train/bee" / name).write_bytes(data)
     assert_read_as_pillow_turns(folder / "train/bee" / name)
@@ -141,7 +144,7 @@ def torn_jpeg() -> bytes:
 
 
 def torn_png() -> bytes:
-    """EXIF as ImageMagick writes it: hexadecimal digits as text."""
+    """Return a PNG with EXIF as ImageMagick writes it, hexadecimal digits as text, but invalid."""
     info = PngInfo()
     info.add_text("Raw profile type exif", "\nexif\n8\nnot hexadecimal\n")
     return made.encoded("PNG", made.RGB, pnginfo=info)
@@ -149,7 +152,7 @@ def torn_png() -> bytes:
 
 @pytest.mark.parametrize("torn", [torn_jpeg, torn_png])
 def test_a_torn_exif_turns_nothing(folder: Path, torn: Callable[[], bytes]) -> None:
-    """The image itself is whole, and was always read."""
+    """The image itself is intact, and was always readable."""
     path = folder / "train/bee/a.jpg"
     path.write_bytes(torn())
     assert describe(folder, "insects").turned == 0
@@ -186,17 +189,17 @@ def test_a_root_has_one_of_both_under_a_name(folder: Path, tmp_path: Path) -> No
         require_same_names(study, store)
 
 
-def test_a_report_finds_the_images_that_were_shown(folder: Path) -> None:
-    """Turned ones are those that the card reads; of images that lose something on the way there is no picture."""
+def test_a_report_finds_the_images_that_were_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are turned if the card says so; no images are shown of a variant that loses information."""
     (folder / "train/bee/a.jpg").write_bytes(made.oriented(6))
     card = describe(folder, "insects").card
     for changes, found in (({}, True), ({"exif_orientation": "ignored"}, True), ({"low_resolution": 8}, False)):
         changed = card.model_copy(update=changes)
         images_at_hand.cache_clear()
-        with using(Cards(datasets={"insects": changed})):
-            raw = images_at_hand("insects", changed.shown_digest(card.sha256 or ""))
-            assert (raw is not None) == found
-            assert images_at_hand("insects", "0" * 64) is None
+        monkeypatch.setitem(packaged_datasets(), "insects", changed)
+        raw = images_at_hand("insects", changed.shown_digest(card.sha256 or ""))
+        assert (raw is not None) == found
+        assert images_at_hand("insects", "0" * 64) is None
         if raw is not None:
             assert isinstance(raw.train, FolderPart)
             assert raw.train.upright == (changes == {})
@@ -204,9 +207,9 @@ def test_a_report_finds_the_images_that_were_shown(folder: Path) -> None:
 
 
 def test_which_cards_have_an_orientation_and_an_aspect() -> None:
-    """What would change nothing is refused: it would be another digest of the same images."""
+    """A choice without effect is refused, because it would give the same images another digest."""
     fields = packaged_datasets()["digits"].model_dump() | {"name": "mine"}
-    with pytest.raises(ValueError, match="only image files have an EXIF orientation"):
+    with pytest.raises(ValueError, match="exif_orientation only for image files"):
         DatasetCard(**fields, exif_orientation="applied")
     with pytest.raises(ValueError, match="no low_resolution"):
         DatasetCard(**fields, aspect="kept")

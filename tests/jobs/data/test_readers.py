@@ -9,11 +9,11 @@ import scipy.io
 import torchvision
 from PIL import Image
 
-from jobs import registry
+from jobs.catalog.catalog import PACKAGED
+from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.raw import FolderPart, RawPart
 from jobs.data.readers import read_raw
 from jobs.errors import Code, DamagedFile, MissingData
-from jobs.registry import DatasetCard
 from tests.jobs.data import made
 from tests.support import refused
 
@@ -38,7 +38,7 @@ def test_svhn_same_images_and_labels_as_torchvision(tmp_path: Path, monkeypatch:
 
 def matlab(**content: np.ndarray) -> bytes:
     file = io.BytesIO()
-    scipy.io.savemat(file, content)  # type: ignore[arg-type]  # files too
+    scipy.io.savemat(file, content)  # type: ignore[arg-type]  # also accepts file objects
     return file.getvalue()
 
 
@@ -69,7 +69,7 @@ def test_svhn_swapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = svhn_card(monkeypatch, made.svhn_files())
     folder = made.write(tmp_path, made.svhn_files(train=5))
     file = folder / "train_32x32.mat"
-    with refused(Code.DAMAGED_DATA, file, "must have", kind=DamagedFile, file=file):
+    with refused(Code.DAMAGED_DATA, file, "should have", kind=DamagedFile, file=file):
         read_raw(card, folder)
 
 
@@ -166,8 +166,8 @@ def test_image_folder_s_digest_covers_names_content_and_split(tmp_path: Path) ->
     ("changes", "values"),
     [
         ({"train": 8}, ("8 + 3", (9, 3))),
-        ({"labels": 4}, ("4 labels from 0 to 3", "3 in training")),
-        ({"labels": 2}, ("2 labels from 0 to 1", "3 in training")),
+        ({"labels": 4}, ("4 labels from 0 to 3", "3 in the training set")),
+        ({"labels": 2}, ("2 labels from 0 to 1", "3 in the training set")),
         ({"sha256": "0" * 64}, ("0" * 64,)),
     ],
 )
@@ -238,12 +238,15 @@ def test_an_image_of_sixteen_bits_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"folder": "here"}, "a folder is an absolute path, since trials run elsewhere; given: here"),
-        ({"folder": None}, "an image folder, and nothing else, has a folder"),
-        ({"format": "idx"}, "an image folder, and nothing else, has a folder"),
-        ({"mean": (0.5,)}, "a colour dataset has 3 means and stds, one a channel; 'mine' has 1 and 3"),
-        ({"colour": False}, "a grey dataset has 1 means and stds"),
-        ({"files": ({"name": "a"},), "folder": None, "format": "idx"}, "has a sha256 or an md5; 'a' has neither"),
+        ({"folder": "here"}, "an absolute path as folder, since trials run elsewhere; got here"),
+        ({"folder": None}, "a folder for image folders only; 'mine' has none"),
+        ({"format": "idx"}, "a folder for image folders only; 'mine' has /mine"),
+        ({"mean": (0.5,)}, "colour datasets to have 3 means and stds, one per channel; 'mine' has 1 and 3"),
+        ({"colour": False}, "grey datasets to have 1 means and stds"),
+        (
+            {"files": ({"name": "a"},), "folder": None, "format": "idx"},
+            "a sha256 or an md5 for each file; 'a' has neither",
+        ),
     ],
 )
 def test_cards_that_cannot_be(changes: dict[str, object], says: str) -> None:
@@ -253,8 +256,8 @@ def test_cards_that_cannot_be(changes: dict[str, object], says: str) -> None:
 
 
 def test_every_file_of_the_registry_can_be_held_against_its_digest() -> None:
-    brought = ("digits", "imagenet", "stylized-imagenet", "cue-conflict")  # or a part of scikit-learn
-    for card in registry.datasets().values():
+    brought = ("digits", "imagenet", "stylized-imagenet", "cue-conflict")  # or part of scikit-learn
+    for card in PACKAGED.datasets.values():
         assert bool(card.files) == bool(card.mirrors) == (card.files_of not in brought)
         for file in card.files + card.members:
             assert [len(digest or "") for digest in (file.sha256, file.md5)] in ([64, 32], [0, 32]), file.name
@@ -263,7 +266,7 @@ def test_every_file_of_the_registry_can_be_held_against_its_digest() -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fmnist", "kmnist", "svhn"])
 def test_digests_of_the_registry_are_torchvision_s(name: str) -> None:
-    card, theirs = registry.dataset(name), torchvision.datasets
+    card, theirs = PACKAGED.dataset(name), torchvision.datasets
     md5 = {file.name.split("/")[-1]: file.md5 for file in card.files + card.members}
     if name.startswith("cifar"):
         reader = {"cifar10": theirs.CIFAR10, "cifar100": theirs.CIFAR100}[name]

@@ -1,8 +1,8 @@
-"""The released code's training: the ``robustness`` library's own loop, model, normaliser, optimiser and schedule.
+"""The released code's training: the ``robustness`` library's own loop, model, normalizer, optimizer and schedule.
 
 Fine-tuning in the released code is ``robustness.train.train_model`` on an ``AttackerModel`` around the library's
-ResNet-50, with the frozen part's ``requires_grad`` switched off. The library is used as it is, but for three things: a
-module that it imports and that torchvision no longer has, its calls of ``.cuda()``, and the checkpoints it writes.
+ResNet-50, with ``requires_grad`` switched off for the frozen part. The library is used unchanged except for three
+things: a module that it imports but torchvision no longer has, its ``.cuda()`` calls, and the checkpoints it writes.
 """
 
 import sys
@@ -23,14 +23,14 @@ STATISTICS = {
     "fmnist": ([0.1801] * 3, [0.3421] * 3),
     "digits": ([0.3050] * 3, [0.3753] * 3),
 }
-"""Mean and std as the released code has them (design, section 9), and those of the bundled digits."""
+"""Mean and std in the released code (docs/decisions/released-code.md), and those of the bundled digits."""
 
 _TRAINED = {0: ["fc."], 1: ["layer4.2.", "fc."], 3: ["layer4.", "fc."], 9: ["layer3.", "layer4.", "fc."]}
-"""Figure 9: the names that the parameters of the fine-tuned part begin with."""
+"""Figure 9: name prefixes of the fine-tuned parameters."""
 
 
 class Batches(Protocol):
-    """A data loader: images N x 3 x H x W in [0, 1] and labels N. Each pass may be another one."""
+    """A data loader: images N x 3 x H x W in [0, 1] and labels N. Passes may differ from each other."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
@@ -39,11 +39,11 @@ class Batches(Protocol):
 
 @contextmanager
 def _robustness() -> Iterator[tuple[Any, Any, Any]]:
-    """The library's ``train``, ``attacker`` and ``imagenet_models``, on the CPU."""
+    """Provide the library's ``train``, ``attacker`` and ``imagenet_models``, on the CPU."""
     utils = ModuleType("torchvision.models.utils")
     vars(utils)["load_state_dict_from_url"] = torch.hub.load_state_dict_from_url
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the library's own: apex is not there
+        warnings.simplefilter("ignore")  # the library's own warning: apex is not installed
         patch.setitem(sys.modules, "torchvision.models.utils", utils)
         patch.setattr(nn.Module, "cuda", lambda self, *_, **__: self)
         patch.setattr(Tensor, "cuda", lambda self, *_, **__: self)
@@ -54,7 +54,10 @@ def _robustness() -> Iterator[tuple[Any, Any, Any]]:
 
 
 def released_model(tensors: dict[str, Tensor], fc: nn.Linear, mean_and_std: str, blocks: int) -> nn.Module:
-    """The library's ResNet-50 with a source's tensors and a trial's FC layer, frozen but for its last ``blocks``."""
+    """Return the library's ResNet-50 with a source's tensors and a trial's FC layer.
+
+    It is frozen except for its last ``blocks`` and the FC layer.
+    """
     mean, std = (torch.tensor(numbers) for numbers in STATISTICS[mean_and_std])
     with _robustness() as (_, attacker, imagenet_models):
         resnet = imagenet_models.resnet50(num_classes=len(tensors["fc.bias"]))
@@ -68,7 +71,7 @@ def released_model(tensors: dict[str, Tensor], fc: nn.Linear, mean_and_std: str,
 
 
 def resnet_of(model: nn.Module) -> Any:
-    """The ResNet behind the normaliser of a ``released_model``."""
+    """Return the ResNet inside a ``released_model``."""
     return model.get_submodule("model")
 
 
@@ -81,11 +84,11 @@ def train_as_released(
     on_step: Callable[[nn.Module, Tensor, Tensor], None],
     on_epoch: Callable[[dict[str, float]], None],
 ) -> None:
-    """The library's ``train_model``, natural, with the momentum and weight decay of Table 3; every epoch is evaluated.
+    """Run the library's natural ``train_model`` with Table 3's momentum and weight decay, evaluating every epoch.
 
     Args:
-        on_step: called after every optimiser step with the ResNet, the images and the labels.
-        on_epoch: called with the library's log of the epoch.
+        on_step: Called after every optimizer step with the ResNet, the images and the labels.
+        on_epoch: Called with the library's log of the epoch.
     """
 
     def step(parallel: Any, _: int, kind: str, images_NCHW: Tensor, labels_N: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Augmentation against torchvision's transforms on PIL images: every byte, given the same draws."""
+"""Augmentation compared with torchvision's transforms on PIL images: every byte, with the same draws."""
 
 import pytest
 import torch
@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from jobs.augmentation import Draws, augment, draw
+from jobs.data.augmentation import Draws, augment, draw
 from jobs.data.datasets import Dataset
 from tests.jobs.oracles.pil import all_augmented, augmented
 from tests.jobs.oracles.pil import digits as pil_digits
 
 CHANNELS = pytest.mark.parametrize("channels", [1, 3])
-"""Of grey images, which PIL holds in mode L, and of colour images."""
+"""Grey images, which PIL stores in mode L, and colour images."""
 
 
 def rng(seed: int) -> torch.Generator:
@@ -21,7 +21,7 @@ def rng(seed: int) -> torch.Generator:
 
 
 def noise(count: int, height: int, width: int, seed: int, channels: int = 3) -> Tensor:
-    """Bytes of every value, unlike any photograph."""
+    """Return bytes of every value, unlike any photograph."""
     return torch.randint(256, (count, channels, height, width), dtype=torch.uint8, generator=rng(seed))
 
 
@@ -32,7 +32,7 @@ def test_photographs(colours: Dataset) -> None:
 
 
 def test_digits(digits: Dataset) -> None:
-    """PIL's own images of mode L, of which ours are the bytes."""
+    """PIL's own images of mode L, whose bytes are the dataset's."""
     images_NCHW = digits.train.images_NCHW[:256]
     draws = draw(256, rng(1))
     wanted = [augmented(image, draws, index) for index, image in enumerate(pil_digits(images_NCHW))]
@@ -60,7 +60,7 @@ def test_any_size_and_any_range_of_colours(
 
 
 def test_a_grey_image_is_augmented_as_its_three_equal_channels() -> None:
-    """What the normaliser repeats is what repeating first would have given."""
+    """Repeating the channel in the normalizer gives the same result as repeating it first."""
     images_NCHW = noise(64, 32, 32, 5, channels=1)
     draws = draw(64, rng(5))
     repeated = augment(images_NCHW.expand(-1, 3, -1, -1), draws)
@@ -99,7 +99,7 @@ def test_edges_of_the_draws(edge: str, order: list[int], channels: int) -> None:
 @CHANNELS
 @pytest.mark.parametrize("place", range(3))
 def test_a_mean_halfway_between_two_greys_is_rounded_up(place: int, channels: int) -> None:
-    """Contrast towards the mean: half of the pixels at 100 and half at 101 have the mean 100.5."""
+    """Contrast moves values towards the mean: half of the pixels at 100 and half at 101 have the mean 100.5."""
     image_CHW = torch.tensor([100, 101], dtype=torch.uint8).repeat(channels, 20, 10)
     order = [2, 0]
     order.insert(place, 1)
@@ -112,5 +112,5 @@ def test_a_mean_halfway_between_two_greys_is_rounded_up(place: int, channels: in
     )
     found = augment(image_CHW[None], draws)
     assert torch.equal(found, all_augmented(image_CHW[None], draws))
-    values: Tensor = found.unique()  # type: ignore[no-untyped-call]  # torch gives it no types
+    values: Tensor = found.unique()  # type: ignore[no-untyped-call]  # untyped in torch
     assert values.tolist() == [100, 101], "100.25 and 101, cut off; a mean of 100 would make both 100"

@@ -1,12 +1,13 @@
-"""A trial against the ``robustness`` library's own training loop, step by step: the same numbers, bit for bit.
+"""A trial compared with the ``robustness`` library's own training loop, step by step: the same numbers, bit for bit.
 
-The library's loop is told the order of the images and what is drawn at random; all else it does itself, on images that
-PIL made. Numbers are compared with ``torch.equal``: float32, one thread, weights in one memory format on both sides.
+The library's loop is given the order of the images and the random draws; it does everything else itself, on images
+created by PIL. Numbers are compared with ``torch.equal``: float32, one thread, the same memory format of weights on
+both sides.
 
-The released code by date (design, section 9). As published, from April to August 2020: ImageNet's mean and std in both
-arms, and every training image is augmented; grey ones are of mode L until the normaliser makes three channels of one.
-As released, from September 2020 on: the target's mean and std unless a robust checkpoint overwrites them, and grey
-images go through Grayscale(3) alone.
+The released code by date (docs/decisions/released-code.md). As published, from April to August 2020: ImageNet's mean
+and std in both arms, and every training image is augmented; grey images are of mode L until the normalizer expands one
+channel to three. As released, from September 2020 on: the target's mean and std unless a robust checkpoint overrides
+them, and grey images only go through Grayscale(3).
 """
 
 from collections.abc import Callable, Iterator
@@ -19,18 +20,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import functional as transforms
 
-from jobs.augmentation import draw
-from jobs.batches import batch_indices
+from jobs.data.augmentation import draw
+from jobs.data.batches import batch_indices
 from jobs.data.datasets import Dataset, ImageSet
-from jobs.finetune import Finetuning
-from jobs.networks import BUILDERS, initialise
-from jobs.numerics import memory_format
-from jobs.randomness import Purpose, generator
-from jobs.recipes import RECIPES
-from jobs.specs import FinetuneSpec, Recipe
-from jobs.weights import SourceWeights
+from jobs.execution.determinism import memory_format
+from jobs.execution.seeding import Purpose, generator
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.kinds.finetune.trial import Finetuning
+from jobs.models.weights import SourceWeights
+from jobs.networks.builders import initialize
+from jobs.specs.recipes import RECIPES, Recipe
 from tests.jobs.oracles import pil, released
-from tests.jobs.support import CPU
+from tests.jobs.support import CPU, built
 from tests.support import present
 
 LEARNING_RATE = 0.01  # random weights with so few images diverge at Table 3's 0.1
@@ -41,8 +42,8 @@ EPOCHS = 3  # the learning rate falls after each
 def resnet50() -> SourceWeights:
     """Random weights for 1,000 labels, with running statistics that are not the initial ones."""
     rng = torch.Generator().manual_seed(5)
-    network = BUILDERS["resnet50"](1000)
-    initialise(network, rng)
+    network = built("resnet50", 1000)
+    initialize(network, rng)
     tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     for name, tensor in tensors.items():
         if name.endswith(("running_mean", "running_var")):
@@ -67,7 +68,8 @@ class Released:
         spec, epoch = self.trial.spec, next(self.epochs)
         order = torch.cat(batch_indices(len(self.trial.subset), spec.recipe.batch_size, spec.seed, epoch))
         assert order.sort().values.tolist() == list(range(len(self.trial.subset))), "every image once an epoch"
-        # the order is drawn, so it can only be ours; what makes a batch is the released loader's: the last is kept
+        # the order is random, so the trial's is used; batches are formed as in the released loader, which keeps the
+        # last one
         for number, batch in enumerate(torch.split(order, spec.recipe.batch_size)):
             indices = self.trial.subset[batch]
             images = [self.images[index] for index in indices.tolist()]
@@ -78,15 +80,15 @@ class Released:
 
 
 class Code(NamedTuple):
-    """What the released code of some months makes of PIL images."""
+    """How the released code of a period converts PIL images."""
 
     recipe: Recipe
     augments: Callable[[Image.Image], bool]
     mode: str | None
-    """Of all images; None: their own."""
+    """Mode of all images; None keeps their own."""
 
     def to_tensor(self, images: list[Image.Image]) -> Tensor:
-        """ToTensor; one channel or three."""
+        """Apply ToTensor, giving one channel or three."""
         converted = [image if self.mode is None else image.convert(self.mode) for image in images]
         return torch.stack([transforms.to_tensor(image) for image in converted])
 
@@ -121,7 +123,7 @@ CASES = [
     ("as-released", 3, "fmnist", "natural", "fmnist", "contiguous"),
     pytest.param("as-released", 9, "fmnist", "linf_eps8", "imagenet", "channels_last", marks=pytest.mark.slow),
 ]
-"""The code, blocks, dataset, source, whose mean and std that code normalises with, and the memory format of both."""
+"""The code, blocks, dataset, source, the mean and std that this code normalizes with, and the memory format of both."""
 
 
 @pytest.mark.parametrize(("code", "blocks", "dataset", "source", "statistics", "memory"), CASES)
@@ -136,8 +138,9 @@ def test_a_trial_is_the_released_code_s(
     few_digits: Dataset,
     colours: Dataset,
 ) -> None:
-    """Inputs of the first layer, gradients, weights and every BatchNorm layer's running statistics at each step; losses
-    and accuracies of each epoch.
+    """Compared at each step: first-layer inputs, gradients, weights and every BatchNorm layer's running statistics.
+
+    Compared at each epoch: losses and accuracies.
     """
     colour = dataset == "cifar10"
     data = colours if colour else few_digits._replace(name=dataset)
@@ -164,11 +167,11 @@ def test_a_trial_is_the_released_code_s(
         recipe=recipe,
     )
     trial = Finetuning(spec, resnet50, data, CPU)
-    model = released.released_model(resnet50.tensors, trial.network.resnet.fc, statistics, blocks)
+    model = released.released_model(resnet50.tensors, trial.network.fc, statistics, blocks)
     model = model.to(memory_format=memory_format(recipe))
     inputs: dict[str, list[Tensor]] = {"ours": [], "theirs": []}
     losses: list[float] = []
-    for name, resnet in (("ours", trial.network.resnet), ("theirs", released.resnet_of(model))):
+    for name, resnet in (("ours", trial.network.model), ("theirs", released.resnet_of(model))):
         resnet.conv1.register_forward_pre_hook(lambda _, args, seen=inputs[name]: seen.append(args[0]))
 
     def on_step(resnet: nn.Module, images_NCHW: Tensor, labels_N: Tensor) -> None:
@@ -176,7 +179,7 @@ def test_a_trial_is_the_released_code_s(
         inputs["ours"].clear()
         one_batch(trial)
         assert torch.equal(inputs["ours"][0], inputs["theirs"][-1])
-        assert_same_network(trial.network.resnet, resnet)
+        assert_same_network(trial.network.model, resnet)
 
     def on_epoch(log: dict[str, Any]) -> None:
         ours = trial.evaluations[-1]

@@ -1,6 +1,5 @@
-"""Images that are not square, from their files to the first convolution, against torchvision's transforms on PIL."""
+"""Non-square images, from files to the first convolution, compared with torchvision's transforms on PIL images."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,21 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from jobs.augmentation import Draws, augment, crops_of_whole, draw
-from jobs.batches import batch_indices
-from jobs.data.datasets import Dataset, load_card, load_dataset
-from jobs.data.degraded import Degradation, low_pass
+from jobs.catalog.catalog import packaged_datasets
+from jobs.catalog.dataset_card import DatasetCard
+from jobs.data.augmentation import Draws, augment, crops_of_whole, draw
+from jobs.data.batches import batch_indices
+from jobs.data.datasets import Dataset, cached_dataset, load_dataset
 from jobs.data.describe import describe
+from jobs.data.low_pass import Degradation, low_pass
 from jobs.data.raw import FolderPart
-from jobs.data.whole import WholeImages, whole
-from jobs.finetune import Finetuning
-from jobs.randomness import Purpose, generator
-from jobs.registry import Cards, DatasetCard, using
-from jobs.weights import SourceWeights
+from jobs.data.whole_image import WholeImages, whole
+from jobs.execution.seeding import Purpose, generator
+from jobs.kinds.finetune.trial import Finetuning
+from jobs.models.weights import SourceWeights
 from tests.jobs.oracles import pil
 from tests.jobs.support import CPU, finetune_spec, finetuned, numbers
+from tests.packaged import packaged_dataset
 
 SIZES = [(60, 40), (40, 61), (48, 48), (90, 31), (33, 34), (35, 34), (20, 300), (224, 149), (64, 70), (66, 64)]
 """Width and height: wide, high, square, nearly square, a panorama."""
@@ -59,20 +60,23 @@ def card(folder: Path) -> DatasetCard:
 
 
 @pytest.fixture
-def known(card: DatasetCard) -> Iterator[DatasetCard]:
-    """A card that trials know by its name."""
-    load_card.cache_clear()
-    with using(Cards(datasets={card.name: card})):
-        yield card
+def known(card: DatasetCard, monkeypatch: pytest.MonkeyPatch) -> DatasetCard:
+    """A card registered under its name."""
+    cached_dataset.cache_clear()
+    monkeypatch.setitem(packaged_datasets(), card.name, card)
+    return card
 
 
 def paths(folder: Path, part: str) -> list[Path]:
-    """In the order of the dataset."""
+    """Return the files in the order of the dataset."""
     return sorted((folder / part).glob("*/*"), key=lambda path: (path.parent.name, path.name))
 
 
 def corners(draws: Draws, many_N: Tensor, images: list[Image.Image]) -> Draws:
-    """With the corner's row and column in each whole, padded image: by the last number drawn along its longer side."""
+    """Return draws with the corner's row and column in each whole, padded image.
+
+    Along the longer side, the position follows from the last number drawn.
+    """
     found = draws.corners_N2.clone()
     for place, (image, drawn) in enumerate(zip(images, many_N.tolist(), strict=True)):
         beside = max(image.size) - min(image.size)
@@ -82,7 +86,7 @@ def corners(draws: Draws, many_N: Tensor, images: list[Image.Image]) -> Draws:
 
 
 def cropped_and_augmented(images: list[Image.Image], draws: Draws, size: int = S) -> Tensor:
-    """RandomCrop(size, padding=4) and the rest, each image as drawn."""
+    """Apply RandomCrop(size, padding=4) and the other transforms, as drawn for each image."""
     done = []
     for place, image in enumerate(images):
         top, left = draws.corners_N2[place].tolist()
@@ -92,7 +96,7 @@ def cropped_and_augmented(images: list[Image.Image], draws: Draws, size: int = S
 
 
 def drawn(count: int, rng: torch.Generator) -> tuple[Draws, Tensor]:
-    """A batch's draws, then the places along longer sides."""
+    """Return a batch's draws, then the positions along the longer sides."""
     return draw(count, rng), torch.randint(1 << 48, (count,), generator=rng)
 
 
@@ -100,7 +104,7 @@ def drawn(count: int, rng: torch.Generator) -> tuple[Draws, Tensor]:
 
 
 def inputs(trial: Finetuning) -> list[Tensor]:
-    """Bytes that the network is fed in two epochs: three training batches and the test images, twice."""
+    """Return the bytes given to the network in two epochs: three training batches and the test images, twice."""
     seen: list[Tensor] = []
     trial.network.register_forward_pre_hook(lambda _, args: seen.append(args[0].mul(255).round().to(torch.uint8)))
     trial.advance()
@@ -115,8 +119,8 @@ def trial_of(data: Dataset, weights: SourceWeights, recipe: dict[str, Any] | Non
 
 @pytest.mark.usefixtures("known")
 def test_a_trial_s_images_are_those_of_the_released_transforms(folder: Path, weights: SourceWeights) -> None:
-    """Resize, then RandomCrop with padding over all of the image; for tests Resize and CenterCrop."""
-    trial = trial_of(load_dataset("photographs", S, whole_training=True), weights)
+    """Resize, then RandomCrop with padding over the whole image; Resize and CenterCrop for tests."""
+    trial = trial_of(packaged_dataset("photographs", S, whole_training=True), weights)
     files = paths(folder, "train")
     resize, centre = transforms.Resize(S), transforms.CenterCrop(S)
     wanted = []
@@ -136,14 +140,14 @@ def test_a_trial_s_images_are_those_of_the_released_transforms(folder: Path, wei
 def test_neither_source_nor_blocks_change_where_images_are_cropped(
     changes: dict[str, Any], weights: SourceWeights
 ) -> None:
-    data = load_dataset("photographs", S, whole_training=True)
+    data = packaged_dataset("photographs", S, whole_training=True)
     for one, other in zip(inputs(trial_of(data, weights)), inputs(trial_of(data, weights, **changes)), strict=True):
         assert torch.equal(one, other)
 
 
 @pytest.mark.usefixtures("known")
 def test_square_images_are_cropped_alike_and_others_are_not(folder: Path, weights: SourceWeights) -> None:
-    whole_data, squares = (load_dataset("photographs", S, whole_training=whole) for whole in (True, False))
+    whole_data, squares = (packaged_dataset("photographs", S, whole_training=whole) for whole in (True, False))
     one, other = trial_of(whole_data, weights), trial_of(squares, weights, {})
     assert one.spec.trial_id != other.spec.trial_id
     files = paths(folder, "train")
@@ -162,8 +166,8 @@ def test_square_images_are_cropped_alike_and_others_are_not(folder: Path, weight
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize("mode", ["calibrated", "source"])
 def test_what_is_not_cropped_at_random_is_the_centre(mode: str, weights: SourceWeights) -> None:
-    """Without transforms nothing is; statistics are calibrated on images that are not augmented."""
-    whole_data, squares = (load_dataset("photographs", S, whole_training=whole) for whole in (True, False))
+    """Without transforms no image is cropped at random; statistics are calibrated on images without augmentation."""
+    whole_data, squares = (packaged_dataset("photographs", S, whole_training=whole) for whole in (True, False))
     assert torch.equal(whole_data.train.images_NCHW[:], squares.train.images_NCHW[:])
     chosen = torch.tensor([7, 0, 19])
     assert torch.equal(whole_data.train.images_NCHW[chosen], squares.train.images_NCHW[chosen])
@@ -184,7 +188,7 @@ def test_what_is_not_cropped_at_random_is_the_centre(mode: str, weights: SourceW
 
 @pytest.mark.usefixtures("known")
 def test_a_pause_at_every_batch_changes_no_crop(weights: SourceWeights) -> None:
-    data = load_dataset("photographs", S, whole_training=True)
+    data = packaged_dataset("photographs", S, whole_training=True)
     trial = trial_of(data, weights)
     while not trial.done:
         answers = iter([False, True])
@@ -204,7 +208,7 @@ def of_files(folder: Path, size: int = S, colour: bool = True, lost: Degradation
 @pytest.mark.parametrize("size", [16, 32, 224])
 @pytest.mark.parametrize("edge", ["first", "last", "middle"])
 def test_every_place_of_a_crop(folder: Path, edge: str, size: int, colour: bool) -> None:
-    """From the first corner of the padded image to the last one; of grey images, too."""
+    """From the first corner of the padded image to the last one; also for grey images."""
     images = of_files(folder, size, colour)
     mode = "RGB" if colour else "L"
     resized = [transforms.Resize(size)(Image.open(path).convert(mode)) for path in paths(folder, "train")]
@@ -246,7 +250,7 @@ def test_any_size(width: int, height: int, size: int, seed: int) -> None:
 
 
 def test_crops_are_distributed_as_torchvision_s(folder: Path) -> None:
-    """Every place along the longer side as often, those in the border, too."""
+    """All positions along the longer side are equally frequent, including those in the border."""
     images = of_files(folder)
     index = paths(folder, "train").index(folder / "train/label0/0.png")
     beside = int(images.beside(torch.tensor([index])))
@@ -273,7 +277,7 @@ def test_crops_are_distributed_as_torchvision_s(folder: Path) -> None:
 
 @pytest.mark.parametrize("low", [5, 20, 40])
 def test_low_resolution_that_keeps_the_aspect(folder: Path, card: DatasetCard, low: int) -> None:
-    """Resize twice, then crop; of today's variants the centre square is cut first."""
+    """Resize twice, then crop; today's variants cut the centre square first."""
     fields = {"low_resolution": low}
     kept = DatasetCard(**{**card.model_dump(), **fields, "aspect": "kept"})
     square = DatasetCard(**{**card.model_dump(), **fields})
@@ -282,7 +286,7 @@ def test_low_resolution_that_keeps_the_aspect(folder: Path, card: DatasetCard, l
     cut_first = transforms.Compose([steps[0], transforms.CenterCrop(low), *steps[1:]])
     for variant, wanted in ((kept, released), (square, cut_first)):
         for whole_training in (False, True):
-            data = load_card(variant, S, None, whole_training)
+            data = load_dataset(variant, S, whole_training=whole_training)
             for part, images in (("train", data.train.images_NCHW), ("test", data.test.images_NCHW)):
                 expected = [wanted(Image.open(path).convert("RGB")) for path in paths(folder, part)]
                 assert torch.equal(images[:], torch.stack(expected))
@@ -297,9 +301,9 @@ def test_low_resolution_that_keeps_the_aspect(folder: Path, card: DatasetCard, l
 
 
 def test_a_low_pass_of_a_whole_image_has_the_same_border_in_cycles_a_pixel() -> None:
-    """A quarter of a cycle a pixel and less stays, in both directions of an image that is not square."""
+    """Frequencies up to a quarter of a cycle per pixel are kept, in both directions of a non-square image."""
     columns = np.arange(48)
-    for cycles, stays in ((12, True), (13, False)):  # of 48 pixels; the border of half the frequencies is 12
+    for cycles, stays in ((12, True), (13, False)):  # of 48 pixels; the limit for half of the frequencies is 12
         row = 128 + 100 * np.cos(2 * np.pi * cycles * columns / 48)
         image = np.rint(np.broadcast_to(row, (1, 16, 48))).astype(np.uint8)
         for turned in (image, image.transpose(0, 2, 1)):

@@ -1,0 +1,145 @@
+"""Evaluations as a pandas frame, and functions that filter its rows."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+
+from jobs.errors import Code, InvalidRequest
+
+Epoch: TypeAlias = int | Literal["last", "all"]
+"""Which evaluations to select: those after one epoch (counted from 1), after each trial's last epoch, or all."""
+
+Choice: TypeAlias = str | int | Sequence[str | int] | None
+"""A value, several values, or None for all values."""
+
+HEADLINE_BLOCKS = 3
+"""The number of fine-tuned blocks in the paper's headline figures and in its Table 7."""
+
+UNRECORDED = -1
+"""Seed of an imported trial whose seed was not recorded. Such a trial is never paired."""
+
+COLUMNS = (
+    "trial_id",
+    "source",
+    "constraint",
+    "epsilon",
+    "dataset",
+    "blocks",
+    "images",
+    "images_used",
+    "seed",
+    "epoch",
+    "epochs",
+    "recipe",
+    "numerics",
+    "origin",
+    "test_accuracy",
+    "subset_sha256",
+)
+
+
+def frame(evaluations: pa.Table) -> pd.DataFrame:
+    """Return the columns needed for deltas and curves, in an order independent of the order of files and rows.
+
+    Unknown numerics (imported trials) become 0, so that they can serve as an ordinary key. Trials that differ only in
+    ``evaluate_every`` are the same training, evaluated at different intervals. Where they agree in accuracy and subset
+    digest, as they must, each evaluation is kept once; ``evaluations.num_rows`` minus the length of the frame is the
+    number of rows dropped.
+    """
+    data: pd.DataFrame = evaluations.select(list(COLUMNS)).to_pandas()
+    data["numerics"] = data["numerics"].fillna(0).astype("int64")
+    data = data.sort_values(["trial_id", "epoch"], kind="stable", ignore_index=True)
+    again = data.duplicated([name for name in COLUMNS if name != "trial_id"]) & (data["seed"] != UNRECORDED)
+    return data[~again].reset_index(drop=True)
+
+
+def at_epoch(data: pd.DataFrame, epoch: Epoch) -> pd.DataFrame:
+    """Return the evaluations after ``epoch``; ``last`` is each trial's own last epoch, which is always evaluated.
+
+    Raises:
+        InvalidRequest: when no trial was evaluated after that epoch.
+    """
+    if epoch == "all":
+        return data
+    chosen = data[data["epoch"] == (data["epochs"] if epoch == "last" else epoch)]
+    if chosen.empty and not data.empty:
+        raise InvalidRequest(
+            Code.NO_ANSWER,
+            f"no trial was evaluated after epoch {epoch}; evaluated epochs: {_listing(data['epoch'])}. "
+            "Fix: choose one of these, or 'last'",
+            key="--epoch",
+        )
+    return chosen
+
+
+def where(data: pd.DataFrame, **choices: Choice) -> pd.DataFrame:
+    """Return the rows whose columns have the chosen values; None selects all values.
+
+    Raises:
+        InvalidRequest: for a value that no row has; the message lists the values that exist.
+    """
+    narrowed = ""
+    for column, choice in choices.items():
+        if choice is None:
+            continue
+        wanted = [choice] if isinstance(choice, str | int) else list(choice)
+        unknown = [value for value in wanted if value not in set(data[column])]
+        if unknown:
+            values = ", ".join(map(str, unknown))
+            raise InvalidRequest(
+                Code.UNKNOWN_NAME,
+                f"no evaluation{narrowed} has the {column} {values}; available: {_listing(data[column])}",
+                key=column,
+            )
+        data = data[data[column].isin(wanted)]
+        narrowed += f"{' and' if narrowed else ' with the'} {column} {', '.join(map(str, wanted))}"
+    return data
+
+
+def headline_blocks(data: pd.DataFrame) -> int:
+    """Return three, as in the paper, or the largest number of blocks where no trial has three."""
+    present = set(data["blocks"])
+    return HEADLINE_BLOCKS if HEADLINE_BLOCKS in present else int(max(present))
+
+
+def epoch_of(text: str) -> Epoch:
+    """Parse an epoch given as text.
+
+    Raises:
+        InvalidRequest: when it is neither a number of at least 1 nor one of the words of ``Epoch``.
+    """
+    words: dict[str, Epoch] = {"last": "last", "all": "all"}
+    if text in words:
+        return words[text]
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"expected an epoch: a number from 1, 'last' (each trial's own) or 'all'; got {text!r}",
+            key="--epoch",
+        )
+    return int(text)
+
+
+def main_lengths(table: pd.DataFrame, cell: Sequence[str], count: str) -> pd.DataFrame:
+    """Return the rows with the length (``epochs``) that most trials of their cell have; ties go to the longest.
+
+    A curve has one point per size, so a cell that was run with several lengths cannot show all of them.
+
+    Args:
+        table: any rows with the columns ``cell``, ``epochs`` and ``count``.
+        count: the column with the number of trials that a row represents. Where a cell has several rows per length,
+            such as one per epoch, the largest number is used: more frequent evaluation does not add trials.
+    """
+    if not table[[*cell, "epochs"]].drop_duplicates().duplicated(list(cell)).any():  # the usual case
+        return table.reset_index(drop=True)
+    sizes = table.groupby([*cell, "epochs"])[[count]].max().reset_index()
+    most = sizes.sort_values([count, "epochs"], kind="stable").drop_duplicates(list(cell), keep="last")
+    return table.merge(most[[*cell, "epochs"]], on=[*cell, "epochs"], how="inner")
+
+
+def _listing(column: "pd.Series[Any]", most: int = 40) -> str:
+    values = sorted(set(column), key=lambda value: (isinstance(value, str), value))
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown + (f", ... ({len(values)} in all)" if len(values) > most else "")

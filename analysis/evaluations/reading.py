@@ -1,0 +1,43 @@
+"""Reading a results root: its evaluations as one Arrow table, and its failures."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from jobs.kind import GRID_KIND
+from jobs.results import Failure, Store, open_store, read_failures, read_trials, require_root
+
+FAILURES = pa.schema(
+    [(name, pa.int64() if name == "attempt" else pa.string()) for name in Failure._fields],
+)
+"""One row per failed attempt; ``failed_at`` is in UTC."""
+
+
+def open_results(root: str | Path) -> Store:
+    """Open the store of an existing results root.
+
+    Raises:
+        InvalidRequest: when the directory does not exist, or nothing is stored under the prefix: more likely a typing
+            error than an empty root.
+    """
+    store = open_store(root)
+    require_root(store)
+    return store
+
+
+def load(root: str | Path) -> pa.Table:
+    """Return all evaluations of a results root: one row per fine-tuning trial and evaluated epoch.
+
+    Accuracies are in percent, losses in nats, times in seconds, as recorded in each field's metadata. In a notebook,
+    use ``analysis.load(root).to_pandas()``.
+
+    Raises:
+        InvalidRequest: when the root does not exist.
+        DamagedFile: for the first file that is not a valid result; no file is skipped.
+    """
+    return read_trials(open_results(root), GRID_KIND)
+
+
+def load_failures(store: Store) -> pa.Table:
+    """Return the failed attempts of a root, sorted by trial id and attempt (columns of ``FAILURES``)."""
+    return pa.Table.from_pylist([failure._asdict() for failure in read_failures(store)], schema=FAILURES)

@@ -1,0 +1,90 @@
+"""The deltas table for the terminal: values that vary are columns, values shared by all rows are in the title."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from analysis.output.grid import grid
+from analysis.paired.pairing import DEPTH
+from analysis.paired.schema import notes
+from analysis.words import counted
+
+_IDENTITY = (
+    "source",
+    "baseline",
+    "dataset",
+    "blocks",
+    DEPTH,
+    "images",
+    "epoch",
+    "epochs",
+    "recipe",
+    "numerics",
+    "origin",
+)
+_EMPTY = "-"
+
+
+def deltas_text(table: pa.Table, width: int = 120) -> str:
+    """Format the table of ``analysis.deltas`` for a terminal of ``width`` characters; 100 suffice.
+
+    Cells without a pair are left out and counted below the table; ``--format csv`` gives every row and digit.
+    """
+    rows = [row for row in table.to_pylist() if row["n_pairs"] > 0]
+    identity = [name for name in _IDENTITY if name != DEPTH or any(row[DEPTH] != row["blocks"] for row in rows)]
+    varying = [name for name in identity if len({row[name] for row in rows}) > 1]
+    if all(row["epoch"] == row["epochs"] for row in rows):
+        varying = [name for name in varying if name != "epochs"]
+    named = [name for name in identity if name not in ("epochs", "numerics", *varying)]
+    fixed = [f"{name} {_identity(name, rows[0][name])}" for name in named if rows]
+    columns = {name: [_identity(name, row[name]) for row in rows] for name in varying}
+    columns["pairs"] = [_pairs(row) for row in rows]
+    columns["delta"] = [_signed(row["mean_delta"]) for row in rows]
+    columns["95 % interval"] = [_interval(row["ci_low"], row["ci_high"]) for row in rows]
+    columns["simultaneous"] = [_interval(row["ci_low_simultaneous"], row["ci_high_simultaneous"]) for row in rows]
+    columns["p (Holm)"] = [p_text(row["p_holm"]) for row in rows]
+    right = set(columns) - {"source", "baseline", "dataset", "recipe", "origin"}
+    title = f"Deltas of test accuracy in percentage points; {', '.join(fixed)}" if fixed else None
+    return grid(columns, right, width, title) + "".join(
+        f"{line}\n" for line in [*_notes(table.to_pylist()), *notes(table.schema)]
+    )
+
+
+def p_text(p: float | None) -> str:
+    if p is None or p != p:
+        return _EMPTY
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _identity(name: str, value: object) -> str:
+    return "all" if name in ("images", "blocks", DEPTH) and value == -1 else str(value)
+
+
+def _pairs(row: dict[str, int]) -> str:
+    """Format the number of pairs, followed in brackets by the number of unpaired trials, if any."""
+    return f"{row['n_pairs']}" + (f" (+{row['n_unpaired']})" if row["n_unpaired"] else "")
+
+
+def _signed(value: float | None) -> str:
+    return _EMPTY if value is None or value != value else f"{value:+.2f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None or low != low:
+        return _EMPTY
+    return f"[{low:+.2f}, {high:+.2f}]"
+
+
+def _notes(rows: Sequence[dict[str, object]]) -> list[str]:
+    notes_below = []
+    for method in sorted({str(row["method"]) for row in rows if row["n_pairs"]}):
+        notes_below.append(f"{counted(sum(row['method'] == method for row in rows), 'row')}: {method}")
+    unpaired = sum(int(str(row["n_unpaired"])) for row in rows if row["n_pairs"])
+    if unpaired:
+        trials, they = counted(unpaired, "trial"), "it enters" if unpaired == 1 else "they enter"
+        notes_below.append(f"(+n): {trials} of one arm without a partner in the other; {they} no delta")
+    alone = [row for row in rows if not row["n_pairs"]]
+    if alone:
+        left_out = "is left out; --format csv lists it" if len(alone) == 1 else "are left out; --format csv lists them"
+        notes_below.append(f"{counted(len(alone), 'cell')} with only one arm {left_out}")
+    return notes_below

@@ -1,0 +1,129 @@
+"""Formatting a table as text for the terminal, as CSV, JSON or Parquet."""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.output.grid import UNLIMITED, grid
+from analysis.paired.schema import is_deltas
+from jobs.errors import Code, InvalidRequest
+
+Format: TypeAlias = Literal["table", "csv", "json", "parquet"]
+_MUST_QUOTE = frozenset(',"\r\n')
+
+
+def text(table: pa.Table, fmt: Literal["table", "csv", "json"], width: int = UNLIMITED) -> str:
+    """Format ``table`` as text that ends with a newline.
+
+    Args:
+        width: characters per line, used only for the format ``table``; wider cells are folded, never truncated.
+    """
+    if fmt == "csv":
+        return _csv(table)
+    if fmt == "json":
+        return _json(table)
+    if is_deltas(table.schema):
+        from analysis.output.deltas_text import deltas_text
+
+        return deltas_text(table, width)
+    columns = {name: [cell(value) for value in _values(table, index)] for index, name in enumerate(table.column_names)}
+    numeric = {name for name in table.column_names if _is_number(table.schema.field(name).type)}
+    return grid(columns, numeric, width)
+
+
+def parquet(table: pa.Table) -> bytes:
+    """Return the table as the bytes of one Parquet file.
+
+    Raises:
+        InvalidRequest: when a column has a type that Parquet does not support.
+    """
+    buffer = io.BytesIO()
+    try:
+        pq.write_table(table, buffer, compression="zstd")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise InvalidRequest(
+            Code.WRONG_QUERY,
+            f"expected column types that Parquet supports; got others ({error}). Fix: convert the column to text in "
+            "the query, CAST(... AS VARCHAR), or choose another --format",
+            key="--format",
+        ) from error
+    return buffer.getvalue()
+
+
+def cell(value: object) -> str:
+    """Format one value for a reader: six significant digits, an empty string for null, the size of binary data."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
+
+
+def _values(table: pa.Table, index: int) -> list[Any]:
+    """Return the values of a column as Python objects.
+
+    Raises:
+        InvalidRequest: when it contains a time outside Python's range, the years 1 to 9999.
+    """
+    try:
+        values: list[Any] = table[index].to_pylist()
+    except (OverflowError, ValueError) as error:
+        name = table.column_names[index]
+        raise InvalidRequest(
+            Code.WRONG_QUERY,
+            f"expected times from year 1 to 9999 and intervals of up to a billion days; column {name!r} has others "
+            f"({error}). Fix: convert it to text in the query, CAST(... AS VARCHAR)",
+            key=name,
+        ) from error
+    return values
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    tests: Sequence[Callable[[pa.DataType], bool]] = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return any(test(kind) for test in tests)
+
+
+def _csv(table: pa.Table) -> str:
+    """Format as CSV: numbers in full, quotes only where needed (RFC 4180), null empty, lists as JSON, binary base64."""
+    columns = [[_csv_field(value) for value in _values(table, index)] for index in range(table.num_columns)]
+    lines = [",".join(map(_csv_field, table.column_names)), *map(",".join, zip(*columns, strict=True))]
+    return "\n".join(lines) + "\n"
+
+
+def _csv_field(value: object) -> str:
+    # not the csv module: with "\n" between lines it leaves a lone carriage return unquoted, where readers split lines
+    if value is None:
+        return ""
+    plain = _json_value(value) if isinstance(value, list | dict | bytes) else value
+    words = json.dumps(plain, default=str, allow_nan=False) if isinstance(plain, list | dict) else str(plain)
+    return '"' + words.replace('"', '""') + '"' if _MUST_QUOTE.intersection(words) else words
+
+
+def _json(table: pa.Table) -> str:
+    """Format as a JSON array of one object per row; NaN and infinity are null, also in lists; binary data is base64."""
+    columns = [[_json_value(value) for value in _values(table, index)] for index in range(table.num_columns)]
+    rows = [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return json.dumps(rows, indent=1, default=str, allow_nan=False) + "\n"
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_json_value(element) for element in value]
+    if isinstance(value, dict):
+        return {str(name): _json_value(element) for name, element in value.items()}
+    return value

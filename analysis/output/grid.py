@@ -1,0 +1,26 @@
+"""Aligned columns of text for a terminal."""
+
+import io
+
+from jobs.system.printable import printable
+
+UNLIMITED = 10_000
+"""Characters per line where no width is given: output to a file or pipe is never truncated."""
+
+
+def grid(columns: dict[str, list[str]], right: set[str], width: int = UNLIMITED, title: str | None = None) -> str:
+    """Return columns of text below their names; those in ``right`` are right-aligned."""
+    # rich is imported here because csv and json do not need it
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="", padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(Text(printable(name)), justify="right" if name in right else "left", overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*(Text(printable(value)) for value in row))
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, color_system=None, legacy_windows=False).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n") + "\n"

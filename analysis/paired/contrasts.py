@@ -1,0 +1,244 @@
+"""The comparisons of sources: as requested, as declared by a study, or with the only natural source."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis.paired.studies import PLACE, planned_cells, planned_places
+from jobs.catalog.catalog import PACKAGED
+from jobs.errors import Code, InvalidRequest
+from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
+from jobs.specs.base import ALL
+from jobs.specs.contrast import Contrast
+from jobs.specs.threat_model import Constraint
+
+
+class Comparison(NamedTuple):
+    """``source`` minus ``baseline``, at equal blocks unless ``depths`` says otherwise."""
+
+    source: str
+    baseline: str
+    depths: tuple[int, int] | None = None
+    """Fine-tuned blocks of source and baseline, where both are the same source."""
+
+    @property
+    def words(self) -> str:
+        """A description such as ``l2 minus natural`` or ``l2 at blocks 3 minus 1``."""
+        if self.depths is None:
+            return f"{self.source} minus {self.baseline}"
+        ours, other = ("all" if depth == ALL else str(depth) for depth in self.depths)
+        return f"{self.source} at blocks {ours} minus {other}"
+
+
+class Planned(NamedTuple):
+    """A contrast, and the cells that the declaring version of a study plans to evaluate for it."""
+
+    contrast: Contrast
+    cells: frozenset[tuple[object, ...]]
+    """Values of ``analysis.paired.studies.CELL``."""
+
+
+class Family(NamedTuple):
+    """Contrasts of a study whose cells are corrected together."""
+
+    study: str
+    name: str | None
+    """None for the study's contrasts without a family name."""
+    planned: tuple[Planned, ...]
+
+    @property
+    def words(self) -> str:
+        """The study, and the name of the family if it has one."""
+        return self.study if self.name is None else f"{self.study} ({self.name})"
+
+
+class Declared(NamedTuple):
+    """The contrasts that studies declared before running, sorted by study; each study's unnamed family comes first."""
+
+    families: tuple[Family, ...]
+
+    @property
+    def contrasts(self) -> list[Contrast]:
+        """The contrasts of all studies, those of unnamed families first."""
+        own_first = sorted(self.families, key=lambda family: family.name is not None)
+        return [planned.contrast for family in own_first for planned in family.planned]
+
+
+def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: str | None = None) -> Declared:
+    """Return the families of all recorded studies, or of the one named ``study``.
+
+    For a study recorded in several versions, only the most recently launched version counts, or all versions if none
+    was launched.
+
+    Args:
+        launches: oldest first.
+
+    Raises:
+        InvalidRequest: for a study that is not recorded in the root.
+    """
+    names = sorted({record.name for record in records})
+    if study is not None:
+        _require_seen(study, names)
+    chosen = [study] if study is not None else names
+    return Declared(tuple(family for name in chosen for family in _families(name, _newest(name, records, launches))))
+
+
+def _families(study: str, versions: Sequence[StudyRecord]) -> list[Family]:
+    """Return the study's unnamed family, then the others in the order of their declaration."""
+    by_name: dict[str | None, list[Planned]] = {None: []}
+    for version in versions:
+        cells = planned_cells(version)
+        for contrast in version.contrasts:
+            by_name.setdefault(contrast.family, []).append(Planned(contrast, cells[contrast.epoch]))
+    return [Family(study, name, tuple(planned)) for name, planned in by_name.items() if planned]
+
+
+def declared_in(store: Store, study: str | None = None) -> Declared:
+    """Return the families (see ``declared``) recorded in a results root."""
+    return declared(recorded_studies(store), read_launches(store), study)
+
+
+def of_study(data: pd.DataFrame, store: Store, study: str) -> pd.DataFrame:
+    """Return the root's own evaluations at the points that a study plans, whichever study ran them and for any seed.
+
+    Raises:
+        InvalidRequest: for a study that is not recorded in the root, or that has no finished trial.
+    """
+    records = recorded_studies(store)
+    _require_seen(study, sorted({record.name for record in records}))
+    versions = _newest(study, records, read_launches(store))
+    points = frozenset().union(*map(planned_places, versions))
+    planned = pd.DataFrame(sorted(points, key=str), columns=list(PLACE))
+    own = data[data["origin"] != "imported"].merge(planned, on=list(PLACE), how="inner")
+    if own.empty:
+        raise InvalidRequest(
+            Code.NO_ANSWER,
+            f"no trial of the study {study} has finished yet. Fix: run `deltasweep resume --study {study}`",
+            file=store.uri,
+            key="--study",
+        )
+    return own
+
+
+def _require_seen(study: str, names: Sequence[str]) -> None:
+    if study not in names:
+        known = f"recorded are {', '.join(names)}" if names else "none is recorded"
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME, f"the study {study!r} is not recorded in the results root; {known}", key="--study"
+        )
+
+
+def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch]) -> list[StudyRecord]:
+    versions = {record.digest: record for record in records if record.name == name}
+    launched = [launch.digest for launch in launches if launch.study == name and launch.digest in versions]
+    return [versions[launched[-1]]] if launched else list(versions.values())
+
+
+def comparisons(data: pd.DataFrame, asked: str | None, known: Declared, required: bool = True) -> list[Comparison]:
+    """Compare all sources with the baselines: the requested one, else those of the contrasts, else the natural source.
+
+    The root's own trials and imported ones never pair, so each origin has its own baselines. An origin without one is
+    compared with the baselines of the others, so that its trials are counted as unpaired. A contrast in a named family
+    only compares its own two sources, and adds no baseline for others. Where contrasts make two sources each other's
+    baseline, only the declared direction is kept.
+
+    Args:
+        required: whether it is an error if no baseline follows from the data.
+
+    Raises:
+        InvalidRequest: for an unknown baseline, or when none follows from the data.
+    """
+    sources = sorted(set(data["source"]))
+    if asked is not None:
+        return _against(sources, [_known_baseline(asked, sources)])
+    between = [contrast for contrast in known.contrasts if contrast.baseline_blocks is None]
+    directed = {Comparison(contrast.source, contrast.baseline) for contrast in between}
+    declared = {contrast.baseline for contrast in between if contrast.family is None}
+    named = {Comparison(contrast.source, contrast.baseline) for contrast in between if contrast.family is not None}
+    origins = [rows for _, rows in data.groupby("origin")]
+    bases = [_baselines(rows, declared) for rows in origins]
+    everywhere = sorted(set().union(*bases))
+    pairs = {pair for pair in named if {pair.source, pair.baseline} <= set(sources)}
+    if not everywhere and not pairs and required:
+        raise InvalidRequest(Code.NO_ANSWER, _no_baseline(data, sources), key="--baseline")
+    pairs |= {
+        pair
+        for rows, own_bases in zip(origins, bases, strict=True)
+        for pair in _against(sorted(set(rows["source"])), own_bases or everywhere)
+    }
+    ordered = sorted(pairs, key=lambda pair: (pair.baseline, pair.source))
+    return [pair for pair in ordered if _turned(pair) not in directed or pair in directed]
+
+
+def between_depths(data: pd.DataFrame, asked: str | None, known: Declared) -> list[Comparison]:
+    """Return the declared comparisons of two depths of one source for which both depths have trials.
+
+    Args:
+        asked: the only source allowed as baseline; None: any.
+    """
+    there = set(zip(data["source"], data["blocks"], strict=True))
+    deep = [contrast for contrast in known.contrasts if contrast.baseline_blocks is not None]
+    return sorted(
+        pair
+        for pair in {pair for contrast in deep for pair in compared(contrast)}
+        if pair.depths is not None
+        and asked in (None, pair.baseline)
+        and {(pair.source, depth) for depth in pair.depths} <= there
+    )
+
+
+def compared(contrast: Contrast) -> list[Comparison]:
+    """Return the comparisons that a contrast declares."""
+    if contrast.baseline_blocks is None:
+        return [Comparison(contrast.source, contrast.baseline)]
+    return [
+        Comparison(contrast.source, contrast.baseline, (depth, contrast.baseline_blocks)) for depth in contrast.blocks
+    ]
+
+
+def sets(known: Declared) -> dict[Comparison, str]:
+    """Return the name of the first family of each comparison that is only in named families."""
+    families = [(pair, contrast.family) for contrast in known.contrasts for pair in compared(contrast)]
+    own = {pair for pair, name in families if name is None}
+    return {pair: name for pair, name in reversed(families) if name is not None and pair not in own}
+
+
+def _turned(pair: Comparison) -> Comparison:
+    return Comparison(pair.baseline, pair.source)
+
+
+def _baselines(rows: pd.DataFrame, declared: set[str]) -> list[str]:
+    """Return the declared baselines that occur in one origin, else its only natural source, if there is exactly one."""
+    declared_here = sorted(declared & set(rows["source"]))
+    natural = natural_sources(rows)
+    return declared_here or (natural if len(natural) == 1 else [])
+
+
+def natural_sources(data: pd.DataFrame) -> list[str]:
+    """Return the sources trained without a constraint, sorted; random initialization does not count as trained."""
+    unconstrained = set(data.loc[data["constraint"] == Constraint.NONE.value, "source"])
+    return sorted(unconstrained - {name for name, card in PACKAGED.sources.items() if card.random})
+
+
+def _against(sources: Sequence[str], baselines: Sequence[str]) -> list[Comparison]:
+    return [Comparison(source, base) for base in baselines for source in sources if source != base]
+
+
+def _known_baseline(asked: str, sources: Sequence[str]) -> str:
+    if asked not in sources:
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME,
+            f"expected a source with results as the baseline; {asked!r} is not among: {', '.join(sources)}",
+            key="--baseline",
+        )
+    return asked
+
+
+def _no_baseline(data: pd.DataFrame, sources: Sequence[str]) -> str:
+    natural = natural_sources(data)
+    which = "none" if not natural else f"{len(natural)} ({', '.join(natural)})"
+    return (
+        f"expected --baseline, a declared contrast, or exactly one source with constraint none; got {which}. "
+        f"Fix: name one with --baseline, of: {', '.join(sources)}"
+    )

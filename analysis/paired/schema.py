@@ -1,0 +1,60 @@
+"""The columns of the deltas table, with their units."""
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+_TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+_POINTS = {"unit": "percentage points"}
+
+DELTAS = pa.schema(
+    [
+        pa.field("source", _TEXT),
+        pa.field("baseline", _TEXT),
+        pa.field("dataset", _TEXT),
+        pa.field("blocks", _INT, metadata={"unit": "blocks"}),
+        pa.field("baseline_blocks", _INT, metadata={"unit": "blocks"}),
+        pa.field("images", _INT, metadata={"unit": "images"}),
+        pa.field("epoch", _INT, metadata={"unit": "epochs"}),
+        pa.field("epochs", _INT, metadata={"unit": "epochs"}),
+        pa.field("recipe", _TEXT),
+        pa.field("numerics", _INT),
+        pa.field("origin", _TEXT),
+        pa.field("n_pairs", _INT, metadata={"unit": "pairs"}),
+        pa.field("n_unpaired", _INT, metadata={"unit": "trials"}),
+        pa.field("mean_delta", _FLOAT, metadata=_POINTS),
+        pa.field("ci_low", _FLOAT, metadata=_POINTS),
+        pa.field("ci_high", _FLOAT, metadata=_POINTS),
+        pa.field("ci_low_simultaneous", _FLOAT, metadata=_POINTS),
+        pa.field("ci_high_simultaneous", _FLOAT, metadata=_POINTS),
+        pa.field("p_value", _FLOAT),
+        pa.field("p_holm", _FLOAT),
+        pa.field("method", _TEXT),
+    ],
+    metadata={"deltasweep_table": "deltas"},
+)
+"""The columns of ``deltas`` (docs/explanation/statistics.md). Rows are unique in the columns before ``n_pairs``.
+
+``blocks`` are the source's fine-tuned blocks; ``baseline_blocks`` differ only where a study declared a comparison
+of two depths of one source. ``epochs`` is the length of the trials; ``numerics`` is 0 for imported ones.
+"""
+
+
+def is_deltas(schema: pa.Schema) -> bool:
+    """Whether a table was returned by ``analysis.deltas``, for which the terminal has a special layout."""
+    return (schema.metadata or {}).get(b"deltasweep_table") == b"deltas"
+
+
+def with_notes(table: pa.Table, notes: Sequence[str]) -> pa.Table:
+    """Return the table with notes about it in the metadata of its schema."""
+    if not notes:
+        return table
+    return table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), b"deltasweep_notes": json.dumps(list(notes))}
+    )
+
+
+def notes(schema: pa.Schema) -> list[str]:
+    """Return the notes that ``with_notes`` stored."""
+    return [str(note) for note in json.loads((schema.metadata or {}).get(b"deltasweep_notes", b"[]"))]

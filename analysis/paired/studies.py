@@ -1,0 +1,70 @@
+"""The plan of a recorded study: the points of its grid, and the cells of its declared contrasts."""
+
+from typing import Literal
+
+from pydantic import ValidationError
+
+from jobs.errors import Code, DamagedFile
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.results import StudyRecord
+from jobs.specs.trial import recipe_digest
+from jobs.study.expand import expand
+from jobs.study.model import Study, unknown_sections
+from jobs.system import safe_yaml
+
+CELL = ("dataset", "images", "epochs", "recipe")
+"""The keys of a contrast's cells that follow from the study."""
+
+PLACE = ("source", "dataset", "blocks", "images", "epochs", "recipe")
+"""The keys of the points of a study's grid and schedule, without the seed."""
+
+
+def study_of(record: StudyRecord) -> Study:
+    """Return a recorded study as it was launched, without the sections of kinds that are not registered here.
+
+    Raises:
+        DamagedFile: when this version cannot read the record of another version.
+    """
+    values = safe_yaml.load(record.text)
+    unknown = unknown_sections(values)
+    try:
+        return Study.model_validate({key: value for key, value in values.items() if key not in unknown})
+    except ValidationError as error:
+        place = f"studies/{record.name}/{record.digest}.yaml"
+        raise DamagedFile(
+            Code.DAMAGED_RECORD,
+            f"the study {record.name} in version {record.digest} of this root cannot be read: {error}. Fix: launch its "
+            f"file again, then remove {place}",
+            file=place,
+        ) from error
+
+
+def planned_cells(record: StudyRecord) -> dict[int | Literal["last"], frozenset[tuple[object, ...]]]:
+    """Return the cells that a recorded study evaluates, as tuples of ``CELL``, by the epochs of its contrasts.
+
+    Another study may evaluate the same training more often; this adds no cell to what this study declared.
+    """
+    planned = _planned(record, CELL)
+    return {
+        epoch: frozenset(values for spec, values in planned if epoch == "last" or epoch in spec.evaluated_epochs)
+        for epoch in {"last", *(contrast.epoch for contrast in record.contrasts)}
+    }
+
+
+def planned_places(record: StudyRecord) -> frozenset[tuple[object, ...]]:
+    """Return the points of a recorded study, as tuples of ``PLACE``."""
+    return frozenset(values for _, values in _planned(record, PLACE))
+
+
+def _planned(record: StudyRecord, names: tuple[str, ...]) -> list[tuple[FinetuneSpec, tuple[object, ...]]]:
+    """Return the fine-tuning trials of the first seed, each with its values of ``names``."""
+    study = study_of(record)
+    one_seed = study.model_copy(
+        update={"schedule": tuple(row.model_copy(update={"seeds": 1}) for row in study.schedule)}
+    )
+    digests = {recipe: recipe_digest(recipe) for recipe in study.recipes}
+    return [
+        (spec, tuple(digests[spec.recipe] if name == "recipe" else getattr(spec, name) for name in names))
+        for spec in expand(one_seed)
+        if isinstance(spec, FinetuneSpec)
+    ]

@@ -1,0 +1,64 @@
+"""Table 7 of the paper as printed, and how trials differ in recipe and length from those behind it."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+
+import pandas as pd
+
+from analysis.evaluations.recipes import Choices
+from jobs.specs.base import ALL
+from jobs.specs.optimizers import Execution
+from jobs.specs.recipes import RECIPES, Recipe
+
+PUBLISHED = "as-published"
+"""The recipe behind Table 7 (docs/explanation/why/normalisation.md)."""
+
+_ARITHMETIC = frozenset(Execution.model_fields)
+NOT_COMPARED = (
+    f"Numerical settings ({', '.join(sorted(_ARITHMETIC))}) are not compared, because those of the paper's trials are "
+    "unknown."
+)
+
+
+@cache
+def printed() -> pd.DataFrame:
+    """Return Table 7 as printed: dataset, images (-1: all), source, test accuracy in percent (``printed``)."""
+    file = resources.files(__package__).joinpath("table7.csv")
+    with file.open(encoding="utf-8") as text:
+        wide = pd.read_csv(text)
+    return wide.melt(["dataset", "images"], var_name="source", value_name="printed")
+
+
+def published_epochs(images: int) -> int:
+    """Return the length of Table 7's trials at a size (-1: the whole set): 100 epochs up to 1,600 images, 150 above."""
+    return 100 if images != ALL and images <= 1600 else 150
+
+
+def other_choices(choices: Choices | None) -> tuple[str, ...]:
+    """Return the choices of a recipe that differ from Table 7's, such as ``normalization target (source)``, sorted.
+
+    Args:
+        choices: by key, as stored in results; an omitted field has its default. None: not recorded.
+    """
+    if choices is None:
+        return ("recipe not recorded",)
+    known, published = Recipe.model_fields, RECIPES[PUBLISHED]
+    differing = []
+    for key in sorted({*known, *choices} - _ARITHMETIC):
+        wanted = getattr(published, key) if key in known else None
+        chosen = choices.get(key, known[key].default if key in known else None)
+        if chosen != wanted:
+            differing.append(f"{key} {chosen}" + (f" ({wanted})" if key in known else ""))
+    return tuple(differing)
+
+
+def other_length(epochs: int, published: int) -> tuple[str, ...]:
+    """Describe a length that differs from the published one, such as ``30 epochs (150)``; empty if they are equal."""
+    return () if epochs == published else (f"{epochs} epochs ({published})",)
+
+
+def listed(differences: "pd.Series[str]") -> Sequence[str]:
+    """Return every difference in a column of texts joined by ``'; '``, once and sorted."""
+
+    return sorted({difference for text in differences for difference in text.split("; ") if difference})

@@ -1,0 +1,131 @@
+"""Cards of architectures: the parts of a network, and what each costs. No torch.
+
+``deltasweep models describe`` writes them; the packaged ones are in ``jobs/catalog/architectures``.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import Field, PrivateAttr
+
+from jobs.catalog.builder_files import file_and_function, sha256_of
+from jobs.catalog.card import Card
+from jobs.specs.base import ALL
+from jobs.specs.canonical import digest
+
+LABELS = 1000
+"""Number of labels of the last layer whose costs are in a card."""
+
+
+class Part(Card):
+    """Costs of one part of a network, per image, in float32."""
+
+    flops: int = Field(ge=0, description="FLOPs (two per multiply-add) of a forward pass")
+    input_gradient: int = Field(
+        ge=0,
+        description="FLOPs of the backward pass with respect to its input; the first part of a head does not need it",
+    )
+    parameters: int = Field(ge=0, description="number of parameters")
+    kept: int = Field(ge=0, description="bytes that a forward pass stores for the backward pass")
+    peak: int = Field(ge=0, description="peak bytes of a forward pass without gradients")
+    output: int = Field(ge=0, description="bytes of its output")
+
+
+class Place(Part):
+    """A block or the last layer, and where it is in the network."""
+
+    modules: str = Field(description='module path in the network; of several modules, joined by " + "')
+
+
+class Architecture(Card):
+    """A network as its parts, and their costs."""
+
+    name: str = Field(description="name of the architecture; in a study file it is the key above the card")
+    builder: str = Field(
+        description="what builds it: `torchvision:NAME`, `timm:NAME`, `deltasweep:NAME` or `FILE.py:FUNCTION`"
+    )
+    image_size: int = Field(ge=1, le=100_000, description="size of its images in pixels per side")
+    features: int = Field(ge=1, description="number of features: inputs of the last layer")
+    stem: Part = Field(description="everything before the first block")
+    blocks: tuple[Place, ...] = Field(
+        min_length=1, description="the blocks in order; `blocks: k` fine-tunes the last k"
+    )
+    tail: Part = Field(description="everything between the last block and the last layer")
+    fc: Place = Field(description=f"the last layer, with {LABELS} labels")
+    _code: str | None = PrivateAttr(default=None)
+
+    @property
+    def code(self) -> str | None:
+        """Text of the builder file, if the user has named it; part of no card, digest, study or root."""
+        return self._code
+
+    def with_code(self, builders: Mapping[str, str]) -> Self:
+        """Return the card with the text of its builder file, if it has one and this is among ``builders``."""
+        named = file_and_function(self.builder)
+        copy = self.model_copy()
+        copy._code = None if named is None else builders.get(named[0])
+        return copy
+
+    @property
+    def own_digests(self) -> list[tuple[str, str, str]]:
+        """The pins of an own architecture: of the card, without its costs, and of its builder file if that is known."""
+        facts = self.model_dump(mode="json", include={"builder", "image_size", "features"})
+        pins = [
+            ("cards/architectures", self.name, digest({**facts, "blocks": self.block_names, "fc": self.fc.modules}))
+        ]
+        named = file_and_function(self.builder)
+        if named is not None and self.code is not None:
+            pins.append(("cards/builders", named[0], sha256_of(self.code)))
+        return pins
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        return tuple(block.modules for block in self.blocks)
+
+    def split(self, blocks: int) -> tuple[list[Part], list[Part]]:
+        """Return trunk and head if the last ``blocks`` blocks are fine-tuned; with -1, all parts are in the head."""
+        parts: list[Part] = [self.stem, *self.blocks, self.tail]
+        cut = 0 if blocks == ALL else len(parts) if blocks == 0 else len(parts) - 1 - blocks
+        return parts[:cut], [*parts[cut:], self.fc]
+
+
+class Architectures(Mapping[str, Architecture]):
+    """The packaged architectures and a study's own, by name; a packaged card is read when it is first asked for."""
+
+    def __init__(self, own: Mapping[str, Architecture] | None = None) -> None:
+        self._own = own or {}
+
+    def __getitem__(self, name: str) -> Architecture:
+        if name in self._own:
+            return self._own[name]
+        if name not in _names():
+            raise KeyError(name)
+        return _packaged(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*_names(), *self._own]))
+
+    def __len__(self) -> int:
+        return len({*_names(), *self._own})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in _names()
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in _directory().glob("*.yaml")))
+
+
+@cache
+def _packaged(name: str) -> Architecture:
+    text = (_directory() / f"{name}.yaml").read_text(encoding="utf-8")
+    return Architecture.model_validate({"name": name, **yaml.safe_load(text)})
+
+
+def _directory() -> Path:
+    return Path(str(resources.files(__package__).joinpath("architectures")))

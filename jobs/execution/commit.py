@@ -1,0 +1,89 @@
+"""The rows of a finished trial, and their commit."""
+
+import hashlib
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from safetensors.torch import save
+
+from jobs.execution.trial import Trial
+from jobs.kind import kind_of
+from jobs.provenance import code_version
+from jobs.results import Committed, Store, commit, pin
+from jobs.results.layout import trained_weights_key
+from jobs.results.schema import schema
+from jobs.results.trained import Trained, record_trained
+from jobs.specs.canonical import canonical_json
+from jobs.specs.trial import TrialSpec, recipe_digest
+
+
+class Attempt(NamedTuple):
+    """Number of this attempt at a trial, from 1, and the id of its launch (empty: none)."""
+
+    number: int = 1
+    launch: str = ""
+
+
+def commit_trial(store: Store, trial: Trial[Any, Any], attempt: Attempt, weights: bool = False) -> Committed:
+    """Commit a finished trial, which makes it done (docs/explanation/architecture.md).
+
+    Args:
+        weights: if the trial trains its network, keep its tensors under the trial id, with torchvision's names. Weights
+            of a source are always kept. They are written before the commit, so that a trial that is done has them.
+
+    Raises:
+        ResultsConflict: if the results root has another digest for something that the trial read.
+    """
+    assert trial.done, f"{trial.spec.trial_id} is not finished"
+    kind, trial_id = trial.spec.kind, trial.spec.trial_id
+    for pinned in trial.pins:
+        pin(store, *pinned)
+    trained = trial.trained_tensors()
+    if trained is None:
+        return commit(store, kind, rows(trial, attempt))
+    tensors = save(trained)
+    network = Trained(hashlib.sha256(tensors).hexdigest(), trial.own_history)
+    keeps = weights or kind_of(trial.spec).keeps_weights
+    if keeps:
+        record_trained(store, kind, trial_id, network)
+        store.replace(trained_weights_key(trial_id), tensors)
+    committed = commit(store, kind, rows(trial, attempt, network.sha256))
+    if keeps and committed is not Committed.NEW:
+        record_trained(store, kind, trial_id, network)  # another process may have committed first
+    return committed
+
+
+def rows(trial: Trial[Any, Any], attempt: Attempt, trained_sha256: str | None = None) -> list[dict[str, object]]:
+    """Return the trial's rows with every column of the kind's schema.
+
+    Args:
+        trained_sha256: digest of the trained network's file; a column of the kinds that train.
+    """
+    shared = {**_identity(trial.spec), **trial.facts, **_measured(trial, attempt)}
+    if "trained_sha256" in schema(trial.spec.kind).names:
+        shared["trained_sha256"] = trained_sha256
+    return [{**shared, **evaluation._asdict()} for evaluation in trial.evaluations]
+
+
+def _identity(spec: TrialSpec) -> Mapping[str, object]:
+    return {
+        **spec.choices,
+        "trial_id": spec.trial_id,
+        "recipe": recipe_digest(spec.recipe),
+        "recipe_json": canonical_json(spec.recipe.model_dump(mode="json")),
+        "numerics": spec.numerics_version,
+        "origin": "run",
+    }
+
+
+def _measured(trial: Trial[Any, Any], attempt: Attempt) -> Mapping[str, object]:
+    return {
+        **trial.history.columns,
+        "host": socket.gethostname(),
+        "attempt": attempt.number,
+        "launch": attempt.launch,
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": code_version(),
+    }

@@ -1,0 +1,71 @@
+"""Time a few real steps on this machine (``plan --measure``): seconds per trained and per evaluated image."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from jobs.catalog.architecture_card import Architecture
+from jobs.execution.determinism import deterministic, memory_format
+from jobs.execution.optimizers import make_optimizer
+from jobs.kinds.finetune.transfer import freeze
+from jobs.networks.builders import build
+from jobs.networks.network import Network
+from jobs.specs.optimizers import TrainingRecipe
+
+_STEPS = 3
+_MOST_ON_CPU = 16
+"""Maximum batch size without a GPU, where a full batch would take minutes."""
+
+
+class Rates(NamedTuple):
+    """Seconds per image of a trial that has the device to itself."""
+
+    trained: float
+    evaluated: float
+    batch: int
+    """Number of images in the timed batches."""
+
+
+def measure(architecture: Architecture, blocks: int, recipe: TrainingRecipe, device: torch.device) -> Rates:
+    """Time training and evaluation of a network with random weights on random images; the best of a few steps.
+
+    The duration of a step depends on the network's shapes, not on the values.
+    """
+    size = architecture.image_size
+    batch = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, _MOST_ON_CPU)
+    with deterministic(recipe), torch.random.fork_rng(devices=[]):
+        network = Network(build(architecture, 10), (0.5,) * 3, (0.25,) * 3)
+        network.draw_from(lambda _, shape: torch.rand(shape))
+        freeze(network, blocks)
+        form = memory_format(recipe)
+        network = network.to(device).to(memory_format=form)
+        optimizer = make_optimizer(network, recipe)
+        images = torch.rand(batch, 3, size, size).to(device).contiguous(memory_format=form)
+        labels = torch.randint(10, (batch,)).to(device)
+
+        def step() -> None:
+            network.train()
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+        def forward() -> None:
+            network.eval()
+            with torch.no_grad():
+                network(images)
+
+        trained, evaluated = (min(_seconds(run, device) for _ in range(_STEPS)) / batch for run in (step, forward))
+        return Rates(trained, evaluated, batch)
+
+
+def _seconds(run: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

@@ -1,0 +1,34 @@
+"""A replica besides the first: ``python -m jobs.kinds.pretrain.replica ORDER.json``, started by ``data_parallel``."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from jobs.catalog.catalog import Cards, Catalog
+from jobs.kinds.pretrain.data_parallel import Replicas
+from jobs.kinds.pretrain.spec import PretrainSpec
+from jobs.kinds.pretrain.trial import Pretraining
+from jobs.system.parentage import end_with
+
+
+def follow(path: Path) -> None:
+    """Train with the first replica until it pauses or is done."""
+    order = json.loads(path.read_text(encoding="utf-8"))
+    end_with(order["parent"])  # otherwise it could hang and keep its GPU if the first replica is killed
+    spec = PretrainSpec.model_validate(order["spec"])
+    device = torch.device("cuda", order["rank"]) if order["device"] == "cuda" else torch.device("cpu")
+    catalog = Catalog(Cards.model_validate(order["cards"]), order["builders"])
+    trial = Pretraining.load(spec, catalog, device)
+    trial.replicas = Replicas(order["rank"], spec.recipe.replicas)
+    Path(order["ready"]).touch()
+    trial.replicas.join(Path(order["meeting"]), device)
+    trial.replicas.bring_together(trial)
+    trial.advance(lambda: trial.replicas.agree(False))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    follow(Path(sys.argv[1]))

@@ -1,0 +1,201 @@
+"""Train a source model from random initialization: naturally, by PGD, or with Gaussian noise.
+
+Equations (1) to (5) of the paper; the recipe's defaults are the hyper-parameters of A.10.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from jobs.catalog.catalog import PACKAGED, Catalog
+from jobs.data.batches import batch_indices, in_order, to_input
+from jobs.data.datasets import Dataset, ImageSet, load_dataset
+from jobs.data.random_resized_crop import random_resized_crops
+from jobs.execution.determinism import deterministic, memory_format
+from jobs.execution.metrics import RunningMetrics, evaluate
+from jobs.execution.seeding import Purpose, generator
+from jobs.execution.trial import Pin
+from jobs.kinds.pretrain.data_parallel import ALONE, Replicas, replicas_of
+from jobs.kinds.pretrain.spec import PretrainSpec
+from jobs.kinds.training.trial import Training
+from jobs.networks.builders import build
+from jobs.networks.network import Network
+from jobs.perturbations.fourier import Band
+from jobs.perturbations.pgd import draw_noise, perturb
+from jobs.results import Store
+from jobs.specs.optimizers import TrainingRecipe
+from jobs.specs.threat_model import Constraint, ThreatModel
+
+_ATTACK_STEPS = 20  # PGD(20), the attack the paper trains with (A.2)
+
+
+class PretrainEvaluation(NamedTuple):
+    """The numbers after one epoch: accuracies in percent, losses in nats, time in seconds.
+
+    Training accuracy and loss are those of perturbed images. Adversarial accuracy is measured once, after the last
+    epoch: under PGD(20) in the ball in which the source was trained.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_accuracy: float
+    train_loss: float
+    test_accuracy: float
+    test_loss: float
+    adversarial_accuracy: float | None
+    seconds: float
+
+
+class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
+    """Training of a source model in progress: minimizes the mean worst-case loss, equation (2)."""
+
+    evaluation = PretrainEvaluation
+
+    def __init__(
+        self,
+        spec: PretrainSpec,
+        data: Dataset,
+        device: torch.device,
+        catalog: Catalog = PACKAGED,
+        replicas: Replicas = ALONE,
+    ) -> None:
+        """Set the trial to its start.
+
+        Args:
+            data: the spec's dataset at the architecture's image size.
+            replicas: this process's place among the replicas; by default, ``advance`` starts the others if the recipe
+                has several.
+        """
+        self.catalog = catalog
+        self.data = data
+        self.replicas = replicas
+        super().__init__(spec, initial_network(spec, catalog), device)
+
+    @classmethod
+    def open(cls, store: Store, spec: PretrainSpec, catalog: Catalog, device: torch.device) -> Self:
+        return cls.load(spec, catalog, device)
+
+    @classmethod
+    def load(cls, spec: PretrainSpec, catalog: Catalog, device: torch.device) -> Self:
+        """Load what a trial needs, like ``open``, but without a results root."""
+        size = catalog.architecture(spec.architecture).image_size
+        return cls(spec, load_dataset(catalog.dataset(spec.dataset), size), device, catalog)
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        own = self.catalog.own_digests([], [self.spec.dataset], [self.spec.architecture])
+        return (Pin("datasets", self.spec.dataset, self.data.sha256), *(Pin(*own_pin) for own_pin in own))
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        return {
+            "images_used": len(self.data.train.labels_N),
+            "test_images": len(self.data.test.labels_N),
+            "dataset_sha256": self.data.sha256,
+        }
+
+    def advance(self, pause: Callable[[], bool] = lambda: False) -> None:
+        """Run like ``Trial.advance``. Other replicas exist only during a call, and pause when this one does."""
+        if self.spec.recipe.replicas == 1 or self.replicas is not ALONE:
+            super().advance(pause)
+            return
+        with replicas_of(self.spec, self.catalog, self.device) as self.replicas:
+            self.replicas.bring_together(self)
+            super().advance(lambda: self.replicas.agree(pause()))
+        self.replicas = ALONE
+
+    def _batches_of(self, epoch: int) -> list[Tensor]:
+        return batch_indices(len(self.data.train.labels_N), self.spec.recipe.batch_size, self.spec.seed, epoch)
+
+    def _train_batch(self, indices: Tensor) -> None:
+        """Take one step. Each replica processes its part of the batch; random draws do not depend on their number."""
+        spec, form = self.spec, memory_format(self.spec.recipe)
+        part = self.replicas.part_of(len(indices))
+        x_NCHW = to_input(self._augmented(indices)[part.images], self.device, form)
+        labels_N = self.data.train.labels_N[indices][part.images].to(self.device)
+        rng = generator(spec.seed, Purpose.PERTURBATION, self.epoch, self.batch)
+        noise = draw_noise(spec.threat, (len(indices), *x_NCHW.shape[1:]), rng)
+        # As in the robustness library, the attack sees the network in evaluation mode.
+        self.network.eval()
+        x_NCHW = perturb(self.network, x_NCHW, labels_N, spec.threat, None if noise is None else noise[part.images])
+        self.network.train()
+        self.optimizer.zero_grad()
+        logits_NK = self.network(x_NCHW.contiguous(memory_format=form))
+        loss = nn.functional.cross_entropy(logits_NK, labels_N)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.replicas.average(self.network, part.weight)
+        self.optimizer.step()
+        tally = RunningMetrics()
+        if part.weight:
+            tally.add(logits_NK.detach(), labels_N, loss.detach())
+        self.tally.include(self.replicas.total(tally))
+
+    def _uniform(self, path: str, shape: Sequence[int]) -> Tensor:
+        """Draw for the whole batch and return this replica's part, so that numbers do not depend on their number."""
+        indices = self.batches[self.batch]
+        part = self.replicas.part_of(len(indices))
+        return super()._uniform(path, (len(indices), *shape[1:]))[part.images]
+
+    def _augmented(self, indices: Tensor) -> Tensor:
+        images_NCHW = self.data.train.images_NCHW[indices]
+        if self.spec.recipe.transforms == "none":
+            return images_NCHW
+        rng = generator(self.spec.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
+        return random_resized_crops(images_NCHW, rng)
+
+    def _evaluate_epoch(self) -> PretrainEvaluation | None:
+        if not self.replicas.leading:
+            return None
+        recipe, form = self.spec.recipe, memory_format(self.spec.recipe)
+        test = evaluate(self.network, in_order(self.data.test, recipe.evaluation_batch_size, self.device, form))
+        threat = self.spec.threat
+        attack = attack_in(threat.constraint, threat.epsilon, threat.band) if self.epoch == self.spec.epochs else None
+        return PretrainEvaluation(
+            epoch=self.epoch,
+            learning_rate=self.learning_rate,
+            train_accuracy=self.tally.accuracy_percent,
+            train_loss=self.tally.mean_loss,
+            test_accuracy=test.accuracy_percent,
+            test_loss=test.mean_loss,
+            adversarial_accuracy=adversarial_accuracy(self.network, self.data.test, attack, recipe, self.device)
+            if attack
+            else None,
+            seconds=0.0,
+        )
+
+
+def initial_network(spec: PretrainSpec, catalog: Catalog = PACKAGED) -> Network:
+    """Build the initial network: weights drawn from the seed, normalized by the statistics of its dataset's card."""
+    card = catalog.dataset(spec.dataset)
+    rng = generator(spec.seed, Purpose.NETWORK_INIT)
+    return Network(build(catalog.architecture(spec.architecture), card.labels, rng), *card.channel_statistics())
+
+
+def attack_in(constraint: Constraint, epsilon: float, band: Band | None = None) -> ThreatModel | None:
+    """Return PGD(20) in the ball of a constraint (for gaussian, an L2 ball); None if there is no ball."""
+    if constraint is Constraint.NONE:
+        return None
+    ball = Constraint.L2 if constraint is Constraint.GAUSSIAN else constraint
+    return ThreatModel(constraint=ball, epsilon=epsilon, steps=_ATTACK_STEPS, band=band)
+
+
+def adversarial_accuracy(
+    network: Network, images: ImageSet, threat: ThreatModel, recipe: TrainingRecipe, device: torch.device
+) -> float:
+    """Return the accuracy in percent on images attacked by ``threat``; a random start uses a fixed generator."""
+    form = memory_format(recipe)
+    network.eval()
+
+    def attacked() -> Iterator[tuple[Tensor, Tensor]]:
+        batches = in_order(images, recipe.evaluation_batch_size, device, form)
+        for number, (x_NCHW, labels_N) in enumerate(batches):
+            noise = draw_noise(threat, tuple(x_NCHW.shape), generator(0, Purpose.PERTURBATION, number))
+            with torch.enable_grad():
+                moved_NCHW = perturb(network, x_NCHW, labels_N, threat, noise)
+            # outside enable_grad, because the caller evaluates before the next batch, and may abandon this generator
+            yield moved_NCHW, labels_N
+
+    with deterministic(recipe):
+        return evaluate(network, attacked()).accuracy_percent

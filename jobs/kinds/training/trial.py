@@ -1,0 +1,108 @@
+"""Base of trials that train a network: an optimizer, a learning rate, and rows at the ends of epochs."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from jobs.execution.determinism import memory_format
+from jobs.execution.optimizers import load_state, make_optimizer, set_learning_rate, state_tensors
+from jobs.execution.seeding import Purpose, generator
+from jobs.execution.trial import Trial, TrialRow, require_shapes
+from jobs.kinds.training.spec import TrainingSpec
+from jobs.networks.network import Network
+
+
+class Evaluated(TrialRow, Protocol):
+    """The numbers after an epoch."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def train_accuracy(self) -> float: ...
+    @property
+    def train_loss(self) -> float: ...
+    @property
+    def test_accuracy(self) -> float: ...
+
+
+SpecT = TypeVar("SpecT", bound=TrainingSpec)
+EvaluationT = TypeVar("EvaluationT", bound=Evaluated)
+
+
+class Training(Trial[SpecT, EvaluationT]):
+    """A trial in progress that trains a network."""
+
+    def __init__(self, spec: SpecT, network: Network, device: torch.device) -> None:
+        """Set the trial to its start.
+
+        Args:
+            network: in its state before the first batch, frozen as in the spec.
+        """
+        super().__init__(spec, network.to(device).to(memory_format=memory_format(spec.recipe)), device)
+        self.network.draw_from(self._uniform)
+        self.optimizer = make_optimizer(self.network, spec.recipe)
+
+    @abstractmethod
+    def _train_batch(self, indices: Tensor) -> None:
+        """Take one step on these images; add them to the running sums."""
+
+    @abstractmethod
+    def _evaluate_epoch(self) -> EvaluationT | None:
+        """Evaluate at the end of an epoch, if it is evaluated; ``seconds`` of the row are set later."""
+
+    @property
+    def epochs(self) -> int:
+        return self.spec.epochs
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last layer during this epoch."""
+        return self.spec.recipe.learning_rate_at(self.epoch, self.spec.epochs)
+
+    @property
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that the trial changes, by name."""
+        return {name: p for name, p in self.network.model.named_parameters() if p.requires_grad}
+
+    def _uniform(self, path: str, shape: Sequence[int]) -> Tensor:
+        """Return the numbers of a layer that draws, for this batch; they follow from the seed and the layer's path."""
+        rng = generator(self.spec.seed, Purpose.LAYER, self.epoch, self.batch, path)
+        return torch.rand(tuple(shape), generator=rng)
+
+    def _run_batch(self) -> Sequence[EvaluationT]:
+        self.set_learning_rate()
+        self._train_batch(self.batches[self.batch])
+        row = self._evaluate_epoch() if self.ends_epoch else None
+        return [] if row is None else [row]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what training changes.
+
+        ``parameter/NAME`` for every trained parameter, ``buffer/NAME`` for every buffer of the network (including the
+        trunk's BatchNorm), and after the first step the optimizer's state, such as ``momentum/NAME``.
+        """
+        return self._trained() | state_tensors(self.optimizer, self.trained_parameters)
+
+    def trained_tensors(self) -> dict[str, Tensor]:
+        state = self.network.model.state_dict()
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+    def _trained(self) -> dict[str, Tensor]:
+        parameters: dict[str, Tensor] = {f"parameter/{name}": p for name, p in self.trained_parameters.items()}
+        return parameters | {f"buffer/{name}": buffer for name, buffer in self.network.model.named_buffers()}
+
+    def _load(self, tensors: Mapping[str, Tensor]) -> None:
+        wanted = self._trained()
+        require_shapes(wanted, tensors)
+        with torch.no_grad():
+            for name, tensor in wanted.items():
+                tensor.copy_(tensors[name])
+        states = {name: tensor for name, tensor in tensors.items() if name not in wanted}
+        load_state(self.optimizer, self.trained_parameters, states)
+
+    def set_learning_rate(self) -> None:
+        """Set the optimizer's learning rates to those of this epoch."""
+        set_learning_rate(self.optimizer, self.learning_rate)

@@ -1,0 +1,37 @@
+"""Local directories with files that trials and reports read: ``$DELTASWEEP_HOME``, by default ``~/.cache/deltasweep``.
+
+For a user without a home directory, the default is a folder in the temporary directory.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+VARIABLE = "DELTASWEEP_HOME"
+
+
+def data_directory() -> Path:
+    """Return the directory of datasets, with one subdirectory per dataset."""
+    return _home() / "data"
+
+
+def weights_directory() -> Path:
+    """Return the directory of source models that are not part of the package, as ``NAME.safetensors``."""
+    return _home() / "weights"
+
+
+def activations_directory() -> Path:
+    """Return the directory of cached activations of frozen trunks (``jobs.kinds.finetune.activation_cache``)."""
+    return _home() / "activations"
+
+
+def scripts_directory() -> Path:
+    """Return the directory of scripts that report pages embed (``analysis.page.scripts``)."""
+    return _home() / "scripts"
+
+
+def _home() -> Path:
+    try:
+        return Path(os.environ.get(VARIABLE, "~/.cache/deltasweep")).expanduser()
+    except RuntimeError:  # a user without a home directory, as in many containers
+        return Path(tempfile.gettempdir()) / f"deltasweep-{os.getuid()}"

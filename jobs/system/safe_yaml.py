@@ -1,0 +1,139 @@
+"""Safe loading of untrusted YAML: plain values only, with limits on size and number of values.
+
+Files written by users are read with the core schema of YAML 1.2, as in other current tools: ``1e-3`` is a number,
+``no`` and ``1:30`` are text. Files written by this program with PyYAML are read as PyYAML reads them, which is YAML
+1.1.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+MOST_CHARACTERS = 4_000_000
+MOST_VALUES = 100_000
+"""The limit with all aliases expanded. A few lines of nested aliases can expand to more than fits in memory."""
+
+
+class CoreLoader(yaml.SafeLoader):
+    """Load plain values according to YAML 1.2's core schema, and ``<<``, which YAML readers commonly support."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # as in PyYAML
+
+
+def _integer(loader: CoreLoader, node: yaml.ScalarNode) -> int:
+    text = node.value
+    if led := re.fullmatch("([-+]?)0+([0-9]+)", text):
+        sign, digits = led.groups()
+        raise yaml.constructor.ConstructorError(
+            None,
+            None,
+            f"expected a number without leading 0, which some YAML readers take as octal and others as decimal; got "
+            f"{text}. Fix: write {sign}{digits}, or quote it if it is text",
+            node.start_mark,
+        )
+    return int(text, _RADIX.get(text[:2], 10))
+
+
+def _floating(loader: CoreLoader, node: yaml.ScalarNode) -> float:
+    value = float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if value == 0 and re.search("[1-9]", re.split("[eE]", node.value)[0]):
+        raise yaml.constructor.ConstructorError(
+            None,
+            None,
+            f"expected a number that is not rounded to 0; got {node.value}. Fix: write 0",
+            node.start_mark,
+        )
+    return value
+
+
+_RADIX = {"0o": 8, "0x": 16}
+_CORE = (
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    ("bool", r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", tuple("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        tuple("-+.0123456789"),
+    ),
+    ("merge", "<<", ("<",)),
+)
+for _tag, _form, _first in _CORE:
+    CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_form})$"), list(_first))
+CoreLoader.add_constructor("tag:yaml.org,2002:int", _integer)
+CoreLoader.add_constructor("tag:yaml.org,2002:float", _floating)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quote text that either version of YAML would not read as text."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    meant = any(re.fullmatch(form, text) for _, form, _ in _CORE)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if meant else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump(value: object) -> str:
+    """Return plain values as YAML that versions 1.1 and 1.2 read identically."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
+    return text
+
+
+def otherwise_read(text: str) -> object:
+    """Return how YAML 1.1 reads a plain value that is text in the core schema; the text itself if both agree."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def compose(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> yaml.Node | None:
+    """Return the node tree of one YAML document; None for an empty one. Aliases share their node.
+
+    Raises:
+        yaml.YAMLError: if it is not YAML, has more than ``MOST_CHARACTERS``, or expands to more than ``MOST_VALUES``.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise yaml.YAMLError(f"it has {len(text):,} characters; at most {MOST_CHARACTERS:,} are allowed")
+    try:
+        root = yaml.compose(text, Loader=loader)
+        if root is not None:
+            _count(root, {})
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error
+    return root
+
+
+def load(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Return the values of one YAML document; tags for anything but plain values are refused.
+
+    Args:
+        text: the document.
+        loader: ``CoreLoader`` for files written by users; the default is for files written by PyYAML.
+
+    Raises:
+        yaml.YAMLError: as ``compose``.
+        ValueError: for an invalid plain value, such as a date that does not exist.
+    """
+    compose(text, loader)
+    return yaml.load(text, Loader=loader)  # a SafeLoader, which constructs plain values only
+
+
+def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Count the values that a node expands to; ``known`` has the counts of earlier nodes, None while being counted."""
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise yaml.YAMLError("an alias (*name) refers to a value that contains it; write the value out instead")
+        return count
+    known[id(node)] = None
+    inside = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    count = 1 if isinstance(node, yaml.ScalarNode) else 1 + sum(_count(part, known) for part in inside)
+    if count > MOST_VALUES:
+        raise yaml.YAMLError(f"it has more than {MOST_VALUES:,} values after expanding aliases; use fewer")
+    known[id(node)] = count
+    return count

@@ -1,0 +1,135 @@
+"""``deltasweep data``: list, fetch and describe the target datasets that a study can name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Column, Table
+
+from jobs.catalog.dataset_card import DatasetFormat, ExifOrientation
+from jobs.errors import Code, DeltaSweepError, InvalidRequest
+from jobs.system import safe_yaml
+from orchestrator.process.terminal import Terminal, for_tables
+from orchestrator.study.cards import Known, known_catalog
+
+if TYPE_CHECKING:
+    from jobs.catalog.dataset_card import DatasetCard
+
+err = Terminal(stderr=True)
+data = typer.Typer(help="Manage target datasets.", no_args_is_help=True)
+
+out = for_tables()
+
+
+@data.command("list")
+def list_datasets(study: Known = None) -> None:
+    """List the target datasets that a study can name and their location on this machine."""
+    columns = ("training images", "test images", "labels", "colour or grey", "on this machine")
+    table = Table(Column("dataset", no_wrap=True), *columns, box=box.SIMPLE)
+    for name, card in known_catalog(study).datasets.items():
+        sizes = (f"{card.train:,}", f"{card.test:,}", str(card.labels))
+        table.add_row(name, *sizes, "colour" if card.colour else "grey", _where(card))
+    out.print(table)
+
+
+def _where(card: "DatasetCard") -> str:
+    from jobs.data.locate import find
+
+    if card.format is DatasetFormat.DIGITS:
+        return "bundled with scikit-learn"
+    return str(find(card) or "no")
+
+
+@data.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets to fetch.", metavar="NAME")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch every published dataset.")] = False,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="Also accept datasets that this study defines; without names, fetch all datasets its trials read.",
+            metavar="STUDY",
+        ),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a folder that contains NAME/FILE, used instead of the original download locations.",
+            envvar="DELTASWEEP_DATA_MIRROR",
+            metavar="URL",
+        ),
+    ] = None,
+) -> None:
+    """Download and verify datasets, so that trials never download anything.
+
+    Datasets that are already on this machine are only verified. Run the
+    same command again to continue an interrupted download.
+    """
+    from orchestrator.cli.exit_codes import ExitCode
+    from orchestrator.cli.joined_errors import raise_together
+
+    failed = []
+    try:
+        for card in _asked_for(names or [], everything, study):
+            try:
+                _fetch(card, mirror)
+            except DeltaSweepError as error:
+                failed.append(error)
+    except KeyboardInterrupt:
+        out.print("Interrupted. Partial downloads are kept; run the same command again to continue.")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    raise_together(failed)
+
+
+def _fetch(card: "DatasetCard", mirror: str | None) -> None:
+    from jobs.data.fetch import fetch as fetch_dataset
+    from orchestrator.cli.progress_bars import download_bars
+
+    with download_bars(out) as bars:
+        place = fetch_dataset(card, mirror, bars)
+    where = f"in {place}" if place else "bundled with scikit-learn"
+    out.print(f"{card.name}: {card.train:,} + {card.test:,} images, verified, {where}")
+
+
+def _asked_for(names: list[str], everything: bool, study: str | None) -> list["DatasetCard"]:
+    from jobs.catalog.catalog import PACKAGED
+    from jobs.study.expand import expand
+    from orchestrator.study.load import load_study
+
+    loaded = None if study is None else load_study(study)
+    catalog = PACKAGED if loaded is None else loaded.catalog
+
+    if (bool(names) or study is not None) == everything:
+        raise InvalidRequest(
+            Code.WRONG_VALUE if everything else Code.MISSING_KEY,
+            "expected dataset names or --study STUDY, or --all alone (see `deltasweep data list`)",
+            key="NAME",
+        )
+    if names:
+        return [catalog.dataset(name) for name in dict.fromkeys(names)]
+    if loaded is not None:
+        return [catalog.dataset(name) for name in dict.fromkeys(spec.dataset for spec in expand(loaded))]
+    brought = (DatasetFormat.IMAGENET, DatasetFormat.CUE_CONFLICT)
+    return [card for card in catalog.datasets.values() if card.format not in brought]
+
+
+@data.command()
+def describe(
+    folder: Annotated[Path, typer.Argument(help="A folder with train/LABEL/* and test/LABEL/*.")],
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; by default the folder's name.")] = None,
+    exif: Annotated[
+        ExifOrientation,
+        typer.Option(help="EXIF orientation of images: apply it, or ignore it and read the pixels as stored."),
+    ] = "applied",
+) -> None:
+    """Count and measure an image folder and print its dataset card, to paste into a study file."""
+    from jobs.data.describe import describe as describe_folder
+
+    card, notes, turned = describe_folder(folder, name or folder.resolve().name, exif)
+    fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    if turned:
+        fields["exif_orientation"] = card.exif_orientation  # even if it is the default, since there was a choice
+    out.print(safe_yaml.dump({card.name: fields}), end="")
+    for note in notes:
+        err.print(f"deltasweep: note: {note}")

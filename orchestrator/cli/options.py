@@ -1,0 +1,66 @@
+"""Arguments and options that several verbs share, each with its help text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.failures.retry_policy import RetryPolicy
+from orchestrator.planning import gpus
+
+StudyName = Annotated[str, typer.Argument(help="Name of a packaged study, or path to a study file.", metavar="STUDY")]
+StudyOfRoot = Annotated[
+    str | None, typer.Option("--study", help="A study recorded in this root; by default the last one launched.")
+]
+Root = Annotated[str, typer.Option("--results", help="Results root: a directory, s3:// or gs://.", metavar="ROOT")]
+MaybeRoot = Annotated[
+    str | None, typer.Option("--results", help="Results root; trials that are done there are not counted as work.")
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Address of a Ray cluster; by default Ray starts on this machine.")
+]
+Submit = Annotated[
+    bool,
+    typer.Option(
+        "--submit", help="Run on the cluster's head node; --address is the URL of its dashboard (http://...)."
+    ),
+]
+GpuName = Annotated[str, typer.Option("--gpu", help=f"GPU type for estimates: {', '.join(gpus.names())}.")]
+Price = Annotated[float | None, typer.Option(help="US dollars per GPU-hour; by default a list price.")]
+MaxCost = Annotated[
+    float | None, typer.Option(help="Stop before the cluster has cost more than this during the launch, in US dollars.")
+]
+MaxHours = Annotated[
+    float | None, typer.Option(help="Stop, with all progress saved, before this many hours have passed.")
+]
+HangAfter = Annotated[
+    float,
+    typer.Option(
+        metavar="MINUTES",
+        help="Kill an actor that makes no progress for this long (see docs/how-to/run-and-resume.md).",
+    ),
+]
+HANG_AFTER_MINUTES = RetryPolicy().hang_after_minutes
+AcceptNumerics = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[KIND:]N",
+        help="Count results of older numerics versions (of one kind) as done, from N on; may be repeated.",
+    ),
+]
+Builders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--builder",
+        metavar="FILE",
+        help="Run the code of this builder file, which an own architecture of the study names; may be repeated.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def as_arguments(**options: object) -> list[str]:
+    """Return options as command-line arguments: one per item of a list, none for None."""
+    given = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value is not None}
+    listed = [(name, value if isinstance(value, list) else [value]) for name, value in given.items()]
+    return [text for name, values in listed for value in values for text in (name, str(value))]

@@ -1,0 +1,135 @@
+"""Verbs that read or import results: ``query``, ``deltas``, ``report``, ``import-trials``."""
+
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from jobs.errors import Code, InvalidRequest
+from orchestrator.cli.options import Root
+from orchestrator.cli.output import out, table_text
+
+verbs = typer.Typer()
+
+_REPORT_PLACE = (
+    "Output directory; by default ROOT/report, or NAME-report in the current directory for a root in an object store."
+)
+
+
+@verbs.command()
+def query(
+    sql: Annotated[
+        str,
+        typer.Argument(
+            help="One SELECT statement over the views evaluations, trials, failures and those of the other kinds.",
+            metavar="SQL",
+        ),
+    ],
+    results: Root,
+    form: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option("--format")] = "table",
+    timeout: Annotated[
+        float | None, typer.Option(help="Abort the query after this many seconds.", metavar="SECONDS")
+    ] = None,
+) -> None:
+    """Query the results with SQL."""
+    import analysis
+
+    if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"expected --timeout above 0 seconds; got {timeout:g}. Fix: omit it to run queries without a time limit",
+            key="--timeout",
+        )
+    table = analysis.query(results, sql, timeout=timeout)
+    if form != "parquet":
+        sys.stdout.write(table_text(table, form))
+    elif sys.stdout.isatty():
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            "Parquet output cannot be printed to a terminal. Fix: redirect it to a file: ... --format parquet > FILE",
+            key="--format",
+        )
+    else:
+        sys.stdout.buffer.write(analysis.output.formats.parquet(table))
+
+
+@verbs.command()
+def deltas(
+    results: Root,
+    baseline: Annotated[
+        str | None, typer.Option(help="Baseline source; by default the baselines of the study's contrasts.")
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="Only cells and contrasts of this study.", metavar="NAME")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Only this source; may be repeated.", metavar="NAME")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Only this dataset; may be repeated.", metavar="NAME")
+    ] = None,
+    blocks: Annotated[
+        list[int] | None,
+        typer.Option(help="Only this number of fine-tuned blocks (-1: all); may be repeated.", metavar="N"),
+    ] = None,
+    epoch: Annotated[
+        str | None,
+        typer.Option(
+            help="A number, last or all; by default the last epoch and the epochs of declared contrasts.",
+            metavar="EPOCH",
+        ),
+    ] = None,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format")] = "table",
+) -> None:
+    """Print accuracy deltas with confidence intervals.
+
+    Holm's correction covers all cells of the contrasts that a study
+    declares, regardless of filters. Without contrasts, and for imported
+    trials, it covers the cells that are selected.
+    """
+    import analysis
+    from analysis.evaluations.frames import epoch_of
+
+    table = analysis.deltas(
+        results,
+        baseline,
+        study,
+        epoch=epoch_of(epoch) if epoch is not None else None,
+        source=source or None,
+        dataset=dataset or None,
+        blocks=blocks or None,
+    )
+    sys.stdout.write(table_text(table, form))
+
+
+@verbs.command()
+def report(
+    results: Root,
+    folder: Annotated[Path | None, typer.Option("--out", help=_REPORT_PLACE)] = None,
+    compare_paper: Annotated[
+        bool,
+        typer.Option(
+            "--compare-paper", help="Compare means with the paper's, and curves with those of imported trials."
+        ),
+    ] = False,
+) -> None:
+    """Write a report: figures, tables and an HTML page."""
+    import analysis
+
+    out.print(f"Report: {analysis.report(results, out=folder, compare_paper=compare_paper)}")
+
+
+@verbs.command("import-trials")
+def import_trials(
+    file: Annotated[
+        Path, typer.Argument(help="CSV file in tidy format or in the format published by the paper's authors.")
+    ],
+    results: Root,
+) -> None:
+    """Import trials that ran elsewhere into a results root, marked as imported."""
+    import analysis
+    from analysis.words import counted
+
+    imported = analysis.import_trials(file, results)
+    out.print(
+        f"{counted(imported.trials, 'trial')} ({counted(imported.rows, 'row')}): {imported.new} new, "
+        f"{imported.already_there} already present, {imported.conflicts} in conflict with existing results"
+    )

@@ -1,0 +1,260 @@
+"""Verbs that plan and run studies: ``demo``, ``plan``, ``launch``, ``resume``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.system.printable import one_line
+from orchestrator.cli.exit_codes import ExitCode
+from orchestrator.cli.launch_request import LaunchRequest, submit_verb
+from orchestrator.cli.options import (
+    HANG_AFTER_MINUTES,
+    AcceptNumerics,
+    Address,
+    Builders,
+    GpuName,
+    HangAfter,
+    Json,
+    MaxCost,
+    MaxHours,
+    MaybeRoot,
+    Price,
+    Root,
+    StudyName,
+    StudyOfRoot,
+    Submit,
+    as_arguments,
+)
+from orchestrator.cli.output import out, print_json, table_text
+from orchestrator.cli.roots import known_root
+from orchestrator.failures.retry_policy import RetryPolicy
+from orchestrator.planning import gpus
+from orchestrator.planning.gpus import DEFAULT_GPU
+
+if TYPE_CHECKING:
+    from jobs.study.model import Study
+    from orchestrator.launching.launch import Summary
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def demo(
+    results: Root = "demo-results",
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Run six sources, with attacks, influence functions and feature visualization."),
+    ] = False,
+) -> None:
+    """Run the packaged study `demo` on bundled models and data, and write a report."""
+    summaries = _demonstrate(["demo-full", *_more_demos()] if full else ["demo"], results)
+    if full and not _is_over(summaries[-1]):
+        # in the same root, each of its nine recipes would add a curve to every figure
+        summaries += _demonstrate(["demo-confound"], f"{results.rstrip('/')}-confound")
+    raise typer.Exit(max(map(_exit_code, summaries)))
+
+
+def _demonstrate(names: list[str], root: str) -> list["Summary"]:
+    """Run packaged studies one after another in one results root, then write its report."""
+    import analysis
+    from orchestrator.study.load import load_study
+
+    summaries: list[Summary] = []
+    for name in names:
+        summaries.append(run_launch(load_study(name), root))
+        if _is_over(summaries[-1]):
+            break
+    if summaries[0].done and _exit_code(summaries[-1]) is not ExitCode.TRY_AGAIN:
+        out.print(
+            "\nAccuracy of each source minus that of the natural source, in percentage points (paired t, 95 %):\n"
+        )
+        out.print(table_text(analysis.deltas(root), "table"))
+        out.print(f"Report: {analysis.report(root)}")
+    return summaries
+
+
+def _more_demos() -> list[str]:
+    """Return the studies that `demo --full` runs besides `demo-full`. Attacks on sources need Fashion-MNIST."""
+    from jobs.catalog.catalog import PACKAGED
+    from jobs.data.locate import find
+
+    more = ["demo-claims", "demo-texture", "demo-shape", "demo-fourier"]
+    if find(PACKAGED.dataset("fmnist")) is not None:
+        return [*more, "demo-sources"]
+    out.print("Skipping attacks on the sources: Fashion-MNIST is not on this machine (deltasweep data fetch fmnist).")
+    return more
+
+
+@verbs.command()
+def plan(
+    study: StudyName,
+    results: MaybeRoot = None,
+    gpu: GpuName = DEFAULT_GPU,
+    price: Price = None,
+    spot_price: Annotated[float | None, typer.Option(help="US dollars per GPU-hour on spot machines.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time real training steps on this machine instead of assuming a rate.")
+    ] = False,
+    accept_numerics: AcceptNumerics = None,
+    builder: Builders = None,
+    as_json: Json = False,
+) -> None:
+    """Estimate the work, time, money, memory and disk that a study needs, and show what is already done."""
+    from jobs.possible import require_all_possible
+    from jobs.results import quarantined, read_failures
+    from jobs.study.expand import expand
+    from orchestrator.planning.dependencies import Completion, completion_of
+    from orchestrator.planning.older_numerics import accepted_numerics
+    from orchestrator.planning.plan import describe, make_plan
+    from orchestrator.study.earlier import Earlier, earlier_versions
+    from orchestrator.study.load import load_study
+    from orchestrator.study.name_conflicts import require_same_names
+    from orchestrator.study.own_weights import absent_own_weights
+
+    accept = accepted_numerics(accept_numerics or ())
+    loaded = load_study(study, builder)
+    known, blocked, earlier = Completion(set(), {}), set[str](), Earlier()
+    specs = expand(loaded)
+    require_all_possible(specs, loaded.catalog)
+    if results:
+        store = known_root(results)
+        require_same_names(loaded, store)
+        by_id = {spec.trial_id: spec for spec in specs}
+        known, earlier = completion_of(store, by_id, accept), earlier_versions(store, loaded, by_id)
+        blocked = quarantined(read_failures(store), RetryPolicy.quarantine_after)
+    measured = None
+    if measure:
+        from orchestrator.planning.profile import profile_trials
+
+        measured = profile_trials(specs, loaded.catalog)
+    gpu_offer = gpus.gpu(gpu, price, spot_price)
+    made = make_plan(
+        loaded, specs, known.done, blocked, gpu_offer, measured, known.older, known.damaged, earlier.trials
+    )
+    if as_json:
+        print_json(made.plain())
+    else:
+        lines = [describe(made, loaded, known.about_older(accept)), *earlier.about, *known.about_damaged]
+        lines += absent_own_weights(loaded)
+        out.print("\n".join(lines))
+
+
+@verbs.command()
+def launch(
+    study: StudyName,
+    results: Root,
+    address: Address = None,
+    submit: Submit = False,
+    max_trials: Annotated[int | None, typer.Option(min=1, help="Run at most this many of the pending trials.")] = None,
+    max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
+    hang_after: HangAfter = HANG_AFTER_MINUTES,
+    gpu: GpuName = DEFAULT_GPU,
+    price: Price = None,
+    accept_numerics: AcceptNumerics = None,
+    builder: Builders = None,
+) -> None:
+    """Run the pending trials of a study on Ray."""
+    from orchestrator.planning.older_numerics import accepted_numerics
+    from orchestrator.study.load import is_path, load_study
+
+    accepted_numerics(accept_numerics or ())  # validate before submitting
+    loaded = load_study(study, builder)
+    request = LaunchRequest(
+        address, max_trials, False, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
+    )
+    request.spending()  # validate before submitting
+    if submit:
+        file = _uploaded(study, loaded) if is_path(study) else None
+        arguments = request.arguments() if file else [study, *request.arguments()]
+        submit_verb(
+            "launch",
+            arguments,
+            address=address,
+            results=results,
+            study=loaded.name,
+            study_file=file,
+            builders=builder or (),
+        )
+    raise typer.Exit(_exit_code(run_launch(loaded, results, request)))
+
+
+def _uploaded(path: str, study: "Study") -> bytes:
+    """Return the study file to upload; with own architectures it has their cards in place of the paths of these."""
+    from jobs.system.files import read_file
+
+    return study.resolved().encode() if study.architectures else read_file(path)
+
+
+@verbs.command()
+def resume(
+    results: Root,
+    study: StudyOfRoot = None,
+    retry_quarantined: Annotated[bool, typer.Option(help="Also retry quarantined trials.")] = False,
+    address: Address = None,
+    submit: Submit = False,
+    max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
+    hang_after: HangAfter = HANG_AFTER_MINUTES,
+    gpu: GpuName = DEFAULT_GPU,
+    price: Price = None,
+    accept_numerics: AcceptNumerics = None,
+    builder: Builders = None,
+) -> None:
+    """Resume a study recorded in a results root: run its pending trials."""
+    from orchestrator.planning.older_numerics import accepted_numerics
+    from orchestrator.study.history import recorded_study
+    from orchestrator.study.load import with_builders
+
+    accepted_numerics(accept_numerics or ())  # validate before submitting
+    request = LaunchRequest(
+        address, None, retry_quarantined, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
+    )
+    if submit:  # only the cluster's machines read the root
+        arguments = [*as_arguments(study=study), *request.arguments()]
+        submit_verb("resume", arguments, address=address, results=results, study=study, builders=builder or ())
+    recorded = with_builders(recorded_study(known_root(results), study), builder)
+    raise typer.Exit(_exit_code(run_launch(recorded, results, request)))
+
+
+def run_launch(study: "Study", results: str, request: LaunchRequest | None = None) -> "Summary":
+    """Launch a study from this process, then print the outcome and the command to resume."""
+    from jobs.results import open_store
+    from orchestrator.launching.launch import launch
+
+    request = request or LaunchRequest()
+    options = request.options()
+    arguments = as_arguments(
+        results=results, study=study.name, accept_numerics=request.accept_numerics, builder=request.builders
+    )
+    to_resume = " ".join(["deltasweep resume", *arguments])
+    try:
+        summary = launch(study, open_store(results), out, options)
+    except KeyboardInterrupt:  # a signal while Ray starts, or a second signal
+        out.print(f"\nInterrupted; committed results are kept. To resume: {to_resume}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    out.print(f"{summary.done} of {summary.planned} trials are done.")
+    for trial, reason in summary.failed.items():
+        out.print(one_line(f"failed: {trial}: {reason}"))
+    if summary.stop_reason:
+        out.print(one_line(f"Stopped: {summary.stop_reason.rstrip('.')}."))
+    if summary.left:
+        out.print(f"To resume: {to_resume}")
+    elif summary.failed:
+        out.print(f"To retry after fixing the cause: {to_resume} --retry-quarantined")
+    return summary
+
+
+def _is_over(summary: "Summary") -> bool:
+    """Whether later launches must not start: this one was interrupted, or the results root or a machine failed."""
+    return _exit_code(summary) in (ExitCode.INTERRUPTED, ExitCode.TRY_AGAIN)
+
+
+def _exit_code(summary: "Summary") -> ExitCode:
+    from orchestrator.failures.outcomes import StopCause
+
+    if summary.interrupted:
+        return ExitCode.INTERRUPTED
+    if summary.stop is not None and summary.stop.cause in (StopCause.STORAGE, StopCause.MACHINE):
+        return ExitCode.TRY_AGAIN
+    return ExitCode.SOME_FAILED if summary.failed or summary.stop_reason else ExitCode.ALL_DONE

@@ -1,0 +1,94 @@
+"""Outcomes of a round's trials, as reported by actors and completed by the driver, and reasons to stop a launch."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from jobs.results import Failure, FailureKind
+
+
+class State(StrEnum):
+    """How an attempt at a trial ended, from the driver's point of view."""
+
+    DONE = "done"
+    """Its result is in the results root."""
+    STOPPED = "stopped"
+    """It saved a checkpoint and stopped on request."""
+    FAILED = "failed"
+    """The trial or its machine failed; the failure is recorded in the results root."""
+
+
+class RootFailure(NamedTuple):
+    """A failure of the results root, which is not charged to any trial."""
+
+    message: str
+    lasting: bool
+    """Whether every trial would fail (storage is full, read-only or not permitted). If False, possibly only one machine
+    is disconnected.
+    """
+
+
+class Outcome(NamedTuple):
+    """The outcome of one attempt. Only failed attempts have fields other than ``state`` and ``notes``."""
+
+    state: State
+    notes: tuple[str, ...] = ()
+    kind: FailureKind | None = None
+    signature: str = ""
+    root_failure: RootFailure | None = None
+
+    @classmethod
+    def failed(cls, failure: Failure, notes: tuple[str, ...] = (), root: RootFailure | None = None) -> "Outcome":
+        return cls(State.FAILED, notes, failure.kind, failure.signature, root)
+
+    @classmethod
+    def parse(cls, plain: Mapping[str, object]) -> "Outcome":
+        """Parse the result of ``plain``, since Tune transports results as plain dictionaries."""
+        kind, root = plain["kind"], plain["root_failure"]
+        return cls(
+            State(str(plain["state"])),
+            tuple(plain["notes"]),  # type: ignore[arg-type]  # a list of strings, by plain()
+            FailureKind(str(kind)) if kind else None,
+            str(plain["signature"]),
+            RootFailure(*root) if root else None,  # type: ignore[misc]  # a list of its fields, by plain()
+        )
+
+    def plain(self) -> dict[str, object]:
+        return {
+            "state": self.state.value,
+            "notes": list(self.notes),
+            "kind": self.kind.value if self.kind else None,
+            "signature": self.signature,
+            "root_failure": list(self.root_failure) if self.root_failure else None,
+        }
+
+
+class NodeDraining(Exception):
+    """The actor's node is draining. Its trials have saved checkpoints and run elsewhere in the next round."""
+
+    def __init__(self, outcomes: dict[str, dict[str, object]]) -> None:
+        super().__init__(outcomes)
+        self.outcomes = outcomes
+        """Outcomes by trial id (``Outcome.plain``)."""
+
+
+class StopCause(StrEnum):
+    """Why a launch stopped before all its trials were finished."""
+
+    INTERRUPTED = "interrupted"
+    """A signal."""
+    LIMIT = "limit"
+    """The limit on cost or time was reached."""
+    FAILING = "failing"
+    """The first trials all failed with the same error, so every trial would fail."""
+    MACHINE = "machine"
+    """A machine differs from the driver's, so every trial would fail there."""
+    STORAGE = "storage"
+    """The results root refuses access or does not respond."""
+
+
+class Stop(NamedTuple):
+    """A decision to stop a launch before all its trials are finished."""
+
+    cause: StopCause
+    reason: str

@@ -1,0 +1,135 @@
+"""Heartbeats of launches in the results root."""
+
+import getpass
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from jobs.errors import DeltaSweepError
+from jobs.provenance import code_version, packages
+from jobs.results import Launch, Store, compact, kinds, read_launches, uncovered, write_launch
+from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
+from jobs.results.layout import launch_key, study_key
+
+_FIRST_SECONDS = 5.0
+"""Delay of the first heartbeat, short so that `status` soon shows running trials."""
+
+COMPACT_FROM = 500
+"""Number of trials outside the index that triggers a compaction. Reading them one by one takes about 0.2 s."""
+
+
+def new_launch(study: str, digest: str) -> Launch:
+    """Return the record of a launch that starts now. Launch ids sort by time.
+
+    Args:
+        study: Name of the study.
+        digest: Digest of the study file's version.
+    """
+    now = timestamp()
+    return Launch(
+        launch=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}",
+        study=study,
+        digest=digest,
+        user=_user(),
+        host=socket.gethostname(),
+        started_at=now,
+        code_version=code_version(),
+        packages=packages(),
+        heartbeat_at=now,
+    )
+
+
+def _user() -> str:
+    """Return the user's name, or the user id if it has no name, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def others_alive(store: Store) -> list[Launch]:
+    """Return the launches on this root whose drivers are alive."""
+    now = datetime.now(UTC)
+    return [launch for launch in read_launches(store) if launch.alive(now)]
+
+
+class Heartbeat:
+    """Context manager that writes the launch's record every ``HEARTBEAT_SECONDS`` and compacts results, in a thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        launch: Launch,
+        in_flight: Callable[[], tuple[str, ...]],
+        warn: Callable[[str], None],
+        failed: Callable[[DeltaSweepError], object] = lambda _: None,
+    ) -> None:
+        """
+        Args:
+            in_flight: Returns the ids of the trials that actors are running. Called from the thread.
+            warn: Called with a message when the record (once per outage) or the index cannot be written; trials run on.
+            failed: Called with the error each time that the record could not be written, from the thread.
+        """
+        self._store = store
+        self._launch = launch
+        self._in_flight = in_flight
+        self._warn = warn
+        self._failed = failed
+        self._failing = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        write_launch(self._store, self._launch)
+        self._store.hold(launch_key(self._launch.launch), study_key(self._launch.study, self._launch.digest))
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.finish()
+        self._thread.join()
+        self._write(ended_at=timestamp())
+
+    def finish(self) -> None:
+        """Stop the heartbeat and compact a last time in the background. Exiting the context waits for this."""
+        self._over.set()
+
+    def _beat(self) -> None:
+        pause = _FIRST_SECONDS
+        while not self._over.wait(pause):
+            pause = HEARTBEAT_SECONDS
+            if (error := self.beat()) is not None:
+                self._failed(error)
+            self._compact()
+        self._compact()
+
+    def beat(self) -> DeltaSweepError | None:
+        """Write the record now. Return the error if it could not be written, else None."""
+        return self._write(in_flight=self._in_flight())
+
+    def _write(self, **fields: Any) -> DeltaSweepError | None:
+        try:
+            write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), **fields))
+        except DeltaSweepError as error:
+            if not self._failing:
+                self._warn(f"Warning: the record of this launch could not be written: {error}")
+            self._failing = True
+            return error
+        self._failing = False
+        return None
+
+    def _compact(self) -> None:
+        """Update the index if enough trials are not covered by it."""
+        if self._failing:
+            return
+        try:
+            for kind in kinds():
+                if uncovered(self._store, kind) >= COMPACT_FROM:
+                    compact(self._store, kind)
+        except DeltaSweepError as error:
+            self._warn(f"Warning: the results were not compacted: {error}")

@@ -1,0 +1,256 @@
+"""A launch: run the pending trials of a study in rounds and sum up the outcome."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import NamedTuple
+
+from rich.console import Console
+
+from jobs.errors import DeltaSweepError, RootGone
+from jobs.results import (
+    FailureKind,
+    Launch,
+    Store,
+    begin,
+    quarantined,
+    read_failures,
+    record_study,
+    require_layout,
+    require_pin,
+    write_launch,
+)
+from jobs.study.model import Study
+from orchestrator.failures.failure_classification import root_failure
+from orchestrator.failures.outcomes import Outcome, State, Stop, StopCause
+from orchestrator.failures.versions import versions
+from orchestrator.launching.budget import Budget, TimeLimit
+from orchestrator.launching.heartbeat import Heartbeat, new_launch, others_alive
+from orchestrator.launching.launch_state import LaunchState
+from orchestrator.launching.options import Options
+from orchestrator.launching.preparation import Preparation, prepare
+from orchestrator.launching.progress import ProgressView, Tallies
+from orchestrator.launching.retries import Retries
+from orchestrator.planning.bundles import bundle_of
+from orchestrator.planning.dependencies import completed, unmet_dependencies
+from orchestrator.planning.stages import StageTrials
+from orchestrator.process.signals import stop_signals_to
+from orchestrator.ray_tune import tuner
+from orchestrator.ray_tune.stop_signal import Listener, raise_flag_for
+
+
+class Summary(NamedTuple):
+    """The outcome of a launch, in numbers of its study's trials."""
+
+    planned: int
+    done: int
+    failed: dict[str, str]
+    """Reasons by trial id, for trials that failed in this launch or were already quarantined."""
+    stop: Stop | None = None
+    """Why the launch stopped before all trials were finished, if it did."""
+
+    @property
+    def stop_reason(self) -> str | None:
+        return self.stop.reason if self.stop else None
+
+    @property
+    def interrupted(self) -> bool:
+        return self.stop is not None and self.stop.cause is StopCause.INTERRUPTED
+
+    @property
+    def left(self) -> int:
+        return self.planned - self.done - len(self.failed)
+
+
+class Launching(NamedTuple):
+    """Shared state of a running launch."""
+
+    prepared: Preparation
+    store: Store
+    console: Console
+    options: Options
+    state: LaunchState
+    tallies: Tallies
+
+
+def launch(study: Study, store: Store, console: Console, options: Options | None = None) -> Summary:
+    """Run the pending trials of a study: those that are not done, damaged or quarantined.
+
+    May be called from any thread. If this process has already joined Ray, the launch runs there. In the main thread,
+    the first SIGINT, SIGTERM or SIGHUP makes running trials save and exit; ignored signals (nohup) stay ignored.
+
+    Raises:
+        InvalidRequest, MissingData, DamagedFile, ResultsConflict: Before anything is started or written.
+        RootGone: If the root disappeared or was emptied in the meantime. Trials were stopped and none was charged.
+        StorageFailure: If the root or this machine's disk fails outside of any trial.
+        KeyboardInterrupt: At the second signal, or at the first while no trial runs.
+    """
+    options = options or Options()
+    record = new_launch(study.name, study.digest)
+    state = LaunchState(store, record.launch, options.retry_policy)
+    if options.max_hours is not None:
+        state.limits.append(TimeLimit(options.max_hours, options.retry_policy.stop_grace_seconds).spend)
+    require_layout(store)
+    with stop_signals_to(_stopper(state, console)):
+        prepared = prepare(study, store, console, options)
+        launching = Launching(prepared, store, console, options, state, _tallies(prepared))
+        if prepared.stages:
+            tuner.require_answer(options.address)
+        begin(store)
+        for pin in prepared.pins:
+            require_pin(store, *pin)
+        record_study(store, study.name, study.digest, study.resolved())
+        return _run(launching, record)
+
+
+def _tallies(prepared: Preparation) -> Tallies:
+    return Tallies(
+        planned=len(prepared.specs),
+        done_before=len(prepared.done),
+        failed_before=len(prepared.quarantined) + len(prepared.damaged),
+    )
+
+
+def _run(launching: Launching, record: Launch) -> Summary:
+    """Run the prepared trials while a heartbeat keeps the launch's record in the results root current."""
+    store, state = launching.store, launching.state
+    if not launching.prepared.stages:
+        write_launch(store, record._replace(ended_at=record.started_at))
+        return _summary(launching, {})
+    warn = partial(launching.console.print, markup=False)
+    for other in others_alive(store):
+        warn(
+            f"Warning: {other.told} is also running on this root. No result will be lost or duplicated, but some "
+            "trials may run twice."
+        )
+
+    def failed(error: DeltaSweepError) -> None:
+        failure = root_failure(store, error)
+        if failure is not None and (failure.lasting or isinstance(error, RootGone)):
+            state.root_failed(failure)
+
+    with Heartbeat(store, record, lambda: state.in_flight, warn, failed) as heartbeat:
+        state.root_answers = lambda: heartbeat.beat() is None
+        with tuner.connected(launching.options.address):
+            if (spending := launching.options.spending) is not None:
+                state.limits.append(Budget(*spending, tuner.billed_units, state.policy.stop_grace_seconds).spend)
+            try:
+                given_up = _run_stages(launching)
+            finally:
+                heartbeat.finish()
+    store.require_held()
+    store.hold()
+    return _summary(launching, given_up)
+
+
+def _run_stages(launching: Launching) -> dict[str, str]:
+    """Run all stages until no trial is waiting or a stop is requested. Return the trials given up, with reasons."""
+    prepared, state, console = launching.prepared, launching.state, launching.console
+    notes = dict[str, None]()
+    shares = [tuner.share_of(stage.resources, notes.setdefault) for stage in prepared.stages]
+    for note in notes:
+        console.print(note, markup=False)
+    flag = raise_flag_for(state.launch)
+    state.on_stop = flag.set.remote
+    state.listen = Listener(flag, state.policy.flag_patience_seconds)
+    given_up: dict[str, str] = {}
+    with _at_work(state), ProgressView(launching.tallies, console) as view:
+        for stage, share in zip(prepared.stages, shares, strict=True):
+            if state.stopping:
+                break
+            given_up |= unmet_dependencies(launching.store, prepared.specs, stage.trials, prepared.catalog)
+            retries = Retries(
+                [trial for trial in stage.trials if trial not in given_up],
+                state.policy,
+                partial(tuner.largest_multiple, share),
+                lambda trial: bundle_of(prepared.specs[trial], prepared.bundling),
+            )
+            state.on_change = partial(_show, launching, given_up, retries.given_up, view)
+            _run_stage(launching, stage, share, retries)
+            given_up |= retries.given_up
+        _show(launching, given_up, {}, view)
+    return given_up
+
+
+def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, retries: Retries) -> None:
+    """Run the trials of a stage in rounds until each is done or given up, or a stop is requested."""
+    prepared, store, state = launching.prepared, launching.store, launching.state
+    job = {
+        "root": store.uri,
+        "launch": state.launch,
+        "versions": versions(),
+        "cards": prepared.catalog.own.model_dump(mode="json"),
+        "builders": dict(prepared.catalog.builders),
+        "retention": stage.retention._asdict(),
+    }
+    while not state.stopping and (this := retries.next_round()):
+        state.begin_round()
+        bundles = [[prepared.specs[trial] for trial in bundle] for bundle in this.bundles]
+        tuner.run_round(bundles, job, {name: amount * this.share for name, amount in share.items()}, state)
+        outcomes = state.round_outcomes if state.stopping else _with_lost(this.trials, state.round_outcomes)
+        _print_notes(outcomes, launching.console)
+        if any(outcome.state is not State.DONE for outcome in outcomes.values()):
+            # an actor may die after it has committed some trials of a bundle
+            committed = outcomes.keys() & completed(store, prepared.specs)
+            outcomes |= dict.fromkeys(committed, Outcome(State.DONE))
+        retries.record(outcomes, quarantined(read_failures(store), state.policy.quarantine_after))
+
+
+def _with_lost(trials: list[str], outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    """Add failures for trials without an outcome, so that no trial waits forever."""
+    lost = Outcome(State.FAILED, (), FailureKind.INFRASTRUCTURE, "Ray Tune ended without reporting its outcome")
+    return dict.fromkeys(trials, lost) | outcomes
+
+
+def _print_notes(outcomes: dict[str, Outcome], console: Console) -> None:
+    for outcome in outcomes.values():
+        for note in outcome.notes:
+            console.print(f"Note: {note}", markup=False)
+
+
+def _stopper(state: LaunchState, console: Console) -> Callable[[signal.Signals], None]:
+    """Return the signal handler. The first signal asks running trials to save and exit; a second one, or the first if
+    no trial runs, ends the launch immediately.
+    """
+
+    def handle(number: signal.Signals) -> None:
+        if state.stopping or not state.at_work:
+            raise KeyboardInterrupt
+        state.request_stop(StopCause.INTERRUPTED, number.name)
+        with suppress(RuntimeError):  # the signal arrived during a print
+            console.print("\nStopping: running trials save and exit after their current batch. Repeat to exit at once.")
+
+    return handle
+
+
+@contextmanager
+def _at_work(state: LaunchState) -> Iterator[None]:
+    """Mark that trials run and can be asked to stop."""
+    state.at_work = True
+    try:
+        yield
+    finally:
+        state.at_work = False
+
+
+def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str, str], view: ProgressView) -> None:
+    tallies, state = launching.tallies, launching.state
+    tallies.done = state.done
+    tallies.failed = len(before) + len(given_up)
+    tallies.running = len(state.in_flight)
+    view.update()
+
+
+def _summary(launching: Launching, given_up: dict[str, str]) -> Summary:
+    """Sum up the launch from the results root; only the reasons come from the launch itself."""
+    prepared = launching.prepared
+    done = completed(launching.store, prepared.specs, launching.options.accept_numerics)
+    failed = dict.fromkeys(prepared.quarantined, "quarantined before this launch; use --retry-quarantined to retry it")
+    failed |= {**prepared.damaged, **given_up}
+    return Summary(
+        planned=len(prepared.specs),
+        done=len(done),
+        failed={trial: why for trial, why in failed.items() if trial not in done},
+        stop=launching.state.stop,
+    )

@@ -1,0 +1,31 @@
+"""Options of a launch. None of them changes a result."""
+
+from typing import NamedTuple
+
+from jobs.specs.trial import Numerics
+from orchestrator.failures.retry_policy import RetryPolicy
+from orchestrator.planning.older_numerics import NONE_OLDER
+
+
+class Spending(NamedTuple):
+    """Spending limit of a launch, in US dollars."""
+
+    most: float
+    price: float
+    """Per hour of one GPU of the cluster, or of one machine if it has no GPUs."""
+
+
+class Options(NamedTuple):
+    """Options of a launch besides its study and results root."""
+
+    address: str | None = None
+    """Address of a Ray cluster. If None, Ray is started on this machine and stopped afterwards."""
+    max_trials: int | None = None
+    """Maximum number of pending trials to run."""
+    retry_quarantined: bool = False
+    spending: Spending | None = None
+    accept_numerics: Numerics = NONE_OLDER
+    """The oldest numerics versions whose results count as done (``older_numerics``)."""
+    max_hours: float | None = None
+    """Time limit in hours, including the minute in which trials save and exit."""
+    retry_policy: RetryPolicy = RetryPolicy()

@@ -1,0 +1,328 @@
+"""The size of a study, its remaining work, and the estimated cost in time, money, memory and disk. No torch."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from jobs.catalog.catalog import Catalog
+from jobs.catalog.costs import Flops, memory, parameters
+from jobs.kind import Stage, Workload, kind_of, workload
+from jobs.specs.section import Resources
+from jobs.specs.trial import TrialSpec
+from jobs.study.model import Study
+from orchestrator.planning.bundles import bundled
+from orchestrator.planning.dependencies import networks_needed
+from orchestrator.planning.flops import flops_alone, kept_bytes, study_flops
+from orchestrator.planning.gpus import Gpu
+
+RUNTIME_BYTES = 0.6e9
+"""Assumed GPU memory of CUDA and its libraries, in bytes per process."""
+
+SPARE = 1.25
+"""Assumed factor for allocator fragmentation and library workspaces, relative to the tensors."""
+
+_Part = Literal["train", "whole", "test"]
+"""Part of a dataset's resized images. Whole images are training images that may be cropped anywhere."""
+DENSE_RATE = 1.5e10
+"""Assumed float64 operations per second of one core when inverting matrices."""
+
+_TOLD_BYTES = 1e9
+"""The text output lists matrices from this size on; JSON output lists all."""
+
+_CHECKPOINTS_KEPT = 2
+_FLOAT = 4
+
+
+class Matrices(NamedTuple):
+    """Pending trials that need a full matrix of the same size (``jobs.kinds.influence.workload``)."""
+
+    measure: str
+    decomposition: str | None
+    """Inversion method, if there are several."""
+    trials: int
+    rows: int
+    bytes: int
+    """Memory per trial: of the GPU if there is one, else of the machine."""
+    operations: float
+    """Float64 operations per trial."""
+
+    @property
+    def core_hours(self) -> float:
+        """Hours of one core per trial, at the assumed rate."""
+        return self.operations / DENSE_RATE / 3600
+
+    def plain(self) -> dict[str, Any]:
+        return {**self._asdict(), "core_hours": self.core_hours}
+
+
+class Plan(NamedTuple):
+    """Size and cost of a study. done, pending, quarantined and damaged add up to trials.
+
+    Work, time, money, results, activations and matrices are those of the pending trials. Memory, checkpoints and images
+    are those of all trials.
+    """
+
+    study: str
+    trials: int
+    done: int
+    pending: int
+    quarantined: int
+    damaged: int
+    """Trials whose result is damaged or not a file. It must be moved away before they can run."""
+    older_numerics: int
+    """Trials that only have results with older numerics versions."""
+    accepted_numerics: int
+    """The number of these trials that count as done."""
+    earlier_versions_done: int
+    """Finished trials of earlier versions of the study that are not part of this version."""
+    images_trained: int
+    images_evaluated: int
+    flops: Flops
+    flops_alone: float
+    """Operations without bundles and caches."""
+    gpu: Gpu
+    gpu_hours: float
+    measured: str
+    """Description of the measurement; empty if the hours follow from the GPU's assumed rate."""
+    memory: float
+    """Bytes of GPU memory that the largest trial needs, including the CUDA runtime."""
+    gpu_share: float
+    """This memory as a fraction of the GPU's."""
+    checkpoints: int
+    """Bytes of the largest trial's checkpoints."""
+    results: int
+    """Bytes of all results and kept weights."""
+    images_at_rest: int
+    """Bytes of all resized images, per machine."""
+    activations: int
+    """Bytes of all files of cached activations. A machine keeps them up to its limit."""
+    matrices: tuple[Matrices, ...]
+    """Full matrices that influence trials invert. Their time is not included in the GPU-hours."""
+
+    @property
+    def on_demand(self) -> float:
+        """US dollars for all trials at the on-demand price."""
+        return self.gpu_hours * self.gpu.on_demand
+
+    @property
+    def spot(self) -> float:
+        """US dollars for all trials at the spot price, without the work lost to preemptions."""
+        return self.gpu_hours * self.gpu.spot
+
+    def plain(self) -> dict[str, Any]:
+        """Return the plan as in ``plan --json``, in bytes, US dollars and operations."""
+        return {
+            **self._asdict(),
+            "flops": self.flops.total,
+            "flops_by_part": self.flops._asdict(),
+            "matrices": [matrices.plain() for matrices in self.matrices],
+            "gpu": self.gpu._asdict(),
+            "cost_on_demand": self.on_demand,
+            "cost_spot": self.spot,
+        }
+
+
+Seconds = Callable[[TrialSpec], float]
+"""Returns the seconds that a trial takes alone on a device."""
+
+
+def make_plan(
+    study: Study,
+    specs: Iterable[TrialSpec],
+    done: set[str],
+    quarantined: set[str],
+    gpu: Gpu,
+    measured: tuple[str, Seconds] | None = None,
+    older: Collection[str] = (),
+    damaged: Collection[str] = (),
+    earlier: Collection[str] = (),
+) -> Plan:
+    """Count a study's trials and estimate the cost of the pending ones.
+
+    Args:
+        older: Trials that only have results with older numerics versions (``Completion``). The accepted ones are also
+            in ``done``.
+        damaged: Trials whose result is damaged or not a file (``Completion``).
+        earlier: Additional finished trials of earlier versions of the study (``earlier_versions``).
+        measured: Description of a measurement and the resulting seconds of a trial. By default they follow from the
+            GPU's rate.
+    """
+    catalog = study.catalog
+    planned = {spec.trial_id: (spec, workload(spec, catalog)) for spec in specs}
+    trials, works = [spec for spec, _ in planned.values()], [work for _, work in planned.values()]
+    torn = set(damaged) - done
+    blocked = quarantined - done - torn
+    pending = {trial: planned[trial] for trial in planned if trial not in done | blocked | torn}
+    to_run, to_do = [spec for spec, _ in pending.values()], [work for _, work in pending.values()]
+    flops = study_flops(bundled(to_run, study.bundle), catalog)
+    alone = sum(flops_alone(work).total for work in to_do)
+    # measured rates include no sharing: bundles and caches are assumed to save time in proportion to operations
+    saved = flops.total / alone if alone else 1
+    seconds = saved * sum(map(measured[1], to_run)) if measured else flops.total / gpu.rate
+    # memory only of trials that share GPUs, if there are any: training a source uses whole GPUs
+    shared = [spec for spec in trials if kind_of(spec).stage is not Stage.SOURCES] or trials
+    bundles = ([planned[spec.trial_id][1] for spec in bundle] for bundle in bundled(shared, study.bundle))
+    needed = max(map(bundle_memory, bundles), default=0)
+    waited_for = networks_needed(trials)
+    kept = sum(
+        _FLOAT * parameters(work.architecture)
+        for trial, (_, work) in pending.items()
+        if work.checkpoint_blocks is not None and (study.keep_weights or trial in waited_for)
+    )
+    return Plan(
+        study=study.name,
+        trials=len(trials),
+        done=len(planned.keys() & done),
+        pending=len(pending),
+        quarantined=len(planned.keys() & blocked),
+        damaged=len(planned.keys() & torn),
+        older_numerics=len(older),
+        accepted_numerics=len(done.intersection(older)),
+        earlier_versions_done=len(earlier),
+        images_trained=sum(work.images_trained for work in to_do),
+        images_evaluated=sum(work.images_evaluated for work in to_do),
+        flops=flops,
+        flops_alone=alone,
+        gpu=gpu,
+        gpu_hours=seconds / 3600,
+        measured=measured[0] if measured else "",
+        memory=needed,
+        gpu_share=needed / gpu.memory,
+        checkpoints=max(map(checkpoint_bytes, works), default=0),
+        results=sum(work.result_bytes for work in to_do) + kept,
+        activations=kept_bytes(to_run, catalog),
+        images_at_rest=sum(
+            _image_bytes(catalog, *part)
+            for part in {part for spec, work in planned.values() for part in _parts(spec, work)}
+        ),
+        matrices=matrices(to_do),
+    )
+
+
+def matrices(works: Iterable[Workload]) -> tuple[Matrices, ...]:
+    """Return the full matrices that trials need, largest first."""
+    counts = Counter(work.matrix for work in works if work.matrix is not None)
+    held = [
+        Matrices(matrix.measure, matrix.decomposition, trials, matrix.rows, matrix.bytes, matrix.operations)
+        for matrix, trials in counts.items()
+    ]
+    return tuple(sorted(held, key=lambda matrices: -matrices.bytes))
+
+
+def bundle_memory(bundle: Sequence[Workload]) -> float:
+    """Return the bytes of GPU memory that the actor of these trials needs (per GPU, with several replicas)."""
+    work = bundle[0]
+    batch = -(-work.batch_size // work.replicas)
+    depths = [other.gradient_blocks for other in bundle]
+    needed = memory(work.architecture, depths, batch, work.evaluation_batch_size, work.state_numbers)
+    return RUNTIME_BYTES + SPARE * needed
+
+
+def checkpoint_bytes(work: Workload) -> int:
+    """Return the bytes of a running trial's checkpoints: the head's parameters and the optimizer's state, kept twice.
+
+    Trials that train nothing only store sums, which are smaller than their results, and count as 0.
+    """
+    if work.checkpoint_blocks is None:
+        return 0
+    numbers = (1 + work.state_numbers) * parameters(work.architecture, work.checkpoint_blocks)
+    return _CHECKPOINTS_KEPT * _FLOAT * numbers
+
+
+def _parts(spec: TrialSpec, work: Workload) -> tuple[tuple[str, int, _Part], ...]:
+    """Return the resized images that a trial reads: dataset, size and part."""
+    size = work.architecture.image_size
+    return (spec.dataset, size, "whole" if work.whole_training_images else "train"), (spec.dataset, size, "test")
+
+
+def _image_bytes(catalog: Catalog, name: str, size: int, part: _Part) -> int:
+    """Return the bytes of resized images. Whole images are assumed to be 4:3: only the files have their sizes."""
+    card = catalog.dataset(name)
+    images = {"train": card.train, "whole": card.train * 4 // 3, "test": card.test}[part]
+    return images * (3 if card.colour else 1) * size * size
+
+
+def three_digits(value: float) -> str:
+    """Format a number with three significant digits and without an exponent: 2,550."""
+    return f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
+
+
+def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
+    """Return the plan as text for a terminal. ``about_older`` describes trials with older numerics, if any."""
+    gpu, parts = plan.gpu, plan.flops
+    shares = ", ".join(
+        f"{name.replace('_', ' ')} {amount / parts.total:.0%}"
+        for name, amount in parts._asdict().items()
+        if parts.total and amount
+    )
+    rate = plan.measured or f"{three_digits(gpu.rate / 1e12)} TFLOP/s, {gpu.rate_from}"
+    asked = _asked(study).gpu
+    lines = [
+        f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
+        f"{plan.quarantined:,} quarantined" + (f", {plan.damaged:,} damaged" if plan.damaged else ""),
+        f"pending work: {plan.images_trained:,} images trained, {plan.images_evaluated:,} evaluated, "
+        f"{_flop(parts.total)}{f' ({shares})' if shares else ''}",
+        f"time: about {three_digits(plan.gpu_hours)} GPU-hours ({rate})",
+        f"money: about ${plan.on_demand:,.2f} on demand (${gpu.on_demand:,.3g} per {gpu.name}-hour), "
+        f"${plan.spot:,.2f} on spot (${gpu.spot:,.3g}); {gpu.prices_from}",
+    ]
+    if plan.flops_alone > parts.total:
+        lines.append(
+            f"{_savings(study)}: {plan.flops_alone / parts.total:.3g} times less work than running each trial alone"
+        )
+    if about_older:
+        lines.insert(1, about_older)
+    actor = "bundle" if study.bundle == "blocks" else "trial"
+    lines.append(
+        f"memory: about {plan.memory / 1e9:.2g} GB per {actor}, {plan.gpu_share:.2f} of one {gpu.name}"
+        + (f"; the study requests gpu: {asked:g}" if asked else "; the study requests no GPU")
+        + (f", which is too little: use {plan.gpu_share:.2f} or more" if 0 < asked < plan.gpu_share else "")
+    )
+    lines.append(
+        f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints per running trial, "
+        f"{_bytes(plan.images_at_rest)} of images per machine"
+    )
+    lines[-1:-1] = [_held(matrices, gpu) for matrices in plan.matrices if matrices.bytes >= _TOLD_BYTES]
+    if plan.activations:
+        lines[-1] += f", and {_bytes(plan.activations)} of activations, limited by $DELTASWEEP_ACTIVATIONS_GB"
+    return "\n".join(lines)
+
+
+def _held(held: Matrices, gpu: Gpu) -> str:
+    """Describe the additional cost of trials that invert a full matrix."""
+    fits = "" if held.bytes + RUNTIME_BYTES <= gpu.memory else f", more than one {gpu.name} has"
+    plural = "s" if held.trials > 1 else ""
+    by = f" by {held.decomposition}" if held.decomposition else ""
+    return (
+        f"matrices: {held.measure}{by}, {held.trials:,} trial{plural} of {held.rows:,} rows, each about "
+        f"{_bytes(held.bytes)} of memory (GPU memory, if there is a GPU{fits}) and {_flop(held.operations)} in "
+        f"float64, {held.core_hours:,.2g} hours of one core (assumed: {DENSE_RATE / 1e9:g} GFLOP/s), without "
+        "checkpoints: an interrupted trial repeats this step. Not included in the estimates above"
+    )
+
+
+def _savings(study: Study) -> str:
+    bundles = study.bundle == "blocks"
+    kept = any(recipe.frozen_batchnorm != "batch" for recipe in study.recipes)
+    return " and ".join(["bundles"] * bundles + ["cached activations"] * kept)
+
+
+def _asked(study: Study) -> Resources:
+    """Return the resources of the trials whose memory the plan reports: fine-tuning if any, else the first section."""
+    if study.grid is not None:
+        return study.resources
+    return next(iter(study.sections.values())).resources
+
+
+def _flop(amount: float) -> str:
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12)):
+        if amount >= size:
+            return f"{three_digits(amount / size)} {unit}"
+    return f"{amount / 1e9:,.3g} GFLOP"
+
+
+def _bytes(amount: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if amount >= size:
+            return f"{amount / size:,.2g} {unit}" if amount < 10 * size else f"{amount / size:,.0f} {unit}"
+    return f"{amount / 1e3:,.0f} kB"

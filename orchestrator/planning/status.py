@@ -1,0 +1,200 @@
+"""Progress of a study, from its results root alone. No torch."""
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.live import Live
+
+from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read_failures, read_launches
+from jobs.results.layout import log_key
+from jobs.specs.trial import Numerics, TrialSpec
+from jobs.study.expand import expand
+from jobs.study.model import Study
+from jobs.system.printable import one_line
+from orchestrator.failures.retry_policy import RetryPolicy
+from orchestrator.planning.dependencies import completion_of
+from orchestrator.planning.older_numerics import NONE_OLDER
+from orchestrator.process.streams import nobody_listens
+from orchestrator.study.earlier import Earlier, earlier_versions
+
+_WATCH_SECONDS = 5.0
+
+
+class Status(NamedTuple):
+    """The trials of a study, each in exactly one of six states that add up to ``planned``."""
+
+    study: str
+    planned: int
+    done: set[str]
+    quarantined: set[str]
+    running: set[str]
+    """Trials that a live launch is running."""
+    failed: dict[str, Failure]
+    """Last failures of trials without a result. The next launch retries them."""
+    pending: int
+    live: list[Launch]
+    stale: list[Launch]
+    """Launches that ended without recording their end."""
+    older: dict[str, Numerics]
+    """Trials that only have results with older numerics versions, with these versions. Accepted ones are also done."""
+    about_older: str | None
+    """Description of these trials."""
+    damaged: Mapping[str, str]
+    """Remedies by trial id, for trials whose result is damaged or not a file."""
+    earlier: Earlier
+    """Additional finished trials of earlier versions of the study."""
+    mixed: set[str] | str
+    """Done trials that ran on several kinds of device or versions of torch, or why this is unknown."""
+
+    def counts(self) -> dict[str, object]:
+        """Return the counts as in ``status --json``."""
+        return {
+            "study": self.study,
+            "planned": self.planned,
+            "done": len(self.done),
+            "running": len(self.running),
+            "pending": self.pending,
+            "failed": len(self.failed),
+            "quarantined": len(self.quarantined),
+            "damaged": len(self.damaged),
+            "live_launches": [launch.launch for launch in self.live],
+            "stale_launches": [launch.launch for launch in self.stale],
+            "older_numerics": len(self.older),
+            "accepted_numerics": len(self.older.keys() & self.done),
+            "earlier_versions_done": len(self.earlier.trials),
+            "mixed": None if isinstance(self.mixed, str) else len(self.mixed),
+        }
+
+
+def status_of(
+    store: Store,
+    study: Study,
+    now: datetime | None = None,
+    *,
+    thorough: bool = True,
+    accept: Numerics = NONE_OLDER,
+    quarantine_after: int = RetryPolicy.quarantine_after,
+) -> Status:
+    """Classify a study's trials as done, damaged, quarantined, running, failed or pending, in this order of precedence.
+
+    Args:
+        accept: The oldest numerics versions whose results also count as done (``accepted_numerics``).
+        thorough: Also read the results for trials on several kinds of device, and earlier versions of the study.
+            Everything else follows from file names.
+        quarantine_after: As in ``RetryPolicy``.
+    """
+    now = now or datetime.now(UTC)
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    planned = specs.keys()
+    launches = read_launches(store)
+    live = [launch for launch in launches if launch.alive(now)]
+    failures = read_failures(store)
+    known = completion_of(store, specs, accept)
+    done = known.done
+    torn = known.damaged.keys() - done
+    blocked = (quarantined(failures, quarantine_after) & planned) - done - torn
+    running = {trial for launch in live for trial in launch.in_flight} & planned - done - torn - blocked
+    last = {failure.trial_id: failure for failure in failures}
+    failed = {trial: last[trial] for trial in sorted(last.keys() & planned - done - torn - blocked - running)}
+    return Status(
+        study=study.name,
+        planned=len(planned),
+        done=done,
+        quarantined=blocked,
+        running=running,
+        failed=failed,
+        pending=len(planned) - len(done) - len(torn) - len(blocked) - len(running) - len(failed),
+        live=live,
+        stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
+        older=known.older,
+        about_older=known.about_older(accept),
+        damaged=known.damaged,
+        earlier=earlier_versions(store, study, specs) if thorough else Earlier(),
+        mixed=_mixed(store, specs, done) if thorough else set(),
+    )
+
+
+def _mixed(store: Store, specs: Mapping[str, TrialSpec], done: set[str]) -> set[str] | str:
+    try:
+        return mixed_trials(store, sorted({specs[trial].kind for trial in done})) & done
+    except DamagedFile as error:
+        return str(error)
+
+
+def describe(status: Status) -> str:
+    """Return the status as text for a terminal."""
+    counts = status.counts()
+    states = ", ".join(
+        f"{counts[state]:,} {state}" for state in ("done", "running", "pending", "failed", "quarantined")
+    )
+    if status.damaged:
+        states += f", {len(status.damaged):,} damaged"
+    lines = [f"{status.study}: {status.planned:,} trials: {states}"]
+    if status.about_older:
+        lines.append(status.about_older)
+    lines += status.earlier.about
+    if isinstance(status.mixed, str):
+        lines.append(f"cannot count the trials that ran on several kinds of device: {status.mixed}")
+    elif status.mixed:
+        lines.append(
+            f"{len(status.mixed):,} of the done trials ran on several kinds of device or versions of torch, which are "
+            "recorded in their results (deltasweep verify)"
+        )
+    lines += [f"running: {launch.told}" for launch in status.live]
+    lines += [
+        f"stale: launch {launch.launch} on {launch.host}, last heartbeat {launch.heartbeat_at}; continue with resume"
+        for launch in status.stale
+    ]
+    lines += [f"failed, retried by the next launch: {trial}: {f.signature}" for trial, f in status.failed.items()]
+    lines += [f"damaged: {trial}: {remedy}" for trial, remedy in sorted(status.damaged.items())]
+    lines += [f"quarantined: {trial}  (deltasweep logs {trial})" for trial in sorted(status.quarantined)]
+    return "\n".join(map(one_line, lines))
+
+
+def watch_status(store: Store, study: Study, console: Console, accept: Numerics = NONE_OLDER) -> None:
+    """Show the status repeatedly until interrupted or until standard output is closed."""
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+        while not nobody_listens():
+            now = describe(status_of(store, study, thorough=False, accept=accept))
+            if live is not None:
+                live.update(now, refresh=True)
+            else:
+                console.print(now, markup=False)
+            time.sleep(_WATCH_SECONDS)
+
+
+def failed_attempts(store: Store, trial: str) -> list[str]:
+    """Return the header and log of each failed attempt at a trial.
+
+    Args:
+        trial: Trial id, or the hash at its end.
+
+    Raises:
+        InvalidRequest: If no attempt at such a trial has failed.
+    """
+    failures = [f for f in read_failures(store) if trial in (f.trial_id, f.trial_id.rpartition("-")[2])]
+    if not failures:
+        raise InvalidRequest(
+            Code.NO_ANSWER, f"{store.uri} has no failed attempt of trial {trial!r}", file=store.uri, key="TRIAL"
+        )
+    return [_header(failure) + _log(store, failure) for failure in failures]
+
+
+def _header(failure: Failure) -> str:
+    header = (
+        f"== {failure.trial_id}, attempt {failure.attempt}, {failure.failed_at}, on {failure.host} "
+        f"({failure.kind}): {failure.signature}"
+    )
+    return f"{one_line(header)}\n"
+
+
+def _log(store: Store, failure: Failure) -> str:
+    try:
+        return store.read(log_key(failure.trial_id, failure.attempt)).decode()
+    except FileNotFoundError:
+        return "(its log is not in the root)"

@@ -1,0 +1,94 @@
+"""Preparation of a machine for starting Ray: a directory for sockets, a token, and the limit of open files."""
+
+import os
+import resource
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import Code, StorageFailure
+
+_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""The longest path below the directory. Pids have up to seven digits."""
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+"""Maximum length of a socket's path."""
+_ROOM_BYTES = 1_000_000
+"""Space that Ray needs to start."""
+_OPEN_FILES = 65536
+
+
+def prepare_machine() -> dict[str, Any]:
+    """Prepare this machine for Ray, with an alternative directory if the default one is unusable.
+
+    Returns:
+        Arguments for ``ray.init``.
+
+    Raises:
+        StorageFailure: If no usable directory exists.
+    """
+    _raise_open_files()
+    if not _keeps_a_token():
+        # Ray would write a token to the home directory; its processes read this one from their environment
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    usual, *others = _directories()
+    if usual.is_absolute() and _is_usable(usual):
+        return {}
+    for directory in others:
+        if _is_usable(directory):
+            return {"_temp_dir": str(directory / "ray")}
+    raise StorageFailure(
+        Code.STORAGE,
+        f"expected a writable directory for Ray's sockets with a path of at most "
+        f"{_SOCKET_BYTES - len(_SOCKET) - 1} bytes; got {usual}, and {', '.join(map(str, others))} cannot be used "
+        "either. Fix: set RAY_TMPDIR to such a directory",
+        file=usual,
+        key="$RAY_TMPDIR",
+    )
+
+
+def _directories() -> list[Path]:
+    """Return Ray's default directory and the alternatives, as absolute paths since its processes run elsewhere."""
+    usual = os.environ.get("RAY_TMPDIR") or (os.environ.get("TMPDIR") if sys.platform == "linux" else None) or "/tmp"
+    full = [Path(place).absolute() for place in (usual, tempfile.gettempdir(), "/tmp", "/var/tmp")]
+    return [Path(usual), *(place for place in dict.fromkeys(full) if place != Path(usual))]
+
+
+def _is_usable(directory: Path) -> bool:
+    if len(os.fsencode(directory.absolute() / _SOCKET)) > _SOCKET_BYTES:
+        return False
+    try:
+        str(directory).encode()  # Ray's processes pass the path on as text
+        if not (directory / "ray").is_dir():
+            (directory / "ray").mkdir(parents=True, exist_ok=True)
+            (directory / "ray").chmod(0o777)  # as Ray does, since users of the machine share the directory
+        with tempfile.TemporaryFile(dir=directory / "ray") as file:
+            file.write(bytes(_ROOM_BYTES))
+            file.flush()
+            return True
+    except (OSError, UnicodeEncodeError):
+        return False
+
+
+def _keeps_a_token() -> bool:
+    """Whether Ray has a token, needs none, or can write one."""
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return True
+    try:
+        folder = Path.home() / ".ray"
+        if (folder / "auth_token").is_file():
+            return os.access(folder / "auth_token", os.R_OK)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
+        return False
+
+
+def _raise_open_files() -> None:
+    """Raise the limit of open files. Ray's processes inherit it, and each keeps hundreds of files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

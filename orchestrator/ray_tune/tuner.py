@@ -1,0 +1,259 @@
+"""The interface to Ray Tune: connect to Ray, size the actors, and run a round of trials in one Tuner."""
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+
+from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
+from jobs.kind import plain
+from jobs.specs.section import Resources
+from jobs.specs.trial import TrialSpec
+from orchestrator.process.signals import unchanged_signals
+from orchestrator.ray_tune.callbacks import Reporter, RoundObserver, StopWhenAllLeft
+from orchestrator.ray_tune.local_ray import prepare_machine
+from orchestrator.ray_tune.reachable import of_cluster, require_ray, require_same_ray
+from orchestrator.ray_tune.search import FirstWaiting, InOrder
+from orchestrator.ray_tune.trainable import TrialActor
+
+# Tune's own state is never read back (docs/decisions/ray-tune.md), so it is written as rarely as possible. Its loggers,
+# which write a folder of files per trial, stay off, and so do its signal handler and messages.
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "30",
+    # pending trials that an autoscaler sees; Tune's default is 200 for a grid but 1 for a searcher such as `InOrder`
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+Share = dict[str, float]
+"""Resources of one actor: amounts by Ray's resource names."""
+
+
+class _Membership:
+    """Connection to Ray, which the first launch of this process opens and the last one closes.
+
+    If Ray was started here, Linux kills its processes when the thread that started them ends. That thread therefore
+    waits for the launches of other threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._launches = 0
+
+    @contextmanager
+    def held(self, address: str | None) -> Iterator[None]:
+        with self._lock:
+            own = self._launches > 0 or not ray.is_initialized()
+            first = own and not self._launches
+            if first:
+                try:
+                    connect(address)
+                except BaseException:
+                    ray.shutdown()
+                    raise
+            self._launches += own
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._launches -= own
+                if own and not self._launches:
+                    ray.shutdown()
+                    self._lock.notify_all()
+                elif first and threading.current_thread() is not threading.main_thread():
+                    self._lock.wait_for(lambda: not self._launches)
+
+
+_membership = _Membership()
+
+
+def connected(address: str | None) -> AbstractContextManager[None]:
+    """Connect to Ray for the duration of a launch, unless the calling process has already joined it."""
+    return _membership.held(address)
+
+
+def require_answer(address: str | None) -> None:
+    """Check within seconds that ``connect`` can join a cluster and that it has this process's version of Ray.
+
+    Raises:
+        InvalidRequest: If not.
+    """
+    if not ray.is_initialized():
+        require_ray(_address(address))
+        require_same_ray(_address(address))
+    elif address is not None:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"this process has already joined Ray, and launches run there; got --address {address}. Fix: omit it, or "
+            "call ray.shutdown() first",
+            file=address,
+            key="--address",
+        )
+
+
+def _address(given: str | None) -> str:
+    """Return HOST:PORT of a cluster, ``auto``, or ``local``."""
+    return given or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at ``address`` or ``$RAY_ADDRESS``, or start Ray on this machine if neither is set.
+
+    Unlike ``ray.init()``, this never joins a cluster only because it was the last one started on this machine.
+
+    Raises:
+        InvalidRequest: If no cluster responds, its version differs, or Ray cannot start workers here.
+        StorageFailure: If this machine has no usable directory for Ray's files.
+    """
+    os.environ.update(_ENVIRONMENT)
+    address = _address(address)
+    if address == "local" and any(map(str.isspace, sys.executable)):
+        raise InvalidRequest(
+            Code.NO_CLUSTER,
+            "expected a path to Python without spaces, because Ray starts its workers in a shell that splits paths; "
+            f"got {sys.executable}. Fix: create the environment elsewhere (make VENV=/path/without/spaces), or join a "
+            "cluster with --address",
+            file=sys.executable,
+            key="--address",
+        )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    here: dict[str, Any] = {"include_dashboard": False, **prepare_machine()} if address == "local" else {}
+    try:
+        with of_cluster(address), unchanged_signals():  # Ray installs its own handler of SIGTERM
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+    except SystemExit as ended:  # raised by that handler
+        raise KeyboardInterrupt from ended
+    except ConnectionError as error:
+        raise InvalidRequest(
+            Code.NO_CLUSTER, f"no Ray cluster responds at {address}: {error}", file=address, key="--address"
+        ) from error
+    except OSError as error:
+        raise _machine_fails("Ray cannot start", error) from error
+    except Exception as error:
+        # Ray raises bare exceptions if one of its processes does not start in time
+        if type(error) not in (RuntimeError, Exception):
+            raise
+        where = "start on this machine" if address == "local" else f"connect this process at {address}"
+        raise InvalidRequest(Code.NO_CLUSTER, f"Ray did not {where}: {error}", file=address, key="--address") from error
+
+
+def share_of(resources: Resources, say: Callable[[str], object]) -> Share:
+    """Return the resources that an actor requests from Ray: only CPUs if no machine that runs trials has a GPU.
+
+    If no machine of the cluster has CPUs (an idle head node that waits for workers), the full share is requested,
+    because this demand makes an autoscaler add machines.
+
+    Args:
+        say: Called with a message if the share was reduced or no machine is available yet.
+
+    Raises:
+        InvalidRequest: If no machine is large enough, so that the study would wait forever.
+    """
+    whole = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu else {})
+    workers = [node for node in _nodes() if node.get("CPU", 0) > 0]
+    if not workers:
+        say(f"No machine of this cluster can run trials yet; requesting machines with {whole}.")
+        return whole
+    if any(node.get("GPU", 0) > 0 for node in workers) or not resources.gpu:
+        wanted = whole
+    else:
+        say("This cluster has no GPUs; trials run on CPUs.")
+        wanted = {"CPU": resources.cpu}
+    if largest_multiple(wanted) < 1:
+        largest = {name: max(node.get(name, 0) for node in workers) for name in wanted}
+        raise InvalidRequest(
+            Code.CLUSTER_TOO_SMALL,
+            f"a trial requests {wanted} on one machine; the largest amounts of any machine are {largest}. "
+            "Fix: lower the study's resources",
+            key="resources",
+        )
+    return wanted
+
+
+def largest_multiple(share: Share) -> int:
+    """Return the largest multiple of the share that any machine of the cluster can give to one actor."""
+    return max((int(min(node.get(name, 0) / amount for name, amount in share.items())) for node in _nodes()), default=0)
+
+
+def billed_units() -> float:
+    """Return the current number of GPUs in the cluster, or of machines if it has no GPUs."""
+    nodes = _nodes()
+    return sum(node.get("GPU", 0) for node in nodes) or len(nodes)
+
+
+def run_round(
+    bundles: Sequence[Sequence[TrialSpec]], job: dict[str, Any], share: Share, observer: RoundObserver
+) -> None:
+    """Run the trials in one Tuner. Outcomes are reported to ``observer`` and written to the results root.
+
+    Args:
+        bundles: Trials that share an actor; usually one.
+        job: Configuration of every actor besides its trials (see ``TrialActor``).
+    """
+    # as text, because Tune deep-copies each trial's configuration and encodes it again whenever it writes its state
+    encoded = json.dumps(job)
+    configurations = [{"trials": json.dumps([plain(spec) for spec in bundle]), "job": encoded} for bundle in bundles]
+    with _scratch() as scratch:
+        tune.Tuner(
+            tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),
+            tune_config=tune.TuneConfig(
+                search_alg=InOrder(configurations),
+                scheduler=FirstWaiting(),
+                num_samples=len(configurations),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=observer.launch,
+                storage_path=scratch,
+                verbose=0,
+                stop=StopWhenAllLeft(observer),
+                callbacks=[Reporter(observer)],
+                # checkpoints are stored by trial id in the results root, not in Tune's storage
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        ).fit()
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """Create a temporary folder for Tune's own state, which is never read.
+
+    Raises:
+        StorageFailure: If this machine's disk, rather than the results root, fails during the round.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="deltasweep-tune-", ignore_cleanup_errors=True) as folder:
+            yield folder
+    except DeltaSweepError:
+        raise
+    except OSError as error:
+        raise _machine_fails("Ray Tune cannot write its state", error) from error
+
+
+def _machine_fails(what: str, error: OSError) -> StorageFailure:
+    where = tempfile.gettempdir()
+    return StorageFailure(
+        Code.STORAGE,
+        f"{what} on this machine: {error}. Finished trials are kept. Fix: free some space in {where}, or set TMPDIR "
+        "(and RAY_TMPDIR) to a directory with free space; then resume",
+        file=error.filename or where,
+    )
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

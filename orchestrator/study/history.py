@@ -1,0 +1,65 @@
+"""The studies recorded in a results root by its launches. No torch."""
+
+from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.results import Launch, Store, read_launches, recorded_studies
+from jobs.study.expand import expand
+from jobs.study.model import Study
+from orchestrator.study.load import parse_study
+
+
+def recorded_study(store: Store, name: str | None) -> Study:
+    """Return the study of the latest launch, or of the latest launch of ``name``, as resolved at that time.
+
+    Raises:
+        InvalidRequest: if the root has no such launch.
+    """
+    launches = read_launches(store)
+    if not launches:
+        raise InvalidRequest(
+            Code.NO_ROOT,
+            f"{store.uri} has no launches. Fix: start one with deltasweep launch STUDY --results {store.uri}",
+            file=store.uri,
+            key="--results",
+        )
+    matching = [launch for launch in launches if name in (None, launch.study)]
+    if not matching:
+        known = ", ".join(sorted({launch.study for launch in launches}))
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME,
+            f"{store.uri} has no launch of a study {name!r}; it has: {known}",
+            file=store.uri,
+            key="--study",
+        )
+    return _study_of(store, matching[-1])
+
+
+def planned_trials(store: Store) -> set[str] | None:
+    """Return the ids of all trials of all recorded studies, including their ids under older numerics.
+
+    None if no study is recorded or one cannot be read, because it is then unknown which trials are unplanned.
+    """
+    try:
+        records = recorded_studies(store)
+        studies = [
+            parse_study(record.text, _place(store, record.name, record.digest), recorded=True) for record in records
+        ]
+    except (DamagedFile, InvalidRequest):
+        return None
+    specs = [spec for study in studies for spec in expand(study)]
+    return {trial for spec in specs for trial in (spec.trial_id, *spec.older_ids)} if records else None
+
+
+def _place(store: Store, study: str, digest: str) -> str:
+    return f"{store.uri}/studies/{study}/{digest}.yaml"
+
+
+def _study_of(store: Store, launch: Launch) -> Study:
+    for record in recorded_studies(store):
+        if (record.name, record.digest) == (launch.study, launch.digest):
+            return parse_study(record.text, _place(store, record.name, record.digest), recorded=True)
+    raise InvalidRequest(
+        Code.DAMAGED_RECORD,
+        f"{store.uri}: launch {launch.launch} ran study {launch.study} in version {launch.digest}, which is no "
+        "longer under studies/. Fix: launch the study's file again",
+        file=_place(store, launch.study, launch.digest),
+    )

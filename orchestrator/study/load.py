@@ -1,0 +1,268 @@
+"""Load study files: packaged ones by name, others by path. All mistakes are reported at once."""
+
+import codecs
+import datetime
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from jobs.catalog.builder_files import read_builders
+from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.kind import INSTALL_IT, NOT_INSTALLED
+from jobs.specs.optimizers import DOES_NOT_FIT
+from jobs.study.model import Study, unknown_sections
+from jobs.system import safe_yaml
+from jobs.system.files import read_file
+from orchestrator.study import yaml_lines
+from orchestrator.study.models import model_at
+from orchestrator.study.own_architectures import card_files, in_its_file
+from orchestrator.study.own_weights import with_absolute_paths
+from orchestrator.study.raw_values import Violation
+from orchestrator.study.validate import violations
+from orchestrator.study.yaml_lines import Document, Location
+
+_PACKAGED = resources.files("orchestrator").joinpath("study", "packaged")
+_MOST_BYTES = 10_000_000
+"""Largest size of a study file; its values are limited by ``jobs.system.safe_yaml``."""
+
+
+def load_study(name_or_path: str, builders: Iterable[Path] | None = None) -> Study:
+    """Load a packaged study by its name, or a study file by its path.
+
+    Args:
+        builders: builder files that the user has named, which architectures of the study use.
+
+    Raises:
+        InvalidRequest: if the file has mistakes; lists all of them, each with its key and line. Or if a builder file
+            cannot be used.
+    """
+    return with_builders(_loaded(name_or_path), builders)
+
+
+def with_builders(study: Study, builders: Iterable[Path] | None) -> Study:
+    """Return a study with the builder files that the user has named, if any.
+
+    Raises:
+        InvalidRequest: if one cannot be read, or no architecture of the study uses it.
+    """
+    return study.with_builders(read_builders(builders)) if builders else study
+
+
+def _loaded(name_or_path: str) -> Study:
+    path = Path(name_or_path)
+    if is_path(name_or_path):
+        if not path.exists():
+            raise InvalidRequest(
+                Code.NO_SUCH_FILE,
+                f"study file {name_or_path} does not exist; packaged studies: {_names()}",
+                file=name_or_path,
+            )
+        return parse_study(_text(path), name_or_path)
+    packaged = _PACKAGED.joinpath(f"{name_or_path}.yaml")
+    if not packaged.is_file():
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME,
+            f"unknown study {name_or_path!r}; packaged studies: {_names()}; to use your own file, give its "
+            "path, ending in .yaml",
+        )
+    return parse_study(packaged.read_text(encoding="utf-8"), f"{name_or_path}.yaml")
+
+
+def is_path(name_or_path: str) -> bool:
+    """Whether this is the path of a study file rather than the name of a packaged study."""
+    return Path(name_or_path).suffix in (".yaml", ".yml") or "/" in name_or_path
+
+
+def _text(path: Path) -> str:
+    try:
+        data = read_file(path, _MOST_BYTES)
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InvalidRequest(
+                Code.UNREADABLE_FILE,
+                f"expected a study file in UTF-8; {path} is in UTF-16. Fix: save it as UTF-8",
+                file=path,
+            )
+        return data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            Code.UNREADABLE_FILE, f"expected a study file in UTF-8; {path} cannot be read as such ({error})", file=path
+        ) from error
+
+
+def packaged_studies() -> list[str]:
+    """Return the names of the packaged studies."""
+    return sorted(file.name.removesuffix(".yaml") for file in _PACKAGED.iterdir() if file.name.endswith(".yaml"))
+
+
+def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
+    """Parse the text of a study file.
+
+    Args:
+        path: for messages; relative paths in the file start in its folder.
+        recorded: whether the text is a record of a results root rather than a user's file.
+
+    Raises:
+        InvalidRequest: if the text has mistakes; lists all of them, each with its key and line.
+    """
+    document = yaml_lines.parse(text, path, yaml.SafeLoader if recorded else safe_yaml.CoreLoader)
+    if not isinstance(document.value, dict):
+        raise InvalidRequest(
+            Code.UNREADABLE_FILE,
+            f"{path}: expected a mapping with the keys {', '.join(Study.model_fields)}",
+            file=path,
+        )
+    mistakes: list[Violation] = [
+        (location, Code.REPEATED, f"duplicate key (again in line {line})") for location, line in document.duplicates
+    ]
+    files, unread = ({}, []) if recorded else card_files(document.value, Path(path).parent)
+    mistakes += unread
+    study: Study | None = None
+    try:
+        study = Study.model_validate(document.value)
+        if own := with_absolute_paths(study.sources, Path(path).parent):
+            study = study.model_copy(update={"sources": {**study.sources, **own}})
+    except ValidationError as error:
+        places = [location for location, _, _ in unread]
+        mistakes += [mistake for mistake in _type_mistakes(error, document) if mistake[0] not in places]
+    mistakes += violations(document.value, study, mistakes, Path(path).parent, recorded)
+    if mistakes or study is None:
+        raise _refusal(document, mistakes, files)
+    return study
+
+
+def _refusal(document: Document, violations: list[Violation], files: Mapping[str, Document]) -> InvalidRequest:
+    """Return the error with all mistakes, ordered by line, without duplicates.
+
+    Args:
+        files: cards in files of their own, whose mistakes are at the line of their path.
+    """
+    by_line: dict[tuple[int, str, str], Mistake] = {}
+    for location, code, about in violations:
+        message = f"{in_its_file(location, files)}{about}"
+        line, key = document.line(location), _dotted(location)
+        by_line.setdefault((line, key or "study", message), Mistake(code, Place(document.path, line, key), message))
+    ordered = sorted(by_line)
+    head = f"{document.path}: {len(ordered)} mistake{'s' if len(ordered) > 1 else ''}"
+    text = "\n".join([head, *(f"  line {line}: {key}: {message}" for line, key, message in ordered)])
+    mistakes = [by_line[place] for place in ordered]
+    first = mistakes[0]
+    return InvalidRequest(first.code, text, **first.place._asdict(), mistakes=mistakes)
+
+
+def _type_mistakes(error: ValidationError, document: Document) -> list[Violation]:
+    """Return pydantic's errors. A value that matches none of several alternatives is one mistake, with all of them."""
+    mistakes: dict[Location, tuple[Code, str]] = {}
+    for details in map(dict, error.errors()):
+        if details["type"] == "too_short" and details["input"]:
+            continue  # its items have mistakes, which are reported themselves
+        location, message = _in_file(details, document.value), _message(details, document)
+        code = Code.WRONG_VALUE if _is_digest(details) else _CODES.get(str(details["type"]), Code.WRONG_VALUE)
+        if location in mistakes:
+            code, before = mistakes[location]
+            message = f"{before.partition('; got ')[0]}, or {message}"
+        mistakes[location] = code, message
+    return [(location, code, message) for location, (code, message) in mistakes.items()]
+
+
+def _in_file(error: dict[str, Any], value: Any) -> Location:
+    """Return a mistake's location in the file: pydantic's without the names of alternatives, which files lack."""
+    location: Location = tuple(error["loc"])
+    for depth, step in enumerate(location):
+        if isinstance(value, dict) and (known := [key for key in value if str(key) == str(step)]):
+            value = value[known[0]]
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return location if error["type"] == "missing" else location[:depth]
+    return location
+
+
+_CODES = {
+    "extra_forbidden": Code.UNKNOWN_KEY,
+    "missing": Code.MISSING_KEY,
+    "string_pattern_mismatch": Code.WRONG_NAME,
+}
+"""Error codes, by pydantic's types of errors."""
+
+
+def _dotted(location: Location) -> str:
+    """Format a location, such as ``grid.source[0]``; empty for the whole file."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
+
+
+_LISTS = ("tuple_type", "list_type")
+_MAPPINGS = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
+
+
+def _message(error: dict[str, Any], document: Document) -> str:
+    location: Location = tuple(error["loc"])
+    given, written = error["input"], document.written(location)
+    if error["type"] in _LISTS:
+        meant = "" if given is None or written is None else f". Fix: write [{written}]"
+        shown = "keys with values" if isinstance(given, dict) else f"{_as_yaml(given)}{meant}"
+        return f"expected a list, in brackets or with a dash before each item; got {shown}"
+    if error["type"] in _MAPPINGS:
+        return f"expected keys with values; got {_as_yaml(given)}"
+    if error["type"] == "string_type" and written and not isinstance(given, str | dict | list):
+        return f"expected a text, but {written} is {_KINDS.get(type(given), 'none')}. Fix: quote it: '{written}'"
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(location, document)
+    if error["type"] == "missing":
+        return "this key is required"
+    if _is_digest(error):
+        return f"expected a sha256: 64 digits of 0-9 and a-f (its first digits as sha256_prefix); got {given!r}"
+    if error["type"] == "string_pattern_mismatch":
+        return f"expected a name of lower-case letters, digits, '.', '_' and '-'; got {error['input']!r}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    message = f"{message[0].lower()}{message[1:]}"
+    if not location or isinstance(given, dict) or error["type"] == DOES_NOT_FIT:  # said already, or a whole section
+        return message
+    return f"{message}; got {given!r}{_instead(given, error['type'])}"
+
+
+def _is_digest(error: dict[str, Any]) -> bool:
+    """Whether a text should be a digest, or the beginning of one."""
+    return error["type"] == "string_pattern_mismatch" and str(error["ctx"]["pattern"]).startswith("^[0-9a-f]{")
+
+
+_KINDS = {
+    int: "a number",
+    float: "a number",
+    bool: "a Boolean (true or false)",
+    type(None): "nothing",
+    datetime.date: "a date",
+}
+
+
+def _as_yaml(value: object) -> str:
+    return "nothing (null)" if value is None else repr(value)
+
+
+_MEANT: dict[str, tuple[type, ...]] = {"int_type": (int,), "float_type": (int, float), "bool_type": (bool,)}
+"""The types that a text may have been meant as, by pydantic's types of errors."""
+
+
+def _instead(given: object, wrong: str) -> str:
+    """Suggest a replacement for a text that some YAML parsers read as the needed type: ``1_000``, ``yes``, ``"5"``."""
+    value = safe_yaml.otherwise_read(given) if isinstance(given, str) else None
+    return f", a text. Fix: write {str(value).lower()}" if type(value) in _MEANT.get(wrong, ()) else ""
+
+
+def _unknown_key(location: Location, document: Document) -> str:
+    section = model_at(location[:-1])
+    valid = [*(["base"] if location[:-1] == ("recipe",) else []), *section.model_fields]
+    close = difflib.get_close_matches(str(location[-1]), valid, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    message = f"unknown key{hint}; valid keys: {', '.join(valid)}"
+    if not close and len(location) == 1 and location[0] in unknown_sections(document.value):
+        message += f". Or it may be the section of a kind of trial {NOT_INSTALLED}. {INSTALL_IT}"
+    return message
+
+
+def _names() -> str:
+    return ", ".join(packaged_studies())

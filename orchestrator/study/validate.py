@@ -1,0 +1,288 @@
+"""The validator of studies: rules for the file, for its own cards, and the kinds' rules for its trials.
+
+All mistakes are reported at once. Values with mistakes are left out, and the rest is validated.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from jobs.catalog.catalog import Catalog, packaged_datasets, packaged_sources
+from jobs.catalog.source_card import SourceCard
+from jobs.errors import Code, InvalidRequest, Mistake
+from jobs.kind import kinds
+from jobs.kinds.finetune.problems import size_rule
+from jobs.kinds.rules import in_words
+from jobs.possible import problems
+from jobs.specs.base import ALL, MOST
+from jobs.specs.trial import TrialSpec
+from jobs.study.expand import fine_tuned
+from jobs.study.model import ScheduleRow, Study
+from orchestrator.study.contrast_rules import contrast_violations
+from orchestrator.study.models import sections
+from orchestrator.study.own_architectures import own_architectures_violations
+from orchestrator.study.own_weights import own_weights_violations
+from orchestrator.study.raw_values import Violation, Violations, items, mapping, repeated, walk
+from orchestrator.study.understand import STAND_IN, is_list, understood
+from orchestrator.study.yaml_lines import Location
+
+
+def violations(
+    raw: dict[str, Any], study: Study | None, known: Sequence[Violation], folder: Path, recorded: bool = False
+) -> Violations:
+    """Yield every rule that a study breaks, except for the types of its values.
+
+    Args:
+        study: the values as a study, if their types are right.
+        known: the mistakes in their types.
+        folder: the folder of the study file.
+        recorded: whether the study is a record of a results root. Rules for contrasts, trials and files are not applied
+            to records, because later versions may add rules, and all recorded trials must remain accessible.
+    """
+    yield from _repeated(raw)
+    typed = study or understood(raw, _locations(known))
+    broken = [*_parts(raw), *_unknown_names(raw), *_impossible_sizes(raw), *_repeated_sizes(raw, typed.catalog)]
+    broken += [
+        *_own_cards(raw, typed.catalog, recorded),
+        *own_architectures_violations(raw, typed.architectures, recorded),
+    ]
+    broken += _misfits(typed, _locations(known))
+    if not recorded:
+        broken += own_weights_violations(raw, folder)
+    yield from broken
+    if not recorded:
+        mistaken = _locations([*known, *broken])
+        if mistaken or study is None:
+            study = understood(raw, [*mistaken, *_depending(raw, mistaken)])
+        yield from (rule for rule in _of_trials(raw, study, mistaken) if STAND_IN not in rule[2])
+        yield from contrast_violations(raw, typed.schedule, _locations(known))
+
+
+def _locations(mistakes: Iterable[Violation]) -> list[Location]:
+    """Return the locations of values that cannot be used; repeated values can."""
+    return [location for location, code, _ in mistakes if code is not Code.REPEATED]
+
+
+def _depending(raw: dict[str, Any], mistaken: Sequence[Location]) -> Iterator[Location]:
+    """Yield the locations of cards with mistakes in them, in their dataset or in their architecture, and of the names
+    that refer to them.
+    """
+    broken = {place[:2] for place in mistaken if place[:1] in (("sources",), ("datasets",), ("architectures",))}
+    for name in mapping(raw, "sources"):
+        if ("architectures", str(mapping(raw, "sources", name).get("architecture"))) in broken:
+            broken.add(("sources", name))
+        shown = [
+            mapping(raw, "sources", name).get("trained_on"),
+            mapping(raw, "sources", name, "expected").get("dataset"),
+        ]
+        if any(("datasets", dataset) in broken for dataset in shown if isinstance(dataset, str)):
+            broken.add(("sources", name))
+    yield from broken
+    yield from (location for location, key, name in _names(raw) if (f"{key}s", name) in broken)
+
+
+# --- rules of the file ---
+
+
+def _parts(raw: dict[str, Any]) -> Violations:
+    """Check that a study fine-tunes (grid and schedule), trains sources, examines networks, or several of these."""
+    absent = [key for key in ("grid", "schedule") if not raw.get(key)]
+    of_sources = [name for name, section in sections().items() if "source" in section.model_fields]
+    if len(absent) == 2 and any(raw.get(key) for key in of_sources):
+        return
+    for key in absent:
+        if raw.get(key) is None:
+            message = (
+                "this key is required (a study that only trains or examines sources has neither grid nor schedule)"
+            )
+            yield (key,), Code.MISSING_KEY, message
+        else:
+            yield (key,), Code.WRONG_VALUE, f"expected at least one entry; got {raw[key]!r}"
+
+
+def _repeated(raw: dict[str, Any]) -> Violations:
+    """Yield repeated values in lists, since each combination of values is one trial."""
+    fields = {name: section.model_fields.items() for name, section in sections().items()}
+    lists = [(name, key) for name, of in fields.items() for key, field in of if is_list(field.annotation)]
+    for path in (*lists, *(("grid", "recipe", key) for key in mapping(raw, "grid", "recipe"))):
+        yield from repeated(items(raw, path))
+
+
+def _names(raw: dict[str, Any]) -> Iterator[tuple[Location, str, str]]:
+    """Yield the names of sources and datasets in the sections: location, ``source`` or ``dataset``, and name."""
+    for section in sections():
+        for key in ("source", "dataset"):
+            value = mapping(raw, section).get(key)
+            for location, name in items(raw, (section, key)) or [((section, key), value)]:
+                if isinstance(name, str):
+                    yield location, key, name
+
+
+def _unknown_names(raw: dict[str, Any]) -> Violations:
+    known = {
+        "source": dict.fromkeys([*packaged_sources(), *mapping(raw, "sources")]),
+        "dataset": dict.fromkeys([*packaged_datasets(), *mapping(raw, "datasets")]),
+    }
+    for location, key, name in _names(raw):
+        if name not in known[key]:
+            yield location, Code.UNKNOWN_NAME, f"unknown {key} {name!r}; known: {', '.join(map(str, known[key]))}"
+
+
+def _sizes(raw: dict[str, Any]) -> list[tuple[Location, int]]:
+    """Return the numbers of images in the schedule, with their locations."""
+    rows = [location for location, _ in items(raw, ("schedule",))]
+    return [item for row in rows for item in items(raw, (*row, "images")) if type(item[1]) is int]
+
+
+def _impossible_sizes(raw: dict[str, Any]) -> Violations:
+    """Yield numbers of images and blocks that no trial can have."""
+    cards = [packaged_datasets().get(str(name)) for _, name in items(raw, ("grid", "dataset"))]
+    for location, images in _sizes(raw):
+        if images != ALL and not 1 <= images <= MOST:
+            rule = f"expected 1 to {MOST} images, or {ALL} for all; got {images}"
+            for message in [size_rule(card, images) for card in cards if card is not None] or [rule]:
+                yield location, Code.IMPOSSIBLE_TRIAL, message
+    for location, blocks in items(raw, ("grid", "blocks")):
+        if isinstance(blocks, int) and blocks > MOST:
+            yield location, Code.IMPOSSIBLE_TRIAL, f"expected at most {MOST} blocks; got {blocks}"
+
+
+def _misfits(study: Study, mistaken: Sequence[Location]) -> Violations:
+    """Yield choices of the recipe that do not go with each other, unless choices with mistakes may explain it."""
+    if not any(place[:1] == ("recipe",) or place[:2] == ("grid", "recipe") for place in mistaken):
+        for location, message in study.misfits().items():
+            yield location, Code.WRONG_VALUE, message
+
+
+def _repeated_sizes(raw: dict[str, Any], catalog: Catalog) -> Violations:
+    """Yield repeated sizes, including a number of images that equals the whole set."""
+    names = [name for _, name in items(raw, ("grid", "dataset")) if isinstance(name, str) and name in catalog.datasets]
+    for name in names:
+        seen: set[int] = set()
+        for location, images in _sizes(raw) if (whole := catalog.dataset(name).train) else ():
+            size = ALL if images == whole else images
+            if size in seen:
+                message = f"expected each size once; {images} images of {name} are in the schedule twice"
+                yield location, Code.REPEATED, message
+            seen.add(size)
+
+
+# --- rules of a study's own cards ---
+
+
+def _own_cards(raw: dict[str, Any], catalog: Catalog, recorded: bool) -> Violations:
+    """Check that own sources and datasets have unused names, and known architectures and datasets.
+
+    A recorded study keeps its names, also those that a later release gave to cards of its own.
+    """
+    for key, packaged, own in (
+        ("sources", packaged_sources(), catalog.own.sources),
+        ("datasets", packaged_datasets(), catalog.own.datasets),
+    ):
+        for name in mapping(raw, key):
+            if name in packaged and own.get(name) != packaged[name] and not recorded:
+                message = f"{name} is the name of a packaged card. Fix: choose another name"
+                yield (key, name), Code.WRONG_NAME, message
+    for name in mapping(raw, "datasets"):
+        variant_of = mapping(raw, "datasets", name).get("of")
+        if isinstance(variant_of, str) and variant_of not in packaged_datasets():
+            message = f"expected a packaged dataset, one of {', '.join(packaged_datasets())}; got {variant_of!r}"
+            yield ("datasets", name, "of"), Code.UNKNOWN_NAME, message
+    for name, source in catalog.own.sources.items():
+        if name != STAND_IN:
+            yield from _own_source(raw, name, source, catalog)
+
+
+def _own_source(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catalog) -> Violations:
+    place = ("sources", name)
+    if card.architecture not in catalog.architectures and card.architecture not in mapping(raw, "architectures"):
+        message = f"unknown architecture {card.architecture!r}; known: {', '.join(catalog.architectures)}"
+        yield (*place, "architecture"), Code.UNKNOWN_NAME, message
+    if card.pretrain is None:
+        return
+    if card.trained_on in catalog.datasets:
+        statistics = catalog.dataset(card.trained_on).channel_statistics()
+        for key, here, there in zip(("mean", "std"), (card.mean, card.std), statistics, strict=True):
+            if here != there:  # a source keeps the normalizer of the dataset that it is trained on
+                message = f"expected {name} to have the {key} of {card.trained_on}, {list(there)}; got {list(here)}"
+                yield (*place, key), Code.IMPOSSIBLE_TRIAL, message
+    elif card.trained_on not in mapping(raw, "datasets"):  # else its card has mistakes
+        message = (
+            f"unknown dataset {card.trained_on!r}; known: {', '.join([*packaged_datasets(), *catalog.own.datasets])}"
+        )
+        yield (*place, "trained_on"), Code.UNKNOWN_NAME, message
+
+
+# --- rules of trials ---
+
+
+def _of_trials(raw: dict[str, Any], study: Study, mistaken: Sequence[Location]) -> Violations:
+    """Yield the kinds' rules that sections and trials break, each at the value that breaks it."""
+    once = study.model_copy(update={"schedule": [row.model_copy(update={"seeds": 1}) for row in study.schedule]})
+    first = fine_tuned(once)  # no rule depends on the seed
+    yield from _located(raw, "grid", first, study.catalog)
+    tuned = fine_tuned(study) if study.sections else []
+    for name, section in study.sections.items():
+        kind = kinds()[name]
+        assert kind.expand is not None
+        of_section = kind.section_problems(section, tuned, study.catalog)
+        for mistake in of_section:
+            location = _location(raw, name, mistake.place.key, mistake.value)
+            if location not in mistaken and not _unclear(raw, name, mistake, mistaken):
+                yield location, mistake.code, mistake.message
+        try:
+            yield from _located(raw, name, kind.expand(section, first, study.catalog), study.catalog)
+        except (ValidationError, InvalidRequest) as error:
+            if not of_section and not mistaken:  # no other mistake explains the missing trials
+                messages = map(in_words, error.errors()) if isinstance(error, ValidationError) else [str(error)]
+                yield (name,), Code.IMPOSSIBLE_TRIAL, "; ".join(messages)
+
+
+def _unclear(raw: dict[str, Any], section: str, mistake: Mistake, mistaken: Sequence[Location]) -> bool:
+    """Whether a section may satisfy a rule once other mistakes are fixed: those in the schedule or grid that the rule
+    refers to, or in the value itself.
+    """
+    key, value = mistake.place.key, mistake.value
+    rows = [place[2:3] for place in mistaken if place[:1] == ("schedule",)]
+    unsure = ("grid",) in mistaken or () in rows or (key,) in rows
+    stands_in = value is not None and not _places(raw, section, key, value)
+    return bool(mistaken) and (stands_in or (unsure and key in ScheduleRow.model_fields))
+
+
+def _located(raw: dict[str, Any], section: str, specs: Iterable[TrialSpec], catalog: Catalog) -> Violations:
+    """Yield the mistakes of a section's trials, without duplicates."""
+    seen = set()
+    for spec in specs:
+        for mistake in problems(spec, catalog):
+            if mistake not in seen:
+                seen.add(mistake)
+                key = mistake.place.key
+                parts = (spec, getattr(spec, "threat", None), spec.trial_read)  # the value may be in a part of the spec
+                value = next((getattr(part, key) for part in parts if hasattr(part, key)), None)
+                message = mistake.message.removeprefix(f"{key}: ")
+                yield _location(raw, section, key, value), mistake.code, message
+
+
+def _location(raw: dict[str, Any], section: str, key: str, value: Any) -> Location:
+    """Return the location of a value that breaks a rule: in the section itself, or in the grid or the schedule, which
+    declare the fine-tuning trials; otherwise the section.
+    """
+    for part in (section, "grid", "schedule"):
+        if places := _places(raw, part, key, value):
+            return places[0]
+    return (section, key) if key in mapping(raw, section) else (section,)
+
+
+def _places(raw: dict[str, Any], part: str, key: str, value: Any) -> list[Location]:
+    """Return the locations of a spec field's value in a part of a study: under its name, its plural, or ``source``."""
+    keys = {key, f"{key}s", "source" if key == "network" else key}
+    values = (value, list(value)) if isinstance(value, tuple) else (value,)
+    written = [location for location, item in walk(raw.get(part), (part,)) if item in values]
+    return [location for location in written if _key(location) in keys]
+
+
+def _key(location: Location) -> str:
+    """Return the last key in a location: the key of the value, or of the list that contains it."""
+    return next(step for step in reversed(location) if isinstance(step, str))

@@ -1,0 +1,110 @@
+"""A query's result has the units of the columns it passes through; no unit is given where it is uncertain."""
+
+import io
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import analysis
+from analysis.output.formats import parquet
+from analysis.sql.units import units
+from tests.analysis.support import Build
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build = Build(tmp_path_factory.mktemp("units"))
+    return build.root(build.arms([50.0, 51.0], [54.0, 55.0], seconds=3.0))
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT seed, seconds FROM trials", {"seconds": "seconds"}),
+        ("SELECT seconds AS s, test_accuracy a FROM evaluations", {"s": "seconds", "a": "percent"}),
+        ("SELECT t.seconds FROM trials AS t", {"seconds": "seconds"}),
+        ("SELECT T.Seconds FROM Trials t", {"seconds": "seconds"}),
+        (
+            "SELECT source, avg(test_accuracy) AS mean, max(seconds) FROM trials GROUP BY ALL",
+            {"mean": "percent", 'max("seconds")': "seconds"},
+        ),
+        ("SELECT round(avg(test_accuracy), 1) AS mean FROM trials", {"mean": "percent"}),
+        ("SELECT CAST(seconds AS FLOAT) AS s FROM trials", {"s": "seconds"}),
+        # computed columns have no units
+        ("SELECT seconds / 60 AS seconds FROM trials", {}),
+        ("SELECT test_accuracy - test_loss AS x, -seconds AS y FROM trials", {}),
+        ("SELECT count(seconds) AS n FROM trials", {}),
+        ("SELECT * REPLACE (seconds / 60 AS seconds) FROM (SELECT seed, seconds FROM trials)", {}),
+        ("SELECT * RENAME (seconds AS s) FROM (SELECT seed, seconds FROM trials)", {}),
+        ("SELECT 'x' AS seconds, seed AS test_accuracy FROM trials", {}),
+        # through subqueries, joins, aliases and unions
+        ("SELECT x FROM (SELECT seconds AS x FROM trials)", {"x": "seconds"}),
+        ("SELECT s FROM (SELECT seconds FROM trials) AS t(s)", {"s": "seconds"}),
+        ("WITH w AS (SELECT avg(seconds) AS m FROM trials) SELECT m FROM w", {"m": "seconds"}),
+        ("WITH w(m) AS (SELECT seconds FROM trials) SELECT m FROM w", {"m": "seconds"}),
+        ("WITH trials AS (SELECT 1 AS seconds) SELECT seconds FROM trials", {}),
+        ("SELECT a.seconds, b.seed AS s FROM trials a JOIN trials b USING (seed)", {"seconds": "seconds"}),
+        ("SELECT seconds AS x FROM trials UNION ALL SELECT seconds FROM trials", {"x": "seconds"}),
+        ("SELECT seconds AS x FROM trials UNION ALL SELECT test_accuracy FROM trials", {}),
+        ("SELECT seconds FROM trials UNION BY NAME SELECT 1.0 AS seconds", {}),
+        ("SELECT seconds, max(seconds) OVER () AS most FROM trials", {"seconds": "seconds"}),
+        ("SELECT COLUMNS('seco.*') FROM trials", {}),
+        ("PIVOT trials ON source IN ('natural') USING avg(seconds) AS s GROUP BY seed", {}),
+        ("SELECT avg(test_accuracy) FROM trials", {"avg(test_accuracy)": "percent"}),
+        (
+            "SELECT sum(test_accuracy) AS s, images::BOOLEAN AS some, images::VARCHAR AS text FROM trials GROUP BY ALL",
+            {},
+        ),
+        (
+            "WITH t AS (SELECT * EXCLUDE (seconds), seconds / 60 AS seconds FROM trials) SELECT seconds, epoch FROM t",
+            {"epoch": "epochs"},
+        ),
+        ("SELECT x.seconds FROM (SELECT seed AS seconds FROM trials) x", {}),
+        ('SELECT seconds / 60 AS "Seconds", epoch FROM trials', {"epoch": "epochs"}),
+        (
+            "SELECT * FROM (SELECT seed AS a, seconds AS b FROM trials) UNION ALL "
+            "SELECT * FROM (SELECT seconds AS c, seed AS d FROM trials)",
+            {},
+        ),
+        ("SELECT seconds FROM (VALUES (1)) v(seconds) SEMI JOIN trials ON true", {}),
+        ("SELECT images FROM trials RIGHT JOIN (SELECT seed AS images FROM trials) b USING (images)", {}),
+        ("SELECT images FROM trials FULL JOIN (SELECT seed AS images FROM trials) b USING (images)", {}),
+        ("SELECT CASE WHEN true THEN seconds ELSE images END AS x FROM trials", {}),
+        ("SELECT coalesce(seconds, epoch) AS x FROM trials", {}),
+        ("SELECT unnest([seconds]) AS x FROM trials", {}),
+        ("SELECT t.epoch FROM trials t, (SELECT seconds AS epoch FROM trials) u", {"epoch": "epochs"}),
+        ("SELECT seconds FROM trials QUALIFY row_number() OVER () > 0", {"seconds": "seconds"}),
+        (
+            "WITH RECURSIVE r AS (SELECT 1.0 AS seconds UNION ALL SELECT seconds + 1 FROM r WHERE seconds < 3) FROM r",
+            {},
+        ),
+        ("SELECT a.* FROM trials a JOIN failures f ON true WHERE false", None),
+        ("SELECT " + "abs(" * 600 + "seconds" + ")" * 600 + " AS s FROM trials", {}),
+        ("SELECT 1 AS one", {}),
+        ("VALUES (1)", {}),
+        ("SELECT epoch FROM trials WHERE seconds > (SELECT avg(seconds) FROM trials) OR true", {"epoch": "epochs"}),
+    ],
+)
+def test_units(sql: str, expected: dict[str, str] | None, root: Path) -> None:
+    found = analysis.query(root, sql)
+    assert len(found.column_names) > 0
+    assert units(found.schema) == (units(analysis.load(root).schema) if expected is None else expected)
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM evaluations", "FROM trials", "SELECT * EXCLUDE (seed) FROM trials"])
+def test_a_whole_view_keeps_all(sql: str, root: Path) -> None:
+    kept = units(analysis.query(root, sql).schema)
+    assert kept == units(analysis.load(root).schema)
+    assert kept["test_accuracy"] == "percent"
+
+
+def test_they_stand_in_parquet(root: Path) -> None:
+    answer = parquet(analysis.query(root, "SELECT seconds FROM trials"))
+    assert units(pq.read_schema(io.BytesIO(answer))) == {"seconds": "seconds"}
+
+
+def test_deltas_have_units(root: Path) -> None:
+    found = units(analysis.deltas(root).schema)
+    assert {found[name] for name in ("mean_delta", "ci_low", "ci_high_simultaneous")} == {"percentage points"}
+    assert (found["images"], found["epoch"], found["n_pairs"]) == ("images", "epochs", "pairs")

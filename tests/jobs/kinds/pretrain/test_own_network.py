@@ -1,0 +1,37 @@
+"""Training a source with an own architecture, whose builder file the user has named."""
+
+import pytest
+
+from jobs.catalog.builder_files import sha256_of
+from jobs.catalog.catalog import Cards, Catalog
+from jobs.data.datasets import Dataset
+from jobs.kinds.pretrain.data_parallel import ReplicaFailure
+from jobs.kinds.pretrain.spec import PretrainSpec
+from jobs.kinds.pretrain.trial import Pretraining
+from jobs.networks.describe import describe
+from jobs.specs.recipes import PretrainRecipe
+from jobs.specs.threat_model import Constraint, ThreatModel
+from tests.jobs.own_networks import BUILDER, MY_NET, NAME
+from tests.jobs.support import CPU
+
+NATURAL = ThreatModel(constraint=Constraint.NONE, epsilon=0)
+
+
+def own(builders: dict[str, str]) -> Catalog:
+    return Catalog(Cards(architectures={"mine": describe("mine", BUILDER, 32, MY_NET)}), builders)
+
+
+@pytest.mark.slow(25)
+def test_replicas_are_sent_the_builder_file(digits: Dataset) -> None:
+    """Without it they could not build the network."""
+    recipe = PretrainRecipe(replicas=2, batch_size=500)
+    spec = PretrainSpec(architecture="mine", dataset="digits", threat=NATURAL, seed=3, epochs=1, recipe=recipe)
+    catalog = own({NAME: MY_NET})
+    trial = Pretraining(spec, digits, CPU, catalog)
+    trial.advance()
+    assert trial.done
+    assert ("cards/builders", NAME, sha256_of(MY_NET)) in trial.pins
+    trial = Pretraining(spec, digits, CPU, catalog)
+    trial.catalog = own({})
+    with pytest.raises(ReplicaFailure, match=f"--builder {NAME}"):
+        trial.advance()

@@ -1,0 +1,98 @@
+"""Classification of exceptions, which decides what is retried, and what they imply about the results root."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
+
+from jobs.errors import Code, DamagedFile, StorageFailure, machine_failure, out_of_memory
+from jobs.execution.commit import Attempt
+from jobs.results import FailureKind, open_store, read_failures
+from orchestrator.failures.failure_classification import classify, record_crash, record_error, root_failure
+from orchestrator.failures.outcomes import RootFailure
+
+TOO_LARGE = 1 << 50  # bytes: more than a process can address
+FAULTS: dict[str, tuple[Callable[[], object], FailureKind]] = {
+    "memory of a processor": (lambda: torch.empty(TOO_LARGE, dtype=torch.uint8), FailureKind.MEMORY),
+    "memory of Python": (lambda: bytearray(TOO_LARGE), FailureKind.MEMORY),
+    "a file": (lambda: Path("/nowhere/at/all").read_bytes(), FailureKind.INFRASTRUCTURE),
+    "a number": (lambda: int("x"), FailureKind.ERROR),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whose_fault_an_exception_is(fault: str) -> None:
+    raising, kind = FAULTS[fault]
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # errors of any type
+        raising()
+    assert classify(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), FailureKind.MEMORY),
+        (ConnectionResetError(), FailureKind.INFRASTRUCTURE),
+        (TimeoutError(), FailureKind.INFRASTRUCTURE),
+        (StorageFailure(Code.STORAGE, "full", file="/root"), FailureKind.INFRASTRUCTURE),
+        (out_of_memory(MemoryError(), "/root/x"), FailureKind.MEMORY),
+        (DamagedFile(Code.DAMAGED_DATA, "cut off", file="/data"), FailureKind.ERROR),
+        (RuntimeError("memory format"), FailureKind.ERROR),
+    ],
+)
+def test_whose_fault_is_said_by_the_type(error: Exception, kind: FailureKind) -> None:
+    assert classify(error) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OutOfMemoryError("full"), FailureKind.MEMORY),  # type: ignore[no-untyped-call]
+        (ActorDiedError(), FailureKind.INFRASTRUCTURE),
+    ],
+)
+def test_an_actor_that_ended_without_an_answer(error: RayError, kind: FailureKind, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "root")
+    outcome = record_crash(store, "x-1", "launch", error)
+    (kept,) = read_failures(store)
+    assert (outcome.kind, kept.kind, kept.attempt, kept.launch) == (kind, kind, 1, "launch")
+    assert (outcome.signature, outcome.root_failure) == (kept.signature, None)
+
+
+LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))])
+def test_too_little_memory_for_a_file_of_the_root_says_nothing_of_the_root(error: Exception, tmp_path: Path) -> None:
+    """Only one machine is too small, so the launch continues."""
+    store = open_store(tmp_path / "root")
+    failure = machine_failure(error, f"{store.uri}/checkpoints/x")
+    assert failure is not None
+    assert (failure.code, root_failure(store, failure)) == (Code.OUT_OF_MEMORY, None)
+    outcome = record_error(store, "x-1", Attempt(1, "launch"), failure)
+    assert (outcome.kind, outcome.root_failure) == (FailureKind.MEMORY, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "lasting"),
+    [
+        *((Code.STORAGE, number, True) for number in LASTING),
+        *((Code.STORAGE, number, False) for number in PASSING),
+        (Code.STORAGE, None, False),
+        (Code.WRONG_PLACE, None, True),
+        (Code.WRONG_PLACE, errno.EIO, True),
+    ],
+)
+def test_what_a_root_answers_to_every_trial_lasts(
+    code: Code, number: int | None, lasting: bool, tmp_path: Path
+) -> None:
+    store = open_store(tmp_path / "root")
+    error = StorageFailure(code, "said", file=f"{store.uri}/trials/x")
+    error.__cause__ = None if number is None else OSError(number, os.strerror(number))
+    assert root_failure(store, error) == RootFailure(str(error), lasting)
+    assert record_error(store, "x-1", Attempt(1, "launch"), error).root_failure == RootFailure(str(error), lasting)
