@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,8 +86,12 @@ class RayCluster:
             host.start()
         self.on(self.laptop, "ray", "up", "-y", "--no-config-cache", str(self.file))
         self.watch()
+        self.wait_until(lambda: all(map(self.look().nodes_on, hosts)), f"{len(hosts)} workers joined")
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until a condition is true; if it stays false, fail with the end of the cluster's logs."""
         try:
-            wait_until(lambda: all(map(self.look().nodes_on, hosts)), f"{len(hosts)} workers joined")
+            wait_until(condition, what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.logs()}") from None
 
@@ -139,7 +143,8 @@ class RayCluster:
         """Return the end of the cluster's logs, for the message of a failing test."""
         tails = [self._looks.with_suffix(".log").read_text()[-2000:], repr(self.look())]
         for host in (self.head, *self.workers):
-            files = "/tmp/ray/session_latest/logs/monitor.* ~/.deltasweep/*.log"
+            logs = "/tmp/ray/session_latest/logs"
+            files = f"{logs}/monitor.* {logs}/ray_client_server* ~/.deltasweep/*.log"
             if host.on:
                 tails.append(f"== {host.name}\n" + self.attempt(host, "sh", "-c", f"tail -n 25 {files}").stdout)
         return "\n".join(tails)

@@ -97,7 +97,10 @@ def _require_locked_doors(cluster: RayCluster) -> None:
     agent = f"http://{cluster.head.address}:52365/api/job_agent/jobs/"
     assert _status(cluster.laptop, cluster, agent) == "401"
     connect = f"import ray.util; ray.util.connect('{cluster.head.address}:10001', connection_retries=1)"
-    cluster.on(cluster.laptop, "python", "-c", connect)
+    # On a busy machine the process that Ray's proxy starts for a client sometimes ends at once, so this tries again.
+    cluster.wait_until(
+        lambda: cluster.attempt(cluster.laptop, "python", "-c", connect).returncode == 0, "a client connects"
+    )
     wrong = {"RAY_AUTH_TOKEN": "wrong" * 12}
     for environment in (wrong, {"RAY_AUTH_MODE": "disabled"}):
         submitted = cluster.attempt(
