@@ -9,13 +9,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import Field, PrivateAttr
 
 from jobs.catalog.builder_files import file_and_function, sha256_of
 from jobs.catalog.card import Card
 from jobs.specs.base import ALL
 from jobs.specs.canonical import digest
+from jobs.system.safe_yaml import load_packaged
 
 LABELS = 1000
 """Number of labels of the last layer whose costs are in a card."""
@@ -124,7 +124,7 @@ def _names() -> tuple[str, ...]:
 @cache
 def _packaged(name: str) -> Architecture:
     text = (_directory() / f"{name}.yaml").read_text(encoding="utf-8")
-    return Architecture.model_validate({"name": name, **yaml.safe_load(text)})
+    return Architecture.model_validate({"name": name, **load_packaged(text)})
 
 
 def _directory() -> Path:

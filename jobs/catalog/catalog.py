@@ -11,7 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from jobs.catalog.architecture_card import Architecture, Architectures
@@ -23,6 +22,7 @@ from jobs.paths import weights_directory
 from jobs.specs.base import NAME_PATTERN
 from jobs.specs.canonical import digest
 from jobs.specs.growth import later
+from jobs.system.safe_yaml import load_packaged
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 @cache
 def _read(file: str) -> dict[str, Any]:
     text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+    return dict(load_packaged(text))
 
 
 def _named(cards: object) -> object:

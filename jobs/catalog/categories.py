@@ -3,11 +3,10 @@
 from functools import cache
 from importlib import resources
 
-import yaml
-
 from jobs.catalog.catalog import packaged_datasets
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.specs.canonical import digest
+from jobs.system.safe_yaml import load_packaged
 
 
 @cache
@@ -16,7 +15,7 @@ def categories() -> dict[str, tuple[int, ...]]:
     text = resources.files(__package__).joinpath("categories.yaml").read_text(encoding="utf-8")
     return {
         name: tuple(number for part in parts for number in _numbers(part))
-        for name, parts in sorted(yaml.safe_load(text).items())
+        for name, parts in sorted(load_packaged(text).items())
     }
 
 

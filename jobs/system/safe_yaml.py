@@ -119,8 +119,20 @@ def load(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
         yaml.YAMLError: as ``compose``.
         ValueError: for an invalid plain value, such as a date that does not exist.
     """
-    compose(text, loader)
-    return yaml.load(text, Loader=loader)  # a SafeLoader, which constructs plain values only
+    root = compose(text, loader)
+    constructor = loader("")  # a SafeLoader, which constructs plain values only
+    try:
+        return None if root is None else constructor.construct_document(root)
+    finally:
+        constructor.dispose()
+
+
+def load_packaged(text: str) -> Any:
+    """Return the values of a YAML file of this package, by the C library if PyYAML has it: several times as fast."""
+    return yaml.load(text, Loader=_FAST)
+
+
+_FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:

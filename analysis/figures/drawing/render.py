@@ -53,6 +53,7 @@ _RC: Any = {
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
     "figure.dpi": 200,
+    "text.hinting": "none",  # at 200 dots per inch it changes little, and it is slow
 }
 
 _SHADES, _MANY = ((0.10, 0.22), (0.06, 0.13)), 3
@@ -96,7 +97,8 @@ class Drawing:
         buffer = io.BytesIO()
         dates: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
         with mpl.rc_context(_RC):
-            self.canvas.savefig(buffer, format=form, metadata=dates.get(form, {}))
+            faster: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if form == "png" else {}
+            self.canvas.savefig(buffer, format=form, metadata=dates.get(form, {}), **faster)
         return buffer.getvalue()
 
 
