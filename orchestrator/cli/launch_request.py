@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import typer
 
+from jobs.errors import Code, InvalidRequest
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.options import HANG_AFTER_MINUTES, as_arguments
 from orchestrator.cli.output import out
@@ -35,7 +36,7 @@ class LaunchRequest(NamedTuple):
         """Return the spending limit, or None if there is none.
 
         Raises:
-            InvalidRequest: If the GPU is unknown, or an amount or a price is not above 0.
+            InvalidRequest: If the GPU or its price is unknown, or an amount or a price is not above 0.
         """
         from orchestrator.launching.budget import require_amount
         from orchestrator.launching.options import Spending
@@ -44,7 +45,14 @@ class LaunchRequest(NamedTuple):
         if self.max_cost is None:
             return None
         require_amount(self.max_cost)
-        return Spending(self.max_cost, offer.on_demand)
+        if offer.highest_price is None:
+            raise InvalidRequest(
+                Code.MISSING_KEY,
+                f"expected --price with --max-cost, because no price of {offer.name} is known. Fix: give --price, in "
+                "US dollars per GPU-hour",
+                key="--price",
+            )
+        return Spending(self.max_cost, offer.highest_price)
 
     def options(self) -> "Options":
         """Return the options for ``launching.launch``. Raises InvalidRequest if an option is invalid."""

@@ -6,6 +6,8 @@ from jobs.catalog.catalog import Catalog
 from jobs.catalog.costs import Flops, flops_evaluated_image, flops_trained_image
 from jobs.kind import Workload, kind_of, workload
 from jobs.specs.trial import TrialSpec
+from orchestrator.planning.gpu_table import Format
+from orchestrator.planning.gpus import format_of
 
 
 def trial_flops(spec: TrialSpec, catalog: Catalog) -> Flops:
@@ -31,16 +33,26 @@ def flops_alone(work: Workload) -> Flops:
 
 
 def study_flops(bundles: Iterable[Sequence[TrialSpec]], catalog: Catalog) -> Flops:
-    """Return the operations of all bundles on one machine, one after another.
-
-    Cached activations of test images count for the first bundle that needs them. Each further machine would compute
-    them once more.
-    """
+    """Return the operations of all bundles on one machine, one after another (see ``flops_by_format``)."""
     total = Flops()
+    for flops in flops_by_format(bundles, catalog).values():
+        total = total.plus(flops)
+    return total
+
+
+def flops_by_format(bundles: Iterable[Sequence[TrialSpec]], catalog: Catalog) -> dict[Format, Flops]:
+    """Return the operations of all bundles on one machine, one after another, by the format that they are computed in.
+
+    The trials of a bundle share their recipe. Cached activations of test images count for the first bundle that needs
+    them. Each further machine would compute them once more.
+    """
+    totals: dict[Format, Flops] = {}
     there: set[object] = set()
     for bundle in bundles:
-        total = total.plus(bundle_flops(bundle, catalog, there))
-    return total
+        recipe = bundle[0].recipe
+        form = format_of(recipe.precision, recipe.tf32)
+        totals[form] = totals.get(form, Flops()).plus(bundle_flops(bundle, catalog, there))
+    return totals
 
 
 def bundle_flops(bundle: Sequence[TrialSpec], catalog: Catalog, there: set[object] | None = None) -> Flops:

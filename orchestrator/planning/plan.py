@@ -1,7 +1,7 @@
 """The size of a study, its remaining work, and the estimated cost in time, money, memory and disk. No torch."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from jobs.catalog.catalog import Catalog
@@ -12,8 +12,9 @@ from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
 from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import networks_needed
-from orchestrator.planning.flops import flops_alone, kept_bytes, study_flops
-from orchestrator.planning.gpus import Gpu
+from orchestrator.planning.flops import flops_alone, flops_by_format, kept_bytes
+from orchestrator.planning.gpu_table import Format
+from orchestrator.planning.gpus import Gpu, Reached
 
 RUNTIME_BYTES = 0.6e9
 """Assumed GPU memory of CUDA and its libraries, in bytes per process."""
@@ -80,10 +81,17 @@ class Plan(NamedTuple):
     flops: Flops
     flops_alone: float
     """Operations without bundles and caches."""
+    flops_by_format: Mapping[Format, float]
+    """Operations by the format that recipes compute in."""
     gpu: Gpu
+    rates: tuple[Reached, ...]
+    """The GPU's rates in these formats; none if the hours were measured."""
     gpu_hours: float
+    """Hours of the GPU, or of this machine's processor if ``on_processor``."""
     measured: str
-    """Description of the measurement; empty if the hours follow from the GPU's assumed rate."""
+    """Description of the measurement; empty if the hours follow from the GPU's rates."""
+    on_processor: bool
+    """Whether the hours were measured on this machine's processor."""
     memory: float
     """Bytes of GPU memory that the largest trial needs, including the CUDA runtime."""
     gpu_share: float
@@ -100,14 +108,14 @@ class Plan(NamedTuple):
     """Full matrices that influence trials invert. Their time is not included in the GPU-hours."""
 
     @property
-    def on_demand(self) -> float:
-        """US dollars for all trials at the on-demand price."""
-        return self.gpu_hours * self.gpu.on_demand
+    def on_demand(self) -> float | None:
+        """US dollars for all trials at the on-demand price; None if none is known or the hours are a processor's."""
+        return None if self.gpu.on_demand is None or self.on_processor else self.gpu_hours * self.gpu.on_demand.dollars
 
     @property
-    def spot(self) -> float:
-        """US dollars for all trials at the spot price, without the work lost to preemptions."""
-        return self.gpu_hours * self.gpu.spot
+    def spot(self) -> float | None:
+        """US dollars at the spot price, without the work lost to preemptions; None as for ``on_demand``."""
+        return None if self.gpu.spot is None or self.on_processor else self.gpu_hours * self.gpu.spot.dollars
 
     def plain(self) -> dict[str, Any]:
         """Return the plan as in ``plan --json``, in bytes, US dollars and operations."""
@@ -116,7 +124,8 @@ class Plan(NamedTuple):
             "flops": self.flops.total,
             "flops_by_part": self.flops._asdict(),
             "matrices": [matrices.plain() for matrices in self.matrices],
-            "gpu": self.gpu._asdict(),
+            "gpu": self.gpu.plain(self.rates, self.flops_by_format),
+            "rates": [rate.plain() for rate in self.rates],
             "cost_on_demand": self.on_demand,
             "cost_spot": self.spot,
         }
@@ -126,13 +135,23 @@ Seconds = Callable[[TrialSpec], float]
 """Returns the seconds that a trial takes alone on a device."""
 
 
+class Measured(NamedTuple):
+    """Durations of trials as measured on this machine."""
+
+    about: str
+    """Description of the measurement."""
+    seconds: Seconds
+    on_processor: bool = False
+    """Whether the device is the machine's processor, because it has no GPU."""
+
+
 def make_plan(
     study: Study,
     specs: Iterable[TrialSpec],
     done: set[str],
     quarantined: set[str],
     gpu: Gpu,
-    measured: tuple[str, Seconds] | None = None,
+    measured: Measured | None = None,
     older: Collection[str] = (),
     damaged: Collection[str] = (),
     earlier: Collection[str] = (),
@@ -144,8 +163,10 @@ def make_plan(
             in ``done``.
         damaged: Trials whose result is damaged or not a file (``Completion``).
         earlier: Additional finished trials of earlier versions of the study (``earlier_versions``).
-        measured: Description of a measurement and the resulting seconds of a trial. By default they follow from the
-            GPU's rate.
+        measured: Measured durations. By default they follow from the GPU's rates.
+
+    Raises:
+        InvalidRequest: If no rate of the GPU is known in a format that pending trials compute in.
     """
     catalog = study.catalog
     planned = {spec.trial_id: (spec, workload(spec, catalog)) for spec in specs}
@@ -154,11 +175,17 @@ def make_plan(
     blocked = quarantined - done - torn
     pending = {trial: planned[trial] for trial in planned if trial not in done | blocked | torn}
     to_run, to_do = [spec for spec, _ in pending.values()], [work for _, work in pending.values()]
-    flops = study_flops(bundled(to_run, study.bundle), catalog)
+    by_format = flops_by_format(bundled(to_run, study.bundle), catalog)
+    flops = Flops(*map(sum, zip(*by_format.values(), strict=True)))
+    rates = () if measured else tuple(map(gpu.reached, by_format))
     alone = sum(flops_alone(work).total for work in to_do)
     # measured rates include no sharing: bundles and caches are assumed to save time in proportion to operations
     saved = flops.total / alone if alone else 1
-    seconds = saved * sum(map(measured[1], to_run)) if measured else flops.total / gpu.rate
+    seconds = (
+        saved * sum(map(measured.seconds, to_run))
+        if measured
+        else sum(by_format[rate.format].total / rate.flops for rate in rates)
+    )
     # memory only of trials that share GPUs, if there are any: training a source uses whole GPUs
     shared = [spec for spec in trials if kind_of(spec).stage is not Stage.SOURCES] or trials
     bundles = ([planned[spec.trial_id][1] for spec in bundle] for bundle in bundled(shared, study.bundle))
@@ -183,9 +210,12 @@ def make_plan(
         images_evaluated=sum(work.images_evaluated for work in to_do),
         flops=flops,
         flops_alone=alone,
+        flops_by_format={form: part.total for form, part in by_format.items()},
         gpu=gpu,
+        rates=rates,
         gpu_hours=seconds / 3600,
-        measured=measured[0] if measured else "",
+        measured=measured.about if measured else "",
+        on_processor=measured.on_processor if measured else False,
         memory=needed,
         gpu_share=needed / gpu.memory,
         checkpoints=max(map(checkpoint_bytes, works), default=0),
@@ -255,16 +285,13 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
         for name, amount in parts._asdict().items()
         if parts.total and amount
     )
-    rate = plan.measured or f"{three_digits(gpu.rate / 1e12)} TFLOP/s, {gpu.rate_from}"
     asked = _asked(study).gpu
     lines = [
         f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
         f"{plan.quarantined:,} quarantined" + (f", {plan.damaged:,} damaged" if plan.damaged else ""),
         f"pending work: {plan.images_trained:,} images trained, {plan.images_evaluated:,} evaluated, "
         f"{_flop(parts.total)}{f' ({shares})' if shares else ''}",
-        f"time: about {three_digits(plan.gpu_hours)} GPU-hours ({rate})",
-        f"money: about ${plan.on_demand:,.2f} on demand (${gpu.on_demand:,.3g} per {gpu.name}-hour), "
-        f"${plan.spot:,.2f} on spot (${gpu.spot:,.3g}); {gpu.prices_from}",
+        *_time_and_money(plan),
     ]
     if plan.flops_alone > parts.total:
         lines.append(
@@ -273,8 +300,10 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
     if about_older:
         lines.insert(1, about_older)
     actor = "bundle" if study.bundle == "blocks" else "trial"
+    of_gpu = "" if plan.on_processor else f", {plan.gpu_share:.2f} of one {gpu.name}"
+    needed = plan.memory - RUNTIME_BYTES if plan.on_processor else plan.memory
     lines.append(
-        f"memory: about {plan.memory / 1e9:.2g} GB per {actor}, {plan.gpu_share:.2f} of one {gpu.name}"
+        f"memory: about {needed / 1e9:.2g} GB per {actor}{of_gpu}"
         + (f"; the study requests gpu: {asked:g}" if asked else "; the study requests no GPU")
         + (f", which is too little: use {plan.gpu_share:.2f} or more" if 0 < asked < plan.gpu_share else "")
     )
@@ -286,6 +315,25 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
     if plan.activations:
         lines[-1] += f", and {_bytes(plan.activations)} of activations, limited by $DELTASWEEP_ACTIVATIONS_GB"
     return "\n".join(lines)
+
+
+def _time_and_money(plan: Plan) -> list[str]:
+    """Describe the hours, what they rest on, and their price."""
+    gpu, hours = plan.gpu, three_digits(plan.gpu_hours)
+    if plan.on_processor:
+        return [f"time: about {hours} hours of this processor ({plan.measured})"]
+    rates = [f"rate in {rate.format}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates]
+    costs = [
+        f"about ${dollars:,.2f} {kind} (${offer.dollars:,.3g} per {gpu.name}-hour: {offer.about})"
+        for kind, offer, dollars in (("on demand", gpu.on_demand, plan.on_demand), ("on spot", gpu.spot, plan.spot))
+        if offer is not None and dollars is not None
+    ]
+    unknown = f"no price of {gpu.name} is known. Fix: give --price, in US dollars per GPU-hour"
+    return [
+        f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}"),
+        *rates,
+        f"money: {'; '.join(costs) or unknown}",
+    ]
 
 
 def _held(held: Matrices, gpu: Gpu) -> str:

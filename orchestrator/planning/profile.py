@@ -7,15 +7,11 @@ from jobs.kind import workload
 from jobs.kinds.finetune.profiling import Rates, measure
 from jobs.specs.optimizers import TrainingRecipe
 from jobs.specs.trial import TrialSpec
-from orchestrator.planning.plan import Seconds
+from orchestrator.planning.plan import Measured
 
 
-def profile_trials(specs: list[TrialSpec], catalog: Catalog) -> tuple[str, Seconds]:
-    """Time each kind of step that the trials consist of.
-
-    Returns:
-        A description of the measurement, and a function that returns a trial's seconds when it runs alone.
-    """
+def profile_trials(specs: list[TrialSpec], catalog: Catalog) -> Measured:
+    """Time each kind of step that the trials consist of, on this machine's GPU or else its processor."""
     device = default_device()
     rates: dict[object, Rates] = {}
     for spec in specs:
@@ -31,7 +27,8 @@ def profile_trials(specs: list[TrialSpec], catalog: Catalog) -> tuple[str, Secon
         return work.images_trained * rate.trained + forward * rate.evaluated
 
     batches = ", ".join(str(batch) for batch in sorted({rate.batch for rate in rates.values()}))
-    return f"measured here on {device_name(device)}, batches of {batches}, one trial at a time", seconds
+    about = f"measured here on {device_name(device)}, batches of {batches}, one trial at a time"
+    return Measured(about, seconds, on_processor=device.type != "cuda")
 
 
 def _training(spec: TrialSpec, batch_size: int) -> TrainingRecipe:

@@ -24,6 +24,7 @@ from orchestrator.planning.plan import (
     DENSE_RATE,
     RUNTIME_BYTES,
     SPARE,
+    Measured,
     Plan,
     bundle_memory,
     checkpoint_bytes,
@@ -32,9 +33,9 @@ from orchestrator.planning.plan import (
     three_digits,
 )
 from orchestrator.planning.profile import profile_trials
-from orchestrator.study.load import load_study
+from orchestrator.study.load import load_study, parse_study
 from tests.machine import authors_trials
-from tests.support import finetune_specs, refused
+from tests.support import finetune_specs, present, refused
 
 DEMO = load_study("demo")
 
@@ -74,7 +75,10 @@ def test_a_plan_adds_up() -> None:
     assert plan.images_trained == sum(workload(s, PACKAGED).images_trained for s in specs)
     assert plan.images_evaluated == sum(workload(s, PACKAGED).images_evaluated for s in specs)
     assert plan.flops.total == pytest.approx(sum(trial_flops(s, PACKAGED).total for s in specs))
-    assert plan.gpu_hours == pytest.approx(plan.flops.total / plan.gpu.rate / 3600)
+    (rate,) = plan.rates
+    assert rate == plan.gpu.reached("float32")
+    assert plan.gpu_hours == pytest.approx(plan.flops.total / rate.flops / 3600)
+    assert plan.flops_by_format == {"float32": plan.flops.total}
 
 
 def test_what_is_done_costs_nothing_more() -> None:
@@ -282,17 +286,17 @@ def test_the_plan_in_words() -> None:
     # docs/decisions/bundles.md: 194 EFLOP naive, 114 in bundles; here with an FC layer of 1,000 labels
     assert "115 EFLOP" in text
     assert "bundles: 1.69 times less work" in text
-    assert "list price of g5.xlarge" in text
+    assert "AWS g5.xlarge, list price in us-east-1" in text
     assert "too little" not in text, "the packaged study asks for enough of its GPU"
 
 
 def test_prices_can_be_the_user_s() -> None:
-    assert gpu("T4").on_demand == 0.526
+    assert present(gpu("T4").on_demand).dollars == 0.526
     own = gpu("T4", price=2.0)
-    assert (own.on_demand, own.spot) == (2.0, 0.8)
+    assert (present(own.on_demand).dollars, present(own.spot).dollars) == (2.0, 0.8)
     assert "your price" in own.prices_from
-    assert gpu("T4", spot_price=0.1).spot == 0.1
-    with refused(Code.UNKNOWN_NAME, "'T5'", "T4, V100, A10G", kind=InvalidRequest, key="--gpu"):
+    assert present(gpu("T4", spot_price=0.1).spot).dollars == 0.1
+    with refused(Code.UNKNOWN_NAME, "'T5'", "T4, V100, A10", kind=InvalidRequest, key="--gpu"):
         gpu("T5")
     with refused(Code.WRONG_VALUE, "above 0", "got 0.0", kind=InvalidRequest, key="--price"):
         gpu("T4", price=0.0)
@@ -338,16 +342,60 @@ def test_memory_and_checkpoints_depend_on_what_the_optimizer_keeps() -> None:
 
 def test_measuring_times_the_steps_that_the_trials_consist_of() -> None:
     specs = expand(DEMO)
-    where, seconds = profile_trials(specs, PACKAGED)
+    measured = profile_trials(specs, PACKAGED)
+    where, seconds = measured.about, measured.seconds
     assert where.startswith(f"measured here on {device_name(torch.device('cpu'))}, batches of ")
     one = seconds(specs[0])
     assert 0.01 < one < 120
     (first,) = finetune_specs(specs[:1])
     longer = first.model_copy(update={"epochs": 2 * first.epochs})
     assert 1.5 * one < seconds(longer) < 2.5 * one
-    plan = make_plan(DEMO, specs, set(), set(), gpu(), (where, seconds))
+    plan = make_plan(DEMO, specs, set(), set(), gpu(), measured)
     assert plan.gpu_hours == pytest.approx(sum(map(seconds, specs)) / 3600)
+    assert plan.rates == ()
     assert where in describe(plan, DEMO)
+
+
+def test_hours_of_a_processor_have_no_price() -> None:
+    specs = expand(DEMO)
+    plan = make_plan(DEMO, specs, set(), set(), gpu(), Measured("measured here on a processor", lambda _: 36.0, True))
+    assert plan.gpu_hours == pytest.approx(len(specs) / 100)
+    assert (plan.on_demand, plan.spot) == (None, None)
+    found = plan.plain()
+    assert (found["on_processor"], found["cost_on_demand"], found["cost_spot"]) == (True, None, None)
+    text = describe(plan, DEMO)
+    assert "hours of this processor (measured here on a processor)" in text
+    assert [word for word in ("$", "GPU-hours", "A10G") if word in text] == []
+    on_gpu = make_plan(DEMO, specs, set(), set(), gpu(), Measured("measured here on a GPU", lambda _: 36.0))
+    assert on_gpu.on_demand == pytest.approx(on_gpu.gpu_hours * 1.006)
+
+
+MIXED = """\
+name: mixed
+grid: {source: [natural], dataset: [cifar10], blocks: [3], recipe: {tf32: [false, true]}}
+schedule:
+- {images: [100], epochs: 10, seeds: 1, evaluate_every: 10}
+"""
+
+
+def test_each_trial_takes_hours_at_the_rate_of_its_own_recipe() -> None:
+    study = parse_study(MIXED, "mixed.yaml")
+    (plain, tf32) = expand(study)
+    flops = trial_flops(plain, PACKAGED).total
+    assert (plain.recipe.tf32, tf32.recipe.tf32) == (False, True)
+    for name in ("A100", "V100"):
+        plan = make_plan(study, [plain, tf32], set(), set(), gpu(name))
+        assert plan.flops_by_format == {"float32": flops, "tf32": flops}
+        rates = {rate.format: rate.flops for rate in plan.rates}
+        assert plan.gpu_hours == pytest.approx((flops / rates["float32"] + flops / rates["tf32"]) / 3600)
+        assert plan.plain()["gpu"]["rate"] == pytest.approx(2 / (1 / rates["float32"] + 1 / rates["tf32"]))
+        # V100 computes both alike, A100 does not
+        assert (rates["tf32"] > 2 * rates["float32"]) == (name == "A100")
+    text = describe(plan, study)
+    assert "rate in float32: 9.04 TFLOP/s" in text
+    assert "rate in tf32: 9.04 TFLOP/s, no units for TF32" in text
+    only = make_plan(study, [plain, tf32], {plain.trial_id}, set(), gpu("A100"))
+    assert [rate.format for rate in only.rates] == ["tf32"]
 
 
 def test_the_estimate_stands_in_one_ratio_to_the_authors_own_seconds() -> None:

@@ -1,0 +1,212 @@
+"""The table of GPUs: its entries, the packaged table, and a user's table merged over it. No torch."""
+
+import datetime
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.system import safe_yaml
+from jobs.system.files import read_file
+from orchestrator.study import yaml_lines
+from orchestrator.study.yaml_lines import Document, Location
+
+Format: TypeAlias = Literal["float32", "tf32", "bfloat16", "float16"]
+"""Number format of matrix products and convolutions: a recipe's precision, or ``tf32`` for float32 with ``tf32``."""
+
+_MOST_BYTES = 1_000_000
+"""Largest size of a user's table."""
+
+
+def _day_or_month(value: str) -> str:
+    """Check a date, such as 2026-11-30, or a month, such as 2021-03."""
+    try:
+        datetime.date.fromisoformat(value if value.count("-") == 2 else f"{value}-01")
+    except ValueError as error:
+        raise ValueError("expected a date such as 2026-11-30, or a month such as 2021-03") from error
+    return value
+
+
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+Day = Annotated[str, AfterValidator(_day_or_month)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Measurement(_Entry):
+    """A measurement of training: the whole ResNet-50 at 224 x 224 pixels on one GPU."""
+
+    images_per_second: Amount
+    source: Text
+    date: Day
+
+
+class Rate(_Entry):
+    """How fast a GPU trains in one format: measured, or relative to the measured rate of another GPU."""
+
+    images_per_second: Amount | None = Field(default=None, description="as in ``Measurement``")
+    tflops: Amount | None = Field(default=None, description="10^12 FLOPs per second reached in training")
+    of: Text | None = Field(default=None, description="another GPU, with a measured rate in the same format")
+    times: Amount | None = Field(default=None, description="this rate as a multiple of the other GPU's")
+    because: Text | None = Field(default=None, description="what the factor rests on")
+    source: Text
+    date: Day
+    others: tuple[Measurement, ...] = Field(default=(), description="further measurements, which are only reported")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        factor = (self.of, self.times, self.because)
+        ways = [self.images_per_second is not None, self.tflops is not None, any(part is not None for part in factor)]
+        if sum(ways) != 1 or (ways[2] and None in factor):
+            raise ValueError(
+                f"expected one of images_per_second, tflops, or of with times and because; got "
+                f"{', '.join(sorted(self.model_fields_set))}. Fix: give exactly one"
+            )
+        return self
+
+
+class Price(_Entry):
+    """A price of a cloud."""
+
+    cloud: Text
+    instance: Text
+    gpus: Annotated[int, Field(ge=1, description="GPUs per instance")]
+    kind: Literal["on-demand", "spot"]
+    dollars: Annotated[Amount, Field(description="US dollars per hour of one GPU with its share of the machine")]
+    source: Text
+    date: Day
+
+
+class GpuCard(_Entry):
+    """A GPU: memory, rates and prices."""
+
+    memory_gb: Amount = Field(description="10^9 bytes")
+    fp32_tflops: Amount | None = Field(
+        default=None, description="peak in float32 without tensor cores, in 10^12 FLOPs per second"
+    )
+    units: frozenset[Literal["tf32", "bfloat16", "float16"]] = Field(
+        default=frozenset(("tf32", "bfloat16", "float16")), description="formats that its tensor cores compute"
+    )
+    rates: dict[Format, Rate]
+    prices: tuple[Price, ...] = ()
+
+
+Table: TypeAlias = Mapping[str, GpuCard]
+_CARDS = TypeAdapter(dict[Text, GpuCard])
+
+
+@cache
+def packaged_table() -> Table:
+    """Return the packaged GPUs, by name."""
+    text = resources.files(__package__).joinpath("gpus.yaml").read_text(encoding="utf-8")
+    cards = _CARDS.validate_python(safe_yaml.load(text, safe_yaml.CoreLoader))
+    assert not list(_wrong_references(cards, cards)), "the packaged table refers to GPUs without measured rates"
+    return cards
+
+
+def table_with(path: str | Path | None) -> Table:
+    """Return the packaged GPUs, with those of a user's table added or in place of those of the same name.
+
+    Args:
+        path: the user's table, a YAML file of the form of ``gpus.yaml``; None: there is none.
+
+    Raises:
+        InvalidRequest: if the file cannot be read or has mistakes; lists all of them, each with its key and line.
+    """
+    if path is None:
+        return packaged_table()
+    document = yaml_lines.parse(_text(path), str(path))
+    if not isinstance(document.value, dict):
+        raise InvalidRequest(
+            Code.UNREADABLE_FILE,
+            f"expected GPUs by name, as in docs/how-to/estimate-cost.md; {path} has no keys. Fix: write the name of a "
+            "GPU, with its keys indented below it",
+            file=path,
+        )
+    found = [
+        (location, Code.REPEATED, f"expected each key once; it is again in line {line}. Fix: remove one")
+        for location, line in document.duplicates
+    ]
+    own: dict[str, GpuCard] = {}
+    try:
+        own = _CARDS.validate_python(document.value)
+    except ValidationError as error:
+        found += [(location, *_about(details)) for details in error.errors() for location in [tuple(details["loc"])]]
+    table = {**packaged_table(), **own}
+    if not found:
+        found += _wrong_references(own, table)
+    if found:
+        raise _refusal(document, found)
+    return table
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return read_file(path, _MOST_BYTES).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise InvalidRequest(
+            Code.NO_SUCH_FILE, f"expected a table of GPUs; {path} does not exist. Fix: check the path", file=path
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            Code.UNREADABLE_FILE,
+            f"expected a table of GPUs, as YAML in UTF-8; {path} cannot be read ({error}). Fix: give a text file",
+            file=path,
+        ) from error
+
+
+def _wrong_references(cards: Table, table: Table) -> Iterator[tuple[Location, Code, str]]:
+    """Yield the rates that are relative to a GPU without a measured rate in that format."""
+    for name, card in cards.items():
+        for form, rate in card.rates.items():
+            if rate.of is None:
+                continue
+            other = table[rate.of].rates.get(form) if rate.of in table else None
+            if other is None or other.of is not None:
+                measured = [key for key, known in table.items() if form in known.rates and not known.rates[form].of]
+                yield (
+                    (name, "rates", form, "of"),
+                    Code.UNKNOWN_NAME,
+                    f"expected a GPU with a measured rate in {form}: {', '.join(measured)}; got {rate.of}. Fix: use "
+                    "one of these, or give images_per_second or tflops",
+                )
+
+
+_VALID: Mapping[str, type[BaseModel]] = {"rates": Rate, "prices": Price, "others": Measurement}
+"""Models by the key that has them as values or items."""
+
+
+def _about(details: Any) -> tuple[Code, str]:
+    """Return the code and message of one of pydantic's errors."""
+    location, given = tuple(details["loc"]), details["input"]
+    if details["type"] == "missing":
+        return Code.MISSING_KEY, "expected this key; it is missing. Fix: add it"
+    if details["type"] == "extra_forbidden":
+        sections = [step for step in location[:-1] if step in _VALID]
+        valid = ", ".join((_VALID[str(sections[-1])] if sections else GpuCard).model_fields)
+        return Code.UNKNOWN_KEY, f"expected one of the keys {valid}; got {location[-1]}. Fix: use one of these"
+    message = str(details["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if message.startswith("expected"):
+        return Code.WRONG_VALUE, message if "got " in message else f"{message}; got {given!r}. Fix: change it"
+    return Code.WRONG_VALUE, f"expected {message}; got {given!r}. Fix: change it"
+
+
+def _refusal(document: Document, found: list[tuple[Location, Code, str]]) -> InvalidRequest:
+    """Return the error with all mistakes, ordered by line."""
+    mistakes = [
+        Mistake(code, Place(document.path, document.line(location), ".".join(map(str, location))), message)
+        for location, code, message in sorted(found, key=lambda one: document.line(one[0]))
+    ]
+    lines = [f"  line {one.place.line}: {one.place.key}: {one.message}" for one in mistakes]
+    head = f"{document.path}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
+    first = mistakes[0]
+    return InvalidRequest(
+        first.code, "\n".join([head, *lines]), **first.place._asdict(), mistakes=mistakes if len(mistakes) > 1 else ()
+    )
