@@ -6,6 +6,16 @@ import typer
 
 from jobs.system.printable import one_line
 from orchestrator.cli.exit_codes import ExitCode
+from orchestrator.cli.gpu_options import (
+    Compare,
+    GpuMemory,
+    GpuRequest,
+    GpuTable,
+    GpuTflops,
+    PlanGpu,
+    SpotPrice,
+    print_comparison,
+)
 from orchestrator.cli.launch_request import LaunchRequest, submit_verb
 from orchestrator.cli.options import (
     HANG_AFTER_MINUTES,
@@ -28,7 +38,6 @@ from orchestrator.cli.options import (
 from orchestrator.cli.output import out, print_json, table_text
 from orchestrator.cli.roots import known_root
 from orchestrator.failures.retry_policy import RetryPolicy
-from orchestrator.planning import gpus
 from orchestrator.planning.gpus import DEFAULT_GPU
 
 if TYPE_CHECKING:
@@ -89,11 +98,20 @@ def _more_demos() -> list[str]:
 def plan(
     study: StudyName,
     results: MaybeRoot = None,
-    gpu: GpuName = DEFAULT_GPU,
+    gpu: PlanGpu = None,
+    gpu_memory: GpuMemory = None,
+    gpu_tflops: GpuTflops = None,
+    gpu_table: GpuTable = None,
+    compare: Compare = None,
     price: Price = None,
-    spot_price: Annotated[float | None, typer.Option(help="US dollars per GPU-hour on spot machines.")] = None,
+    spot_price: SpotPrice = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time real training steps on this machine instead of assuming a rate.")
+        bool,
+        typer.Option(
+            "--measure",
+            help="Time real training steps on this machine, on its processor if it has no GPU, instead of using the "
+            "GPU's rates.",
+        ),
     ] = False,
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,
@@ -103,6 +121,7 @@ def plan(
     from jobs.possible import require_all_possible
     from jobs.results import quarantined, read_failures
     from jobs.study.expand import expand
+    from orchestrator.planning.compare import compare as compared
     from orchestrator.planning.dependencies import Completion, completion_of
     from orchestrator.planning.older_numerics import accepted_numerics
     from orchestrator.planning.plan import describe, make_plan
@@ -112,6 +131,9 @@ def plan(
     from orchestrator.study.own_weights import absent_own_weights
 
     accept = accepted_numerics(accept_numerics or ())
+    request = GpuRequest(gpu, gpu_memory, gpu_tflops, gpu_table, price, spot_price, compare, measure)
+    offer = request.chosen()
+    others = request.compared(offer)
     loaded = load_study(study, builder)
     known, blocked, earlier = Completion(set(), {}), set[str](), Earlier()
     specs = expand(loaded)
@@ -127,16 +149,15 @@ def plan(
         from orchestrator.planning.profile import profile_trials
 
         measured = profile_trials(specs, loaded.catalog)
-    gpu_offer = gpus.gpu(gpu, price, spot_price)
-    made = make_plan(
-        loaded, specs, known.done, blocked, gpu_offer, measured, known.older, known.damaged, earlier.trials
-    )
+    made = make_plan(loaded, specs, known.done, blocked, offer, measured, known.older, known.damaged, earlier.trials)
+    beside = compared(made, others)
     if as_json:
-        print_json(made.plain())
+        print_json({**made.plain(), **({"compare": [one.plain() for one in beside]} if compare else {})})
     else:
         lines = [describe(made, loaded, known.about_older(accept)), *earlier.about, *known.about_damaged]
-        lines += absent_own_weights(loaded)
-        out.print("\n".join(lines))
+        out.print("\n".join([*lines, *absent_own_weights(loaded), *request.hint()]))
+        if compare:
+            print_comparison(beside)
 
 
 @verbs.command()

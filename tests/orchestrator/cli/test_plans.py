@@ -1,0 +1,117 @@
+"""The options of `plan` about GPUs."""
+
+import json
+from typing import Any
+
+import pytest
+
+from jobs.errors import Code
+from orchestrator.planning import gpus
+from tests.orchestrator.support import Command
+
+TABLE = """\
+Own:
+  memory_gb: 12
+  rates:
+    float32: {tflops: 5, source: a test, date: 2026-11-30}
+  prices:
+  - {cloud: Ours, instance: rack, gpus: 1, kind: on-demand, dollars: 2, source: invoice, date: 2026-10-01}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "machine_has_gpu", lambda: False)
+
+
+def planned(deltasweep: Command, *options: str) -> dict[str, Any]:
+    result = deltasweep("plan", "demo", *options, "--json")
+    assert result.code == 0, result.message
+    return dict(json.loads(result.out))
+
+
+def test_the_gpu_decides_the_hours(deltasweep: Command) -> None:
+    hours = [planned(deltasweep, "--gpu", name)["gpu_hours"] for name in ("A100", "A10G", "L4", "T4")]
+    assert hours == sorted(set(hours))
+    assert planned(deltasweep)["gpu"]["name"] == "A10G"
+
+
+def test_a_gpu_of_the_command_line(deltasweep: Command) -> None:
+    plan = planned(deltasweep, "--gpu", "T5", "--gpu-memory", "20", "--gpu-tflops", "11", "--price", "3")
+    assert (plan["gpu"]["name"], plan["gpu"]["memory"], plan["gpu"]["rate"]) == ("T5", 20e9, pytest.approx(11e12))
+    assert plan["gpu_hours"] == pytest.approx(plan["flops"] / 11e12 / 3600)
+    assert plan["cost_on_demand"] == pytest.approx(3 * plan["gpu_hours"])
+    beside = planned(
+        deltasweep, "--gpu", "T5", "--gpu-memory", "20", "--gpu-tflops", "11", "--price", "3", "--compare", "T4"
+    )
+    assert {one["gpu"]: one["on_demand"]["price"] for one in beside["compare"]} == {"T5": 3.0, "T4": 0.526}
+    unpriced = deltasweep("plan", "demo", "--gpu", "T5", "--gpu-memory", "20", "--gpu-tflops", "11")
+    assert "no price of T5 is known. Fix: give --price" in unpriced.out
+
+
+def test_a_gpu_of_a_table(deltasweep: Command) -> None:
+    (deltasweep.folder / "gpus.yaml").write_text(TABLE, encoding="utf-8")
+    plan = planned(deltasweep, "--gpus", "gpus.yaml", "--gpu", "Own", "--compare", "Own,A10G")
+    assert (plan["gpu"]["name"], plan["gpu"]["rate"]) == ("Own", pytest.approx(5e12))
+    assert {one["gpu"] for one in plan["compare"]} == {"Own", "A10G"}
+    (deltasweep.folder / "gpus.yaml").write_text(TABLE.replace("memory_gb: 12", "memory: 12"), encoding="utf-8")
+    wrong = deltasweep("plan", "demo", "--gpus", "gpus.yaml", "--json")
+    error = json.loads(wrong.out)["error"]
+    assert (wrong.code, error["code"], error["file"], error["line"]) == (2, Code.MISSING_KEY.value, "gpus.yaml", 1)
+    assert [one["key"] for one in error["mistakes"]] == ["Own.memory_gb", "Own.memory"]
+
+
+def test_a_comparison(deltasweep: Command) -> None:
+    plan = planned(deltasweep, "--compare", "H100,A10G,T4")
+    assert "compare" not in planned(deltasweep)
+    by_name = {one["gpu"]: one for one in plan["compare"]}
+    assert set(by_name) == {"H100", "A10G", "T4"}
+    assert by_name["A10G"]["gpu_hours"] == pytest.approx(plan["gpu_hours"])
+    assert by_name["A10G"]["on_demand"]["dollars"] == pytest.approx(plan["cost_on_demand"])
+    assert by_name["A10G"]["spot"]["dollars"] == pytest.approx(plan["cost_spot"])
+    assert by_name["A10G"]["spot"]["assumed"] is True
+    assert by_name["H100"]["on_demand"]["place"].startswith("RunPod ")
+    assert by_name["H100"]["gpu_hours"] < by_name["A10G"]["gpu_hours"] < by_name["T4"]["gpu_hours"]
+    assert by_name["H100"]["trials_per_card"] > by_name["A10G"]["trials_per_card"] > by_name["T4"]["trials_per_card"]
+    assert by_name["H100"]["rates"][0]["format"] == "float32"
+    text = deltasweep("plan", "demo", "--compare", "H100,A10G,T4").out
+    assert all(word in text for word in ("trials a card", "RunPod H100 SXM", "AWS g5.xlarge (assumed)"))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "key"),
+    [
+        (["--gpu", "T5"], Code.UNKNOWN_NAME, "--gpu"),
+        (["--compare", "A100,T5"], Code.UNKNOWN_NAME, "--gpu"),
+        (["--compare", "A100", "--measure"], Code.WRONG_VALUE, "--compare"),
+        (["--measure", "--gpu-tflops", "3"], Code.WRONG_VALUE, "--gpu-tflops"),
+        (["--measure", "--gpu", "A100"], Code.WRONG_VALUE, "--measure"),
+        (["--gpus", "none.yaml"], Code.NO_SUCH_FILE, ""),
+    ],
+)
+def test_options_that_do_not_fit(deltasweep: Command, options: list[str], code: Code, key: str) -> None:
+    result = deltasweep("plan", "demo", *options, "--json")
+    error = json.loads(result.out)["error"]
+    assert (result.code, error["code"], error["key"]) == (2, code.value, key)
+    assert "Fix: " in error["message"]
+
+
+def test_without_a_gpu_the_plan_says_how_to_get_hours_of_the_processor(
+    deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "This machine has no GPU: --measure" in deltasweep("plan", "demo").out
+    assert "--measure" not in deltasweep("plan", "demo", "--gpu", "A100").out
+    monkeypatch.setattr(gpus, "machine_has_gpu", lambda: True)
+    assert "--measure" not in deltasweep("plan", "demo").out
+
+
+def test_a_limit_on_spending_assumes_the_highest_price() -> None:
+    from orchestrator.cli.launch_request import LaunchRequest
+
+    request = LaunchRequest(gpu="H100", max_cost=10.0)
+    spending = request.spending()
+    assert spending is not None
+    assert spending.price == 6.88
+    lowest = gpus.gpu("H100").on_demand
+    assert lowest is not None
+    assert lowest.dollars < spending.price
