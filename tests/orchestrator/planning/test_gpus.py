@@ -1,5 +1,6 @@
 """Rates and prices of GPUs: what is measured, what is assumed, and what a user defines."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -231,6 +232,14 @@ def test_a_user_s_table_is_merged_over_the_packaged_one(tmp_path: Path) -> None:
     assert present(gpu("B200", table=table).on_demand).place == "Ours rack"
     assert gpu("A10G", table=table).card == gpu("A10G").card
     assert table_with(None) == packaged_table()
+
+
+def test_the_table_in_the_docs_is_a_table(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "estimate-cost.md").read_text(encoding="utf-8")
+    (text,) = re.findall("```yaml\n(.+?)```", page, re.DOTALL)
+    found = gpu("A10G", table=table_with(written(tmp_path, text)))
+    assert found.reached("float32").flops == 5.9e12
+    assert present(found.spot).dollars == 0.45
 
 
 def test_all_mistakes_of_a_user_s_table_are_told_with_their_lines(tmp_path: Path) -> None:
