@@ -85,7 +85,8 @@ class GpuRequest(NamedTuple):
         """Return the GPUs to compare with the plan's own; raises InvalidRequest as ``chosen``."""
         from orchestrator.planning.compare import chosen
 
-        return [] if self.compare is None else chosen(self.compare, own, besides=self.name is not None)
+        besides = self.name is not None or own.name == gpus.OWN_GPU
+        return [] if self.compare is None else chosen(self.compare, own, besides=besides)
 
     def _require_fitting(self) -> None:
         if self.compare is not None and self.measure:

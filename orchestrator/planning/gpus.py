@@ -10,13 +10,16 @@ from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, Table,
 DEFAULT_GPU = "A10G"
 """The GPU of the first node type in `cluster.yaml`."""
 
+OWN_GPU = "own GPU"
+"""Name of a GPU that is defined by memory and rate without a name."""
+
 RESNET50_FLOPS = 24.5e9
 """FLOPs of one training step of the whole ResNet-50 per image of 224 x 224 pixels: three times its forward pass, 8.18
 GFLOP. It converts images per second to FLOPs per second."""
 
 SPOT = 0.4
-"""Assumed price of spot machines as a fraction of the on-demand price. For the AWS machines whose
-spot prices are in the packaged table (A10G, L4, L40S) it was 0.43 to 0.47."""
+"""Assumed price of spot machines as a fraction of the on-demand price. For the AWS machines whose spot prices are in the
+packaged table (A10G, L4, L40S) it was 0.43 to 0.47."""
 
 _SELL_SPOT = ("AWS", "Azure", "Google Cloud")
 """Clouds for which ``SPOT`` is assumed if no spot price is known."""
@@ -172,7 +175,8 @@ def gpu(
     """Return the GPU of this name, with the user's prices, memory and rate if given.
 
     Args:
-        name: a name of the table, or with ``memory_gb`` and ``tflops`` any name; None: ``DEFAULT_GPU``.
+        name: a name of the table, or with ``memory_gb`` and ``tflops`` any name; None: ``OWN_GPU`` with these two,
+            else ``DEFAULT_GPU``.
         price: US dollars per GPU-hour on demand.
         spot_price: US dollars per GPU-hour on spot machines.
         memory_gb: memory in 10^9 bytes.
@@ -191,7 +195,7 @@ def gpu(
     ):
         if given is not None and not 0 < given < float("inf"):
             raise InvalidRequest(Code.WRONG_VALUE, f"expected {what}, above 0; got {given}. Fix: change it", key=option)
-    name = name or DEFAULT_GPU
+    name = name or (DEFAULT_GPU if memory_gb is None or tflops is None else OWN_GPU)
     card = _card(name, known, memory_gb, tflops)
     on_demand, spot = _offers(card.prices, price, spot_price)
     dearest = max((offer.dollars for offer in card.prices if offer.kind == "on-demand"), default=None)

@@ -141,6 +141,8 @@ def test_a_gpu_defined_by_memory_and_rate() -> None:
     assert {own.reached(form).flops for form in FORMATS} == {11e12}
     assert "your --gpu-tflops" in own.reached("tf32").about
     assert (own.on_demand, own.spot, own.highest_price) == (None, None, None)
+    assert gpu(memory_gb=20, tflops=11).name == "own GPU", "not the default, whose prices would not be its own"
+    assert [gpu().name, gpu(memory_gb=20).name, gpu(tflops=11).name] == ["A10G"] * 3
 
 
 def test_memory_and_rate_replace_those_of_a_known_gpu() -> None:
