@@ -18,8 +18,10 @@ RESNET50_FLOPS = 24.5e9
 GFLOP. It converts images per second to FLOPs per second."""
 
 SPOT = 0.4
-"""Assumed price of spot machines as a fraction of the on-demand price. For the AWS machines whose spot prices are in the
-packaged table (A10G, L4, L40S) it was 0.43 to 0.47."""
+"""Assumed price of spot machines as a fraction of the on-demand price.
+
+It was 0.43 to 0.47 for the AWS machines whose spot prices are in the packaged table (A10G, L4, L40S).
+"""
 
 _SELL_SPOT = ("AWS", "Azure", "Google Cloud")
 """Clouds for which ``SPOT`` is assumed if no spot price is known."""
