@@ -22,7 +22,7 @@ from jobs.kinds.finetune.trial import Evaluation, Finetuning
 from jobs.kinds.source_weights import source_weights
 from jobs.models.weights import SourceWeights
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from jobs.provenance import History
 from jobs.results import Store
 
@@ -30,7 +30,7 @@ from jobs.results import Store
 @lru_cache(maxsize=1)
 def _network() -> Network:
     """Return the network that every trial presents as trained, since its digest is part of the rows."""
-    return Network(SmallResNet(10), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return Network(resnet35_w8(10), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 class StandIn(Finetuning):

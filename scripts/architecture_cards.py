@@ -25,7 +25,7 @@ _TIMM = (
 PACKAGED: dict[str, tuple[str, int]] = {
     **{name: (f"torchvision:{name}", 224) for name in _TORCHVISION},
     "wide_resnet50_4": ("deltasweep:wide_resnet50_4", 224),
-    "resnet35-w8": ("deltasweep:resnet35-w8", 32),
+    **{name: (f"deltasweep:{name}", 32) for name in ("resnet18-w16", "resnet35-w8", "vit6-d64")},
     **{f"timm.{name}": (f"timm:{name}", 224) for name in _TIMM},
 }
 """Builder and image size of every packaged architecture."""

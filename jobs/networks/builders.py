@@ -17,10 +17,12 @@ from jobs.networks.drawing import replace_drawing_layers
 from jobs.networks.families import parts_of
 from jobs.networks.own_builders import function_of, last_line
 from jobs.networks.parts import Parts
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet18_w16, resnet35_w8, vit6_d64
 
 _OWN: dict[str, Callable[[int], nn.Module]] = {
-    "resnet35-w8": SmallResNet,
+    "resnet18-w16": resnet18_w16,
+    "resnet35-w8": resnet35_w8,
+    "vit6-d64": vit6_d64,
     "wide_resnet50_4": lambda labels: torchvision.models.resnet50(
         weights=None, num_classes=labels, width_per_group=256
     ),

@@ -87,7 +87,7 @@ def _more_demos() -> list[str]:
     from jobs.catalog.catalog import PACKAGED
     from jobs.data.locate import find
 
-    more = ["demo-claims", "demo-texture", "demo-shape", "demo-fourier"]
+    more = ["demo-claims", "demo-networks", "demo-texture", "demo-shape", "demo-fourier"]
     if find(PACKAGED.dataset("fmnist")) is not None:
         return [*more, "demo-sources"]
     out.print("Skipping attacks on the sources: Fashion-MNIST is not on this machine (deltasweep data fetch fmnist).")

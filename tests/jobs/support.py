@@ -18,7 +18,7 @@ from jobs.kinds.finetune.trial import Evaluation, Finetuning
 from jobs.models.weights import SourceWeights
 from jobs.networks.builders import build, initialize
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from jobs.specs.recipes import Recipe
 from jobs.specs.threat_model import Constraint, ThreatModel
 
@@ -53,7 +53,7 @@ def built(architecture: str, labels: int) -> Any:
 def make_weights(seed: int, labels: int = 10) -> SourceWeights:
     """Return the miniature initialized from a seed, with running statistics that are not the initial ones."""
     rng = torch.Generator().manual_seed(seed)
-    network = SmallResNet(labels)
+    network = resnet35_w8(labels)
     initialize(network, rng)
     tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     for name, tensor in tensors.items():

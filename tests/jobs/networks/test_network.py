@@ -10,7 +10,7 @@ from jobs.catalog.catalog import PACKAGED
 from jobs.catalog.costs import activation_bytes, flops_evaluated_image, flops_trained_image, parameters
 from jobs.networks.builders import initialize
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from tests.jobs.support import make_weights
 
 RESNET50 = PACKAGED.architecture("resnet50")
@@ -31,7 +31,7 @@ def resnet() -> ResNet:
 
 @pytest.fixture
 def small() -> Network:
-    net = SmallResNet(10)
+    net = resnet35_w8(10)
     net.load_state_dict(make_weights(seed=1).tensors)
     return Network(net, MEAN, STD).eval()
 
@@ -102,7 +102,7 @@ def test_initialisation_follows_from_the_generator_alone() -> None:
     nets = []
     for outside in (1, 2):
         torch.manual_seed(outside)
-        net = SmallResNet(10)
+        net = resnet35_w8(10)
         initialize(net, torch.Generator().manual_seed(5))
         nets.append(net.state_dict())
     assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
@@ -125,7 +125,7 @@ def test_initialisation_has_torchvision_s_distributions() -> None:
 
 def test_initialisation_reaches_every_weight() -> None:
     """No weight keeps the value that the constructor drew from global state."""
-    net = SmallResNet(10)
+    net = resnet35_w8(10)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(float("nan"))

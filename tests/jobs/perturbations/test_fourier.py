@@ -18,7 +18,7 @@ from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.kinds.pretrain.spec import pretrain_spec as spec_of_source
 from jobs.kinds.pretrain.trial import attack_in
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from jobs.perturbations.fourier import BandStep, frequencies_of, in_band
 from jobs.perturbations.pgd import draw_noise, perturb
 from jobs.possible import problems
@@ -100,7 +100,7 @@ def test_all_frequencies_are_the_ball_of_pixels(digits: Dataset) -> None:
 
 
 def trained(digits: Dataset) -> tuple[Network, Tensor, Tensor]:
-    card, resnet = PACKAGED.source("fmnist_natural"), SmallResNet(10)
+    card, resnet = PACKAGED.source("fmnist_natural"), resnet35_w8(10)
     resnet.load_state_dict(packaged_weights("fmnist_natural").tensors)
     x_NCHW = digits.test.images_NCHW[:8].float().div(255).expand(-1, 3, -1, -1).contiguous()
     return Network(resnet, card.mean, card.std).eval(), x_NCHW, digits.test.labels_N[:8]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from jobs.data.datasets import Dataset
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from jobs.perturbations.pgd import draw_noise, perturb
 from jobs.specs.threat_model import Constraint, ThreatModel
 from tests.jobs.support import make_weights, moved_by_robustness
@@ -38,7 +38,7 @@ def name_of(threat: ThreatModel) -> str:
 @pytest.fixture(scope="module")
 def network() -> Network:
     """The bundled natural source, for gradients of a trained network instead of noise."""
-    net = SmallResNet(10)
+    net = resnet35_w8(10)
     net.load_state_dict(packaged_weights("fmnist_natural").tensors)
     return Network(net, MEAN, STD).eval()
 
@@ -79,7 +79,7 @@ def test_pgd_is_that_of_the_robustness_library(
     threat: ThreatModel, made: bool, network: Network, images: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if made:
-        net = SmallResNet(10)
+        net = resnet35_w8(10)
         net.load_state_dict(make_weights(seed=1).tensors)
         network = Network(net, MEAN, STD).eval()
     monkeypatch.setattr(Tensor, "cuda", lambda self, *args, **kwargs: self)  # the reference's loop requires it

@@ -50,7 +50,8 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
     monkeypatch.setattr(locate, "find", lambda card: tmp_path if here else None)
     ended = CliRunner().invoke(main.app, ["demo", "--full", "--results", str(tmp_path / "root")])
     assert ended.exit_code == code
-    more = ["demo-claims", "demo-texture", "demo-shape", "demo-fourier", *(["demo-sources"] if here else [])]
+    more = ["demo-claims", "demo-networks", "demo-texture", "demo-shape", "demo-fourier"]
+    more += ["demo-sources"] if here else []
     assert launched == ["demo-full", *([] if first == "interrupted" else [*more, "demo-confound"])]
     assert {name: root for name, root in roots.items() if root != str(tmp_path / "root")} == (
         {} if first == "interrupted" else {"demo-confound": str(tmp_path / "root-confound")}

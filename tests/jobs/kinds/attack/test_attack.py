@@ -24,7 +24,7 @@ from jobs.kinds.diagnostic.trial import ExaminedNetwork
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from jobs.perturbations.pgd import draw_noise, perturb
 from jobs.provenance import History
 from jobs.results import Committed, Store, commit, comparable_columns, mixed_trials, pinned, read_trials
@@ -66,7 +66,7 @@ def attack(threat: ThreatModel = L2, **changes: Any) -> AttackSpec:
 @pytest.fixture
 def network() -> Network:
     """The bundled natural source, for gradients of a trained network instead of noise."""
-    card, resnet = PACKAGED.source("fmnist_natural"), SmallResNet(10)
+    card, resnet = PACKAGED.source("fmnist_natural"), resnet35_w8(10)
     resnet.load_state_dict(packaged_weights("fmnist_natural").tensors)
     return Network(resnet, card.mean, card.std).eval()
 
@@ -77,7 +77,7 @@ def guessed(digits: Dataset) -> Dataset:
 
     The accuracy under attack is then neither unchanged nor zero.
     """
-    card, resnet = PACKAGED.source("fmnist_natural"), SmallResNet(10)
+    card, resnet = PACKAGED.source("fmnist_natural"), resnet35_w8(10)
     resnet.load_state_dict(packaged_weights("fmnist_natural").tensors)
     images_NCHW = digits.test.images_NCHW[:64]
     with torch.no_grad():

@@ -31,7 +31,7 @@ from jobs.kinds.influence.influence_functions import (
 )
 from jobs.kinds.influence.spec import Decomposition
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from tests.jobs.support import CPU, make_weights
 from tests.support import refused
 
@@ -383,7 +383,7 @@ def test_the_matrix_by_label_however_it_is_cut(cut: list[tuple[int, int, int, in
 
 
 def test_pooled_features_are_what_the_last_layer_takes_in_order_and_in_evaluation_mode() -> None:
-    resnet = SmallResNet(10)
+    resnet = resnet35_w8(10)
     resnet.load_state_dict(make_weights(1).tensors)
     network = Network(resnet, (0.5,) * 3, (0.25,) * 3).train()
     images_NCHW = torch.randint(256, (7, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))

@@ -28,7 +28,7 @@ from jobs.kinds.influence.spec import InfluenceSpec
 from jobs.kinds.influence.trial import InfluenceTrial
 from jobs.kinds.influence.workload import matrix
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from jobs.results import Committed, Store, commit, compact, open_store, read_trials, schema
 from jobs.results.compaction import Compaction
 from jobs.results.problems import Problem
@@ -62,7 +62,7 @@ def influence(measure: str = "influence", **changes: Any) -> InfluenceSpec:
 @pytest.fixture(scope="module")
 def network() -> Network:
     """A bundled source in place of a fine-tuned network, because any network will do."""
-    card, resnet = PACKAGED.source("fmnist_l2_eps1"), SmallResNet(10)
+    card, resnet = PACKAGED.source("fmnist_l2_eps1"), resnet35_w8(10)
     resnet.load_state_dict(packaged_weights("fmnist_l2_eps1").tensors)
     return Network(resnet, card.mean, card.std).eval()
 

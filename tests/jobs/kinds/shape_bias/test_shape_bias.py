@@ -19,7 +19,7 @@ from jobs.kinds.diagnostic.trial import ExaminedNetwork
 from jobs.kinds.shape_bias.spec import ShapeBiasSpec
 from jobs.kinds.shape_bias.trial import Decision, ShapeBiasTrial, decide
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from jobs.possible import problems
 from jobs.results import Store, open_store, read_trials
 from jobs.specs.canonical import digest
@@ -43,7 +43,7 @@ def spec(**changes: Any) -> ShapeBiasSpec:
 @pytest.fixture(scope="module")
 def network() -> Network:
     """A bundled source in place of a fine-tuned network, because any network will do."""
-    card, resnet = PACKAGED.source("fmnist_l2_eps1"), SmallResNet(10)
+    card, resnet = PACKAGED.source("fmnist_l2_eps1"), resnet35_w8(10)
     resnet.load_state_dict(packaged_weights("fmnist_l2_eps1").tensors)
     return Network(resnet, card.mean, card.std).eval()
 
@@ -132,7 +132,7 @@ def test_rows_are_what_the_network_says_beside_the_cues(network: Network, few: D
 
 def test_a_network_of_imagenet_s_labels_is_asked_by_category() -> None:
     """Random weights for a thousand labels, on images in the format of Geirhos et al."""
-    resnet = SmallResNet(1000)
+    resnet = resnet35_w8(1000)
     resnet.load_state_dict(make_weights(seed=3, labels=1000).tensors)
     with torch.no_grad():
         resnet.fc.weight.mul_(20)  # so that decisions differ between images

@@ -22,7 +22,7 @@ from jobs.kinds.diagnostic.trial import ExaminedNetwork
 from jobs.kinds.visualize.spec import VisualizeSpec
 from jobs.kinds.visualize.trial import PassingFeatures, Visualization
 from jobs.networks.network import Network
-from jobs.networks.small import SmallResNet
+from jobs.networks.small import resnet35_w8
 from jobs.perturbations.pgd import ascend
 from jobs.results import Committed, Store, commit, compact, read_trials
 from jobs.results.compaction import Compaction
@@ -42,7 +42,7 @@ def visualize(**changes: Any) -> VisualizeSpec:
 
 @pytest.fixture(scope="module", params=["fmnist_l2_eps1", "fmnist_natural"])
 def network(request: pytest.FixtureRequest) -> Network:
-    card, resnet = PACKAGED.source(request.param), SmallResNet(10)
+    card, resnet = PACKAGED.source(request.param), resnet35_w8(10)
     resnet.load_state_dict(packaged_weights(request.param).tensors)
     return Network(resnet, card.mean, card.std).eval().requires_grad_(False)
 
@@ -200,7 +200,7 @@ def test_parts_of_the_seed_images_are_moved_each_on_its_own(network: Network, di
 
 
 def test_seed_images_are_drawn_from_the_seed_and_are_the_same_for_all_networks(digits: Dataset) -> None:
-    made = [Network(SmallResNet(10), (0.0,) * 3, (1.0,) * 3) for _ in range(2)]
+    made = [Network(resnet35_w8(10), (0.0,) * 3, (1.0,) * 3) for _ in range(2)]
     chosen = [
         started(visualize(**changes), net, digits).chosen.tolist()
         for net, changes in ((made[0], {}), (made[1], {"unit": 6}), (made[0], {"seed": 8}))
