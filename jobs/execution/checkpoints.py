@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 
 from jobs.errors import DamagedFile
 from jobs.execution.metrics import RunningMetrics
+from jobs.execution.storable import storable
 from jobs.execution.trial import Trial
 from jobs.provenance import UNKNOWN, History
 from jobs.results import Store
@@ -28,8 +29,7 @@ _UNUSABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError
 
 def save_checkpoint(store: Store, trial: AnyTrial) -> None:
     """Save the trial's state atomically; then delete all others except the latest that was not skipped."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trial.tensors().items()}
-    data = save(tensors, metadata={"state": json.dumps(_state(trial))})
+    data = save(storable(trial.tensors()), metadata={"state": json.dumps(_state(trial))})
     digest = hashlib.sha256(data).hexdigest()[:_DIGEST_DIGITS]
     own = checkpoint_key(trial.spec.trial_id, trial.epoch, trial.batch, digest)
     store.replace(own, data, durable=False)

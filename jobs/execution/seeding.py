@@ -27,7 +27,8 @@ def generator(seed: int, purpose: Purpose, *position: int | str) -> torch.Genera
     """Return a CPU generator for one purpose at one position.
 
     Args:
-        position: for example epoch (from 1) and batch (from 0); for a layer that draws, also its path in the network.
+        position: for example epoch (from 1) and batch (from 0); for a layer that draws, also its path in the network,
+            and if it draws again in one batch, the number of this draw (from 2).
     """
     key = "/".join([str(seed), purpose.value, *map(str, position)])
     value = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")

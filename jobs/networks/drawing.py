@@ -2,7 +2,8 @@
 
 A network's own layers would draw from global state, so that a resumed or bundled trial would draw other numbers. They
 are replaced by ``DrawingLayer``, which asks its trial for numbers by its path in the network; a trial derives them from
-its seed, the epoch and the batch. Frozen layers do not draw.
+its seed, the epoch, the batch, and how often the layer drew before in this batch, because a network may use one layer
+in several places (both branches of a block of Swin). Frozen layers do not draw.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,15 +25,15 @@ class DrawingLayer(nn.Module):
     """Set values of its input to 0 with probability ``p``, and divide the others by 1 - p, in training.
 
     Args:
-        shared: number of last dimensions whose values are kept or set to 0 together: 0 for dropout of single values, 2
-            for dropout of channels, all but the first for stochastic depth (``None``).
+        own: maps the number of dimensions of an input to the number of first ones along which values are kept or set
+            to 0 apart: all for dropout of single values, 1 (images) for stochastic depth.
     """
 
-    def __init__(self, path: str, p: float, shared: int | None, *, scale: bool = True) -> None:
+    def __init__(self, path: str, p: float, own: Callable[[int], int], *, scale: bool = True) -> None:
         super().__init__()
         self.path = path
         self.p = p
-        self.shared = shared
+        self.own = own
         self.scale = scale
         self.frozen = False
         """Whether the layer belongs to the frozen part of a network."""
@@ -42,13 +43,22 @@ class DrawingLayer(nn.Module):
         if not self.training or self.frozen or self.p == 0:
             return x
         assert self.draw is not None, "a network draws only in a trial (Network.draw_from)"
-        own = 1 if self.shared is None else x.ndim - self.shared
+        own = self.own(x.ndim)
         shape = (*x.shape[:own], *[1] * (x.ndim - own))
         kept = (self.draw(self.path, shape) >= self.p).to(x.device, x.dtype)
         return x * (kept / (1 - self.p) if self.scale and self.p < 1 else kept)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, path={self.path}"
+
+
+_DROPOUT: tuple[tuple[type[Any], Callable[[int], int]], ...] = (
+    (nn.Dropout, lambda dimensions: dimensions),
+    (nn.Dropout1d, lambda dimensions: 2 if dimensions == 3 else 1),
+    (nn.Dropout2d, lambda dimensions: 2),
+    (nn.Dropout3d, lambda dimensions: 2 if dimensions == 5 else 1),
+)
+"""Dropout of single values and of channels. As in torch, inputs of other dimensions have no images before channels."""
 
 
 def replace_drawing_layers(made: nn.Module | Parts) -> nn.Module | Parts:
@@ -87,25 +97,26 @@ def _with(layers: dict[nn.Module, DrawingLayer], part: nn.Module) -> nn.Module:
 
 
 def _replacement(path: str, module: nn.Module) -> DrawingLayer | None:
-    match module:
-        case nn.Dropout(p=p) if p > 0:
-            return DrawingLayer(path, p, 0)
-        case nn.Dropout1d(p=p) if p > 0:
-            return DrawingLayer(path, p, 1)
-        case nn.Dropout2d(p=p) if p > 0:
-            return DrawingLayer(path, p, 2)
-        case nn.Dropout3d(p=p) if p > 0:
-            return DrawingLayer(path, p, 3)
-        case StochasticDepth(p=p, mode=mode) if p > 0:
-            if mode != "row":
-                raise InvalidRequest(
-                    Code.UNUSABLE_NETWORK,
-                    f"expected stochastic depth to drop single images (mode row); got mode {mode} in {path}, which "
-                    "drops whole batches. Fix: build the network with mode row",
-                    key=path,
-                )
-            return DrawingLayer(path, p, None)
-    if type(module).__name__ == "DropPath" and type(module).__module__.startswith("timm."):
-        of_timm: Any = module
-        return DrawingLayer(path, of_timm.drop_prob, None, scale=of_timm.scale_by_keep) if of_timm.drop_prob else None
+    """Return what replaces a layer; None for a layer that draws nothing, and for a derived one that computes another
+    thing.
+    """
+    layer: Any = module
+    for kind, own in _DROPOUT:
+        if type(layer).forward is kind.forward:
+            return DrawingLayer(path, layer.p, own) if layer.p > 0 else None
+    if type(layer).forward is StochasticDepth.forward and layer.p > 0:
+        if layer.mode != "row":
+            raise InvalidRequest(
+                Code.UNUSABLE_NETWORK,
+                f"expected stochastic depth to drop single images (mode row); got mode {layer.mode} in {path}, which "
+                "drops whole batches. Fix: build the network with mode row",
+                key=path,
+            )
+        return DrawingLayer(path, layer.p, _by_image)
+    if type(layer).__name__ == "DropPath" and type(layer).__module__.startswith("timm."):
+        return DrawingLayer(path, layer.drop_prob, _by_image, scale=layer.scale_by_keep) if layer.drop_prob else None
     return None
+
+
+def _by_image(_: int) -> int:
+    return 1

@@ -133,10 +133,16 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         self.tally.include(self.replicas.total(tally))
 
     def _uniform(self, path: str, shape: Sequence[int]) -> Tensor:
-        """Draw for the whole batch and return this replica's part, so that numbers do not depend on their number."""
-        indices = self.batches[self.batch]
-        part = self.replicas.part_of(len(indices))
-        return super()._uniform(path, (len(indices), *shape[1:]))[part.images]
+        """Draw for the whole batch and return this replica's part, so that numbers do not depend on their number.
+
+        A layer may have several rows per image (windows of it, for one), those of an image one after another.
+        """
+        images, part = len(self.batches[self.batch]), self.replicas.part_of(len(self.batches[self.batch])).images
+        if part == slice(0, images):
+            return super()._uniform(path, shape)
+        rows, others = divmod(shape[0], part.stop - part.start)
+        assert not others, f"{path} draws for {shape[0]} rows of {part.stop - part.start} images"
+        return super()._uniform(path, (rows * images, *shape[1:]))[rows * part.start : rows * part.stop]
 
     def _augmented(self, indices: Tensor) -> Tensor:
         images_NCHW = self.data.train.images_NCHW[indices]

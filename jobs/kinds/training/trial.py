@@ -1,6 +1,7 @@
 """Base of trials that train a network: an optimizer, a learning rate, and rows at the ends of epochs."""
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from jobs.execution.determinism import memory_format
 from jobs.execution.optimizers import load_state, make_optimizer, set_learning_rate, state_tensors
 from jobs.execution.seeding import Purpose, generator
+from jobs.execution.storable import storable
 from jobs.execution.trial import Trial, TrialRow, require_shapes
 from jobs.kinds.training.spec import TrainingSpec
 from jobs.networks.network import Network
@@ -41,6 +43,7 @@ class Training(Trial[SpecT, EvaluationT]):
         Args:
             network: in its state before the first batch, frozen as in the spec.
         """
+        self._drawn: tuple[tuple[int, int], Counter[str]] = ((0, 0), Counter())
         super().__init__(spec, network.to(device).to(memory_format=memory_format(spec.recipe)), device)
         self.network.draw_from(self._uniform)
         self.optimizer = make_optimizer(self.network, spec.recipe)
@@ -68,8 +71,16 @@ class Training(Trial[SpecT, EvaluationT]):
         return {name: p for name, p in self.network.model.named_parameters() if p.requires_grad}
 
     def _uniform(self, path: str, shape: Sequence[int]) -> Tensor:
-        """Return the numbers of a layer that draws, for this batch; they follow from the seed and the layer's path."""
-        rng = generator(self.spec.seed, Purpose.LAYER, self.epoch, self.batch, path)
+        """Return the numbers of a layer that draws, for this batch.
+
+        They follow from the seed, the layer's path, and the number of its draws in this batch.
+        """
+        if self._drawn[0] != self.position:
+            self._drawn = (self.position, Counter())
+        before = self._drawn[1][path]
+        self._drawn[1][path] += 1
+        again = [before + 1] if before else []  # the first draw has the name that it had when it was the only one
+        rng = generator(self.spec.seed, Purpose.LAYER, self.epoch, self.batch, path, *again)
         return torch.rand(tuple(shape), generator=rng)
 
     def _run_batch(self) -> Sequence[EvaluationT]:
@@ -87,8 +98,7 @@ class Training(Trial[SpecT, EvaluationT]):
         return self._trained() | state_tensors(self.optimizer, self.trained_parameters)
 
     def trained_tensors(self) -> dict[str, Tensor]:
-        state = self.network.model.state_dict()
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        return storable(self.network.model.state_dict())
 
     def _trained(self) -> dict[str, Tensor]:
         parameters: dict[str, Tensor] = {f"parameter/{name}": p for name, p in self.trained_parameters.items()}

@@ -116,3 +116,60 @@ def test_numbers_follow_from_seed_position_and_path() -> None:
                 assert layers[0].draw is not None
                 drawn.add(tuple(layers[0].draw(path, (4, 1, 1, 1)).flatten().tolist()))
     assert len(drawn) == 2 * 3 * 2
+
+
+LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+SHAPES = ((40, 30), (40, 30, 20), (40, 30, 20, 10), (40, 30, 6, 5, 4))
+
+
+@pytest.mark.filterwarnings("ignore:dropout")
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [(kind, shape) for kind in LAYERS for shape in SHAPES if kind is not nn.Dropout1d or len(shape) < 4],
+    ids=lambda value: value.__name__ if isinstance(value, type) else len(value),
+)
+def test_values_are_dropped_together_as_by_torch(kind: type[nn.Module], shape: tuple[int, ...]) -> None:
+    """Whatever the number of dimensions: tokens N x L x D, for one, have another than images."""
+    network, _ = replaced(kind(0.5))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        theirs = kind(0.5)(torch.ones(shape))
+    assert apart(network(torch.ones(shape))) == apart(theirs)
+
+
+def apart(x: Tensor) -> list[bool]:
+    """Return whether values differ along each dimension."""
+    return [bool((x != x.select(dimension, 0).unsqueeze(dimension)).any()) for dimension in range(x.ndim)]
+
+
+class AlwaysDrops(nn.Dropout):
+    """Dropout in evaluation, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, self.p, True)
+
+
+class Renamed(nn.Dropout):
+    pass
+
+
+def test_a_derived_layer_is_replaced_only_if_it_computes_the_same() -> None:
+    assert isinstance(replaced(AlwaysDrops(0.5))[0][1], AlwaysDrops)
+    assert isinstance(replaced(Renamed(0.5))[0][1], DrawingLayer)
+
+
+def test_a_layer_that_draws_twice_in_a_batch_draws_other_numbers() -> None:
+    """Both branches of a block of Swin use one layer. The first draw is the one of a layer that draws once."""
+    trial = opened("convnext_tiny", spec_of("convnext_tiny", 3))
+    draw = next(m for m in trial.network.model.modules() if isinstance(m, DrawingLayer)).draw
+    assert draw is not None
+
+    def drawn(position: tuple[int, int]) -> list[list[float]]:
+        trial.go_to(*position)
+        return [draw(path, (4,)).tolist() for path in ("one", "one", "other")]
+
+    first, second, other = drawn((1, 0))
+    assert len({tuple(numbers) for numbers in (first, second, other)}) == 3
+    next_batch = drawn((1, 1))
+    assert not {*map(tuple, next_batch)} & {*map(tuple, (first, second, other))}
+    assert drawn((1, 0)) == [first, second, other], "again in the same order"
