@@ -15,6 +15,7 @@ from jobs.catalog.builder_files import file_and_function, sha256_of
 from jobs.errors import Code, InvalidRequest, MissingData
 from jobs.networks.drawing import replace_drawing_layers
 from jobs.networks.families import parts_of
+from jobs.networks.made import ordinary, require_labels, settings_kept
 from jobs.networks.own_builders import function_of, last_line
 from jobs.networks.parts import Parts
 from jobs.networks.small import resnet18_w16, resnet35_w8, vit6_d64
@@ -82,12 +83,13 @@ def built(builder: str, labels: int, seed: int | None = None, code: str | None =
             into parts.
         MissingData: if the package that has the builder is not installed.
     """
-    make = _maker(builder, code)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), settings_kept():
+        make = _maker(builder, code)
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         made = _made(make, builder, labels)
-    parts = parts_of(replace_drawing_layers(made))
+    parts = parts_of(replace_drawing_layers(ordinary(made, builder)))
+    require_labels(parts, labels, builder)
     return parts._replace(builder=builder if code is None else f"{builder} {sha256_of(code)}")
 
 

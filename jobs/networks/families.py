@@ -26,8 +26,8 @@ def parts_of(model: nn.Module | Parts) -> Parts:
         raise InvalidRequest(
             Code.UNUSABLE_NETWORK,
             f"expected a network of a known family ({', '.join(families)}), or one with the attributes stem, blocks, "
-            f"tail and fc; got a {type(model).__module__}.{name}. Fix: let the builder return "
-            "jobs.networks.parts.Parts, which says what its blocks are",
+            f"tail and fc; got a {type(model).__module__}.{name}. Fix: write a builder file whose function returns "
+            "jobs.networks.parts.Parts, which says what the blocks are",
             key=name,
         )
     require_linear(parts, f"a {name}")

@@ -35,6 +35,12 @@ class Network(nn.Module):
         self.tail = parts.tail
         self._fc = parts.fc
         self._builder = parts.builder
+        self.fixed = frozenset(
+            name
+            for name, parameter in parts.model.named_parameters()
+            if not parameter.requires_grad and not name.startswith(f"{parts.fc}.")
+        )
+        """Names of parameters that the network's builder fixed (``requires_grad=False``): no trial trains them."""
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 

@@ -1,6 +1,7 @@
 """Functions of builder files. Their code is the user's own; it runs in this process, once per process and text."""
 
 import importlib.util
+import random
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from jobs.catalog.builder_files import sha256_of
@@ -75,6 +78,9 @@ def _module(file: str, text: str) -> ModuleType:
     name = f"deltasweep_builder_{sha256_of(text)[:16]}"
     module = importlib.util.module_from_spec(ModuleSpec(name, loader := _InMemory(file, text), origin=file))
     sys.modules[name] = module  # dataclasses look their module up
+    random.seed(0)  # so that what the file itself draws is the same in every process; the caller restores these states
+    np.random.seed(0)
+    torch.default_generator.manual_seed(0)
     try:
         with _explained(file, "the file"):
             loader.exec_module(module)

@@ -6,7 +6,7 @@ blocks, such as a layer that reduces the resolution, belongs to the later one.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -67,13 +67,52 @@ def own_parts(model: nn.Module) -> Parts | None:
     """Return the parts of a network that has them under these names: ``stem``, ``blocks``, ``tail`` and ``fc``.
 
     Its forward pass is that of these four, one after another. None if it has not all of them.
+
+    Raises:
+        InvalidRequest: if it has them, but they are no modules.
     """
-    stem, blocks, tail, fc = (getattr(model, name, None) for name in ("stem", "blocks", "tail", "fc"))
-    if not (isinstance(stem, nn.Module) and isinstance(blocks, nn.ModuleList | nn.Sequential)):
+    if not all(hasattr(model, name) for name in ("stem", "blocks", "tail", "fc")):
         return None
-    if not (isinstance(tail, nn.Module) and isinstance(fc, nn.Linear)):
-        return None
-    return Parts(model, stem, tuple(blocks), tail, "fc")
+    blocks = model.blocks
+    if not isinstance(blocks, nn.ModuleList | nn.Sequential):
+        raise _not_parts(f"a {type(model).__name__}", "blocks in an nn.Sequential or nn.ModuleList", blocks)
+    stem: Any = model.stem  # nn.Module's attributes may be tensors, too
+    tail: Any = model.tail
+    return checked(Parts(model, stem, tuple(blocks), tail, "fc"))
+
+
+def checked(parts: Parts) -> Parts:
+    """Return the parts that a builder made, with the blocks as a tuple.
+
+    Raises:
+        InvalidRequest: if they are no modules, or there is no block.
+    """
+    what = f"a {type(parts.model).__name__}"
+    made: Any = parts  # by a user's code, so of any type
+    if isinstance(made.blocks, nn.Module) and not isinstance(made.blocks, nn.ModuleList | nn.Sequential):
+        raise _not_parts(what, "a tuple of blocks", made.blocks)
+    try:
+        blocks = tuple(made.blocks)
+    except TypeError as error:
+        raise _not_parts(what, "a tuple of blocks", made.blocks) from error
+    if not blocks:
+        raise _not_parts(what, "at least one block", None)
+    modules = [("model", made.model), ("stem", made.stem), *(("block", block) for block in blocks), ("tail", made.tail)]
+    for name, module in modules:
+        if not isinstance(module, nn.Module):
+            raise _not_parts(what, f"a module (torch.nn.Module) as {name}", module)
+    if not isinstance(made.fc, str):
+        raise _not_parts(what, "the module path of the last layer as fc", made.fc)
+    return parts._replace(blocks=blocks)
+
+
+def _not_parts(what: str, expected: str, found: object) -> InvalidRequest:
+    got = "none" if found is None else f"a {type(found).__name__}"
+    return InvalidRequest(
+        Code.UNUSABLE_NETWORK,
+        f"expected {expected} of {what}; got {got}. Fix: correct the builder",
+        key="builder",
+    )
 
 
 def require_linear(parts: Parts, what: str) -> None:
@@ -97,5 +136,12 @@ def require_linear(parts: Parts, what: str) -> None:
             Code.UNUSABLE_NETWORK,
             f"expected the last layer of {what} to be a linear layer with a bias (torch.nn.Linear), because trials "
             f"replace it by one; got {found} ({parts.fc}). Fix: let the builder return a network with such a layer",
+            key=parts.fc,
+        )
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        raise InvalidRequest(
+            Code.UNUSABLE_NETWORK,
+            f"expected the last layer of {what} without hooks, because trials replace it by a new one; {parts.fc} has "
+            "some (torch.nn.utils.weight_norm registers one). Fix: let the builder return a network without them",
             key=parts.fc,
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from jobs.errors import Code, InvalidRequest
 from jobs.networks.parts import Parts, in_order
 
 
@@ -88,7 +89,7 @@ def _in_stages(model: Any, before: list[nn.Module], after: list[nn.Module]) -> P
 
 
 def efficientnet(model: Any) -> Parts:
-    """Blocks: the inverted residuals, also of MobileNetV3; the tail begins with the last convolution."""
+    """Blocks: the inverted residuals; the tail begins with the last convolution."""
     blocks = [block for stage in model.blocks for block in stage]
     head = BeforeLogits(model, "global_pool")
     steps = [model.conv_stem, model.bn1, *blocks, model.conv_head, model.bn2, head]
@@ -114,4 +115,12 @@ FAMILIES: Mapping[str, Callable[[Any], Parts]] = {
 
 
 def _last(model: Any) -> str:
-    return str(model.default_cfg["classifier"])
+    name = model.default_cfg["classifier"]
+    if not isinstance(name, str):
+        raise InvalidRequest(
+            Code.UNUSABLE_NETWORK,
+            f"expected a network with one last layer; a {type(model).__name__} of timm has several: {', '.join(name)}. "
+            "Fix: choose another network, such as DeiT without distillation",
+            key="builder",
+        )
+    return name

@@ -59,12 +59,15 @@ def with_weights(name: str, architecture: Architecture, weights: SourceWeights) 
 def freeze(network: Network, blocks: int) -> None:
     """Make only the last ``blocks`` blocks, the tail and the FC layer require gradients; -1: everything; 0: only FC.
 
-    Frozen layers that draw random numbers draw none. Otherwise frozen only means ``requires_grad=False``; the recipe
-    decides what frozen BatchNorm layers do.
+    Parameters that the network's builder fixed, such as positions by sines, stay fixed. Frozen layers that draw random
+    numbers draw none. Otherwise frozen only means ``requires_grad=False``; the recipe decides what frozen BatchNorm
+    layers do.
     """
     network.requires_grad_(blocks == ALL)
     for module in head_modules(network, blocks):
         module.requires_grad_(True)
+    for name in network.fixed:
+        network.model.get_parameter(name).requires_grad_(False)
     trained = {id(layer) for module in head_modules(network, blocks) for layer in module.modules()}
     for layer in network.model.modules():
         if isinstance(layer, DrawingLayer):

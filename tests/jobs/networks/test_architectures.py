@@ -19,8 +19,9 @@ from jobs.kinds.finetune.trial import Finetuning
 from jobs.networks.arithmetic import attention_by_matrix_products
 from jobs.networks.builders import build
 from jobs.networks.counting import Allocations
-from jobs.networks.describe import describe, require_usable
+from jobs.networks.describe import describe
 from jobs.networks.network import Network
+from jobs.networks.proofs import require_usable
 from scripts import architecture_cards
 from tests.jobs.networks.shrunk import ALL, LABELS, opened, size_of, spec_of, weights_of
 from tests.jobs.support import numbers
@@ -55,10 +56,10 @@ def test_the_packaged_architectures_are_those_of_the_script() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parts_are_the_network_bit_for_bit(name: str) -> None:
     """In evaluation and in training, and no layer draws from global state; every weight belongs to one part."""
-    parts = build(PACKAGED.architecture(name), LABELS)
+    parts, other = (build(PACKAGED.architecture(name), LABELS, torch.Generator().manual_seed(seed)) for seed in (1, 2))
     images_NCHW = torch.randn(2, 3, size_of(name), size_of(name), generator=torch.Generator().manual_seed(0))
     with attention_by_matrix_products():
-        require_usable(parts, name, images_NCHW)
+        require_usable(parts, name, images_NCHW, other)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -119,6 +119,56 @@ def test_the_last_layer_must_be_linear(layer: str, words: str) -> None:
         of_file(text, "my_net.py:parts")
 
 
+@pytest.mark.parametrize(
+    "hooking",
+    [
+        "self.fc.register_forward_hook(lambda *_: None)",
+        "self.fc.register_forward_pre_hook(lambda *_: None)",
+        pytest.param(
+            "nn.utils.weight_norm(self.fc)",
+            marks=pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated"),
+        ),
+    ],
+)
+def test_the_last_layer_has_no_hooks(hooking: str) -> None:
+    """Trials replace it: they would compute without its hooks."""
+    with refused(Code.UNUSABLE_NETWORK, "hooks", "weight_norm", kind=InvalidRequest, key="fc"):
+        of_file(changed("    def forward", f"        {hooking}\n\n    def forward"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (changed("nn.Sequential(block(), block(), block())", "[block(), block(), block()]"), "a list"),
+        (changed("nn.Sequential(block(), block(), block())", "nn.Sequential()"), "at least one block"),
+        (changed("nn.Sequential(block(), block(), block())", "nn.ModuleDict({'one': block()})"), "a ModuleDict"),
+    ],
+)
+def test_blocks_that_are_not_in_a_container(text: str, words: str) -> None:
+    with refused(Code.UNUSABLE_NETWORK, words, kind=InvalidRequest, key="builder"):
+        of_file(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("net.stem,", "None,", "as stem"),
+        ("tuple(net.blocks)", "()", "at least one block"),
+        ("tuple(net.blocks)", "7", "a int"),
+        ("tuple(net.blocks)", "(net.blocks[0], 'two')", "a str"),
+        ('"fc"', "net.fc", "a Linear"),
+    ],
+)
+def test_parts_of_other_types(old: str, new: str, words: str) -> None:
+    with refused(Code.UNUSABLE_NETWORK, words, kind=InvalidRequest, key="builder"):
+        of_file((MY_NET + PARTS).replace(old, new), "my_net.py:parts")
+
+
+def test_a_network_of_timm_with_two_last_layers() -> None:
+    with refused(Code.UNUSABLE_NETWORK, "head, head_dist", kind=InvalidRequest, key="builder"):
+        built("timm:deit_tiny_distilled_patch16_224", 10)
+
+
 PARTS = """
 
 from jobs.networks.parts import Parts
