@@ -3,13 +3,14 @@
 ``deltasweep models describe`` writes them; the packaged ones are in ``jobs/catalog/architectures``.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from jobs.catalog.builder_files import file_and_function, sha256_of
 from jobs.catalog.card import Card
@@ -21,18 +22,23 @@ LABELS = 1000
 """Number of labels of the last layer whose costs are in a card."""
 
 
+_MOST = 10**18
+"""Largest cost; numbers without a bound would not fit into the floating-point numbers of plans."""
+
+
 class Part(Card):
     """Costs of one part of a network, per image, in float32."""
 
-    flops: int = Field(ge=0, description="FLOPs (two per multiply-add) of a forward pass")
+    flops: int = Field(ge=0, le=_MOST, description="FLOPs (two per multiply-add) of a forward pass")
     input_gradient: int = Field(
         ge=0,
+        le=_MOST,
         description="FLOPs of the backward pass with respect to its input; the first part of a head does not need it",
     )
-    parameters: int = Field(ge=0, description="number of parameters")
-    kept: int = Field(ge=0, description="bytes that a forward pass stores for the backward pass")
-    peak: int = Field(ge=0, description="peak bytes of a forward pass without gradients")
-    output: int = Field(ge=0, description="bytes of its output")
+    parameters: int = Field(ge=0, le=_MOST, description="number of parameters")
+    kept: int = Field(ge=0, le=_MOST, description="bytes that a forward pass stores for the backward pass")
+    peak: int = Field(ge=0, le=_MOST, description="peak bytes of a forward pass without gradients")
+    output: int = Field(ge=0, le=_MOST, description="bytes of its output")
 
 
 class Place(Part):
@@ -49,7 +55,7 @@ class Architecture(Card):
         description="what builds it: `torchvision:NAME`, `timm:NAME`, `deltasweep:NAME` or `FILE.py:FUNCTION`"
     )
     image_size: int = Field(ge=1, le=100_000, description="size of its images in pixels per side")
-    features: int = Field(ge=1, description="number of features: inputs of the last layer")
+    features: int = Field(ge=1, le=_MOST, description="number of features: inputs of the last layer")
     stem: Part = Field(description="everything before the first block")
     blocks: tuple[Place, ...] = Field(
         min_length=1, description="the blocks in order; `blocks: k` fine-tunes the last k"
@@ -57,6 +63,13 @@ class Architecture(Card):
     tail: Part = Field(description="everything between the last block and the last layer")
     fc: Place = Field(description=f"the last layer, with {LABELS} labels")
     _code: str | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        counts = Counter(filter(None, self.block_names))
+        if repeated := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"expected each block once; {repeated[0]} is there {counts[repeated[0]]} times")
+        return self
 
     @property
     def code(self) -> str | None:

@@ -191,7 +191,8 @@ def convert(path: Path, card: SourceCard, architecture: Architecture, labels: in
         key: state[key].detach().to(meta.dtype, copy=True) if key in state else torch.zeros_like(meta, device="cpu")
         for key, meta in expected.items()
     }
-    if infinite := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
+    # a buffer may have infinite numbers by design, such as a mask of attention
+    if infinite := [key for key, t in tensors.items() if not (t.isfinite() | (t == expected[key])).all()]:
         raise DamagedFile(
             Code.DAMAGED_WEIGHTS,
             f"expected finite numbers in float32; {path} has others in {some(infinite)}. Fix: get it again",
@@ -284,7 +285,9 @@ def _taken_from(network: _Network, networks: list[_Network], state: dict[str, Te
         note
         for note in (
             f"under {network.prefix}" if network.prefix not in ("", "module.", "module.model.") else "",
-            f"from {network.where}, not from {', '.join(others)}" if others else "",
+            f"from {network.where}, not from {', '.join(others)}"
+            if others
+            else (f"from {network.where}" if network.where not in _FIRST else ""),
             f"{' and '.join(widths)} converted to float32" if widths != ["float32"] else "",
         )
         if note
@@ -342,13 +345,34 @@ def _require_fit(
         raise DamagedFile(
             Code.DAMAGED_WEIGHTS,
             f"{path} is not the {card.architecture} of {card.name!r}, which has {len(expected)} tensors: {wrong}. "
-            f"{_why(state, expected, card, architecture)}",
+            f"{_why(state, expected, card, architecture, kinds)}",
             file=path,
         )
 
 
-def _why(state: dict[str, Tensor], expected: dict[str, Tensor], card: SourceCard, architecture: Architecture) -> str:
-    """Return the likely cause of differences, with the fix: another number of labels, or another network."""
+def _why(
+    state: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    card: SourceCard,
+    architecture: Architecture,
+    kinds: list[str],
+) -> str:
+    """Return the likely cause of differences, with the fix.
+
+    Args:
+        kinds: tensors of another type.
+    """
+    if all(key in state and state[key].shape == tensor.shape for key, tensor in expected.items()) and kinds:
+        return (
+            "Its names and shapes are those of the network, but not all of its tensors are dense and of a type that "
+            "converts to float32. Fix: save them in float32, and convert that file"
+        )
+    last = {f"{architecture.fc.modules}.weight", f"{architecture.fc.modules}.bias"}
+    if {key for key in expected if key not in state and not key.endswith(_COUNTER)} == last:
+        return (
+            f"It has no last layer {architecture.fc.modules}. Fix: save it with one, of zeros if you do not have it: "
+            "fine-tuning replaces the last layer"
+        )
     labels = _labels_in({"": state}, architecture)
     same = {key: tensor.shape for key, tensor in _expected_tensors(architecture, labels).items()}
     if same != {key: tensor.shape for key, tensor in expected.items()} and all(

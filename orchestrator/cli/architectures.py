@@ -1,6 +1,10 @@
 """``deltasweep models describe``: the card of a network."""
 
+import errno
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,14 +51,32 @@ def describe_network(builder: str, image_size: int | None, name: str | None) -> 
 
 
 def _without_folder(builder: str) -> tuple[str, str | None]:
-    """Return the builder as in a card, and the text of its file if it is in one."""
+    """Return the builder as in a card, and the text of its file if it is in one.
+
+    Raises:
+        InvalidRequest: if it is a path without a function, or there is no such file.
+    """
     from jobs.catalog.builder_files import file_and_function, read_builders
 
     path, colon, function = builder.rpartition(":")
-    file = Path(path)
-    if not colon or file_and_function(f"{file.name}:{function}") is None:
+    if not path.endswith(".py"):
+        if builder.endswith(".py"):
+            raise InvalidRequest(
+                Code.UNKNOWN_NAME,
+                f"expected a builder FILE.py:FUNCTION; got {builder!r}. Fix: add the function that builds the network, "
+                "such as my_net.py:build",
+                key="builder",
+            )
         return builder, None
-    return f"{file.name}:{function}", read_builders([file])[file.name]
+    file = Path(path)
+    texts = read_builders([file])
+    if file_and_function(f"{file.name}:{function}") is None:
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME,
+            f"expected the name of a function after {file.name}:; got {function!r}. Fix: correct it",
+            key="builder",
+        )
+    return f"{file.name}:{function}", texts[file.name]
 
 
 def default_name(builder: str) -> str:
@@ -63,16 +85,23 @@ def default_name(builder: str) -> str:
     return f"{package.removesuffix('.py')}.{name}".lower().lstrip("._-")
 
 
-def write_card(text: str, file: Path) -> None:
-    """Write a card to a file, or replace the card in it.
+_OF_CARDS = (b"builder", b"stem", b"blocks")
+"""Keys of every card."""
+
+
+def require_place(file: Path) -> None:
+    """Require that a card can be written to a file: a new one in a folder that exists, or a card.
 
     Raises:
-        InvalidRequest: if the file is not a card, or cannot be written.
+        InvalidRequest: if not.
     """
     from jobs.system.files import read_file
 
-    try:
-        if file.exists() and b"builder:" not in read_file(file):
+    with _explained(file):
+        if not file.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        # at the beginning of a line: a study with a card in it is no card
+        if file.exists() and not all(re.search(rb"^%b:" % key, read_file(file), re.MULTILINE) for key in _OF_CARDS):
             raise InvalidRequest(
                 Code.WRONG_PLACE,
                 f"expected a new file, or an architecture's card to replace; {file} is another file. Fix: choose "
@@ -80,7 +109,27 @@ def write_card(text: str, file: Path) -> None:
                 file=file,
                 key="--out",
             )
-        file.write_text(text, encoding="utf-8")
+
+
+def write_card(text: str, file: Path) -> None:
+    """Write a card to a file, or replace the card in it; after an error the file is as before.
+
+    Raises:
+        InvalidRequest: if it cannot be written.
+    """
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    with _explained(file):
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InvalidRequest(
             Code.WRONG_PLACE,

@@ -297,8 +297,10 @@ def describe(
     A study file names the card under `architectures`.
     """
     from jobs.catalog.architecture_files import card_text
-    from orchestrator.cli.architectures import describe_network, parts_table, write_card
+    from orchestrator.cli.architectures import describe_network, parts_table, require_place, write_card
 
+    if file is not None:
+        require_place(file)  # before counting, which takes minutes for large networks
     card = describe_network(builder, image_size, name)
     if file is None:
         out.print(card_text(card), end="")

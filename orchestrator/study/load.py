@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.catalog.builder_files import read_builders
+from jobs.catalog.source_card import PUBLISHED_PATTERN
 from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.kind import INSTALL_IT, NOT_INSTALLED
 from jobs.specs.optimizers import DOES_NOT_FIT
@@ -216,6 +217,11 @@ def _message(error: dict[str, Any], document: Document) -> str:
         return "this key is required"
     if _is_digest(error):
         return f"expected a sha256: 64 digits of 0-9 and a-f (its first digits as sha256_prefix); got {given!r}"
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == PUBLISHED_PATTERN:
+        return (
+            "expected published weights, torchvision:NAME.WEIGHTS or timm:NAME.TAG@COMMIT, as `deltasweep models fetch` "
+            f"prints them; got {error['input']!r}"
+        )
     if error["type"] == "string_pattern_mismatch":
         return f"expected a name of lower-case letters, digits, '.', '_' and '-'; got {error['input']!r}"
     message = str(error["msg"]).removeprefix("Value error, ")

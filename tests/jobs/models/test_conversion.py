@@ -33,14 +33,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models import resnet18
 
-from jobs.catalog.catalog import PACKAGED
+from jobs.catalog.catalog import PACKAGED, Cards, Catalog
 from jobs.catalog.source_card import SourceCard
 from jobs.errors import Code, DamagedFile, DeltaSweepError, InvalidRequest, MissingData, StorageFailure
 from jobs.models.conversion import convert, convert_source
 from jobs.models.weight_files import Standing, standing
 from jobs.models.weights import SourceWeights, load_source
-from jobs.networks.builders import initialize
+from jobs.networks.builders import build, initialize
+from jobs.networks.describe import describe
 from jobs.paths import weights_directory
+from tests.jobs.own_networks import BUILDER, NAME, after_the_stem
 from tests.jobs.released import MEAN, RunsCode, attacker_state, register, resnet_of, save_robustness
 from tests.jobs.support import built, make_weights
 from tests.machine import with_proc
@@ -782,6 +784,44 @@ def test_numbers_that_are_not_floating_point_or_not_finite(
     tensors["layer1.0.conv1.weight"] = change(tensors["layer1.0.conv1.weight"])
     torch.save(tensors, tmp_path / "a.pth")
     not_converted(tmp_path / "a.pth", value, key=key)
+
+
+@pytest.mark.parametrize("change", [Tensor.int, Tensor.to_sparse])
+def test_a_network_in_another_type_is_not_said_to_be_another_network(
+    change: Callable[[Tensor], Tensor], weights: SourceWeights, tmp_path: Path
+) -> None:
+    torch.save({**weights.tensors, "fc.bias": change(weights.tensors["fc.bias"])}, tmp_path / "a.pth")
+    not_converted(tmp_path / "a.pth", "save them in float32")
+
+
+def test_a_network_without_its_last_layer_is_said_to_have_none(weights: SourceWeights, tmp_path: Path) -> None:
+    state = {key: tensor for key, tensor in weights.tensors.items() if not key.startswith("fc.")}
+    torch.save(state, tmp_path / "a.pth")
+    not_converted(tmp_path / "a.pth", "no last layer fc", "of zeros")
+
+
+def test_an_average_that_is_alone_in_a_file_is_said(weights: SourceWeights, tmp_path: Path) -> None:
+    torch.save({"state_dict_ema": weights.tensors, "epoch": 3}, tmp_path / "a.pth")
+    assert taken_from(convert_source(tmp_path / "a.pth", "tiny", PACKAGED)) == "from state_dict_ema"
+
+
+def test_infinite_numbers_that_the_network_has_itself(tmp_path: Path) -> None:
+    """A mask of attention is a buffer with minus infinity."""
+    mask = "self.register_buffer('mask', torch.full((4, 1, 1), -torch.inf))"
+    text = after_the_stem(
+        f"def __init__(self):\n    super().__init__()\n    {mask}\ndef forward(self, x):\n    return x.maximum(self.mask)"
+    )
+    source = {"architecture": "mine", "trained_on": "digits", "constraint": "none", "epsilon": 0}
+    source |= {"mean": [0.3] * 3, "std": [0.4] * 3, "release": {"file": "a", "format": "torchvision", "urls": []}}
+    cards = {"sources": {"s": source}, "architectures": {"mine": describe("mine", BUILDER, 32, text)}}
+    catalog = Catalog(Cards.model_validate(cards), {NAME: text})
+    state = dict(build(catalog.architecture("mine"), 10, torch.Generator()).model.state_dict())
+    torch.save(state, tmp_path / "a.pth")
+    converted = convert(tmp_path / "a.pth", catalog.source("s"), catalog.architecture("mine"), 10)
+    assert torch.equal(converted.tensors["stem.3.mask"], torch.full((4, 1, 1), -torch.inf))
+    torch.save({**state, "fc.bias": torch.full((10,), -torch.inf)}, tmp_path / "a.pth")
+    with refused(Code.DAMAGED_WEIGHTS, "fc.bias", kind=DamagedFile, file=tmp_path / "a.pth", key="fc.bias"):
+        convert(tmp_path / "a.pth", catalog.source("s"), catalog.architecture("mine"), 10)
 
 
 # --- the parts that robustness adds ---

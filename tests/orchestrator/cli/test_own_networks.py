@@ -118,6 +118,11 @@ def test_describe_without_a_size_says_which_it_takes(deltasweep: Command) -> Non
         ([BUILDER, "--image-size", "32", "--out", "."], ("written", "a folder")),
         ([BUILDER, "--image-size", "32", "--out", "notes.txt"], ("notes.txt", "another file")),
         (["torchvision:squeezenet1_0"], ("SqueezeNet", "Parts")),
+        ([NAME], ("FILE.py:FUNCTION", NAME)),
+        ([f"./{NAME}"], ("FILE.py:FUNCTION", NAME)),
+        ([f"{NAME}:"], ("name of a function", NAME)),
+        ([f"{NAME}:my function"], ("'my function'", NAME)),
+        (["my net.py:build"], ("my net.py", "rename")),
     ],
 )
 def test_describe_refuses(arguments: list[str], values: tuple[str, ...], deltasweep: Command) -> None:
@@ -127,6 +132,34 @@ def test_describe_refuses(arguments: list[str], values: tuple[str, ...], deltasw
     refused(result._replace(message=result.message.splitlines()[-1]), *values)
     assert result.out == ""
     assert (deltasweep.folder / "notes.txt").read_text() == "my notes"
+
+
+def test_a_study_with_a_card_in_it_is_not_replaced_by_a_card(deltasweep: Command) -> None:
+    """Nor is a network counted before the file is looked at, which may take minutes."""
+    file = deltasweep.folder / "own-study.yaml"
+    text = "name: mine\narchitectures:\n  net:\n    builder: my_net.py:build\n    stem: {}\n    blocks: []\n"
+    file.write_text(text)
+    refused(deltasweep("models", "describe", "torchvision:resnet50", "--out", file.name), file.name, "another file")
+    assert file.read_text() == text
+
+
+def test_a_card_that_cannot_be_written_leaves_the_one_before(
+    deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (deltasweep.folder / NAME).write_text(MY_NET)
+    arguments = ("models", "describe", BUILDER, "--image-size", "32", "--out", "kept.yaml")
+    assert deltasweep(*arguments).code == 0
+    before = (deltasweep.folder / "kept.yaml").read_text()
+
+    def full(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text.encode()[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    result = deltasweep(*arguments)
+    refused(result._replace(message=result.message.splitlines()[-1]), "No space left")
+    assert (deltasweep.folder / "kept.yaml").read_text() == before
+    assert list(deltasweep.folder.glob(".kept*")) == []
 
 
 def test_an_error_of_the_file_is_one_message(deltasweep: Command) -> None:

@@ -114,6 +114,8 @@ def found_in(study_file: Path, text: str = STUDY) -> Mistake:
         ("features: 4", "feature: 4", Code.UNKNOWN_KEY, "feature", 3, "did you mean 'features'"),
         ("modules: blocks.1}", "module: blocks.1}", Code.MISSING_KEY, "blocks[1].modules", 7, "required"),
         ("builder: my_net.py", "builder: nets/my_net.py", Code.WRONG_VALUE, "builder", 1, "without its folder"),
+        ("{flops: 8000,", "{flops: 8" + 400 * "0" + ",", Code.WRONG_VALUE, "fc.flops", 10, "less than or equal"),
+        ("modules: blocks.1}", "modules: blocks.0}", Code.WRONG_VALUE, "", 1, "blocks.0 is there 2 times"),
         ("builder: my_net.py", "builder: keras", Code.WRONG_VALUE, "builder", 1, "'keras:build'"),
         ("image_size: 32", "image_size: 32\nimage_size: 32", Code.REPEATED, "image_size", 2, "line 3"),
     ],
@@ -127,8 +129,9 @@ def test_a_mistake_in_a_card_s_file_has_the_line_in_that_file(
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises(InvalidRequest) as caught:
         load_study(str(study_file))
-    (found,) = [one for one in caught.value.mistakes if one.place.key == f"architectures.mine.{key}"]
-    check(found, code, f"architectures.mine.{key}", f"{file}:{line}: ", words, line=3)
+    place = f"architectures.mine.{key}".rstrip(".")
+    (found,) = [one for one in caught.value.mistakes if one.place.key == place]
+    check(found, code, place, f"{file}:{line}: ", words, line=3)
 
 
 def test_a_mistake_in_an_inline_card_has_its_line(card: Architecture) -> None:
@@ -162,6 +165,12 @@ def test_a_packaged_name(study_file: Path, card: Architecture) -> None:
     check(found_in(study_file, text), Code.WRONG_NAME, "architectures.resnet18", "packaged", line=3)
     packaged = yaml.safe_dump(PACKAGED.architecture("resnet18").model_dump(mode="json"), default_flow_style=True)
     assert parse_study(text.replace("cards/mine.yaml", packaged), "same.yaml").architectures.keys() == {"resnet18"}
+
+
+def test_a_wrong_name_of_published_weights_is_not_called_a_wrong_name_of_a_source(study_file: Path) -> None:
+    text = STUDY.replace("random: true", "published: resnet18\n    weights_sha256: " + 64 * "0")
+    assert text != STUDY
+    check(found_in(study_file, text), Code.WRONG_NAME, "sources.drawn.published", "torchvision:NAME.WEIGHTS")
 
 
 def test_an_unknown_architecture_lists_own_ones(study_file: Path) -> None:

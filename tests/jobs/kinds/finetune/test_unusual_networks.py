@@ -56,7 +56,7 @@ def opened(text: str, blocks: int, recipe: dict[str, Any] | None = None) -> Fine
     rng = torch.Generator().manual_seed(5)
     weights = SourceWeights(dict(build(catalog.architecture("mine"), 10, rng).model.state_dict()), "made")
     images = torch.randint(256, (18, 3, 32, 32), generator=rng, dtype=torch.uint8)
-    train, test = (ImageSet(part, torch.arange(len(part)) % 2) for part in images.split([12, 6]))
+    train, test = (ImageSet(part, torch.arange(len(part)) % 2) for part in (images[:12], images[12:]))
     spec = finetune_spec({"batch_size": 4, **(recipe or {})}, source="s", blocks=blocks, images=12, epochs=2)
     return Finetuning(spec, weights, Dataset("digits", train, test, "drawn"), CPU, catalog)
 
