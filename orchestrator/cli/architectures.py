@@ -58,7 +58,7 @@ def _without_folder(builder: str) -> tuple[str, str | None]:
     """
     from jobs.catalog.builder_files import file_and_function, read_builders
 
-    path, colon, function = builder.rpartition(":")
+    path, _, function = builder.rpartition(":")
     if not path.endswith(".py"):
         if builder.endswith(".py"):
             raise InvalidRequest(

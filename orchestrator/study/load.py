@@ -219,8 +219,8 @@ def _message(error: dict[str, Any], document: Document) -> str:
         return f"expected a sha256: 64 digits of 0-9 and a-f (its first digits as sha256_prefix); got {given!r}"
     if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == PUBLISHED_PATTERN:
         return (
-            "expected published weights, torchvision:NAME.WEIGHTS or timm:NAME.TAG@COMMIT, as `deltasweep models fetch` "
-            f"prints them; got {error['input']!r}"
+            "expected published weights, torchvision:NAME.WEIGHTS or timm:NAME.TAG@COMMIT, as `deltasweep models "
+            f"fetch` prints them; got {error['input']!r}"
         )
     if error["type"] == "string_pattern_mismatch":
         return f"expected a name of lower-case letters, digits, '.', '_' and '-'; got {error['input']!r}"

@@ -807,10 +807,8 @@ def test_an_average_that_is_alone_in_a_file_is_said(weights: SourceWeights, tmp_
 
 def test_infinite_numbers_that_the_network_has_itself(tmp_path: Path) -> None:
     """A mask of attention is a buffer with minus infinity."""
-    mask = "self.register_buffer('mask', torch.full((4, 1, 1), -torch.inf))"
-    text = after_the_stem(
-        f"def __init__(self):\n    super().__init__()\n    {mask}\ndef forward(self, x):\n    return x.maximum(self.mask)"
-    )
+    made = "super().__init__()\n    self.register_buffer('mask', torch.full((4, 1, 1), -torch.inf))"
+    text = after_the_stem(f"def __init__(self):\n    {made}\ndef forward(self, x):\n    return x.maximum(self.mask)")
     source = {"architecture": "mine", "trained_on": "digits", "constraint": "none", "epsilon": 0}
     source |= {"mean": [0.3] * 3, "std": [0.4] * 3, "release": {"file": "a", "format": "torchvision", "urls": []}}
     cards = {"sources": {"s": source}, "architectures": {"mine": describe("mine", BUILDER, 32, text)}}

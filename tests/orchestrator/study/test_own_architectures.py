@@ -168,7 +168,7 @@ def test_a_packaged_name(study_file: Path, card: Architecture) -> None:
 
 
 def test_a_wrong_name_of_published_weights_is_not_called_a_wrong_name_of_a_source(study_file: Path) -> None:
-    text = STUDY.replace("random: true", "published: resnet18\n    weights_sha256: " + 64 * "0")
+    text = STUDY.replace("random: true", f"published: resnet18\n    weights_sha256: '{64 * '0'}'")
     assert text != STUDY
     check(found_in(study_file, text), Code.WRONG_NAME, "sources.drawn.published", "torchvision:NAME.WEIGHTS")
 
