@@ -19,6 +19,7 @@ from jobs.networks.made import ordinary, require_labels, settings_kept
 from jobs.networks.own_builders import function_of, last_line
 from jobs.networks.parts import Parts
 from jobs.networks.small import resnet18_w16, resnet35_w8, vit6_d64
+from jobs.provenance import packages
 
 _OWN: dict[str, Callable[[int], nn.Module]] = {
     "resnet18-w16": resnet18_w16,
@@ -90,7 +91,10 @@ def built(builder: str, labels: int, seed: int | None = None, code: str | None =
         made = _made(make, builder, labels)
     parts = parts_of(replace_drawing_layers(ordinary(made, builder)))
     require_labels(parts, labels, builder)
-    return parts._replace(builder=builder if code is None else f"{builder} {sha256_of(code)}")
+    # a user's file may import any package: of those that have networks, timm is the one that is known here
+    libraries = ("torchvision", "timm") if code is not None or builder.startswith("timm:") else ("torchvision",)
+    made_of = [f"{name} {packages().get(name)}" for name in libraries]
+    return parts._replace(builder=", ".join([builder, *made_of, *([] if code is None else [sha256_of(code)])]))
 
 
 def _made(make: Callable[[int], nn.Module | Parts], builder: str, labels: int) -> nn.Module | Parts:

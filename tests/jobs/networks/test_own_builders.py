@@ -59,6 +59,20 @@ def test_stored_activations_belong_to_one_text_of_the_file(catalog: Catalog) -> 
     assert one.trunk_digest(1) != two.trunk_digest(1)
 
 
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_stored_activations_belong_to_one_version_of_the_network_s_package(
+    package: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code, too, decides what tensors of one name compute."""
+    mean, std = (0.5,) * 3, (0.25,) * 3
+    found = []
+    for version in ("1.0.0", "2.0.0"):
+        monkeypatch.setattr("jobs.networks.builders.packages", lambda version=version: {package: version})
+        network = Network(build(catalog.architecture("mine"), 10, torch.Generator()), mean, std)
+        found.append(network.trunk_digest(1))
+    assert found[0] != found[1]
+
+
 def test_a_file_runs_once_per_text(tmp_path: Path) -> None:
     log = tmp_path / "ran"
     text = f"{MY_NET}\n\nwith open({str(log)!r}, 'a') as log:\n    log.write('.')\n"
