@@ -14,8 +14,8 @@ from safetensors.torch import load, save
 
 from jobs.errors import DamagedFile
 from jobs.execution.metrics import RunningMetrics
-from jobs.execution.storable import storable
 from jobs.execution.trial import Trial
+from jobs.models.storable import storable
 from jobs.provenance import UNKNOWN, History
 from jobs.results import Store
 from jobs.results.layout import MOST_CHECKPOINT_BYTES, checkpoint_key, checkpoint_position, checkpoints_prefix

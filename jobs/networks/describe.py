@@ -3,12 +3,13 @@
 ``deltasweep models describe`` writes the result as a card (``jobs.catalog.architecture_card``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from jobs.catalog.architecture_card import LABELS, Architecture, Place
+from jobs.catalog.catalog import Catalog
 from jobs.networks.arithmetic import attention_by_matrix_products
 from jobs.networks.builders import block_names, build, built
 from jobs.networks.counting import count
@@ -43,6 +44,12 @@ def describe(
         require_usable(parts, builder, images_NCHW, other)
         with explained(builder, image_size):
             return _counted(name, builder, image_size, parts, images_NCHW[:1], say)
+
+
+def require_own_described(names: Iterable[str], catalog: Catalog) -> None:
+    """Require the same of those of these architectures that a study itself defines (``require_described``)."""
+    for name in set(names) & catalog.own.architectures.keys():
+        require_described(catalog.architecture(name))
 
 
 def require_described(architecture: Architecture) -> None:

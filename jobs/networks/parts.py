@@ -29,8 +29,8 @@ class Parts(NamedTuple):
     fc: str
     """Module path of the last layer in the network, an ``nn.Linear`` from D features to K labels."""
     builder: str = ""
-    """What built it, with the versions of packages whose code it may be, and the sha256 of its file if it is in one; set
-    by ``jobs.networks.builders``."""
+    """What built it, with the versions of packages whose code it may be, and the sha256 of its file if it has one;
+    set by ``jobs.networks.builders``."""
 
 
 def in_order(

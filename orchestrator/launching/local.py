@@ -9,6 +9,8 @@ from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.execution.attempt import attempt_trial, open_trial
 from jobs.execution.commit import Attempt
 from jobs.execution.device import default_device
+from jobs.kind import workload
+from jobs.networks.describe import require_own_described
 from jobs.results import Store, begin, next_attempt, record_study, require_layout
 from jobs.results.layout import trial_key
 from jobs.specs.trial import TrialSpec
@@ -27,7 +29,7 @@ def run_locally(study: Study, trial: str, store: Store, console: Console) -> Non
         trial: Trial id, or the hash at its end.
 
     Raises:
-        InvalidRequest: If the study has no such trial.
+        InvalidRequest: If the study has no such trial, or trials cannot use the network of its architecture.
         DamagedFile: If its result exists and is damaged.
         ResultsConflict: If a source or dataset name of the study refers to something else in the root.
     """
@@ -42,6 +44,7 @@ def run_locally(study: Study, trial: str, store: Store, console: Console) -> Non
     if spec.trial_id in known.done:
         console.print(f"{spec.trial_id} is already done")
         return
+    require_own_described([workload(spec, study.catalog).architecture.name], study.catalog)
     if spec.source_read is not None:
         tell_converted([study.catalog.source(spec.source_read)], study.catalog, console)
     opened = open_trial(store, spec, study.catalog, default_device())

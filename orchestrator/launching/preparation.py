@@ -14,7 +14,7 @@ from jobs.kinds.source_weights import source_weights
 from jobs.models.conversion import about_original
 from jobs.models.own_weights import convert_own
 from jobs.models.weight_files import read_card
-from jobs.networks.describe import require_described
+from jobs.networks.describe import require_own_described
 from jobs.possible import require_all_possible
 from jobs.results import Store, all_done, quarantined, read_failures, with_weights
 from jobs.specs.trial import TrialSpec
@@ -135,8 +135,7 @@ def _pins(store: Store, specs: Sequence[TrialSpec], catalog: Catalog, to_make: s
     tell_converted(cards, catalog, console)
     pins = {Pin("sources", card.name, source_weights(store, card, catalog).sha256) for card in cards}
     works = [(spec.dataset, workload(spec, catalog)) for spec in specs]
-    for name in {work.architecture.name for _, work in works} & catalog.own.architectures.keys():
-        require_described(catalog.architecture(name))
+    require_own_described((work.architecture.name for _, work in works), catalog)
     sizes = {(name, work.architecture.image_size, work.whole_training_images) for name, work in works}
     for name, size, whole in sizes:
         data = load_dataset(catalog.dataset(name), size, whole_training=whole)

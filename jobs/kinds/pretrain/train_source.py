@@ -16,6 +16,7 @@ from jobs.kinds.pretrain.spec import pretrain_spec
 from jobs.kinds.pretrain.trial import Pretraining, adversarial_accuracy, attack_in
 from jobs.kinds.training.trial import Evaluated
 from jobs.models.weights import write_source
+from jobs.networks.describe import require_own_described
 from jobs.possible import require_possible
 from jobs.provenance import code_version, packages
 from jobs.results import begin, next_attempt, open_store
@@ -46,6 +47,7 @@ def train_source(
     """
     spec = pretrain_spec(catalog.source(name), catalog)
     require_possible(spec, catalog)
+    require_own_described([spec.architecture], catalog)
     size = catalog.architecture(spec.architecture).image_size
     data = load_dataset(catalog.dataset(spec.dataset), size, data_directory)
     _require_folder(out)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from jobs.execution.determinism import memory_format
 from jobs.execution.optimizers import load_state, make_optimizer, set_learning_rate, state_tensors
 from jobs.execution.seeding import Purpose, generator
-from jobs.execution.storable import storable
 from jobs.execution.trial import Trial, TrialRow, require_shapes
 from jobs.kinds.training.spec import TrainingSpec
+from jobs.models.storable import storable
 from jobs.networks.network import Network
 
 

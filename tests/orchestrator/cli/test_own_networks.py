@@ -14,6 +14,7 @@ import yaml
 from jobs.catalog.architecture_files import card_text
 from jobs.catalog.catalog import PACKAGED
 from jobs.networks.builders import built
+from jobs.study.expand import expand
 from orchestrator.ray_tune import submit
 from orchestrator.study.load import load_study, parse_study
 from tests.jobs.own_networks import BUILDER, MY_NET, NAME, changed
@@ -200,9 +201,24 @@ def test_run(deltasweep: Command) -> None:
 
 
 def _specs(path: Path) -> list[Any]:
-    from jobs.study.expand import expand
-
     return list(expand(load_study(str(path))))
+
+
+@pytest.mark.usefixtures("folder")
+def test_every_command_that_trains_examines_the_network(deltasweep: Command) -> None:
+    """Its file may have changed since it was described, in a way that its names and shapes do not tell."""
+    file = deltasweep.folder / "study" / NAME
+    file.write_text(changed("self.blocks(self.stem(x))", "self.blocks(self.stem(x) * 2)"))
+    study = load_study(str(deltasweep.folder / "study" / "own.yaml"), [file])
+    drawn = next(trial.trial_id for trial in expand(study) if "drawn" in trial.trial_id)
+    for arguments in (
+        ("run", "study/own.yaml", "--trial", drawn, "--results", "other-root"),
+        ("models", "train", "trained", "--study", "study/own.yaml", "--out", "trained"),
+    ):
+        result = deltasweep(*arguments, "--builder", f"study/{NAME}")
+        refused(result._replace(message=result.message.splitlines()[-1]), "bit for bit")
+    assert not (deltasweep.folder / "other-root").exists()
+    assert not (deltasweep.folder / "trained").exists()
 
 
 @pytest.mark.usefixtures("folder")

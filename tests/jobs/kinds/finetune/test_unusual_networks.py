@@ -1,6 +1,7 @@
 """Trials of networks that users write: bundled, resumed and stored like those of packaged ones."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from jobs.catalog.catalog import Cards, Catalog
 from jobs.data.datasets import Dataset, ImageSet
-from jobs.execution.storable import storable
 from jobs.kinds.finetune.bundle import Bundle
 from jobs.kinds.finetune.trial import Finetuning
-from jobs.models.weights import SourceWeights
+from jobs.models.storable import storable
+from jobs.models.weights import SourceWeights, write_source
 from jobs.networks.builders import build
 from jobs.networks.describe import describe
 from jobs.networks.drawing import DrawingLayer
@@ -109,12 +110,14 @@ def resumed(trial: Finetuning, other: Finetuning) -> Finetuning:
     return other
 
 
-def test_a_weight_under_two_names_is_stored_under_both() -> None:
+def test_a_weight_under_two_names_is_stored_under_both(tmp_path: Path) -> None:
     trial = opened(TWICE, 1)
     trial.advance()
     stored = load(save(trial.trained_tensors()))
     assert stored.keys() == trial.network.model.state_dict().keys()
     assert torch.equal(stored["blocks.2.0.weight"], stored["blocks.2.4.weight"])
+    path = write_source(tmp_path, "mine", trial.network.model.state_dict(), {})
+    assert load(path.read_bytes()).keys() == stored.keys()
 
 
 def test_tensors_that_share_no_memory_are_not_copied() -> None:

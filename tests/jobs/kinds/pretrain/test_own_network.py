@@ -1,11 +1,12 @@
 """Training a source with an own architecture, whose builder file the user has named."""
 
 import pytest
+import torch
 
 from jobs.catalog.builder_files import sha256_of
 from jobs.catalog.catalog import Cards, Catalog
 from jobs.data.datasets import Dataset
-from jobs.kinds.pretrain.data_parallel import ReplicaFailure
+from jobs.kinds.pretrain.data_parallel import ReplicaFailure, Replicas
 from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.kinds.pretrain.trial import Pretraining
 from jobs.networks.describe import describe
@@ -35,3 +36,17 @@ def test_replicas_are_sent_the_builder_file(digits: Dataset) -> None:
     trial.catalog = own({})
     with pytest.raises(ReplicaFailure, match=f"--builder {NAME}"):
         trial.advance()
+
+
+@pytest.mark.parametrize("rows", [1, 4], ids=["images", "windows of images"])
+def test_replicas_draw_their_part_of_what_one_draws(rows: int, digits: Dataset) -> None:
+    """A layer may have several rows per image, in the order of the images."""
+    recipe = PretrainRecipe(replicas=2, batch_size=5)
+    spec = PretrainSpec(architecture="mine", dataset="digits", threat=NATURAL, seed=3, epochs=1, recipe=recipe)
+    whole, *parts = (
+        Pretraining(spec, digits, CPU, own({NAME: MY_NET}), Replicas(rank, count))
+        for rank, count in [(0, 1), (0, 2), (1, 2)]
+    )
+    for _ in range(2):  # the second draw in this batch, too
+        drawn = [trial._uniform("drop", (rows * images, 7)) for trial, images in zip(parts, (3, 2), strict=True)]
+        assert torch.equal(whole._uniform("drop", (rows * 5, 7)), torch.cat(drawn))
