@@ -6,7 +6,6 @@ precision. A file that does not contain the network described by the catalogue i
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,27 +18,21 @@ from jobs.catalog.catalog import Catalog
 from jobs.catalog.source_card import Format, SourceCard
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.models.checkpoint_files import Checkpoint, read_checkpoint, some
+from jobs.models.fit import COUNTER, FIRST, expected_tensors, labels_in, prefixes, rank, require_fit
 from jobs.models.older_names import with_current_names
 from jobs.models.robustness_files import require_robustness, under
 from jobs.models.weight_files import weights_path
 from jobs.models.weights import write_source
-from jobs.networks.builders import build
 from jobs.paths import weights_directory
 from jobs.provenance import code_version, packages
 from jobs.system.download import writing
 from jobs.system.file_kinds import what_it_is
 from jobs.system.files import open_file
 
-_COUNTER = ".num_batches_tracked"
 _AVERAGES = "n_averaged"
 """The counter of torch's ``AveragedModel``, whose outputs do not depend on it."""
-_DEEPEST = 8  # maximum number of prefix components before a network's own names
-_MOST_LABELS = 100_000  # of an unknown dataset, read from an untrusted file
-_WIDTHS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """Components that torch.compile and others insert into names wherever they wrap a module."""
-_FIRST = ("", "model", "state_dict", "model_state_dict")
-"""Preferred locations of the network in a file with several; the others are usually averages of it."""
 
 
 class Converted(NamedTuple):
@@ -163,16 +156,16 @@ def convert(path: Path, card: SourceCard, architecture: Architecture, labels: in
     """
     read = read_checkpoint(path)
     sets = {where: _unwrapped(state, path) for where, state in read.sets.items()}
-    expected = _expected_tensors(architecture, labels or _labels_in(sets, architecture))
+    expected = expected_tensors(architecture, labels or labels_in(sets, architecture))
     sets = {where: with_current_names(state, expected) for where, state in sets.items()}
     networks = [network for where, state in sets.items() for network in _networks(where, state, expected)]
     if not networks:
-        _require_fit(_nearest(sets, expected), expected, card, architecture, path)
+        require_fit(_nearest(sets, expected), expected, card, architecture, path)
     network = _only(networks, path)
     form, state = _format(network, read), under(network.prefix, network.state)
     if form == "robustness":
         outer = network.prefix.removesuffix("model.")
-        _require_fit(
+        require_fit(
             state, expected, card, architecture, path
         )  # first, because the shapes bound the amount of data read below
         require_robustness(under(outer, network.state), card, path)
@@ -185,8 +178,8 @@ def convert(path: Path, card: SourceCard, architecture: Architecture, labels: in
             file=path,
             key=other[0],
         )
-    _require_fit(state, expected, card, architecture, path)
-    counters_added = not any(key.endswith(_COUNTER) for key in state)
+    require_fit(state, expected, card, architecture, path)
+    counters_added = not any(key.endswith(COUNTER) for key in state)
     tensors = {
         key: state[key].detach().to(meta.dtype, copy=True) if key in state else torch.zeros_like(meta, device="cpu")
         for key, meta in expected.items()
@@ -217,23 +210,12 @@ def _unwrapped(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 def _networks(where: str, state: dict[str, Tensor], expected: dict[str, Tensor]) -> list[_Network]:
     """Return the prefixes under which a set of tensors has every name of a network, batch counters excepted."""
-    needed = [name for name in expected if not name.endswith(_COUNTER)]
+    needed = [name for name in expected if not name.endswith(COUNTER)]
     return [
         _Network(where, prefix, state)
-        for prefix in _prefixes(state, expected)
+        for prefix in prefixes(state, expected)
         if all(prefix + name in state for name in needed)
     ]
-
-
-def _prefixes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> Counter[str]:
-    """Count how many of a network's names occur under each prefix of a set of tensors."""
-    counts: Counter[str] = Counter()
-    for key in state:
-        words = key.split(".")
-        for depth in range(min(len(words), _DEEPEST)):
-            if ".".join(words[depth:]) in expected:
-                counts["".join(f"{word}." for word in words[:depth])] += 1
-    return counts
 
 
 def _only(networks: list[_Network], path: Path) -> _Network:
@@ -242,8 +224,8 @@ def _only(networks: list[_Network], path: Path) -> _Network:
     Raises:
         DamagedFile: if there are several candidates.
     """
-    rank = min(_rank(network.where) for network in networks)
-    own = [network for network in networks if _rank(network.where) == rank and not _is_attackers(network, networks)]
+    best = min(rank(network.where) for network in networks)
+    own = [network for network in networks if rank(network.where) == best and not _is_attackers(network, networks)]
     if len(own) > 1:
         places = [f"{network.prefix}* in {network.where or 'the file'}" for network in own]
         raise DamagedFile(
@@ -253,10 +235,6 @@ def _only(networks: list[_Network], path: Path) -> _Network:
             file=path,
         )
     return own[0]
-
-
-def _rank(where: str) -> int:
-    return _FIRST.index(where) if where in _FIRST else len(_FIRST)
 
 
 def _is_attackers(network: _Network, networks: list[_Network]) -> bool:
@@ -287,7 +265,7 @@ def _taken_from(network: _Network, networks: list[_Network], state: dict[str, Te
             f"under {network.prefix}" if network.prefix not in ("", "module.", "module.model.") else "",
             f"from {network.where}, not from {', '.join(others)}"
             if others
-            else (f"from {network.where}" if network.where not in _FIRST else ""),
+            else (f"from {network.where}" if network.where not in FIRST else ""),
             f"{' and '.join(widths)} converted to float32" if widths != ["float32"] else "",
         )
         if note
@@ -297,99 +275,12 @@ def _taken_from(network: _Network, networks: list[_Network], state: dict[str, Te
 def _nearest(sets: dict[str, dict[str, Tensor]], expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors with most of a network's names, in a file without a complete network."""
     counts = {
-        (where, prefix): count for where, state in sets.items() for prefix, count in _prefixes(state, expected).items()
+        (where, prefix): count for where, state in sets.items() for prefix, count in prefixes(state, expected).items()
     }
     if not counts:
-        return min(sets.items(), key=lambda item: _rank(item[0]))[1]
+        return min(sets.items(), key=lambda item: rank(item[0]))[1]
     where, prefix = max(counts, key=lambda place: counts[place])
     return under(prefix, sets[where])
-
-
-def _labels_in(sets: dict[str, dict[str, Tensor]], architecture: Architecture) -> int:
-    """Return the number of labels of the network in a file: the size of its last layer."""
-    one, last = _expected_tensors(architecture, 1), f"{architecture.fc.modules}.bias"
-    for where in sorted(sets, key=_rank):
-        for prefix, _ in _prefixes(sets[where], one).most_common():
-            if (tensor := sets[where].get(prefix + last)) is not None and tensor.ndim:
-                return min(len(tensor), _MOST_LABELS)
-    return 1
-
-
-def _expected_tensors(architecture: Architecture, labels: int) -> dict[str, Tensor]:
-    """Return the tensors of a network of the architecture: names, shapes and types."""
-    return dict(build(architecture, labels).model.state_dict())
-
-
-def _require_fit(
-    state: dict[str, Tensor],
-    expected: dict[str, Tensor],
-    card: SourceCard,
-    architecture: Architecture,
-    path: Path,
-) -> None:
-    shared = state.keys() & expected.keys()
-    counted = any(key.endswith(_COUNTER) for key in state)
-    shapes = [
-        f"{k} {tuple(state[k].shape)} for {tuple(expected[k].shape)}"
-        for k in expected
-        if k in shared and state[k].shape != expected[k].shape
-    ]
-    kinds = [f"{k} {state[k].dtype}" for k in expected if k in shared and not _same_kind(state[k], expected[k])]
-    differences = {
-        "missing": [key for key in expected if key not in shared and (counted or not key.endswith(_COUNTER))],
-        "unexpected": [key for key in state if key not in shared],
-        "of another shape": shapes,
-        "of another type": kinds,
-    }
-    if wrong := "; ".join(f"{len(keys)} {what} ({some(keys)})" for what, keys in differences.items() if keys):
-        raise DamagedFile(
-            Code.DAMAGED_WEIGHTS,
-            f"{path} is not the {card.architecture} of {card.name!r}, which has {len(expected)} tensors: {wrong}. "
-            f"{_why(state, expected, card, architecture, kinds)}",
-            file=path,
-        )
-
-
-def _why(
-    state: dict[str, Tensor],
-    expected: dict[str, Tensor],
-    card: SourceCard,
-    architecture: Architecture,
-    kinds: list[str],
-) -> str:
-    """Return the likely cause of differences, with the fix.
-
-    Args:
-        kinds: tensors of another type.
-    """
-    if all(key in state and state[key].shape == tensor.shape for key, tensor in expected.items()) and kinds:
-        return (
-            "Its names and shapes are those of the network, but not all of its tensors are dense and of a type that "
-            "converts to float32. Fix: save them in float32, and convert that file"
-        )
-    last = {f"{architecture.fc.modules}.weight", f"{architecture.fc.modules}.bias"}
-    if {key for key in expected if key not in state and not key.endswith(_COUNTER)} == last:
-        return (
-            f"It has no last layer {architecture.fc.modules}. Fix: save it with one, of zeros if you do not have it: "
-            "fine-tuning replaces the last layer"
-        )
-    labels = _labels_in({"": state}, architecture)
-    same = {key: tensor.shape for key, tensor in _expected_tensors(architecture, labels).items()}
-    if same != {key: tensor.shape for key, tensor in expected.items()} and all(
-        key in state and state[key].shape == shape for key, shape in same.items() if not key.endswith(_COUNTER)
-    ):
-        return (
-            f"It was trained on a dataset with {labels} labels; {card.test_dataset} has another number. Fix: correct "
-            "trained_on in its card, or get the right file"
-        )
-    return "It is another network's checkpoint. Fix: get the right one, or correct architecture in its card"
-
-
-def _same_kind(tensor: Tensor, expected: Tensor) -> bool:
-    """Return whether a tensor has data that converts to the expected type; float32 accepts any floating-point width."""
-    if tensor.layout is not torch.strided or tensor.is_meta:
-        return False
-    return tensor.dtype in _WIDTHS if expected.dtype is torch.float32 else tensor.dtype == expected.dtype
 
 
 def _known_beforehand(card: SourceCard, sha256: str) -> str:
