@@ -94,6 +94,8 @@ class Workload(NamedTuple):
     checkpoint_blocks: int | None = None
     """How many of the last blocks have their parameters and the optimizer's state in checkpoints; -1: all; None: no
     training."""
+    number_bytes: int = 4
+    """Bytes of a number in activations, which follow from the recipe's precision."""
     state_numbers: int = 1
     """Numbers that the optimizer keeps per trained parameter. Trials without training are counted like those of SGD."""
     replicas: int = 1
@@ -259,7 +261,7 @@ def kind_of(spec: TrialSpec) -> Kind:
 
 def workload(spec: TrialSpec, catalog: Catalog) -> Workload:
     """Return the workload of a trial."""
-    return kind_of(spec).workload(spec, catalog)
+    return kind_of(spec).workload(spec, catalog)._replace(number_bytes=spec.recipe.number_bytes)
 
 
 def source_trial(card: SourceCard, catalog: Catalog) -> TrialSpec | None:

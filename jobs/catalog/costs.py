@@ -44,9 +44,9 @@ def flops_trained_image(architecture: Architecture, blocks: int) -> Flops:
     return Flops(trunk=sum(part.flops for part in trunk), head_forward=forward, head_backward=backward)
 
 
-def activation_bytes(architecture: Architecture, blocks: int) -> int:
+def activation_bytes(architecture: Architecture, blocks: int, number_bytes: int = _FLOAT) -> int:
     """Return the bytes of one image's activations before the last ``blocks`` blocks; ``blocks`` is at least 0."""
-    return architecture.split(blocks)[0][-1].output
+    return architecture.split(blocks)[0][-1].output * number_bytes // _FLOAT
 
 
 def parameters(architecture: Architecture, blocks: int = ALL) -> int:
@@ -65,6 +65,7 @@ def memory(
     batch_size: int,
     evaluation_batch_size: int,
     state_numbers: int = 1,
+    number_bytes: int = _FLOAT,
 ) -> int:
     """Return the bytes of a trial's tensors: weights, gradients, the optimizer's state, and activations.
 
@@ -74,6 +75,8 @@ def memory(
         depths: fine-tuned blocks of the trials that share an actor. The trials take their steps one after another;
             each has its own head, and what is frozen in any of them is stored once.
         state_numbers: numbers that the optimizer keeps per trained parameter.
+        number_bytes: bytes of a number in activations; with fewer than 4, weights are converted at each use, and those
+            of the trained layers are kept until the backward pass.
     """
     parts = [architecture.split(blocks) for blocks in depths]
     trunk = max((trunk for trunk, _ in parts), key=len)
@@ -82,4 +85,7 @@ def memory(
     kept = max(sum(part.kept for part in head) for _, head in parts)
     step = kept + max((part.peak for part in trunk), default=0)
     forward = max(part.peak for trunk, head in parts for part in trunk + head)
-    return _FLOAT * state + max(batch_size * step, evaluation_batch_size * forward)
+    activations = max(batch_size * step, evaluation_batch_size * forward) * number_bytes // _FLOAT
+    largest_head = max(parameters(architecture, blocks) for blocks in depths)
+    converted = 0 if number_bytes == _FLOAT else number_bytes * largest_head
+    return _FLOAT * state + activations + converted

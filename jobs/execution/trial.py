@@ -58,6 +58,7 @@ class Trial(ABC, Generic[SpecT, RowT]):
         """Set the trial to its start."""
         self.spec = spec
         self.network = network
+        network.precision = spec.recipe.precision
         self.device = device
         self.epoch = 1
         self.batch = 0
@@ -87,7 +88,7 @@ class Trial(ABC, Generic[SpecT, RowT]):
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """Names in ``jobs.execution.device_kind.OPERATIONS``: what it computes beyond what every trial does."""
+        """Names in ``jobs.execution.operations.OPERATIONS``: what it computes beyond what every trial does."""
         return (*self.spec.recipe.operations, *self.network.operations)
 
     @property

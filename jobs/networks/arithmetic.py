@@ -1,10 +1,26 @@
-"""One implementation of attention, whatever the device and the mode of a network."""
+"""How networks compute: one implementation of attention on every device, and the precision of a recipe."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+
+from jobs.specs.optimizers import Precision
+
+FORMATS: Mapping[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""torch's names of the 16-bit formats."""
+
+
+def mixed_precision(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which matrix products and convolutions compute in this precision, with torch's autocast.
+
+    Weights are converted at each use, so that nothing depends on what ran before: a bundle
+    computes the same bits as its trials alone.
+    """
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, FORMATS[precision], cache_enabled=False)
 
 
 @contextmanager

@@ -5,15 +5,18 @@ shape that the network gives them: N x C x H x W in convolutional networks, N x 
 """
 
 import hashlib
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from jobs.networks.arithmetic import mixed_precision
 from jobs.networks.drawing import Draw, DrawingLayer
 from jobs.networks.families import parts_of
 from jobs.networks.parts import Parts
+from jobs.specs.optimizers import Precision
 
 
 class Network(nn.Module):
@@ -35,6 +38,8 @@ class Network(nn.Module):
         self.tail = parts.tail
         self._fc = parts.fc
         self._builder = parts.builder
+        self.precision: Precision = "float32"
+        """Format of the arithmetic between normalized images and logits; both are float32."""
         self.fixed = frozenset(
             name
             for name, parameter in parts.model.named_parameters()
@@ -71,12 +76,17 @@ class Network(nn.Module):
         """Return the stem, the first ``cut`` blocks and, if these are all blocks, the tail."""
         return [self.stem, *self.blocks[:cut], *([self.tail] if cut == len(self._blocks) else [])]
 
+    def in_its_precision(self) -> AbstractContextManager[Any]:
+        """Return a context in which its modules compute in ``precision``."""
+        return mixed_precision(self.precision, self.mean.device)
+
     def trunk(self, images_NCHW: Tensor, cut: int) -> Tensor:
         """Apply normalization, stem and the first ``cut`` blocks: activations.
 
         If ``cut`` is the number of blocks, the result is features, N x D.
         """
-        return self.between(self.stem(self.normalized(images_NCHW)), 0, cut)
+        with self.in_its_precision():
+            return self.between(self.stem(self.normalized(images_NCHW)), 0, cut)
 
     def between(self, activations: Tensor, first: int, last: int) -> Tensor:
         """Apply the blocks from ``first`` up to, not including, ``last``: activations.
@@ -84,9 +94,10 @@ class Network(nn.Module):
         The tail goes with the last block: after it, the result is features, N x D.
         """
         x = activations
-        for block in self.blocks[first:last]:
-            x = block(x)
-        return self.tail(x) if first < last == len(self._blocks) else x
+        with self.in_its_precision():
+            for block in self.blocks[first:last]:
+                x = block(x)
+            return self.tail(x) if first < last == len(self._blocks) else x
 
     def head(self, activations: Tensor, cut: int) -> Tensor:
         """Apply the blocks from ``cut`` on, with the tail, and the last layer: logits, N x K.
@@ -94,14 +105,15 @@ class Network(nn.Module):
         Args:
             activations: result of ``trunk``.
         """
-        logits_NK: Tensor = self.fc(self.between(activations, cut, len(self._blocks)))
-        return logits_NK
+        with self.in_its_precision():
+            logits_NK: Tensor = self.fc(self.between(activations, cut, len(self._blocks)))
+        return logits_NK.float()
 
     @cached_property
     def operations(self) -> tuple[str, ...]:
         """What the network computes beyond convolutions, BatchNorm, ReLU and linear layers.
 
-        These are names of ``jobs.execution.device_kind.OPERATIONS``.
+        These are names of ``jobs.execution.operations.OPERATIONS``.
         """
         found: set[str] = set()
         for module in self.model.modules():

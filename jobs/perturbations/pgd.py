@@ -10,9 +10,13 @@ import torch
 from robustness.attack_steps import AttackerStep, L2Step, LinfStep
 from torch import Tensor, nn
 
+from jobs.networks.network import Network
 from jobs.perturbations.fourier import BandStep, in_band
+from jobs.specs.optimizers import Precision
 from jobs.specs.threat_model import Constraint, ThreatModel
 from jobs.system.progress import progressed
+
+_MOST_SCALE = 2.0**16
 
 _STEPS: dict[Constraint, type[AttackerStep]] = {
     Constraint.L2: L2Step,
@@ -65,21 +69,44 @@ def draw_noise(threat: ThreatModel, shape: tuple[int, ...], generator: torch.Gen
     return direction / norms_N.view(-1, 1, 1, 1)
 
 
-def ascend(objective: Callable[[Tensor], Tensor], start_NCHW: Tensor, step: AttackerStep, steps: int) -> Tensor:
+def ascend(
+    objective: Callable[[Tensor], Tensor],
+    start_NCHW: Tensor,
+    step: AttackerStep,
+    steps: int,
+    precision: Precision = "float32",
+) -> Tensor:
     """Take ``steps`` projected gradient ascent steps, equation (4), and return the last iterate.
 
     Args:
         objective: maps images N x C x H x W to a scalar.
+        precision: that of the network in the objective.
     """
     x = start_NCHW
     for _ in range(steps):
         progressed()
         x = x.clone().detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(objective(x), [x])
+        gradient = _gradient(objective(x), x, precision)
         with torch.no_grad():
             # L2Step flattens with view(), which fails for channels_last gradients
             x = step.project(step.step(x, gradient.contiguous()))
     return x.detach()
+
+
+def _gradient(objective: Tensor, x: Tensor, precision: Precision) -> Tensor:
+    """Return the gradient of a scalar with respect to images.
+
+    In float16, small gradients would be rounded to 0 and large ones overflow: there the objective is multiplied by the
+    largest power of 2, up to 65,536, for which the gradient is finite.
+    """
+    if precision != "float16":
+        return torch.autograd.grad(objective, [x])[0]
+    scale = _MOST_SCALE
+    while True:
+        (gradient,) = torch.autograd.grad(objective * scale, [x], retain_graph=True)
+        if scale == 1 or bool(gradient.isfinite().all()):
+            return gradient / scale
+        scale /= 2
 
 
 def _pgd(model: nn.Module, centre: Tensor, start: Tensor, labels_N: Tensor, threat: ThreatModel) -> Tensor:
@@ -88,4 +115,5 @@ def _pgd(model: nn.Module, centre: Tensor, start: Tensor, labels_N: Tensor, thre
         step = _STEPS[threat.constraint](centre, threat.epsilon, threat.step_size)
     else:
         step = BandStep(centre, threat.epsilon, threat.step_size, threat.band)
-    return ascend(lambda x: nn.functional.cross_entropy(model(x), labels_N), start, step, threat.steps)
+    precision = model.precision if isinstance(model, Network) else "float32"
+    return ascend(lambda x: nn.functional.cross_entropy(model(x), labels_N), start, step, threat.steps, precision)

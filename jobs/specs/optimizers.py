@@ -15,10 +15,19 @@ DOES_NOT_FIT = "does_not_fit"
 """Type of pydantic's errors about a choice that is valid alone, but not beside the recipe's other choices."""
 
 
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Floating-point formats of a network's arithmetic."""
+
+
 class Execution(Spec):
     """Choices of arithmetic. They change the last bits of sums, so they are part of the recipe."""
 
-    precision: Literal["float32"] = Field(default="float32", description="floating-point format of all arithmetic")
+    precision: Precision = Field(
+        default="float32",
+        description="float32: all arithmetic; bfloat16, float16: matrix products and convolutions and what torch's "
+        "autocast computes beside them, with weights, gradients, statistics and the loss in float32; float16 scales "
+        "the loss",
+    )
     threads: StrictInt = Field(default=1, ge=1, le=1024, description="torch's CPU threads, whatever the actor's share")
     memory_format: Literal["contiguous", "channels_last"] = Field(
         default="channels_last", description="memory layout of images and weights"
@@ -37,9 +46,14 @@ class Execution(Spec):
         return value
 
     @property
+    def number_bytes(self) -> int:
+        """Bytes of a number in most activations."""
+        return 4 if self.precision == "float32" else 2
+
+    @property
     def operations(self) -> tuple[str, ...]:
-        """Operations of its trials that not every trial has (``OPERATIONS`` of ``jobs.execution.device_kind``)."""
-        return ()
+        """Operations of its trials that not every trial has (``jobs.execution.operations``)."""
+        return () if self.precision == "float32" else (self.precision,)
 
 
 class TrainingRecipe(Execution):
@@ -140,7 +154,8 @@ class TrainingRecipe(Execution):
 
     @property
     def operations(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.optimizer, self.schedule) if name in ("adamw", "cosine"))
+        chosen = tuple(name for name in (self.optimizer, self.schedule) if name in ("adamw", "cosine"))
+        return (*super().operations, *chosen)
 
     @property
     def state_numbers(self) -> int:

@@ -244,7 +244,7 @@ def bundle_memory(bundle: Sequence[Workload]) -> float:
     work = bundle[0]
     batch = -(-work.batch_size // work.replicas)
     depths = [other.gradient_blocks for other in bundle]
-    needed = memory(work.architecture, depths, batch, work.evaluation_batch_size, work.state_numbers)
+    needed = memory(work.architecture, depths, batch, work.evaluation_batch_size, work.state_numbers, work.number_bytes)
     return RUNTIME_BYTES + SPARE * needed
 
 

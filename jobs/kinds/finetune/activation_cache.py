@@ -8,8 +8,8 @@ batch`` the trunk drifts, and augmented images differ in every epoch: in these c
 import math
 import warnings
 import weakref
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import PIL
@@ -32,26 +32,36 @@ from jobs.specs.optimizers import Execution
 LIMIT_VARIABLE = "DELTASWEEP_ACTIVATIONS_GB"
 
 _DEFAULT_LIMIT_GB = 64
-_TYPE = np.dtype(np.float32)
+_STORED_AS: Mapping[torch.dtype, tuple[np.dtype[Any], torch.dtype]] = {
+    torch.float32: (np.dtype(np.float32), torch.float32),
+    torch.float16: (np.dtype(np.float16), torch.float16),
+    torch.bfloat16: (np.dtype(np.int16), torch.int16),
+}
+"""Types of stored numbers, in numpy and in torch; numpy has no bfloat16."""
 
 
 class Activations:
     """Activations at a cut, or features N x D if all blocks are frozen, in the order of the images."""
 
-    def __init__(self, stored: Array | StoredArray, channels_last: bool, device: torch.device) -> None:
+    def __init__(
+        self, stored: Array | StoredArray, channels_last: bool, dtype: torch.dtype, device: torch.device
+    ) -> None:
         """Wrap the output of a trunk.
 
         Args:
             stored: N x H x W x C if ``channels_last``, else in the shape that the network gives them.
+            dtype: in which the trunk computed them.
             device: device to which requested parts are copied.
         """
         self._stored = stored
         self._channels_last = channels_last
+        self._dtype = dtype
         self._device = device
 
     def part(self, images: slice | Tensor) -> Tensor:
         """Return the activations of some images, in the trunk's memory layout."""
-        x = torch.from_numpy(self._stored[images.numpy() if isinstance(images, Tensor) else images]).to(self._device)
+        stored = torch.from_numpy(self._stored[images.numpy() if isinstance(images, Tensor) else images])
+        x = stored.view(self._dtype).to(self._device)
         return x.permute(0, 3, 1, 2) if self._channels_last else x
 
 
@@ -119,25 +129,27 @@ class _Passes:
         self._form = memory_format(trial.spec.recipe)
         one = next(self._outputs(1))
         self._channels_last = _is_channels_last(one)
+        self._dtype = one.dtype
+        self._numpy, self._torch = _STORED_AS[one.dtype]
         self._shape = (len(images), *(one.permute(0, 2, 3, 1) if self._channels_last else one).shape[1:])
 
     @property
     def bytes(self) -> int:
-        return int(math.prod(self._shape)) * _TYPE.itemsize
+        return int(math.prod(self._shape)) * self._numpy.itemsize
 
     def in_memory(self) -> Activations:
-        stored = np.empty(self._shape, _TYPE)
+        stored = np.empty(self._shape, self._numpy)
         first = 0
         for chunk in self._chunks():
             stored[first : first + len(chunk)] = chunk
             first += len(chunk)
-        return Activations(stored, self._channels_last, self._trial.device)
+        return Activations(stored, self._channels_last, self._dtype, self._trial.device)
 
     def from_file(self) -> Activations | None:
         """Return activations from a file; None, with a warning, if the file cannot be written."""
         cache = MachineCache(activations_directory(), LIMIT_VARIABLE, _DEFAULT_LIMIT_GB)
         try:
-            stored = cache.array(self._name(), self._shape, _TYPE, self._chunks)
+            stored = cache.array(self._name(), self._shape, self._numpy, self._chunks)
         except OSError as error:
             warnings.warn(
                 f"activations of the {self._part} images of {self._trial.data.name} are not shared, and each trial "
@@ -145,12 +157,13 @@ class _Passes:
                 stacklevel=2,
             )
             return None
-        return Activations(stored, self._channels_last, self._trial.device)
+        return Activations(stored, self._channels_last, self._dtype, self._trial.device)
 
     def _chunks(self) -> Iterator[Array]:
         """Yield all activations in order, in the stored layout."""
         for x in self._outputs():
-            yield (x.permute(0, 2, 3, 1) if self._channels_last else x).contiguous().cpu().numpy()
+            stored = (x.permute(0, 2, 3, 1) if self._channels_last else x).contiguous().cpu()
+            yield stored.view(self._torch).numpy()
 
     @torch.no_grad()
     def _outputs(self, most: int | None = None) -> Iterator[Tensor]:

@@ -38,6 +38,7 @@ def measure(architecture: Architecture, blocks: int, recipe: TrainingRecipe, dev
     batch = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, _MOST_ON_CPU)
     with deterministic(recipe), torch.random.fork_rng(devices=[]):
         network = Network(build(architecture, 10), (0.5,) * 3, (0.25,) * 3)
+        network.precision = recipe.precision
         network.draw_from(lambda _, shape: torch.rand(shape))
         freeze(network, blocks)
         form = memory_format(recipe)

@@ -106,7 +106,7 @@ def _shares_training(spec: FinetuneSpec, catalog: Catalog) -> bool:
 
 def _kept_of_image(spec: FinetuneSpec, catalog: Catalog) -> int:
     """Return the bytes of one image's activations at the trial's cut."""
-    return activation_bytes(catalog.architecture_of(spec.source), spec.blocks)
+    return activation_bytes(catalog.architecture_of(spec.source), spec.blocks, spec.recipe.number_bytes)
 
 
 def _trunk(spec: FinetuneSpec, catalog: Catalog) -> int:

@@ -109,7 +109,8 @@ def calibrate(network: Network, blocks: int, batches_NCHW: Iterable[Tensor]) -> 
     if blocks == ALL:
         return
     trunk = nn.Sequential(*network.trunk_modules(len(network.blocks) - blocks))
-    update_bn((network.normalized(images_NCHW) for images_NCHW in batches_NCHW), trunk)
+    with network.in_its_precision():
+        update_bn((network.normalized(images_NCHW) for images_NCHW in batches_NCHW), trunk)
 
 
 def _fresh_fc(inputs: int, labels: int, init: Literal["normal", "default"], seed: int) -> nn.Linear:

@@ -154,8 +154,8 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         """Take one optimizer step, given the logits of a batch, and add the batch to the running sums."""
         self.optimizer.zero_grad()
         loss = nn.functional.cross_entropy(logits_NK, labels_N)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.loss_scale.scaled(loss).backward()  # type: ignore[no-untyped-call]
+        self.loss_scale.step(self.optimizer)
         self.tally.add(logits_NK.detach(), labels_N, loss.detach())
 
     def calibrate(self) -> None:

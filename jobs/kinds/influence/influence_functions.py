@@ -22,7 +22,8 @@ from jobs.system.progress import computing
 def pooled_features(network: Network, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return the FC layer's inputs N x D and the labels N, in evaluation mode and in the order of the batches."""
     with evaluating(network):
-        parts = [(network.trunk(images_NCHW, len(network.blocks)), labels_N) for images_NCHW, labels_N in batches]
+        blocks = len(network.blocks)
+        parts = [(network.trunk(images_NCHW, blocks).float(), labels_N) for images_NCHW, labels_N in batches]
     features, labels = zip(*parts, strict=True)
     return torch.cat(features), torch.cat(labels)
 

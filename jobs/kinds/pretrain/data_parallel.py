@@ -119,7 +119,9 @@ class Replicas:
             trial.go_to(epoch, batch)
             if stepped:
                 allocate_state(trial.optimizer, trial.trained_parameters)
-        self._broadcast([tensor for tensor in trial.tensors().values() if tensor.is_floating_point()])
+        tensors = trial.tensors()
+        self._broadcast([tensor for tensor in tensors.values() if tensor.is_floating_point()])
+        trial.loss_scale.load(tensors)  # the others are the trial's own tensors
 
     def join(self, meeting: Path, device: torch.device) -> None:
         """Connect to the others through a file; all of them must join."""

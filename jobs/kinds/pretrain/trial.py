@@ -124,9 +124,9 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         self.optimizer.zero_grad()
         logits_NK = self.network(x_NCHW.contiguous(memory_format=form))
         loss = nn.functional.cross_entropy(logits_NK, labels_N)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.loss_scale.scaled(loss).backward()  # type: ignore[no-untyped-call]
         self.replicas.average(self.network, part.weight)
-        self.optimizer.step()
+        self.loss_scale.step(self.optimizer)
         tally = RunningMetrics()
         if part.weight:
             tally.add(logits_NK.detach(), labels_N, loss.detach())

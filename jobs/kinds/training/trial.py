@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.execution.determinism import memory_format
+from jobs.execution.loss_scale import LossScale
 from jobs.execution.optimizers import load_state, make_optimizer, set_learning_rate, state_tensors
 from jobs.execution.seeding import Purpose, generator
 from jobs.execution.trial import Trial, TrialRow, require_shapes
@@ -47,6 +48,7 @@ class Training(Trial[SpecT, EvaluationT]):
         super().__init__(spec, network.to(device).to(memory_format=memory_format(spec.recipe)), device)
         self.network.draw_from(self._uniform)
         self.optimizer = make_optimizer(self.network, spec.recipe)
+        self.loss_scale = LossScale(spec.recipe.precision, device)
 
     @abstractmethod
     def _train_batch(self, indices: Tensor) -> None:
@@ -93,9 +95,10 @@ class Training(Trial[SpecT, EvaluationT]):
         """Return what training changes.
 
         ``parameter/NAME`` for every trained parameter, ``buffer/NAME`` for every buffer of the network (including the
-        trunk's BatchNorm), and after the first step the optimizer's state, such as ``momentum/NAME``.
+        trunk's BatchNorm), with float16 the scale of the loss, and after the first step the optimizer's state, such as
+        ``momentum/NAME``.
         """
-        return self._trained() | state_tensors(self.optimizer, self.trained_parameters)
+        return self._trained() | self.loss_scale.tensors() | state_tensors(self.optimizer, self.trained_parameters)
 
     def trained_tensors(self) -> dict[str, Tensor]:
         return storable(self.network.model.state_dict())
@@ -105,12 +108,13 @@ class Training(Trial[SpecT, EvaluationT]):
         return parameters | {f"buffer/{name}": buffer for name, buffer in self.network.model.named_buffers()}
 
     def _load(self, tensors: Mapping[str, Tensor]) -> None:
-        wanted = self._trained()
+        wanted = self._trained() | self.loss_scale.tensors()
         require_shapes(wanted, tensors)
         with torch.no_grad():
             for name, tensor in wanted.items():
                 tensor.copy_(tensors[name])
         states = {name: tensor for name, tensor in tensors.items() if name not in wanted}
+        self.loss_scale.load(tensors)
         load_state(self.optimizer, self.trained_parameters, states)
 
     def set_learning_rate(self) -> None:

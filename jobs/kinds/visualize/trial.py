@@ -83,7 +83,11 @@ class Visualization(DiagnosticTrial[VisualizeSpec, Visualized]):
         spec, part = self.spec, self.batches[self.batch]
         step = L2Step(self._seeds_NCHW[part], spec.epsilon, spec.step_size)
         self._moved_NCHW[part] = ascend(
-            lambda x_NCHW: self._features(x_NCHW)[:, spec.unit].mean(), self._moved_NCHW[part], step, 1
+            lambda x_NCHW: self._features(x_NCHW)[:, spec.unit].float().mean(),
+            self._moved_NCHW[part],
+            step,
+            1,
+            spec.recipe.precision,
         )
         return self._rows() if self.ends_epoch else []
 
@@ -106,7 +110,7 @@ class Visualization(DiagnosticTrial[VisualizeSpec, Visualized]):
         """Return the feature's activation for each image."""
         blocks = len(self.network.blocks)
         activations = [self.network.trunk(images_NCHW[part], blocks)[:, self.spec.unit] for part in self._parts()]
-        return torch.cat(activations)
+        return torch.cat(activations).float()
 
 
 class PassingFeatures:

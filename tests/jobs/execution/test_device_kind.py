@@ -13,27 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-import jobs.execution.device_kind
+from jobs.execution import operations
 from jobs.execution.determinism import deterministic
-from jobs.execution.device_kind import (
-    CLASSIFIERS,
-    CONVOLUTIONS,
-    OPERATIONS,
-    PROBE_VERSION,
-    Operation,
-    _digest,
-    _digest_of,
-    _Numbers,
-    cpu_name,
-    device_kind,
-    device_name,
-    fixed_numbers,
-    probe,
-)
+from jobs.execution.device_kind import PROBE_VERSION, _digest, _digest_of, cpu_name, device_kind, device_name, probe
+from jobs.execution.operations import OPERATIONS, Operation
+from jobs.execution.probe import CLASSIFIERS, CONVOLUTIONS, Numbers, fixed_numbers
+from jobs.networks.arithmetic import FORMATS
 from jobs.provenance import history_of
 from jobs.results import Problem, Store, mixed_trials, read_trials
 from jobs.results.layout import checkpoints_prefix
-from jobs.specs.optimizers import Execution
+from jobs.specs.optimizers import Execution, Precision
 from jobs.specs.recipes import Recipe
 from jobs.specs.section import OnOtherDevice
 from jobs.verification.verify import verify
@@ -95,9 +84,11 @@ def test_what_the_probe_computes_has_a_version() -> None:
 
 def test_what_further_operations_compute_has_versions() -> None:
     """When changing an operation, raise its version and update this test; additions change no other entry."""
-    numbers = _Numbers(fixed_numbers(1 << 18))
+    numbers = Numbers(fixed_numbers(1 << 18))
     computed = {
-        name: [_about(tensor) for tensor in operation.compute(numbers)] for name, operation in OPERATIONS.items()
+        name: [_about(tensor) for tensor in operation.compute(numbers)]
+        for name, operation in OPERATIONS.items()
+        if name not in FORMATS  # those compute the probe's operations again
     }
     assert {name: (OPERATIONS[name].version, len(found), found[-3:]) for name, found in computed.items()} == {
         "adamw": (1, 24, [((24, 16, 3, 3), "3333"), ((2048, 10), "2.042e+04"), ((7,), "6.785")]),
@@ -131,10 +122,19 @@ def test_a_kind_names_the_further_operations_of_a_trial(monkeypatch: pytest.Monk
     names = set()
     for operation in (other, again):
         _digest_of.cache_clear()
-        monkeypatch.setitem(vars(jobs.execution.device_kind)["OPERATIONS"], "cosine", operation)
+        monkeypatch.setitem(vars(operations)["OPERATIONS"], "cosine", operation)
         names.add(device_kind(CPU, Execution(), ("cosine",)))
     _digest_of.cache_clear()
     assert len(names) == 2
+
+
+@pytest.mark.parametrize("precision", list(FORMATS))
+def test_a_kind_covers_the_precision(precision: Precision) -> None:
+    """The operations of networks are computed again in that precision, and so are further ones."""
+    mixed = Execution(precision=precision)
+    plain, named = device_kind(CPU, Execution()), device_kind(CPU, mixed, mixed.operations)
+    assert re.fullmatch(re.escape(plain[:-1]) + rf", {precision} 1: [0-9a-f]{{12}}\)", named)
+    assert device_kind(CPU, mixed, ("attention",)) != device_kind(CPU, Execution(), ("attention",))
 
 
 def switches() -> list[object]:

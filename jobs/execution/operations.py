@@ -1,0 +1,104 @@
+"""Operations that only some trials have, each with a digest of its own in the device kind."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from jobs.execution.probe import FORMATS, Numbers, gradients, network_operations
+
+
+def _stepped_by_adamw(numbers: Numbers) -> Iterator[Tensor]:
+    """Take steps with AdamW, in both memory formats and on few and on many numbers."""
+    for memory_format in FORMATS:
+        trained = [
+            numbers.of(24, 16, 3, 3, memory_format=memory_format),
+            numbers.of(2048, 10, offset=5),
+            numbers.of(7, offset=3),
+        ]
+        trained = [parameter.clone().requires_grad_() for parameter in trained]
+        optimizer = torch.optim.AdamW(trained, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
+        for step in range(4):
+            for parameter in trained:
+                gradients = numbers.of(parameter.numel(), offset=11 + step)
+                parameter.grad = torch.empty_like(parameter).copy_(gradients.view(parameter.shape))
+            optimizer.param_groups[0]["lr"] = 0.01 / (1 + step)
+            optimizer.step()
+            yield from (parameter.detach().clone() for parameter in trained)
+
+
+def _cosines(numbers: Numbers) -> Iterator[Tensor]:
+    """Compute learning rates of the schedule ``cosine``: the C library's cosines, on the CPU."""
+    for epochs in (7, 30, 100, 150, 1000):
+        yield torch.tensor([math.cos(math.pi * epoch / epochs) for epoch in range(epochs)], dtype=torch.float64)
+
+
+def _grouped(numbers: Numbers) -> Iterator[Tensor]:
+    """Compute convolutions whose channels are divided into groups, down to one channel per group."""
+    for channels, groups, kernel in ((96, 96, 7), (32, 32, 3), (64, 16, 3)):
+        for memory_format in FORMATS:
+            x = numbers.of(4, channels, 14, 14, offset=3, memory_format=memory_format).requires_grad_()
+            weight = numbers.of(channels, channels // groups, kernel, kernel, offset=17).requires_grad_()
+            y = nn.functional.conv2d(x, weight, padding=kernel // 2, groups=groups)
+            yield from (y, *gradients(y, numbers.of(*y.shape, offset=31, memory_format=memory_format), x, weight))
+
+
+def _smooth(numbers: Numbers) -> Iterator[Tensor]:
+    """Compute activations that are made of exponential and error functions."""
+    for activation in (
+        nn.functional.gelu,
+        lambda x: nn.functional.gelu(x, approximate="tanh"),
+        nn.functional.silu,
+        nn.functional.hardswish,
+        torch.sigmoid,
+    ):
+        x = numbers.of(37, 1031, offset=3).requires_grad_()
+        y = activation(x)
+        yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x))
+
+
+def _layer_normed(numbers: Numbers) -> Iterator[Tensor]:
+    for images, tokens, width in ((4, 50, 192), (8, 1, 768), (2, 17, 1003)):
+        x = numbers.of(images, tokens, width, offset=3).requires_grad_()
+        scale, shift = numbers.of(width, offset=5).requires_grad_(), numbers.of(width, offset=7).requires_grad_()
+        y = nn.functional.layer_norm(x, (width,), scale, shift)
+        yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x, scale, shift))
+
+
+def _attended(numbers: Numbers) -> Iterator[Tensor]:
+    """Compute attention as trials do (``jobs.networks.arithmetic``)."""
+    for images, heads, tokens, width in ((4, 3, 50, 64), (2, 6, 65, 32), (1, 4, 197, 64)):
+        q, k, v = (numbers.of(images, heads, tokens, width, offset=offset).requires_grad_() for offset in (3, 5, 7))
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), q, k, v))
+
+
+def _of_networks(numbers: Numbers) -> Iterator[Tensor]:
+    """Compute the operations of networks again, in the precision of the context."""
+    for _, tensors in network_operations(numbers):
+        yield from tensors
+
+
+class Operation(NamedTuple):
+    """An operation that only some trials have."""
+
+    version: int
+    """Raised whenever it computes something else; digests of two versions are not comparable."""
+    compute: Callable[[Numbers], Iterator[Tensor]]
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "adamw": Operation(1, _stepped_by_adamw),
+    "attention": Operation(1, _attended),
+    "bfloat16": Operation(1, _of_networks),
+    "cosine": Operation(1, _cosines),
+    "float16": Operation(1, _of_networks),
+    "grouped-convolution": Operation(1, _grouped),
+    "layer-norm": Operation(1, _layer_normed),
+    "smooth-activation": Operation(1, _smooth),
+}
+"""What trials compute beyond the probe, by the names in ``Execution.operations`` and ``Network.operations``. An
+addition here changes no device kind of a trial that does not name it.
+"""
