@@ -20,7 +20,7 @@ from tests.golden.rows import add_rows
 
 def main() -> None:
     added = list(add_rows())
-    print(f"{len(added)} of {len(CASES)} rows for {added[0].device_kind}")
+    print(f"{len(added)} of {len(CASES)} rows for {' and '.join(sorted({row.device_kind for row in added}))}")
     for case in CASES.keys() - {row.case for row in added}:
         print(f"skipped: {case}: its images are not on this machine")
 

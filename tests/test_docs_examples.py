@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 import analysis
 from jobs.study.model import Study
+from orchestrator.planning.gpu_table import GpuCard
 from orchestrator.study.load import parse_study
 from tests.documentation import PAGES, ROOT, Block, blocks, name
 from tests.orchestrator.support import Command
@@ -63,6 +65,9 @@ def parts(text: str) -> Iterator[dict[str, Any]]:
 def test_keys_of_yaml_exist(block: Block) -> None:
     schema = Study.model_json_schema()
     for values in parts(block.text):
+        if all(isinstance(card, dict) and "memory_gb" in card for card in values.values()):
+            TypeAdapter(dict[str, GpuCard]).validate_python(values)
+            continue
         whole = values if values.keys() <= schema["properties"].keys() else {"datasets": values}
         assert [*unknown_keys(whole, schema, schema["$defs"])] == []
 

@@ -10,6 +10,7 @@ from jobs.catalog.catalog import PACKAGED
 from jobs.data.batches import in_order
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.execution.determinism import deterministic
+from jobs.execution.device_kind import device_kind
 from jobs.execution.metrics import evaluate
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.kinds.finetune.trial import Finetuning
@@ -42,8 +43,15 @@ class Case(NamedTuple):
     2026-11-28; ``test_golden`` compares them.
     """
     execution: Execution = Execution()
+    operations: tuple[str, ...] = ()
+    """What it computes beyond what every trial does."""
     possible: bool = True
     """Whether the machine has the images."""
+
+    @property
+    def device_kind(self) -> str:
+        """The device kind on which its numbers are the same to the last digit."""
+        return device_kind(CPU, self.execution, self.operations)
 
 
 def golden_digits() -> Dataset:
@@ -122,7 +130,14 @@ def _cases() -> Iterator[tuple[str, Case]]:
     for source, card in PACKAGED.sources.items():
         if card.bundled:
             compute, possible = partial(_measured, source), FASHION_MNIST is not None
-            case = Case(PretrainSpec.numerics_version, compute, {"clean_accuracy": [0.05]}, possible=possible)
+            further = Network(built(card.architecture, 10), card.mean, card.std).operations
+            case = Case(
+                PretrainSpec.numerics_version,
+                compute,
+                {"clean_accuracy": [0.05]},
+                operations=further,
+                possible=possible,
+            )
             yield f"clean accuracy, {source}", case
 
 

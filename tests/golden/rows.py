@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import torch
 import torchvision
 
-from jobs.execution.device_kind import device_kind
-from tests.golden.cases import CASES, CPU, Values
+from tests.golden.cases import CASES, Values
 
 FILE = Path(__file__).with_name("rows.json")
 
@@ -34,7 +33,7 @@ def rows(case: str) -> list[Row]:
 
 def own_row(case: str) -> Row | None:
     """Return the row of this device kind and this torch, which must match to the last digit, or None."""
-    own = (device_kind(CPU, CASES[case].execution), versions())
+    own = (CASES[case].device_kind, versions())
     return next((row for row in rows(case) if (row.device_kind, row.versions) == own), None)
 
 
@@ -45,22 +44,19 @@ def closest_rows(case: str) -> list[Row]:
 
 
 def add_rows() -> Iterator[Row]:
-    """Compute all cases that are possible here, and replace the rows of this device kind with theirs."""
+    """Compute all cases that are possible here, and replace the rows of their device kinds with theirs."""
     cases = {name: case for name, case in CASES.items() if case.possible}
-    found: dict[str, dict[str, Any]] = {
-        name: {"numerics": case.numerics, "values": case.compute()} for name, case in cases.items()
-    }
-    here = {device_kind(CPU, case.execution) for case in cases.values()}
-    assert len(here) == 1, "one row holds cases of one number of threads and one precision"
-    kind = here.pop()
     torch_version, torchvision_version = versions()
-    own = {"device_kind": kind, "torch": torch_version, "torchvision": torchvision_version}
-    others = [machine for machine in _machines() if any(machine[name] != value for name, value in own.items())]
-    before: dict[str, Any] = next((machine["cases"] for machine in _machines() if machine not in others), {})
-    machines = [*others, {**own, "cases": before | found}]
+    machines = _machines()
+    for name, case in cases.items():
+        own = {"device_kind": case.device_kind, "torch": torch_version, "torchvision": torchvision_version}
+        here = next((machine for machine in machines if own.items() <= machine.items()), None)
+        if here is None:
+            machines.append(here := {**own, "cases": {}})
+        values = case.compute()
+        here["cases"][name] = {"numerics": case.numerics, "values": values}
+        yield Row(name, case.device_kind, versions(), values)
     FILE.write_text(json.dumps(sorted(machines, key=_order), indent=1) + "\n", encoding="utf-8")
-    for name in cases:
-        yield Row(name, kind, versions(), found[name]["values"])
 
 
 def _order(machine: dict[str, Any]) -> tuple[str, str]:

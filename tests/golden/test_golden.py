@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.execution.device_kind import device_kind
 from tests.golden import rows as golden_rows
-from tests.golden.cases import CASES, CPU, Values
+from tests.golden.cases import CASES, Case, Values
 from tests.golden.rows import closest_rows, own_row, rows
 from tests.machine import fashion_mnist
 
@@ -41,7 +40,7 @@ def test_golden_numbers(name: str, computed: Callable[[str], Values], unproven: 
     if own is not None:
         assert found == own.values
         return
-    machine = f"{device_kind(CPU, case.execution)} with torch {golden_rows.versions()[0]}"
+    machine = f"{case.device_kind} with torch {golden_rows.versions()[0]}"
     unproven(
         f"golden numbers to the last digit: {machine} has no row, so they were compared "
         "within the spread of others; `python -m scripts.add_golden_rows` adds it"
@@ -98,7 +97,7 @@ def test_the_rows_that_a_machine_is_compared_with(
     file.write_text(json.dumps(machines), encoding="utf-8")
     monkeypatch.setattr(golden_rows, "FILE", file)
     monkeypatch.setattr(golden_rows, "versions", lambda: (torch, "0"))
-    monkeypatch.setattr(golden_rows, "device_kind", lambda device, execution: kind)
+    monkeypatch.setattr(Case, "device_kind", property(lambda case: kind))
     found = own_row(name)
     assert (found and found.values["test_loss"]) == (own and [own])
     assert [row.values["test_loss"] for row in closest_rows(name)] == [[value] for value in closest]

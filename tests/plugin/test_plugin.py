@@ -297,6 +297,7 @@ class TestNotInstalled:
         assert found.out.splitlines()[-1] == "0 problems, 2 notes."
 
     def test_they_stay_out_of_an_index_and_in_it(self, ran: Machine) -> None:
+        assert ran("compact", "--results", "root").code == 0
         index = ran.folder / "root" / "compact" / "CURRENT.json"
         before = json.loads(index.read_text())["kinds"]["darkness"]
         made = ran("compact", "--results", "root", packages=None)
