@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 import analysis
 from jobs.study.model import Study
+from jobs.system import safe_yaml
 from orchestrator.planning.gpu_table import GpuCard
 from orchestrator.study.load import parse_study
 from tests.documentation import PAGES, ROOT, Block, blocks, name
@@ -66,7 +67,7 @@ def test_keys_of_yaml_exist(block: Block) -> None:
     schema = Study.model_json_schema()
     for values in parts(block.text):
         if all(isinstance(card, dict) and "memory_gb" in card for card in values.values()):
-            TypeAdapter(dict[str, GpuCard]).validate_python(values)
+            TypeAdapter(dict[str, GpuCard]).validate_python(safe_yaml.load(block.text, safe_yaml.CoreLoader))
             continue
         whole = values if values.keys() <= schema["properties"].keys() else {"datasets": values}
         assert [*unknown_keys(whole, schema, schema["$defs"])] == []
