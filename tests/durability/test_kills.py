@@ -127,6 +127,7 @@ def test_drivers_and_everything_are_killed(make_sweep: Callable[..., Sweep], fol
     rng = random.Random(5)
     kinds = ["driver"] * DRIVERS + ["everything"] * EVERYTHING
     rng.shuffle(kinds)
+    finished = 0
     for number, kind in enumerate(kinds):
         run = _start(sweep, folder, number)
         run.wait_until(partial(_target, sweep, run.family, saved=True), "a trial with a checkpoint")
@@ -137,11 +138,16 @@ def test_drivers_and_everything_are_killed(make_sweep: Callable[..., Sweep], fol
         run.wait()
         # Ray's own agents check for their parents once a minute; trial actors end with their raylet
         wait_until(partial(_ended, actors), f"the actors of a killed {kind} ended", 60)
+        finished += sweep.done() == sweep.specs.keys()
     last = _start(sweep, folder, len(kinds))
     assert last.wait() == 0, last.text
     assert len(sweep.kills) == DRIVERS + EVERYTHING
     assert 2 * sum(made.hit_a_checkpoint for made in sweep.kills) >= len(sweep.kills)
-    assert len(sweep.status()["stale_launches"]) + len(sweep.status()["live_launches"]) == len(sweep.kills)
+    status = sweep.status()
+    told = len(status["stale_launches"]) + len(status["live_launches"])
+    # a launch whose last trial ended just before the kill has said so itself, and there is no launch after it
+    assert len(sweep.kills) - finished <= told <= len(sweep.kills)
+    assert finished <= 1
     sweep.require_same_as(reference)
     sweep.require_little_twice()
 
