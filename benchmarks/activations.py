@@ -114,7 +114,7 @@ def _b1(spec: FinetuneSpec, weights: SourceWeights, data: Dataset) -> Cost:
     tune_program.set_modes(model, spec)
     started = time.process_time()
     x_NCHW = tune_program.floats(data.train.images_NCHW[images], form)
-    tune_program.step(model, optimizer, x_NCHW, data.train.labels_N[images])
+    tune_program.step(model, optimizer, x_NCHW, data.train.labels_N[images], recipe)
     stepped = time.process_time()
     tune_program.accuracy(model, data, recipe, form)
     return Cost(stepped - started, time.process_time() - stepped)

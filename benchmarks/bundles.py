@@ -51,14 +51,18 @@ Way = Callable[[Work], tuple[float, Accuracies]]
 def main(repetitions: int) -> None:
     resnet50_0139 = "bundle of blocks 0, 1, 3, 9, ResNet-50, {} images trained to {} evaluated"
     for trained, evaluated, target in ((8, 48, 2.1), (16, 24, 1.9)):
-        report(_rows(resnet50_0139.format(trained, evaluated), _resnet50(trained, evaluated), target, repetitions))
+        report(_rows(resnet50_0139.format(trained, evaluated), resnet50(trained, evaluated), target, repetitions))
     report(_rows("bundle of blocks 0, 1, 3, the demo's network on 100 digits", _demo(), 1.3, repetitions))
 
 
-def _resnet50(trained: int, evaluated: int) -> Work:
-    """ResNet-50 at 224 pixels: one epoch of one batch, then an evaluation."""
+def resnet50(trained: int, evaluated: int, **choices: object) -> Work:
+    """ResNet-50 at 224 pixels: one epoch of one batch, then an evaluation.
+
+    Args:
+        choices: of the recipe, other than its defaults.
+    """
     data = Dataset("mnist", _images(trained), _images(evaluated), "random bytes")
-    recipe = Recipe(batch_size=trained, evaluation_batch_size=evaluated)
+    recipe = Recipe.model_validate({"batch_size": trained, "evaluation_batch_size": evaluated, **choices})
     specs = [_spec(blocks, "natural", "mnist", images=trained, epochs=1, recipe=recipe) for blocks in (0, 1, 3, 9)]
     torch.manual_seed(trained)
     return Work(
@@ -95,8 +99,8 @@ def _rows(name: str, work: Work, target: float, repetitions: int) -> list[Row]:
     """Return the ratios of the seconds of separate trials to those of the bundle, one per repetition."""
     seconds = [_measure(work, repetition % len(WAYS)) for repetition in range(repetitions)]
     return [
-        at_least(f"{name}: B1 / it", [each[_b1] / each[_together] for each in seconds], target),
-        beside(f"{name}: DeltaSweep without bundles / it", [each[_alone] / each[_together] for each in seconds]),
+        at_least(f"{name}: B1 / it", [each[b1] / each[together] for each in seconds], target),
+        beside(f"{name}: DeltaSweep without bundles / it", [each[_alone] / each[together] for each in seconds]),
     ]
 
 
@@ -115,7 +119,7 @@ def _measure(work: Work, first: int) -> dict[Way, float]:
     return {way: seconds for way, (seconds, _) in found.items()}
 
 
-def _b1(work: Work) -> tuple[float, Accuracies]:
+def b1(work: Work) -> tuple[float, Accuracies]:
     networks = [tune_program.network(spec, work.weights.tensors) for spec in work.specs]
     started = time.process_time()
     found = [tune_program.train(s, work.data, *n) for s, n in zip(work.specs, networks, strict=True)]
@@ -130,7 +134,7 @@ def _alone(work: Work) -> tuple[float, Accuracies]:
     return time.process_time() - started, [_measured(trial) for trial in trials]
 
 
-def _together(work: Work) -> tuple[float, Accuracies]:
+def together(work: Work) -> tuple[float, Accuracies]:
     trials = _trials(work)
     started = time.process_time()
     first, *others = (Bundle(trial, _failed) for trial in trials)
@@ -152,7 +156,7 @@ def _failed(trial: Finetuning, error: Exception) -> None:
     raise RuntimeError(f"{trial.spec.trial_id} failed") from error
 
 
-WAYS: tuple[Way, ...] = (_b1, _alone, _together)
+WAYS: tuple[Way, ...] = (b1, _alone, together)
 
 
 if __name__ == "__main__":

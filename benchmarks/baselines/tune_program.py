@@ -81,7 +81,8 @@ def run_trial(spec: FinetuneSpec) -> list[Measured]:
 def train(spec: FinetuneSpec, data: Dataset, model: Normalised, parameters: list[nn.Parameter]) -> list[Measured]:
     """Run a trial whose images and network are loaded.
 
-    Only supports what the benchmarks need: grey datasets, ``batch`` or ``source`` mode, the source's normalization.
+    Only supports what the benchmarks need: grey datasets, ``batch`` or ``source`` mode, the source's normalization,
+    and no scaled loss.
     """
     recipe = spec.recipe
     require_simple(recipe, spec.dataset, modes=("batch", "source"))
@@ -98,7 +99,7 @@ def train(spec: FinetuneSpec, data: Dataset, model: Normalised, parameters: list
         correct = 0
         order = torch.randperm(len(subset), generator=generator(spec.seed, Purpose.BATCH_ORDER, epoch))
         for part in torch.split(order, recipe.batch_size):
-            logits_NK = step(model, optimizer, floats(train_NCHW[part], form), labels_N[part])
+            logits_NK = step(model, optimizer, floats(train_NCHW[part], form), labels_N[part], recipe)
             correct += int((logits_NK.argmax(1) == labels_N[part]).sum())
         if epoch in spec.evaluated_epochs:
             found.append(Measured(epoch, 100 * correct / len(subset), accuracy(model, data, recipe, form)))
@@ -112,14 +113,22 @@ def set_modes(model: Normalised, spec: FinetuneSpec) -> None:
         module.train()
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
+def step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images_NCHW: Tensor, labels_N: Tensor, recipe: Recipe
+) -> Tensor:
     """Train one step on a batch and return its logits, N x K."""
-    logits_NK: Tensor = model(images_NCHW)
-    loss = nn.functional.cross_entropy(logits_NK, labels_N)
+    with autocast(recipe):
+        logits_NK: Tensor = model(images_NCHW)
+    loss = nn.functional.cross_entropy(logits_NK.float(), labels_N)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
     optimizer.step()
     return logits_NK
+
+
+def autocast(recipe: Recipe) -> torch.autocast:
+    """Return the context in which the network computes in the recipe's precision."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16")
 
 
 def require_simple(recipe: Recipe, dataset: str, modes: Sequence[str] = ("batch",)) -> None:
@@ -130,7 +139,8 @@ def require_simple(recipe: Recipe, dataset: str, modes: Sequence[str] = ("batch"
     """
     augments = PACKAGED.dataset(dataset).colour or recipe.transforms == "as-published"
     choices = (recipe.frozen_batchnorm, recipe.fc_init, recipe.normalization, augments)
-    if choices not in [(mode, "normal", "source", False) for mode in modes]:
+    known = [(mode, "normal", "source", False) for mode in modes]
+    if choices not in known or recipe.precision == "float16":
         raise ValueError(f"expected a grey dataset and the recipe's defaults for a baseline; got {choices}")
 
 
@@ -144,7 +154,8 @@ def accuracy(model: nn.Module, data: Dataset, recipe: Recipe, form: torch.memory
     model.eval()
     images_NCHW, labels_N = data.test
     parts = torch.split(torch.arange(len(labels_N)), recipe.evaluation_batch_size)
-    correct = sum(int((model(floats(images_NCHW[p], form)).argmax(1) == labels_N[p]).sum()) for p in parts)
+    with autocast(recipe):
+        correct = sum(int((model(floats(images_NCHW[p], form)).argmax(1) == labels_N[p]).sum()) for p in parts)
     return 100 * correct / len(labels_N)
 
 

@@ -1,11 +1,13 @@
 """Accuracy and loss of a network on a set of images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from jobs.networks.folding import Fold, folded
 
 
 @dataclass
@@ -51,18 +53,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def evaluate(
-    model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], forward: Callable[[Tensor], Tensor] | None = None
+    model: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    forward: Callable[[Tensor], Tensor] | None = None,
+    folds: Sequence[Fold] = (),
 ) -> RunningMetrics:
     """Return accuracy and loss of ``model`` in evaluation mode; every module's mode is restored afterwards.
 
     Args:
-        batches: inputs and labels.
+        batches: inputs and labels, computed without gradients.
         forward: the part of the model that takes the batches' inputs; by default the whole model.
+        folds: convolutions of the model that are computed folded.
     """
     tally = RunningMetrics()
-    with evaluating(model):
+    with evaluating(model), folded(folds):
         for images_NCHW, labels_N in batches:
             logits_NK = (forward or model)(images_NCHW)
             tally.add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))

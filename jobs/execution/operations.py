@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_weights
 
-from jobs.execution.probe import FORMATS, Numbers, gradients, network_operations
+from jobs.execution.probe import CONVOLUTIONS, FORMATS, Numbers, gradients, network_operations
 
 
 def _stepped_by_adamw(numbers: Numbers) -> Iterator[Tensor]:
@@ -81,6 +82,19 @@ def _of_networks(numbers: Numbers) -> Iterator[Tensor]:
         yield from tensors
 
 
+def _folded(numbers: Numbers) -> Iterator[Tensor]:
+    """Fold BatchNorm layers into convolutions, and compute these with their biases."""
+    with torch.no_grad():
+        for convolution in CONVOLUTIONS:
+            inputs, outputs, kernel, stride, size, images = convolution
+            weight = numbers.of(outputs, inputs, kernel, kernel, offset=3, memory_format=torch.channels_last)
+            mean, scale, shift = (numbers.of(outputs, offset=offset) for offset in (5, 11, 17))
+            folded, bias = fuse_conv_bn_weights(weight, None, mean, scale.square(), 1e-5, scale, shift)
+            for memory_format in FORMATS:
+                x = numbers.of(images, inputs, size, size, memory_format=memory_format)
+                yield nn.functional.conv2d(x, folded, bias, stride, kernel // 2)
+
+
 class Operation(NamedTuple):
     """An operation that only some trials have."""
 
@@ -94,6 +108,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "attention": Operation(1, _attended),
     "bfloat16": Operation(1, _of_networks),
     "cosine": Operation(1, _cosines),
+    "folded": Operation(1, _folded),
     "float16": Operation(1, _of_networks),
     "grouped-convolution": Operation(1, _grouped),
     "layer-norm": Operation(1, _layer_normed),

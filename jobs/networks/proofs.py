@@ -124,6 +124,7 @@ def require_usable(parts: Parts, what: str, images_NCHW: Tensor, other: Parts) -
                 divided_NK = network.fc(_steps(network, images_NCHW.clone(), what)[-1])
             _restore(parts.model, state)
             _require_equal(whole_NK, divided_NK, "training" if mode else "evaluation", what)
+        _require_nothing_kept(examined(other), images_NCHW, what)
         _require_apart(network.eval(), images_NCHW, what)
         _require_no_other_state(network, other, images_NCHW, what)
         _restore(parts.model, state)
@@ -237,6 +238,26 @@ def _require_no_other_state(network: Network, other: Parts, images_NCHW: Tensor,
                 f"with the same weights differ in {'training' if mode else 'evaluation'}",
                 "make what it draws in its constructor, or keeps between batches, a parameter or a persistent buffer",
             )
+
+
+def _require_nothing_kept(network: Network, images_NCHW: Tensor, what: str) -> None:
+    """Require that training uses nothing that an evaluation computed, because evaluations record no gradients.
+
+    Args:
+        network: has not run yet.
+    """
+    with torch.inference_mode():
+        network.eval()(images_NCHW)
+    try:
+        network.train()(images_NCHW)
+    except RuntimeError as error:
+        if "inference tensor" not in str(error).lower():
+            raise
+        raise _unusable(
+            f"expected {what} to keep nothing from one batch to the next; it trains with a tensor that it computed in "
+            "an evaluation before",
+            "compute it anew in each forward pass, or make it a persistent buffer",
+        ) from error
 
 
 def _require_drawn_once(network: Network, images_NCHW: Tensor, what: str) -> None:

@@ -114,6 +114,12 @@ class TrainingRecipe(Execution):
     warmup_factor: StrictFloat = later(
         0.01, since="0.3.0", gt=0, le=1, description="with warmup_epochs: share of learning_rate in the first epoch"
     )
+    evaluation: Literal["plain", "folded"] = later(
+        "plain",
+        since="0.3.0",
+        description="how test images are evaluated. plain: layer by layer; folded: with BatchNorm layers multiplied "
+        "into the convolutions before them, anew at each evaluation. No effect on training",
+    )
     backbone_lr_factor: StrictFloat = later(
         1.0,
         since="0.3.0",
@@ -155,7 +161,7 @@ class TrainingRecipe(Execution):
     @property
     def operations(self) -> tuple[str, ...]:
         chosen = tuple(name for name in (self.optimizer, self.schedule) if name in ("adamw", "cosine"))
-        return (*super().operations, *chosen)
+        return (*super().operations, *chosen, *(("folded",) if self.evaluation == "folded" else ()))
 
     @property
     def state_numbers(self) -> int:

@@ -23,6 +23,7 @@ from jobs.execution.determinism import memory_format
 from jobs.execution.device_kind import device_kind
 from jobs.execution.metrics import evaluating
 from jobs.kinds.finetune.spec import MOST_KEPT_BYTES, FinetuneSpec
+from jobs.networks.folding import Fold, folded
 from jobs.networks.network import Network
 from jobs.paths import activations_directory
 from jobs.specs.base import ALL
@@ -78,6 +79,7 @@ class FrozenTrunk(Protocol):
     @property
     def cut(self) -> int | None: ...
     def kept(self) -> "CachedActivations": ...
+    def folds(self) -> tuple[Fold, ...]: ...
 
 
 class CachedActivations(NamedTuple):
@@ -165,14 +167,15 @@ class _Passes:
             stored = (x.permute(0, 2, 3, 1) if self._channels_last else x).contiguous().cpu()
             yield stored.view(self._torch).numpy()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _outputs(self, most: int | None = None) -> Iterator[Tensor]:
         """Yield all activations in order, or the first ``most``."""
         trial = self._trial
         assert trial.cut is not None
         positions = torch.arange(len(self._images))[:most]
+        folds = trial.folds() if self._part == "test" else ()
         for part in torch.split(positions, trial.spec.recipe.evaluation_batch_size):
-            with evaluating(trial.network):
+            with evaluating(trial.network), folded(folds):
                 if self._start_cut is not None and self._start is not None:
                     x = trial.network.between(self._start.part(part), self._start_cut, trial.cut)
                 else:
@@ -184,7 +187,7 @@ class _Passes:
         """Return a file name that is equal only for equal activations: it covers everything that can change a bit."""
         trial, recipe = self._trial, self._trial.spec.recipe
         assert trial.cut is not None
-        content = {
+        content: dict[str, object] = {
             "numerics": trial.spec.numerics_version,
             "trunk": trial.network.trunk_digest(trial.cut),
             "cut": trial.cut,
@@ -195,6 +198,8 @@ class _Passes:
             "versions": [torch.__version__, PIL.__version__],
             "device": device_kind(trial.device, recipe, trial.network.operations),
         }
+        if self._part == "test" and recipe.evaluation == "folded":
+            content["evaluation"] = recipe.evaluation
         return f"{trial.data.name}-{self._part}-cut{trial.cut}-{digest(content)[:32]}"
 
 

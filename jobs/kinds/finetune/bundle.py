@@ -19,6 +19,7 @@ from jobs.kinds.finetune.activation_cache import Activations
 from jobs.kinds.finetune.spec import apart_from_blocks
 from jobs.kinds.finetune.transfer import set_training_modes
 from jobs.kinds.finetune.trial import Evaluation, Finetuning
+from jobs.networks.folding import folded
 
 BatchT = TypeVar("BatchT", slice, Tensor)
 Failed = Callable[[Finetuning, Exception], None]
@@ -122,7 +123,7 @@ class Bundle:
                 trial.set_learning_rate()
                 trial.learn(trial.head(x_NCHW), labels_N)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _evaluate_epoch(self) -> dict[Finetuning, Evaluation]:
         """Evaluate at the end of an epoch, if that epoch is evaluated."""
         if not self.trials or not self.trials[0].ends_epoch or not self.trials[0].evaluates:
@@ -131,13 +132,14 @@ class Bundle:
         for trial in self.trials:
             trial.network.eval()
         first = self.trials[0]
-        for part, labels_N in first.test_batches():
-            if not self.trials:
-                break
-            for trial, x_NCHW in self._inputs("test", part, first.test_images):
-                with self.apart(trial):
-                    logits_NK = trial.head(x_NCHW)
-                    tallies[trial].add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
+        with folded([fold for trial in self.trials for fold in trial.folds()]):
+            for part, labels_N in first.test_batches():
+                if not self.trials:
+                    break
+                for trial, x_NCHW in self._inputs("test", part, first.test_images):
+                    with self.apart(trial):
+                        logits_NK = trial.head(x_NCHW)
+                        tallies[trial].add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
         rows = {}
         for trial in list(self.trials):
             with self.apart(trial):

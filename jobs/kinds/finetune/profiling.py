@@ -12,6 +12,7 @@ from jobs.execution.determinism import deterministic, memory_format
 from jobs.execution.optimizers import make_optimizer
 from jobs.kinds.finetune.transfer import freeze
 from jobs.networks.builders import build
+from jobs.networks.folding import folded, folds_of
 from jobs.networks.network import Network
 from jobs.specs.optimizers import TrainingRecipe
 
@@ -47,6 +48,8 @@ def measure(architecture: Architecture, blocks: int, recipe: TrainingRecipe, dev
         images = torch.rand(batch, 3, size, size).to(device).contiguous(memory_format=form)
         labels = torch.randint(10, (batch,)).to(device)
 
+        folds = folds_of(network.eval(), images[:1]) if recipe.evaluation == "folded" else ()
+
         def step() -> None:
             network.train()
             optimizer.zero_grad()
@@ -55,7 +58,7 @@ def measure(architecture: Architecture, blocks: int, recipe: TrainingRecipe, dev
 
         def forward() -> None:
             network.eval()
-            with torch.no_grad():
+            with torch.inference_mode(), folded(folds):
                 network(images)
 
         trained, evaluated = (min(_seconds(run, device) for _ in range(_STEPS)) / batch for run in (step, forward))

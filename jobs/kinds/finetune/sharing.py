@@ -50,7 +50,8 @@ def kept_of_tests(spec: FinetuneSpec, catalog: Catalog) -> object:
         own = (spec.seed, spec.images, recipe.batch_size)
     execution = tuple(getattr(recipe, name) for name in Execution.model_fields)
     statistics = normalizer(recipe, source, catalog.dataset(spec.dataset))
-    return spec.source, spec.dataset, spec.blocks, recipe.frozen_batchnorm, statistics, execution, own
+    ways = recipe.frozen_batchnorm, recipe.evaluation
+    return spec.source, spec.dataset, spec.blocks, *ways, statistics, execution, own
 
 
 def _trained_trunk(tuned: Sequence[FinetuneSpec], catalog: Catalog, there: set[object]) -> float:

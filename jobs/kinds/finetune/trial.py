@@ -175,7 +175,7 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         activations = self.kept().test
         take, forward = (self.test_images, self.network) if activations is None else (activations.part, self.head)
         batches = ((take(part), labels_N) for part, labels_N in self.test_batches())
-        return self.row(evaluate(self.network, batches, forward))
+        return self.row(evaluate(self.network, batches, forward, self.folds()))
 
     @property
     def evaluates(self) -> bool:

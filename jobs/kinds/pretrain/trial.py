@@ -3,7 +3,7 @@
 Equations (1) to (5) of the paper; the recipe's defaults are the hyper-parameters of A.10.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -14,7 +14,7 @@ from jobs.data.batches import batch_indices, in_order, to_input
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.data.random_resized_crop import random_resized_crops
 from jobs.execution.determinism import deterministic, memory_format
-from jobs.execution.metrics import RunningMetrics, evaluate
+from jobs.execution.metrics import RunningMetrics, evaluate, evaluating
 from jobs.execution.seeding import Purpose, generator
 from jobs.execution.trial import Pin
 from jobs.kinds.pretrain.data_parallel import ALONE, Replicas, replicas_of
@@ -155,7 +155,8 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         if not self.replicas.leading:
             return None
         recipe, form = self.spec.recipe, memory_format(self.spec.recipe)
-        test = evaluate(self.network, in_order(self.data.test, recipe.evaluation_batch_size, self.device, form))
+        batches = in_order(self.data.test, recipe.evaluation_batch_size, self.device, form)
+        test = evaluate(self.network, batches, folds=self.folds())
         threat = self.spec.threat
         attack = attack_in(threat.constraint, threat.epsilon, threat.band) if self.epoch == self.spec.epochs else None
         return PretrainEvaluation(
@@ -191,17 +192,13 @@ def adversarial_accuracy(
     network: Network, images: ImageSet, threat: ThreatModel, recipe: TrainingRecipe, device: torch.device
 ) -> float:
     """Return the accuracy in percent on images attacked by ``threat``; a random start uses a fixed generator."""
-    form = memory_format(recipe)
-    network.eval()
-
-    def attacked() -> Iterator[tuple[Tensor, Tensor]]:
-        batches = in_order(images, recipe.evaluation_batch_size, device, form)
+    tally = RunningMetrics()
+    with deterministic(recipe), evaluating(network):
+        batches = in_order(images, recipe.evaluation_batch_size, device, memory_format(recipe))
         for number, (x_NCHW, labels_N) in enumerate(batches):
             noise = draw_noise(threat, tuple(x_NCHW.shape), generator(0, Purpose.PERTURBATION, number))
-            with torch.enable_grad():
-                moved_NCHW = perturb(network, x_NCHW, labels_N, threat, noise)
-            # outside enable_grad, because the caller evaluates before the next batch, and may abandon this generator
-            yield moved_NCHW, labels_N
-
-    with deterministic(recipe):
-        return evaluate(network, attacked()).accuracy_percent
+            moved_NCHW = perturb(network, x_NCHW, labels_N, threat, noise)
+            with torch.no_grad():
+                logits_NK = network(moved_NCHW)
+                tally.add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
+    return tally.accuracy_percent

@@ -8,13 +8,17 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from jobs.data.batches import to_input
+from jobs.data.datasets import Dataset
 from jobs.execution.determinism import memory_format
 from jobs.execution.loss_scale import LossScale
+from jobs.execution.metrics import evaluating
 from jobs.execution.optimizers import load_state, make_optimizer, set_learning_rate, state_tensors
 from jobs.execution.seeding import Purpose, generator
 from jobs.execution.trial import Trial, TrialRow, require_shapes
 from jobs.kinds.training.spec import TrainingSpec
 from jobs.models.storable import storable
+from jobs.networks.folding import Fold, folds_of
 from jobs.networks.network import Network
 
 
@@ -38,6 +42,8 @@ EvaluationT = TypeVar("EvaluationT", bound=Evaluated)
 class Training(Trial[SpecT, EvaluationT]):
     """A trial in progress that trains a network."""
 
+    data: Dataset
+
     def __init__(self, spec: SpecT, network: Network, device: torch.device) -> None:
         """Set the trial to its start.
 
@@ -47,6 +53,7 @@ class Training(Trial[SpecT, EvaluationT]):
         self._drawn: tuple[tuple[int, int], Counter[str]] = ((0, 0), Counter())
         super().__init__(spec, network.to(device).to(memory_format=memory_format(spec.recipe)), device)
         self.network.draw_from(self._uniform)
+        self._folds: tuple[Fold, ...] | None = None
         self.optimizer = make_optimizer(self.network, spec.recipe)
         self.loss_scale = LossScale(spec.recipe.precision, device)
 
@@ -57,6 +64,16 @@ class Training(Trial[SpecT, EvaluationT]):
     @abstractmethod
     def _evaluate_epoch(self) -> EvaluationT | None:
         """Evaluate at the end of an epoch, if it is evaluated; ``seconds`` of the row are set later."""
+
+    def folds(self) -> tuple[Fold, ...]:
+        """Return the convolutions that are folded when test images are evaluated; none if the recipe folds none."""
+        if self.spec.recipe.evaluation == "plain":
+            return ()
+        if self._folds is None:
+            one_NCHW = to_input(self.data.test.images_NCHW[:1], self.device, memory_format(self.spec.recipe))
+            with evaluating(self.network):
+                self._folds = folds_of(self.network, one_NCHW)
+        return self._folds
 
     @property
     def epochs(self) -> int:

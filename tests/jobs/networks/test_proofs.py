@@ -65,6 +65,17 @@ def test_what_a_network_keeps_between_batches() -> None:
     refused_network(after_the_stem(KEEPS_IT + counts), "in evaluation their logits differ")
 
 
+def test_what_a_network_keeps_from_an_evaluation() -> None:
+    """A tensor that is computed when first needed has no gradients if that is in an evaluation."""
+    keeps = (
+        "    self.one = nn.Parameter(torch.ones(1))\n    self.kept = None\n"
+        "def forward(self, x):\n"
+        "    if self.kept is None:\n        self.kept = torch.linspace(0, 1, x.shape[-1])\n"
+        "    return x + self.one * self.kept"
+    )
+    refused_network(after_the_stem(KEEPS_IT + keeps), "evaluation before", "persistent buffer")
+
+
 def test_weights_that_are_always_the_same() -> None:
     """A random initialization would be one network, whatever the trial's seed."""
     text = "import torch\n" + changed("return Net(labels)", "torch.manual_seed(0)\n    return Net(labels)")

@@ -1,0 +1,195 @@
+"""Folded evaluation: BatchNorm layers with fixed statistics are multiplied into the convolutions before them.
+
+A BatchNorm layer in evaluation mode is an affine map per channel. Where its input is the output of a convolution that
+nothing else uses, both are one convolution with other weights and a bias. Other BatchNorm layers stay as they are.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
+
+_ATTRIBUTES = frozenset({"device", "dtype", "is_cpu", "is_cuda", "layout", "ndim", "requires_grad", "shape"})
+_METHODS = frozenset({"__len__", "dim", "is_contiguous", "is_floating_point", "numel", "size", "stride"})
+"""Attributes and methods of a tensor that tell nothing of its numbers."""
+
+
+class Fold(NamedTuple):
+    """A convolution and the BatchNorm layer that follows it, by their tensors, which training changes in place."""
+
+    weight: Tensor
+    bias: Tensor | None
+    mean: Tensor
+    variance: Tensor
+    scale: Tensor | None
+    shift: Tensor | None
+    eps: float
+
+
+def folds_of(network: nn.Module, images_NCHW: Tensor) -> tuple[Fold, ...]:
+    """Return the convolutions of a network that can be folded, as seen in one forward pass in evaluation mode.
+
+    Args:
+        images_NCHW: images of the size that the network takes; one is enough.
+    """
+    weights = {id(parameter) for parameter in network.parameters()}
+    seen = _Uses(weights)
+    with torch.no_grad(), seen:
+        network(images_NCHW)
+    return seen.folds()
+
+
+def folded(folds: Sequence[Fold]) -> AbstractContextManager[Any]:
+    """Return a context in which the convolutions of ``folds`` are computed folded, and their BatchNorm layers not.
+
+    Weights are folded when first used, from the tensors' values at that time, so a context must not include training.
+    """
+    return _Folded(folds) if folds else nullcontext()
+
+
+class _Folded(TorchFunctionMode):
+    """Replaces the convolutions of folds, and passes over the BatchNorm layers that follow them."""
+
+    def __init__(self, folds: Iterable[Fold]) -> None:
+        super().__init__()
+        self._by_weight = {id(fold.weight): fold for fold in folds}
+        self._means = {id(fold.mean) for fold in self._by_weight.values()}
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+        self._normalized: tuple[Tensor, Tensor] | None = None
+        """Output of the last folded convolution, and the running mean of the layer that must take it next."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is nn.functional.conv2d and (fold := self._by_weight.get(id(_conv2d(*args, **kwargs or {}).weight))):
+            given = _conv2d(*args, **kwargs or {})
+            weight, bias = self._made.get(id(fold.weight)) or self._make(fold, given.x)
+            y = nn.functional.conv2d(given.x, weight, bias, *given.others, **given.named)
+            self._normalized = y, fold.mean
+            return y
+        if func is nn.functional.batch_norm and id(_batch_norm(*args, **kwargs or {}).mean) in self._means:
+            given_norm = _batch_norm(*args, **kwargs or {})
+            expected, self._normalized = self._normalized, None
+            if expected is None or expected[0] is not given_norm.x or expected[1] is not given_norm.mean:
+                raise RuntimeError("a BatchNorm layer got another input than when its convolution was folded")
+            return given_norm.x
+        return func(*args, **(kwargs or {}))
+
+    def _make(self, fold: Fold, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Fold the weights in float32, and convert them to the format in which the convolution computes."""
+        weight, bias = fuse_conv_bn_weights(
+            fold.weight, fold.bias, fold.mean, fold.variance, fold.eps, fold.scale, fold.shift
+        )
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        self._made[id(fold.weight)] = made = weight.detach().to(dtype), bias.detach().to(dtype)
+        return made
+
+
+class _Convolution(NamedTuple):
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    others: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *others: Any, **named: Any) -> _Convolution:
+    """Name the arguments of a call of ``torch.nn.functional.conv2d``."""
+    return _Convolution(input, weight, bias, others, named)
+
+
+class _Normalization(NamedTuple):
+    x: Tensor
+    mean: Tensor | None
+    variance: Tensor | None
+    scale: Tensor | None
+    shift: Tensor | None
+    training: bool
+    eps: float
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> _Normalization:
+    """Name the arguments of a call of ``torch.nn.functional.batch_norm``."""
+    return _Normalization(input, running_mean, running_var, weight, bias, training, eps)
+
+
+class _Uses(TorchFunctionMode):
+    """Records which convolutions' outputs only a BatchNorm layer uses."""
+
+    def __init__(self, weights: set[int]) -> None:
+        """Record the convolutions with these weights, by ``id``; others compute their weights anew for each batch."""
+        super().__init__()
+        self._weights = weights
+        self._outputs: list[tuple[Tensor, _Convolution]] = []
+        self._uses: dict[int, list[_Normalization | None]] = {}
+        """What used each output; None for anything but a BatchNorm layer with running statistics."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        by = _batch_norm(*args, **named) if func is nn.functional.batch_norm else None
+        if by is not None and (by.training or by.mean is None or by.variance is None):
+            by = None
+        if not _only_asks(func):
+            for tensor in _tensors((args, named)):
+                if id(tensor) in self._uses:
+                    self._uses[id(tensor)].append(by)
+        y = func(*args, **named)
+        if func is nn.functional.conv2d and isinstance(y, Tensor):
+            convolution = _conv2d(*args, **named)
+            if id(convolution.weight) in self._weights:
+                self._outputs.append((y, convolution))  # kept, so that no other tensor gets its id
+                self._uses[id(y)] = []
+        return y
+
+    def folds(self) -> tuple[Fold, ...]:
+        """Return the folds: convolutions with one use of their weights and of their output, by one BatchNorm layer."""
+        calls = Counter(id(convolution.weight) for _, convolution in self._outputs)
+        found = []
+        for y, made in self._outputs:
+            match self._uses[id(y)]:
+                case [_Normalization(x, mean, variance) as by] if calls[id(made.weight)] == 1 and x is y:
+                    if mean is not None and variance is not None:
+                        found.append(Fold(made.weight, made.bias, mean, variance, by.scale, by.shift, by.eps))
+        layers = Counter(id(fold.mean) for fold in found)
+        return tuple(fold for fold in found if layers[id(fold.mean)] == 1)
+
+
+def _only_asks(func: Any) -> bool:
+    """Return whether a call only asks for the form of a tensor."""
+    name = getattr(func, "__name__", "")
+    return func.__self__.__name__ in _ATTRIBUTES if name == "__get__" else name in _METHODS
+
+
+def _tensors(values: Any) -> Iterable[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, Mapping):
+        yield from _tensors(tuple(values.values()))
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _tensors(value)
