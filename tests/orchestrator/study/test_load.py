@@ -774,7 +774,7 @@ def test_one_item_where_a_list_is_needed(place: str) -> None:
 
 
 def test_unknown_study() -> None:
-    known = "demo, demo-claims, demo-confound, demo-fourier, demo-full, demo-networks, demo-shape, demo-sources, demo-"
+    known = "demo, demo-claims, demo-confound, demo-fourier, demo-full, demo-networks, demo-precision, demo-shape, "
     with refused(Code.UNKNOWN_NAME, "'papper'", known, ".yaml", kind=InvalidRequest):
         load_study("papper")
 
