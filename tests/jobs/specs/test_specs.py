@@ -111,6 +111,8 @@ OTHER_CHOICES: dict[str, object] = {
     "warmup_epochs": 2,
     "warmup_factor": 0.1,
     "backbone_lr_factor": 0.1,
+    "evaluation": "folded",
+    "precision": "bfloat16",
 }
 BESIDE: dict[str, dict[str, object]] = {
     "beta1": {"optimizer": "adamw"},
@@ -120,7 +122,7 @@ BESIDE: dict[str, dict[str, object]] = {
     "warmup_factor": {"warmup_epochs": 2},
 }
 """Choices without which another choice has no effect and is refused."""
-ONLY_ONE_VALUE = {"precision", "compile"}
+ONLY_ONE_VALUE = {"compile"}
 
 
 def test_every_choice_of_the_recipe_changes_ids_and_the_recipe_digest() -> None:
