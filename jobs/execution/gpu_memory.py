@@ -106,9 +106,14 @@ def images_room(device: torch.device) -> int:
     return _images_room[device.type]
 
 
+def keep_no_images(device: torch.device) -> None:
+    """Let no images stay on the device in this process, from the next trial on."""
+    _images_room[device.type] = 0
+
+
 def recover(device: torch.device) -> None:
     """Make room after a trial ran out of memory: from now on no images, and nothing unused, stay on the device."""
-    _images_room[device.type] = 0
+    keep_no_images(device)
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
