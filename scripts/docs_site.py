@@ -41,6 +41,7 @@ ORDER = (
     "optimizers",
     "run-and-resume",
     "estimate-cost",
+    "share-a-gpu",
     "bundles",
     "datasets",
     "dataset-variants",

@@ -21,6 +21,7 @@ from jobs.execution.attempt import (
 )
 from jobs.execution.checkpoints import save_checkpoint
 from jobs.execution.commit import Attempt
+from jobs.execution.gpu_memory import refusals
 from jobs.kind import kind_of, load
 from jobs.results import Store
 from jobs.specs.trial import TrialSpec
@@ -71,11 +72,11 @@ def attempt_bundle(
             trial = open_trial(store, specs[0], catalog, device)
             return {trial_id: attempt_trial(store, trial, attempts[trial_id], retention, stop)}
         except Exception as error:  # noqa: BLE001  # every error of a trial is reported as its failure
-            failed(trial_id, error)
+            failed(trial_id, refusals.caught(error, device))
             return {}
-    run = _BundleRun(store, attempts, retention, failed)
+    run = _BundleRun(store, device, attempts, retention, failed)
     for spec in specs:
-        run.open(spec, catalog, device)
+        run.open(spec, catalog)
     while run.bundles and not run.stopped:
         run.advance(stop)
     return run.ended
@@ -87,6 +88,7 @@ class _BundleRun:
     def __init__(
         self,
         store: Store,
+        device: torch.device,
         attempts: Mapping[str, Attempt],
         retention: RetentionPolicy,
         failed: Callable[[str, Exception], None],
@@ -95,19 +97,20 @@ class _BundleRun:
         self.ended: dict[str, AttemptResult] = {}
         self.stopped = False
         self._store = store
+        self._device = device
         self._attempts = attempts
         self._retention = retention
         self._failed = failed
         self._notes: dict[str, list[str]] = {}
         self._saved: dict[str, tuple[int, int]] = {}
 
-    def open(self, spec: TrialSpec, catalog: Catalog, device: torch.device) -> None:
+    def open(self, spec: TrialSpec, catalog: Catalog) -> None:
         """Open a trial at its newest checkpoint and join it with others at once, which frees what they share."""
         try:
-            trial = open_trial(self._store, spec, catalog, device)
+            trial = open_trial(self._store, spec, catalog, self._device)
             self._notes[spec.trial_id] = begin_attempt(self._store, trial, self._retention)
         except Exception as error:  # noqa: BLE001  # every error of a trial is reported as its failure
-            self._failed(spec.trial_id, error)
+            self._failed(spec.trial_id, refusals.caught(error, self._device))
             return
         self._saved[spec.trial_id] = trial.position
         bundle: type[Bundle] = load(bundle_class(spec))
@@ -120,7 +123,7 @@ class _BundleRun:
         try:
             self.stopped = to_next_pause(bundle, self._retention, stop, {other.position for other in self.bundles})
         except Exception as error:  # noqa: BLE001  # an error in the shared work of its trials
-            bundle.fail(error)
+            bundle.fail(refusals.caught(error, self._device))
         for trial in list(bundle.trials):
             with bundle.apart(trial):
                 self._leave(trial)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_weights
 
+from jobs.execution.optimizers import fuses_steps
 from jobs.execution.probe import CONVOLUTIONS, FORMATS, Numbers, gradients, network_operations
 
 
@@ -20,7 +21,8 @@ def _stepped_by_adamw(numbers: Numbers) -> Iterator[Tensor]:
             numbers.of(7, offset=3),
         ]
         trained = [parameter.clone().requires_grad_() for parameter in trained]
-        optimizer = torch.optim.AdamW(trained, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
+        fused = fuses_steps("float32", trained[0].device) or None
+        optimizer = torch.optim.AdamW(trained, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=fused)
         for step in range(4):
             for parameter in trained:
                 gradients = numbers.of(parameter.numel(), offset=11 + step)

@@ -12,6 +12,7 @@ from torch import Tensor
 from jobs.catalog.catalog import Catalog
 from jobs.execution.determinism import deterministic
 from jobs.execution.device_kind import device_kind
+from jobs.execution.gpu_memory import refusals
 from jobs.execution.metrics import RunningMetrics
 from jobs.networks.network import Network
 from jobs.provenance import History, packages
@@ -150,11 +151,16 @@ class Trial(ABC, Generic[SpecT, RowT]):
         return self.epoch, self.batch
 
     def advance(self, pause: Callable[[], bool] = lambda: False) -> None:
-        """Run until the trial is done, or until ``pause()``, called between batches, returns true."""
+        """Run until the trial is done, or until ``pause()``, called between batches, returns true.
+
+        Raises:
+            WorkspaceRefused: if the numbers of a batch may depend on what shares the GPU.
+        """
         with deterministic(self.spec.recipe):
             while not self.done and not pause():
                 started = time.monotonic()
                 rows = self._run_batch()
+                refusals.require_none(self.device)
                 self.finish_batch(time.monotonic() - started, rows)
 
     def restore(

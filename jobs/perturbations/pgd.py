@@ -10,6 +10,7 @@ import torch
 from robustness.attack_steps import AttackerStep, L2Step, LinfStep
 from torch import Tensor, nn
 
+from jobs.data.batches import to_device
 from jobs.networks.network import Network
 from jobs.perturbations.fourier import BandStep, in_band
 from jobs.specs.optimizers import Precision
@@ -42,7 +43,7 @@ def perturb(
     if threat.constraint is Constraint.NONE:
         return images_NCHW
     centre = images_NCHW.detach().contiguous()
-    noise = None if noise_NCHW is None else noise_NCHW.to(centre.device)
+    noise = None if noise_NCHW is None else to_device(noise_NCHW, centre.device)
     if threat.constraint is Constraint.GAUSSIAN:
         assert noise is not None, "Gaussian noise was not drawn"
         return L2Step(centre, threat.epsilon, 0.0).project(centre + noise)  # type: ignore[no-any-return]

@@ -1,12 +1,13 @@
 """Base of the sections of a study file, for every kind."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StrictFloat
 
 from jobs.specs.growth import Growing, later
 from jobs.specs.recipes import Recipe
 
+AUTO = "auto"
 OnOtherDevice = Literal["continue", "restart"]
 
 
@@ -19,7 +20,11 @@ class Section(Growing):
 class Resources(Section):
     """Share of a machine that a trial's actor reserves. Placement: not part of any identity."""
 
-    gpu: StrictFloat = Field(default=0.25, ge=0, description="GPUs; in a cluster without GPUs only cpu counts")
+    gpu: Annotated[StrictFloat, Field(ge=0)] | Literal["auto"] = Field(
+        default=0.25,
+        description="GPUs, or auto: the smallest share 1/n of a card with the memory that `deltasweep plan` prints, "
+        "given the smallest card of the cluster; in a cluster without GPUs only cpu counts",
+    )
     cpu: StrictFloat = Field(default=1, gt=0, description="CPU cores")
     on_other_device: OnOtherDevice = later(
         "continue",

@@ -7,6 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+GPU_RUNTIME_BYTES = 0.6e9
+"""Assumed GPU memory of CUDA and its libraries, in bytes per process. Torch's allocator does not manage it."""
+
 
 class Memory(NamedTuple):
     """Amounts of memory, in bytes."""

@@ -4,10 +4,9 @@ import errno
 import socket
 import traceback
 
-import torch
-
 from jobs.errors import Code, StorageFailure
 from jobs.execution.commit import Attempt
+from jobs.execution.gpu_memory import is_out_of_memory
 from jobs.results import Failure, FailureKind, Store, next_attempt, record_failure
 from jobs.results.launches import timestamp
 from orchestrator.failures.outcomes import Outcome, RootFailure
@@ -19,12 +18,9 @@ _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 def classify(error: BaseException) -> FailureKind:
     """Return the kind of failure for an exception inside a trial.
 
-    Storage and network errors are OSErrors, including StorageFailure. Torch has no exception class for exhausted CPU
-    memory, hence the check of the message.
+    Storage and network errors are OSErrors, including StorageFailure.
     """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        return FailureKind.MEMORY
-    if _short_of_memory(error):
+    if is_out_of_memory(error) or _short_of_memory(error):
         return FailureKind.MEMORY
     if isinstance(error, OSError):
         return FailureKind.INFRASTRUCTURE

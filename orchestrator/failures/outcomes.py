@@ -63,13 +63,21 @@ class Outcome(NamedTuple):
         }
 
 
-class NodeDraining(Exception):
-    """The actor's node is draining. Its trials have saved checkpoints and run elsewhere in the next round."""
+class ActorLeaves(Exception):
+    """An actor must not be reused. Its trials have ended as usual."""
 
     def __init__(self, outcomes: dict[str, dict[str, object]]) -> None:
         super().__init__(outcomes)
         self.outcomes = outcomes
         """Outcomes by trial id (``Outcome.plain``)."""
+
+
+class NodeDraining(ActorLeaves):
+    """The actor's node is draining. Its trials have saved checkpoints and run elsewhere in the next round."""
+
+
+class GpuRefused(ActorLeaves):
+    """The actor's process may compute other numbers than others (``jobs.execution.gpu_memory``)."""
 
 
 class StopCause(StrEnum):

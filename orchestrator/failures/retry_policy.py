@@ -31,7 +31,7 @@ class RetryPolicy:
     launches then skip it unless ``--retry-quarantined`` is given.
     """
     share_growth: int = 2
-    """Factor by which a trial's share of a machine grows after it ran out of memory, up to the largest share that a
+    """Factor by which a trial's share grows after it ran out of memory, up to a whole GPU or the largest share that a
     machine has; then the launch gives up on the trial.
     """
     leaves_bundle_after: frozenset[Literal["infrastructure", "memory", "error"]] = frozenset({"memory", "error"})

@@ -37,6 +37,7 @@ from orchestrator.planning.dependencies import completed, unmet_dependencies
 from orchestrator.planning.stages import StageTrials
 from orchestrator.process.signals import stop_signals_to
 from orchestrator.ray_tune import tuner
+from orchestrator.ray_tune.gpu_share import resolved
 from orchestrator.ray_tune.stop_signal import Listener, raise_flag_for
 
 
@@ -148,7 +149,10 @@ def _run_stages(launching: Launching) -> dict[str, str]:
     """Run all stages until no trial is waiting or a stop is requested. Return the trials given up, with reasons."""
     prepared, state, console = launching.prepared, launching.state, launching.console
     notes = dict[str, None]()
-    shares = [tuner.share_of(stage.resources, notes.setdefault) for stage in prepared.stages]
+    shares = [
+        tuner.share_of(resolved(stage.resources, stage.memory, notes.setdefault), notes.setdefault)
+        for stage in prepared.stages
+    ]
     for note in notes:
         console.print(note, markup=False)
     flag = raise_flag_for(state.launch)
@@ -183,11 +187,13 @@ def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, ret
         "cards": prepared.catalog.own.model_dump(mode="json"),
         "builders": dict(prepared.catalog.builders),
         "retention": stage.retention._asdict(),
+        "gpu_memory": stage.memory,
     }
     while not state.stopping and (this := retries.next_round()):
         state.begin_round()
         bundles = [[prepared.specs[trial] for trial in bundle] for bundle in this.bundles]
-        tuner.run_round(bundles, job, {name: amount * this.share for name, amount in share.items()}, state)
+        grown = tuner.multiple_of(share, this.share)
+        tuner.run_round(bundles, job | {"gpu_share": grown.get("GPU", 0)}, grown, state)
         outcomes = state.round_outcomes if state.stopping else _with_lost(this.trials, state.round_outcomes)
         _print_notes(outcomes, launching.console)
         if any(outcome.state is not State.DONE for outcome in outcomes.values()):

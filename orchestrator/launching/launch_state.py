@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jobs.results import Store
 from orchestrator.failures.failure_classification import record_crash
-from orchestrator.failures.outcomes import NodeDraining, Outcome, RootFailure, State, Stop, StopCause
+from orchestrator.failures.outcomes import ActorLeaves, Outcome, RootFailure, State, Stop, StopCause
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.failures.versions import UnfitMachine
 from orchestrator.launching.hanging import ActorHung, Silences
@@ -131,7 +131,7 @@ class LaunchState:
                 f"no sign of progress for {self.policy.hang_after_minutes:g} minutes (--hang-after); its actor was "
                 "killed"
             )
-        if isinstance(error, NodeDraining):
+        if isinstance(error, ActorLeaves):
             self.ended(run, {trial: Outcome.parse(plain) for trial, plain in error.outcomes.items()})
         elif isinstance(error, UnfitMachine):
             self.root_failed(RootFailure(str(error), lasting=False))  # the root is at fault if the driver fails, too

@@ -13,7 +13,7 @@ class Round(NamedTuple):
     """Trials for one Tuner, all with the same share."""
 
     share: int
-    """Multiple of the study's share, a power of the policy's ``share_growth``."""
+    """Multiple of the study's share: a power of the policy's ``share_growth``, or the largest that a machine has."""
     bundles: list[list[str]]
     """Trials that share an actor; usually one."""
 
@@ -96,9 +96,10 @@ class Retries:
     def _after_memory(self, trial: str) -> str | None:
         if trial in self._bundled and trial in self._alone:
             return None
-        if self._waiting[trial] * self._policy.share_growth > self._largest_share():
+        grown = min(self._waiting[trial] * self._policy.share_growth, self._largest_share())
+        if grown <= self._waiting[trial]:
             return "out of memory even with the largest share of any machine"
-        self._waiting[trial] *= self._policy.share_growth
+        self._waiting[trial] = grown
         return None
 
     def _after_own_error(self, trial: str, quarantined: set[str]) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jobs.errors import Code, InvalidRequest
+from orchestrator.planning.gpu_shares import even_share, per_card
 from orchestrator.planning.gpus import Gpu, Offer, Reached, gpu
 from orchestrator.planning.plan import Plan, three_digits
 
@@ -31,6 +32,8 @@ class Compared(NamedTuple):
     """GPU-hours; None: no rate is known in a format that trials compute in."""
     trials_per_card: int
     """How many of the largest trial (or bundle) fit in its memory at once; 0: not even one."""
+    gpu_auto: float
+    """The share that ``gpu: auto`` means in a cluster of these GPUs."""
     problem: str
     """Why ``hours`` is None; empty otherwise."""
 
@@ -54,6 +57,7 @@ class Compared(NamedTuple):
             "memory": self.gpu.memory,
             "gpu_hours": self.hours,
             "trials_per_card": self.trials_per_card,
+            "gpu_auto": self.gpu_auto,
             "on_demand": self.on_demand.plain() if self.on_demand else None,
             "spot": self.spot.plain() if self.spot else None,
             "rates": [rate.plain() for rate in self.rates],
@@ -90,13 +94,13 @@ def compare(plan: Plan, gpus: Iterable[Gpu]) -> list[Compared]:
 
 
 def _on(plan: Plan, each: Gpu) -> Compared:
-    fitting = int(each.memory / plan.memory) if plan.memory else 0
+    fitting, auto = per_card(plan.memory, each.memory), even_share(plan.actor_memory, each.memory)
     try:
         rates = tuple(map(each.reached, plan.flops_by_format))
     except InvalidRequest as error:
-        return Compared(each, (), None, fitting, str(error))
+        return Compared(each, (), None, fitting, auto, str(error))
     hours = sum(plan.flops_by_format[rate.format] / rate.flops for rate in rates) / 3600
-    return Compared(each, rates, hours, fitting, "")
+    return Compared(each, rates, hours, fitting, auto, "")
 
 
 COLUMNS = ("GPU", "memory", "trials a card", "hours", "on demand", "spot", "rate")

@@ -1,26 +1,22 @@
 """The size of a study, its remaining work, and the estimated cost in time, money, memory and disk. No torch."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from jobs.catalog.catalog import Catalog
-from jobs.catalog.costs import Flops, memory, parameters
+from jobs.catalog.costs import Flops, parameters
 from jobs.kind import Stage, Workload, kind_of, workload
 from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
+from jobs.system.memory import GPU_RUNTIME_BYTES
 from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import networks_needed
 from orchestrator.planning.flops import flops_alone, flops_by_format, kept_bytes
+from orchestrator.planning.gpu_shares import actor_memory, bundle_memory, even_share
 from orchestrator.planning.gpu_table import Format
 from orchestrator.planning.gpus import Gpu, Reached
-
-RUNTIME_BYTES = 0.6e9
-"""Assumed GPU memory of CUDA and its libraries, in bytes per process."""
-
-SPARE = 1.25
-"""Assumed factor for allocator fragmentation and library workspaces, relative to the tensors."""
 
 _Part = Literal["train", "whole", "test"]
 """Part of a dataset's resized images. Whole images are training images that may be cropped anywhere."""
@@ -96,6 +92,8 @@ class Plan(NamedTuple):
     """Bytes of GPU memory that the largest trial needs, including the CUDA runtime."""
     gpu_share: float
     """This memory as a fraction of the GPU's."""
+    actor_memory: float
+    """Bytes of GPU memory that the largest actor needs, including matrices that it inverts as a whole."""
     checkpoints: int
     """Bytes of the largest trial's checkpoints."""
     results: int
@@ -117,6 +115,11 @@ class Plan(NamedTuple):
         """US dollars at the spot price, without the work lost to preemptions; None as for ``on_demand``."""
         return None if self.gpu.spot is None or self.on_processor else self.gpu_hours * self.gpu.spot.dollars
 
+    @property
+    def gpu_auto(self) -> float:
+        """The share that ``gpu: auto`` means in a cluster of these GPUs."""
+        return even_share(self.actor_memory, self.gpu.memory)
+
     def plain(self) -> dict[str, Any]:
         """Return the plan as in ``plan --json``, in bytes, US dollars and operations."""
         return {
@@ -126,6 +129,7 @@ class Plan(NamedTuple):
             "matrices": [matrices.plain() for matrices in self.matrices],
             "gpu": self.gpu.plain(self.rates, self.flops_by_format),
             "rates": [rate.plain() for rate in self.rates],
+            "gpu_auto": self.gpu_auto,
             "cost_on_demand": self.on_demand,
             "cost_spot": self.spot,
         }
@@ -188,7 +192,7 @@ def make_plan(
     )
     # memory only of trials that share GPUs, if there are any: training a source uses whole GPUs
     shared = [spec for spec in trials if kind_of(spec).stage is not Stage.SOURCES] or trials
-    bundles = ([planned[spec.trial_id][1] for spec in bundle] for bundle in bundled(shared, study.bundle))
+    bundles = [[planned[spec.trial_id][1] for spec in bundle] for bundle in bundled(shared, study.bundle)]
     needed = max(map(bundle_memory, bundles), default=0)
     waited_for = networks_needed(trials)
     kept = sum(
@@ -218,6 +222,7 @@ def make_plan(
         on_processor=measured.on_processor if measured else False,
         memory=needed,
         gpu_share=needed / gpu.memory,
+        actor_memory=actor_memory(bundles),
         checkpoints=max(map(checkpoint_bytes, works), default=0),
         results=sum(work.result_bytes for work in to_do) + kept,
         activations=kept_bytes(to_run, catalog),
@@ -237,15 +242,6 @@ def matrices(works: Iterable[Workload]) -> tuple[Matrices, ...]:
         for matrix, trials in counts.items()
     ]
     return tuple(sorted(held, key=lambda matrices: -matrices.bytes))
-
-
-def bundle_memory(bundle: Sequence[Workload]) -> float:
-    """Return the bytes of GPU memory that the actor of these trials needs (per GPU, with several replicas)."""
-    work = bundle[0]
-    batch = -(-work.batch_size // work.replicas)
-    depths = [other.gradient_blocks for other in bundle]
-    needed = memory(work.architecture, depths, batch, work.evaluation_batch_size, work.state_numbers, work.number_bytes)
-    return RUNTIME_BYTES + SPARE * needed
 
 
 def checkpoint_bytes(work: Workload) -> int:
@@ -285,7 +281,6 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
         for name, amount in parts._asdict().items()
         if parts.total and amount
     )
-    asked = _asked(study).gpu
     lines = [
         f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
         f"{plan.quarantined:,} quarantined" + (f", {plan.damaged:,} damaged" if plan.damaged else ""),
@@ -301,12 +296,8 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
         lines.insert(1, about_older)
     actor = "bundle" if study.bundle == "blocks" else "trial"
     of_gpu = "" if plan.on_processor else f", {plan.gpu_share:.2f} of one {gpu.name}"
-    needed = plan.memory - RUNTIME_BYTES if plan.on_processor else plan.memory
-    lines.append(
-        f"memory: about {needed / 1e9:.2g} GB per {actor}{of_gpu}"
-        + (f"; the study requests gpu: {asked:g}" if asked else "; the study requests no GPU")
-        + (f", which is too little: use {plan.gpu_share:.2f} or more" if 0 < asked < plan.gpu_share else "")
-    )
+    needed = plan.memory - GPU_RUNTIME_BYTES if plan.on_processor else plan.memory
+    lines.append(f"memory: about {needed / 1e9:.2g} GB per {actor}{of_gpu}" + _requested(plan, _asked(study)))
     lines.append(
         f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints per running trial, "
         f"{_bytes(plan.images_at_rest)} of images per machine"
@@ -338,7 +329,7 @@ def _time_and_money(plan: Plan) -> list[str]:
 
 def _held(held: Matrices, gpu: Gpu) -> str:
     """Describe the additional cost of trials that invert a full matrix."""
-    fits = "" if held.bytes + RUNTIME_BYTES <= gpu.memory else f", more than one {gpu.name} has"
+    fits = "" if held.bytes + GPU_RUNTIME_BYTES <= gpu.memory else f", more than one {gpu.name} has"
     plural = "s" if held.trials > 1 else ""
     by = f" by {held.decomposition}" if held.decomposition else ""
     return (
@@ -360,6 +351,18 @@ def _asked(study: Study) -> Resources:
     if study.grid is not None:
         return study.resources
     return next(iter(study.sections.values())).resources
+
+
+def _requested(plan: Plan, asked: Resources) -> str:
+    """Describe the share that a study requests, compared with the one that its trials need."""
+    if isinstance(asked.gpu, str):  # auto
+        return f"; the study requests gpu: auto, which is {plan.gpu_auto:g} of a {plan.gpu.name}"
+    if not asked.gpu:
+        return "; the study requests no GPU"
+    enough = asked.gpu >= plan.gpu_share
+    return f"; the study requests gpu: {asked.gpu:g}" + (
+        "" if enough else f", which is too little: use {plan.gpu_share:.2f} or more, or auto"
+    )
 
 
 def _flop(amount: float) -> str:

@@ -6,10 +6,12 @@ from typing import NamedTuple
 from jobs.catalog.catalog import Catalog
 from jobs.execution.attempt import RetentionPolicy
 from jobs.kind import kind_of, workload
-from jobs.specs.section import OnOtherDevice, Resources
+from jobs.specs.section import AUTO, OnOtherDevice, Resources
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
+from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import networks_needed
+from orchestrator.planning.gpu_shares import actor_memory
 
 
 class StageTrials(NamedTuple):
@@ -18,6 +20,8 @@ class StageTrials(NamedTuple):
     trials: list[str]
     resources: Resources
     retention: RetentionPolicy
+    memory: float
+    """Bytes of GPU memory that the largest of their actors needs (per GPU, with several replicas), as planned."""
 
 
 def stages_of(study: Study, specs: Mapping[str, TrialSpec], pending: Sequence[str]) -> list[StageTrials]:
@@ -39,9 +43,19 @@ def stages_of(study: Study, specs: Mapping[str, TrialSpec], pending: Sequence[st
         parts.setdefault((kind_of(spec).stage, -replicas, spec.kind, retention), []).append(trial)
     ordered = sorted(parts.items(), key=lambda part: (*part[0][:3], not part[0][3].weights))
     return [
-        StageTrials(trials, _resources(study, specs[trials[0]], catalog), retention)
+        StageTrials(
+            trials,
+            _resources(study, specs[trials[0]], catalog),
+            retention,
+            _memory([specs[trial] for trial in trials], study),
+        )
         for (*_, retention), trials in ordered
     ]
+
+
+def _memory(specs: Sequence[TrialSpec], study: Study) -> float:
+    bundles = bundled(specs, study.bundle)
+    return actor_memory([workload(spec, study.catalog) for spec in bundle] for bundle in bundles)
 
 
 def retention_of(study: Study, spec: TrialSpec, waited_for: set[str]) -> RetentionPolicy:
@@ -68,4 +82,7 @@ def _resources(study: Study, spec: TrialSpec, catalog: Catalog) -> Resources:
     if section is None:
         return study.resources
     resources, replicas = section.resources, workload(spec, catalog).replicas
-    return resources.model_copy(update={"gpu": resources.gpu * replicas, "cpu": resources.cpu * replicas})
+    if replicas == 1:
+        return resources
+    gpu = 1 if resources.gpu == AUTO else resources.gpu  # each replica has a card of its own
+    return resources.model_copy(update={"gpu": gpu * replicas, "cpu": resources.cpu * replicas})

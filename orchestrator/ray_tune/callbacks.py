@@ -12,7 +12,7 @@ from ray import tune
 from ray.exceptions import RayTaskError
 
 from jobs.kind import from_plain
-from orchestrator.failures.outcomes import NodeDraining, Outcome
+from orchestrator.failures.outcomes import ActorLeaves, Outcome
 from orchestrator.failures.versions import UnfitMachine
 
 
@@ -91,7 +91,7 @@ def _last_error(tune_trial: Any) -> BaseException:
         error: BaseException = pickle.loads(Path(tune_trial.pickled_error_file).read_bytes())
         if not isinstance(error, RayTaskError):
             return error
-        if isinstance(error.cause, NodeDraining | UnfitMachine):
+        if isinstance(error.cause, ActorLeaves | UnfitMachine):
             return error.cause
         other: BaseException = error.as_instanceof_cause()  # type: ignore[no-untyped-call]  # includes the traceback
         return other

@@ -8,18 +8,20 @@ from typing import Any
 from ray import tune
 
 from jobs.catalog.catalog import Cards, Catalog
+from jobs.data import device_images
 from jobs.errors import MissingData, ResultsConflict, RootGone, StorageFailure
 from jobs.execution.attempt import AttemptStatus, RetentionPolicy
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt
-from jobs.execution.device import default_device
+from jobs.execution.device import shared_device
+from jobs.execution.gpu_memory import recover, refusals
 from jobs.kind import from_plain
-from jobs.results import next_attempt, open_store
+from jobs.results import FailureKind, next_attempt, open_store
 from jobs.results.layout import launch_key
 from jobs.specs.trial import TrialSpec
 from jobs.system.progress import progress_heard_by
 from orchestrator.failures.failure_classification import record_error
-from orchestrator.failures.outcomes import NodeDraining, Outcome, State
+from orchestrator.failures.outcomes import GpuRefused, NodeDraining, Outcome, State
 from orchestrator.failures.versions import UnfitMachine, require_same
 from orchestrator.ray_tune.stop_signal import StopWatcher
 
@@ -29,9 +31,9 @@ class TrialActor(tune.Trainable):
 
     The configuration has two JSON texts: ``trials``, a list of specs as plain values (several specs differ only in
     ``blocks``), and ``job`` with ``root``, ``launch``, ``cards`` (the study's own, besides the packaged ones),
-    ``builders`` (texts of builder files, by name), ``versions`` (of the driver) and ``retention`` (the fields of
-    ``RetentionPolicy``). The result has ``outcomes`` by
-    trial id, also as JSON.
+    ``builders`` (texts of builder files, by name), ``versions`` (of the driver), ``retention`` (the fields of
+    ``RetentionPolicy``), ``gpu_share`` (GPUs that the actor requested) and ``gpu_memory`` (bytes that its trials are
+    planned to need). The result has ``outcomes`` by trial id, also as JSON.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -47,7 +49,7 @@ class TrialActor(tune.Trainable):
         """Run every trial to its end or until a stop is requested. Called once per configuration.
 
         Raises:
-            NodeDraining: If the node is draining, so that Tune does not reuse this actor.
+            NodeDraining, GpuRefused: So that Tune does not reuse this actor.
             UnfitMachine: If this machine's package versions differ from the driver's; if a dataset or source model that
                 the driver has is missing or different here; or if the launch's results root is not accessible here.
         """
@@ -79,14 +81,20 @@ class TrialActor(tune.Trainable):
                 raise _unfit(error) from error
             outcomes[trial] = record_error(store, trial, attempts[trial], error)
 
+        device = shared_device(self._job["gpu_share"], self._job["gpu_memory"])
         with progress_heard_by(stop.progressed):
-            results = attempt_bundle(store, specs, catalog, default_device(), attempts, retention, stop, failed)
+            results = attempt_bundle(store, specs, catalog, device, attempts, retention, stop, failed)
         for trial, ended in results.items():
             state = State.DONE if ended.status is AttemptStatus.COMMITTED else State.STOPPED
             outcomes[trial] = Outcome(state, tuple(ended.notes))
         plain = {trial: outcome.plain() for trial, outcome in outcomes.items()}
+        if any(outcome.kind is FailureKind.MEMORY for outcome in outcomes.values()):
+            device_images.release()
+            recover(device)
         if stop.draining and any(outcome.state is State.STOPPED for outcome in outcomes.values()):
             raise NodeDraining(plain)
+        if refusals.silent(device):
+            raise GpuRefused(plain)
         return plain
 
 

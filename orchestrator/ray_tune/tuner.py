@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -163,6 +164,7 @@ def share_of(resources: Resources, say: Callable[[str], object]) -> Share:
     Raises:
         InvalidRequest: If no machine is large enough, so that the study would wait forever.
     """
+    assert not isinstance(resources.gpu, str), "gpu: auto is resolved before"
     whole = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu else {})
     workers = [node for node in _nodes() if node.get("CPU", 0) > 0]
     if not workers:
@@ -185,8 +187,36 @@ def share_of(resources: Resources, say: Callable[[str], object]) -> Share:
 
 
 def largest_multiple(share: Share) -> int:
-    """Return the largest multiple of the share that any machine of the cluster can give to one actor."""
-    return max((int(min(node.get(name, 0) / amount for name, amount in share.items())) for node in _nodes()), default=0)
+    """Return the largest multiple of the share (``multiple_of``) that any machine of the cluster can give to one actor.
+
+    0: no machine has even the share itself.
+    """
+
+    def of(node: dict[str, float]) -> int:
+        if any(node.get(name, 0) < amount for name, amount in share.items()):
+            return 0
+        grows = _growing(share)
+        return math.ceil(1 / share[grows]) if _is_part_of_gpu(share) else int(node[grows] / share[grows])
+
+    return max(map(of, _nodes()), default=0)
+
+
+def multiple_of(share: Share, times: int) -> Share:
+    """Return a share grown for a trial that ran out of memory, so that fewer run beside it.
+
+    GPUs grow, if it has any, and CPUs otherwise. A part of a GPU becomes at most a whole one.
+    """
+    grows = _growing(share)
+    amount = share[grows] * times
+    return share | {grows: min(1.0, amount) if _is_part_of_gpu(share) else amount}
+
+
+def _growing(share: Share) -> str:
+    return "GPU" if "GPU" in share else "CPU"
+
+
+def _is_part_of_gpu(share: Share) -> bool:
+    return share.get("GPU", 1) < 1
 
 
 def billed_units() -> float:

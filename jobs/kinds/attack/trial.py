@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.catalog.catalog import PACKAGED, Catalog
-from jobs.data.batches import to_input
+from jobs.data.batches import to_device, to_input
 from jobs.data.datasets import Dataset
 from jobs.data.subsets import subset_digest
 from jobs.execution.determinism import memory_format
@@ -76,7 +76,7 @@ class AdversarialEvaluation(DiagnosticTrial[AttackSpec, UnderAttack]):
         spec, form, part = self.spec, memory_format(self.spec.recipe), self.batches[self.batch]
         images = self.chosen[part]
         x_NCHW = to_input(self.data.test.images_NCHW[images], self.device, form)
-        labels_N = self.data.test.labels_N[images].to(self.device)
+        labels_N = to_device(self.data.test.labels_N[images], self.device)
         rng = generator(spec.seed, Purpose.PERTURBATION, self.epoch, self.batch)
         noise = draw_noise(spec.threat, tuple(x_NCHW.shape), rng)
         x_NCHW = perturb(self.network, x_NCHW, labels_N, spec.threat, noise)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from jobs.catalog.catalog import PACKAGED, Catalog
 from jobs.data.datasets import Dataset, load_dataset
+from jobs.data.device_images import kept_on
 from jobs.execution.determinism import memory_format
 from jobs.execution.seeding import Purpose, generator
 from jobs.execution.trial import Pin, Trial, TrialRow
@@ -61,7 +62,7 @@ class DiagnosticTrial(Trial[SpecT, RowT]):
     @classmethod
     def open(cls, store: Store, spec: SpecT, catalog: Catalog, device: torch.device) -> Self:
         examined = examined_network(store, spec, catalog)
-        data = load_dataset(catalog.dataset(spec.dataset), catalog.image_size(spec.source))
+        data = kept_on(device, load_dataset(catalog.dataset(spec.dataset), catalog.image_size(spec.source)))
         return cls(spec, examined, data, device, catalog)
 
     @property

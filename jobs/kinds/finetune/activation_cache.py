@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from jobs.data.array_cache import Array, MachineCache, StoredArray
-from jobs.data.batches import to_input
+from jobs.data.batches import to_device, to_input
 from jobs.data.datasets import Dataset
 from jobs.execution.determinism import memory_format
 from jobs.execution.device_kind import device_kind
+from jobs.execution.gpu_memory import refusals
 from jobs.execution.metrics import evaluating
 from jobs.kinds.finetune.spec import MOST_KEPT_BYTES, FinetuneSpec
 from jobs.networks.folding import Fold, folded
@@ -62,7 +63,7 @@ class Activations:
     def part(self, images: slice | Tensor) -> Tensor:
         """Return the activations of some images, in the trunk's memory layout."""
         stored = torch.from_numpy(self._stored[images.numpy() if isinstance(images, Tensor) else images])
-        x = stored.view(self._dtype).to(self._device)
+        x = to_device(stored.view(self._dtype), self._device)
         return x.permute(0, 3, 1, 2) if self._channels_last else x
 
 
@@ -181,6 +182,7 @@ class _Passes:
                 else:
                     images_NCHW = getattr(trial.data, self._part).images_NCHW[self._images[part]]
                     x = trial.network.trunk(to_input(images_NCHW, trial.device, self._form), trial.cut)
+            refusals.require_none(trial.device)  # before other trials read it from a file
             yield x
 
     def _name(self) -> str:

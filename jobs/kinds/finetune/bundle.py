@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.execution.determinism import deterministic
+from jobs.execution.gpu_memory import refusals
 from jobs.execution.metrics import RunningMetrics
 from jobs.kinds.finetune.activation_cache import Activations
 from jobs.kinds.finetune.spec import apart_from_blocks
@@ -29,13 +30,15 @@ Failed = Callable[[Finetuning, Exception], None]
 class Bundle:
     """Trials in progress at the same position; a bundle can be paused between any two batches.
 
-    A trial that fails leaves; the others continue. An error in their shared work is raised.
+    A trial that fails leaves; the others continue. An error in their shared work is raised, and so is a refused
+    workspace (``jobs.execution.gpu_memory``), because trials share the algorithms of equal convolutions.
     """
 
     def __init__(self, trial: Finetuning, failed: Failed) -> None:
         """Create a bundle of one trial."""
         self.trials = [trial]
         """The trials that have not failed, largest heads first."""
+        self._device = trial.device
         self._failed = failed
 
     def join(self, other: "Bundle") -> bool:
@@ -89,6 +92,7 @@ class Bundle:
                 started = time.monotonic()
                 self._train_batch()
                 rows = self._evaluate_epoch()
+                refusals.require_none(self._device)
                 seconds = (time.monotonic() - started) / max(len(self.trials), 1)
                 for trial in self.trials:
                     trial.finish_batch(seconds, [rows[trial]] if trial in rows else [])
@@ -100,7 +104,7 @@ class Bundle:
             yield
         except Exception as error:  # noqa: BLE001  # every error of a trial is reported as its failure
             self.trials.remove(trial)
-            self._failed(trial, error)
+            self._failed(trial, refusals.caught(error, trial.device))
 
     def fail(self, error: Exception) -> None:
         """Fail all trials because of an error in their shared work."""

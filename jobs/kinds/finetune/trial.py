@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from jobs.catalog.catalog import PACKAGED, Catalog
 from jobs.data.augmentation import augment, crops_of_whole, draw
-from jobs.data.batches import batch_indices, to_input
+from jobs.data.batches import batch_indices, to_device, to_input
 from jobs.data.datasets import Dataset, load_dataset
+from jobs.data.device_images import kept_on
 from jobs.data.subsets import draw_subset, subset_digest
 from jobs.data.whole_image import WholeImages
 from jobs.execution.determinism import memory_format
@@ -71,7 +72,7 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
     def open(cls, store: Store, spec: FinetuneSpec, catalog: Catalog, device: torch.device) -> Self:
         weights = source_weights(store, catalog.source(spec.source), catalog)
         card, size = catalog.dataset(spec.dataset), catalog.image_size(spec.source)
-        data = load_dataset(card, size, whole_training=crops_whole(spec, catalog))
+        data = kept_on(device, load_dataset(card, size, whole_training=crops_whole(spec, catalog)))
         return cls(spec, weights, data, device, catalog)
 
     @property
@@ -138,12 +139,12 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
             images_NCHW, draws = crops_of_whole(images, chosen_N, draws, rng)
         else:
             images_NCHW = images[chosen_N]
-        images_NCHW = augment(images_NCHW.to(self.device), draws)
+        images_NCHW = augment(to_device(images_NCHW, self.device), draws)
         return to_input(images_NCHW, self.device, memory_format(self.spec.recipe))
 
     def training_labels(self, indices: Tensor) -> Tensor:
         """Return the labels N of a batch of the subset."""
-        return self.data.train.labels_N[self.subset[indices]].to(self.device)
+        return to_device(self.data.train.labels_N[self.subset[indices]], self.device)
 
     def head(self, x_NCHW: Tensor) -> Tensor:
         """Return logits N x K from activations at the cut, or from images if nothing is frozen."""
@@ -187,7 +188,7 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
         labels_N, size = self.data.test.labels_N, self.spec.recipe.evaluation_batch_size
         for start in range(0, len(labels_N), size):
             part = slice(start, start + size)
-            yield part, labels_N[part].to(self.device)
+            yield part, to_device(labels_N[part], self.device)
 
     def test_images(self, part: slice) -> Tensor:
         """Return test images N x 3 x H x W in [0, 1]."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.catalog.catalog import PACKAGED, Catalog
-from jobs.data.batches import to_input
+from jobs.data.batches import to_device, to_input
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.subsets import draw_subset, subset_digest
 from jobs.execution.determinism import memory_format
@@ -168,7 +168,7 @@ class InfluenceTrial(DiagnosticTrial[InfluenceSpec, Influential]):
             (
                 (
                     to_input(images.images_NCHW[part], self.device, memory_format(recipe)),
-                    images.labels_N[part].to(self.device),
+                    to_device(images.labels_N[part], self.device),
                 )
                 for part in torch.split(chosen, recipe.evaluation_batch_size)
             ),

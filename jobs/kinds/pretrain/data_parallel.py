@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from jobs.catalog.catalog import Catalog
 from jobs.errors import Code, InvalidRequest
+from jobs.execution.gpu_memory import says_out_of_memory
 from jobs.execution.metrics import RunningMetrics
 from jobs.execution.optimizers import allocate_state
 from jobs.kinds.pretrain.spec import PretrainSpec
@@ -216,7 +217,7 @@ class _Other:
         last = self.printed.read_text(encoding="utf-8", errors="replace")[-2000:]
         if code < 0:
             return ReplicaLost(f"another replica was killed by signal {-code}; its last output:\n{last}")
-        if "OutOfMemoryError" in last or "can't allocate memory" in last:
+        if says_out_of_memory(last):
             return MemoryError(f"another replica had too little memory; its last output:\n{last}")
         return ReplicaFailure(f"another replica ended with exit status {code}; its last output:\n{last}")
 

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from jobs.catalog.catalog import Cards, Catalog
+from jobs.execution.gpu_memory import keep_no_images
 from jobs.kinds.pretrain.data_parallel import Replicas
 from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.kinds.pretrain.trial import Pretraining
@@ -20,6 +21,7 @@ def follow(path: Path) -> None:
     end_with(order["parent"])  # otherwise it could hang and keep its GPU if the first replica is killed
     spec = PretrainSpec.model_validate(order["spec"])
     device = torch.device("cuda", order["rank"]) if order["device"] == "cuda" else torch.device("cpu")
+    keep_no_images(device)  # only the first replica evaluates
     catalog = Catalog(Cards.model_validate(order["cards"]), order["builders"])
     trial = Pretraining.load(spec, catalog, device)
     trial.replicas = Replicas(order["rank"], spec.recipe.replicas)

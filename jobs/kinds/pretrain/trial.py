@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from jobs.catalog.catalog import PACKAGED, Catalog
-from jobs.data.batches import batch_indices, in_order, to_input
+from jobs.data.batches import batch_indices, in_order, to_device, to_input
 from jobs.data.datasets import Dataset, ImageSet, load_dataset
+from jobs.data.device_images import kept_on
 from jobs.data.random_resized_crop import random_resized_crops
 from jobs.execution.determinism import deterministic, memory_format
 from jobs.execution.metrics import RunningMetrics, evaluate, evaluating
@@ -81,7 +82,9 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
     def load(cls, spec: PretrainSpec, catalog: Catalog, device: torch.device) -> Self:
         """Load what a trial needs, like ``open``, but without a results root."""
         size = catalog.architecture(spec.architecture).image_size
-        return cls(spec, load_dataset(catalog.dataset(spec.dataset), size), device, catalog)
+        data = load_dataset(catalog.dataset(spec.dataset), size)
+        # random resized crops are computed on the processor, from images there
+        return cls(spec, kept_on(device, data, train=spec.recipe.transforms == "none"), device, catalog)
 
     @property
     def pins(self) -> tuple[Pin, ...]:
@@ -114,7 +117,7 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         spec, form = self.spec, memory_format(self.spec.recipe)
         part = self.replicas.part_of(len(indices))
         x_NCHW = to_input(self._augmented(indices)[part.images], self.device, form)
-        labels_N = self.data.train.labels_N[indices][part.images].to(self.device)
+        labels_N = to_device(self.data.train.labels_N[indices][part.images], self.device)
         rng = generator(spec.seed, Purpose.PERTURBATION, self.epoch, self.batch)
         noise = draw_noise(spec.threat, (len(indices), *x_NCHW.shape[1:]), rng)
         # As in the robustness library, the attack sees the network in evaluation mode.

@@ -111,7 +111,7 @@ def test_what_an_actor_committed_before_it_died_is_not_run_again(store: Store, m
         state.round_outcomes = dict.fromkeys(trials, crash)
 
     monkeypatch.setattr(tuner, "run_round", run_round)
-    stage = StageTrials(list(specs), study().resources, RetentionPolicy(1))
+    stage = StageTrials(list(specs), study().resources, RetentionPolicy(1), 1e9)
     prepared = Preparation(specs, [stage], "blocks", study().catalog, set(), set(), {}, [])
     state = LaunchState(store, "one", RetryPolicy())
     launching = Launching(prepared, store, Console(quiet=True), Options(), state, Tallies(planned=2))
@@ -152,6 +152,8 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
         "builders": {},
         "versions": versions(),
         "retention": {"checkpoint_every": 1},
+        "gpu_share": 0,
+        "gpu_memory": 1e9,
     }
     store.replace(launch_key("one"), b"{}")
     made: TrialActor = object.__new__(TrialActor)

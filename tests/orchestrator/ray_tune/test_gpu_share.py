@@ -1,0 +1,156 @@
+"""``gpu: auto`` in clusters of logical GPUs, and shares that grow after a lack of memory."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from jobs.errors import Code
+from jobs.results import FailureKind
+from jobs.specs.section import Resources
+from jobs.study.expand import expand
+from orchestrator.failures.outcomes import Outcome, State
+from orchestrator.failures.retry_policy import RetryPolicy
+from orchestrator.launching.retries import Retries
+from orchestrator.planning.gpu_shares import even_share
+from orchestrator.planning.stages import stages_of
+from orchestrator.ray_tune import tuner
+from orchestrator.ray_tune.gpu_share import cluster_cards, resolved
+from orchestrator.ray_tune.tuner import largest_multiple, multiple_of
+from orchestrator.study.load import load_study, parse_study
+from tests.support import refused
+
+GB = 1e9
+MEMORY = Outcome(State.FAILED, (), FailureKind.MEMORY, "OutOfMemoryError: full")
+
+
+@pytest.mark.parametrize(
+    ("needed", "card", "expected"),
+    [(6, 24, 0.25), (6.1, 24, 0.3333), (12, 24, 0.5), (13, 24, 1), (30, 24, 1), (3, 24, 0.125), (24 / 7, 24, 0.1428)],
+)
+def test_even_shares(needed: float, card: float, expected: float) -> None:
+    share = even_share(needed * GB, card * GB)
+    assert share == expected
+    assert share * round(1 / share) <= 1, "as many fit as Ray counts"
+
+
+def auto(needed: float, *cards: float) -> tuple[Resources, list[str]]:
+    said: list[str] = []
+    return resolved(Resources(gpu="auto", cpu=2), needed * GB, said.append, lambda: [gb * GB for gb in cards]), said
+
+
+def test_the_smallest_card_decides() -> None:
+    resources, said = auto(6, 80, 24, 48)
+    assert (resources.gpu, resources.cpu) == (0.25, 2)
+    assert ["0.25" in line and "24 GB" in line for line in said] == [True]
+
+
+def test_without_gpus_trials_run_on_cpus() -> None:
+    resources, said = auto(6)
+    assert resources.gpu == 0
+    assert ["no GPUs" in line for line in said] == [True]
+
+
+def test_a_number_is_not_changed_and_nothing_is_asked() -> None:
+    def asked() -> Sequence[float]:
+        raise AssertionError
+
+    given = Resources(gpu=0.3)
+    assert resolved(given, 6 * GB, print, asked) is given
+
+
+def test_a_cluster_without_machines_is_told_to_give_a_number() -> None:
+    with refused(Code.CLUSTER_TOO_SMALL, "no machine", "give a number", key="resources.gpu"):
+        resolved(Resources(gpu="auto"), GB, print, lambda: None)
+
+
+class Cluster:
+    """Ray's view of machines, and what they answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[float]], **machines: Any) -> None:
+        self.asked: list[str] = []
+        nodes = [{"NodeID": name, "Alive": True, "Resources": resources} for name, resources in machines.items()]
+        monkeypatch.setattr(ray, "nodes", lambda: nodes)
+        monkeypatch.setattr(ray, "remote", lambda **options: lambda function: self)
+        monkeypatch.setattr(ray, "get", lambda tasks, timeout: [answers[name] for name in tasks])
+
+    def options(self, scheduling_strategy: Any) -> SimpleNamespace:
+        assert not scheduling_strategy.soft
+        self.asked.append(scheduling_strategy.node_id)
+        return SimpleNamespace(remote=lambda: scheduling_strategy.node_id)
+
+
+A, B, C = "a" * 56, "b" * 56, "c" * 56
+
+
+def test_every_machine_with_gpus_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = {A: {"CPU": 8, "GPU": 2}, B: {"CPU": 8}, C: {"CPU": 8, "GPU": 1}}
+    cluster = Cluster(monkeypatch, {A: [24.0, 24.0], C: [16.0]}, **machines)
+    assert cluster_cards() == [24.0, 24.0, 16.0]
+    assert cluster.asked == [A, C]
+
+
+def test_an_idle_head_is_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    Cluster(monkeypatch, {}, **{A: {"memory": 1.0}})
+    assert cluster_cards() is None
+
+
+def test_a_machine_whose_gpus_torch_does_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    Cluster(monkeypatch, {A: []}, **{A: {"CPU": 8, "GPU": 1}})
+    with refused(Code.CLUSTER_TOO_SMALL, "torch sees no GPU", key="resources.gpu"):
+        cluster_cards()
+
+
+STUDY = """
+name: mini
+grid: {source: [fmnist_natural], dataset: [digits], blocks: [0, 3]}
+schedule: [{images: [30], epochs: 4, seeds: 1, evaluate_every: 2}]
+"""
+
+
+def test_auto_changes_no_id_and_is_refused_if_misspelt() -> None:
+    plain = parse_study(STUDY, "s.yaml")
+    study = parse_study(STUDY + "resources: {gpu: auto}\n", "s.yaml")
+    assert study.resources.gpu == "auto"
+    assert [spec.trial_id for spec in expand(study)] == [spec.trial_id for spec in expand(plain)]
+    for wrong in ("automatic", "-1", "yes", "[1]"):
+        with refused(Code.WRONG_VALUE, "auto", key="resources.gpu"):
+            parse_study(STUDY + f"resources: {{gpu: {wrong}}}\n", "s.yaml")
+
+
+def test_stages_say_the_memory_of_their_largest_actor() -> None:
+    study = load_study("paper-influence")
+    specs = {spec.trial_id: spec for spec in expand(study)}
+    tuned, *examined = stages_of(study, specs, list(specs))
+    largest = max(stage.memory for stage in examined)
+    assert 1e9 < tuned.memory < largest, "matrices count"
+
+
+@pytest.mark.parametrize(
+    ("share", "machine", "shares"),
+    [
+        ({"CPU": 1, "GPU": 0.25}, {"CPU": 4, "GPU": 1}, [0.25, 0.5, 1]),
+        ({"CPU": 4, "GPU": 0.25}, {"CPU": 4, "GPU": 1}, [0.25, 0.5, 1]),
+        ({"CPU": 1, "GPU": 0.35}, {"CPU": 8, "GPU": 8}, [0.35, 0.7, 1]),
+        ({"CPU": 1, "GPU": 0.3}, {"CPU": 8, "GPU": 2}, [0.3, 0.6, 1]),
+        ({"CPU": 1, "GPU": 1}, {"CPU": 8, "GPU": 1}, [1]),
+        ({"CPU": 1, "GPU": 1}, {"CPU": 8, "GPU": 4}, [1, 2, 4]),
+        ({"CPU": 1}, {"CPU": 3}, [1, 2, 3]),
+    ],
+)
+def test_shares_grow_to_a_whole_gpu(
+    share: dict[str, float], machine: dict[str, float], shares: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that runs out of memory every time; the last attempt has a whole GPU, or the machine."""
+    monkeypatch.setattr(tuner, "_nodes", lambda: [{"CPU": 64.0}, machine] if "GPU" in share else [machine])
+    retries = Retries(["a"], RetryPolicy(), lambda: largest_multiple(share))
+    had = []
+    while this := retries.next_round():
+        grown = multiple_of(share, this.share)
+        had.append(grown["GPU" if "GPU" in share else "CPU"])
+        assert all(amount <= machine[name] for name, amount in grown.items())
+        retries.record({"a": MEMORY}, set())
+    assert had == shares
+    assert "largest share" in retries.given_up["a"]
