@@ -13,33 +13,21 @@ Usage: python -m benchmarks.bundles [REPETITIONS]
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 
 from benchmarks.baselines import tune_program
 from benchmarks.rows import Row, at_least, beside, report
+from benchmarks.works import Work, resnet50, spec_of
 from jobs.catalog.catalog import PACKAGED
-from jobs.data.datasets import Dataset, ImageSet, load_dataset
+from jobs.data.datasets import load_dataset
 from jobs.kinds.finetune.bundle import Bundle
-from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.kinds.finetune.trial import Finetuning
-from jobs.models.weights import SourceWeights, load_source
-from jobs.networks.builders import build
+from jobs.models.weights import load_source
 from jobs.specs.recipes import Recipe
 
 CPU = torch.device("cpu")
-LABELS = 10
-
-
-class Work(NamedTuple):
-    """Trials that differ only in blocks, with all their inputs in memory."""
-
-    specs: Sequence[FinetuneSpec]
-    weights: SourceWeights
-    data: Dataset
-
 
 Accuracies = list[list[tune_program.Measured]]
 """Accuracies of each trial after each evaluated epoch."""
@@ -55,44 +43,12 @@ def main(repetitions: int) -> None:
     report(_rows("bundle of blocks 0, 1, 3, the demo's network on 100 digits", _demo(), 1.3, repetitions))
 
 
-def resnet50(trained: int, evaluated: int, **choices: object) -> Work:
-    """ResNet-50 at 224 pixels: one epoch of one batch, then an evaluation.
-
-    Args:
-        choices: of the recipe, other than its defaults.
-    """
-    data = Dataset("mnist", _images(trained), _images(evaluated), "random bytes")
-    recipe = Recipe.model_validate({"batch_size": trained, "evaluation_batch_size": evaluated, **choices})
-    specs = [_spec(blocks, "natural", "mnist", images=trained, epochs=1, recipe=recipe) for blocks in (0, 1, 3, 9)]
-    torch.manual_seed(trained)
-    return Work(
-        specs, SourceWeights(build(PACKAGED.architecture("resnet50"), 1000).model.state_dict(), "random weights"), data
-    )
-
-
 def _demo() -> Work:
     """The demo's network, data and schedule at 100 images."""
-    specs = [_spec(blocks, "fmnist_natural", "digits", images=100, epochs=30, recipe=Recipe()) for blocks in (0, 1, 3)]
+    specs = [
+        spec_of(blocks, "fmnist_natural", "digits", images=100, epochs=30, recipe=Recipe()) for blocks in (0, 1, 3)
+    ]
     return Work(specs, load_source(PACKAGED.source("fmnist_natural")), load_dataset(PACKAGED.dataset("digits"), 32))
-
-
-def _spec(blocks: int, source: str, dataset: str, *, images: int, epochs: int, recipe: Recipe) -> FinetuneSpec:
-    return FinetuneSpec(
-        source=source,
-        dataset=dataset,
-        blocks=blocks,
-        images=images,
-        seed=20_000_000,
-        epochs=epochs,
-        evaluate_every=5,
-        recipe=recipe,
-    )
-
-
-def _images(count: int) -> ImageSet:
-    rng = torch.Generator().manual_seed(count)
-    images_NCHW = torch.randint(256, (count, 1, 224, 224), dtype=torch.uint8, generator=rng)
-    return ImageSet(images_NCHW, torch.arange(count) % LABELS)
 
 
 def _rows(name: str, work: Work, target: float, repetitions: int) -> list[Row]:

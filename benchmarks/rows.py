@@ -45,11 +45,16 @@ def _quartiles(ratios: Sequence[float]) -> tuple[float, ...]:
     return tuple(statistics.quantiles(ratios, n=4)) if len(ratios) > 1 else (ratios[0],) * 3
 
 
+def in_words(row: Row) -> str:
+    """Return a row as a line of text."""
+    target = "" if row.target is None else f"  target {row.target:g}: {'holds' if row.holds else 'DOES NOT HOLD'}"
+    return f"{row.name:60} {row.ratio:8.4f}  [{row.low:.4f}, {row.high:.4f}]{target}"
+
+
 def report(rows: Sequence[Row]) -> None:
     """Print the rows and write them to ``results/latest.json``, replacing rows of the same name."""
     for row in rows:
-        target = "" if row.target is None else f"  target {row.target:g}: {'holds' if row.holds else 'DOES NOT HOLD'}"
-        print(f"{row.name:60} {row.ratio:8.4f}  [{row.low:.4f}, {row.high:.4f}]{target}")
+        print(in_words(row), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     known = {row["name"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.is_file() else {}
     known |= {row.name: row._asdict() for row in rows}
