@@ -1,6 +1,7 @@
 """Images of a dataset that stay on the GPU, where they fit: each is copied there once, not for every batch.
 
-Shape suffixes: N images, C channels, H height, W width.
+Shape suffixes: N images of the set, M images that stay, A images added to these, B images of a batch, C channels,
+H height, W width.
 """
 
 import math
@@ -18,33 +19,54 @@ from jobs.execution.gpu_memory import images_room, refusals
 
 
 class DeviceImages:
-    """uint8 images N x C x H x W on a device, each copied there when it is first selected."""
+    """uint8 images N x C x H x W on a device. Those that are used first stay there, up to a number of images."""
 
-    def __init__(self, images: Images, device: torch.device) -> None:
+    def __init__(self, images: Images, device: torch.device, most: int) -> None:
         """
+        Args:
+            most: number of images that may stay on the device.
+
         Raises:
-            torch.OutOfMemoryError: if the device has no room for all of them.
+            torch.OutOfMemoryError: if the device has no room for them.
         """
+        self.shape = tuple(images.shape)
         self._images = images
-        self._copied_NCHW = torch.empty(tuple(images.shape), dtype=torch.uint8, device=device)
-        self._is_copied_N = torch.zeros(len(images), dtype=torch.bool)
+        self._kept_MCHW = torch.empty((most, *self.shape[1:]), dtype=torch.uint8, device=device)
+        self._place_N = torch.full((len(images),), -1)
+        """Positions among the kept images; -1: not kept."""
+        self._count = 0
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self._copied_NCHW.shape)
+    def bytes(self) -> int:
+        """Bytes that they take on the device."""
+        return self._kept_MCHW.numel()
 
     def __len__(self) -> int:
-        return len(self._copied_NCHW)
+        return len(self._place_N)
 
     def __getitem__(self, images: slice | Tensor, /) -> Tensor:
-        """Return some of the images on the device. A slice is a view, not to be changed."""
-        device, chosen_N = self._copied_NCHW.device, torch.zeros(len(self), dtype=torch.bool)
-        chosen_N[images] = True
-        missing_N = (chosen_N & ~self._is_copied_N).nonzero().flatten()
-        if len(missing_N):
-            self._copied_NCHW[to_device(missing_N, device)] = to_device(self._images[missing_N], device)
-            self._is_copied_N[missing_N] = True
-        return self._copied_NCHW[images if isinstance(images, slice) else to_device(images, device)]
+        """Return copies of some of the images, on the device."""
+        device, chosen_B = self._kept_MCHW.device, torch.arange(len(self))[images]
+        self._keep(chosen_B)
+        place_B = self._place_N[chosen_B]
+        kept_B, others_B = (which_B.nonzero().flatten() for which_B in (place_B >= 0, place_B < 0))
+        if not len(others_B):
+            return self._kept_MCHW[to_device(place_B, device)]
+        found_BCHW = torch.empty((len(chosen_B), *self.shape[1:]), dtype=torch.uint8, device=device)
+        found_BCHW[to_device(kept_B, device)] = self._kept_MCHW[to_device(place_B[kept_B], device)]
+        found_BCHW[to_device(others_B, device)] = to_device(self._images[chosen_B[others_B]], device)
+        return found_BCHW
+
+    def _keep(self, chosen_B: Tensor) -> None:
+        """Keep chosen images that are not kept yet, as long as there is room."""
+        new_N = torch.zeros(len(self), dtype=torch.bool)
+        new_N[chosen_B] = True
+        added_A = (new_N & (self._place_N < 0)).nonzero().flatten()[: len(self._kept_MCHW) - self._count]
+        if len(added_A):
+            places = slice(self._count, self._count + len(added_A))
+            self._kept_MCHW[places] = to_device(self._images[added_A], self._kept_MCHW.device)
+            self._place_N[added_A] = torch.arange(places.start, places.stop)
+            self._count = places.stop
 
 
 class _Kept(NamedTuple):
@@ -65,7 +87,7 @@ def kept_on(
     train: bool = True,
     room: Callable[[torch.device], int] = images_room,
 ) -> Dataset:
-    """Return a dataset with its images on the device, as far as they fit: those of the test set, then all others.
+    """Return a dataset whose images stay on the device, as far as they fit: those of the test set have priority.
 
     All trials of a process with the same dataset share them; they are released when it opens a trial with another.
     Whole images stay on the machine, and so does everything without a GPU. No bit depends on where images are.
@@ -74,7 +96,7 @@ def kept_on(
         train: whether training images may be on the device.
         room: returns the bytes that images may take there.
     """
-    free: float = room(device)
+    free = room(device)
     if not free:
         release()
         return data
@@ -83,10 +105,10 @@ def kept_on(
     if not _latest:
         sets = list[ImageSet]()
         for part, wanted in ((data.test, True), (data.train, train)):
-            size = _bytes(part.images_NCHW)
-            images = _on(device, part.images_NCHW) if wanted and size <= free else None
-            free -= 0 if images is None else size
-            sets.append(part if images is None else part._replace(images_NCHW=images))
+            placed = _placed(part, device, free) if wanted else part
+            if isinstance(placed.images_NCHW, DeviceImages):
+                free -= placed.images_NCHW.bytes
+            sets.append(placed)
         _latest.append(_Kept(data, device, train, data._replace(test=sets[0], train=sets[1])))
     return _latest[0].data
 
@@ -96,14 +118,16 @@ def release() -> None:
     _latest.clear()
 
 
-def _bytes(images: Images) -> float:
-    """Return the size of images on a device; infinite if they cannot be there."""
-    return math.inf if isinstance(images, WholeImages) else math.prod(images.shape)
-
-
-def _on(device: torch.device, images: Images) -> DeviceImages | None:
+def _placed(part: ImageSet, device: torch.device, free: int) -> ImageSet:
+    """Return a part with as many images on the device as fit into the free bytes, if any do."""
+    images = part.images_NCHW
+    if isinstance(images, WholeImages):
+        return part
+    most = min(len(images), free // math.prod(images.shape[1:]))
+    if not most:
+        return part
     try:
-        return DeviceImages(images, device)
+        return part._replace(images_NCHW=DeviceImages(images, device, most))
     except torch.OutOfMemoryError as error:
         refusals.caught(error, device)
-        return None
+        return part

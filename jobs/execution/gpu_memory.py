@@ -28,8 +28,11 @@ _ALLOCATOR = "expandable_segments:True"
 _CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """A fixed size of workspaces, which cuBLAS needs to be deterministic. Its algorithm, and so bits, may depend on it."""
 
+_IMAGES_PART = 0.5
+"""Part that images may take of what a plan leaves of a share. Not all, because a plan is an estimate."""
+
 _UNPLANNED_IMAGES = 0.25
-"""Fraction of the memory that images may take in a process whose trials were not planned (``deltasweep run``)."""
+"""Part of the card that images may take in a process whose trials were not planned (``deltasweep run``)."""
 
 
 class WorkspaceRefused(MemoryError):
@@ -83,15 +86,15 @@ def set_limit(device: torch.device, share: float, planned: float) -> None:
 
     Args:
         share: fraction of the card, or number of cards.
-        planned: bytes of GPU memory that the process's trials are planned to need, including CUDA itself; images may
-            stay on the device in what is left.
+        planned: bytes of GPU memory that the process's trials are planned to need, including CUDA itself. Images may
+            stay on the device in half of what is left.
     """
     if device.type != "cuda":
         return
     total = torch.cuda.get_device_properties(device).total_memory
     allowed = allowed_bytes(total, share)
     torch.cuda.set_per_process_memory_fraction(allowed / total, device)
-    _images_room.setdefault(device.type, max(0, int(min(share, 1) * total - planned)))
+    _images_room.setdefault(device.type, max(0, int(_IMAGES_PART * (min(share, 1) * total - planned))))
 
 
 _images_room: dict[str, int] = {}

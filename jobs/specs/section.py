@@ -20,7 +20,7 @@ class Section(Growing):
 class Resources(Section):
     """Share of a machine that a trial's actor reserves. Placement: not part of any identity."""
 
-    gpu: Annotated[StrictFloat, Field(ge=0)] | Literal["auto"] = Field(
+    gpu: Literal["auto"] | Annotated[StrictFloat, Field(ge=0)] = Field(
         default=0.25,
         description="GPUs, or auto: the smallest share 1/n of a card with the memory that `deltasweep plan` prints, "
         "given the smallest card of the cluster; in a cluster without GPUs only cpu counts",

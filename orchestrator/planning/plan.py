@@ -356,7 +356,7 @@ def _asked(study: Study) -> Resources:
 def _requested(plan: Plan, asked: Resources) -> str:
     """Describe the share that a study requests, compared with the one that its trials need."""
     if isinstance(asked.gpu, str):  # auto
-        return f"; the study requests gpu: auto, which is {plan.gpu_auto:g} of a {plan.gpu.name}"
+        return f"; the study requests gpu: auto, which is {plan.gpu_auto:g} of one {plan.gpu.name}"
     if not asked.gpu:
         return "; the study requests no GPU"
     enough = asked.gpu >= plan.gpu_share

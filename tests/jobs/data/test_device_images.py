@@ -48,8 +48,8 @@ def _nothing_kept() -> Iterator[None]:
 )
 def test_each_image_is_read_once_and_equal(selections: list[slice | Tensor]) -> None:
     source = Counted()
-    images = DeviceImages(source, CPU)
-    assert (len(images), images.shape) == (7, source.shape)
+    images = DeviceImages(source, CPU, most=7)
+    assert (len(images), images.shape, images.bytes) == (7, source.shape, 7 * 12)
     for _ in range(2):
         for selection in selections:
             assert torch.equal(images[selection], source.pixels[selection])
@@ -57,6 +57,26 @@ def test_each_image_is_read_once_and_equal(selections: list[slice | Tensor]) -> 
     for selection in selections:
         wanted[selection] = 1
     assert torch.equal(source.read, wanted)
+
+
+@pytest.mark.parametrize("most", range(1, 7))
+def test_the_first_ones_stay_and_the_others_are_read_again(most: int) -> None:
+    source = Counted()
+    images = DeviceImages(source, CPU, most)
+    for _ in range(3):
+        for selection in (slice(0, 2), torch.tensor([6, 3, 6, 0]), slice(4, 7)):
+            assert torch.equal(images[selection], source.pixels[selection])
+    assert images.bytes == 12 * most
+    assert sum(source.read == 1) == min(most, 6), "image 5 was used, image 2 never"
+    assert source.read[2] == 0
+
+
+def test_what_is_returned_may_be_changed() -> None:
+    source = Counted()
+    images = DeviceImages(source, CPU, most=7)
+    for selection in (slice(0, 3), torch.tensor([1, 2])):
+        images[selection].zero_()
+        assert torch.equal(images[selection], source.pixels[selection])
 
 
 def dataset(train: int = 7, test: int = 4) -> Dataset:
@@ -68,23 +88,17 @@ def dataset(train: int = 7, test: int = 4) -> Dataset:
     )
 
 
-TEST, TRAIN = 4 * 12, 7 * 12
+def kept_images(data: Dataset) -> tuple[int, ...]:
+    """Return how many images of the test and of the training set may stay on the device."""
+    parts = (data.test.images_NCHW, data.train.images_NCHW)
+    return tuple(images.bytes // 12 if isinstance(images, DeviceImages) else 0 for images in parts)
 
 
 @pytest.mark.parametrize(
-    ("room", "expected"),
-    [(0, []), (TEST - 1, []), (TEST, ["test"]), (TRAIN, ["test"]), (TRAIN + TEST, ["test", "train"])],
+    ("room", "expected"), [(0, (0, 0)), (11, (0, 0)), (12, (1, 0)), (50, (4, 0)), (77, (4, 2)), (10**6, (4, 7))]
 )
-def test_what_fits_stays_and_test_images_come_first(room: int, expected: list[str]) -> None:
-    kept = kept_on(CPU, dataset(), room=lambda device: room)
-    placed = [part for part in ("test", "train") if isinstance(getattr(kept, part).images_NCHW, DeviceImages)]
-    assert placed == expected
-
-
-def test_training_images_fit_where_test_images_do_not() -> None:
-    kept = kept_on(CPU, dataset(train=2), room=lambda device: 24)
-    assert isinstance(kept.train.images_NCHW, DeviceImages)
-    assert isinstance(kept.test.images_NCHW, Counted)
+def test_what_fits_stays_and_test_images_come_first(room: int, expected: tuple[int, int]) -> None:
+    assert kept_images(kept_on(CPU, dataset(), room=lambda device: room)) == expected
 
 
 def test_trials_of_a_process_share_them_until_another_dataset_comes() -> None:
@@ -134,12 +148,14 @@ def test_the_processor_keeps_no_copy() -> None:
 
 
 @pytest.mark.usefixtures("short_tests")
+@pytest.mark.parametrize("images", [10, 10**6])
 @pytest.mark.parametrize("recipe", [{}, {"frozen_batchnorm": "calibrated"}, {"transforms": "as-published"}])
 def test_a_trial_computes_the_same_from_them(
-    recipe: dict[str, Any], weights: SourceWeights, few_digits: Dataset
+    recipe: dict[str, Any], images: int, weights: SourceWeights, few_digits: Dataset
 ) -> None:
-    spec = finetune_spec(recipe, epochs=2)
-    kept = kept_on(CPU, few_digits, room=lambda device: 10**9)
+    """Of the test set all images stay, of the training set some or all."""
+    spec, pixels = finetune_spec(recipe, epochs=2), few_digits.test.images_NCHW[:1].numel()
+    kept = kept_on(CPU, few_digits, room=lambda device: (64 + images) * pixels)
     assert isinstance(kept.train.images_NCHW, DeviceImages)
     apart, there = (Finetuning(spec, weights, data, CPU) for data in (few_digits, kept))
     apart.advance()

@@ -141,7 +141,7 @@ class Card:
 
 
 @pytest.mark.parametrize(
-    ("share", "fraction", "room"), [(0.25, 0.25 - 0.6 / 16, 3e9), (1, 1.0, 15e9), (2, 1.0, 15e9), (0.05, 0.0125, 0)]
+    ("share", "fraction", "room"), [(0.25, 0.25 - 0.6 / 16, 1.5e9), (1, 1.0, 7.5e9), (2, 1.0, 7.5e9), (0.05, 0.0125, 0)]
 )
 def test_the_limit_of_a_share_and_what_images_may_take_of_it(
     share: float, fraction: float, room: float, monkeypatch: pytest.MonkeyPatch

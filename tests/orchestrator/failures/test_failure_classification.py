@@ -11,6 +11,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
 from jobs.errors import Code, DamagedFile, StorageFailure, machine_failure, out_of_memory
 from jobs.execution.commit import Attempt
+from jobs.execution.gpu_memory import WorkspaceRefused
 from jobs.results import FailureKind, open_store, read_failures
 from orchestrator.failures.failure_classification import classify, record_crash, record_error, root_failure
 from orchestrator.failures.outcomes import RootFailure
@@ -36,6 +37,10 @@ def test_whose_fault_an_exception_is(fault: str) -> None:
     ("error", "kind"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), FailureKind.MEMORY),
+        (WorkspaceRefused("the GPU refused some"), FailureKind.MEMORY),
+        (RuntimeError("CUDA error: out of memory"), FailureKind.MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), FailureKind.MEMORY),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), FailureKind.ERROR),
         (ConnectionResetError(), FailureKind.INFRASTRUCTURE),
         (TimeoutError(), FailureKind.INFRASTRUCTURE),
         (StorageFailure(Code.STORAGE, "full", file="/root"), FailureKind.INFRASTRUCTURE),

@@ -27,7 +27,7 @@ QUIET = Console(quiet=True)
 STUDY = """
 name: shared
 grid: {source: [fmnist_natural], dataset: [digits], blocks: [0, 1, 3]}
-schedule: [{images: [30], epochs: 2, seeds: 2, evaluate_every: 1}]
+schedule: [{images: [30], epochs: 2, seeds: 1, evaluate_every: 2}]
 bundle: blocks
 resources: {gpu: 0.25}
 """
@@ -89,7 +89,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]
     store = open_store(folder / "root")
     with pytest.MonkeyPatch.context() as patch:
         replace_ray(patch, folder)
-        assert launch(study(), store, QUIET).done == 6
+        assert launch(study(), store, QUIET).done == 3
     return numbers(store)
 
 
@@ -112,16 +112,16 @@ def refuse(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, below: float, sile
 def test_another_algorithm_costs_time_and_never_a_number(
     cluster: Cluster, expected: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whole bundles are in doubt; then each trial runs alone, those with three blocks at last with half of the card."""
+    """A whole bundle is in doubt; then each trial runs alone, one at last with half of the card."""
     refuse(cluster, monkeypatch, below=0.5, silently=True)
     store = open_store(tmp_path / "root")
-    assert launch(study(), store, QUIET).done == 6
+    assert launch(study(), store, QUIET).done == 3
     assert numbers(store) == expected
-    assert cluster.rounds == [(0.25, [3, 3]), (0.25, [1] * 6), (0.5, [1, 1])]
+    assert cluster.rounds == [(0.25, [3]), (0.25, [1, 1, 1]), (0.5, [1])]
     assert {failure.kind for failure in read_failures(store)} == {FailureKind.MEMORY}
     assert len(cluster.planned) == 1
     assert min(cluster.planned) > 0.6e9
-    assert cluster.recovered == 4
+    assert cluster.recovered == 2
 
 
 def test_a_trial_that_runs_out_of_memory_leaves_its_bundle_then_has_more(
@@ -129,14 +129,14 @@ def test_a_trial_that_runs_out_of_memory_leaves_its_bundle_then_has_more(
 ) -> None:
     refuse(cluster, monkeypatch, below=1, silently=False)
     store = open_store(tmp_path / "root")
-    assert launch(study(), store, QUIET).done == 6
+    assert launch(study(), store, QUIET).done == 3
     assert numbers(store) == expected
-    assert cluster.rounds == [(0.25, [3, 3]), (0.25, [1, 1]), (0.5, [1, 1]), (1, [1, 1])]
+    assert cluster.rounds == [(0.25, [3]), (0.25, [1]), (0.5, [1]), (1, [1])]
 
 
 def test_what_no_card_can_hold_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     refuse(cluster, monkeypatch, below=2, silently=True)
     store = open_store(tmp_path / "root")
     summary = launch(study(), store, QUIET)
-    assert (summary.done, len(summary.failed)) == (4, 2)
+    assert (summary.done, len(summary.failed)) == (2, 1)
     assert all("largest share" in reason and "WorkspaceRefused" in reason for reason in summary.failed.values())

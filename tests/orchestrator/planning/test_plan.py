@@ -15,10 +15,12 @@ from jobs.execution.device_kind import device_name
 from jobs.kind import workload
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.specs.recipes import Recipe
+from jobs.specs.section import Resources
 from jobs.study.expand import expand
 from jobs.study.model import Study
 from jobs.system.memory import GPU_RUNTIME_BYTES
 from orchestrator.launching.budget import Budget, TimeLimit
+from orchestrator.planning.compare import compare
 from orchestrator.planning.flops import bundle_flops, kept_bytes, study_flops, trial_flops
 from orchestrator.planning.gpu_shares import SPARE, bundle_memory
 from orchestrator.planning.gpus import gpu
@@ -239,6 +241,19 @@ def test_an_examination_holds_no_more_images_than_it_is_shown() -> None:
     plan = planned(study)
     assert plan.gpu_share < 0.33 == study.resources.gpu
     assert "too little" not in describe(plan, study)
+
+
+def test_a_plan_says_what_share_auto_is() -> None:
+    """The memory of the largest actor, rounded up to an even share of the card; matrices are part of it."""
+    study = load_study("paper").model_copy(update={"resources": Resources(gpu="auto")})
+    plan = planned(study)
+    assert plan.gpu_auto >= plan.gpu_share > 1 / (1 + round(1 / plan.gpu_auto))
+    assert f"gpu: auto, which is {plan.gpu_auto:g} of one A10G" in describe(plan, study)
+    assert plan.plain()["gpu_auto"] == plan.gpu_auto
+    influence = planned(load_study("paper-influence"))
+    assert influence.actor_memory > max(influence.memory, influence.matrices[0].bytes)
+    (card,) = compare(plan, [gpu("H100")])
+    assert card.gpu_auto == pytest.approx(1 / card.trials_per_card, abs=1e-4)
 
 
 def test_a_plan_says_what_kept_activations_save_and_take() -> None:

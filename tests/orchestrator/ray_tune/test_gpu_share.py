@@ -115,6 +115,8 @@ def test_auto_changes_no_id_and_is_refused_if_misspelt() -> None:
     study = parse_study(STUDY + "resources: {gpu: auto}\n", "s.yaml")
     assert study.resources.gpu == "auto"
     assert [spec.trial_id for spec in expand(study)] == [spec.trial_id for spec in expand(plain)]
+    with refused(Code.WRONG_VALUE, "auto", "Fix: write 0.5", key="resources.gpu"):
+        parse_study(STUDY + "resources: {gpu: '0.5'}\n", "s.yaml")
     for wrong in ("automatic", "-1", "yes", "[1]"):
         with refused(Code.WRONG_VALUE, "auto", key="resources.gpu"):
             parse_study(STUDY + f"resources: {{gpu: {wrong}}}\n", "s.yaml")
