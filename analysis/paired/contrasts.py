@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.paired.studies import PLACE, planned_cells, planned_places
+from analysis.paired.studies import PLACE, PlannedCells, planned_cells, planned_places, study_of
 from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
 from jobs.specs.base import ALL
 from jobs.specs.contrast import Contrast
+from jobs.specs.equivalence import Equivalence
+from jobs.specs.recipes import Recipe
 from jobs.specs.threat_model import Constraint
 
 
@@ -53,10 +55,22 @@ class Family(NamedTuple):
         return self.study if self.name is None else f"{self.study} ({self.name})"
 
 
+class PlannedEquivalence(NamedTuple):
+    """An equivalence, and what the declaring version of a study plans to evaluate for it."""
+
+    study: str
+    equivalence: Equivalence
+    cells: frozenset[tuple[object, ...]]
+    """Values of ``analysis.paired.studies.CELL``."""
+    recipes: tuple[Recipe, ...]
+    """The recipes of the study."""
+
+
 class Declared(NamedTuple):
-    """The contrasts that studies declared before running, sorted by study; each study's unnamed family comes first."""
+    """What studies declared before running, sorted by study; each study's unnamed family comes first."""
 
     families: tuple[Family, ...]
+    equivalences: tuple[PlannedEquivalence, ...] = ()
 
     @property
     def contrasts(self) -> list[Contrast]:
@@ -66,7 +80,7 @@ class Declared(NamedTuple):
 
 
 def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: str | None = None) -> Declared:
-    """Return the families of all recorded studies, or of the one named ``study``.
+    """Return the families and equivalences of all recorded studies, or of the one named ``study``.
 
     For a study recorded in several versions, only the most recently launched version counts, or all versions if none
     was launched.
@@ -81,21 +95,30 @@ def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: 
     if study is not None:
         _require_seen(study, names)
     chosen = [study] if study is not None else names
-    return Declared(tuple(family for name in chosen for family in _families(name, _newest(name, records, launches))))
+    families: list[Family] = []
+    equivalences: list[PlannedEquivalence] = []
+    for name in chosen:
+        versions = [(record, planned_cells(record)) for record in _newest(name, records, launches)]
+        families += _families(name, versions)
+        equivalences += [
+            PlannedEquivalence(name, one, cells[one.epoch], study_of(version).recipes)
+            for version, cells in versions
+            for one in version.equivalences
+        ]
+    return Declared(tuple(families), tuple(equivalences))
 
 
-def _families(study: str, versions: Sequence[StudyRecord]) -> list[Family]:
+def _families(study: str, versions: Sequence[tuple[StudyRecord, PlannedCells]]) -> list[Family]:
     """Return the study's unnamed family, then the others in the order of their declaration."""
     by_name: dict[str | None, list[Planned]] = {None: []}
-    for version in versions:
-        cells = planned_cells(version)
+    for version, cells in versions:
         for contrast in version.contrasts:
             by_name.setdefault(contrast.family, []).append(Planned(contrast, cells[contrast.epoch]))
     return [Family(study, name, tuple(planned)) for name, planned in by_name.items() if planned]
 
 
 def declared_in(store: Store, study: str | None = None) -> Declared:
-    """Return the families (see ``declared``) recorded in a results root."""
+    """Return what studies declared (see ``declared``) that are recorded in a results root."""
     return declared(recorded_studies(store), read_launches(store), study)
 
 
