@@ -41,6 +41,7 @@ NOTE = (
 
 _SIDES = "sides"
 """Column with the number of a pair of recipes that are compared."""
+_MEASURED = ("seeds", "n_changes", "change", "change_low", "change_high")
 _CELL = ("dataset", "blocks", "images", "epoch", "epochs", "numerics", _SIDES)
 
 
@@ -77,8 +78,8 @@ def equivalence_table(data: pd.DataFrame | None, declared: Sequence[PlannedEquiv
     assert data is not None
     own = data[data["origin"] != "imported"]
     cells = pd.concat([_cells(own, planned) for planned in declared], ignore_index=True)
-    before = EQUIVALENCES.names[: EQUIVALENCES.get_field_index("n_pairs")]
-    cells = cells.drop_duplicates(before)  # two versions of a study, of which none was launched
+    identity = ["study", "equivalence", "recipe", "against", *(name for name in _CELL if name != _SIDES)]
+    cells = cells.drop_duplicates(identity)  # of several versions of a study, of which none was launched
     return pa.Table.from_pandas(cells[EQUIVALENCES.names], schema=EQUIVALENCES, preserve_index=False)
 
 
@@ -121,13 +122,11 @@ def _cells(own: pd.DataFrame, planned: PlannedEquivalence) -> pd.DataFrame:
     )
     rows = of_declared(own, planned.cells, equivalence.blocks, equivalence.epoch)
     rows = rows[rows["source"].isin([equivalence.source, equivalence.baseline])].merge(of_recipes, on="recipe")
-    _require_same_subsets(rows)
-    pairs, _ = pair_all(rows, [Comparison(equivalence.source, equivalence.baseline)])
-    pairs = pairs.merge(of_recipes, on="recipe")
-    summary = mean_changes(changes(pairs, pairs["reference"], _CELL), _CELL)
-    seeds = rows.groupby(list(_CELL))["seed"].nunique().reset_index(name="seeds")
     cells = _planned_cells(planned, sorted(set(rows["numerics"])) or [FinetuneSpec.numerics_version]).merge(sides)
-    cells = cells.merge(seeds, on=list(_CELL), how="left").merge(summary, on=list(_CELL), how="left")
+    if rows.empty:
+        cells = cells.reindex(columns=[*cells, *_MEASURED])
+    else:
+        cells = cells.merge(_measured(rows, equivalence), on=list(_CELL), how="left")
     n = cells["n_changes"].fillna(0).astype("int64")
     low, high = cells["change_low"], cells["change_high"]
     inside = (low >= -equivalence.within) & (high <= equivalence.within)
@@ -147,6 +146,20 @@ def _cells(own: pd.DataFrame, planned: PlannedEquivalence) -> pd.DataFrame:
         verdict=np.where(inside, WITHIN, NOT_SHOWN),
         method=np.where(low == high, [f"{words}; all changes are equal" for words in method], method),
     )
+
+
+def _measured(rows: pd.DataFrame, equivalence: Equivalence) -> pd.DataFrame:
+    """Return the cells with results: the number of ``seeds`` in any of the four arms, and the mean change.
+
+    Args:
+        rows: evaluations of both sources under both recipes, with the number of their ``sides``; at least one.
+    """
+    _require_same_subsets(rows)
+    of_recipes = rows[["recipe", _SIDES, "reference"]].drop_duplicates()
+    pairs, _ = pair_all(rows, [Comparison(equivalence.source, equivalence.baseline)])
+    pairs = pairs.merge(of_recipes, on="recipe")
+    seeds = rows.groupby(list(_CELL))["seed"].nunique().reset_index(name="seeds")
+    return seeds.merge(mean_changes(changes(pairs, pairs["reference"], _CELL), _CELL), on=list(_CELL), how="left")
 
 
 def _sides(planned: PlannedEquivalence) -> pd.DataFrame:
