@@ -104,7 +104,7 @@ def answers(table: pa.Table) -> Iterator[Answer]:
 
 
 def _conclusion(cells: pd.DataFrame) -> str:
-    margin, within = f"{cells['within'].iloc[0]:g} points", int((cells["verdict"] == WITHIN).sum())
+    margin, within = _points(cells["within"].iloc[0]), int((cells["verdict"] == WITHIN).sum())
     if within == len(cells):
         return f"Shown: the change is within {margin} in every cell ({within} of {len(cells)})."
     return f"Not shown: the change is within {margin} in {within} of {len(cells)} cells; every cell must be."
@@ -205,5 +205,9 @@ def in_words(equivalence: Equivalence) -> str:
     )
     return (
         f"{equivalence.source} minus {equivalence.baseline}, blocks {blocks}, {when}: {choices}, within "
-        f"{equivalence.within:g} points"
+        f"{_points(equivalence.within)}"
     )
+
+
+def _points(margin: float) -> str:
+    return f"{margin:g} percentage point{'' if margin == 1 else 's'}"

@@ -328,7 +328,7 @@ def test_the_page_has_a_table_for_each_with_its_conclusion(build: Build) -> None
 def test_the_terminal_has_a_block_for_each(build: Build) -> None:
     text = formats.text(analysis.equivalences(declare(build.root(trials(build)), PRECISION)), "table", 100)
     assert max(map(len, text.splitlines()[:-1])) <= 100
-    assert "declared by mine: l2 minus natural, blocks 3, last epoch" in text
+    assert "declared by mine: l2 minus natural, blocks 3, last epoch" in " ".join(text.split())
     assert text.count(" digits ") == 2
     empty = analysis.equivalences(declare(build.root([], "empty"), name="none"))
     assert "declares an equivalence" in formats.text(empty, "table")
