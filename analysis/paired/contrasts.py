@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.paired.studies import PLACE, PlannedCells, planned_cells, planned_places, study_of
+from analysis.paired.studies import PLACE, planned_cells, planned_places, study_of
 from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
@@ -67,10 +67,9 @@ class PlannedEquivalence(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """What studies declared before running, sorted by study; each study's unnamed family comes first."""
+    """The contrasts that studies declared before running, sorted by study; each study's unnamed family comes first."""
 
     families: tuple[Family, ...]
-    equivalences: tuple[PlannedEquivalence, ...] = ()
 
     @property
     def contrasts(self) -> list[Contrast]:
@@ -80,7 +79,7 @@ class Declared(NamedTuple):
 
 
 def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: str | None = None) -> Declared:
-    """Return the families and equivalences of all recorded studies, or of the one named ``study``.
+    """Return the families of all recorded studies, or of the one named ``study``.
 
     For a study recorded in several versions, only the most recently launched version counts, or all versions if none
     was launched.
@@ -91,34 +90,47 @@ def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: 
     Raises:
         InvalidRequest: for a study that is not recorded in the root.
     """
+    chosen = _chosen(records, study)
+    return Declared(tuple(family for name in chosen for family in _families(name, _newest(name, records, launches))))
+
+
+def declared_equivalences(
+    records: Sequence[StudyRecord], launches: Sequence[Launch], study: str | None = None
+) -> list[PlannedEquivalence]:
+    """Return the equivalences of the same versions as in ``declared``, sorted by study.
+
+    Raises:
+        InvalidRequest: for a study that is not recorded in the root.
+    """
+    found = []
+    for version in (version for name in _chosen(records, study) for version in _newest(name, records, launches)):
+        if version.equivalences:
+            cells, recipes = planned_cells(version), study_of(version).recipes
+            found += [PlannedEquivalence(version.name, one, cells[one.epoch], recipes) for one in version.equivalences]
+    return found
+
+
+def _chosen(records: Sequence[StudyRecord], study: str | None) -> list[str]:
+    """Return the names of all recorded studies, or the one that is named."""
     names = sorted({record.name for record in records})
-    if study is not None:
-        _require_seen(study, names)
-    chosen = [study] if study is not None else names
-    families: list[Family] = []
-    equivalences: list[PlannedEquivalence] = []
-    for name in chosen:
-        versions = [(record, planned_cells(record)) for record in _newest(name, records, launches)]
-        families += _families(name, versions)
-        equivalences += [
-            PlannedEquivalence(name, one, cells[one.epoch], study_of(version).recipes)
-            for version, cells in versions
-            for one in version.equivalences
-        ]
-    return Declared(tuple(families), tuple(equivalences))
+    if study is None:
+        return names
+    _require_seen(study, names)
+    return [study]
 
 
-def _families(study: str, versions: Sequence[tuple[StudyRecord, PlannedCells]]) -> list[Family]:
+def _families(study: str, versions: Sequence[StudyRecord]) -> list[Family]:
     """Return the study's unnamed family, then the others in the order of their declaration."""
     by_name: dict[str | None, list[Planned]] = {None: []}
-    for version, cells in versions:
+    for version in versions:
+        cells = planned_cells(version)
         for contrast in version.contrasts:
             by_name.setdefault(contrast.family, []).append(Planned(contrast, cells[contrast.epoch]))
     return [Family(study, name, tuple(planned)) for name, planned in by_name.items() if planned]
 
 
 def declared_in(store: Store, study: str | None = None) -> Declared:
-    """Return what studies declared (see ``declared``) that are recorded in a results root."""
+    """Return the families (see ``declared``) recorded in a results root."""
     return declared(recorded_studies(store), read_launches(store), study)
 
 

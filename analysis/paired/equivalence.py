@@ -17,14 +17,14 @@ from analysis.evaluations.reading import open_results
 from analysis.evaluations.recipes import recipe_words
 from analysis.paired.cells import method_words
 from analysis.paired.changes import changes, mean_changes
-from analysis.paired.contrasts import Comparison, PlannedEquivalence, declared_in
+from analysis.paired.contrasts import Comparison, PlannedEquivalence, declared_equivalences
 from analysis.paired.families import of_declared
 from analysis.paired.pairing import CELL, pair, pair_all
 from analysis.paired.schema import EQUIVALENCES
 from analysis.paired.studies import CELL as PLANNED
 from jobs.kind import GRID_KIND
 from jobs.kinds.finetune.spec import FinetuneSpec
-from jobs.results import read_trials
+from jobs.results import read_launches, read_trials, recorded_studies
 from jobs.specs.base import ALL
 from jobs.specs.equivalence import Equivalence
 from jobs.specs.trial import recipe_digest
@@ -41,6 +41,8 @@ NOTE = (
 
 _SIDES = "sides"
 """Column with the number of a pair of recipes that are compared."""
+_DIGITS = 9
+"""Decimals of a seed's change, so that rounding errors of its subtractions do not make equal changes vary."""
 _MEASURED = ("seeds", "n_changes", "change", "change_low", "change_high")
 _CELL = ("dataset", "blocks", "images", "epoch", "epochs", "numerics", _SIDES)
 
@@ -62,7 +64,7 @@ def equivalences(root: str | Path, study: str | None = None) -> pa.Table:
         ResultsConflict: as ``deltas``.
     """
     store = open_results(root)
-    declared = declared_in(store, study).equivalences
+    declared = declared_equivalences(recorded_studies(store), read_launches(store), study)
     data = frame(read_trials(store, GRID_KIND, [*COLUMNS])) if declared else None
     return equivalence_table(data, declared)
 
@@ -144,7 +146,7 @@ def _cells(own: pd.DataFrame, planned: PlannedEquivalence) -> pd.DataFrame:
         within=equivalence.within,
         excludes_zero=((low > 0) | (high < 0)).astype("boolean").where(low.notna()),
         verdict=np.where(inside, WITHIN, NOT_SHOWN),
-        method=np.where(low == high, [f"{words}; all changes are equal" for words in method], method),
+        method=np.where(high - low < 10**-_DIGITS, [f"{words}; all changes are equal" for words in method], method),
     )
 
 
@@ -159,7 +161,9 @@ def _measured(rows: pd.DataFrame, equivalence: Equivalence) -> pd.DataFrame:
     pairs, _ = pair_all(rows, [Comparison(equivalence.source, equivalence.baseline)])
     pairs = pairs.merge(of_recipes, on="recipe")
     seeds = rows.groupby(list(_CELL))["seed"].nunique().reset_index(name="seeds")
-    return seeds.merge(mean_changes(changes(pairs, pairs["reference"], _CELL), _CELL), on=list(_CELL), how="left")
+    changed = changes(pairs, pairs["reference"], _CELL)
+    changed["change"] = changed["change"].round(_DIGITS)
+    return seeds.merge(mean_changes(changed, _CELL), on=list(_CELL), how="left")
 
 
 def _sides(planned: PlannedEquivalence) -> pd.DataFrame:

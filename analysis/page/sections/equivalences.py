@@ -9,6 +9,6 @@ from analysis.tables.equivalences import equivalence_tables
 
 
 def contents(results: Results) -> Iterator[Content]:
-    tables = equivalence_tables(equivalence_table(results.data, results.contrasts.equivalences))
+    tables = equivalence_tables(equivalence_table(results.data, results.equivalences))
     if tables and not results.data.empty:
         yield Content(title="Declared equivalences", template="tables.html", tables=tables)
