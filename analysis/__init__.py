@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from analysis.imports.trials import import_trials
     from analysis.output import formats
     from analysis.page import report
+    from analysis.paired.equivalence import equivalences
     from analysis.paired.summaries import aggregate
     from analysis.paired.table import deltas
     from analysis.sql.query import query
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "aggregate": "analysis.paired.summaries",
     "deltas": "analysis.paired.table",
+    "equivalences": "analysis.paired.equivalence",
     "import_trials": "analysis.imports.trials",
     "load": "analysis.evaluations.reading",
     "query": "analysis.sql.query",
     "report": "analysis.page",
 }
 
-__all__ = ["aggregate", "deltas", "formats", "import_trials", "load", "query", "report"]
+__all__ = ["aggregate", "deltas", "equivalences", "formats", "import_trials", "load", "query", "report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ TITLES = {
     "ScheduleRow": "schedule",
     "Recipe": "recipe",
     "Contrast": "contrasts",
+    "Equivalence": "equivalences",
     "SourceCard": "sources.NAME",
     "Pretraining": "sources.NAME.pretrain",
     "PretrainRecipe": "sources.NAME.pretrain.recipe",

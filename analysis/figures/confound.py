@@ -16,12 +16,13 @@ from analysis.evaluations.recipes import Choices, recipe_words
 from analysis.figures.drawing.axis import DELTA, Axis
 from analysis.figures.drawing.model import BARS, POINTS, Figure, Panel
 from analysis.paired.cells import summarize
+from analysis.paired.changes import changes, mean_changes
 from analysis.paired.contrasts import Comparison
 from analysis.paired.pairing import KEYS, pair_all
-from analysis.statistics.grouped import CONFIDENCE, moments_by
-from analysis.statistics.paired_t import FEW_VALUES, half_width
+from analysis.statistics.grouped import CONFIDENCE
+from analysis.statistics.paired_t import FEW_VALUES
 from analysis.tables.model import Table
-from analysis.words import counted
+from analysis.words import counted, interval, signed
 from jobs.specs.base import ALL
 from jobs.specs.recipes import Recipe
 
@@ -148,15 +149,7 @@ def _changes(pairs: pd.DataFrame) -> pd.DataFrame:
     released = pd.Series(True, index=pairs.index)
     for key, value in AS_RELEASED.items():
         released &= pairs[key] == value
-    on = [*_PANEL, "seed"]
-    both = pairs[~released].merge(pairs.loc[released, [*on, "difference"]], on=on, suffixes=("", "_released"))
-    changes = both.assign(change=both["difference"] - both["difference_released"])
-    table, differences = moments_by(changes, KEYS, "change")
-    half = half_width(differences, CONFIDENCE)
-    table = table.rename(columns={"n": "n_changes"})
-    return table.assign(
-        change=differences.mean, change_low=differences.mean - half, change_high=differences.mean + half
-    )
+    return mean_changes(changes(pairs, released, _PANEL), KEYS)
 
 
 def _rest(cells: pd.DataFrame) -> list[str]:
@@ -232,18 +225,10 @@ def _row(cell: dict[Any, Any], rest: bool) -> tuple[str, ...]:
         cell["normalization"],
         cell["frozen_batchnorm"],
         str(cell["n_pairs"]),
-        _signed(cell["mean_delta"]),
-        _interval(cell["ci_low"], cell["ci_high"]),
-        _interval(cell["ci_low_simultaneous"], cell["ci_high_simultaneous"]),
+        signed(cell["mean_delta"]),
+        interval(cell["ci_low"], cell["ci_high"]),
+        interval(cell["ci_low_simultaneous"], cell["ci_high_simultaneous"]),
         "" if pd.isna(cell["n_changes"]) else f"{cell['n_changes']:.0f}",
-        _signed(cell["change"]),
-        _interval(cell["change_low"], cell["change_high"]),
+        signed(cell["change"]),
+        interval(cell["change_low"], cell["change_high"]),
     )
-
-
-def _signed(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:+.2f}"
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"

@@ -36,12 +36,12 @@ def deltas_text(table: pa.Table, width: int = 120) -> str:
     if all(row["epoch"] == row["epochs"] for row in rows):
         varying = [name for name in varying if name != "epochs"]
     named = [name for name in identity if name not in ("epochs", "numerics", *varying)]
-    fixed = [f"{name} {_identity(name, rows[0][name])}" for name in named if rows]
-    columns = {name: [_identity(name, row[name]) for row in rows] for name in varying}
-    columns["pairs"] = [_pairs(row) for row in rows]
-    columns["delta"] = [_signed(row["mean_delta"]) for row in rows]
-    columns["95 % interval"] = [_interval(row["ci_low"], row["ci_high"]) for row in rows]
-    columns["simultaneous"] = [_interval(row["ci_low_simultaneous"], row["ci_high_simultaneous"]) for row in rows]
+    fixed = [f"{name} {identity_text(name, rows[0][name])}" for name in named if rows]
+    columns = {name: [identity_text(name, row[name]) for row in rows] for name in varying}
+    columns["pairs"] = [pairs_text(row) for row in rows]
+    columns["delta"] = [signed_text(row["mean_delta"]) for row in rows]
+    columns["95 % interval"] = [interval_text(row["ci_low"], row["ci_high"]) for row in rows]
+    columns["simultaneous"] = [interval_text(row["ci_low_simultaneous"], row["ci_high_simultaneous"]) for row in rows]
     columns["p (Holm)"] = [p_text(row["p_holm"]) for row in rows]
     right = set(columns) - {"source", "baseline", "dataset", "recipe", "origin"}
     title = f"Deltas of test accuracy in percentage points; {', '.join(fixed)}" if fixed else None
@@ -56,20 +56,20 @@ def p_text(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _identity(name: str, value: object) -> str:
+def identity_text(name: str, value: object) -> str:
     return "all" if name in ("images", "blocks", DEPTH) and value == -1 else str(value)
 
 
-def _pairs(row: dict[str, int]) -> str:
+def pairs_text(row: dict[str, int]) -> str:
     """Format the number of pairs, followed in brackets by the number of unpaired trials, if any."""
     return f"{row['n_pairs']}" + (f" (+{row['n_unpaired']})" if row["n_unpaired"] else "")
 
 
-def _signed(value: float | None) -> str:
+def signed_text(value: float | None) -> str:
     return _EMPTY if value is None or value != value else f"{value:+.2f}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
+def interval_text(low: float | None, high: float | None) -> str:
     if low is None or high is None or low != low:
         return _EMPTY
     return f"[{low:+.2f}, {high:+.2f}]"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.output.grid import UNLIMITED, grid
-from analysis.paired.schema import is_deltas
+from analysis.paired.schema import is_table
 from jobs.errors import Code, InvalidRequest
 
 Format: TypeAlias = Literal["table", "csv", "json", "parquet"]
@@ -29,10 +29,14 @@ def text(table: pa.Table, fmt: Literal["table", "csv", "json"], width: int = UNL
         return _csv(table)
     if fmt == "json":
         return _json(table)
-    if is_deltas(table.schema):
+    if is_table(table.schema, "deltas"):
         from analysis.output.deltas_text import deltas_text
 
         return deltas_text(table, width)
+    if is_table(table.schema, "equivalences"):
+        from analysis.output.equivalences_text import equivalences_text
+
+        return equivalences_text(table, width)
     columns = {name: [cell(value) for value in _values(table, index)] for index, name in enumerate(table.column_names)}
     numeric = {name for name in table.column_names if _is_number(table.schema.field(name).type)}
     return grid(columns, numeric, width)

@@ -19,6 +19,7 @@ from analysis.page.section import Content, Drawings, Section
 from analysis.page.sections import (
     confound,
     curves,
+    equivalences,
     failures,
     headlines,
     kinds,
@@ -37,6 +38,7 @@ SECTIONS: tuple[Section, ...] = (
     headlines.contents,
     what_was_run.contents,
     not_shown.contents,
+    equivalences.contents,
     curves.contents,
     paper_figures.contents,
     published.contents,

@@ -13,7 +13,15 @@ from analysis.evaluations.frames import frame
 from analysis.evaluations.recipes import NUMERICS, Choices, apart_by_numerics, in_words, recipe_choices, recipe_words
 from analysis.figures.exhibits import KindExhibits
 from analysis.page.kind_sections import kind_sections, loaded
-from analysis.paired.contrasts import Comparison, Declared, between_depths, comparisons, declared
+from analysis.paired.contrasts import (
+    Comparison,
+    Declared,
+    PlannedEquivalence,
+    between_depths,
+    comparisons,
+    declared,
+    declared_equivalences,
+)
 from jobs.errors import InvalidRequest
 from jobs.kind import GRID_KIND
 from jobs.results import Store, StudyRecord, all_done, read_launches, read_trials, recorded_studies
@@ -42,6 +50,7 @@ class Results:
     """``evaluations`` as a frame, with ``variant``, a description of ``VARIANT``."""
     studies: list[StudyRecord]
     contrasts: Declared
+    equivalences: list[PlannedEquivalence]
     choices: Mapping[str, Choices]
     """The choices of each recipe, by digest."""
     recipes: Mapping[str, str]
@@ -97,7 +106,8 @@ def read(store: Store, compare_paper: bool = False) -> Results:
     """
     evaluations = read_trials(store, GRID_KIND)
     studies = recorded_studies(store)
-    contrasts = declared(studies, read_launches(store))
+    launches = read_launches(store)
+    contrasts = declared(studies, launches)
     choices = recipe_choices(evaluations)
     recipes = recipe_words(choices)
     data = with_variant(frame(evaluations), recipes)
@@ -109,6 +119,7 @@ def read(store: Store, compare_paper: bool = False) -> Results:
         data=data,
         studies=studies,
         contrasts=contrasts,
+        equivalences=declared_equivalences(studies, launches),
         choices=choices,
         recipes=recipes,
         comparisons=chosen,

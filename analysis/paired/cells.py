@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.paired.pairing import DEPTH
 from analysis.statistics.bootstrap import Interval, percentile
-from analysis.statistics.grouped import with_intervals
+from analysis.statistics.grouped import CONFIDENCE, with_intervals
 from analysis.statistics.paired_t import FEW_VALUES, Floats, Ints, moments, p_values
 
 Method: TypeAlias = Literal["paired-t", "paper-compatible"]
@@ -45,7 +45,7 @@ def summarize(
         intervals = [_bootstrapped(values[cell == row], name, confidence) for row, name in enumerate(names)]
         table[["ci_low", "ci_high"]] = np.array(intervals).reshape(-1, 2)
         table[["ci_low_simultaneous", "ci_high_simultaneous"]] = np.nan
-    table["method"] = [_words(n, confidence, method) for n in differences.n]
+    table["method"] = [method_words(n, confidence, method) for n in differences.n]
     return table
 
 
@@ -63,7 +63,7 @@ def _bootstrapped(differences: Floats, name: str, confidence: float) -> Interval
     return percentile(differences, np.random.default_rng([_SEED, seed]), confidence)
 
 
-def _words(n: int, confidence: float, method: Method) -> str:
+def method_words(n: int, confidence: float = CONFIDENCE, method: Method = DEFAULT_METHOD) -> str:
     """Describe how the interval of a cell of ``n`` pairs was computed."""
     if n == 0:
         return "no pairs"

@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.paired.studies import PLACE, planned_cells, planned_places
+from analysis.paired.studies import PLACE, planned_cells, planned_places, study_of
 from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
 from jobs.specs.base import ALL
 from jobs.specs.contrast import Contrast
+from jobs.specs.equivalence import Equivalence
+from jobs.specs.recipes import Recipe
 from jobs.specs.threat_model import Constraint
 
 
@@ -53,6 +55,17 @@ class Family(NamedTuple):
         return self.study if self.name is None else f"{self.study} ({self.name})"
 
 
+class PlannedEquivalence(NamedTuple):
+    """An equivalence, and what the declaring version of a study plans to evaluate for it."""
+
+    study: str
+    equivalence: Equivalence
+    cells: frozenset[tuple[object, ...]]
+    """Values of ``analysis.paired.studies.CELL``."""
+    recipes: tuple[Recipe, ...]
+    """The recipes of the study."""
+
+
 class Declared(NamedTuple):
     """The contrasts that studies declared before running, sorted by study; each study's unnamed family comes first."""
 
@@ -77,11 +90,33 @@ def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: 
     Raises:
         InvalidRequest: for a study that is not recorded in the root.
     """
-    names = sorted({record.name for record in records})
-    if study is not None:
-        _require_seen(study, names)
-    chosen = [study] if study is not None else names
+    chosen = _chosen(records, study)
     return Declared(tuple(family for name in chosen for family in _families(name, _newest(name, records, launches))))
+
+
+def declared_equivalences(
+    records: Sequence[StudyRecord], launches: Sequence[Launch], study: str | None = None
+) -> list[PlannedEquivalence]:
+    """Return the equivalences of the same versions as in ``declared``, sorted by study.
+
+    Raises:
+        InvalidRequest: for a study that is not recorded in the root.
+    """
+    found = []
+    for version in (version for name in _chosen(records, study) for version in _newest(name, records, launches)):
+        if version.equivalences:
+            cells, recipes = planned_cells(version), study_of(version).recipes
+            found += [PlannedEquivalence(version.name, one, cells[one.epoch], recipes) for one in version.equivalences]
+    return found
+
+
+def _chosen(records: Sequence[StudyRecord], study: str | None) -> list[str]:
+    """Return the names of all recorded studies, or the one that is named."""
+    names = sorted({record.name for record in records})
+    if study is None:
+        return names
+    _require_seen(study, names)
+    return [study]
 
 
 def _families(study: str, versions: Sequence[StudyRecord]) -> list[Family]:

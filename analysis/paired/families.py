@@ -1,5 +1,6 @@
 """The families that studies declared for Holm's correction, with their cells over the whole results root."""
 
+from collections.abc import Collection
 from itertools import groupby
 
 import numpy as np
@@ -11,7 +12,7 @@ from analysis.paired.pairing import DEPTH, KEYS, pair_all
 from analysis.paired.studies import CELL as PLANNED
 from analysis.statistics.holm import holm
 from analysis.words import counted
-from jobs.specs.contrast import Contrast
+from jobs.specs.contrast import EvaluatedEpoch
 
 
 def declared_cells(data: pd.DataFrame, known: Declared) -> pd.DataFrame:
@@ -36,11 +37,17 @@ def declared_cells(data: pd.DataFrame, known: Declared) -> pd.DataFrame:
     return every.sort_values("p_holm", ascending=False, kind="stable").drop_duplicates(list(KEYS))[columns]
 
 
-def at_its_epoch(rows: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
-    """Return the evaluations at the blocks and the epoch of a contrast."""
-    epoch = rows["epochs"] if contrast.epoch == "last" else contrast.epoch
-    depths = {*contrast.blocks, contrast.baseline_blocks}
-    return rows[rows["blocks"].isin(depths) & (rows["epoch"] == epoch)]
+def of_declared(
+    rows: pd.DataFrame, planned: frozenset[tuple[object, ...]], blocks: Collection[int | None], epoch: EvaluatedEpoch
+) -> pd.DataFrame:
+    """Return the evaluations in the cells of a declaration, at its blocks and epoch.
+
+    Args:
+        planned: values of ``analysis.paired.studies.CELL``.
+    """
+    cells = pd.DataFrame(sorted(planned, key=str), columns=list(PLANNED))
+    at = rows["epochs"] if epoch == "last" else epoch
+    return rows[rows["blocks"].isin(set(blocks)) & (rows["epoch"] == at)].merge(cells, on=list(PLANNED), how="inner")
 
 
 def _of_study(own: pd.DataFrame, families: list[Family]) -> pd.DataFrame:
@@ -62,7 +69,7 @@ def _corrected(cells: pd.DataFrame, whose: str) -> pd.DataFrame:
 
 
 def _tested(own: pd.DataFrame, planned: Planned) -> pd.DataFrame:
-    cells = pd.DataFrame(sorted(planned.cells, key=str), columns=list(PLANNED))
-    rows = at_its_epoch(own, planned.contrast).merge(cells, on=list(PLANNED), how="inner")
-    pairs, counts = pair_all(rows, compared(planned.contrast))
+    contrast = planned.contrast
+    rows = of_declared(own, planned.cells, {*contrast.blocks, contrast.baseline_blocks}, contrast.epoch)
+    pairs, counts = pair_all(rows, compared(contrast))
     return summarize(pairs, counts, KEYS, KEYS, 0.95)[[*KEYS, "p_value"]]

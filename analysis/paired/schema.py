@@ -1,4 +1,4 @@
-"""The columns of the deltas table, with their units."""
+"""The columns of the tables of deltas and of equivalences, with their units."""
 
 import json
 from collections.abc import Sequence
@@ -41,9 +41,45 @@ of two depths of one source. ``epochs`` is the length of the trials; ``numerics`
 """
 
 
-def is_deltas(schema: pa.Schema) -> bool:
-    """Whether a table was returned by ``analysis.deltas``, for which the terminal has a special layout."""
-    return (schema.metadata or {}).get(b"deltasweep_table") == b"deltas"
+EQUIVALENCES = pa.schema(
+    [
+        pa.field("study", _TEXT),
+        pa.field("equivalence", _TEXT),
+        pa.field("source", _TEXT),
+        pa.field("baseline", _TEXT),
+        pa.field("dataset", _TEXT),
+        pa.field("blocks", _INT, metadata={"unit": "blocks"}),
+        pa.field("images", _INT, metadata={"unit": "images"}),
+        pa.field("epoch", _INT, metadata={"unit": "epochs"}),
+        pa.field("epochs", _INT, metadata={"unit": "epochs"}),
+        pa.field("recipe", _TEXT),
+        pa.field("against", _TEXT),
+        pa.field("other_choices", _TEXT),
+        pa.field("numerics", _INT),
+        pa.field("n_pairs", _INT, metadata={"unit": "pairs of deltas"}),
+        pa.field("n_unpaired", _INT, metadata={"unit": "seeds"}),
+        pa.field("mean_change", _FLOAT, metadata=_POINTS),
+        pa.field("ci_low", _FLOAT, metadata=_POINTS),
+        pa.field("ci_high", _FLOAT, metadata=_POINTS),
+        pa.field("within", _FLOAT, metadata=_POINTS),
+        pa.field("excludes_zero", pa.bool_()),
+        pa.field("verdict", _TEXT),
+        pa.field("method", _TEXT),
+    ],
+    metadata={"deltasweep_table": "equivalences"},
+)
+"""The columns of ``equivalences`` (docs/explanation/statistics.md). Rows are unique in the columns before ``n_pairs``.
+
+``equivalence`` describes what the study declared; its rows are answered together. ``recipe`` and ``against`` are
+digests; ``other_choices`` describes the choices in which the study's recipes differ besides the declared ones.
+``n_unpaired`` counts the seeds with trials in some, but not all, of the four arms. ``within`` is the declared margin.
+``ci_low``, ``ci_high`` and ``excludes_zero`` are null below two pairs.
+"""
+
+
+def is_table(schema: pa.Schema, name: str) -> bool:
+    """Whether a table was returned by the function ``name`` of ``analysis`` and has a layout for the terminal."""
+    return (schema.metadata or {}).get(b"deltasweep_table") == name.encode()
 
 
 def with_notes(table: pa.Table, notes: Sequence[str]) -> pa.Table:

@@ -1,22 +1,26 @@
-"""The plan of a recorded study: the points of its grid, and the cells of its declared contrasts."""
+"""The plan of a recorded study: the points of its grid, and the cells of what it declared."""
 
-from typing import Literal
+from typing import TypeAlias
 
 from pydantic import ValidationError
 
 from jobs.errors import Code, DamagedFile
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import StudyRecord
+from jobs.specs.contrast import EvaluatedEpoch
 from jobs.specs.trial import recipe_digest
 from jobs.study.expand import expand
 from jobs.study.model import Study, unknown_sections
 from jobs.system import safe_yaml
 
 CELL = ("dataset", "images", "epochs", "recipe")
-"""The keys of a contrast's cells that follow from the study."""
+"""The keys of the cells of a contrast or an equivalence that follow from the study."""
 
 PLACE = ("source", "dataset", "blocks", "images", "epochs", "recipe")
 """The keys of the points of a study's grid and schedule, without the seed."""
+
+PlannedCells: TypeAlias = dict[EvaluatedEpoch, frozenset[tuple[object, ...]]]
+"""Values of ``CELL``, by epoch."""
 
 
 def study_of(record: StudyRecord) -> Study:
@@ -39,15 +43,17 @@ def study_of(record: StudyRecord) -> Study:
         ) from error
 
 
-def planned_cells(record: StudyRecord) -> dict[int | Literal["last"], frozenset[tuple[object, ...]]]:
-    """Return the cells that a recorded study evaluates, as tuples of ``CELL``, by the epochs of its contrasts.
+def planned_cells(record: StudyRecord) -> PlannedCells:
+    """Return the cells that a recorded study evaluates, as tuples of ``CELL``, by the epochs of what it declared.
 
     Another study may evaluate the same training more often; this adds no cell to what this study declared.
     """
     planned = _planned(record, CELL)
+    epochs: set[EvaluatedEpoch] = {"last", *(declared.epoch for declared in record.contrasts)}
+    epochs |= {declared.epoch for declared in record.equivalences}
     return {
         epoch: frozenset(values for spec, values in planned if epoch == "last" or epoch in spec.evaluated_epochs)
-        for epoch in {"last", *(contrast.epoch for contrast in record.contrasts)}
+        for epoch in epochs
     }
 
 

@@ -1,4 +1,4 @@
-"""The studies recorded in a results root, with the contrasts that they declare."""
+"""The studies recorded in a results root, with the contrasts and equivalences that they declare."""
 
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from jobs.results.layout import study_key
 from jobs.results.records import reason
 from jobs.results.store import Store
 from jobs.specs.contrast import Contrast
+from jobs.specs.equivalence import Equivalence
 from jobs.system import safe_yaml
 
 _MOST_BYTES = 1 << 20
@@ -17,12 +18,13 @@ _MOST_BYTES = 1 << 20
 
 
 class StudyRecord(NamedTuple):
-    """A launched study: its fully resolved file, and the contrasts that it declared in advance."""
+    """A launched study: its fully resolved file, and what it declared in advance."""
 
     name: str
     digest: str
     text: str
     contrasts: tuple[Contrast, ...]
+    equivalences: tuple[Equivalence, ...] = ()
 
 
 def record_study(store: Store, name: str, digest: str, text: str) -> None:
@@ -50,17 +52,19 @@ def read_study(store: Store, key: str) -> StudyRecord:
     try:
         _, name, file = key.split("/")
         text = store.read_within(key, _MOST_BYTES).decode()
-        contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(safe_yaml.load(text).get("contrasts", []))
+        values = safe_yaml.load(text)
+        contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(values.get("contrasts", []))
+        equivalences = TypeAdapter(tuple[Equivalence, ...]).validate_python(values.get("equivalences", []))
     except (ValueError, AttributeError, yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)  # the position of a YAML syntax error
         raise DamagedFile(
             Code.DAMAGED_RECORD,
             f"{store.uri}/{key} is not a study record ({reason(error)}). Fix: launch the study's file again, then "
-            "remove this file if it is still reported; resume and the declared contrasts depend on it",
+            "remove this file if it is still reported; resume and what the study declared depend on it",
             file=f"{store.uri}/{key}",
             line=mark.line + 1 if mark else None,
         ) from error
-    return StudyRecord(name, file.removesuffix(".yaml"), text, contrasts)
+    return StudyRecord(name, file.removesuffix(".yaml"), text, contrasts, equivalences)
 
 
 def _readable(store: Store, key: str) -> bool:

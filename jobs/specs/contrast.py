@@ -1,11 +1,14 @@
 """Contrasts: comparisons that a study declares in advance."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, StrictInt, model_validator
 
 from jobs.specs.base import NAME_PATTERN, Spec
 from jobs.specs.growth import later
+
+EvaluatedEpoch: TypeAlias = Annotated[int, Field(strict=True, ge=1)] | Literal["last"]
+"""An epoch from 1, or each trial's last one."""
 
 
 class Contrast(Spec):
@@ -18,7 +21,7 @@ class Contrast(Spec):
     source: str = Field(pattern=NAME_PATTERN, description="source model of the first arm")
     baseline: str = Field(pattern=NAME_PATTERN, description="source model whose accuracy is subtracted")
     blocks: tuple[StrictInt, ...] = Field(min_length=1, description="numbers of fine-tuned blocks to compare at")
-    epoch: Annotated[int, Field(strict=True, ge=1)] | Literal["last"] = Field(
+    epoch: EvaluatedEpoch = Field(
         default="last", description="the evaluated epoch to compare at; last: each trial's last epoch"
     )
     baseline_blocks: StrictInt | None = later(

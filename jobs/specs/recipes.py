@@ -146,6 +146,17 @@ def varied(choices: object) -> object:
     return choices
 
 
+def chosen(choices: object) -> object:
+    """Validate single values of recipe choices, keyed by choice. Returns them unchanged.
+
+    Raises:
+        ValidationError: listing every invalid value and every unknown key.
+    """
+    if isinstance(choices, Mapping) and (mistakes := _mistakes(choices)):
+        _refuse(mistakes)
+    return choices
+
+
 def _unknown(name: object, location: tuple[str, ...]) -> InitErrorDetails:
     message = PydanticCustomError("unknown_recipe", f"unknown recipe; known recipes: {', '.join(RECIPES)}")
     return InitErrorDetails(type=message, loc=location, input=name)

@@ -23,6 +23,7 @@ from jobs.kind import KIND_NAME, kinds
 from jobs.specs.base import ALL, MOST, MOST_EPOCHS, NAME_PATTERN
 from jobs.specs.canonical import digest
 from jobs.specs.contrast import Contrast
+from jobs.specs.equivalence import Equivalence
 from jobs.specs.growth import later
 from jobs.specs.optimizers import DOES_NOT_FIT, on_top_of
 from jobs.specs.recipes import Recipe, named_recipe, varied
@@ -67,6 +68,11 @@ class StudyFile(Section):
     )
     contrasts: tuple[Contrast, ...] = Field(
         default=(), description="comparisons declared beforehand; their cells are the families for Holm's correction"
+    )
+    equivalences: tuple[Equivalence, ...] = later(
+        (),
+        since="0.3.0",
+        description="changes of the recipe that are declared beforehand not to move deltas by more than a margin",
     )
     sources: SourceCards = Field(default={}, description="own source models, with the keys of the catalogue")
     datasets: DatasetCards = Field(default={}, description="own datasets, with the keys of the catalogue")

@@ -77,17 +77,36 @@ def deltas(
             metavar="EPOCH",
         ),
     ] = None,
+    equivalences: Annotated[
+        bool,
+        typer.Option(
+            "--equivalences",
+            help="Only the answers to declared equivalences, one row per cell, instead of deltas; with --study only.",
+        ),
+    ] = False,
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format")] = "table",
 ) -> None:
     """Print accuracy deltas with confidence intervals.
 
     Holm's correction covers all cells of the contrasts that a study
     declares, regardless of filters. Without contrasts, and for imported
-    trials, it covers the cells that are selected.
+    trials, it covers the cells that are selected. The table is followed
+    by the answers to all equivalences that studies declare.
     """
     import analysis
     from analysis.evaluations.frames import epoch_of
 
+    if equivalences:
+        others = {"baseline": baseline, "source": source, "dataset": dataset, "blocks": blocks, "epoch": epoch}
+        if given := [f"--{name}" for name, value in others.items() if value]:
+            raise InvalidRequest(
+                Code.WRONG_VALUE,
+                f"expected --equivalences with no selection but --study, since every cell of an equivalence counts; "
+                f"got {', '.join(given)}. Fix: leave it out",
+                key=given[0],
+            )
+        sys.stdout.write(table_text(analysis.equivalences(results, study), form))
+        return
     table = analysis.deltas(
         results,
         baseline,
@@ -98,6 +117,8 @@ def deltas(
         blocks=blocks or None,
     )
     sys.stdout.write(table_text(table, form))
+    if form == "table" and (declared := analysis.equivalences(results, study)).num_rows:
+        sys.stdout.write("\n" + table_text(declared, form))
 
 
 @verbs.command()

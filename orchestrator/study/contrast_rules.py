@@ -1,14 +1,18 @@
-"""Rules of the contrasts that a study declares."""
+"""Rules of the contrasts that a study declares; those of sources, blocks and epochs also hold for equivalences."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from jobs.errors import Code
-from jobs.specs.contrast import Contrast
+from jobs.specs.contrast import Contrast, EvaluatedEpoch
+from jobs.specs.equivalence import Equivalence
 from jobs.study.model import ScheduleRow
 from orchestrator.study.raw_values import Violations, items, repeated
 from orchestrator.study.understand import STAND_IN, usable
 from orchestrator.study.yaml_lines import Location
+
+D = TypeVar("D", Contrast, Equivalence)
 
 _OWN_FAMILY = "the study's own"
 
@@ -22,39 +26,80 @@ def contrast_violations(
         schedule: the rows of the study, as far as they have no mistakes.
         mistaken: the locations of mistakes in the file.
     """
-    grid = {key: [value for _, value in items(raw, ("grid", key))] for key in ("source", "blocks")}
+    rows = rows_with_epochs(schedule, mistaken)
+    contrasts = usable_items(raw, "contrasts", Contrast, mistaken)
+    for location, contrast in contrasts.items():
+        depths = [((*location, "baseline_blocks"), contrast.baseline_blocks)]
+        yield from outside_the_study(raw, location, contrast, rows, mistaken, depths)
+    yield from _compared_twice(without_mistakes(contrasts, mistaken), {row.epochs for row in rows})
+
+
+def rows_with_epochs(schedule: Sequence[ScheduleRow], mistaken: Sequence[Location]) -> Sequence[ScheduleRow]:
+    """Return the rows of the schedule; none if a mistake leaves open after which epochs they evaluate."""
     rhythm = ((), ("epochs",), ("evaluate_every",))
-    rows = [] if any(at[:1] == ("schedule",) and at[2:] in rhythm for at in mistaken) else schedule
-    complete: dict[Location, Contrast] = {}
-    for location, written in items(raw, ("contrasts",)):
-        try:
-            contrast = usable(Contrast, written, location, mistaken)
-        except LookupError:
-            continue
-        if not any(at[:2] == location for at in mistaken):
-            complete[location] = contrast
-        for key in ("source", "baseline"):
-            name = getattr(contrast, key)
-            if name not in (*grid["source"], STAND_IN):
-                message = f"{name!r} is not a source of this study's grid ({', '.join(map(str, grid['source']))})"
-                yield (*location, key), Code.UNKNOWN_NAME, message
-        blocks = items(raw, (*location, "blocks"))
-        yield from repeated(blocks)
-        for place, depth in [*blocks, ((*location, "baseline_blocks"), contrast.baseline_blocks)]:
-            if place not in mistaken and depth not in (*grid["blocks"], None):
-                message = f"{depth} is not among this study's blocks ({grid['blocks']})"
-                yield place, Code.IMPOSSIBLE_TRIAL, message
-        if rows and contrast.epoch != "last" and not any(_evaluates(row, contrast.epoch) for row in rows):
-            evaluated = "; ".join(dict.fromkeys(map(_evaluated, rows)))
-            message = (
-                f"expected an epoch after which a row of the schedule evaluates ({evaluated}); got {contrast.epoch}. "
-                "Fix: name one of these, or change evaluate_every"
-            )
-            yield (*location, "epoch"), Code.IMPOSSIBLE_TRIAL, message
-    yield from _compared_twice(complete, {row.epochs for row in rows})
+    return [] if any(at[:1] == ("schedule",) and at[2:] in rhythm for at in mistaken) else schedule
 
 
-def _compared_twice(contrasts: Mapping[Location, Contrast], last_epochs: Iterable[int]) -> Violations:
+def usable_items(raw: dict[str, Any], key: str, model: type[D], mistaken: Sequence[Location]) -> dict[Location, D]:
+    """Return the usable parts of a list of declarations, by location."""
+    found = {}
+    for location, written in items(raw, (key,)):
+        with suppress(LookupError):
+            found[location] = usable(model, written, location, mistaken)
+    return found
+
+
+def without_mistakes(declared: Mapping[Location, D], mistaken: Sequence[Location]) -> dict[Location, D]:
+    """Return the declarations that have no mistake in them."""
+    return {place: one for place, one in declared.items() if not any(at[:2] == place for at in mistaken)}
+
+
+def outside_the_study(
+    raw: dict[str, Any],
+    location: Location,
+    declared: Contrast | Equivalence,
+    rows: Sequence[ScheduleRow],
+    mistaken: Sequence[Location],
+    depths: Sequence[tuple[Location, int | None]] = (),
+) -> Violations:
+    """Yield the sources, blocks and epoch of a declaration that the study does not have.
+
+    Args:
+        depths: blocks besides those in ``blocks``, with their locations.
+    """
+    grid = {key: [value for _, value in items(raw, ("grid", key))] for key in ("source", "blocks")}
+    for key in ("source", "baseline"):
+        name = getattr(declared, key)
+        if name not in (*grid["source"], STAND_IN):
+            message = f"{name!r} is not a source of this study's grid ({', '.join(map(str, grid['source']))})"
+            yield (*location, key), Code.UNKNOWN_NAME, message
+    blocks = items(raw, (*location, "blocks"))
+    yield from repeated(blocks)
+    for place, depth in [*blocks, *depths]:
+        if place not in mistaken and depth not in (*grid["blocks"], None):
+            message = f"{depth} is not among this study's blocks ({grid['blocks']})"
+            yield place, Code.IMPOSSIBLE_TRIAL, message
+    if rows and declared.epoch != "last" and not any(_evaluates(row, declared.epoch) for row in rows):
+        evaluated = "; ".join(dict.fromkeys(map(_evaluated, rows)))
+        message = (
+            f"expected an epoch after which a row of the schedule evaluates ({evaluated}); got {declared.epoch}. "
+            "Fix: name one of these, or change evaluate_every"
+        )
+        yield (*location, "epoch"), Code.IMPOSSIBLE_TRIAL, message
+
+
+def same_epochs(epoch: EvaluatedEpoch, last_epochs: Collection[int]) -> set[EvaluatedEpoch]:
+    """Return the values of ``epoch`` that mean the same evaluation in some row of the schedule.
+
+    Args:
+        last_epochs: the lengths of the rows.
+    """
+    if epoch == "last":
+        return {epoch, *last_epochs}
+    return {epoch, "last"} if epoch in last_epochs else {epoch}
+
+
+def _compared_twice(contrasts: Mapping[Location, Contrast], last_epochs: Collection[int]) -> Violations:
     """Yield repeated contrasts, and comparisons in two families.
 
     A repeated comparison would enlarge the family of Holm's correction. A cell has one corrected p-value, so a
@@ -67,7 +112,7 @@ def _compared_twice(contrasts: Mapping[Location, Contrast], last_epochs: Iterabl
             yield location, Code.REPEATED, "this contrast is declared twice"
         seen.add(contrast)
         family, epoch = contrast.family or _OWN_FAMILY, contrast.epoch
-        equal = {epoch, *(last_epochs if epoch == "last" else ["last"] if epoch in last_epochs else [])}
+        equal = same_epochs(epoch, last_epochs)
         others: dict[str, object] = {}
         for blocks in contrast.blocks:
             baseline_blocks = blocks if contrast.baseline_blocks is None else contrast.baseline_blocks

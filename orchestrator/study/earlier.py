@@ -25,7 +25,10 @@ from orchestrator.study.load import load_study, packaged_studies, parse_study
 Specs: TypeAlias = Mapping[str, TrialSpec]
 """Specs by trial id."""
 
-_PLACEMENT = {"name", "description", "contrasts", "resources", "bundle", "keep_weights", "checkpoint_every"}
+_PLACEMENT = {
+    *("name", "description", "contrasts", "equivalences"),
+    *("resources", "bundle", "keep_weights", "checkpoint_every"),
+}
 """Keys of a study that no trial depends on."""
 _COMMANDS = 3
 

@@ -25,11 +25,11 @@ def type_of(annotation: Any) -> Any:
 
 def model_at(location: Location) -> type[BaseModel]:
     """Return the model that validates the mapping at a location."""
-    if location == ("grid", "recipe"):  # each choice has a list there
-        return Recipe
     of: Any = Study
     for step in location:
         field = isinstance(of, type) and issubclass(of, BaseModel)
         of = type_of(of.model_fields[step].annotation if field else get_args(of)[get_origin(of) is dict])
+    if get_origin(of) is dict:  # choices by name, as in grid.recipe, where each has a list
+        return Recipe
     model: type[BaseModel] = of
     return model

@@ -21,7 +21,7 @@ from orchestrator.study.yaml_lines import Location
 STAND_IN = "x-stands-in-x"
 """The placeholder for names of sources and datasets. Messages that contain it are dropped."""
 
-_STAND_INS = [value for plain in (STAND_IN, ALL, 0, 1) for value in ([plain], plain)]
+_STAND_INS: list[Any] = [*(value for plain in (STAND_IN, ALL, 0, 1) for value in ([plain], plain)), {}]
 
 
 def understood(raw: dict[str, Any], mistaken: Sequence[Location]) -> Study:

@@ -21,6 +21,7 @@ from jobs.specs.trial import TrialSpec
 from jobs.study.expand import fine_tuned
 from jobs.study.model import ScheduleRow, Study
 from orchestrator.study.contrast_rules import contrast_violations
+from orchestrator.study.equivalence_rules import equivalence_violations
 from orchestrator.study.models import sections
 from orchestrator.study.own_architectures import own_architectures_violations
 from orchestrator.study.own_weights import own_weights_violations
@@ -38,8 +39,8 @@ def violations(
         study: the values as a study, if their types are right.
         known: the mistakes in their types.
         folder: the folder of the study file.
-        recorded: whether the study is a record of a results root. Rules for contrasts, trials and files are not applied
-            to records, because later versions may add rules, and all recorded trials must remain accessible.
+        recorded: whether the study is a record of a results root. Rules for declarations, trials and files are not
+            applied to records, because later versions may add rules, and all recorded trials must remain accessible.
     """
     yield from _repeated(raw)
     typed = study or understood(raw, _locations(known))
@@ -58,6 +59,7 @@ def violations(
             study = understood(raw, [*mistaken, *_depending(raw, mistaken)])
         yield from (rule for rule in _of_trials(raw, study, mistaken) if STAND_IN not in rule[2])
         yield from contrast_violations(raw, typed.schedule, _locations(known))
+        yield from equivalence_violations(raw, typed, _locations(known))
 
 
 def _locations(mistakes: Iterable[Violation]) -> list[Location]:

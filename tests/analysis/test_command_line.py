@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from jobs.results import LocalStore, record_study
 from orchestrator.cli.main import main
 from tests.analysis.support import Build
 
-STUDY = {
+STUDY: dict[str, Any] = {
     "name": "mine",
     "contrasts": [
         {"source": "robust", "baseline": "natural", "blocks": [3]},
@@ -106,6 +107,41 @@ def test_unknown_values_are_one_message(deltasweep: Command, options: tuple[str,
     assert (code, out) == (2, "")
     assert words in message
     assert message.count("deltasweep:") == 1
+
+
+def test_declared_equivalences_follow_the_deltas_and_are_data_of_their_own(deltasweep: Command, root: Path) -> None:
+    """The root has trials of one recipe, so every cell of the other is planned and empty."""
+    before = {form: deltasweep("deltas", "--format", form)[1] for form in ("table", "csv", "json")}
+    assert deltasweep("deltas", "--equivalences")[:2] == (0, "No recorded study declares an equivalence.\n")
+    assert table(deltasweep("deltas", "--equivalences", "--format", "csv")[1]) == []
+    grid = {**STUDY["grid"], "recipe": {"precision": ["float32", "bfloat16"]}}
+    sides = {"recipe": {"precision": "bfloat16"}, "against": {"precision": "float32"}}
+    arms = {"source": "robust", "baseline": "natural", "blocks": [3]}
+    study = {
+        **STUDY,
+        "name": "precise",
+        "grid": grid,
+        "contrasts": [],
+        "equivalences": [{**arms, **sides, "within": 1}],
+    }
+    record_study(LocalStore(root), "precise", "d1", json.dumps(study))
+    after = {form: deltasweep("deltas", "--format", form)[1] for form in ("table", "csv", "json")}
+    assert (after["csv"], after["json"]) == (before["csv"], before["json"])
+    assert after["table"].startswith(before["table"])
+    block = after["table"].removeprefix(before["table"])
+    assert "Equivalence declared by precise: robust minus natural, blocks 3, last epoch" in " ".join(block.split())
+    assert "Not shown: the change is within 1 percentage point in 0 of 2 cells" in block
+    assert "Equivalence" not in deltasweep("deltas", "--study", "mine")[1]
+    assert deltasweep("deltas", "--equivalences", "--study", "precise")[1] == block.removeprefix("\n")
+    rows = table(deltasweep("deltas", "--equivalences", "--format", "csv")[1])
+    assert [(row["dataset"], row["n_pairs"], row["n_unpaired"], row["verdict"]) for row in rows] == [
+        ("digits", "0", "3", "not shown"),
+        ("mnist", "0", "3", "not shown"),
+    ]
+    for options in (("--dataset", "mnist"), ("--blocks", "3"), ("--epoch", "30"), ("--baseline", "natural")):
+        code, out, message = deltasweep("deltas", "--equivalences", *options)
+        assert (code, out) == (2, "")
+        assert options[0] in message
 
 
 def test_a_report_that_has_no_place_is_one_message(deltasweep: Command, root: Path) -> None:
