@@ -14,6 +14,7 @@ Usage: python -m benchmarks.execution [--repetitions 9] [--architectures resnet3
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -61,7 +62,9 @@ CHOICES = [
     Choice("2 threads", Recipe(threads=2)),
     Choice("contiguous", Recipe(memory_format="contiguous")),
     Choice("new tensors filled", Recipe(), filled=True),
-    Choice("compiled", Recipe(), compiled=True),
+    Choice("bfloat16", Recipe(precision="bfloat16")),
+    Choice("compiled blocks", Recipe(), compiled=True),
+    Choice("bfloat16, compiled blocks", Recipe(precision="bfloat16"), compiled=True),
 ]
 
 
@@ -108,10 +111,13 @@ def _works(architecture: str, choice: Choice) -> tuple[Callable[[], None], Calla
     freeze(network, BLOCKS)
     form = memory_format(recipe)
     network = network.to(memory_format=form)
+    network.precision = recipe.precision
     optimizer = make_optimizer(network, recipe)
     images_NCHW = torch.rand(BATCH[architecture], 3, size, size).contiguous(memory_format=form)
     labels_N = torch.randint(10, (len(images_NCHW),))
-    model = torch.compile(network) if choice.compiled else network
+    if choice.compiled:  # each block alone, so that a bundle of any depths would run the same code
+        for part in (network.stem, *network.blocks):
+            part.compile()
 
     fill: Any = torch.utils.deterministic  # the stubs lack its attribute
 
@@ -120,17 +126,21 @@ def _works(architecture: str, choice: Choice) -> tuple[Callable[[], None], Calla
             fill.fill_uninitialized_memory = choice.filled
             network.train()
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images_NCHW), labels_N).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+            nn.functional.cross_entropy(network(images_NCHW), labels_N).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
             optimizer.step()
 
     def forward() -> None:
         with deterministic(recipe), torch.no_grad():
             fill.fill_uninitialized_memory = choice.filled
             network.eval()
-            model(images_NCHW)
+            network(images_NCHW)
 
+    before = sum(os.times()[:4])
     step()
     forward()
+    if choice.compiled:
+        seconds = sum(os.times()[:4]) - before
+        report([beside(f"{architecture}: {choice.name}, processor seconds of compiling, once a process", [seconds])])
     return step, forward
 
 
