@@ -21,6 +21,7 @@ from jobs.system.progress import progress_heard_by
 from orchestrator.failures.failure_classification import record_error
 from orchestrator.failures.outcomes import NodeDraining, Outcome, State
 from orchestrator.failures.versions import UnfitMachine, require_same
+from orchestrator.ray_tune.actor_output import ActorOutput
 from orchestrator.ray_tune.stop_signal import StopWatcher
 
 
@@ -79,8 +80,11 @@ class TrialActor(tune.Trainable):
                 raise _unfit(error) from error
             outcomes[trial] = record_error(store, trial, attempts[trial], error)
 
-        with progress_heard_by(stop.progressed):
-            results = attempt_bundle(store, specs, catalog, default_device(), attempts, retention, stop, failed)
+        numbers = {trial: attempt.number for trial, attempt in attempts.items()}
+        with progress_heard_by(stop.progressed), ActorOutput(store, numbers) as output:
+            results = attempt_bundle(
+                store, specs, catalog, default_device(), attempts, retention, stop, failed, output.evaluated
+            )
         for trial, ended in results.items():
             state = State.DONE if ended.status is AttemptStatus.COMMITTED else State.STOPPED
             outcomes[trial] = Outcome(state, tuple(ended.notes))

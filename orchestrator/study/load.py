@@ -4,7 +4,6 @@ import codecs
 import datetime
 import difflib
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ from orchestrator.study import yaml_lines
 from orchestrator.study.models import model_at
 from orchestrator.study.own_architectures import card_files, in_its_file
 from orchestrator.study.own_weights import with_absolute_paths
+from orchestrator.study.packaged_studies import packaged_studies, packaged_text
 from orchestrator.study.raw_values import Violation
 from orchestrator.study.validate import violations
 from orchestrator.study.yaml_lines import Document, Location
 
-_PACKAGED = resources.files("orchestrator").joinpath("study", "packaged")
 _MOST_BYTES = 10_000_000
 """Largest size of a study file; its values are limited by ``jobs.system.safe_yaml``."""
 
@@ -64,14 +63,21 @@ def _loaded(name_or_path: str) -> Study:
                 file=name_or_path,
             )
         return parse_study(_text(path), name_or_path)
-    packaged = _PACKAGED.joinpath(f"{name_or_path}.yaml")
-    if not packaged.is_file():
-        raise InvalidRequest(
-            Code.UNKNOWN_NAME,
-            f"unknown study {name_or_path!r}; packaged studies: {_names()}; to use your own file, give its "
-            "path, ending in .yaml",
-        )
-    return parse_study(packaged.read_text(encoding="utf-8"), f"{name_or_path}.yaml")
+    if (text := packaged_text(name_or_path)) is None:
+        raise unknown_study(name_or_path)
+    return parse_study(text, f"{name_or_path}.yaml")
+
+
+def unknown_study(name: str) -> InvalidRequest:
+    """Return the error for a name that no packaged study has."""
+    file = f"{name}.yaml"
+    meant = [file] if Path(file).is_file() else difflib.get_close_matches(name, packaged_studies(), n=1)
+    hint = f". Did you mean {meant[0]}?" if meant else ""
+    return InvalidRequest(
+        Code.UNKNOWN_NAME,
+        f"unknown study {name!r}; packaged studies: {_names()}; to use your own file, give its path, ending in "
+        f".yaml{hint}",
+    )
 
 
 def is_path(name_or_path: str) -> bool:
@@ -93,11 +99,6 @@ def _text(path: Path) -> str:
         raise InvalidRequest(
             Code.UNREADABLE_FILE, f"expected a study file in UTF-8; {path} cannot be read as such ({error})", file=path
         ) from error
-
-
-def packaged_studies() -> list[str]:
-    """Return the names of the packaged studies."""
-    return sorted(file.name.removesuffix(".yaml") for file in _PACKAGED.iterdir() if file.name.endswith(".yaml"))
 
 
 def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:

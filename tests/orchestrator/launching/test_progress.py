@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from orchestrator.launching.progress import ProgressView, Tallies, duration
+from orchestrator.launching.progress import ProgressView, Tallies
+from orchestrator.process.numbers_as_text import duration
 
 
 @pytest.mark.parametrize(
