@@ -108,6 +108,8 @@ def of_usage(error: Exception) -> DeltaSweepError | None:
     message = " ".join(error.format_message().split())
     if code is Code.MISSING_KEY and key == "--results":
         message = "expected --results ROOT, or the root in $DELTASWEEP_RESULTS; got neither"
+    if code is Code.UNKNOWN_KEY and getattr(getattr(error, "ctx", None), "parent", 0) is None:
+        message += ". Options follow the verb: deltasweep VERB ... --option"
     command = getattr(getattr(error, "ctx", None), "command_path", "deltasweep")
     ended = message if message.endswith("?") else f"{message.rstrip('.')}."
     return InvalidRequest(code, f"{ended} Usage: {command} --help", key=key)

@@ -54,12 +54,12 @@ def with_builders(study: Study, builders: Iterable[Path] | None) -> Study:
 
 
 def _loaded(name_or_path: str) -> Study:
-    path = Path(name_or_path)
     if is_path(name_or_path):
+        path = _in_home(name_or_path)
         if not path.exists():
             raise InvalidRequest(
                 Code.NO_SUCH_FILE,
-                f"study file {name_or_path} does not exist; packaged studies: {_names()}",
+                f"study file {name_or_path} does not exist{_meant_files(path)}; packaged studies: {_names()}",
                 file=name_or_path,
             )
         return parse_study(_text(path), name_or_path)
@@ -68,16 +68,41 @@ def _loaded(name_or_path: str) -> Study:
     return parse_study(text, f"{name_or_path}.yaml")
 
 
+def _in_home(path: str) -> Path:
+    """Return a path with its ``~`` expanded, as shells do unless it is quoted; without such a user, as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _meant_files(path: Path) -> str:
+    """Return a question about the study file beside a missing one whose name is most like its own."""
+    try:
+        beside = {file.name: file for file in path.parent.glob("*.y*ml")}
+    except OSError:
+        return ""
+    meant = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    return f" (did you mean {beside[meant[0]]}?)" if meant else ""
+
+
 def unknown_study(name: str) -> InvalidRequest:
     """Return the error for a name that no packaged study has."""
     file = f"{name}.yaml"
-    meant = [file] if Path(file).is_file() else difflib.get_close_matches(name, packaged_studies(), n=1)
-    hint = f". Did you mean {meant[0]}?" if meant else ""
+    meant = [file] if _is_file(file) else difflib.get_close_matches(name, packaged_studies(), n=1)
+    hint = f" (did you mean {meant[0]}?)" if meant else ""
     return InvalidRequest(
         Code.UNKNOWN_NAME,
-        f"unknown study {name!r}; packaged studies: {_names()}; to use your own file, give its path, ending in "
-        f".yaml{hint}",
+        f"unknown study {name!r}{hint}; packaged studies: {_names()}; to use your own file, give its path, ending in "
+        ".yaml",
     )
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # not a path
+        return False
 
 
 def is_path(name_or_path: str) -> bool:
@@ -229,7 +254,16 @@ def _message(error: dict[str, Any], document: Document) -> str:
     message = f"{message[0].lower()}{message[1:]}"
     if not location or isinstance(given, dict) or error["type"] == DOES_NOT_FIT:  # said already, or a whole section
         return message
-    return f"{message}; got {given!r}{_instead(given, error['type'])}"
+    return f"{message}; got {given!r}{_instead(given, error['type'])}{_unquoted(given, error['type'])}"
+
+
+def _unquoted(given: object, wrong: str) -> str:
+    """Return the fix for a quoted number."""
+    try:
+        numeric = wrong in ("float_type", "int_type") and isinstance(given, str) and float(given) is not None
+    except ValueError:
+        return ""
+    return f". Fix: write {given} without quotes" if numeric else ""
 
 
 def _is_digest(error: dict[str, Any]) -> bool:

@@ -150,7 +150,7 @@ def test_what_is_shown_can_be_kept_and_planned(deltasweep: Command) -> None:
     assert deltasweep("plan", "copy.yaml").out.startswith("demo: 80 trials")
     unknown = deltasweep("studies", "show", "dem")
     assert (unknown.code, unknown.out) == (2, "")
-    assert "Did you mean demo?" in unknown.message
+    assert "did you mean demo?" in unknown.message
 
 
 @pytest.mark.parametrize(
