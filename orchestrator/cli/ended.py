@@ -59,7 +59,7 @@ class Ended(NamedTuple):
             "planned": None if summary is None else summary.planned,
             "done": None if summary is None else summary.done,
             "left": None if summary is None else summary.left,
-            "failed": [{"trial": trial, "reason": reason} for trial, reason in failed.items()],
+            "failed": [{"trial": trial, "reason": one_line(reason)} for trial, reason in failed.items()],
             "stop_reason": None if summary is None else summary.stop_reason,
             "resume": self.to_resume if summary is None or summary.left or failed else None,
         }

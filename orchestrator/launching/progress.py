@@ -90,7 +90,8 @@ class ProgressView:
             self._live.update(self._render())
         elif final or now - self._last >= PLAIN_SECONDS:
             at_work = self._tallies.at_work()
-            self._console.print(self._tallies.line(now) + (f" · {at_work}" if at_work else ""), highlight=False)
+            line = self._tallies.line(now) + (f" · {at_work}" if at_work else "")
+            self._console.print(line, highlight=False, soft_wrap=True)
             self._last = now
 
     def _render(self) -> Group:
