@@ -1,6 +1,7 @@
 """What is known about the attempts at a trial, what actors keep of their output, and following it while it grows."""
 
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from jobs.results.local_store import LocalStore
 from jobs.study.expand import expand
 from jobs.verification.verify import verify
 from orchestrator.launching.heartbeat import new_launch
-from orchestrator.planning import trial_logs
 from orchestrator.planning.trial_logs import attempts_of, follow
 from orchestrator.process.tail import MOST_CHARACTERS, Tail, new_part
 from orchestrator.ray_tune import actor_output
@@ -98,7 +98,7 @@ def test_following_prints_everything_once_until_the_trial_ends(store: Store, mon
     run(store, FIRST)
     store.replace(output_key(FIRST, 1), tail.kept().encode())
     stages = stage(0)
-    monkeypatch.setattr(trial_logs.time, "sleep", lambda _: next(stages))
+    monkeypatch.setattr("orchestrator.planning.trial_logs.time.sleep", lambda _: next(stages))
     text = io.StringIO()
     follow(store, FIRST, text.write)
     shown, _, finished = text.getvalue().partition("(done)")
@@ -151,7 +151,7 @@ def test_what_an_actor_prints_is_kept_and_passed_on(store: Store, capsys: pytest
     for text in (first, second):
         assert "to standard output\n" in text
         assert "to standard error\n" in text
-        assert f"process {actor_output.os.getpid()}" in text
+        assert f"process {os.getpid()}" in text
     assert "epoch 3, test accuracy 91.25" in first
     assert "epoch 3" not in second
     captured = capsys.readouterr()
