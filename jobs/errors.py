@@ -170,6 +170,12 @@ class DeltaSweepError(Exception):
             ]
         return {"error": said}
 
+    def reworded(self, message: str, key: str) -> Self:
+        """Return this error with another message and key, for a caller that knows more about its place."""
+        copy = self._bare(message)
+        copy.__dict__.update(self.__dict__, place=self.place._replace(key=key))
+        return copy
+
     @classmethod
     def _bare(cls, message: str) -> Self:
         made = cls.__new__(cls, message)

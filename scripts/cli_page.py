@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from orchestrator.cli.json_keys import KEYS
 from orchestrator.cli.main import app
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
@@ -24,7 +25,13 @@ _HEAD = """\
 
 `deltasweep COMMAND --help` prints the same. [Exit codes](exit-codes.md) are the same for every command. `ROOT` is a
 results root: a directory, or an `s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`. `STUDY` is the path of a study file, or
-the name of a [packaged study](packaged-studies.md).
+the name of a [packaged study](packaged-studies.md). `deltasweep --version` prints the versions of DeltaSweep, Python,
+torch and Ray.
+
+With `--json`, standard output has one JSON value and nothing else; progress and notes go to standard error, or nowhere
+with `--quiet`. Errors are JSON on standard error, where the last line is the [error](errors.md), and standard output
+is empty then. Keys are stable: a release may add some, but never removes or redefines one. `[]` stands for the objects
+of a list.
 """
 
 
@@ -51,6 +58,8 @@ def _sections(name: str, root: Any) -> Iterator[str]:
         rows = [row for parameter in command.params if (row := _row(parameter, context)) is not None]
         if rows:
             yield "\n| argument or option | default | meaning |\n| --- | --- | --- |\n" + "".join(rows)
+        keys = (f"| {f'`{key}`' if key else ''} | {_cell(meaning)} |\n" for key, meaning in KEYS[words].items())
+        yield "\n| key of `--json` | meaning |\n| --- | --- |\n" + "".join(keys)
 
 
 def _paragraphs(text: str | None) -> str:

@@ -27,9 +27,10 @@ The place is the file (a path or an address), the line in it (from 1) and the ke
 (`grid.source[0]`), a column, an option (`--results`), or a command's argument in capitals. What does not apply is
 empty; the line is null.
 
-Commands that print JSON (`--json`, `--format json`) print the error as one object on standard output, in addition to
-the message on standard error. A message that reports several mistakes, such as those of a study file, lists each of
-them under `mistakes`; its own code and place are those of the first, or what they have in common.
+Commands that print JSON (`--json`, `--format json`) print the error as one object on standard error, on one line, the
+last one, in place of the message; standard output is empty. A message that reports several mistakes, such as those of
+a study file, lists each of them under `mistakes`; its own code and place are those of the first, or what they have in
+common.
 
 ```json
 {"error": {"code": "unknown-name", "message": "first.yaml: 2 mistakes\\n  line 3: ...",

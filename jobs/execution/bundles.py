@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, Self
+from functools import partial
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -53,6 +54,7 @@ def attempt_bundle(
     retention: RetentionPolicy,
     stop: Callable[[], bool],
     failed: Callable[[str, Exception], None],
+    on_evaluation: Callable[[str, Any], None] = lambda *_: None,
 ) -> dict[str, AttemptResult]:
     """Run trials that differ only in ``blocks`` in a shared ``Bundle``, each with the result of ``attempt_trial``.
 
@@ -62,6 +64,7 @@ def attempt_bundle(
     Args:
         attempts: by trial id.
         failed: called with the id and the error of each trial that raises; the others continue.
+        on_evaluation: called with the id and each row that a trial completes in this attempt, at its next pause.
 
     Returns:
         The results of the trials that did not raise, by trial id.
@@ -70,11 +73,12 @@ def attempt_bundle(
         trial_id = specs[0].trial_id
         try:
             trial = open_trial(store, specs[0], catalog, device)
-            return {trial_id: attempt_trial(store, trial, attempts[trial_id], retention, stop)}
+            tell = partial(on_evaluation, trial_id)
+            return {trial_id: attempt_trial(store, trial, attempts[trial_id], retention, stop, tell)}
         except Exception as error:  # noqa: BLE001  # every error of a trial is reported as its failure
             failed(trial_id, refusals.caught(error, device))
             return {}
-    run = _BundleRun(store, device, attempts, retention, failed)
+    run = _BundleRun(store, device, attempts, retention, failed, on_evaluation)
     for spec in specs:
         run.open(spec, catalog)
     while run.bundles and not run.stopped:
@@ -92,6 +96,7 @@ class _BundleRun:
         attempts: Mapping[str, Attempt],
         retention: RetentionPolicy,
         failed: Callable[[str, Exception], None],
+        on_evaluation: Callable[[str, Any], None],
     ) -> None:
         self.bundles: list[Bundle] = []
         self.ended: dict[str, AttemptResult] = {}
@@ -101,6 +106,8 @@ class _BundleRun:
         self._attempts = attempts
         self._retention = retention
         self._failed = failed
+        self._on_evaluation = on_evaluation
+        self._shown: dict[str, int] = {}
         self._notes: dict[str, list[str]] = {}
         self._saved: dict[str, tuple[int, int]] = {}
 
@@ -113,6 +120,7 @@ class _BundleRun:
             self._failed(spec.trial_id, refusals.caught(error, self._device))
             return
         self._saved[spec.trial_id] = trial.position
+        self._shown[spec.trial_id] = len(trial.evaluations)
         bundle: type[Bundle] = load(bundle_class(spec))
         self._gather(bundle(trial, lambda trial, error: self._failed(trial.spec.trial_id, error)))
 
@@ -136,6 +144,9 @@ class _BundleRun:
     def _leave(self, trial: AnyTrial) -> None:
         """Commit a trial that is done, or checkpoint one that has made progress; called at a pause."""
         trial_id = trial.spec.trial_id
+        for row in trial.evaluations[self._shown[trial_id] :]:
+            self._on_evaluation(trial_id, row)
+        self._shown[trial_id] = len(trial.evaluations)
         if trial.done:
             self.ended[trial_id] = commit_attempt(
                 self._store, trial, self._attempts[trial_id], self._retention, self._notes[trial_id]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jobs.errors import Code, MissingData
 from jobs.system.download import writing
+from jobs.system.telemetry import disable_telemetry
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -90,6 +91,7 @@ def _refusal(wanted: str, reason: str, fix: str) -> MissingData:
 
 
 def _library(wanted: str) -> Any:
+    disable_telemetry()
     try:
         library = importlib.import_module("huggingface_hub")
         importlib.import_module("huggingface_hub.errors")

@@ -20,6 +20,7 @@ from jobs.networks.own_builders import function_of, last_line
 from jobs.networks.parts import Parts
 from jobs.networks.small import resnet18_w16, resnet35_w8, vit6_d64
 from jobs.provenance import packages
+from jobs.system.telemetry import disable_telemetry
 
 _OWN: dict[str, Callable[[int], nn.Module]] = {
     "resnet18-w16": resnet18_w16,
@@ -151,6 +152,7 @@ def timm_package(wanted: str) -> Any:
     Raises:
         MissingData: if it is not installed.
     """
+    disable_telemetry()
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:

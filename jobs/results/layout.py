@@ -141,5 +141,10 @@ def log_key(trial_id: str, attempt: int) -> str:
     return f"logs/{trial_id}/{attempt}.log"
 
 
+def output_key(trial_id: str, attempt: int) -> str:
+    """Return the key of what an actor printed during an attempt, where it printed anything or took long."""
+    return f"logs/{trial_id}/{attempt}.out"
+
+
 def _hash(trial_id: str) -> str:
     return trial_id.rsplit("-", 1)[1]

@@ -17,6 +17,7 @@ from jobs.results.layout import (
     is_checkpoint,
     launch_key,
     log_key,
+    output_key,
     trained_weights_key,
     trial_id_at,
     trial_key,
@@ -181,8 +182,9 @@ def _wrong_study(key: str, file: str, record: StudyRecord) -> Finding | None:
 def misnamed(store: Store) -> Iterator[Finding]:
     """Report logs, and pins of sources and datasets, whose names do not match their contents or are never looked up."""
     for key in keys_in(store, "logs"):
-        _, *of = key.removesuffix(".log").split("/")
-        if len(of) != 2 or not of[1].isdecimal() or key != log_key(of[0], int(of[1])):
+        _, *of = key.rpartition(".")[0].split("/")
+        names = (log_key, output_key)
+        if len(of) != 2 or not of[1].isdecimal() or key not in [name(of[0], int(of[1])) for name in names]:
             yield Finding(
                 Problem.MISNAMED, key, f"{store.uri}/{key} does not have the name of a log. Fix: move it away"
             )

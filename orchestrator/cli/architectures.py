@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from jobs.errors import Code, InvalidRequest
 from jobs.specs.base import NAME_PATTERN
-from orchestrator.cli.output import err
+from orchestrator.cli.output import err, notes
 
 if TYPE_CHECKING:
     from jobs.catalog.architecture_card import Architecture
@@ -46,8 +46,14 @@ def describe_network(builder: str, image_size: int | None, name: str | None) -> 
     why = "--image-size"
     if image_size is None:
         image_size, why = image_size_of(builder)
-    err.print(f"Image size: {image_size} x {image_size} pixels ({why})")
-    return describe(name, builder, image_size, code, err.print)
+    _tell(f"Image size: {image_size} x {image_size} pixels ({why})")
+    return describe(name, builder, image_size, code, _tell)
+
+
+def _tell(line: str) -> None:
+    """Print a line on standard error, since standard output is the card."""
+    if not notes.quiet:
+        err.print(line)
 
 
 def _without_folder(builder: str) -> tuple[str, str | None]:

@@ -10,35 +10,44 @@ from rich.table import Column, Table
 from jobs.catalog.dataset_card import DatasetFormat, ExifOrientation
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
 from jobs.system import safe_yaml
-from orchestrator.process.terminal import Terminal, for_tables
+from orchestrator.cli.options import Json, Quiet
+from orchestrator.cli.output import err, notes, out, print_json, print_table
 from orchestrator.study.cards import Known, known_catalog
 
 if TYPE_CHECKING:
     from jobs.catalog.dataset_card import DatasetCard
 
-err = Terminal(stderr=True)
 data = typer.Typer(help="Manage target datasets.", no_args_is_help=True)
-
-out = for_tables()
 
 
 @data.command("list")
-def list_datasets(study: Known = None) -> None:
+def list_datasets(study: Known = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """List the target datasets that a study can name and their location on this machine."""
+    cards = known_catalog(study).datasets
+    if as_json:
+        print_json([_plain(name, card) for name, card in cards.items()])
+        return
     columns = ("training images", "test images", "labels", "colour or grey", "on this machine")
     table = Table(Column("dataset", no_wrap=True), *columns, box=box.SIMPLE)
-    for name, card in known_catalog(study).datasets.items():
+    for name, card in cards.items():
         sizes = (f"{card.train:,}", f"{card.test:,}", str(card.labels))
-        table.add_row(name, *sizes, "colour" if card.colour else "grey", _where(card))
-    out.print(table)
+        table.add_row(name, *sizes, "colour" if card.colour else "grey", _where(card) or "no")
+    print_table(table)
 
 
-def _where(card: "DatasetCard") -> str:
+def _plain(name: str, card: "DatasetCard") -> dict[str, object]:
+    sizes = {"train": card.train, "test": card.test, "labels": card.labels, "colour": card.colour}
+    return {"dataset": name, **sizes, "place": _where(card)}
+
+
+def _where(card: "DatasetCard") -> str | None:
+    """Return where a dataset is on this machine; None: nowhere."""
     from jobs.data.locate import find
 
     if card.format is DatasetFormat.DIGITS:
         return "bundled with scikit-learn"
-    return str(find(card) or "no")
+    place = find(card)
+    return None if place is None else str(place)
 
 
 @data.command()
@@ -60,6 +69,8 @@ def fetch(
             metavar="URL",
         ),
     ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download and verify datasets, so that trials never download anything.
 
@@ -69,27 +80,31 @@ def fetch(
     from orchestrator.cli.exit_codes import ExitCode
     from orchestrator.cli.joined_errors import raise_together
 
-    failed = []
+    failed, fetched = [], []
     try:
         for card in _asked_for(names or [], everything, study):
             try:
-                _fetch(card, mirror)
+                fetched.append({"dataset": card.name, "place": _fetch(card, mirror)})
             except DeltaSweepError as error:
                 failed.append(error)
     except KeyboardInterrupt:
-        out.print("Interrupted. Partial downloads are kept; run the same command again to continue.")
+        notes.print("Interrupted. Partial downloads are kept; run the same command again to continue.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     raise_together(failed)
+    if as_json:
+        print_json(fetched)
 
 
-def _fetch(card: "DatasetCard", mirror: str | None) -> None:
+def _fetch(card: "DatasetCard", mirror: str | None) -> str | None:
+    """Fetch a dataset; return its folder, None if it is part of a package."""
     from jobs.data.fetch import fetch as fetch_dataset
     from orchestrator.cli.progress_bars import download_bars
 
-    with download_bars(out) as bars:
+    with download_bars(notes) as bars:
         place = fetch_dataset(card, mirror, bars)
     where = f"in {place}" if place else "bundled with scikit-learn"
-    out.print(f"{card.name}: {card.train:,} + {card.test:,} images, verified, {where}")
+    notes.print(f"{card.name}: {card.train:,} + {card.test:,} images, verified, {where}")
+    return str(place) if place else None
 
 
 def _asked_for(names: list[str], everything: bool, study: str | None) -> list["DatasetCard"]:
@@ -122,14 +137,19 @@ def describe(
         ExifOrientation,
         typer.Option(help="EXIF orientation of images: apply it, or ignore it and read the pixels as stored."),
     ] = "applied",
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Count and measure an image folder and print its dataset card, to paste into a study file."""
     from jobs.data.describe import describe as describe_folder
 
-    card, notes, turned = describe_folder(folder, name or folder.resolve().name, exif)
+    card, remarks, turned = describe_folder(folder, name or folder.resolve().name, exif)
     fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     if turned:
         fields["exif_orientation"] = card.exif_orientation  # even if it is the default, since there was a choice
+    if as_json:
+        print_json({"dataset": card.name, "card": fields, "notes": remarks})
+        return
     out.print(safe_yaml.dump({card.name: fields}), end="")
-    for note in notes:
-        err.print(f"deltasweep: note: {note}")
+    for remark in remarks:
+        err.print(f"deltasweep: note: {remark}")

@@ -95,16 +95,24 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
 
 
-def of_usage(ended: SystemExit) -> DeltaSweepError | None:
-    """Convert click's usage error to a ``DeltaSweepError``; None if the command exited for another reason.
+def is_help(error: BaseException) -> bool:
+    """Whether click ends this way after it has printed the help of a group that was called without a verb."""
+    return type(error).__name__ == "NoArgsIsHelpError"
 
-    Click has already printed the error on standard error and raised ``SystemExit`` while handling it.
-    """
-    error = ended.__context__
-    if error is None or not hasattr(error, "format_message"):
+
+def of_usage(error: Exception) -> DeltaSweepError | None:
+    """Convert click's error about a command line to a ``DeltaSweepError``; None for any other error."""
+    if not hasattr(error, "format_message"):
         return None
-    code = _CODES.get(type(error).__name__, Code.WRONG_VALUE)
-    return InvalidRequest(code, error.format_message(), key=_key(error))
+    code, key = _CODES.get(type(error).__name__, Code.WRONG_VALUE), _key(error)
+    message = " ".join(error.format_message().split())
+    if code is Code.MISSING_KEY and key == "--results":
+        message = "expected --results ROOT, or the root in $DELTASWEEP_RESULTS; got neither"
+    if code is Code.UNKNOWN_KEY and getattr(getattr(error, "ctx", None), "parent", 0) is None:
+        message += ". Options follow the verb: deltasweep VERB ... --option"
+    command = getattr(getattr(error, "ctx", None), "command_path", "deltasweep")
+    ended = message if message.endswith("?") else f"{message.rstrip('.')}."
+    return InvalidRequest(code, f"{ended} Usage: {command} --help", key=key)
 
 
 def _key(error: object) -> str:

@@ -10,7 +10,6 @@ from rich.table import Table
 from jobs.errors import Code, InvalidRequest
 from orchestrator.planning import gpus
 from orchestrator.planning.gpu_table import table_with
-from orchestrator.process.terminal import for_tables
 
 if TYPE_CHECKING:
     from orchestrator.planning.compare import Compared
@@ -116,11 +115,11 @@ class GpuRequest(NamedTuple):
         return ["This machine has no GPU: --measure times real steps and gives the hours of its processor."]
 
 
-def print_comparison(compared: list["Compared"]) -> None:
-    """Print a table of GPUs."""
+def comparison_table(compared: list["Compared"]) -> Table:
+    """Return a table of GPUs."""
     from orchestrator.planning.compare import COLUMNS, rows
 
     table = Table(*COLUMNS, box=box.SIMPLE)
     for row in rows(compared):
         table.add_row(*row)
-    for_tables().print(table)
+    return table

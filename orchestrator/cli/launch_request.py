@@ -9,7 +9,7 @@ import typer
 from jobs.errors import Code, InvalidRequest
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.options import HANG_AFTER_MINUTES, as_arguments
-from orchestrator.cli.output import out
+from orchestrator.cli.output import notes, print_json
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning import gpus
 from orchestrator.planning.gpus import DEFAULT_GPU
@@ -92,6 +92,7 @@ def submit_verb(
     study: str | None,
     study_file: bytes | None = None,
     builders: Sequence[Path] = (),
+    as_json: bool = False,
 ) -> NoReturn:
     """Run a verb on a cluster's head node, print its output and exit with its exit code.
 
@@ -115,12 +116,24 @@ def submit_verb(
         f"Resume on a new cluster: deltasweep resume --submit --address {address} --results {results}{named}"
         f"{with_builders}"
     )
-    out.print(f"Submitted as {submission.job}. Ctrl-C detaches and leaves the job running.\n{come_back}\n")
-    heard = listen(submission, lambda text: out.print(text, end=""))
-    if heard.ending is ListeningEnd.FINISHED:
-        if heard.exit_code is None:
-            out.print(f"The job ended without an exit code: {heard.message}")
-        raise typer.Exit(ExitCode.SOME_FAILED if heard.exit_code is None else heard.exit_code)
-    why = "Detached" if heard.ending is ListeningEnd.DETACHED else f"Connection lost ({heard.message})"
-    out.print(f"\n{why}; job {submission.job} continues to run.\n{come_back}")
-    raise typer.Exit(ExitCode.INTERRUPTED)
+    notes.print(f"Submitted as {submission.job}. Ctrl-C detaches and leaves the job running.\n{come_back}\n")
+    heard = listen(submission, lambda text: notes.print(text, end=""))
+    finished = heard.ending is ListeningEnd.FINISHED
+    if finished and heard.exit_code is None:
+        notes.print(f"The job ended without an exit code: {heard.message}")
+    if not finished:
+        why = "Detached" if heard.ending is ListeningEnd.DETACHED else f"Connection lost ({heard.message})"
+        notes.print(f"\n{why}; job {submission.job} continues to run.\n{come_back}")
+    ended = heard.exit_code if heard.exit_code is not None else int(ExitCode.SOME_FAILED)
+    code = ended if finished else int(ExitCode.INTERRUPTED)
+    if as_json:
+        print_json(
+            {
+                "job": submission.job,
+                "address": where,
+                "results": results,
+                "status": heard.ending.value,
+                "exit_code": code,
+            }
+        )
+    raise typer.Exit(code)

@@ -10,9 +10,9 @@ from rich import box
 from rich.table import Column, Table
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
-from orchestrator.cli.options import Builders
+from orchestrator.cli.options import RESULTS_VARIABLE, Builders, Json, Quiet
+from orchestrator.cli.output import notes, out, print_json, print_table, tell_failed
 from orchestrator.process.signals import stop_requests
-from orchestrator.process.terminal import for_tables
 from orchestrator.study.cards import Known, known_catalog
 
 if TYPE_CHECKING:
@@ -23,30 +23,40 @@ if TYPE_CHECKING:
 
 models = typer.Typer(help="Manage source models.", no_args_is_help=True)
 
-out = for_tables()
-
 
 @models.command("list")
-def list_models(study: Known = None) -> None:
+def list_models(study: Known = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """List the source models that a study can name and the state of their weights on this machine."""
     from jobs.models.weight_files import Standing, standing
     from jobs.paths import weights_directory
 
     known = [(name, card, standing(card)) for name, card in known_catalog(study).sources.items()]
+    if as_json:
+        print_json([_plain(name, card, state) for name, card, state in known])
+        return
     table = Table(
         Column("source", no_wrap=True), "architecture", "trained on", "constraint", "epsilon", "weights", box=box.SIMPLE
     )
     for name, card, state in known:
         epsilon = f"{card.epsilon:.4g}" if card.epsilon else "-"
-        verb = "train" if card.pretrain else "convert" if card.weights else "fetch"
-        where = f"{state}: {verb} it" if state is Standing.MISSING else state.value
+        where = f"{state}: {_way(card)} it" if state is Standing.MISSING else state.value
         table.add_row(name, card.architecture, card.trained_on, card.constraint, epsilon, where)
-    out.print(table)
+    print_table(table)
     of_study = "" if study is None else f" --study {study}"
-    out.print(
+    notes.print(
         f"To fetch: deltasweep models fetch NAME{of_study}\n"
         f"To train: deltasweep models train NAME{of_study} --out {weights_directory()}"
     )
+
+
+def _way(card: "SourceCard") -> str:
+    """Return how missing weights are obtained: the verb."""
+    return "train" if card.pretrain else "convert" if card.weights else "fetch"
+
+
+def _plain(name: str, card: "SourceCard", state: str) -> dict[str, object]:
+    training = {"trained_on": card.trained_on, "constraint": card.constraint, "epsilon": card.epsilon}
+    return {"source": name, "architecture": card.architecture, **training, "weights": state, "verb": _way(card)}
 
 
 @models.command()
@@ -75,6 +85,8 @@ def fetch(
         str | None,
         typer.Option("--as", help="Name of the source in the card of weights of torchvision or timm.", metavar="NAME"),
     ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download published source models, verify them and convert them to safetensors.
 
@@ -97,10 +109,11 @@ def fetch(
     wanted, trained = (list(dict.fromkeys(names)), []) if names else _read_by(loaded)
     _require_one_to_name(source, wanted)
     cards: list[SourceCard] = []
+    made: list[dict[str, object]] = []
     try:
         for name in wanted:
             try:
-                with download_bars(out) as bars:
+                with download_bars(notes) as bars:
                     if ":" in name:
                         card, fetched = fetch_by_name(name, source, catalog, bars(name), mirror=mirror, replace=replace)
                         cards.append(card)
@@ -111,23 +124,26 @@ def fetch(
                 continue
             own = ":" not in name and catalog.source(name).weights is not None
             what = "converted" if own else "fetched and converted"
-            out.print(f"{name}: {'already on this machine' if fetched.was_here else what}, {fetched.path}")
+            made.append({"source": name, "path": str(fetched.path), "was_here": fetched.was_here})
+            notes.print(f"{name}: {'already on this machine' if fetched.was_here else what}, {fetched.path}")
             if own:
-                out.print(f"  own file: {about_original((read_card(fetched.path) or {})['original'])}")
+                notes.print(f"  own file: {about_original((read_card(fetched.path) or {})['original'])}")
             else:
-                out.print(f"  published file: sha256 {fetched.original_sha256}; {fetched.known_beforehand}")
+                notes.print(f"  published file: sha256 {fetched.original_sha256}; {fetched.known_beforehand}")
     except KeyboardInterrupt:
-        out.print("Interrupted. Run the same command again to continue.")
+        notes.print("Interrupted. Run the same command again to continue.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    if cards:
+    if cards and not as_json:
         out.print("For a study file:\n\n" + card_text(cards), soft_wrap=True, markup=False, highlight=False, end="")
     failed += [
         MissingData(Code.MISSING_WEIGHTS, f"{card.name} is not published; train it with: {how_to_get(card)}")
         for card in trained
     ]
     if loaded is not None and not names and not wanted and not failed:
-        out.print(f"All sources of {study} are on this machine.")
+        notes.print(f"All sources of {study} are on this machine.")
     raise_together(failed)
+    if as_json:
+        print_json({"sources": made, "cards": card_text(cards) if cards else ""})
 
 
 def _require_one_to_name(source: str | None, wanted: list[str]) -> None:
@@ -169,6 +185,8 @@ def convert(
     replace: Annotated[bool, typer.Option("--replace", help="Replace existing weights.")] = False,
     study: Known = None,
     builder: Builders = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Convert a checkpoint file to safetensors and check that it fits the source.
 
@@ -179,9 +197,9 @@ def convert(
 
     path = convert_source(file, name, known_catalog(study, builder), replace=replace)
     original = (read_card(path) or {})["original"]
-    out.print(f"Weights: {path}")
-    out.print(f"Original: {about_original(original)}")
-    out.print(original["known_beforehand"])
+    notes.print(f"Weights: {path}\nOriginal: {about_original(original)}\n{original['known_beforehand']}")
+    if as_json:
+        print_json({"source": name, "path": str(path), "original": original})
 
 
 @models.command()
@@ -200,6 +218,8 @@ def check(
     steps: Annotated[int, typer.Option(min=1, help="Number of PGD steps.")] = 20,
     study: Known = None,
     builder: Builders = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a source's clean and adversarial accuracy and compare it with the expected values."""
     from jobs.execution.device import default_device
@@ -212,15 +232,20 @@ def check(
             key="--epsilon" if epsilon is None else "--constraint",
         )
     attack = attack_in(constraint, epsilon, steps) if constraint and epsilon else None
-    agreements = []
+    measured = []
     catalog = known_catalog(study, builder)
     expected = expectation(catalog.source(name))
-    out.print(f"{name}, {'no expected accuracy' if expected is None else f'expected: {expected.origin}'}")
+    (notes if as_json else out).print(
+        f"{name}, {'no expected accuracy' if expected is None else f'expected: {expected.origin}'}"
+    )
     for measurement in check_source(name, catalog, default_device(), data_directory=data, images=images, attack=attack):
-        agreements.append(measurement.agrees)
-        out.print(_measured(measurement, CONFIDENCE))
-    if False in agreements:
-        out.print("The weights are not those of this source, or the evaluation differs from the original one.")
+        measured.append(measurement)
+        (notes if as_json else out).print(_measured(measurement, CONFIDENCE))
+    if as_json:
+        origin = None if expected is None else expected.origin
+        print_json({"source": name, "expected_from": origin, "measured": [one.plain() for one in measured]})
+    if any(measurement.agrees is False for measurement in measured):
+        tell_failed("The weights are not those of this source, or the evaluation differs from the original one.")
         raise typer.Exit(1)
 
 
@@ -247,9 +272,16 @@ def train(
         "weights"
     ),
     data: Annotated[Path | None, typer.Option(help="Folder with the files of the source's dataset.")] = None,
-    results: Annotated[str | None, typer.Option(help="Results root for checkpoints; by default OUT/training.")] = None,
+    results: Annotated[
+        str | None,
+        typer.Option(
+            help="Results root for checkpoints; by default OUT/training.", metavar="ROOT", envvar=RESULTS_VARIABLE
+        ),
+    ] = None,
     study: Known = None,
     builder: Builders = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a source model from random initialization.
 
@@ -259,7 +291,7 @@ def train(
     from jobs.kinds.pretrain.train_source import train_source
 
     def show(after: "Evaluated") -> None:
-        out.print(
+        notes.print(
             f"epoch {after.epoch}: test accuracy {after.test_accuracy:.2f} %; on training images (perturbed in "
             f"adversarial training) accuracy {after.train_accuracy:.2f} %, loss {after.train_loss:.4f}"
         )
@@ -267,9 +299,11 @@ def train(
     with stop_requests() as stop:
         weights = train_source(name, folder, known_catalog(study, builder), results, data, default_device(), stop, show)
     if weights is None:
-        out.print("Interrupted; a checkpoint was saved. Run the same command again to resume.")
+        notes.print("Interrupted; a checkpoint was saved. Run the same command again to resume.")
         raise typer.Exit(130)
-    out.print(f"Weights: {weights}")
+    notes.print(f"Weights: {weights}")
+    if as_json:
+        print_json({"source": name, "path": str(weights)})
 
 
 @models.command()
@@ -291,6 +325,8 @@ def describe(
     file: Annotated[
         Path | None, typer.Option("--out", help="Write the card to this file, and print its parts.", metavar="FILE")
     ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Divide a network into its blocks, check that trials can use it, and print its card.
 
@@ -302,9 +338,13 @@ def describe(
     if file is not None:
         require_place(file)  # before counting, which takes minutes for large networks
     card = describe_network(builder, image_size, name)
-    if file is None:
-        out.print(card_text(card), end="")
-        return
-    write_card(card_text(card), file)
-    out.print(parts_table(card))
-    out.print(f"Card: {file}. To use it in a study file:\narchitectures:\n  {card.name}: {file}")
+    text = card_text(card)
+    if file is not None:
+        write_card(text, file)
+    if as_json:
+        print_json({"architecture": card.name, "file": None if file is None else str(file), "card": text})
+    elif file is None:
+        out.print(text, end="")
+    else:
+        print_table(parts_table(card))
+        notes.print(f"Card: {file}. To use it in a study file:\narchitectures:\n  {card.name}: {file}")

@@ -5,16 +5,46 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import output
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning import gpus
+from orchestrator.study.packaged_studies import packaged_studies
 
-StudyName = Annotated[str, typer.Argument(help="Name of a packaged study, or path to a study file.", metavar="STUDY")]
+RESULTS_VARIABLE = "DELTASWEEP_RESULTS"
+
+
+def study_names(incomplete: str) -> list[str]:
+    """Return what completes the name of a packaged study or the path of a study file in this folder."""
+    files = sorted(str(file) for file in Path().glob("*.y*ml"))
+    return [name for name in [*packaged_studies(), *files] if name.startswith(incomplete)]
+
+
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a packaged study, or path to a study file.", metavar="STUDY", autocompletion=study_names
+    ),
+]
 StudyOfRoot = Annotated[
     str | None, typer.Option("--study", help="A study recorded in this root; by default the last one launched.")
 ]
-Root = Annotated[str, typer.Option("--results", help="Results root: a directory, s3:// or gs://.", metavar="ROOT")]
+Root = Annotated[
+    str,
+    typer.Option(
+        "--results",
+        help="Results root: a directory, s3:// or gs://.",
+        metavar="ROOT",
+        envvar=RESULTS_VARIABLE,
+    ),
+]
 MaybeRoot = Annotated[
-    str | None, typer.Option("--results", help="Results root; trials that are done there are not counted as work.")
+    str | None,
+    typer.Option(
+        "--results",
+        help="Results root; trials that are done there are not counted as work.",
+        metavar="ROOT",
+        envvar=RESULTS_VARIABLE,
+    ),
 ]
 Address = Annotated[
     str | None, typer.Option("--address", help="Address of a Ray cluster; by default Ray starts on this machine.")
@@ -56,7 +86,20 @@ Builders = Annotated[
         help="Run the code of this builder file, which an own architecture of the study names; may be repeated.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON value on standard output, and errors as JSON on standard error.",
+        callback=output.json_asked,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", help="Print only what was asked for, and errors; no progress.", callback=output.quiet_asked
+    ),
+]
 
 
 def as_arguments(**options: object) -> list[str]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from jobs.system.download import Progress as OnProgress
+from orchestrator.process.terminal import can_redraw
 
 
 @contextmanager
@@ -15,7 +16,7 @@ def download_bars(console: Console) -> Iterator[Callable[[str], OnProgress]]:
 
     A bar appears with the first byte, so files that need no download have none. Nothing is shown outside a terminal.
     """
-    if not console.is_terminal:  # older versions of rich print an empty line at the end of a hidden display
+    if not can_redraw(console):  # older versions of rich print an empty line at the end of a hidden display
         yield lambda name: lambda here, total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

@@ -8,14 +8,26 @@ from typing import Annotated, Literal
 import typer
 
 from jobs.errors import Code, InvalidRequest
-from orchestrator.cli.options import Root
-from orchestrator.cli.output import out, table_text
+from orchestrator.cli.options import Json, Quiet, Root
+from orchestrator.cli.output import notes, print_json, table_text
 
 verbs = typer.Typer()
 
 _REPORT_PLACE = (
     "Output directory; by default ROOT/report, or NAME-report in the current directory for a root in an object store."
 )
+
+_FORM = typer.Option("--format", help="Format of the output; by default a table.")
+
+
+def _require_one_format(form: str | None, as_json: bool) -> None:
+    """Check that ``--json``, another way to write ``--format json``, is given with no other format."""
+    if as_json and form not in (None, "json"):
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"expected one of --json and --format {form}; got both. Fix: leave out one",
+            key="--format",
+        )
 
 
 @verbs.command()
@@ -28,14 +40,17 @@ def query(
         ),
     ],
     results: Root,
-    form: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option("--format")] = "table",
+    form: Annotated[Literal["table", "csv", "json", "parquet"] | None, _FORM] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Abort the query after this many seconds.", metavar="SECONDS")
     ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Query the results with SQL."""
     import analysis
 
+    _require_one_format(form, as_json)
     if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
         raise InvalidRequest(
             Code.WRONG_VALUE,
@@ -44,7 +59,7 @@ def query(
         )
     table = analysis.query(results, sql, timeout=timeout)
     if form != "parquet":
-        sys.stdout.write(table_text(table, form))
+        sys.stdout.write(table_text(table, "json" if as_json else form or "table"))
     elif sys.stdout.isatty():
         raise InvalidRequest(
             Code.WRONG_VALUE,
@@ -84,7 +99,9 @@ def deltas(
             help="Only the answers to declared equivalences, one row per cell, instead of deltas; with --study only.",
         ),
     ] = False,
-    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format")] = "table",
+    form: Annotated[Literal["table", "csv", "json"] | None, _FORM] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print accuracy deltas with confidence intervals.
 
@@ -96,6 +113,8 @@ def deltas(
     import analysis
     from analysis.evaluations.frames import epoch_of
 
+    _require_one_format(form, as_json)
+    chosen = "json" if as_json else form or "table"
     if equivalences:
         others = {"baseline": baseline, "source": source, "dataset": dataset, "blocks": blocks, "epoch": epoch}
         if given := [f"--{name}" for name, value in others.items() if value]:
@@ -105,7 +124,7 @@ def deltas(
                 f"got {', '.join(given)}. Fix: leave it out",
                 key=given[0],
             )
-        sys.stdout.write(table_text(analysis.equivalences(results, study), form))
+        sys.stdout.write(table_text(analysis.equivalences(results, study), chosen))
         return
     table = analysis.deltas(
         results,
@@ -116,9 +135,9 @@ def deltas(
         dataset=dataset or None,
         blocks=blocks or None,
     )
-    sys.stdout.write(table_text(table, form))
-    if form == "table" and (declared := analysis.equivalences(results, study)).num_rows:
-        sys.stdout.write("\n" + table_text(declared, form))
+    sys.stdout.write(table_text(table, chosen))
+    if chosen == "table" and (declared := analysis.equivalences(results, study)).num_rows:
+        sys.stdout.write("\n" + table_text(declared, chosen))
 
 
 @verbs.command()
@@ -131,11 +150,17 @@ def report(
             "--compare-paper", help="Compare means with the paper's, and curves with those of imported trials."
         ),
     ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a report: figures, tables and an HTML page."""
     import analysis
 
-    out.print(f"Report: {analysis.report(results, out=folder, compare_paper=compare_paper)}")
+    page = analysis.report(results, out=folder, compare_paper=compare_paper)
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        notes.print(f"Report: {page}")
 
 
 @verbs.command("import-trials")
@@ -144,13 +169,18 @@ def import_trials(
         Path, typer.Argument(help="CSV file in tidy format or in the format published by the paper's authors.")
     ],
     results: Root,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Import trials that ran elsewhere into a results root, marked as imported."""
     import analysis
     from analysis.words import counted
 
     imported = analysis.import_trials(file, results)
-    out.print(
+    if as_json:
+        print_json(imported._asdict())
+        return
+    notes.print(
         f"{counted(imported.trials, 'trial')} ({counted(imported.rows, 'row')}): {imported.new} new, "
         f"{imported.already_there} already present, {imported.conflicts} in conflict with existing results"
     )

@@ -1,10 +1,11 @@
 """Verbs that plan and run studies: ``demo``, ``plan``, ``launch``, ``resume``."""
 
-from typing import TYPE_CHECKING, Annotated
+import shlex
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from jobs.system.printable import one_line
+from orchestrator.cli.ended import Ended
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.gpu_options import (
     Compare,
@@ -14,9 +15,10 @@ from orchestrator.cli.gpu_options import (
     GpuTflops,
     PlanGpu,
     SpotPrice,
-    print_comparison,
+    comparison_table,
 )
 from orchestrator.cli.launch_request import LaunchRequest, submit_verb
+from orchestrator.cli.notification import Notify, notifying
 from orchestrator.cli.options import (
     HANG_AFTER_MINUTES,
     AcceptNumerics,
@@ -29,20 +31,20 @@ from orchestrator.cli.options import (
     MaxHours,
     MaybeRoot,
     Price,
+    Quiet,
     Root,
     StudyName,
     StudyOfRoot,
     Submit,
     as_arguments,
 )
-from orchestrator.cli.output import out, print_json, table_text
+from orchestrator.cli.output import notes, out, print_json, print_table, table_text
 from orchestrator.cli.roots import known_root
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning.gpus import DEFAULT_GPU
 
 if TYPE_CHECKING:
     from jobs.study.model import Study
-    from orchestrator.launching.launch import Summary
 
 verbs = typer.Typer()
 
@@ -54,32 +56,41 @@ def demo(
         bool,
         typer.Option("--full", help="Run six sources, with attacks, influence functions and feature visualization."),
     ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the packaged study `demo` on bundled models and data, and write a report."""
-    summaries = _demonstrate(["demo-full", *_more_demos()] if full else ["demo"], results)
-    if full and not _is_over(summaries[-1]):
+    launches, report = _demonstrate(["demo-full", *_more_demos()] if full else ["demo"], results)
+    reports = [report] if report else []
+    if full and not launches[-1].is_over:
         # in the same root, each of its nine recipes would add a curve to every figure
-        summaries += _demonstrate(["demo-confound"], f"{results.rstrip('/')}-confound")
-    raise typer.Exit(max(map(_exit_code, summaries)))
+        more, report = _demonstrate(["demo-confound"], f"{results.rstrip('/')}-confound")
+        launches += more
+        reports += [report] if report else []
+    code = max(ended.exit_code for ended in launches)
+    if as_json:
+        print_json({"exit_code": code, "launches": [ended.plain() for ended in launches], "reports": reports})
+    raise typer.Exit(code)
 
 
-def _demonstrate(names: list[str], root: str) -> list["Summary"]:
-    """Run packaged studies one after another in one results root, then write its report."""
+def _demonstrate(names: list[str], root: str) -> tuple[list[Ended], str | None]:
+    """Run packaged studies one after another in one results root, then write its report; return its path, too."""
     import analysis
     from orchestrator.study.load import load_study
 
-    summaries: list[Summary] = []
+    launches: list[Ended] = []
     for name in names:
-        summaries.append(run_launch(load_study(name), root))
-        if _is_over(summaries[-1]):
+        launches.append(run_launch(load_study(name), root))
+        if launches[-1].is_over:
             break
-    if summaries[0].done and _exit_code(summaries[-1]) is not ExitCode.TRY_AGAIN:
-        out.print(
-            "\nAccuracy of each source minus that of the natural source, in percentage points (paired t, 95 %):\n"
-        )
-        out.print(table_text(analysis.deltas(root), "table"))
-        out.print(f"Report: {analysis.report(root)}")
-    return summaries
+    first = launches[0].summary
+    if first is None or not first.done or launches[-1].exit_code is ExitCode.TRY_AGAIN:
+        return launches, None
+    notes.print("\nAccuracy of each source minus that of the natural source, in percentage points (paired t, 95 %):\n")
+    notes.print(table_text(analysis.deltas(root), "table"))
+    report = str(analysis.report(root))
+    notes.print(f"Report: {report}")
+    return launches, report
 
 
 def _more_demos() -> list[str]:
@@ -90,7 +101,7 @@ def _more_demos() -> list[str]:
     more = ["demo-claims", "demo-networks", "demo-texture", "demo-shape", "demo-fourier"]
     if find(PACKAGED.dataset("fmnist")) is not None:
         return [*more, "demo-sources"]
-    out.print("Skipping attacks on the sources: Fashion-MNIST is not on this machine (deltasweep data fetch fmnist).")
+    notes.print("Skipping attacks on the sources: Fashion-MNIST is not on this machine (deltasweep data fetch fmnist).")
     return more
 
 
@@ -116,6 +127,7 @@ def plan(
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Estimate the work, time, money, memory and disk that a study needs, and show what is already done."""
     from jobs.possible import require_all_possible
@@ -157,7 +169,7 @@ def plan(
         lines = [describe(made, loaded, known.about_older(accept)), *earlier.about, *known.about_damaged]
         out.print("\n".join([*lines, *absent_own_weights(loaded), *request.hint()]))
         if compare:
-            print_comparison(beside)
+            print_table(comparison_table(beside))
 
 
 @verbs.command()
@@ -174,30 +186,53 @@ def launch(
     price: Price = None,
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,
+    notify: Notify = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the pending trials of a study on Ray."""
-    from orchestrator.planning.older_numerics import accepted_numerics
-    from orchestrator.study.load import is_path, load_study
-
-    accepted_numerics(accept_numerics or ())  # validate before submitting
-    loaded = load_study(study, builder)
-    request = LaunchRequest(
-        address, max_trials, False, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
-    )
-    request.spending()  # validate before submitting
-    if submit:
-        file = _uploaded(study, loaded) if is_path(study) else None
-        arguments = request.arguments() if file else [study, *request.arguments()]
-        submit_verb(
-            "launch",
-            arguments,
-            address=address,
-            results=results,
-            study=loaded.name,
-            study_file=file,
-            builders=builder or (),
+    with notifying(notify, study, results) as tell:
+        request = LaunchRequest(
+            address, max_trials, False, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
         )
-    raise typer.Exit(_exit_code(run_launch(loaded, results, request)))
+        loaded = _requested(study, request)
+        if submit:
+            _submit_launch(study, loaded, results, request, notify, as_json)
+        ended = run_launch(loaded, results, request)
+        tell(ended)
+    if as_json:
+        print_json(ended.plain())
+    raise typer.Exit(ended.exit_code)
+
+
+def _requested(study: str, request: LaunchRequest) -> "Study":
+    """Load the study of a launch, and check its options before anything is submitted or written."""
+    from orchestrator.planning.older_numerics import accepted_numerics
+    from orchestrator.study.load import load_study
+
+    accepted_numerics(request.accept_numerics or ())
+    loaded = load_study(study, request.builders)
+    request.spending()
+    return loaded
+
+
+def _submit_launch(
+    study: str, loaded: "Study", results: str, request: LaunchRequest, notify: str | None, as_json: bool
+) -> NoReturn:
+    from orchestrator.study.load import is_path
+
+    file = _uploaded(study, loaded) if is_path(study) else None
+    arguments = [*request.arguments(), *as_arguments(notify=notify)]
+    submit_verb(
+        "launch",
+        arguments if file else [study, *arguments],
+        address=request.address,
+        results=results,
+        study=loaded.name,
+        study_file=file,
+        builders=request.builders or (),
+        as_json=as_json,
+    )
 
 
 def _uploaded(path: str, study: "Study") -> bytes:
@@ -221,24 +256,40 @@ def resume(
     price: Price = None,
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,
+    notify: Notify = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Resume a study recorded in a results root: run its pending trials."""
     from orchestrator.planning.older_numerics import accepted_numerics
     from orchestrator.study.history import recorded_study
     from orchestrator.study.load import with_builders
 
-    accepted_numerics(accept_numerics or ())  # validate before submitting
-    request = LaunchRequest(
-        address, None, retry_quarantined, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
-    )
-    if submit:  # only the cluster's machines read the root
-        arguments = [*as_arguments(study=study), *request.arguments()]
-        submit_verb("resume", arguments, address=address, results=results, study=study, builders=builder or ())
-    recorded = with_builders(recorded_study(known_root(results), study), builder)
-    raise typer.Exit(_exit_code(run_launch(recorded, results, request)))
+    with notifying(notify, study or "", results) as tell:
+        accepted_numerics(accept_numerics or ())  # validate before submitting
+        request = LaunchRequest(
+            address, None, retry_quarantined, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
+        )
+        if submit:  # only the cluster's machines read the root
+            arguments = [*as_arguments(study=study), *request.arguments(), *as_arguments(notify=notify)]
+            submit_verb(
+                "resume",
+                arguments,
+                address=address,
+                results=results,
+                study=study,
+                builders=builder or (),
+                as_json=as_json,
+            )
+        recorded = with_builders(recorded_study(known_root(results), study), builder)
+        ended = run_launch(recorded, results, request)
+        tell(ended)
+    if as_json:
+        print_json(ended.plain())
+    raise typer.Exit(ended.exit_code)
 
 
-def run_launch(study: "Study", results: str, request: LaunchRequest | None = None) -> "Summary":
+def run_launch(study: "Study", results: str, request: LaunchRequest | None = None) -> Ended:
     """Launch a study from this process, then print the outcome and the command to resume."""
     from jobs.results import open_store
     from orchestrator.launching.launch import launch
@@ -248,34 +299,10 @@ def run_launch(study: "Study", results: str, request: LaunchRequest | None = Non
     arguments = as_arguments(
         results=results, study=study.name, accept_numerics=request.accept_numerics, builder=request.builders
     )
-    to_resume = " ".join(["deltasweep resume", *arguments])
+    to_resume = shlex.join(["deltasweep", "resume", *arguments])
     try:
-        summary = launch(study, open_store(results), out, options)
+        ended = Ended(study.name, results, to_resume, launch(study, open_store(results), notes, options))
     except KeyboardInterrupt:  # a signal while Ray starts, or a second signal
-        out.print(f"\nInterrupted; committed results are kept. To resume: {to_resume}")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    out.print(f"{summary.done} of {summary.planned} trials are done.")
-    for trial, reason in summary.failed.items():
-        out.print(one_line(f"failed: {trial}: {reason}"))
-    if summary.stop_reason:
-        out.print(one_line(f"Stopped: {summary.stop_reason.rstrip('.')}."))
-    if summary.left:
-        out.print(f"To resume: {to_resume}")
-    elif summary.failed:
-        out.print(f"To retry after fixing the cause: {to_resume} --retry-quarantined")
-    return summary
-
-
-def _is_over(summary: "Summary") -> bool:
-    """Whether later launches must not start: this one was interrupted, or the results root or a machine failed."""
-    return _exit_code(summary) in (ExitCode.INTERRUPTED, ExitCode.TRY_AGAIN)
-
-
-def _exit_code(summary: "Summary") -> ExitCode:
-    from orchestrator.failures.outcomes import StopCause
-
-    if summary.interrupted:
-        return ExitCode.INTERRUPTED
-    if summary.stop is not None and summary.stop.cause in (StopCause.STORAGE, StopCause.MACHINE):
-        return ExitCode.TRY_AGAIN
-    return ExitCode.SOME_FAILED if summary.failed or summary.stop_reason else ExitCode.ALL_DONE
+        ended = Ended(study.name, results, to_resume, None)
+    ended.tell()
+    return ended

@@ -244,7 +244,8 @@ def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str
     tallies, state = launching.tallies, launching.state
     tallies.done = state.done
     tallies.failed = len(before) + len(given_up)
-    tallies.running = len(state.in_flight)
+    tallies.names = state.in_flight
+    tallies.running = len(tallies.names)
     view.update()
 
 

@@ -1,7 +1,7 @@
 """Running one trial in this process, for debugging. The numbers are the same as under Ray."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -19,10 +19,19 @@ from jobs.study.model import Study
 from orchestrator.launching.preparation import tell_converted
 from orchestrator.planning.dependencies import completion_of, networks_needed
 from orchestrator.planning.stages import retention_of
+from orchestrator.process.numbers_as_text import numbers_of
 from orchestrator.study.name_conflicts import require_same_names
 
 
-def run_locally(study: Study, trial: str, store: Store, console: Console) -> None:
+class LocalRun(NamedTuple):
+    """How the trial ended."""
+
+    trial: str
+    status: str
+    """``committed``, or ``done`` if its result existed before."""
+
+
+def run_locally(study: Study, trial: str, store: Store, console: Console) -> LocalRun:
     """Run a trial from its last checkpoint and commit its result.
 
     Args:
@@ -43,7 +52,7 @@ def run_locally(study: Study, trial: str, store: Store, console: Console) -> Non
         raise DamagedFile(Code.DAMAGED_RESULT, remedy, file=f"{store.uri}/{trial_key(spec.kind, spec.trial_id)}")
     if spec.trial_id in known.done:
         console.print(f"{spec.trial_id} is already done")
-        return
+        return LocalRun(spec.trial_id, "done")
     require_own_described([workload(spec, study.catalog).architecture.name], study.catalog)
     if spec.source_read is not None:
         tell_converted([study.catalog.source(spec.source_read)], study.catalog, console)
@@ -54,19 +63,13 @@ def run_locally(study: Study, trial: str, store: Store, console: Console) -> Non
         opened,
         Attempt(next_attempt(store, spec.trial_id)),
         retention_of(study, spec, networks_needed(specs.values())),
-        on_evaluation=lambda row: console.print(_words(row._asdict())),
+        on_evaluation=lambda row: console.print(numbers_of(row._asdict())),
     )
     record_study(store, study.name, study.digest, study.resolved())
     for note in ended.notes:
         console.print(f"Note: {note}", markup=False)
     console.print(f"{spec.trial_id}: {ended.status}")
-
-
-def _words(row: dict[str, Any]) -> str:
-    """Format the scalar numbers of a row, without lists and images."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:.6g}" for name, value in row.items() if isinstance(value, int | float)
-    )
+    return LocalRun(spec.trial_id, ended.status.value)
 
 
 def _find(study: Study, specs: Mapping[str, TrialSpec], trial: str) -> TrialSpec:

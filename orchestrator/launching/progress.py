@@ -1,17 +1,25 @@
-"""Progress of a launch: counts, rate and time left, as a live line in a terminal and as plain lines elsewhere."""
+"""Progress of a launch: counts, rate, time left and what runs, live in a terminal and as plain lines elsewhere."""
 
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.text import Text
+
+from jobs.system.printable import one_line
+from orchestrator.process.numbers_as_text import duration
+from orchestrator.process.terminal import can_redraw
 
 PLAIN_SECONDS = 10.0
 """Interval between plain lines."""
+_NAMED = 2
+"""Number of running trials that a line names."""
+_MOST_WIDTH = 80
+"""Width in characters of the bar in a wide terminal."""
 
 
 @dataclass
@@ -24,6 +32,8 @@ class Tallies:
     done: int = 0
     failed: int = 0
     running: int = 0
+    names: tuple[str, ...] = ()
+    """Ids of running trials."""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -39,19 +49,19 @@ class Tallies:
         rate = self.rate(now)
         left = f"{duration(self.left / rate)} left" if rate else "time left unknown"
         done, failed = self.done_before + self.done, self.failed_before + self.failed
-        return f"done {done}/{self.planned} · failed {failed} · running {self.running} · {rate * 60:.0f}/min · {left}"
+        speed = f"{rate * 3600:.0f}/h" if 0 < rate * 60 < 1 else f"{rate * 60:.0f}/min"
+        return f"done {done}/{self.planned} · failed {failed} · running {self.running} · {speed} · {left}"
+
+    def at_work(self) -> str:
+        """Return what runs: ``digits-fmnist_natural-k3-n50-s20000000, +1``; empty if nothing does."""
+        named = [_short(trial) for trial in self.names[:_NAMED]]
+        more = [f"+{len(self.names) - _NAMED}"] if len(self.names) > _NAMED else []
+        return ", ".join([*named, *more])
 
 
-def duration(seconds: float) -> str:
-    """Format seconds: ``45s``, ``2m 10s``, ``3h 05m``, ``2d 4h``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+def _short(trial: str) -> str:
+    """Return a trial id without the hash at its end and, for fine-tuning, without its kind."""
+    return one_line(trial.rpartition("-")[0].removeprefix("finetune-") or trial)
 
 
 class ProgressView:
@@ -60,7 +70,7 @@ class ProgressView:
     def __init__(self, tallies: Tallies, console: Console) -> None:
         self._tallies = tallies
         self._console = console
-        self._live = Live(self._render(), console=console, refresh_per_second=2) if console.is_terminal else None
+        self._live = Live(self._render(), console=console, refresh_per_second=2) if can_redraw(console) else None
         self._last = float("-inf")
 
     def __enter__(self) -> Self:
@@ -79,12 +89,15 @@ class ProgressView:
         if self._live:
             self._live.update(self._render())
         elif final or now - self._last >= PLAIN_SECONDS:
-            self._console.print(self._tallies.line(now), highlight=False)
+            at_work = self._tallies.at_work()
+            line = self._tallies.line(now) + (f" · {at_work}" if at_work else "")
+            self._console.print(line, highlight=False, soft_wrap=True)
             self._last = now
 
-    def _render(self) -> Table:
+    def _render(self) -> Group:
+        """Return a bar, the line, and what runs; each is one line, cut where the terminal ends."""
         tallies = self._tallies
-        grid = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(tallies.planned, 1), completed=tallies.done_before + tallies.done, width=30)
-        grid.add_row(bar, tallies.line(time.monotonic()))
-        return grid
+        width = min(self._console.width, _MOST_WIDTH)
+        bar = ProgressBar(total=max(tallies.planned, 1), completed=tallies.done_before + tallies.done, width=width)
+        lines = [tallies.line(time.monotonic()), *filter(None, [tallies.at_work()])]
+        return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))

@@ -82,7 +82,7 @@ def supervise(command: list[str], pause: float = PAUSE_SECONDS, most_in_vain: in
     in_vain = 0
     while not stopping and in_vain < most_in_vain:
         begun = time.monotonic()
-        child = subprocess.Popen(command)
+        child = subprocess.Popen(command, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"})
         if stopping:  # the signal arrived while the command was starting
             child.terminate()
         code = child.wait()

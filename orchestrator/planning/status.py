@@ -1,6 +1,7 @@
 """Progress of a study, from its results root alone. No torch."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -9,17 +10,21 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.live import Live
 
-from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.errors import DamagedFile
 from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read_failures, read_launches
-from jobs.results.layout import log_key
-from jobs.specs.trial import Numerics, TrialSpec
+from jobs.specs.canonical import canonical_json
+from jobs.specs.trial import Numerics, TrialSpec, recipe_digest
 from jobs.study.expand import expand
 from jobs.study.model import Study
 from jobs.system.printable import one_line
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning.dependencies import completion_of
 from orchestrator.planning.older_numerics import NONE_OLDER
+from orchestrator.planning.pace import Pace, pace_of
+from orchestrator.planning.trial_states import STATES, TrialState
+from orchestrator.process.numbers_as_text import duration
 from orchestrator.process.streams import nobody_listens
+from orchestrator.process.terminal import can_redraw
 from orchestrator.study.earlier import Earlier, earlier_versions
 
 _WATCH_SECONDS = 5.0
@@ -50,9 +55,51 @@ class Status(NamedTuple):
     """Additional finished trials of earlier versions of the study."""
     mixed: set[str] | str
     """Done trials that ran on several kinds of device or versions of torch, or why this is unknown."""
+    specs: Mapping[str, TrialSpec]
+    """The trials of the study by id, in the order of the study."""
+    pace: Pace
+
+    def state_of(self, trial: str) -> TrialState:
+        """Return the state of one of the study's trials."""
+        holders = {
+            "done": self.done,
+            "damaged": self.damaged.keys() - self.done,
+            "quarantined": self.quarantined,
+            "running": self.running,
+            "failed": self.failed,
+        }
+        return next((state for state in STATES if trial in holders.get(state, ())), "pending")
+
+    def states(self) -> dict[str, TrialState]:
+        """Return the state of each of the study's trials, in the order of the study."""
+        return {trial: self.state_of(trial) for trial in self.specs}
+
+    def cells(self) -> list[dict[str, object]]:
+        """Return the counts of each cell: of trials that differ in nothing but their seeds."""
+        counts = dict[str, Counter[str]]()
+        cells = dict[str, dict[str, object]]()
+        for trial, state in self.states().items():
+            spec = self.specs[trial]
+            choices = {name: value for name, value in spec.choices.items() if not name.endswith("seed")}
+            choices.pop("finetuned", None)  # the id of a trial, which has a seed
+            cell = {"kind": spec.kind, **choices, "recipe": recipe_digest(spec.recipe)}
+            key = canonical_json(cell)
+            cells[key] = cell
+            counts.setdefault(key, Counter())[state] += 1
+        return [{**cell, **{state: counts[key][state] for state in STATES}} for key, cell in cells.items()]
+
+    def plain(self) -> dict[str, object]:
+        """Return the status as in ``status --json``."""
+        left = self.planned - len(self.done) - len(self.damaged.keys() - self.done) - len(self.quarantined)
+        return {
+            **self.counts(),
+            "trials_per_hour": self.pace._asdict(),
+            "seconds_left": self.pace.seconds_left(left) if self.live else None,
+            "cells": self.cells(),
+        }
 
     def counts(self) -> dict[str, object]:
-        """Return the counts as in ``status --json``."""
+        """Return the counts."""
         return {
             "study": self.study,
             "planned": self.planned,
@@ -116,7 +163,23 @@ def status_of(
         damaged=known.damaged,
         earlier=earlier_versions(store, study, specs) if thorough else Earlier(),
         mixed=_mixed(store, specs, done) if thorough else set(),
+        specs=specs,
+        pace=_pace(store, specs, done, launches, study, now) if thorough else Pace(),
     )
+
+
+def _pace(
+    store: Store,
+    specs: Mapping[str, TrialSpec],
+    done: set[str],
+    launches: list[Launch],
+    study: Study,
+    now: datetime,
+) -> Pace:
+    try:
+        return pace_of(store, specs, done, [launch for launch in launches if launch.study == study.name], now)
+    except DamagedFile:
+        return Pace()  # `mixed` names the file
 
 
 def _mixed(store: Store, specs: Mapping[str, TrialSpec], done: set[str]) -> set[str] | str:
@@ -134,7 +197,7 @@ def describe(status: Status) -> str:
     )
     if status.damaged:
         states += f", {len(status.damaged):,} damaged"
-    lines = [f"{status.study}: {status.planned:,} trials: {states}"]
+    lines = [f"{status.study}: {status.planned:,} trials: {states}", *_pace_lines(status)]
     if status.about_older:
         lines.append(status.about_older)
     lines += status.earlier.about
@@ -156,9 +219,15 @@ def describe(status: Status) -> str:
     return "\n".join(map(one_line, lines))
 
 
+def _pace_lines(status: Status) -> list[str]:
+    """Return the line about the pace of a study that is running."""
+    left = status.plain()["seconds_left"] if status.live and status.pace.last_hour else None
+    return [f"{status.pace.last_hour:.1f} trials per hour; {duration(left)} left"] if isinstance(left, float) else []
+
+
 def watch_status(store: Store, study: Study, console: Console, accept: Numerics = NONE_OLDER) -> None:
     """Show the status repeatedly until interrupted or until standard output is closed."""
-    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+    with Live(console=console, auto_refresh=False) if can_redraw(console) else nullcontext() as live:
         while not nobody_listens():
             now = describe(status_of(store, study, thorough=False, accept=accept))
             if live is not None:
@@ -166,35 +235,3 @@ def watch_status(store: Store, study: Study, console: Console, accept: Numerics 
             else:
                 console.print(now, markup=False)
             time.sleep(_WATCH_SECONDS)
-
-
-def failed_attempts(store: Store, trial: str) -> list[str]:
-    """Return the header and log of each failed attempt at a trial.
-
-    Args:
-        trial: Trial id, or the hash at its end.
-
-    Raises:
-        InvalidRequest: If no attempt at such a trial has failed.
-    """
-    failures = [f for f in read_failures(store) if trial in (f.trial_id, f.trial_id.rpartition("-")[2])]
-    if not failures:
-        raise InvalidRequest(
-            Code.NO_ANSWER, f"{store.uri} has no failed attempt of trial {trial!r}", file=store.uri, key="TRIAL"
-        )
-    return [_header(failure) + _log(store, failure) for failure in failures]
-
-
-def _header(failure: Failure) -> str:
-    header = (
-        f"== {failure.trial_id}, attempt {failure.attempt}, {failure.failed_at}, on {failure.host} "
-        f"({failure.kind}): {failure.signature}"
-    )
-    return f"{one_line(header)}\n"
-
-
-def _log(store: Store, failure: Failure) -> str:
-    try:
-        return store.read(log_key(failure.trial_id, failure.attempt)).decode()
-    except FileNotFoundError:
-        return "(its log is not in the root)"

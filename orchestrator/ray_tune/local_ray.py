@@ -5,10 +5,11 @@ import resource
 import secrets
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import Code, StorageFailure
+from jobs.errors import Code, InvalidRequest, StorageFailure
 
 _SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest path below the directory. Pids have up to seven digits."""
@@ -17,6 +18,7 @@ _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 _ROOM_BYTES = 1_000_000
 """Space that Ray needs to start."""
 _OPEN_FILES = 65536
+_IMPORTED = ("orchestrator", "jobs", "analysis", "ray", "torch", "torchvision", "numpy", "pyarrow", "pydantic", "yaml")
 
 
 def prepare_machine() -> dict[str, Any]:
@@ -46,6 +48,26 @@ def prepare_machine() -> dict[str, Any]:
         file=usual,
         key="$RAY_TMPDIR",
     )
+
+
+def require_own_packages(directory: Path) -> None:
+    """Check that no file in the current directory has the name of a package that actors import: Ray's workers import
+    from the directory in which the driver runs before they import installed packages.
+
+    Raises:
+        InvalidRequest: naming the file.
+    """
+    for name in _IMPORTED:
+        spec = find_spec(name)
+        own = Path(spec.origin) if spec is not None and spec.origin is not None else None
+        for file in (directory / f"{name}.py", directory / name / "__init__.py"):
+            if file.is_file() and not (own is not None and file.samefile(own)):
+                raise InvalidRequest(
+                    Code.WRONG_PLACE,
+                    f"expected a directory without a file called like a package that trials import; {file} would be "
+                    f"imported as {name} by Ray's workers. Fix: rename it, or run the command in another directory",
+                    file=file,
+                )
 
 
 def _directories() -> list[Path]:

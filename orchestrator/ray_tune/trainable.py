@@ -23,6 +23,7 @@ from jobs.system.progress import progress_heard_by
 from orchestrator.failures.failure_classification import record_error
 from orchestrator.failures.outcomes import GpuRefused, NodeDraining, Outcome, State
 from orchestrator.failures.versions import UnfitMachine, require_same
+from orchestrator.ray_tune.actor_output import ActorOutput
 from orchestrator.ray_tune.stop_signal import StopWatcher
 
 
@@ -81,9 +82,10 @@ class TrialActor(tune.Trainable):
                 raise _unfit(error) from error
             outcomes[trial] = record_error(store, trial, attempts[trial], error)
 
+        numbers = {trial: attempt.number for trial, attempt in attempts.items()}
         device = shared_device(self._job["gpu_share"], self._job["gpu_memory"])
-        with progress_heard_by(stop.progressed):
-            results = attempt_bundle(store, specs, catalog, device, attempts, retention, stop, failed)
+        with progress_heard_by(stop.progressed), ActorOutput(store, numbers) as output:
+            results = attempt_bundle(store, specs, catalog, device, attempts, retention, stop, failed, output.evaluated)
         for trial, ended in results.items():
             state = State.DONE if ended.status is AttemptStatus.COMMITTED else State.STOPPED
             outcomes[trial] = Outcome(state, tuple(ended.notes))

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,7 +21,7 @@ from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
 from orchestrator.process.signals import unchanged_signals
 from orchestrator.ray_tune.callbacks import Reporter, RoundObserver, StopWhenAllLeft
-from orchestrator.ray_tune.local_ray import prepare_machine
+from orchestrator.ray_tune.local_ray import prepare_machine, require_own_packages
 from orchestrator.ray_tune.reachable import of_cluster, require_ray, require_same_ray
 from orchestrator.ray_tune.search import FirstWaiting, InOrder
 from orchestrator.ray_tune.trainable import TrialActor
@@ -93,6 +94,7 @@ def require_answer(address: str | None) -> None:
     Raises:
         InvalidRequest: If not.
     """
+    require_own_packages(Path.cwd())
     if not ray.is_initialized():
         require_ray(_address(address))
         require_same_ray(_address(address))

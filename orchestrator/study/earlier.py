@@ -20,7 +20,8 @@ from jobs.study.expand import expand
 from jobs.study.model import Study
 from jobs.system.printable import one_line
 from orchestrator.study.differences import differences, some
-from orchestrator.study.load import load_study, packaged_studies, parse_study
+from orchestrator.study.load import load_study, parse_study
+from orchestrator.study.packaged_studies import packaged_studies
 
 Specs: TypeAlias = Mapping[str, TrialSpec]
 """Specs by trial id."""

@@ -4,7 +4,6 @@ import codecs
 import datetime
 import difflib
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ from orchestrator.study import yaml_lines
 from orchestrator.study.models import model_at
 from orchestrator.study.own_architectures import card_files, in_its_file
 from orchestrator.study.own_weights import with_absolute_paths
+from orchestrator.study.packaged_studies import packaged_studies, packaged_text
 from orchestrator.study.raw_values import Violation
 from orchestrator.study.validate import violations
 from orchestrator.study.yaml_lines import Document, Location
 
-_PACKAGED = resources.files("orchestrator").joinpath("study", "packaged")
 _MOST_BYTES = 10_000_000
 """Largest size of a study file; its values are limited by ``jobs.system.safe_yaml``."""
 
@@ -55,23 +54,55 @@ def with_builders(study: Study, builders: Iterable[Path] | None) -> Study:
 
 
 def _loaded(name_or_path: str) -> Study:
-    path = Path(name_or_path)
     if is_path(name_or_path):
+        path = _in_home(name_or_path)
         if not path.exists():
             raise InvalidRequest(
                 Code.NO_SUCH_FILE,
-                f"study file {name_or_path} does not exist; packaged studies: {_names()}",
+                f"study file {name_or_path} does not exist{_meant_files(path)}; packaged studies: {_names()}",
                 file=name_or_path,
             )
         return parse_study(_text(path), name_or_path)
-    packaged = _PACKAGED.joinpath(f"{name_or_path}.yaml")
-    if not packaged.is_file():
-        raise InvalidRequest(
-            Code.UNKNOWN_NAME,
-            f"unknown study {name_or_path!r}; packaged studies: {_names()}; to use your own file, give its "
-            "path, ending in .yaml",
-        )
-    return parse_study(packaged.read_text(encoding="utf-8"), f"{name_or_path}.yaml")
+    if (text := packaged_text(name_or_path)) is None:
+        raise unknown_study(name_or_path)
+    return parse_study(text, f"{name_or_path}.yaml")
+
+
+def _in_home(path: str) -> Path:
+    """Return a path with its ``~`` expanded, as shells do unless it is quoted; without such a user, as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _meant_files(path: Path) -> str:
+    """Return a question about the study file beside a missing one whose name is most like its own."""
+    try:
+        beside = {file.name: file for file in path.parent.glob("*.y*ml")}
+    except OSError:
+        return ""
+    meant = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    return f" (did you mean {beside[meant[0]]}?)" if meant else ""
+
+
+def unknown_study(name: str) -> InvalidRequest:
+    """Return the error for a name that no packaged study has."""
+    file = f"{name}.yaml"
+    meant = [file] if _is_file(file) else difflib.get_close_matches(name, packaged_studies(), n=1)
+    hint = f" (did you mean {meant[0]}?)" if meant else ""
+    return InvalidRequest(
+        Code.UNKNOWN_NAME,
+        f"unknown study {name!r}{hint}; packaged studies: {_names()}; to use your own file, give its path, ending in "
+        ".yaml",
+    )
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # not a path
+        return False
 
 
 def is_path(name_or_path: str) -> bool:
@@ -93,11 +124,6 @@ def _text(path: Path) -> str:
         raise InvalidRequest(
             Code.UNREADABLE_FILE, f"expected a study file in UTF-8; {path} cannot be read as such ({error})", file=path
         ) from error
-
-
-def packaged_studies() -> list[str]:
-    """Return the names of the packaged studies."""
-    return sorted(file.name.removesuffix(".yaml") for file in _PACKAGED.iterdir() if file.name.endswith(".yaml"))
 
 
 def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
@@ -228,7 +254,16 @@ def _message(error: dict[str, Any], document: Document) -> str:
     message = f"{message[0].lower()}{message[1:]}"
     if not location or isinstance(given, dict) or error["type"] == DOES_NOT_FIT:  # said already, or a whole section
         return message
-    return f"{message}; got {given!r}{_instead(given, error['type'])}"
+    return f"{message}; got {given!r}{_instead(given, error['type'])}{_unquoted(given, error['type'])}"
+
+
+def _unquoted(given: object, wrong: str) -> str:
+    """Return the fix for a quoted number."""
+    try:
+        numeric = wrong in ("float_type", "int_type") and isinstance(given, str) and float(given) is not None
+    except ValueError:
+        return ""
+    return f". Fix: write {given} without quotes" if numeric else ""
 
 
 def _is_digest(error: dict[str, Any]) -> bool:

@@ -52,8 +52,12 @@ def parse(text: str, path: str, loader: type[yaml.SafeLoader] = safe_yaml.CoreLo
         mark = error.problem_mark
         line = mark.line + 1 if mark else None
         where = path if line is None else f"{path}:{line}"
+        fix = ". Fix: indent with spaces, not with tabs" if "'\\t'" in str(error.problem) else ""
         raise InvalidRequest(
-            Code.UNREADABLE_FILE, f"{where}: not valid YAML: {error.problem or error.context}", file=path, line=line
+            Code.UNREADABLE_FILE,
+            f"{where}: not valid YAML: {error.problem or error.context}{fix}",
+            file=path,
+            line=line,
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, or a number with too many digits
         raise InvalidRequest(Code.UNREADABLE_FILE, f"{path}: not valid YAML: {error}", file=path) from error

@@ -189,7 +189,7 @@ def test_a_package_that_cannot_be_used_is_one_clear_error(
 ) -> None:
     result = machine("plan", "demo", "--json", packages=package(tmp_path, entry_point, other=module))
     assert result.code == WRONG_REQUEST
-    error = json.loads(result.out)["error"]
+    error = json.loads(result.message)["error"]
     assert error["code"] == code
     assert words in error["message"]
     assert result.message == f"deltasweep: {error['message']}\n", "more than one message"

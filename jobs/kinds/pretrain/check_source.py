@@ -75,6 +75,13 @@ class Measurement(NamedTuple):
         tolerance = CLEAN_TOLERANCE if self.threat is None else ATTACK_TOLERANCE
         return low - tolerance <= self.expected <= high + tolerance
 
+    def plain(self) -> dict[str, object]:
+        """Return the measurement as in ``models check --json``, in percent."""
+        threat = None if self.threat is None else self.threat.model_dump(mode="json")
+        counts = {"correct": self.correct, "images": self.images, "available": self.available}
+        interval = {"accuracy": self.accuracy, "low": self.interval[0], "high": self.interval[1]}
+        return {"threat": threat, **counts, **interval, "expected": self.expected, "agrees": self.agrees}
+
 
 def expectation(card: SourceCard) -> Expected | None:
     """Return a source's expected accuracies: published (catalogue), or measured after its training (its card)."""

@@ -12,6 +12,7 @@ from jobs.results import done, open_store
 from jobs.study.expand import expand
 from jobs.study.model import Study
 from orchestrator.cli import main, sweeps
+from orchestrator.cli.ended import Ended
 from orchestrator.failures.outcomes import Stop, StopCause
 from orchestrator.launching.launch import Summary
 from orchestrator.study.load import load_study
@@ -39,12 +40,13 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
     launched: list[str] = []
     roots: dict[str, str] = {}
 
-    def launch(study: Study, results: str) -> Summary:
+    def launch(study: Study, results: str) -> Ended:
         launched.append(study.name)
         roots[study.name] = results
         state = first if study.name == "demo-full" else "done"
         stop = Stop(StopCause.INTERRUPTED, "SIGINT") if state == "interrupted" else None
-        return Summary(1, 0, {"x": "why"} if state == "failed" else {}, stop)
+        summary = Summary(1, 0, {"x": "why"} if state == "failed" else {}, stop)
+        return Ended(study.name, results, "deltasweep resume", summary)
 
     monkeypatch.setattr(sweeps, "run_launch", launch)
     monkeypatch.setattr(locate, "find", lambda card: tmp_path if here else None)

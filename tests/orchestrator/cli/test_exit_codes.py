@@ -29,9 +29,9 @@ def root(deltasweep: Command) -> str:
 
 
 def error_of(result: Result) -> dict[str, Any]:
-    """Return the JSON error, the only standard output; the message is also on standard error."""
-    (line,) = result.out.splitlines()
-    (error,) = json.loads(line).values()
+    """Return the JSON error, the only standard error; standard output is empty."""
+    assert result.out == ""
+    (error,) = json.loads(result.message).values()
     assert {"code", "message", "file", "line", "key"} <= error.keys()
     assert result.code == exit_code_of(Code(error["code"]))
     return dict(error)
@@ -41,7 +41,7 @@ def test_an_unknown_study(deltasweep: Command) -> None:
     result = deltasweep("plan", "papper", "--json")
     error = error_of(result)
     assert result.code == 2
-    assert result.message == f"deltasweep: {error['message']}"
+    assert deltasweep("plan", "papper").message == f"deltasweep: {error['message']}"
     assert (error["code"], "'papper'" in error["message"]) == ("unknown-name", True)
     assert "mistakes" not in error
 
@@ -58,7 +58,7 @@ def test_all_mistakes_of_a_study_file(deltasweep: Command) -> None:
     ]
     assert (error["code"], error["file"], error["line"], error["key"]) == told[0]
     for one in error["mistakes"]:
-        assert f"line {one['line']}: {one['key']}: {one['message']}" in result.message
+        assert f"line {one['line']}: {one['key']}: {one['message']}" in error["message"]
 
 
 def test_a_file_that_is_not_there(deltasweep: Command) -> None:
@@ -101,8 +101,10 @@ def test_a_command_line_that_cannot_be_understood(
     error = error_of(result)
     assert result.code == 2
     assert (error["code"], error["key"], error["file"]) == (code, key, "")
-    assert error["message"]
-    assert "Error" in result.message or error["message"] in result.message
+    without = [argument for argument in arguments if argument != "--json"]
+    if without != arguments:
+        told = deltasweep(*without)
+        assert (told.out, told.message) == ("", f"deltasweep: {error['message']}"), "one line"
 
 
 @pytest.mark.parametrize(

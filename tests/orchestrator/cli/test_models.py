@@ -18,7 +18,8 @@ from jobs.models.weight_files import Standing, standing
 from jobs.models.weights import SourceWeights, load_source
 from jobs.paths import weights_directory
 from jobs.study.expand import expand, sources_read
-from orchestrator.study.load import load_study, packaged_studies
+from orchestrator.study.load import load_study
+from orchestrator.study.packaged_studies import packaged_studies
 from tests.jobs.mirrors import Mirror, mirror
 from tests.jobs.released import RunsCode, attacker_state, register, resnet_of, save_robustness
 from tests.jobs.support import built

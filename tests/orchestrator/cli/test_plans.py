@@ -56,7 +56,7 @@ def test_a_gpu_of_a_table(deltasweep: Command) -> None:
     assert {one["gpu"] for one in plan["compare"]} == {"Own", "A10G"}
     (deltasweep.folder / "gpus.yaml").write_text(TABLE.replace("memory_gb: 12", "memory: 12"), encoding="utf-8")
     wrong = deltasweep("plan", "demo", "--gpus", "gpus.yaml", "--json")
-    error = json.loads(wrong.out)["error"]
+    error = json.loads(wrong.message)["error"]
     assert (wrong.code, error["code"], error["file"], error["line"]) == (2, Code.MISSING_KEY.value, "gpus.yaml", 1)
     assert [one["key"] for one in error["mistakes"]] == ["Own.memory_gb", "Own.memory"]
 
@@ -91,7 +91,7 @@ def test_a_comparison(deltasweep: Command) -> None:
 )
 def test_options_that_do_not_fit(deltasweep: Command, options: list[str], code: Code, key: str) -> None:
     result = deltasweep("plan", "demo", *options, "--json")
-    error = json.loads(result.out)["error"]
+    error = json.loads(result.message)["error"]
     assert (result.code, error["code"], error["key"]) == (2, code.value, key)
     assert "Fix: " in error["message"]
 

@@ -489,7 +489,7 @@ def test_a_bug_is_json_where_it_was_asked_for(start: Started, tmp_path: Path, mo
     monkeypatch.setattr(load, "load_study", lambda *_: {"yes": 1}["no"])
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = start("plan", "mini.yaml", "--json")
-    assert (ended.code, json.loads(ended.out)["error"]["code"]) == (70, "internal")
+    assert (ended.code, json.loads(ended.err)["error"]["code"]) == (70, "internal")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,10 @@ def test_planning_loads_neither_torch_nor_ray() -> None:
 def test_unknown_study(deltasweep: Command) -> None:
     result = deltasweep("plan", "papper")
     assert_refused(result, deltasweep.folder)
-    assert "unknown study 'papper'; packaged studies: demo, demo-claims, demo-confound" in result.message
+    assert (
+        "unknown study 'papper' (did you mean paper?); packaged studies: demo, demo-claims, demo-confound"
+        in result.message
+    )
 
 
 @pytest.mark.parametrize("verb", ["plan", "launch"])

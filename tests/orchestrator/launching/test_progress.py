@@ -1,11 +1,20 @@
 """The progress line of a launch."""
 
 import io
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
-from orchestrator.launching.progress import ProgressView, Tallies, duration
+from orchestrator.launching.progress import ProgressView, Tallies
+from orchestrator.process.numbers_as_text import duration
+from orchestrator.process.terminal import Terminal
+from tests.documentation import ROOT
 
 
 @pytest.mark.parametrize(
@@ -68,3 +77,98 @@ def test_off_a_terminal_progress_is_plain_lines_and_the_last_one_is_always_there
     assert lines[0].startswith("done 0/2 ")
     assert lines[1].startswith("done 2/2 ")
     assert "\x1b" not in text.getvalue()
+
+
+def test_slow_trials_have_a_rate_per_hour() -> None:
+    tallies = Tallies(planned=10, done=2, started=0)
+    assert tallies.line(now=3600) == "done 2/10 · failed 0 · running 0 · 2/h · 4h 00m left"
+
+
+def test_what_runs_is_named_shortly() -> None:
+    names = (
+        "finetune-digits-fmnist_natural-k3-n50-s1-0123456789abcdef",
+        "attack-digits-x-s2-0123456789abcdef",
+        "c",
+        "d",
+    )
+    assert Tallies(planned=4).at_work() == ""
+    assert Tallies(planned=4, names=names[:1]).at_work() == "digits-fmnist_natural-k3-n50-s1"
+    assert Tallies(planned=4, names=names).at_work() == "digits-fmnist_natural-k3-n50-s1, attack-digits-x-s2, +2"
+    text = io.StringIO()
+    with ProgressView(Tallies(planned=4, names=names), Console(file=text, width=20)) as view:
+        view.update()
+    assert all(line.endswith("attack-digits-x-s2, +2") for line in text.getvalue().splitlines()), "never folded"
+
+
+SHOW = """
+import sys, time
+from orchestrator.launching.progress import ProgressView, Tallies
+from orchestrator.process.terminal import Terminal
+tallies = Tallies(planned=40, done=10, failed=1, names=("finetune-digits-fmnist_natural-k3-n50-s1-0123456789abcdef",))
+with ProgressView(tallies, Terminal()) as view:
+    time.sleep(0.7)
+    tallies.done = 39
+    view.update()
+print("THE END")
+"""
+
+
+def shown(columns: int | None, **environment: str) -> str:
+    """Return the bytes that the progress of a launch sends to a pipe (None) or to a terminal of this width, as text."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
+    inherited |= {"PYTHONPATH": str(ROOT), "TERM": "xterm", **environment}
+    command = [sys.executable, "-c", SHOW]
+    if columns is None:
+        return subprocess.run(command, env=inherited, capture_output=True, text=True, check=True).stdout
+    controller, terminal = pty.openpty()
+    inherited["COLUMNS"] = str(columns)
+    process = subprocess.Popen(command, env=inherited, stdout=terminal, stderr=terminal, stdin=terminal)
+    os.close(terminal)
+    data = b""
+    while process.poll() is None or select.select([controller], [], [], 0)[0]:
+        if select.select([controller], [], [], 0.1)[0]:
+            try:
+                data += os.read(controller, 65536)
+            except OSError:  # closed
+                break
+    os.close(controller)
+    assert process.wait() == 0
+    return data.decode()
+
+
+@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_in_a_pipe_there_are_plain_lines_whatever_the_environment(environment: dict[str, str]) -> None:
+    lines = shown(None, **environment).splitlines()
+    assert lines[-1] == "THE END"
+    assert lines[-2].startswith("done 39/40 · failed 1 · running 0")
+    assert "\x1b" not in "".join(lines)
+    assert "\r" not in "".join(lines)
+
+
+def test_on_a_dumb_terminal_too() -> None:
+    said = shown(100, TERM="dumb")
+    assert "done 39/40" in said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("columns", [20, 100])
+def test_on_a_terminal_lines_are_cut_at_its_width(columns: int) -> None:
+    said = shown(columns)
+    assert "\x1b[?25l" in said, "a live display"
+    assert "\x1b[?25h" in said, "the cursor is back"
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
+    assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= columns
+    assert ("digits-fmnist_natural" in text) == (columns == 100)
+
+
+def test_without_colours_on_a_terminal() -> None:
+    said = shown(100, NO_COLOR="1")
+    assert "\x1b[?25l" in said
+    assert re.findall(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", said) == []
+
+
+def test_quietly_nothing_is_shown() -> None:
+    text = io.StringIO()
+    with ProgressView(Tallies(planned=4), Terminal(file=text, quiet=True)) as view:
+        view.update()
+    assert text.getvalue() == ""

@@ -26,7 +26,8 @@ from orchestrator.launching.local import run_locally
 from orchestrator.planning.dependencies import completion_of
 from orchestrator.planning.gpus import gpu
 from orchestrator.planning.plan import make_plan
-from orchestrator.planning.status import describe, failed_attempts, status_of
+from orchestrator.planning.status import describe, status_of
+from orchestrator.planning.trial_logs import attempts_of
 from orchestrator.study.history import recorded_study
 from orchestrator.study.load import parse_study
 from tests.results.rows import DEVICE_KIND, result_rows
@@ -154,11 +155,12 @@ def test_logs_are_found_by_id_or_hash(study: Study, store: Store) -> None:
     trial = expand(study)[0].trial_id
     record_failure(store, failure(trial, 1), "Traceback: the log")
     for name in (trial, trial[-16:]):
-        (text,) = failed_attempts(store, name)
+        (attempt,) = attempts_of(store, name)
+        text = attempt.text()
         assert "attempt 1" in text
         assert "Traceback: the log" in text
     with refused(Code.NO_ANSWER, "'nope'", kind=InvalidRequest, file=store.uri, key="TRIAL"):
-        failed_attempts(store, "nope")
+        attempts_of(store, "nope")
 
 
 TORN: dict[str, Callable[[bytes], bytes]] = {
@@ -210,14 +212,14 @@ def test_no_record_begins_a_line_of_its_own(end: str, study: Study, store: Store
     for name, moment in (("l1", NOW), ("l2", NOW - timedelta(days=1))):
         write_launch(store, launched(study, name, moment, host=forged, user=forged))
     said = describe(status_of(store, study, NOW))
-    (attempt,) = failed_attempts(store, failing)
-    for text in (said, attempt):
+    (attempt,) = attempts_of(store, failing)
+    for text in (said, attempt.text()):
         assert "forged" in text
         assert not [line for line in text.splitlines() if line.startswith("quarantined")]
 
 
 def test_a_failure_of_an_id_without_hash_is_looked_through(study: Study, store: Store) -> None:
     record_failure(store, failure("nodash", 1), "its log")
-    assert len(failed_attempts(store, "nodash")) == 1
+    assert len(attempts_of(store, "nodash")) == 1
     with refused(Code.NO_ANSWER, "nope", kind=InvalidRequest, key="TRIAL"):
-        failed_attempts(store, "nope")
+        attempts_of(store, "nope")

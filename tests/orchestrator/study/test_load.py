@@ -23,7 +23,8 @@ from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
 from jobs.study.model import Study
 from jobs.system import safe_yaml
-from orchestrator.study.load import load_study, packaged_studies, parse_study
+from orchestrator.study.load import load_study, parse_study
+from orchestrator.study.packaged_studies import packaged_studies
 from orchestrator.study.yaml_lines import Location
 from tests.orchestrator.support import check, mistakes
 from tests.support import finetune_specs, refused

@@ -1,0 +1,162 @@
+"""What is known about the attempts at one trial: failed, finished and running ones. No torch."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from jobs.errors import Code, InvalidRequest
+from jobs.kind import kinds
+from jobs.results import Failure, Launch, Store, next_attempt, read_failures, read_launches
+from jobs.results.layout import (
+    checkpoint_position,
+    checkpoints_prefix,
+    log_key,
+    output_key,
+    trial_id_at,
+    trial_key,
+    trials_prefix,
+)
+from jobs.results.parquet import decode_trial
+from jobs.results.schema import most_bytes, numbering, varying
+from jobs.system.printable import one_line
+from orchestrator.process.numbers_as_text import numbers_of
+from orchestrator.process.tail import new_part
+
+_FOLLOW_SECONDS = 2.0
+
+
+class LoggedAttempt(NamedTuple):
+    """One attempt at a trial."""
+
+    trial: str
+    attempt: int
+    state: Literal["failed", "done", "running"]
+    header: str
+    """One line that describes it."""
+    log: str
+    """The traceback of a failed attempt, the evaluations of a finished one, the position of a running one."""
+    output: str
+    """The end of what its actor printed, if that is in the root."""
+
+    def text(self) -> str:
+        return f"{one_line(self.header)}\n" + "".join(map(_ended, filter(None, (self.output, self.log))))
+
+
+def attempts_of(store: Store, trial: str) -> list[LoggedAttempt]:
+    """Return the attempts at a trial: the failed ones, then the one that finished or is running, if any.
+
+    Args:
+        trial: Trial id, or the hash at its end.
+
+    Raises:
+        InvalidRequest: If the root knows no attempt at such a trial.
+    """
+    failures = [f for f in read_failures(store) if _is(f.trial_id, trial)]
+    attempts = [_failed(store, failure) for failure in failures]
+    done = _done(store, trial)
+    if done is not None:
+        return [*attempts, done]
+    now = datetime.now(UTC)
+    for launch in read_launches(store):
+        for running in launch.in_flight if launch.alive(now) else ():
+            if _is(running, trial):
+                attempts.append(_running(store, running, launch))
+    if not attempts:
+        raise InvalidRequest(
+            Code.NO_ANSWER,
+            f"expected a trial that has run or is running in {store.uri}; got {trial!r}, which is unknown there. A "
+            "trial that has just started is known after 30 s. Fix: deltasweep status lists what runs and what failed, "
+            "deltasweep trials list STUDY all trials",
+            file=store.uri,
+            key="TRIAL",
+        )
+    return attempts
+
+
+def follow(store: Store, trial: str, write: Callable[[str], object]) -> None:
+    """Write the attempts of a trial, then what a running one prints, until no attempt is running.
+
+    Raises:
+        InvalidRequest: As ``attempts_of``.
+    """
+    shown, told = 0, list[tuple[int, str]]()
+    while True:
+        attempts = attempts_of(store, trial)
+        for each in attempts:
+            if each.state == "running":
+                if (each.attempt, each.state) not in told:
+                    write(f"{one_line(each.header)}\n")
+                    shown = 0
+                new, shown = new_part(each.output, shown)
+                write(new)
+            elif (each.attempt, each.state) not in told:
+                write(each.text())
+            told.append((each.attempt, each.state))
+        if attempts[-1].state != "running":
+            return
+        time.sleep(_FOLLOW_SECONDS)
+
+
+def _is(trial_id: str, named: str) -> bool:
+    return named in (trial_id, trial_id.rpartition("-")[2])
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") else f"{text}\n"
+
+
+def _read(store: Store, key: str) -> str:
+    try:
+        return store.read(key).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _failed(store: Store, failure: Failure) -> LoggedAttempt:
+    header = (
+        f"== {failure.trial_id}, attempt {failure.attempt}, {failure.failed_at}, on {failure.host} "
+        f"({failure.kind}): {failure.signature}"
+    )
+    log = _read(store, log_key(failure.trial_id, failure.attempt)) or "(its log is not in the root)"
+    output = _read(store, output_key(failure.trial_id, failure.attempt))
+    return LoggedAttempt(failure.trial_id, failure.attempt, "failed", header, log, output)
+
+
+def _done(store: Store, trial: str) -> LoggedAttempt | None:
+    """Return the attempt that finished a trial; None if none did."""
+    for kind, trial_id in _results(store, trial):
+        key = trial_key(kind, trial_id)
+        table = decode_trial(store.read_within(key, most_bytes(kind)), kind, trial_id, f"{store.uri}/{key}").table
+        rows: list[dict[str, Any]] = table.to_pylist()
+        last = rows[-1]
+        header = (
+            f"== {trial_id}, attempt {last['attempt']}, {last['finished_at']}, on {last['host']} (done): "
+            f"{last['seconds']:.1f} s on {last['device_kind']}"
+            + (f", launch {last['launch']}" if last["launch"] else "")
+        )
+        names = [numbering(kind), *sorted(varying(kind) - {numbering(kind)})]
+        lines = [numbers_of({name: row.get(name) for name in names}) for row in rows]
+        output = _read(store, output_key(trial_id, int(last["attempt"])))
+        return LoggedAttempt(trial_id, int(last["attempt"]), "done", header, "\n".join(lines), output)
+    return None
+
+
+def _results(store: Store, trial: str) -> Iterator[tuple[str, str]]:
+    """Yield kind and id of the finished trial with this id or hash, with one small listing for each kind."""
+    for kind in kinds():
+        folder = trial.rpartition("-")[2][:2]
+        for key in store.keys(f"{trials_prefix(kind)}/{folder}") if len(folder) == 2 else ():
+            found = trial_id_at(key, kind)
+            if found is not None and _is(found, trial):
+                yield kind, found
+
+
+def _running(store: Store, trial_id: str, launch: Launch) -> LoggedAttempt:
+    attempt = next_attempt(store, trial_id)
+    header = f"== {trial_id}, attempt {attempt}, running in {launch.told}, last heard of at {launch.heartbeat_at}"
+    positions = [found for key in store.keys(checkpoints_prefix(trial_id)) if (found := checkpoint_position(key))]
+    saved = "no checkpoint yet" if not positions else "checkpoint before batch {1} of epoch {0}".format(*max(positions))
+    output = _read(store, output_key(trial_id, attempt))
+    about = "" if output else "; its output arrives every 10 s, and lies on its machine in Ray's session_latest/logs"
+    return LoggedAttempt(trial_id, attempt, "running", header, f"({saved}{about})", output)

@@ -1,0 +1,82 @@
+"""Rate, time left and counts of cells in `status --json`."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from jobs.results import Launch, Store, commit, open_store, write_launch
+from jobs.study.expand import expand
+from jobs.study.model import Study
+from orchestrator.planning.pace import Pace
+from orchestrator.planning.status import describe, status_of
+from orchestrator.planning.trial_states import STATES
+from orchestrator.study.load import parse_study
+from tests.results.rows import result_rows
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def study() -> Study:
+    text = (
+        "name: paced\ngrid: {source: [natural, l2_eps3], dataset: [cifar10], blocks: [3]}\n"
+        "schedule: [{images: [100], epochs: 2, seeds: 4, evaluate_every: 1}]\n"
+    )
+    return parse_study(text, "paced.yaml")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "root")
+
+
+def launched(store: Store, study: Study, name: str, start: timedelta, end: timedelta | None = None) -> None:
+    times = [(NOW - ago).isoformat() for ago in (start, end or timedelta(seconds=5))]
+    ended = None if end is None else times[1]
+    write_launch(store, Launch(name, study.name, study.digest, "a", "h", times[0], "0", {}, times[1], (), ended))
+
+
+def finished(store: Store, trial: str, launch: str, ago: timedelta) -> None:
+    commit(store, "finetune", result_rows(trial, launch=launch, finished_at=(NOW - ago).isoformat()))
+
+
+def test_rates_count_only_hours_in_which_a_launch_ran(store: Store, study: Study) -> None:
+    trials = [spec.trial_id for spec in expand(study)]
+    launched(store, study, "old", timedelta(hours=30), timedelta(hours=28))
+    launched(store, study, "new", timedelta(minutes=30))
+    for trial in trials[:4]:
+        finished(store, trial, "old", timedelta(hours=29))
+    finished(store, trials[4], "new", timedelta(minutes=10))
+    finished(store, trials[5], "by hand", timedelta(minutes=10))
+    status = status_of(store, study, NOW)
+    assert tuple(status.pace) == pytest.approx((2.0, 2.0))
+    plain = status.plain()
+    assert plain["seconds_left"] == pytest.approx(3600)
+    assert "2.0 trials per hour; 1h 00m left" in describe(status)
+
+
+def test_overlapping_launches_count_once(store: Store, study: Study) -> None:
+    trials = [spec.trial_id for spec in expand(study)]
+    for name in ("one", "two"):
+        launched(store, study, name, timedelta(hours=2), timedelta(hours=1))
+    finished(store, trials[0], "one", timedelta(minutes=90))
+    finished(store, trials[1], "two", timedelta(minutes=90))
+    status = status_of(store, study, NOW)
+    assert status.pace.last_hour is None
+    assert status.pace.whole == pytest.approx(2.0)
+    assert status.plain()["seconds_left"] is None, "nothing runs"
+
+
+def test_without_launches_nothing_is_known(store: Store, study: Study) -> None:
+    assert status_of(store, study, NOW).pace == Pace(None, None)
+
+
+def test_cells_add_up_to_the_study(store: Store, study: Study) -> None:
+    specs = expand(study)
+    for spec in specs[:3]:
+        finished(store, spec.trial_id, "l", timedelta(minutes=1))
+    cells = status_of(store, study, NOW).cells()
+    assert [(cell["source"], cell["done"], cell["pending"]) for cell in cells] == [("natural", 3, 1), ("l2_eps3", 0, 4)]
+    assert all(cell["kind"] == "finetune" and cell["images"] == 100 and "seed" not in cell for cell in cells)
+    assert sum(int(str(cell[state])) for cell in cells for state in STATES) == len(specs)
