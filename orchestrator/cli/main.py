@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
 from jobs.system.printable import printable
-from orchestrator.cli import data, exit_codes, models, results, roots, sweeps, trials
+from orchestrator.cli import data, exit_codes, models, results, roots, sweeps, trials, ui
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.output import err
 from orchestrator.process import streams
@@ -43,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (sweeps, trials, results, roots):  # in the order of the help text
+for group in (sweeps, trials, ui, results, roots):  # in the order of the help text
     app.add_typer(group.verbs)
 app.add_typer(models.models, name="models")
 app.add_typer(data.data, name="data")
