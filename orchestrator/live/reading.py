@@ -33,6 +33,8 @@ _READERS = 8
 """Threads that read small files."""
 _MOST_FILES = 400
 """Results outside the index that one look reads, at 1 ms each; the next look continues. A launch compacts every 500."""
+_MOST_AGAIN = 20
+"""Damaged results that each look reads again."""
 _MOST_PROBLEMS = 50
 
 
@@ -152,16 +154,21 @@ class Reader:
             del self._unread[waiting[trial]]
 
     def _read_results(self) -> None:
-        """Read the files of finished trials that are new."""
-        chosen = sorted(self._unread)[:_MOST_FILES]
+        """Read the files of finished trials that are new, and again those that were damaged: they may be restored."""
+        chosen = [*sorted(self._unread)[:_MOST_FILES], *sorted(self._damaged)[:_MOST_AGAIN]]
         read: dict[str, list[pa.Table]] = {}
         with ThreadPoolExecutor(_READERS) as pool:
             for key, found in zip(chosen, pool.map(self._result, chosen), strict=True):
-                kind = self._unread.pop(key)
+                kind, trial = key.split("/")[1], trial_id_of(key)
+                self._unread.pop(key, None)
+                before = self._damaged.pop(key, None)
                 if isinstance(found, pa.Table):
                     read.setdefault(kind, []).append(found)
+                    if before is not None:
+                        self._results = {**self._results, trial: kind}
                 else:
-                    self._results = {trial: of for trial, of in self._results.items() if trial != trial_id_of(key)}
+                    if before is None:
+                        self._results = {one: of for one, of in self._results.items() if one != trial}
                     if found:
                         self._damaged[key] = found
         for kind, tables in read.items():
@@ -169,7 +176,7 @@ class Reader:
 
     def _result(self, key: str) -> pa.Table | str:
         """Return the rows in a trial's file, or a message about it; an empty one if it was removed."""
-        kind = self._unread[key]
+        kind = key.split("/")[1]
         try:
             data = self.store.read_within(key, most_bytes(kind))
             return decode_trial(data, kind, trial_id_of(key), f"{self.store.uri}/{key}").table.select(columns(kind))
