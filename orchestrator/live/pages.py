@@ -45,6 +45,9 @@ class Page(NamedTuple):
 
     name: str
     path: str
+    about: str
+    asks: Mapping[str, str]
+    """What its address may ask for, with a description of each."""
     parts: tuple[str, ...]
     view: Callable[[Watch, Contents, Asked], Mapping[str, object]]
     """Raises ``LookupError``, with words for the reader, if there is no such thing."""
@@ -61,10 +64,37 @@ def _failures(watch: Watch, contents: Contents, asked: Asked) -> Mapping[str, ob
 
 
 PAGES = (
-    Page("overview", "/", ("troubles", "now", "map", "machines", "deltas", "curves", "lately"), _overview),
-    Page("failures", "/failures", ("list", "log"), _failures),
-    Page("trial", "/trial/{trial}", ("trial",), trial_view),
+    Page(
+        "overview",
+        "/",
+        "a study: what runs, its cells, machines, deltas and curves, and the latest failures",
+        {
+            "study": "name of the study; by default the one launched last",
+            "cell": "cell whose curves are shown, as `DATASET.IMAGES.BLOCKS`",
+            "blocks": "fine-tuned blocks of the deltas; by default those of the first contrast",
+            "recipe": "digest of one of the grid's recipes; by default the first",
+        },
+        ("troubles", "now", "map", "machines", "deltas", "curves", "lately"),
+        _overview,
+    ),
+    Page(
+        "failures",
+        "/failures",
+        "the failed attempts of the root, and a log",
+        {"log": "failure whose log is shown, as `TRIAL/ATTEMPT`; by default the latest, whichever that is"},
+        ("list", "log"),
+        _failures,
+    ),
+    Page(
+        "trial",
+        "/trial/{trial}",
+        "a trial: its state, curve, spec, recipe, provenance and failed attempts",
+        {},
+        ("trial",),
+        trial_view,
+    ),
 )
+"""All pages. `/events` before a page's path is the stream of its updates."""
 
 
 class Pages:
