@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from orchestrator.live.access import Guard
-from orchestrator.live.pages import PAGES, Page, Pages, Part
+from orchestrator.live.pages import PAGES, Page, Pages
 from orchestrator.live.watch import Watch
 
 _STATIC = Path(__file__).parent / "static"
@@ -56,7 +55,8 @@ def _refused(pages: Pages) -> Callable[[Request, Exception], Response]:
 def _shown(watch: Watch, pages: Pages, page: Page) -> Callable[[Request], object]:
     def answer(request: Request) -> Response:  # in a thread of its own
         watch.fresh()
-        return HTMLResponse(pages.whole(page, request.path_params, _asked(request)))
+        with watch.elsewhere():
+            return HTMLResponse(pages.whole(page, request.path_params, _asked(request)))
 
     return answer
 
@@ -90,8 +90,7 @@ async def _stream(
         yield "retry: 3000\n\n"
         while not watch.closed:
             news.clear()
-            parts, seconds = await run_in_threadpool(_timed, pages, page, parameters, asked)
-            watch.spend(seconds)
+            parts = await run_in_threadpool(pages.parts, page, parameters, asked)
             changed = {name: part.html for name, part in parts.items() if sent.get(name) != part.digest}
             sent = {name: part.digest for name, part in parts.items()}
             moment = watch.moment
@@ -102,14 +101,6 @@ async def _stream(
                     await asyncio.wait_for(news.wait(), _STILL_HERE)
                 except TimeoutError:
                     yield ": still here\n\n"
-
-
-def _timed(
-    pages: Pages, page: Page, parameters: Mapping[str, str], asked: dict[str, str]
-) -> tuple[dict[str, Part], float]:
-    begun = time.thread_time()
-    parts = pages.parts(page, parameters, asked)
-    return parts, time.thread_time() - begun
 
 
 def _event(value: Mapping[str, object]) -> str:

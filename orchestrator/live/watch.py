@@ -20,8 +20,10 @@ SHARE = 0.012
 """Of one core, for looking at the root and updating all viewers: 0.7 s a minute."""
 _SOONEST, _SOONEST_IN_BUCKETS = 2.0, 15.0
 """Least seconds between two looks. Listings of buckets cost money: one request for each 1,000 objects."""
-_LATEST = 60.0
+_LATEST = 120.0
 """Most seconds between two looks while somebody watches."""
+_FRESH = 10.0
+"""A page that is opened shows what was seen at most so many seconds ago, if the root answers."""
 _PATIENCE = 20.0
 """Seconds that a request waits for a look before it shows what is known."""
 
@@ -56,8 +58,10 @@ class Watch:
         self._changed = threading.Condition()
         self._asked = False
         self._viewers: dict[object, Callable[[], object]] = {}
-        self._spent = 0.0
-        """Processor seconds of the last look and of the updates that followed."""
+        self._at_look = self._elsewhere = 0.0
+        """Processor seconds of this process when the last look began, and those spent since then on other things than
+        updates: pages that were opened, and plans."""
+        self._looked = 0.0
         self._plans: dict[tuple[str, str], Planned | str] = {}
         self._works: dict[tuple[str, str], Work | None] = {}
         self._planning = threading.Lock()
@@ -71,6 +75,7 @@ class Watch:
             DeltaSweepError: if the root cannot be read.
         """
         self._moment = self._look(self._reader.look())
+        self._looked, self._at_look = time.monotonic(), time.process_time()
         self._thread.start()
 
     def close(self) -> None:
@@ -87,9 +92,10 @@ class Watch:
         return self._moment
 
     def fresh(self) -> Moment:
-        """Return what is known, after a look at the root if nobody watches and the last one was long ago."""
+        """Return what is known, after a look at the root unless the last one was a moment ago."""
         with self._changed:
-            if self._viewers or self.closed:
+            young = time.monotonic() - self._looked < max(self._soonest, _FRESH)
+            if self.closed or (young and self._viewers):
                 return self._moment
             before = self._moment.number
             self._asked = True
@@ -97,10 +103,15 @@ class Watch:
             self._changed.wait_for(lambda: self._moment.number > before or self.closed, _PATIENCE)
             return self._moment
 
-    def spend(self, seconds: float) -> None:
-        """Count processor time of an update."""
-        with self._changed:
-            self._spent += seconds
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Do not count the processor time of this thread as that of an update."""
+        begun = time.thread_time()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._elsewhere += time.thread_time() - begun
 
     @contextmanager
     def viewer(self) -> Iterator[asyncio.Event]:
@@ -133,7 +144,8 @@ class Watch:
             return self._works.get(key)
 
     def _compute(self, key: tuple[str, str], plan: Planned) -> None:
-        work = work_of(plan, self.gpu)
+        with self.elsewhere():
+            work = work_of(plan, self.gpu)
         with self._planning:
             self._works[key] = work
         with self._changed:
@@ -141,9 +153,9 @@ class Watch:
             self._tell()
 
     def _run(self) -> None:
-        begun = time.monotonic()
-        while self._wait(begun):
-            begun, processor = time.monotonic(), time.process_time()
+        while self._wait():
+            with self._changed:
+                self._looked, self._at_look, self._elsewhere = time.monotonic(), time.process_time(), 0.0
             try:
                 moment = self._look(self._reader.look())
             except DeltaSweepError as error:
@@ -151,17 +163,17 @@ class Watch:
             except Exception as error:  # noqa: BLE001  # the page must say so, and go on with the next look
                 moment = self._failed(f"{type(error).__name__}: {error}")
             with self._changed:
-                self._spent = time.process_time() - processor
                 self._moment = moment
                 self._asked = False
                 self._tell()
 
-    def _wait(self, begun: float) -> bool:
+    def _wait(self) -> bool:
         """Wait until it is time for the next look; return whether there is one."""
         with self._changed:
             while not self.closed:
-                pause = min(max(self._soonest, self._spent / SHARE), _LATEST)
-                left = begun + pause - time.monotonic()
+                spent = time.process_time() - self._at_look - self._elsewhere
+                pause = min(max(self._soonest, spent / SHARE), _LATEST)
+                left = self._looked + pause - time.monotonic()
                 behind = self._moment.contents is not None and self._moment.contents.unread > 0
                 if self._asked or (self._viewers and (left <= 0 or (behind and not self._moment.trouble))):
                     return True
