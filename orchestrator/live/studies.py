@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from jobs.errors import DeltaSweepError
+from jobs.kind import workload
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import Failure, Launch, StudyRecord, quarantined
 from jobs.specs.base import ALL
@@ -15,7 +16,6 @@ from jobs.study.model import Study
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.live.contents import Contents
 from orchestrator.planning.dependencies import completion
-from orchestrator.planning.resources import resources_of
 from orchestrator.study.load import parse_study
 
 
@@ -86,9 +86,10 @@ class Planned:
     @cached_property
     def gpu_shares(self) -> dict[str, float]:
         """The GPUs that the actor of each trial reserves, by trial id."""
-        own = self.study.resources.gpu
+        study, sections = self.study, self.study.sections
+        own = {kind: section.resources.gpu for kind, section in sections.items()}
         return {
-            trial: own if trial in self.tuned else resources_of(self.study, spec, self.study.catalog).gpu
+            trial: own[spec.kind] * workload(spec, study.catalog).replicas if spec.kind in own else study.resources.gpu
             for trial, spec in self.specs.items()
         }
 

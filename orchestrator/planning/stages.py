@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from jobs.catalog.catalog import Catalog
 from jobs.execution.attempt import RetentionPolicy
 from jobs.kind import kind_of, workload
 from jobs.specs.section import OnOtherDevice, Resources
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
 from orchestrator.planning.dependencies import networks_needed
-from orchestrator.planning.resources import resources_of
 
 
 class StageTrials(NamedTuple):
@@ -39,7 +39,7 @@ def stages_of(study: Study, specs: Mapping[str, TrialSpec], pending: Sequence[st
         parts.setdefault((kind_of(spec).stage, -replicas, spec.kind, retention), []).append(trial)
     ordered = sorted(parts.items(), key=lambda part: (*part[0][:3], not part[0][3].weights))
     return [
-        StageTrials(trials, resources_of(study, specs[trials[0]], catalog), retention)
+        StageTrials(trials, _resources(study, specs[trials[0]], catalog), retention)
         for (*_, retention), trials in ordered
     ]
 
@@ -60,3 +60,12 @@ def retention_of(study: Study, spec: TrialSpec, waited_for: set[str]) -> Retenti
 def _rule(study: Study, own: Resources) -> OnOtherDevice:
     """Combine the rule of a section with that of the study, which covers all trials: either can require a restart."""
     return "restart" if "restart" in (study.resources.on_other_device, own.on_other_device) else "continue"
+
+
+def _resources(study: Study, spec: TrialSpec, catalog: Catalog) -> Resources:
+    """Return the resources of an actor: the section's, times the number of replicas that share a trial's batches."""
+    section = study.sections.get(spec.kind)
+    if section is None:
+        return study.resources
+    resources, replicas = section.resources, workload(spec, catalog).replicas
+    return resources.model_copy(update={"gpu": resources.gpu * replicas, "cpu": resources.cpu * replicas})
