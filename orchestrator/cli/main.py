@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
 from jobs.system.printable import printable
-from orchestrator.cli import completion, data, exit_codes, models, results, roots, studies, sweeps, trials
+from orchestrator.cli import completion, data, exit_codes, models, results, roots, studies, sweeps, trials, ui
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.options import RESULTS_VARIABLE
 from orchestrator.cli.output import err, one_command, out
@@ -50,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 completion_init()
-for group in (sweeps, trials, results, roots):  # in the order of the help text
+for group in (sweeps, trials, ui, results, roots):  # in the order of the help text
     app.add_typer(group.verbs)
 app.add_typer(studies.studies, name="studies")
 app.add_typer(trials.trials, name="trials")

@@ -1,5 +1,6 @@
 """A launch: run the pending trials of a study in rounds and sum up the outcome."""
 
+import shlex
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -120,6 +121,7 @@ def _run(launching: Launching, record: Launch) -> Summary:
         write_launch(store, record._replace(ended_at=record.started_at))
         return _summary(launching, {})
     warn = partial(launching.console.print, markup=False)
+    warn(f"Live page: deltasweep ui --results {shlex.quote(store.uri)}")
     for other in others_alive(store):
         warn(
             f"Warning: {other.told} is also running on this root. No result will be lost or duplicated, but some "

@@ -1,12 +1,12 @@
 """Dependencies between the trials of a study, and which trials need not run. No torch."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from types import MappingProxyType
 from typing import NamedTuple
 
 from jobs.catalog.catalog import Catalog
-from jobs.kind import kind_of, sources_made
+from jobs.kind import kinds, sources_made
 from jobs.results import Store, all_done, damaged, with_weights
 from jobs.specs.trial import Numerics, TrialSpec
 from orchestrator.planning.older_numerics import NONE_OLDER, OPTION, accepts, named
@@ -77,15 +77,33 @@ def completion_of(store: Store, specs: Mapping[str, TrialSpec], accept: Numerics
             are not found under its current id, so a trial whose weights are needed runs again.
     """
     there = all_done(store)
-    older = _older(there, specs, accept)
-    done = there & specs.keys() | {trial for trial, numerics in older.items() if accepts(accept, numerics)}
     torn: dict[str, str] = {}
     for kind in {spec.kind for spec in specs.values()}:
         torn |= damaged(store, kind, (trial for trial in there & specs.keys() if specs[trial].kind == kind))
+    return completion(specs, there, torn, lambda: with_weights(store), accept)
+
+
+def completion(
+    specs: Mapping[str, TrialSpec],
+    there: Set[str],
+    torn: Mapping[str, str],
+    weights: Callable[[], Set[str]],
+    accept: Numerics = NONE_OLDER,
+) -> Completion:
+    """Determine the state of a study's trials (see ``completion_of``) from what is known of the root.
+
+    Args:
+        there: Trials whose result exists.
+        torn: Those of the study's trials whose result is damaged, with remedies.
+        weights: Returns the trials whose weights exist. Called only if a trial depends on that.
+    """
+    older = _older(there, specs, accept)
+    done = there & specs.keys() | {trial for trial, numerics in older.items() if accepts(accept, numerics)}
     done -= torn.keys()
-    read = {trial for trial, spec in specs.items() if kind_of(spec).keeps_weights}
+    keeping = {name for name, kind in kinds().items() if kind.keeps_weights}
+    read = {trial for trial, spec in specs.items() if spec.kind in keeping}
     read |= networks_needed(spec for trial, spec in specs.items() if trial not in done)
-    return Completion(done - (read - with_weights(store)) if read else done, older, torn)
+    return Completion(done - (read - weights()) if read else done, older, torn)
 
 
 def completed(store: Store, specs: Mapping[str, TrialSpec], accept: Numerics = NONE_OLDER) -> set[str]:
@@ -93,7 +111,7 @@ def completed(store: Store, specs: Mapping[str, TrialSpec], accept: Numerics = N
     return completion_of(store, specs, accept).done
 
 
-def _older(there: set[str], specs: Mapping[str, TrialSpec], accept: Numerics) -> dict[str, Numerics]:
+def _older(there: Set[str], specs: Mapping[str, TrialSpec], accept: Numerics) -> dict[str, Numerics]:
     """Return the latest result of each trial, with a preference for accepted ones."""
     latest = {}
     for trial, spec in specs.items():

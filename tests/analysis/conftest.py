@@ -1,8 +1,6 @@
 """Small hand-made results roots, and the authors' published trials if they are available."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -10,26 +8,12 @@ import pytest
 
 from analysis.imports import trials as imports
 from jobs.results import schema
-from tests.analysis.fixtures import no_figure_files
+from tests.analysis.fixtures import browser, no_figure_files
 from tests.analysis.support import Build
-from tests.machine import authors_trials, chromium, module
+from tests.machine import authors_trials
 from tests.results.fixtures import bucket, s3
 
-__all__ = ["bucket", "no_figure_files", "s3"]
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-FLAGS = [
-    "--no-sandbox",
-    "--headless",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+__all__ = ["browser", "bucket", "no_figure_files", "s3"]
 
 
 @pytest.fixture
@@ -53,14 +37,3 @@ def published(paper: Path) -> pa.Table:
 @pytest.fixture(scope="session")
 def table7(paper: Path) -> pd.DataFrame:
     return pd.read_csv(paper / "table7_test_accuracy.csv")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    """Chromium, started once for the tests of the page; each test opens its own context."""
-    api = module("playwright.sync_api", "what a browser makes of the page", "`pip install playwright`")
-    command = chromium()
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=command, args=FLAGS)
-        yield opened
-        opened.close()

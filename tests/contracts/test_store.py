@@ -280,3 +280,12 @@ class TestStore:
         assert sorted(store.keys("")) == ["a/x"]
         assert sorted(store.keys("a")) == ["a/x"]
         assert store.survey("a") == (["a/x"], {})
+
+
+def test_the_start_of_an_object_is_read(store: Store) -> None:
+    store.create("a/b", b"0123456789")
+    assert store.read_start("a/b", 4) == b"0123"
+    assert store.read_start("a/b", 10) == b"0123456789"
+    assert store.read_start("a/b", 1000) == b"0123456789"
+    with pytest.raises(FileNotFoundError):
+        store.read_start("a/c", 4)

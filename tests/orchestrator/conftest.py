@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.analysis.fixtures import no_figure_files
+from tests.analysis.fixtures import browser, no_figure_files
 from tests.durability.clusters import TestCluster
 from tests.jobs.fixtures import digits, few_digits, short_tests, weights
 from tests.orchestrator.in_process import replace_ray
@@ -16,6 +16,7 @@ from tests.orchestrator.support import Command
 from tests.results.fixtures import bucket, s3
 
 __all__ = [
+    "browser",
     "bucket",
     "deltasweep",
     "digits",

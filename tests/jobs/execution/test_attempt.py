@@ -1,6 +1,7 @@
 """One attempt at a trial: intermediate checkpoints, kept weights, the commit, and the files left behind."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import Store, comparable_columns, done, open_store, pin, read_trials
 from jobs.results.layout import checkpoint_key, checkpoint_position, checkpoints_prefix, pin_key, trained_weights_key
+from jobs.results.progress import read_progress
 from jobs.specs.recipes import Recipe
 from tests.support import refused
 
@@ -288,3 +290,15 @@ def test_other_weights_under_a_pinned_name_are_refused_before_training(spec: Fin
             store, open_trial(store, spec, PACKAGED, CPU), Attempt(), NEVER, lambda: pytest.fail("training began")
         )
     assert done(store, "finetune") == set()
+
+
+def test_the_progress_of_a_stopped_trial_can_be_read_without_its_tensors(spec: FinetuneSpec, store: Store) -> None:
+    trial = open_trial(store, spec, PACKAGED, CPU)
+    attempt_trial(store, trial, Attempt(), NEVER, stop_after(8))
+    (key,) = checkpoints(store, spec)
+    found = read_progress(store, key)
+    assert (found.epoch, found.batch) == trial.position
+    assert found.evaluations == tuple(row._asdict() for row in trial.evaluations)
+    assert len(found.evaluations) > 0
+    assert found.device_kinds == (trial.device_kind,)
+    assert found.host == socket.gethostname()

@@ -249,6 +249,7 @@ def test_one_trial_and_once_more(deltasweep: Command, tmp_path: Path) -> None:
         ),
         ("orchestrator.cli.main", ("torch", "ray", "analysis", "pyarrow")),
         ("orchestrator.study.load, orchestrator.planning.plan", ("torch", "ray", "analysis")),
+        ("orchestrator.live.serve", ("torch", "torchvision", "safetensors", "ray", "matplotlib", "duckdb")),
         (
             "jobs.kinds.finetune.trial, jobs.kinds.pretrain.train_source, jobs.execution.commit",
             ("ray", "orchestrator", "analysis"),
@@ -261,7 +262,7 @@ def test_what_a_module_must_not_load(module: str, forbidden: tuple[str, ...]) ->
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("verb", ["verify", "compact", "status", "resume"])
+@pytest.mark.parametrize("verb", ["verify", "compact", "status", "resume", "ui"])
 def test_a_root_that_is_not_there_is_refused_and_not_made(deltasweep: Command, verb: str) -> None:
     result = deltasweep(verb, "--results", "typo")
     assert_refused(result, deltasweep.folder)

@@ -1,0 +1,157 @@
+"""The charts of the live page: deltas by size of the training set, and learning curves."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from jobs.specs.base import ALL
+from orchestrator.live import svg
+from orchestrator.live.comparisons import Curve, Delta, Deltas
+from orchestrator.live.studies import size_words
+
+_ENOUGH = 5
+"""Intervals of at least this many pairs determine the range of the axis; those of fewer are often much wider."""
+_APART = 7.0
+"""Distance of two sources at the same size, in pixels."""
+_PANEL = (400, 250)
+_MOST_LABELS = 7
+
+
+class Panel(NamedTuple):
+    """A chart with its title."""
+
+    title: str
+    chart: Markup
+
+
+def delta_panels(found: Deltas, sources: Sequence[str]) -> list[Panel]:
+    """Draw a panel for each dataset, all with the same axes."""
+    sizes = sorted({cell.images for cell in found.cells}, key=lambda images: (images == ALL, images))
+    drawn = [cell for cell in found.cells if cell.pairs]
+    ends = [end for cell in drawn if cell.pairs >= _ENOUGH for end in (cell.low, cell.high)]
+    y = svg.axis("delta, points", (*(cell.mean for cell in drawn), *ends), around=[0.0], most=5)
+    every = 1 + (len(sizes) - 1) // _MOST_LABELS  # the last size always has a label
+    ticks = [(i, _short(size)) for i, size in enumerate(sizes) if (len(sizes) - 1 - i) % every == 0]
+    x = svg.Axis("training images", -0.5, len(sizes) - 0.5, ticks)
+    place = {size: i for i, size in enumerate(sizes)}
+    panels = []
+    for number, dataset in enumerate(dict.fromkeys(cell.dataset for cell in found.cells)):
+        cells = [cell for cell in drawn if cell.dataset == dataset]
+        label = f"Deltas on {dataset} by training images, {len(cells)} cells; the table below has the numbers."
+        chart = svg.Chart(x, y, label, _PANEL)
+        chart.level(0.0)
+        shifts = {pair: _APART * (i - (len(found.comparisons) - 1) / 2) for i, pair in enumerate(found.comparisons)}
+        for pair, shift in shifts.items():
+            of = [cell for cell in cells if (cell.source, cell.baseline) == (pair.source, pair.baseline)]
+            colour = index(sources, pair.source)
+            for cell in of:
+                if math.isfinite(cell.low):
+                    chart.interval(place[cell.images], cell.low, cell.high, f"interval s{colour % 8}", shift)
+            for cell in of:
+                at = (float(place[cell.images]), cell.mean)
+                chart.mark(at, colour, f"mark s{colour % 8}", delta_words(cell), shift)
+        panels.append(Panel(dataset, chart.markup(f"delta-{number}")))
+    return panels
+
+
+def delta_words(cell: Delta) -> str:
+    """Describe a delta in words."""
+    where = f"{cell.source} minus {cell.baseline}, {cell.dataset}, {size_words(cell.images)} images"
+    return f"{where}: {points(cell.mean)} ({interval_words(cell)}), {cell.pairs} pairs"
+
+
+def interval_words(cell: Delta) -> str:
+    return f"{points(cell.low)} to {points(cell.high)}" if math.isfinite(cell.low) else "no interval"
+
+
+def points(value: float) -> str:
+    """Format percentage points: with sign, two decimals."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+class Summary(NamedTuple):
+    """How a source compares with its baseline over all cells that have pairs."""
+
+    source: str
+    words: str
+    colour: int
+    cells: int
+    above: int
+    below: int
+    median: float | None
+
+
+def summaries(found: Deltas, sources: Sequence[str]) -> list[Summary]:
+    """Count the cells whose interval is above or below zero, by comparison."""
+    made = []
+    for pair in found.comparisons:
+        cells = [cell for cell in found.cells if (cell.source, cell.baseline) == (pair.source, pair.baseline)]
+        means = sorted(cell.mean for cell in cells if cell.pairs)
+        middle = len(means) // 2
+        median = None if not means else means[middle] if len(means) % 2 else (means[middle - 1] + means[middle]) / 2
+        made.append(
+            Summary(
+                pair.source,
+                pair.words,
+                index(sources, pair.source),
+                len(means),
+                sum(cell.low > 0 for cell in cells),
+                sum(cell.high < 0 for cell in cells),
+                median,
+            )
+        )
+    return made
+
+
+def curve_chart(
+    found: Sequence[Curve], sources: Sequence[str], label: str, size: tuple[int, int] = (560, 320)
+) -> Markup:
+    """Draw learning curves: finished trials faint, their means strong, running trials dashed."""
+    every = [point for curve in found for point in curve.points]
+    x = svg.axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0])
+    y = svg.axis("test accuracy, %", (value for _, value in every), most=5)
+    chart = svg.Chart(x, y, label, size)
+    for curve in sorted(found, key=lambda curve: (not curve.trial_id, curve.running)):
+        colour = index(sources, curve.source)
+        line = [(float(epoch), value) for epoch, value in curve.points]
+        style = "mean" if not curve.trial_id else "dashed" if curve.running else "faint"
+        chart.line(line, f"line {style} s{colour % 8}")
+        if curve.running and line:
+            words = f"{curve.source}, running: {line[-1][1]:.1f} % after epoch {line[-1][0]:.0f}"
+            chart.mark(line[-1], colour, f"mark hollow s{colour % 8}", words)
+        if not curve.trial_id:
+            for epoch, value in line:
+                words = f"{curve.source}: {value:.1f} % after epoch {epoch:.0f}, mean of {curve.trials}"
+                chart.mark((epoch, value), colour, f"mark s{colour % 8}", words)
+    return chart.markup("curves")
+
+
+def trial_chart(lines: Mapping[str, Sequence[tuple[int, float]]], label: str, running: bool) -> Markup:
+    """Draw the accuracies of one trial by epoch.
+
+    Args:
+        lines: by name; the order decides the colours.
+    """
+    every = [point for line in lines.values() for point in line]
+    x = svg.axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0])
+    chart = svg.Chart(x, svg.axis("accuracy, %", (value for _, value in every), most=5), label, (560, 300))
+    for number, (name, line) in enumerate(lines.items()):
+        where = [(float(epoch), value) for epoch, value in line]
+        chart.line(where, f"line {'dashed' if running else 'mean'} s{number}")
+        for epoch, value in where:
+            chart.mark((epoch, value), number, f"mark s{number}", f"{name}: {value:.2f} % after epoch {epoch:.0f}")
+    return chart.markup("curve")
+
+
+def index(sources: Sequence[str], source: str) -> int:
+    """Return the number of a source, which decides its colour and mark."""
+    return sources.index(source) if source in sources else len(sources)
+
+
+def _short(images: int) -> str:
+    """Format a size for an axis: 100, 1.6k, 12.8k, all."""
+    if images == ALL:
+        return "all"
+    return str(images) if images < 1000 else f"{images / 1000:g}k"

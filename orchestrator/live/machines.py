@@ -1,0 +1,95 @@
+"""The machines of a study: what each runs now, and what it has finished."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.provenance import UNKNOWN, parts_of
+from jobs.specs.trial import TrialSpec
+from orchestrator.live.contents import Contents, Run
+from orchestrator.live.studies import Planned, Standing, depth_words, size_words
+
+_ON_NO_MACHINE = ""
+
+
+class Running(NamedTuple):
+    """A trial that a machine runs."""
+
+    trial_id: str
+    words: str
+    """What it is, for those who know the study."""
+    epoch: int | None
+    """The epoch of its newest checkpoint; None: it has none yet."""
+    epochs: int | None
+    seconds: float | None
+
+    @property
+    def share(self) -> float | None:
+        """How far it is, from 0 to 1."""
+        if self.epoch is None or not self.epochs:
+            return None
+        return min(max((self.epoch - 1) / self.epochs, 0.0), 1.0)
+
+
+class Machine(NamedTuple):
+    host: str
+    """Empty: not known yet."""
+    device_kinds: list[str]
+    running: list[Running]
+    done: int
+    hours: float
+    """Time of the finished trials."""
+    last: str
+    """When it finished a trial last; empty if it has not."""
+
+
+class Machines(NamedTuple):
+    machines: list[Machine]
+    """Those that run something first."""
+    device_kinds: dict[str, int]
+    """Finished trials by kind of device."""
+    mixed: int
+    """Finished trials that ran on several kinds of device or versions of torch."""
+
+
+def machines(contents: Contents, plan: Planned, now: Standing) -> Machines:
+    """Group finished and running trials by machine.
+
+    A checkpoint says on which machine it was saved; a running trial without one is listed under no machine.
+    """
+    running = _running(contents, plan, now)
+    own = [run for trial, run in contents.runs.items() if trial in now.done]
+    done: dict[str, list[Run]] = {}
+    for run in own:
+        done.setdefault(run.host or UNKNOWN, []).append(run)
+    found = [_machine(host, done.get(host, []), running.get(host, []), contents) for host in {*done, *running}]
+    found.sort(key=lambda one: (not one.running, one.host == _ON_NO_MACHINE, one.host))
+    counts = Counter(run.device_kind or UNKNOWN for run in own)
+    return Machines(found, dict(counts.most_common()), sum(run.mixed for run in own))
+
+
+def _running(contents: Contents, plan: Planned, now: Standing) -> Mapping[str, list[Running]]:
+    found: dict[str, list[Running]] = {}
+    for trial in sorted(now.running):
+        progress, spec = contents.running.get(trial), plan.specs[trial]
+        epochs = getattr(spec, "epochs", None)
+        host = _ON_NO_MACHINE if progress is None else progress.host or UNKNOWN
+        one = Running(trial, _words(trial, spec), progress and progress.epoch, epochs, progress and progress.seconds)
+        found.setdefault(host, []).append(one)
+    return found
+
+
+def _words(trial: str, spec: TrialSpec) -> str:
+    """Describe a trial of the grid by its cell and seed; the id says enough about others."""
+    if not isinstance(spec, FinetuneSpec):
+        return trial
+    return f"{spec.source}, {depth_words(spec.blocks)}, {spec.dataset}, {size_words(spec.images)}"
+
+
+def _machine(host: str, done: list[Run], running: list[Running], contents: Contents) -> Machine:
+    kinds = {part for kind in {run.device_kind for run in done} for part in parts_of(kind or UNKNOWN)}
+    kinds |= {kind for one in running if one.epoch for kind in contents.running[one.trial_id].device_kinds[-1:]}
+    hours = sum(run.seconds or 0.0 for run in done) / 3600
+    last = max((run.finished_at for run in done), default="")
+    return Machine(host, sorted(kinds), running, len(done), hours, last)

@@ -1,0 +1,182 @@
+"""Charts as SVG, drawn on the server: scales, axes, lines, points and intervals. Colours come from the style sheet."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+Point = tuple[float, float]
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 10.0, 10.0, 40.0
+_MARK = 3.6
+"""Half the size of a mark, in pixels."""
+
+
+class Axis(NamedTuple):
+    """An axis: its label, range, and ticks with their labels."""
+
+    label: str
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+
+
+def axis(label: str, values: Iterable[float], *, around: Sequence[float] = (), most: int = 6) -> Axis:
+    """Return an axis over finite values, with round ticks.
+
+    Args:
+        around: values that are included.
+        most: about how many ticks there are.
+    """
+    finite = [value for value in (*values, *around) if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    if high - low < 1e-9:
+        low, high = low - 1, high + 1
+    step = _round_step((high - low) / most)
+    ticks = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    margin = 0.04 * (high - low)
+    return Axis(
+        label,
+        low - margin,
+        high + margin,
+        [(tick, f"{tick:.{decimals}f}".replace("-", "\N{MINUS SIGN}")) for tick in ticks],
+    )
+
+
+def _round_step(least: float) -> float:
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
+class Chart:
+    """A chart under construction, in pixels of its view box."""
+
+    def __init__(self, x: Axis, y: Axis, label: str, size: tuple[int, int] = (520, 300)) -> None:
+        """
+        Args:
+            label: what the chart shows, for those who do not see it.
+        """
+        self._size = size
+        self._label = label
+        self._x, self._y = x, y
+        width, height = size
+        self.x = _scale(x, _LEFT, width - _RIGHT)
+        self.y = _scale(y, height - _BOTTOM, _TOP)
+        self._parts: list[Markup] = []
+
+    def line(self, points: Sequence[Point], classes: str) -> None:
+        """Draw a line through points, in values of the axes."""
+        if len(points) > 1:
+            path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+            self._parts.append(Markup('<polyline class="{}" points="{}"/>').format(classes, path))
+
+    def interval(self, x: float, low: float, high: float, classes: str, shift: float = 0.0) -> None:
+        """Draw a vertical interval; ``shift`` moves it to the right, in pixels."""
+        at = f"{self.x(x) + shift:.1f}"
+        self._parts.append(
+            Markup('<line class="{}" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                classes, at, at, self.y(low), self.y(high)
+            )
+        )
+
+    def mark(self, point: Point, number: int, classes: str, words: str = "", shift: float = 0.0) -> None:
+        """Draw a mark whose shape depends on a number; ``words`` are shown when it is pointed at."""
+        x, y = self.x(point[0]) + shift, self.y(point[1])
+        title = Markup("<title>{}</title>").format(words) if words else ""
+        self._parts.append(Markup('<path class="{}" d="{}">{}</path>').format(classes, shape(number, x, y), title))
+
+    def level(self, y: float) -> None:
+        """Draw a horizontal line across the chart."""
+        if self._y.low <= y <= self._y.high:
+            at = f"{self.y(y):.1f}"
+            self._parts.append(
+                Markup('<line class="zero" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+                    _LEFT, self._size[0] - _RIGHT, at, at
+                )
+            )
+
+    def markup(self, clip: str) -> Markup:
+        """Return the SVG.
+
+        Args:
+            clip: a name that no other chart of the page has.
+        """
+        width, height = self._size
+        inner = Markup("").join(self._parts)
+        return Markup(
+            '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">'
+            '<clipPath id="{clip}"><rect x="{x}" y="{y}" width="{iw}" height="{ih}"/></clipPath>'
+            '{axes}<g clip-path="url(#{clip})">{inner}</g></svg>'
+        ).format(
+            w=width,
+            h=height,
+            label=self._label,
+            clip=clip,
+            x=_LEFT - 4,
+            y=_TOP - 4,
+            iw=width - _LEFT - _RIGHT + 8,
+            ih=height - _TOP - _BOTTOM + 8,
+            axes=self._axes(),
+            inner=inner,
+        )
+
+    def _axes(self) -> Markup:
+        width, height = self._size
+        bottom, right = height - _BOTTOM, width - _RIGHT
+        parts = [Markup('<g class="axes" aria-hidden="true">')]
+        for value, text in self._y.ticks:
+            at = self.y(value)
+            parts.append(Markup('<line x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(_LEFT, right, at, at))
+            parts.append(Markup('<text x="{}" y="{:.1f}" class="end">{}</text>').format(_LEFT - 6, at + 4, text))
+        for value, text in self._x.ticks:
+            parts.append(
+                Markup('<text x="{:.1f}" y="{}" class="middle">{}</text>').format(self.x(value), bottom + 17, text)
+            )
+        parts.append(
+            Markup('<text x="{}" y="{}" class="middle name">{}</text>').format(
+                (_LEFT + right) / 2, height - 6, self._x.label
+            )
+        )
+        middle = (_TOP + bottom) / 2
+        parts.append(
+            Markup('<text transform="translate(11 {}) rotate(-90)" class="middle name">{}</text></g>').format(
+                middle, self._y.label
+            )
+        )
+        return Markup("").join(parts)
+
+
+def shape(number: int, x: float, y: float, size: float = _MARK) -> str:
+    """Return the path of a mark: circle, square, triangle, diamond, and so on again."""
+    match number % 4:
+        case 0:
+            return f"M{x - size:.1f} {y:.1f}a{size} {size} 0 1 0 {2 * size} 0a{size} {size} 0 1 0 {-2 * size} 0z"
+        case 1:
+            return f"M{x - size:.1f} {y - size:.1f}h{2 * size}v{2 * size}h{-2 * size}z"
+        case 2:
+            wide = 1.2 * size
+            return f"M{x:.1f} {y - wide:.1f}l{wide} {2 * wide}h{-2 * wide}z"
+        case _:
+            wide = 1.35 * size
+            return f"M{x:.1f} {y - wide:.1f}l{wide} {wide}l{-wide} {wide}l{-wide} {-wide}z"
+
+
+def key(number: int, text: str, dashed: bool = False) -> Markup:
+    """Return an entry of a legend: a mark on a line, and its text."""
+    line = Markup('<line class="line{}" x1="1" x2="23" y1="7" y2="7"/>').format(" dashed" if dashed else "")
+    mark = "" if dashed else Markup('<path class="mark" d="{}"/>').format(shape(number, 12, 7))
+    return Markup('<span class="key s{}"><svg viewBox="0 0 24 14" aria-hidden="true">{}{}</svg>{}</span>').format(
+        number % 8, line, mark, escape(text)
+    )
+
+
+def _scale(of: Axis, start: float, end: float) -> Callable[[float], float]:
+    span = of.high - of.low
+
+    def place(value: float) -> float:
+        """Return pixels; far outside of the axis, values are drawn at its edge, which is cut off."""
+        share = (value - of.low) / span
+        return start + (end - start) * min(max(share, -1.0), 2.0)
+
+    return place
