@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from jobs.errors import Code
 from orchestrator.planning import gpus
@@ -103,6 +104,25 @@ def test_without_a_gpu_the_plan_says_how_to_get_hours_of_the_processor(
     assert "--measure" not in deltasweep("plan", "demo", "--gpu", "A100").out
     monkeypatch.setattr(gpus, "machine_has_gpu", lambda: True)
     assert "--measure" not in deltasweep("plan", "demo").out
+
+
+def test_without_a_gpu_the_plan_says_what_the_processor_has_no_units_for(
+    deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrator.planning import processor
+
+    monkeypatch.setattr(processor, "features", lambda: frozenset({"avx2"}))
+    study = {
+        **yaml.safe_load(deltasweep("studies", "show", "demo").out),
+        "name": "half",
+        "recipe": {"precision": "bfloat16"},
+    }
+    (deltasweep.folder / "half.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    assert "This processor has no units for bfloat16" in deltasweep("plan", "half.yaml").out
+    (said,) = json.loads(deltasweep("plan", "half.yaml", "--json").out)["about_processor"][1:]
+    assert "no units for bfloat16" in said
+    assert json.loads(deltasweep("plan", "half.yaml", "--json", "--gpu", "T4").out)["about_processor"] == []
+    assert "units" not in deltasweep("plan", "demo").out
 
 
 def test_a_limit_on_spending_assumes_the_highest_price() -> None:
