@@ -124,7 +124,7 @@ def test_planned_size_of_stored_activations_is_their_size(name: str, precision: 
     card = PACKAGED.architecture(name)
     cuts = {blocks: len(card.blocks) - blocks for blocks in (0, 1, len(card.blocks) // 2)}
     network = network_of(name, 0).eval()
-    with fake(network, "cpu", precision), torch.no_grad():
+    with fake(network, "cuda", precision), torch.no_grad():
         for blocks, cut in cuts.items():
             stored = network.trunk(images_of(name), cut)
             assert activation_bytes(card, blocks, number_bytes(precision)) * BATCH == stored.nbytes
