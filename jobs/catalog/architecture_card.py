@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -21,13 +21,25 @@ from jobs.system.safe_yaml import load_packaged
 LABELS = 1000
 """Number of labels of the last layer whose costs are in a card."""
 
+_FLOAT = 4
+"""Bytes of a float32 number."""
 
 _MOST = 10**18
 """Largest cost; numbers without a bound would not fit into the floating-point numbers of plans."""
 
 
+class Stored(NamedTuple):
+    """Bytes of activations of one part of a network, per image."""
+
+    kept: int
+    """What a forward pass stores for the backward pass."""
+    peak: int
+    """Peak of a forward pass without gradients."""
+    output: int
+
+
 class Part(Card):
-    """Costs of one part of a network, per image, in float32."""
+    """Costs of one part of a network, per image; bytes are those in float32, and with ``_16`` in 16 bits (autocast)."""
 
     flops: int = Field(ge=0, le=_MOST, description="FLOPs (two per multiply-add) of a forward pass")
     input_gradient: int = Field(
@@ -36,9 +48,27 @@ class Part(Card):
         description="FLOPs of the backward pass with respect to its input; the first part of a head does not need it",
     )
     parameters: int = Field(ge=0, le=_MOST, description="number of parameters")
-    kept: int = Field(ge=0, le=_MOST, description="bytes that a forward pass stores for the backward pass")
+    kept: int = Field(
+        ge=0,
+        le=_MOST,
+        description="bytes that a forward pass stores for the backward pass, with its input, but without its output, "
+        "which is the input of the next part",
+    )
     peak: int = Field(ge=0, le=_MOST, description="peak bytes of a forward pass without gradients")
     output: int = Field(ge=0, le=_MOST, description="bytes of its output")
+    kept_16: int = Field(ge=0, le=_MOST, description="as kept, in 16 bits, without weights that are converted")
+    peak_16: int = Field(ge=0, le=_MOST, description="as peak, in 16 bits, without weights that are converted")
+    output_16: int = Field(ge=0, le=_MOST, description="as output, in 16 bits")
+
+    def stored(self, number_bytes: int) -> Stored:
+        """Return the bytes of its activations.
+
+        Args:
+            number_bytes: 4 in float32, 2 in 16 bits; layers that autocast computes in float32 take 4 there, too.
+        """
+        if number_bytes == _FLOAT:
+            return Stored(self.kept, self.peak, self.output)
+        return Stored(self.kept_16, self.peak_16, self.output_16)
 
 
 class Place(Part):

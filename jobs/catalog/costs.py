@@ -46,7 +46,7 @@ def flops_trained_image(architecture: Architecture, blocks: int) -> Flops:
 
 def activation_bytes(architecture: Architecture, blocks: int, number_bytes: int = _FLOAT) -> int:
     """Return the bytes of one image's activations before the last ``blocks`` blocks; ``blocks`` is at least 0."""
-    return architecture.split(blocks)[0][-1].output * number_bytes // _FLOAT
+    return architecture.split(blocks)[0][-1].stored(number_bytes).output
 
 
 def parameters(architecture: Architecture, blocks: int = ALL) -> int:
@@ -75,17 +75,18 @@ def memory(
         depths: fine-tuned blocks of the trials that share an actor. The trials take their steps one after another;
             each has its own head, and what is frozen in any of them is stored once.
         state_numbers: numbers that the optimizer keeps per trained parameter.
-        number_bytes: bytes of a number in activations; with fewer than 4, weights are converted at each use, and those
-            of the trained layers are kept until the backward pass.
+        number_bytes: 4 in float32, 2 in 16 bits, where weights are converted at each use, and those of the trained
+            layers are kept until the backward pass.
     """
     parts = [architecture.split(blocks) for blocks in depths]
     trunk = max((trunk for trunk, _ in parts), key=len)
     trained = sum(parameters(architecture, blocks) for blocks in depths)
     state = sum(part.parameters for part in trunk) + (2 + state_numbers) * trained
-    kept = max(sum(part.kept for part in head) for _, head in parts)
-    step = kept + max((part.peak for part in trunk), default=0)
-    forward = max(part.peak for trunk, head in parts for part in trunk + head)
-    activations = max(batch_size * step, evaluation_batch_size * forward) * number_bytes // _FLOAT
+    images = 3 * _FLOAT * architecture.image_size**2
+    kept = max(sum(part.stored(number_bytes).kept for part in head) for _, head in parts)
+    step = max(kept, *(part.stored(number_bytes).peak for part in trunk), 0)
+    forward = max(part.stored(number_bytes).peak for trunk, head in parts for part in trunk + head)
+    activations = max(batch_size * (images + step), evaluation_batch_size * (images + forward))
     largest_head = max(parameters(architecture, blocks) for blocks in depths)
     converted = 0 if number_bytes == _FLOAT else number_bytes * largest_head
     return _FLOAT * state + activations + converted

@@ -8,12 +8,10 @@ Operations that only some trials have (``OPERATIONS``) are computed for these al
 import hashlib
 import platform
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
 
 import torch
 
@@ -23,6 +21,7 @@ from jobs.execution.probe import COUNT, Numbers, bits, fixed_numbers, network_op
 from jobs.networks.arithmetic import mixed_precision
 from jobs.provenance import THEN
 from jobs.specs.optimizers import Execution
+from jobs.system.processor import read_cpuinfo, read_sysctl
 
 PROBE_VERSION = 1
 """Raised whenever the probe computes something else; digests of two versions are not comparable."""
@@ -70,7 +69,7 @@ def _digest_of(name: str, device: torch.device, execution: Execution) -> str:
 def device_name(device: torch.device) -> str:
     """Return vendor, model and instruction set of a device, as far as the system reports them; nothing is computed."""
     if device.type == "cpu":
-        return f"{cpu_name(_told_by_linux())}, {torch.backends.cpu.get_cpu_capability().lower()}"
+        return f"{cpu_name(read_cpuinfo())}, {torch.backends.cpu.get_cpu_capability().lower()}"
     major, minor = torch.cuda.get_device_capability(device)
     return f"{torch.cuda.get_device_name(device)}, sm_{major}{minor}"
 
@@ -110,22 +109,5 @@ def cpu_name(told: Mapping[str, str]) -> str:
     elif "CPU part" in told:
         name = f"{machine} (implementer {told.get('CPU implementer', '?')} part {told['CPU part']})"
     else:
-        name = _told_by_macos() or machine
+        name = read_sysctl("-n", "machdep.cpu.brand_string") or machine
     return " ".join(name.replace(THEN.strip(), "-").split())
-
-
-def _told_by_linux() -> dict[str, str]:
-    """Return the fields of the first processor in ``/proc/cpuinfo``; empty on other systems than Linux."""
-    try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
-    except OSError:
-        return {}
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
-
-
-def _told_by_macos() -> str:
-    """Return the processor's name; empty on other systems than macOS."""
-    if platform.system() != "Darwin":
-        return ""
-    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -1,6 +1,7 @@
-"""The costs of a part of a network, counted on the part itself, for one image in float32 on the CPU."""
+"""The costs of a part of a network, counted on the part itself, for one image on the CPU."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import finalize
 
@@ -11,25 +12,47 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from jobs.catalog.architecture_card import Part
+from jobs.networks.arithmetic import mixed_precision
 
 
-def count(part: nn.Module, x: Tensor) -> tuple[Part, Tensor]:
-    """Return the costs of a part, and its output.
+def count(part: nn.Module, x: Tensor, x_16: Tensor) -> tuple[Part, Tensor, Tensor]:
+    """Return the costs of a part, and its output in float32 and in 16 bits.
 
     Args:
         x: the input for one image.
+        x_16: the same as computed in 16 bits.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         out = part(x)
+    flops, to_input = int(counter.get_total_flops()), _flops_trained(part, x, to_input=True)
+    with mixed_precision("bfloat16", x.device), _layer_norms_in_float32(part):
+        with torch.no_grad():
+            out_16 = part(x_16)
+        kept_16, peak_16 = _kept_for_backward(part, x_16), _peak_of_forward(part, x_16)
     costs = Part(
-        flops=int(counter.get_total_flops()),
-        input_gradient=_flops_trained(part, x, to_input=True) - _flops_trained(part, x, to_input=False),
+        flops=flops,
+        input_gradient=to_input - _flops_trained(part, x, to_input=False),
         parameters=sum(p.numel() for p in part.parameters()),
         kept=_kept_for_backward(part, x),
         peak=_peak_of_forward(part, x),
         output=out.nbytes,
+        kept_16=kept_16,
+        peak_16=peak_16,
+        output_16=out_16.nbytes,
     )
-    return costs, out.detach()
+    return costs, out.detach(), out_16.detach()
+
+
+@contextmanager
+def _layer_norms_in_float32(part: nn.Module) -> Iterator[None]:
+    """Compute layer norms in float32 within autocast, as on GPUs; on CPUs it computes them in the format they get."""
+    norms = [module for module in part.modules() if isinstance(module, nn.LayerNorm)]
+    hooks = [norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _flops_trained(part: nn.Module, x: Tensor, *, to_input: bool) -> int:
@@ -42,20 +65,23 @@ def _flops_trained(part: nn.Module, x: Tensor, *, to_input: bool) -> int:
 
 
 def _kept_for_backward(part: nn.Module, x: Tensor) -> int:
-    """Return the bytes that autograd keeps from one image's forward pass, without parameters."""
-    parameters = {p.untyped_storage().data_ptr() for p in part.parameters()}
+    """Return the bytes that autograd keeps from one image's forward pass, without parameters and the output."""
     kept: dict[int, int] = {}
     held: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in allocations.there:
+            kept[storage._cdata] = storage.nbytes()
             held.append(tensor)  # keep it alive, so that its address is not reused
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        part(x.clone().requires_grad_(True).mul(1.0))
+    with (
+        Allocations([*part.parameters(), *part.buffers()]) as allocations,
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
+        out = part(x.clone().requires_grad_(True).mul(1.0))
+    kept.pop(out.untyped_storage()._cdata, None)
     return sum(kept.values())
 
 
@@ -63,7 +89,8 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
     """Tracks the bytes of all tensors that operations create, and the peak of their sum.
 
     Args:
-        there: tensors that exist already; operations may return views of them.
+        there: tensors that exist already; operations may return views of them. Their copies in another format are not
+            counted either: autocast converts weights at each use.
     """
 
     def __init__(self, there: Iterable[Tensor]) -> None:
@@ -76,9 +103,15 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        converted = func is torch.ops.aten._to_copy.default and args[0].untyped_storage()._cdata in self.there
         for tensor in tree_leaves(out):
             key = tensor.untyped_storage()._cdata if isinstance(tensor, Tensor) else None
-            if key is not None and key not in self.live and key not in self.there:
+            if key is None or key in self.live or key in self.there:
+                continue
+            if converted:
+                self.there.add(key)
+                finalize(tensor.untyped_storage(), self.there.discard, key)
+            else:
                 self.live[key] = tensor.untyped_storage().nbytes()
                 finalize(tensor.untyped_storage(), self.live.pop, key, None)
         self.peak = max(self.peak, sum(self.live.values()))

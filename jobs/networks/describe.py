@@ -69,12 +69,12 @@ def _counted(
     name: str, builder: str, image_size: int, parts: Parts, image_NCHW: Tensor, say: Callable[[str], object]
 ) -> Architecture:
     network = examined(parts).train()
-    x, counted = image_NCHW, []
+    x, x_16, counted = image_NCHW, image_NCHW, []
     for number, part in enumerate((network.stem, *parts.blocks, network.tail), 1):
         say(f"Counting part {number} of {len(parts.blocks) + 2}")
-        costs, x = count(part, x)
+        costs, x, x_16 = count(part, x, x_16)
         counted.append(costs)
-    last, _ = count(network.fc.eval(), x)
+    last, *_ = count(network.fc.eval(), x, x_16)
     stem, *blocks, tail = counted
     return Architecture(
         name=name,

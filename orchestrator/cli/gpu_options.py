@@ -1,5 +1,6 @@
 """Options of ``plan`` that choose, define and compare GPUs."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -12,6 +13,8 @@ from orchestrator.planning import gpus
 from orchestrator.planning.gpu_table import table_with
 
 if TYPE_CHECKING:
+    from jobs.catalog.catalog import Catalog
+    from jobs.specs.trial import TrialSpec
     from orchestrator.planning.compare import Compared
 
 PlanGpu = Annotated[
@@ -108,11 +111,14 @@ class GpuRequest(NamedTuple):
                 key="--measure",
             )
 
-    def hint(self) -> list[str]:
-        """Return the line that says how to get the hours of a processor, where there is no GPU."""
-        if self.measure or self.name is not None or gpus.machine_has_gpu():
+    def about_processor(self, pending: Iterable["TrialSpec"], catalog: "Catalog") -> list[str]:
+        """Return lines about this machine's processor where trials would run on it, because there is no GPU."""
+        from orchestrator.planning.processor import without_units
+
+        if self.name is not None or gpus.machine_has_gpu():
             return []
-        return ["This machine has no GPU: --measure times real steps and gives the hours of its processor."]
+        to_measure = "This machine has no GPU: --measure times real steps and gives the hours of its processor."
+        return [*([] if self.measure else [to_measure]), *without_units(pending, catalog)]
 
 
 def comparison_table(compared: list["Compared"]) -> Table:

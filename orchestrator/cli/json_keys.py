@@ -100,6 +100,10 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "trial": "id of the trial",
         "status": "`committed`, or `done` if its result existed before",
     },
+    "deltasweep ui": {
+        "address": "address of the page, with its token; printed when the page can be opened",
+        "results": "the results root",
+    },
     "deltasweep query": {"[]": "one object per row, with the columns of the query as keys"},
     "deltasweep deltas": {"[]": "one object per cell, with the [columns of deltas](schema.md) as keys"},
     "deltasweep report": {"report": "path of the page"},

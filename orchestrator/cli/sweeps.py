@@ -163,11 +163,14 @@ def plan(
         measured = profile_trials(specs, loaded.catalog)
     made = make_plan(loaded, specs, known.done, blocked, offer, measured, known.older, known.damaged, earlier.trials)
     beside = compared(made, others)
+    pending = [spec for spec in specs if spec.trial_id not in known.done]
+    of_processor = request.about_processor(pending, loaded.catalog)
     if as_json:
-        print_json({**made.plain(), **({"compare": [one.plain() for one in beside]} if compare else {})})
+        more = {"compare": [one.plain() for one in beside]} if compare else {}
+        print_json({**made.plain(), "about_processor": of_processor, **more})
     else:
         lines = [describe(made, loaded, known.about_older(accept)), *earlier.about, *known.about_damaged]
-        out.print("\n".join([*lines, *absent_own_weights(loaded), *request.hint()]))
+        out.print("\n".join([*lines, *absent_own_weights(loaded), *of_processor]))
         if compare:
             print_table(comparison_table(beside))
 

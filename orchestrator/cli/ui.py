@@ -1,11 +1,12 @@
 """The verb ``ui``: the live page of a results root."""
 
+import sys
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import GpuName, Price, Root
-from orchestrator.cli.output import out
+from orchestrator.cli.options import GpuName, Json, Price, Quiet, Root
+from orchestrator.cli.output import err, notes, out, print_json
 from orchestrator.planning import gpus
 from orchestrator.planning.gpus import DEFAULT_GPU
 
@@ -21,6 +22,8 @@ def ui(
     ] = "127.0.0.1",
     gpu: GpuName = DEFAULT_GPU,
     price: Price = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Serve a live page of a results root: what runs, failures, deltas and curves as they grow.
 
@@ -31,4 +34,14 @@ def ui(
     from jobs.results import open_store
     from orchestrator.live.serve import serve
 
-    serve(open_store(results), offer, host, port, out.print)
+    store = open_store(results)
+
+    def ready(address: str) -> None:
+        if as_json:
+            print_json({"address": address, "results": store.uri})
+        else:
+            out.print(f"Live page of {store.uri}: {address}")
+        sys.stdout.flush()
+        notes.print("Ctrl-C ends it.")
+
+    serve(store, offer, host, port, ready, err.print)

@@ -35,6 +35,7 @@ from orchestrator.launching.progress import ProgressView, Tallies
 from orchestrator.launching.retries import Retries
 from orchestrator.planning.bundles import bundle_of
 from orchestrator.planning.dependencies import completed, unmet_dependencies
+from orchestrator.planning.processor import without_units
 from orchestrator.planning.stages import StageTrials
 from orchestrator.process.signals import stop_signals_to
 from orchestrator.ray_tune import tuner
@@ -155,6 +156,12 @@ def _run_stages(launching: Launching) -> dict[str, str]:
         tuner.share_of(resolved(stage.resources, stage.memory, notes.setdefault), notes.setdefault)
         for stage in prepared.stages
     ]
+    if tuner.starts_here(launching.options.address):
+        staged = zip(prepared.stages, shares, strict=True)
+        on_processor = [
+            prepared.specs[trial] for stage, share in staged if "GPU" not in share for trial in stage.trials
+        ]
+        notes |= dict.fromkeys(f"Warning: {line}" for line in without_units(on_processor, prepared.catalog))
     for note in notes:
         console.print(note, markup=False)
     flag = raise_flag_for(state.launch)

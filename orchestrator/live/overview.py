@@ -155,7 +155,7 @@ def _now(watch: Watch, contents: Contents, plan: Planned, now: Standing, record:
         launches=live or own[-1:],
         pace=rate,
         ends=ends,
-        money=_money(watch, spent(contents, plan), work),
+        money=_money(watch, spent(contents, plan, watch.gpu), work),
         kinds=other_kinds(plan, now),
     )
 

@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 
 from jobs.provenance import code_version
 from jobs.system.printable import one_line, printable
-from orchestrator.launching.progress import duration
 from orchestrator.live import svg
 from orchestrator.live.charts import interval_words, points
 from orchestrator.live.contents import Contents
@@ -26,6 +25,7 @@ from orchestrator.live.overview import Overview, cell_key, overview
 from orchestrator.live.studies import depth_words, size_words
 from orchestrator.live.trial import trial_view
 from orchestrator.live.watch import Watch
+from orchestrator.process.numbers_as_text import duration
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _KEPT = 64

@@ -92,16 +92,16 @@ class Spent(NamedTuple):
     """Time of trials that ran on processors."""
 
 
-def spent(contents: Contents, plan: Planned) -> Spent:
-    """Sum up the time of a study's finished and running trials."""
+def spent(contents: Contents, plan: Planned, gpu: Gpu) -> Spent:
+    """Sum up the time of a study's finished and running trials, on GPUs like ``gpu``."""
     times = [(trial, run.seconds, run.device_kind) for trial, run in contents.runs.items() if trial in plan.specs]
     times += [(trial, one.seconds, THEN.join(one.device_kinds)) for trial, one in contents.running.items()]
-    gpu = processor = 0.0
+    on_gpu = on_processor = 0.0
     for trial, seconds, device in times:
         if seconds is None or trial not in plan.specs:
             continue
         if device is not None and _IS_GPU in device:
-            gpu += seconds * plan.gpu_shares[trial]
+            on_gpu += seconds * plan.gpu_shares(gpu.memory)[trial]
         else:
-            processor += seconds
-    return Spent(gpu / 3600, processor / 3600)
+            on_processor += seconds
+    return Spent(on_gpu / 3600, on_processor / 3600)

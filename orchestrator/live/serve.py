@@ -35,13 +35,21 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)  # type: ignore[arg-type]  # frames are not looked at
 
 
-def serve(store: Store, gpu: Gpu, host: str, port: int, say: Callable[[str], object]) -> None:
+def serve(
+    store: Store,
+    gpu: Gpu,
+    host: str,
+    port: int,
+    ready: Callable[[str], object],
+    warn: Callable[[str], object],
+) -> None:
     """Serve the live page of a results root.
 
     Args:
         host: where to listen; anything but this machine's loopback is said loudly.
         port: 0: any free one.
-        say: prints a line.
+        ready: called with the address of the page, once somebody can open it.
+        warn: prints a line.
 
     Raises:
         InvalidRequest: if the root does not exist, or the port is taken.
@@ -60,12 +68,12 @@ def serve(store: Store, gpu: Gpu, host: str, port: int, say: Callable[[str], obj
         gc.freeze()  # what has been read stays; looking for garbage in it takes as long as an update
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
         if not is_loopback(host):
-            say(
+            warn(
                 f"Warning: {host} is not this machine alone. Everybody who can reach it and knows the address sees the "
                 "results, and the connection is not encrypted. An SSH tunnel is safer: "
                 f"ssh -L {port}:{LOOPBACK}:{port} MACHINE"
             )
-        say(f"Live page of {store.uri}: http://{_in_address(shown)}:{port}/?token={token}\nCtrl-C ends it.")
+        ready(f"http://{_in_address(shown)}:{port}/?token={token}")
         config = uvicorn.Config(
             app,
             log_level="error",

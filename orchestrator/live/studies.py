@@ -10,12 +10,15 @@ from jobs.kind import workload
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import Failure, Launch, StudyRecord, quarantined
 from jobs.specs.base import ALL
+from jobs.specs.section import AUTO
 from jobs.specs.trial import TrialSpec, recipe_digest
 from jobs.study.expand import expand
 from jobs.study.model import Study
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.live.contents import Contents
+from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import completion
+from orchestrator.planning.gpu_shares import actor_memory, even_share
 from orchestrator.study.load import parse_study
 
 
@@ -83,15 +86,33 @@ class Planned:
         """The sources of the grid, in the order of the study; their place decides their colour."""
         return list(dict.fromkeys(spec.source for spec in self.tuned.values()))
 
+    def gpu_shares(self, card: float) -> dict[str, float]:
+        """Return the GPUs that the actor of each trial reserves, by trial id.
+
+        Args:
+            card: bytes of a GPU, of which ``gpu: auto`` takes as much as trials of the kind are planned to need.
+        """
+        if card in self._shares:
+            return self._shares[card]
+        study, found = self.study, self._shares.setdefault(card, {})
+        for kind in {spec.kind for spec in self.specs.values()}:
+            section = study.sections.get(kind)
+            asked = (study if section is None else section).resources.gpu
+            trials = {trial: spec for trial, spec in self.specs.items() if spec.kind == kind}
+            works = {trial: workload(spec, study.catalog) for trial, spec in trials.items()}
+            if asked == AUTO:
+                bundles = bundled(trials.values(), study.bundle)
+                needed = actor_memory([works[spec.trial_id] for spec in bundle] for bundle in bundles)
+                asked = even_share(needed, card)
+            for trial, work in works.items():
+                whole = section is not None and section.resources.gpu == AUTO and work.replicas > 1
+                found[trial] = (1 if whole else asked) * (1 if section is None else work.replicas)
+        return found
+
     @cached_property
-    def gpu_shares(self) -> dict[str, float]:
-        """The GPUs that the actor of each trial reserves, by trial id."""
-        study, sections = self.study, self.study.sections
-        own = {kind: section.resources.gpu for kind, section in sections.items()}
-        return {
-            trial: own[spec.kind] * workload(spec, study.catalog).replicas if spec.kind in own else study.resources.gpu
-            for trial, spec in self.specs.items()
-        }
+    def _shares(self) -> dict[float, dict[str, float]]:
+        """The GPUs of each trial, by the bytes of a GPU."""
+        return {}
 
     @cached_property
     def datasets(self) -> list[str]:

@@ -113,6 +113,11 @@ def _address(given: str | None) -> str:
     return given or os.environ.get("RAY_ADDRESS") or "local"
 
 
+def starts_here(address: str | None) -> bool:
+    """Return whether a launch at this address runs on this machine, by Ray that it starts itself."""
+    return _address(address) == "local"
+
+
 def connect(address: str | None) -> None:
     """Join the cluster at ``address`` or ``$RAY_ADDRESS``, or start Ray on this machine if neither is set.
 

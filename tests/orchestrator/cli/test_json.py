@@ -52,6 +52,7 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "deltasweep status": [AT_ROOT],
     "deltasweep logs": [(FIRST, *AT_ROOT)],
     "deltasweep run": [("mini.yaml", "--trial", FIRST, "--results", "new"), ("mini.yaml", "--trial", FIRST, *AT_ROOT)],
+    "deltasweep ui": [(*AT_ROOT, "--port", "0")],
     "deltasweep query": [("SELECT source, test_accuracy FROM trials", *AT_ROOT)],
     "deltasweep deltas": [AT_ROOT],
     "deltasweep report": [(*AT_ROOT, "--out", "page")],
@@ -76,7 +77,7 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "deltasweep completion": [("bash",)],
 }
 ANSWERS = {  # what is asked for is printed even with --quiet
-    *("plan", "status", "logs", "query", "deltas", "studies list", "studies show", "trials list"),
+    *("plan", "status", "ui", "logs", "query", "deltas", "studies list", "studies show", "trials list"),
     *("models list", "models check", "models describe", "data list", "data describe", "schema", "completion"),
 }
 BROKEN = STUDY.replace("name: mini", "name: broken").replace("images: [20]", "images: [21]")
@@ -122,6 +123,7 @@ def ready(
     monkeypatch.setattr(train_source, "train_source", lambda name, out, *_: out / "fmnist_natural.safetensors")
     monkeypatch.setattr(submit, "submit", lambda *_: Submission("http://127.0.0.1:8265", "job-1"))
     monkeypatch.setattr(submit, "listen", lambda *_: Heard(ListeningEnd.FINISHED, 0))
+    monkeypatch.setattr("orchestrator.live.serve.asyncio.run", lambda serving: serving.close())
     monkeypatch.setattr("orchestrator.study.load.packaged_text", lambda name: STUDY)
     return deltasweep
 

@@ -18,6 +18,14 @@ Own:
   - {cloud: Ours, instance: rack, gpus: 1, kind: on-demand, dollars: 2, source: invoice, date: 2026-10-01}
 """
 
+HALF = """\
+name: half
+grid: {source: [fmnist_natural], dataset: [digits], blocks: [1]}
+schedule:
+  - {images: [50], epochs: 1, seeds: 1, evaluate_every: 1}
+recipe: {precision: bfloat16}
+"""
+
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,13 +113,27 @@ def test_without_a_gpu_the_plan_says_how_to_get_hours_of_the_processor(
     assert "--measure" not in deltasweep("plan", "demo").out
 
 
+def test_without_a_gpu_the_plan_says_what_the_processor_has_no_units_for(
+    deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrator.planning import processor
+
+    monkeypatch.setattr(processor, "features", lambda: frozenset({"avx2"}))
+    (deltasweep.folder / "half.yaml").write_text(HALF, encoding="utf-8")
+    assert "This processor has no units for bfloat16" in deltasweep("plan", "half.yaml").out
+    (said,) = json.loads(deltasweep("plan", "half.yaml", "--json").out)["about_processor"][1:]
+    assert "no units for bfloat16" in said
+    assert json.loads(deltasweep("plan", "half.yaml", "--json", "--gpu", "T4").out)["about_processor"] == []
+    assert "units" not in deltasweep("plan", "demo").out
+
+
 def test_a_limit_on_spending_assumes_the_highest_price() -> None:
     from orchestrator.cli.launch_request import LaunchRequest
 
     request = LaunchRequest(gpu="H100", max_cost=10.0)
     spending = request.spending()
     assert spending is not None
-    assert spending.price == 6.88
+    assert spending.price == 10.979
     lowest = gpus.gpu("H100").on_demand
     assert lowest is not None
     assert lowest.dollars < spending.price

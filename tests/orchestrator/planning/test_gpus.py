@@ -61,7 +61,7 @@ def test_every_rate_and_price_has_a_source_and_a_date() -> None:
 
 def test_prices_are_of_more_than_one_cloud() -> None:
     prices = [price for card in packaged_table().values() for price in card.prices]
-    assert {"AWS", "Lambda", "RunPod"} <= {price.cloud for price in prices}
+    assert {"AWS", "Google Cloud", "Lambda", "RunPod"} <= {price.cloud for price in prices}
     assert {price.kind for price in prices} == {"on-demand", "spot"}
 
 

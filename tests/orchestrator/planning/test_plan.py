@@ -330,7 +330,7 @@ def test_memory_grows_with_what_is_trained_and_with_batches() -> None:
     sizes = [memory(RESNET50, [blocks], 128, 1) for blocks in (0, 1, 3, 9, -1)]
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == pytest.approx(128 * 1.0e8, rel=0.2)
-    assert memory(RESNET50, [0], 1, 256) == pytest.approx(256 * 1.04e7, rel=0.1)
+    assert memory(RESNET50, [0], 1, 256) == pytest.approx(256 * 1.1e7, rel=0.1)
 
 
 def test_a_bundle_needs_its_largest_trial_and_the_other_heads() -> None:

@@ -17,11 +17,13 @@ from torchvision.transforms import RandomResizedCrop
 import jobs.kinds.pretrain.trial
 from jobs.catalog.catalog import PACKAGED, packaged_sources
 from jobs.catalog.source_card import SourceCard
+from jobs.data.batches import to_input
 from jobs.data.datasets import Dataset
 from jobs.data.random_resized_crop import _window, random_resized_crops
 from jobs.errors import Code, InvalidRequest
 from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.determinism import deterministic
 from jobs.kinds.pretrain import train_source
 from jobs.kinds.pretrain.data_parallel import ReplicaFailure, ReplicaLost, Replicas
 from jobs.kinds.pretrain.spec import PretrainSpec
@@ -29,12 +31,14 @@ from jobs.kinds.pretrain.spec import pretrain_spec as spec_of_source
 from jobs.kinds.pretrain.trial import PretrainEvaluation, Pretraining, adversarial_accuracy, initial_network
 from jobs.kinds.training.trial import Evaluated
 from jobs.models.weights import load_source
+from jobs.networks.arithmetic import FORMATS
 from jobs.networks.network import Network
 from jobs.perturbations.pgd import draw_noise, perturb
+from jobs.provenance import History
 from jobs.results import open_store, read_trials
 from jobs.results.layout import trained_weights_key
 from jobs.results.root_record import LAYOUT
-from jobs.specs.optimizers import TrainingRecipe
+from jobs.specs.optimizers import Precision, TrainingRecipe
 from jobs.specs.recipes import PretrainRecipe
 from jobs.specs.threat_model import Constraint, ThreatModel
 from jobs.verification.verify import verify
@@ -280,6 +284,48 @@ def test_a_source_is_committed_with_its_weights(few_digits: Dataset, tmp_path: P
     assert list(store.keys("conflicts")) == [], "the same numbers, so no conflict"
 
 
+@pytest.mark.parametrize("precision", list(FORMATS))
+def test_sources_in_16_bits(precision: Precision, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is torch's, on images that PGD(2) moved in 16 bits; stopped after each batch, it is the same source."""
+    monkeypatch.setattr(jobs.kinds.pretrain.trial, "adversarial_accuracy", lambda *_: 0.0)
+    spec = pretrain_spec(L2, precision=precision, learning_rate=0.01, transforms="none")
+    trial, network = Pretraining(spec, few_digits, CPU), initial_network(spec)
+    network.precision = precision
+    network = network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=0.01, momentum=spec.recipe.momentum, weight_decay=spec.recipe.weight_decay
+    )
+    scaler = torch.amp.GradScaler("cpu", enabled=precision == "float16")
+    while not trial.done:
+        indices = trial.batches[trial.batch]
+        x_NCHW = to_input(few_digits.train.images_NCHW[indices], CPU, torch.channels_last)
+        labels_N = few_digits.train.labels_N[indices]
+        with deterministic(spec.recipe):
+            moved_NCHW = perturb(network.eval(), x_NCHW, labels_N, L2).contiguous(memory_format=torch.channels_last)
+            network.train()
+            optimizer.zero_grad()
+            with torch.autocast("cpu", FORMATS[precision]):
+                logits_NK = network.model((moved_NCHW - network.mean) / network.std)
+            loss = nn.functional.cross_entropy(logits_NK.float(), labels_N)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
+        trial.advance(counted(1))
+        assert same_network(network, trial.network)
+        trial = Pretraining(spec, few_digits, CPU).restore(
+            trial.tensors(),
+            epoch=trial.epoch,
+            batch=trial.batch,
+            tally=trial.tally,
+            evaluations=trial.evaluations,
+            seconds=trial.seconds,
+            history=History(),
+        )
+    whole, evaluations = trained(spec, few_digits)
+    assert same_network(whole, trial.network)
+    assert [e._replace(seconds=0) for e in trial.evaluations] == evaluations
+
+
 # --- replicas ---
 
 
@@ -304,7 +350,11 @@ def replicated(data: Dataset, recipe: dict[str, Any], stops: Sequence[int] = ())
 
 
 @pytest.mark.slow(90)
-@pytest.mark.parametrize("optimizer", [{"learning_rate": 0.01}, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [{"learning_rate": 0.01}, ADAMW, *({"learning_rate": 0.01, "precision": precision} for precision in FORMATS)],
+    ids=["sgd", "adamw", *FORMATS],
+)
 def test_two_replicas_make_one_source_wherever_it_was_stopped(
     optimizer: dict[str, Any], digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +364,8 @@ def test_two_replicas_make_one_source_wherever_it_was_stopped(
     whole = replicated(digits, recipe)
     parts = replicated(digits, recipe, stops=(4,))
     assert same_network(whole.network, parts.network)
+    assert whole.loss_scale.tensors() == parts.loss_scale.tensors()
+    assert bool(whole.loss_scale.tensors()) == (recipe.get("precision") == "float16")
     assert [e._replace(seconds=0) for e in whole.evaluations] == [e._replace(seconds=0) for e in parts.evaluations]
     alone, evaluations = trained(pretrain_spec(L2, epochs=2, **recipe), digits)
     assert not same_network(alone, whole.network), "BatchNorm sees half a batch"

@@ -1,0 +1,47 @@
+"""This machine's processor, as the operating system describes it. No torch."""
+
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+Format16 = Literal["bfloat16", "float16"]
+
+_UNITS: Mapping[Format16, frozenset[str]] = {
+    "bfloat16": frozenset({"avx512_bf16", "amx_bf16", "bf16", "FEAT_BF16"}),
+    "float16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp", "FEAT_FP16"}),
+}
+"""Features of x86 and ARM processors that compute products in a format, by their names in Linux or macOS."""
+
+
+def read_cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Return the fields of the first processor in ``/proc/cpuinfo``; empty on other systems than Linux."""
+    try:
+        first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def read_sysctl(*arguments: str) -> str:
+    """Return the output of macOS' ``sysctl``; empty on other systems."""
+    if platform.system() != "Darwin":
+        return ""
+    command = ["/usr/sbin/sysctl", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def features() -> frozenset[str]:
+    """Return the names of the processor's features; empty if the operating system tells none."""
+    cpuinfo = read_cpuinfo()
+    listed = cpuinfo.get("flags") or cpuinfo.get("Features")
+    if listed is not None:
+        return frozenset(listed.split())
+    return frozenset(re.findall(r"^hw\.optional\.arm\.(\w+): 1$", read_sysctl("hw.optional.arm"), re.MULTILINE))
+
+
+def units_for(form: Format16, known: frozenset[str]) -> frozenset[str]:
+    """Return the features among ``known`` that compute products in a format; empty: the processor emulates them."""
+    return _UNITS[form] & known
