@@ -97,16 +97,15 @@ class Planned:
         study, found = self.study, self._shares.setdefault(card, {})
         for kind in {spec.kind for spec in self.specs.values()}:
             section = study.sections.get(kind)
-            asked = (study if section is None else section).resources.gpu
+            resources = (study if section is None else section).resources
             trials = {trial: spec for trial, spec in self.specs.items() if spec.kind == kind}
             works = {trial: workload(spec, study.catalog) for trial, spec in trials.items()}
-            if asked == AUTO:
-                bundles = bundled(trials.values(), study.bundle)
-                needed = actor_memory([works[spec.trial_id] for spec in bundle] for bundle in bundles)
-                asked = even_share(needed, card)
+            bundles = bundled(trials.values(), study.bundle)
+            needed = actor_memory([works[spec.trial_id] for spec in bundle] for bundle in bundles)
+            auto = even_share(needed, card)
             for trial, work in works.items():
-                whole = section is not None and section.resources.gpu == AUTO and work.replicas > 1
-                found[trial] = (1 if whole else asked) * (1 if section is None else work.replicas)
+                asked = resources.gpu if resources.gpu != AUTO else 1 if work.replicas > 1 else auto
+                found[trial] = asked * (1 if section is None else work.replicas)
         return found
 
     @cached_property
