@@ -10,7 +10,6 @@ from jobs.kind import workload
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import Failure, Launch, StudyRecord, quarantined
 from jobs.specs.base import ALL
-from jobs.specs.section import AUTO
 from jobs.specs.trial import TrialSpec, recipe_digest
 from jobs.study.expand import expand
 from jobs.study.model import Study
@@ -104,7 +103,7 @@ class Planned:
             needed = actor_memory([works[spec.trial_id] for spec in bundle] for bundle in bundles)
             auto = even_share(needed, card)
             for trial, work in works.items():
-                asked = resources.gpu if resources.gpu != AUTO else 1 if work.replicas > 1 else auto
+                asked = (1 if work.replicas > 1 else auto) if isinstance(resources.gpu, str) else resources.gpu
                 found[trial] = asked * (1 if section is None else work.replicas)
         return found
 
