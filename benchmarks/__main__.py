@@ -2,7 +2,7 @@
 
 Each runs in a separate process, prints its rows and writes them to ``benchmarks/results/latest.json``. If one fails,
 the others still run, and the command fails at the end. ``benchmarks.report`` and ``benchmarks.versions`` are not
-included, since they need a checkout of an earlier version.
+included, since they need a checkout of an earlier version; nor is ``benchmarks.gpu``, which needs a GPU.
 
 Usage: python -m benchmarks [--quick]
 """
@@ -18,6 +18,7 @@ from benchmarks.rows import RESULTS
 WHOLE = [
     "benchmarks.scheduler",
     "benchmarks.bundles",
+    "benchmarks.precision",
     "benchmarks.activations",
     "benchmarks.throughput",
     "benchmarks.execution",
