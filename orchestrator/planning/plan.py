@@ -305,7 +305,7 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
     lines.append(
         f"memory: about {needed / 1e9:.2g} GB per {actor}{of_gpu}"
         + (f"; the study requests gpu: {asked:g}" if asked else "; the study requests no GPU")
-        + (f", which is too little: use {plan.gpu_share:.2f} or more" if 0 < asked < plan.gpu_share else "")
+        + _too_little(plan, asked)
     )
     lines.append(
         f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints per running trial, "
@@ -315,6 +315,15 @@ def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
     if plan.activations:
         lines[-1] += f", and {_bytes(plan.activations)} of activations, limited by $DELTASWEEP_ACTIVATIONS_GB"
     return "\n".join(lines)
+
+
+def _too_little(plan: Plan, asked: float) -> str:
+    """Say that the memory is more than one GPU has, or than the study requests."""
+    if plan.on_processor:
+        return ""
+    if plan.gpu_share > 1:
+        return f". One {plan.gpu.name} is too small: use a larger GPU, smaller batches, or precision: bfloat16"
+    return f", which is too little: use {plan.gpu_share:.2f} or more" if 0 < asked < plan.gpu_share else ""
 
 
 def _time_and_money(plan: Plan) -> list[str]:
