@@ -6,9 +6,7 @@ Operations that only some trials have (``OPERATIONS``) are computed for these al
 """
 
 import hashlib
-import platform
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
@@ -19,9 +17,8 @@ from jobs.execution.determinism import deterministic
 from jobs.execution.operations import OPERATIONS
 from jobs.execution.probe import COUNT, Numbers, bits, fixed_numbers, network_operations, other_operations
 from jobs.networks.arithmetic import mixed_precision
-from jobs.provenance import THEN
 from jobs.specs.optimizers import Execution
-from jobs.system.processor import read_cpuinfo, read_sysctl
+from jobs.system.processor import cpu_name, read_cpuinfo
 
 PROBE_VERSION = 1
 """Raised whenever the probe computes something else; digests of two versions are not comparable."""
@@ -93,21 +90,3 @@ def probe(device: torch.device, execution: Execution) -> dict[str, str]:
 def _probing(execution: Execution) -> Iterator[None]:
     with deterministic(execution), torch.random.fork_rng(devices=[]), torch.enable_grad():
         yield
-
-
-def cpu_name(told: Mapping[str, str]) -> str:
-    """Return a readable name of a processor: model, vendor and family.
-
-    Args:
-        told: fields of ``/proc/cpuinfo``; empty where there is none.
-    """
-    machine = platform.processor() or platform.machine()
-    if "cpu family" in told:
-        model = re.sub(r"\((R|TM)\)|@.*", " ", told.get("model name", machine))
-        parts = (told.get("vendor_id", "?"), "family", told["cpu family"], "model", told.get("model", "?"))
-        name = f"{model} ({' '.join(parts)})"
-    elif "CPU part" in told:
-        name = f"{machine} (implementer {told.get('CPU implementer', '?')} part {told['CPU part']})"
-    else:
-        name = read_sysctl("-n", "machdep.cpu.brand_string") or machine
-    return " ".join(name.replace(THEN.strip(), "-").split())

@@ -33,6 +33,24 @@ def read_sysctl(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
+def cpu_name(told: Mapping[str, str]) -> str:
+    """Return a readable name of a processor: model, vendor and family.
+
+    Args:
+        told: result of ``read_cpuinfo``.
+    """
+    machine = platform.processor() or platform.machine()
+    if "cpu family" in told:
+        model = re.sub(r"\((R|TM)\)|@.*", " ", told.get("model name", machine))
+        parts = (told.get("vendor_id", "?"), "family", told["cpu family"], "model", told.get("model", "?"))
+        name = f"{model} ({' '.join(parts)})"
+    elif "CPU part" in told:
+        name = f"{machine} (implementer {told.get('CPU implementer', '?')} part {told['CPU part']})"
+    else:
+        name = read_sysctl("-n", "machdep.cpu.brand_string") or machine
+    return " ".join(name.replace("->", "-").split())  # "->" stands between device kinds
+
+
 def features() -> frozenset[str]:
     """Return the names of the processor's features; empty if the operating system tells none."""
     cpuinfo = read_cpuinfo()

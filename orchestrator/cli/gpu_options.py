@@ -115,7 +115,8 @@ class GpuRequest(NamedTuple):
         """Return lines about this machine's processor where trials would run on it, because there is no GPU."""
         from orchestrator.planning.processor import without_units
 
-        if self.name is not None or gpus.machine_has_gpu():
+        defined = self.name is not None or (self.memory_gb is not None and self.tflops is not None)
+        if defined or gpus.machine_has_gpu():
             return []
         to_measure = "This machine has no GPU: --measure times real steps and gives the hours of its processor."
         return [*([] if self.measure else [to_measure]), *without_units(pending, catalog)]

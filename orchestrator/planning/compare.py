@@ -83,7 +83,10 @@ def chosen(names: str, own: Gpu, *, besides: bool = False) -> list[Gpu]:
             f"{', '.join(own.table)}",
             key="--compare",
         )
-    compared = [*([own.name] if besides else []), *(own.table if wanted == [ALL] else wanted)]
+    compared = [
+        *([own.name] if besides else []),
+        *(name for one in wanted for name in (own.table if one == ALL else [one])),
+    ]
     return [own if name == own.name else gpu(name, table=own.table) for name in dict.fromkeys(compared)]
 
 

@@ -359,10 +359,13 @@ def _requested(plan: Plan, asked: Resources) -> str:
         return f"; the study requests gpu: auto, which is {plan.gpu_auto:g} of one {plan.gpu.name}"
     if not asked.gpu:
         return "; the study requests no GPU"
+    asks = f"; the study requests gpu: {asked.gpu:g}"
+    if plan.on_processor:
+        return asks
+    if plan.gpu_share > 1:
+        return f"{asks}. One {plan.gpu.name} is too small: use a larger GPU, smaller batches, or precision: bfloat16"
     enough = asked.gpu >= plan.gpu_share
-    return f"; the study requests gpu: {asked.gpu:g}" + (
-        "" if enough else f", which is too little: use {plan.gpu_share:.2f} or more, or auto"
-    )
+    return asks + ("" if enough else f", which is too little: use {plan.gpu_share:.2f} or more, or auto")
 
 
 def _flop(amount: float) -> str:

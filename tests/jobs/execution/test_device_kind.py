@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jobs.execution import operations
 from jobs.execution.determinism import deterministic
-from jobs.execution.device_kind import PROBE_VERSION, _digest, _digest_of, cpu_name, device_kind, device_name, probe
+from jobs.execution.device_kind import PROBE_VERSION, _digest, _digest_of, device_kind, device_name, probe
 from jobs.execution.operations import OPERATIONS, Operation
 from jobs.execution.probe import CLASSIFIERS, CONVOLUTIONS, Numbers, fixed_numbers
 from jobs.networks.arithmetic import FORMATS
@@ -25,6 +25,7 @@ from jobs.results.layout import checkpoints_prefix
 from jobs.specs.optimizers import Execution, Precision
 from jobs.specs.recipes import Recipe
 from jobs.specs.section import OnOtherDevice
+from jobs.system.processor import cpu_name
 from jobs.verification.verify import verify
 from tests.jobs.made_kinds import SWITCHES, made_kind
 from tests.jobs.part_of_a_trial import Part, computed, run_part, spec

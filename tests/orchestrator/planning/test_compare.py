@@ -57,3 +57,8 @@ def test_names_are_separated_by_commas() -> None:
         chosen("A100,A1000", own)
     with refused(Code.WRONG_VALUE, "all", "A100", kind=InvalidRequest, key="--compare"):
         chosen(" ,", own)
+
+
+def test_all_may_stand_among_names() -> None:
+    assert [one.name for one in chosen("T4,all", gpu())] == names()
+    assert {one.name for one in chosen("all,A100", gpu())} == set(names())

@@ -487,3 +487,10 @@ def test_a_time_limit_is_longer_than_trials_take_to_leave(hours: float) -> None:
 )
 def test_large_numbers_have_no_power_of_ten(value: float, words: str) -> None:
     assert three_digits(value) == words
+
+
+def test_a_trial_that_no_gpu_of_its_name_holds() -> None:
+    small = make_plan(DEMO, expand(DEMO), set(), set(), gpu("X", memory_gb=0.1, tflops=2))
+    assert small.gpu_share > 1
+    assert "One X is too small: use a larger GPU" in describe(small, DEMO)
+    assert "or more" not in describe(small, DEMO)
