@@ -48,7 +48,7 @@ class Machines(NamedTuple):
     machines: list[Machine]
     """Those that run something first."""
     device_kinds: dict[str, int]
-    """Finished trials by kind of device."""
+    """Finished trials by kind of device, where trials that should have the same ran on several; else empty."""
     mixed: int
     """Finished trials that ran on several kinds of device or versions of torch."""
 
@@ -65,8 +65,23 @@ def machines(contents: Contents, plan: Planned, now: Standing) -> Machines:
         done.setdefault(run.host or UNKNOWN, []).append(run)
     found = [_machine(host, done.get(host, []), running.get(host, []), contents) for host in {*done, *running}]
     found.sort(key=lambda one: (not one.running, one.host == _ON_NO_MACHINE, one.host))
-    counts = Counter(run.device_kind or UNKNOWN for run in own)
-    return Machines(found, dict(counts.most_common()), sum(run.mixed for run in own))
+    by_trial = {trial: run for trial, run in contents.runs.items() if trial in now.done}
+    return Machines(found, _several_kinds(by_trial, plan), sum(run.mixed for run in own))
+
+
+def _several_kinds(done: Mapping[str, Run], plan: Planned) -> dict[str, int]:
+    """Count trials by kind of device where those of one recipe and network ran on several.
+
+    The name of a kind says what a recipe and a network compute, so other ones have other names on one machine.
+    """
+    alike: dict[tuple[object, ...], Counter[str]] = {}
+    for trial, run in done.items():
+        spec = plan.specs[trial]
+        alike.setdefault((spec.kind, spec.recipe, spec.subject), Counter())[run.device_kind or UNKNOWN] += 1
+    several: Counter[str] = Counter()
+    for kinds in alike.values():
+        several.update(kinds if len(kinds) > 1 else {})
+    return dict(several.most_common())
 
 
 def _running(contents: Contents, plan: Planned, now: Standing) -> Mapping[str, list[Running]]:
