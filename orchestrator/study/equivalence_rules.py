@@ -1,12 +1,12 @@
 """Rules of the equivalences that a study declares."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from jobs.errors import Code
 from jobs.specs.equivalence import Equivalence
 from jobs.specs.recipes import Recipe
-from jobs.study.model import Study
+from jobs.study.model import ScheduleRow
 from orchestrator.study.contrast_rules import (
     outside_the_study,
     rows_with_epochs,
@@ -20,21 +20,27 @@ from orchestrator.study.yaml_lines import Location
 _SIDES = ("recipe", "against")
 
 
-def equivalence_violations(raw: dict[str, Any], study: Study, mistaken: Sequence[Location]) -> Violations:
+def equivalence_violations(
+    raw: dict[str, Any],
+    schedule: Sequence[ScheduleRow],
+    recipes: Callable[[], Sequence[Recipe]],
+    mistaken: Sequence[Location],
+) -> Violations:
     """Yield equivalences of sources, blocks, epochs and recipes that the study does not have, and repeated ones.
 
     Args:
-        study: the study, as far as it has no mistakes.
+        schedule: the rows of the study, as far as they have no mistakes.
+        recipes: returns the recipes of the study; called only if what they are made of has no mistakes.
         mistaken: the locations of mistakes in the file.
     """
-    rows = rows_with_epochs(study.schedule, mistaken)
+    rows = rows_with_epochs(schedule, mistaken)
     declared = usable_items(raw, "equivalences", Equivalence, mistaken)
     complete = without_mistakes(declared, mistaken)
     known = not any(at[:1] == ("recipe",) or at == ("grid",) or at[:2] == ("grid", "recipe") for at in mistaken)
     for location, equivalence in declared.items():
         yield from outside_the_study(raw, location, equivalence, rows, mistaken)
         if known:
-            yield from _other_recipes(location, equivalence, study.recipes, location in complete)
+            yield from _other_recipes(location, equivalence, recipes(), location in complete)
     yield from _declared_twice(complete, {row.epochs for row in rows})
 
 

@@ -59,7 +59,7 @@ def violations(
             study = understood(raw, [*mistaken, *_depending(raw, mistaken)])
         yield from (rule for rule in _of_trials(raw, study, mistaken) if STAND_IN not in rule[2])
         yield from contrast_violations(raw, typed.schedule, _locations(known))
-        yield from equivalence_violations(raw, typed, _locations(known))
+        yield from equivalence_violations(raw, typed.schedule, lambda: typed.recipes, _locations(known))
 
 
 def _locations(mistakes: Iterable[Violation]) -> list[Location]:
