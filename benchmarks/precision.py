@@ -21,7 +21,7 @@ from benchmarks.works import resnet50
 from jobs.catalog.catalog import PACKAGED
 from jobs.execution.determinism import deterministic, memory_format
 from jobs.networks.builders import build
-from jobs.networks.folding import folded, folds_of
+from jobs.networks.folding import folded
 from jobs.networks.network import Network
 from jobs.specs.optimizers import Precision
 from jobs.specs.recipes import Recipe
@@ -67,7 +67,7 @@ def _folded_row(architecture: str, precision: Precision, repetitions: int) -> Ro
     network.precision = precision
     shape = (BATCH[architecture], 3, card.image_size, card.image_size)
     images_NCHW = torch.rand(shape).contiguous(memory_format=memory_format(recipe))
-    folds = folds_of(network, images_NCHW[:1])
+    folds = network.folds(images_NCHW[:1])
 
     def plain_evaluation() -> float:
         return _seconds(lambda: network(images_NCHW))

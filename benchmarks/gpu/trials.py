@@ -16,7 +16,7 @@ from jobs.kinds.finetune.bundle import Bundle
 from jobs.kinds.finetune.transfer import freeze
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.networks.builders import build
-from jobs.networks.folding import folded, folds_of
+from jobs.networks.folding import folded
 from jobs.networks.network import Network
 from jobs.specs.base import ALL
 from jobs.specs.recipes import Recipe
@@ -127,7 +127,7 @@ def looking(machine: Machine, recipe: Recipe, fold: bool = False) -> Callable[[]
     """Return an evaluation of a batch, run once to warm up."""
     network = make_network(machine, recipe).eval()
     images_NCHW = make_images(machine, recipe, machine.size.evaluated)
-    folds = folds_of(network, images_NCHW[:1]) if fold else ()
+    folds = network.folds(images_NCHW[:1]) if fold else ()
 
     def look() -> None:
         with deterministic(recipe), torch.inference_mode(), folded(folds):

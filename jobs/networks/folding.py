@@ -31,16 +31,20 @@ class Fold(NamedTuple):
     eps: float
 
 
-def folds_of(network: nn.Module, images_NCHW: Tensor) -> tuple[Fold, ...]:
-    """Return the convolutions of a network that can be folded, as seen in one forward pass in evaluation mode.
+def folds_of(parts: Sequence[nn.Module], x: Tensor) -> tuple[Fold, ...]:
+    """Return the convolutions that can be folded, as seen in one forward pass in evaluation mode.
+
+    What a part returns counts as used: trials store it and share it, so it must be what the part computes unfolded.
 
     Args:
-        images_NCHW: images of the size that the network takes; one is enough.
+        parts: applied one after another.
+        x: input of the first part; one image is enough.
     """
-    weights = {id(parameter) for parameter in network.parameters()}
-    seen = _Uses(weights)
+    seen = _Uses({id(parameter) for part in parts for parameter in part.parameters()})
     with torch.no_grad(), seen:
-        network(images_NCHW)
+        for part in parts:
+            x = part(x)
+            seen.returned(x)
     return seen.folds()
 
 
@@ -165,6 +169,11 @@ class _Uses(TorchFunctionMode):
                 self._outputs.append((y, convolution))  # kept, so that no other tensor gets its id
                 self._uses[id(y)] = []
         return y
+
+    def returned(self, y: Tensor) -> None:
+        """Record that a part returned a tensor."""
+        if id(y) in self._uses:
+            self._uses[id(y)].append(None)
 
     def folds(self) -> tuple[Fold, ...]:
         """Return the folds: convolutions with one use of their weights and of their output, by one BatchNorm layer."""

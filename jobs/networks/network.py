@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from jobs.networks.arithmetic import mixed_precision
 from jobs.networks.drawing import Draw, DrawingLayer
 from jobs.networks.families import parts_of
+from jobs.networks.folding import Fold, folds_of
 from jobs.networks.parts import Parts
 from jobs.specs.optimizers import Precision
 
@@ -126,6 +127,15 @@ class Network(nn.Module):
             elif "Attention" in type(module).__name__:
                 found.add("attention")
         return tuple(sorted(found))
+
+    def folds(self, images_NCHW: Tensor) -> tuple[Fold, ...]:
+        """Return the convolutions that can be folded in evaluation; the network is in evaluation mode.
+
+        Args:
+            images_NCHW: one image or more, in [0, 1].
+        """
+        with self.in_its_precision():
+            return folds_of([self.stem, *self.blocks, self.tail], self.normalized(images_NCHW))
 
     def draw_from(self, draw: Draw) -> None:
         """Set where layers that draw get their random numbers."""

@@ -12,7 +12,7 @@ from jobs.execution.determinism import deterministic, memory_format
 from jobs.execution.optimizers import make_optimizer
 from jobs.kinds.finetune.transfer import freeze
 from jobs.networks.builders import build
-from jobs.networks.folding import folded, folds_of
+from jobs.networks.folding import folded
 from jobs.networks.network import Network
 from jobs.specs.optimizers import TrainingRecipe
 
@@ -48,7 +48,7 @@ def measure(architecture: Architecture, blocks: int, recipe: TrainingRecipe, dev
         images = torch.rand(batch, 3, size, size).to(device).contiguous(memory_format=form)
         labels = torch.randint(10, (batch,)).to(device)
 
-        folds = folds_of(network.eval(), images[:1]) if recipe.evaluation == "folded" else ()
+        folds = network.eval().folds(images[:1]) if recipe.evaluation == "folded" else ()
 
         def step() -> None:
             network.train()

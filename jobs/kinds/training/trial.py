@@ -18,7 +18,7 @@ from jobs.execution.seeding import Purpose, generator
 from jobs.execution.trial import Trial, TrialRow, require_shapes
 from jobs.kinds.training.spec import TrainingSpec
 from jobs.models.storable import storable
-from jobs.networks.folding import Fold, folds_of
+from jobs.networks.folding import Fold
 from jobs.networks.network import Network
 
 
@@ -72,7 +72,7 @@ class Training(Trial[SpecT, EvaluationT]):
         if self._folds is None:
             one_NCHW = to_input(self.data.test.images_NCHW[:1], self.device, memory_format(self.spec.recipe))
             with evaluating(self.network):
-                self._folds = folds_of(self.network, one_NCHW)
+                self._folds = self.network.folds(one_NCHW)
         return self._folds
 
     @property

@@ -68,7 +68,7 @@ IMAGES_NCHW = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(4))
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_same_map(forward: Callable[[Net, Tensor], Tensor], memory_format: torch.memory_format) -> None:
     net = drawn(Net(forward)).to(memory_format=memory_format)
-    folds = folds_of(net, IMAGES_NCHW[:1])
+    folds = folds_of([net], IMAGES_NCHW[:1])
     assert len(folds) == 2
     plain = net(IMAGES_NCHW)
     with torch.inference_mode(), folded(folds):
@@ -108,16 +108,23 @@ def test_the_same_map(forward: Callable[[Net, Tensor], Tensor], memory_format: t
 )
 def test_what_is_not_folded(forward: Callable[[Net, Tensor], Tensor], count: int) -> None:
     net = drawn(Net(forward))
-    folds = folds_of(net, IMAGES_NCHW[:1])
+    folds = folds_of([net], IMAGES_NCHW[:1])
     assert len(folds) == count
     with torch.no_grad(), folded(folds):
         fast = net(IMAGES_NCHW)
     torch.testing.assert_close(fast, net(IMAGES_NCHW))
 
 
+def test_what_a_part_returns_is_not_folded() -> None:
+    """A trial stores it, and applies a BatchNorm layer of the next part to it; so do other trials of its bundle."""
+    first, norm = drawn(nn.Conv2d(3, CHANNELS, 3)), drawn(nn.BatchNorm2d(CHANNELS))
+    assert len(folds_of([nn.Sequential(first, norm)], IMAGES_NCHW[:1])) == 1
+    assert folds_of([first, norm], IMAGES_NCHW[:1]) == ()
+
+
 def test_a_network_that_computes_something_else_than_when_it_was_folded() -> None:
     net = drawn(Net(lambda net, x: net.norm(net.first(x) if len(x) == 1 else net.first(x) + 1)))
-    folds = folds_of(net, IMAGES_NCHW[:1])
+    folds = folds_of([net], IMAGES_NCHW[:1])
     with torch.no_grad(), folded(folds), pytest.raises(RuntimeError, match="another input"):
         net(IMAGES_NCHW)
 
@@ -125,7 +132,7 @@ def test_a_network_that_computes_something_else_than_when_it_was_folded() -> Non
 def test_weights_are_those_of_the_moment() -> None:
     """Training changes weights and statistics in place; each context folds them anew."""
     net = drawn(Net(both))
-    folds = folds_of(net, IMAGES_NCHW[:1])
+    folds = folds_of([net], IMAGES_NCHW[:1])
     with torch.no_grad():
         net.first.weight.mul_(-2)
         net.norm.running_mean.add_(1)  # type: ignore[union-attr]  # it tracks statistics
@@ -145,7 +152,7 @@ def test_weights_are_folded_in_float32_before_they_are_rounded(precision: str) -
     weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias)
     with torch.no_grad(), torch.autocast("cpu", dtype, cache_enabled=False):
         expected = nn.functional.conv2d(IMAGES_NCHW, weight.to(dtype), bias.to(dtype), padding=1)
-        folds = folds_of(net, IMAGES_NCHW[:1])
+        folds = folds_of([net], IMAGES_NCHW[:1])
         with folded(folds):
             assert torch.equal(net(IMAGES_NCHW), expected)
 
