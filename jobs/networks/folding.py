@@ -74,19 +74,23 @@ class _Folded(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is nn.functional.conv2d and (fold := self._by_weight.get(id(_conv2d(*args, **kwargs or {}).weight))):
-            given = _conv2d(*args, **kwargs or {})
+        named = kwargs or {}
+        if func is nn.functional.conv2d and (
+            fold := self._by_weight.get(id((given := _conv2d(*args, **named)).weight))
+        ):
             weight, bias = self._made.get(id(fold.weight)) or self._make(fold, given.x)
             y = nn.functional.conv2d(given.x, weight, bias, *given.others, **given.named)
             self._normalized = y, fold.mean
             return y
-        if func is nn.functional.batch_norm and id(_batch_norm(*args, **kwargs or {}).mean) in self._means:
-            given_norm = _batch_norm(*args, **kwargs or {})
+        if func is nn.functional.batch_norm and id((norm := _batch_norm(*args, **named)).mean) in self._means:
             expected, self._normalized = self._normalized, None
-            if expected is None or expected[0] is not given_norm.x or expected[1] is not given_norm.mean:
-                raise RuntimeError("a BatchNorm layer got another input than when its convolution was folded")
-            return given_norm.x
-        return func(*args, **(kwargs or {}))
+            if expected is None or expected[0] is not norm.x or expected[1] is not norm.mean:
+                raise RuntimeError(
+                    "expected the network to compute the same operations for every batch; a BatchNorm layer got "
+                    "another input than the convolution that is folded with it. Fix: use evaluation: plain"
+                )
+            return norm.x
+        return func(*args, **named)
 
     def _make(self, fold: Fold, x: Tensor) -> tuple[Tensor, Tensor]:
         """Fold the weights in float32, and convert them to the format in which the convolution computes."""
