@@ -1,7 +1,8 @@
 """Run the benchmarks one after another (``make bench`` and ``make bench-quick``).
 
-Each runs in a separate process, prints its rows and writes them to ``benchmarks/results/latest.json``. If one fails,
-the others still run, and the command fails at the end. ``benchmarks.report`` and ``benchmarks.versions`` are not
+Each runs in a separate process, prints its rows and keeps them in the processor's file in ``benchmarks/results``; those
+of ``--quick`` are kept in ``build/bench-quick.json``. If one fails, the others still run, and the command fails at the
+end. ``benchmarks.report`` and ``benchmarks.versions`` are not
 included, since they need a checkout of an earlier version; nor is ``benchmarks.gpu``, which needs a GPU.
 
 Usage: python -m benchmarks [--quick]
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.rows import RESULTS
+from benchmarks.rows import RESULTS, results_file
 
 WHOLE = [
     "benchmarks.scheduler",
@@ -41,10 +42,13 @@ QUICK = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    commands = QUICK if parser.parse_args().quick else WHOLE
-    RESULTS.unlink(missing_ok=True)
+    quick = parser.parse_args().quick
+    commands = QUICK if quick else WHOLE
+    if quick:
+        os.environ[RESULTS] = "build/bench-quick.json"
+    results_file().unlink(missing_ok=True)
     failed = [command for command in commands if not _succeeds(command)]
-    print(f"\nrows: {RESULTS}")
+    print(f"\nrows: {results_file()}")
     if failed:
         sys.exit(f"failed: {'; '.join(failed)}")
 

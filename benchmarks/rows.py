@@ -1,12 +1,22 @@
-"""Results of benchmarks: ratios or amounts with their spread, printed as a table and written as JSON."""
+"""Results of benchmarks: ratios or amounts with their spread, printed as a table and kept as JSON.
+
+They are kept in ``benchmarks/results``, one file for each kind of processor.
+"""
 
 import json
+import os
+import re
 import statistics
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
+from jobs.system.processor import cpu_name, read_cpuinfo
+
+RESULTS = "BENCHMARK_RESULTS"
+"""Environment variable: the file of results, if other than the processor's."""
 
 
 class Row(NamedTuple):
@@ -51,11 +61,24 @@ def in_words(row: Row) -> str:
     return f"{row.name:60} {row.ratio:8.4f}  [{row.low:.4f}, {row.high:.4f}]{target}"
 
 
+def results_file() -> Path:
+    """Return the file in which rows are kept."""
+    slug = re.sub(r"[^a-z0-9]+", "-", cpu_name(read_cpuinfo()).lower()).strip("-")
+    return Path(os.environ.get(RESULTS) or Path(__file__).parent / "results" / f"{slug}.json")
+
+
 def report(rows: Sequence[Row]) -> None:
-    """Print the rows and write them to ``results/latest.json``, replacing rows of the same name."""
+    """Print the rows and keep them, with the date and the load, instead of rows of the same name."""
     for row in rows:
         print(in_words(row), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    known = {row["name"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.is_file() else {}
-    known |= {row.name: row._asdict() for row in rows}
-    RESULTS.write_text(json.dumps(list(known.values()), indent=2) + "\n")
+    file = results_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known = {row["name"]: row for row in json.loads(file.read_text())["rows"]} if file.is_file() else {}
+    taken = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "load": round(os.getloadavg()[1], 1),
+        "torch": version("torch"),
+    }
+    known |= {row.name: {**row._asdict(), **taken} for row in rows}
+    kept = {"processor": cpu_name(read_cpuinfo()), "cores": os.cpu_count(), "rows": list(known.values())}
+    file.write_text(json.dumps(kept, indent=1) + "\n")

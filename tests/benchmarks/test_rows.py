@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import rows
 from benchmarks.rows import at_least, at_most, beside, report
+from jobs.system.processor import cpu_name, read_cpuinfo
 
 
 def test_a_row_holds_by_its_median() -> None:
@@ -23,8 +24,21 @@ def test_one_ratio_has_no_spread() -> None:
 
 
 def test_rows_of_the_same_name_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "RESULTS", tmp_path / "results" / "latest.json")
+    file = tmp_path / "results" / "own.json"
+    monkeypatch.setenv(rows.RESULTS, str(file))
     report([beside("a", [1.0]), beside("b", [2.0])])
     report([at_most("a", [3.0], 4.0)])
-    found = json.loads((tmp_path / "results" / "latest.json").read_text())
-    assert [(row["name"], row["ratio"], row["holds"]) for row in found] == [("a", 3.0, True), ("b", 2.0, None)]
+    kept = json.loads(file.read_text())
+    assert [(row["name"], row["ratio"], row["holds"]) for row in kept["rows"]] == [("a", 3.0, True), ("b", 2.0, None)]
+    assert kept["processor"] == cpu_name(read_cpuinfo())
+    assert all(row["date"] and row["load"] >= 0 for row in kept["rows"])
+
+
+def test_each_kind_of_processor_has_its_own_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(rows.RESULTS, raising=False)
+    names = ("Intel Xeon (GenuineIntel family 6 model 167)", "AMD EPYC (AuthenticAMD family 25 model 1)")
+    files = []
+    for name in names:
+        monkeypatch.setattr(rows, "cpu_name", lambda told, name=name: name)
+        files.append(rows.results_file().name)
+    assert files == ["intel-xeon-genuineintel-family-6-model-167.json", "amd-epyc-authenticamd-family-25-model-1.json"]
