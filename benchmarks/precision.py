@@ -37,8 +37,8 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 def main(repetitions: int) -> None:
     images_NCHW = torch.rand((32, 3, 224, 224))
-    digits_NCHW = load_dataset(PACKAGED.dataset("digits"), 32).test.images_NCHW
-    digits_NCHW = (digits_NCHW.float() / 255).expand(-1, 3, -1, -1)
+    digits = load_dataset(PACKAGED.dataset("digits"), 32).test
+    digits_NCHW = (digits.images_NCHW[torch.arange(len(digits.labels_N))].float() / 255).expand(-1, 3, -1, -1)
     report([_folded_row("resnet50", images_NCHW, precision, repetitions) for precision in PRECISIONS])
     report([_folded_row("resnet35-w8", digits_NCHW, precision, repetitions) for precision in PRECISIONS])
     report(_bundle_rows(repetitions))
