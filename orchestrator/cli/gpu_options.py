@@ -22,7 +22,7 @@ PlanGpu = Annotated[
     typer.Option(
         "--gpu",
         metavar="NAME",
-        help=f"GPU type for estimates: {', '.join(gpus.names())}, or one that --gpus or --gpu-memory with --gpu-tflops "
+        help="GPU type for estimates: one that --compare all lists, or that --gpus or --gpu-memory with --gpu-tflops "
         f"defines; by default {gpus.DEFAULT_GPU}.",
     ),
 ]

@@ -7,7 +7,6 @@ import typer
 
 from orchestrator.cli import output
 from orchestrator.failures.retry_policy import RetryPolicy
-from orchestrator.planning import gpus
 from orchestrator.study.packaged_studies import packaged_studies
 
 RESULTS_VARIABLE = "DELTASWEEP_RESULTS"
@@ -55,7 +54,9 @@ Submit = Annotated[
         "--submit", help="Run on the cluster's head node; --address is the URL of its dashboard (http://...)."
     ),
 ]
-GpuName = Annotated[str, typer.Option("--gpu", help=f"GPU type for estimates: {', '.join(gpus.names())}.")]
+GpuName = Annotated[
+    str, typer.Option("--gpu", help="GPU type for estimates: one that `deltasweep plan STUDY --compare all` lists.")
+]
 Price = Annotated[float | None, typer.Option(help="US dollars per GPU-hour; by default a list price.")]
 MaxCost = Annotated[
     float | None, typer.Option(help="Stop before the cluster has cost more than this during the launch, in US dollars.")

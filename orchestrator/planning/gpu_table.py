@@ -37,7 +37,7 @@ Day = Annotated[str, AfterValidator(_day_or_month)]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # most commands use no table
 
 
 class Measurement(_Entry):
@@ -99,7 +99,7 @@ class GpuCard(_Entry):
 
 
 Table: TypeAlias = Mapping[str, GpuCard]
-_CARDS = TypeAdapter(dict[Text, GpuCard])
+_CARDS = TypeAdapter(dict[Text, GpuCard], config=ConfigDict(defer_build=True))
 
 
 @cache

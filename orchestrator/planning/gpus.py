@@ -213,11 +213,6 @@ def gpu(
     )
 
 
-def names() -> list[str]:
-    """Return the names of all packaged GPUs."""
-    return list(packaged_table())
-
-
 def machine_has_gpu() -> bool:
     """Whether this machine has an NVIDIA GPU with its driver."""
     return any(Path("/dev").glob("nvidia[0-9]*"))

@@ -5,8 +5,8 @@ import pytest
 from jobs.errors import Code, InvalidRequest
 from jobs.study.expand import expand
 from orchestrator.planning.compare import COLUMNS, chosen, compare, rows
-from orchestrator.planning.gpu_table import GpuCard
-from orchestrator.planning.gpus import gpu, names
+from orchestrator.planning.gpu_table import GpuCard, packaged_table
+from orchestrator.planning.gpus import gpu
 from orchestrator.planning.plan import make_plan
 from orchestrator.study.load import load_study
 from tests.support import present, refused
@@ -16,8 +16,8 @@ PLAN = make_plan(STUDY, expand(STUDY), set(), set(), gpu())
 
 
 def test_each_gpu_has_the_hours_dollars_and_trials_of_its_own_plan() -> None:
-    found = compare(PLAN, [gpu(name) for name in names()])
-    assert {one.gpu.name for one in found} == set(names())
+    found = compare(PLAN, [gpu(name) for name in packaged_table()])
+    assert {one.gpu.name for one in found} == set(packaged_table())
     for one in found:
         plan = make_plan(STUDY, expand(STUDY), set(), set(), one.gpu)
         assert one.hours == pytest.approx(plan.gpu_hours)
@@ -28,7 +28,7 @@ def test_each_gpu_has_the_hours_dollars_and_trials_of_its_own_plan() -> None:
 
 
 def test_the_lowest_cost_comes_first_and_unknown_costs_last() -> None:
-    found = compare(PLAN, [gpu(name) for name in names()])
+    found = compare(PLAN, [gpu(name) for name in packaged_table()])
     known = [one.on_demand.dollars for one in found if one.on_demand]
     assert known == sorted(known)
     assert [one.gpu.name for one in found if one.on_demand is None] == ["RTX6000-Ada"] == [found[-1].gpu.name]
@@ -50,7 +50,7 @@ def test_a_gpu_without_a_rate_or_room_says_so() -> None:
 def test_names_are_separated_by_commas() -> None:
     own = gpu("A100", price=1.0)
     assert chosen("L4, A100,L4", own) == [gpu("L4"), own]
-    assert [one.name for one in chosen("all", own)] == names()
+    assert [one.name for one in chosen("all", own)] == list(packaged_table())
     assert [one.name for one in chosen("L4", own)] == ["L4"]
     assert [one.name for one in chosen("L4", own, besides=True)] == ["A100", "L4"]
     with refused(Code.UNKNOWN_NAME, "'A1000'", "A100", kind=InvalidRequest):
@@ -60,5 +60,5 @@ def test_names_are_separated_by_commas() -> None:
 
 
 def test_all_may_stand_among_names() -> None:
-    assert [one.name for one in chosen("T4,all", gpu())] == names()
-    assert {one.name for one in chosen("all,A100", gpu())} == set(names())
+    assert [one.name for one in chosen("T4,all", gpu())] == list(packaged_table())
+    assert {one.name for one in chosen("all,A100", gpu())} == set(packaged_table())

@@ -10,7 +10,7 @@ from jobs.catalog.catalog import PACKAGED
 from jobs.catalog.costs import flops_trained_image
 from jobs.errors import Code, InvalidRequest
 from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, packaged_table, table_with
-from orchestrator.planning.gpus import RESNET50_FLOPS, SPOT, format_of, gpu, names
+from orchestrator.planning.gpus import RESNET50_FLOPS, SPOT, format_of, gpu
 from tests.support import present, refused
 
 FORMATS: tuple[Format, ...] = ("float32", "tf32", "bfloat16", "float16")
@@ -39,7 +39,7 @@ def test_images_per_second_become_the_operations_that_plans_count() -> None:
     assert gpu("V100").reached("float32").flops == 369 * RESNET50_FLOPS
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", packaged_table())
 def test_every_rate_says_what_it_rests_on(name: str) -> None:
     for form in FORMATS:
         rate = gpu(name).reached(form)
@@ -227,7 +227,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_user_s_table_is_merged_over_the_packaged_one(tmp_path: Path) -> None:
     table = table_with(written(tmp_path, OWN))
-    assert set(table) == {*names(), "B200"}
+    assert set(table) == {*packaged_table(), "B200"}
     assert gpu("T4", table=table).reached("float32").flops == 4.5e12
     assert gpu("T4", table=table).on_demand is None, "the entry is replaced as a whole"
     assert gpu("B200", table=table).reached("tf32").flops == 1.5 * gpu("H100").reached("tf32").flops
