@@ -3,7 +3,7 @@
     python -m benchmarks.report CHECKOUT [--repetitions 5]
 
 CHECKOUT contains the earlier version's code (`git worktree add CHECKOUT 0a8bce1` for the target of one third). The root
-contains the packaged study `demo` and its 80 trials with synthetic accuracies, written by this version. Each repetition
+contains the packaged study `demo` and its 60 trials with synthetic accuracies, written by this version. Each repetition
 runs both versions one after the other as whole processes and compares user plus system CPU seconds. The first run fills
 the caches in `$DELTASWEEP_HOME` and is reported separately.
 """

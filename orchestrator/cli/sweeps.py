@@ -90,6 +90,7 @@ def _demonstrate(names: list[str], root: str) -> tuple[list[Ended], str | None]:
     notes.print(table_text(analysis.deltas(root), "table"))
     report = str(analysis.report(root))
     notes.print(f"Report: {report}")
+    notes.print(f"Live page: deltasweep ui --results {shlex.quote(root)}")
     return launches, report
 
 

@@ -147,7 +147,7 @@ def test_a_packaged_study_is_shown_as_it_is(deltasweep: Command, name: str) -> N
 
 def test_what_is_shown_can_be_kept_and_planned(deltasweep: Command) -> None:
     (deltasweep.folder / "copy.yaml").write_text(deltasweep("studies", "show", "demo").out, encoding="utf-8")
-    assert deltasweep("plan", "copy.yaml").out.startswith("demo: 80 trials")
+    assert deltasweep("plan", "copy.yaml").out.startswith("demo: 60 trials")
     unknown = deltasweep("studies", "show", "dem")
     assert (unknown.code, unknown.out) == (2, "")
     assert "did you mean demo?" in unknown.message

@@ -176,11 +176,11 @@ def test_table_1a_has_both_readings() -> None:
     assert steps == pytest.approx(150 * 25_600 / 128, rel=0.01), "as many as Table 4's largest subsets take"
 
 
-def test_the_miniature_shares_trials_with_the_demo() -> None:
+def test_the_miniature_shares_trials_with_the_full_demo() -> None:
     found = expand(load_study("demo-shape"))
     tuned = {s.trial_id for s in found if isinstance(s, FinetuneSpec)}
     assert len(tuned) == len(found) - len(tuned) == 20
-    assert len(tuned & {s.trial_id for s in expand(load_study("demo"))}) == 10
+    assert len(tuned & {s.trial_id for s in expand(load_study("demo-full"))}) == 10
 
 
 @pytest.mark.usefixtures("no_figure_files")
