@@ -91,6 +91,10 @@ def follow(store: Store, trial: str, write: Callable[[str], object]) -> None:
                 new, shown = new_part(each.output, shown)
                 write(new)
             elif (each.attempt, each.state) not in told:
+                if (each.attempt, "running") in told:
+                    new, _ = new_part(each.output, shown)
+                    write(new)
+                    each = each._replace(output="")
                 write(each.text())
             told.append((each.attempt, each.state))
         if attempts[-1].state != "running":

@@ -93,7 +93,7 @@ class Listener:
         (answer,), self._asked = ready, None
         try:
             silent: dict[str, float] = ray.get(answer)
-        except ray.exceptions.RayActorError:  # it is restarting and has lost its state
+        except ray.exceptions.RayError:  # it is restarting and has lost its state
             return None
         return silent
 
@@ -128,7 +128,7 @@ class StopWatcher:
         """Signal progress where the trial does not poll, as in a long evaluation, without waiting for an answer."""
         if time.monotonic() >= self._next_sign:
             self._next_sign = time.monotonic() + _SIGN_SECONDS
-            with suppress(ray.exceptions.RayActorError, ValueError):
+            with suppress(ray.exceptions.RayError, ValueError):
                 self._found().is_set.remote(self._actor)
 
     def _flag_is_set(self) -> bool:
@@ -138,7 +138,7 @@ class StopWatcher:
         except ray.exceptions.GetTimeoutError:
             self._next = time.monotonic() + _LATER_SECONDS
             return self.stopping
-        except (ray.exceptions.RayActorError, ValueError):
+        except (ray.exceptions.RayError, ValueError):
             self._flag = None
             return self.stopping
 

@@ -22,6 +22,7 @@ from jobs.specs.trial import TrialSpec
 from orchestrator.process.signals import unchanged_signals
 from orchestrator.ray_tune.callbacks import Reporter, RoundObserver, StopWhenAllLeft
 from orchestrator.ray_tune.local_ray import prepare_machine, require_own_packages
+from orchestrator.ray_tune.lost_actors import let_tune_survive
 from orchestrator.ray_tune.reachable import of_cluster, require_ray, require_same_ray
 from orchestrator.ray_tune.search import FirstWaiting, InOrder
 from orchestrator.ray_tune.trainable import TrialActor
@@ -244,6 +245,7 @@ def run_round(
     # as text, because Tune deep-copies each trial's configuration and encodes it again whenever it writes its state
     encoded = json.dumps(job)
     configurations = [{"trials": json.dumps([plain(spec) for spec in bundle]), "job": encoded} for bundle in bundles]
+    let_tune_survive()
     with _scratch() as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),

@@ -90,6 +90,8 @@ def test_following_prints_everything_once_until_the_trial_ends(store: Store, mon
         tail.add("x" * MOST_CHARACTERS + "\nlast\n")
         store.replace(output_key(FIRST, 1), tail.kept().encode())
         yield
+        tail.add("its end\n")
+        store.replace(output_key(FIRST, 1), tail.kept().encode())
         commit(store, "finetune", result_rows(FIRST))
         yield
 
@@ -101,8 +103,10 @@ def test_following_prints_everything_once_until_the_trial_ends(store: Store, mon
     monkeypatch.setattr("orchestrator.planning.trial_logs.time.sleep", lambda _: next(stages))
     text = io.StringIO()
     follow(store, FIRST, text.write)
+    for line in ("first\n", "second\n", "\nlast\n", "its end\n"):
+        assert text.getvalue().count(line) == 1
     shown, _, finished = text.getvalue().partition("(done)")
-    assert shown.count("first\n") == shown.count("second\n") == shown.count("\nlast\n") == 1
+    assert "its end\n" in shown
     assert "test accuracy" in finished
 
 

@@ -1,0 +1,67 @@
+"""However Ray reports that an actor is lost, only its own trials fail, and the round goes on."""
+
+import pickle
+from typing import Any
+
+import pytest
+from ray.air.execution import FixedResourceManager
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor import TrackedActor
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+
+from jobs.results import FailureKind, open_store, read_failures
+from orchestrator.failures.failure_classification import record_crash
+from orchestrator.ray_tune.lost_actors import let_tune_survive, lost
+
+TRIAL = "finetune-digits-fmnist_natural-k3-n50-s20000000-57a7d01b543f969a"
+FULL = OutOfMemoryError("2 worker(s) were killed due to the node running low on memory.\nTop 10 memory users: ...")  # type: ignore[no-untyped-call]
+GONE = NodeDiedError("the node is dead")  # type: ignore[no-untyped-call]
+
+
+DIED = ActorDiedError()
+
+
+@pytest.mark.parametrize("starts", [True, False])
+@pytest.mark.parametrize("error", [FULL, GONE, DIED])
+def test_the_actor_fails_and_its_resources_are_free(error: RayError, starts: bool) -> None:
+    let_tune_survive()
+    let_tune_survive()
+    freed: list[Any] = []
+    heard: list[tuple[str, Exception]] = []
+
+    def free(acquired_resource: Any) -> None:
+        freed.append(acquired_resource)
+
+    resources: Any = FixedResourceManager({"CPU": 1})
+    resources.free_resources = free
+    manager: Any = RayActorManager(resources)
+    actor = TrackedActor(1, on_error=lambda _, error: heard.append(("actor", error)))
+    manager._live_actors_to_ray_actors_resources[actor] = (object(), "its share")
+    if starts:
+        manager._actor_start_failed(actor, error)
+    else:
+        manager._actor_task_failed(
+            TrackedActorTask(actor, on_error=lambda _, error: heard.append(("step", error))), error
+        )
+    assert freed == ["its share"]
+    assert not manager.live_actors
+    assert [what for what, _ in heard] == (["actor"] if starts else ["actor", "step"])
+    assert all(isinstance(told, RayActorError) and str(told) == str(error) for _, told in heard)
+
+
+def test_a_full_machine_is_recorded_as_such(tmp_path: Any) -> None:
+    store = open_store(tmp_path / "root")
+    for error in (FULL, GONE):
+        record_crash(store, TRIAL, "launch", pickle.loads(pickle.dumps(lost(error))))  # Tune writes it to a file
+    first, second = sorted(read_failures(store), key=lambda failure: failure.attempt)
+    assert (first.kind, second.kind) == (FailureKind.MEMORY, FailureKind.INFRASTRUCTURE)
+    assert first.reason == "2 worker(s) were killed due to the node running low on memory."
+
+
+def test_errors_of_trials_stay_what_they_are() -> None:
+    raised = RayTaskError("step", "traceback", ValueError("of the trial"))  # type: ignore[no-untyped-call]
+    own = ValueError("not of Ray")
+    assert lost(raised) is raised
+    assert lost(own) is own
+    assert lost(DIED) is DIED
