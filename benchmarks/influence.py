@@ -5,8 +5,8 @@ image, and the matrix by label. The features are synthetic with the shape of a R
 around a mean per label, with a last layer (with bias) fitted to them. They determine the number of iterations, which is
 printed. The Fisher kernel of the same images is timed as well. The forward passes through the network are not included.
 
-With ``--pseudo-inverse``, computes the paper's estimator at its size (20,490 rows) instead: about one core hour and
-14 GB with ``eigh``. The Penrose equations are checked on random vectors.
+With ``--pseudo-inverse``, computes the paper's estimator at its size (20,490 rows) instead: half an hour to an hour of
+a core and 14 GB with ``eigh``. The Penrose equations are checked on random vectors.
 
 Usage: python -m benchmarks.influence [--threads 1] [--train 3200] [--test 10000] [--features 2048]
            [--pseudo-inverse eigh]

@@ -352,8 +352,13 @@ def replicated(data: Dataset, recipe: dict[str, Any], stops: Sequence[int] = ())
 @pytest.mark.slow(90)
 @pytest.mark.parametrize(
     "optimizer",
-    [{"learning_rate": 0.01}, ADAMW, {"learning_rate": 0.01, "precision": "bfloat16"}],
-    ids=["sgd", "adamw", "bfloat16"],
+    [
+        {"learning_rate": 0.01},
+        ADAMW,
+        {"learning_rate": 0.01, "precision": "bfloat16"},
+        {"learning_rate": 0.01, "precision": "float16"},
+    ],
+    ids=["sgd", "adamw", "bfloat16", "float16"],
 )
 def test_two_replicas_make_one_source_wherever_it_was_stopped(
     optimizer: dict[str, Any], digits: Dataset, monkeypatch: pytest.MonkeyPatch
