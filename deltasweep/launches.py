@@ -27,10 +27,17 @@ class Launched:
     def __init__(self, study: "StudyModel", summary: "Summary", results: str) -> None:
         self._study = study
         self._summary = summary
-        self.study = study.name
+        self._results = results
+
+    @property
+    def study(self) -> str:
         """The study's name."""
-        self.results = results
+        return self._study.name
+
+    @property
+    def results(self) -> str:
         """The results root."""
+        return self._results
 
     @property
     def status(self) -> "EndStatus":
@@ -137,7 +144,7 @@ def launch(
     """
     from deltasweep.models import model_of
     from jobs.results import open_store
-    from orchestrator.process.terminal import Terminal
+    from orchestrator.process.notebook import console
 
     request = LaunchRequest(
         address,
@@ -151,10 +158,10 @@ def launch(
         [*accept_numerics],
     )
     options, model, root = request.options(), model_of(study), root_of(results)
-    store = open_store(root)
+    store, screen = open_store(root), console(quiet)
     from orchestrator.launching.launch import launch as run  # loads torch and Ray
 
-    launched = Launched(model, run(model, store, Terminal(quiet=quiet, force_jupyter=False), options), root)
+    launched = Launched(model, run(model, store, screen, options), root)
     if launched.status == "interrupted":
         raise KeyboardInterrupt(f"{launched._lines()[0]}; the same call continues")
     return launched

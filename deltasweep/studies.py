@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.words import counted
 from deltasweep import html, launches, plans
-from deltasweep.models import Checked
+from deltasweep.models import Checked, StudyOrName, model_of
 from deltasweep.tables import Table
 from deltasweep.trials import trials_table
+from jobs.catalog.builder_files import read_builders
 from jobs.errors import Code, InvalidRequest
 from jobs.specs.base import ALL
 from jobs.study.expand import expand
 from jobs.study.model import Study as Model
 from jobs.system import safe_yaml
-from orchestrator.study.load import load_study, study_from
+from orchestrator.study.load import study_from
 
 if TYPE_CHECKING:
     from jobs.specs.trial import TrialSpec
@@ -26,8 +27,8 @@ class Study(Checked):
 
     ::
 
-        Study("demo")            # a packaged study
-        Study("first.yaml")      # a study file
+        Study("demo")  # a packaged study
+        Study("first.yaml")  # a study file
         Study(name="first", grid={...}, schedule=[...])
         Study("demo", name="pilot", schedule=[...])  # a study with other values for some keys
 
@@ -36,12 +37,12 @@ class Study(Checked):
     """
 
     def __init__(
-        self, study: "str | Path | None" = None, /, *, builder: "str | Path | Sequence[str | Path]" = (), **keys: Any
+        self, study: StudyOrName | None = None, /, *, builder: str | Path | Sequence[str | Path] = (), **keys: Any
     ) -> None:
         """Load or make a study.
 
         Args:
-            study: the name of a packaged study, or the path of a study file.
+            study: the name of a packaged study, the path of a study file, or a study.
             builder: builder files whose code is run, which own architectures of the study name.
             keys: the keys of a study; they replace those of ``study``. Relative paths start in the current directory.
 
@@ -56,11 +57,15 @@ class Study(Checked):
                 key="study",
             )
         files = [Path(file) for file in ([builder] if isinstance(builder, str | Path) else builder)]
-        if not keys:
-            self._model = load_study(str(study), files)
+        before = None if study is None else model_of(study)
+        if before is None or keys:
+            values = {} if before is None else safe_yaml.load(before.resolved())
+            self._model = study_from({**values, **_plain(keys)})
         else:
-            before = {} if study is None else safe_yaml.load(load_study(str(study)).resolved())
-            self._model = study_from({**before, **_plain(keys)}, files)
+            self._model = before
+        texts = {**({} if before is None else before.catalog.builders), **read_builders(files)}
+        if texts:
+            self._model = self._model.with_builders(texts)
 
     @property
     def name(self) -> str:

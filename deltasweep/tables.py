@@ -27,8 +27,12 @@ class Table:
     """
 
     def __init__(self, arrow: "pa.Table") -> None:
-        self.arrow = arrow
+        self._arrow = arrow
+
+    @property
+    def arrow(self) -> "pa.Table":
         """The table itself (``pyarrow.Table``)."""
+        return self._arrow
 
     @property
     def columns(self) -> list[str]:

@@ -11,6 +11,7 @@ from analysis.figures.drawing.model import Figure, Panel
 from analysis.figures.paper import names_of
 from analysis.figures.points import delta_points, with_variants_named
 from analysis.paired.contrasts import Comparison
+from analysis.words import counted
 from jobs.errors import Code, InvalidRequest
 from jobs.specs.base import ALL
 
@@ -26,12 +27,14 @@ def deltas_figure(data: pd.DataFrame, chosen: Sequence[Comparison]) -> Figure:
         InvalidRequest: if no comparison has a pair of trials.
     """
     last = at_epoch(data, "last")
-    depths = sorted(set(last["blocks"]), key=lambda depth: (depth == ALL, depth))
+    by_depth = {
+        int(str(depth)): [panel for comparison in chosen if not (panel := _panel(rows, comparison)).points.empty]
+        for depth, rows in last.groupby("blocks")
+    }
+    depths = sorted((depth for depth, panels in by_depth.items() if panels), key=lambda depth: (depth == ALL, depth))
+    several = len(depths) > 1
     panels = [
-        panel
-        for depth in depths
-        for comparison in chosen
-        if not (panel := _panel(last[last["blocks"] == depth], comparison, depth, len(depths) > 1)).points.empty
+        replace(panel, row=_fine_tuned(depth) if several else "") for depth in depths for panel in by_depth[depth]
     ]
     if not panels:
         raise InvalidRequest(
@@ -43,20 +46,19 @@ def deltas_figure(data: pd.DataFrame, chosen: Sequence[Comparison]) -> Figure:
     figure = Figure(
         name="deltas",
         title="Delta by number of training images",
-        caption="Difference in test accuracy after the last epoch between two sources, paired by seed.",
+        caption="Difference in test accuracy after the last epoch between two sources, paired by seed."
+        + ("" if several else f" {_fine_tuned(depths[0])}."),
         panels=with_variants_named(panels),
         columns=2 if len(panels) in (1, 2, 4) else 3,
     )
     return replace(figure, names=names_of(data))
 
 
-def _panel(rows: pd.DataFrame, comparison: Comparison, depth: int, several: bool) -> Panel:
+def _panel(rows: pd.DataFrame, comparison: Comparison) -> Panel:
     left, right = (rows[rows["source"] == source] for source in (comparison.source, comparison.baseline))
-    heading = "all blocks" if depth == ALL else f"{depth} block{'' if depth == 1 else 's'}"
-    return Panel(
-        title=comparison.words,
-        quantity=DELTA,
-        against=IMAGES,
-        points=delta_points(left, right, "dataset", "images", comparison.words),
-        row=f"{heading} fine-tuned" if several else "",
-    )
+    points = delta_points(left, right, "dataset", "images", comparison.words)
+    return Panel(title=comparison.words, quantity=DELTA, against=IMAGES, points=points)
+
+
+def _fine_tuned(depth: int) -> str:
+    return f"{'All blocks' if depth == ALL else counted(depth, 'block')} fine-tuned"

@@ -146,17 +146,16 @@ def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
     return _valid(document, recorded)
 
 
-def study_from(values: Mapping[str, Any], builders: Iterable[Path] | None = None) -> Study:
+def study_from(values: Mapping[str, Any]) -> Study:
     """Return the study with these keys, whose values are those that a study file would have.
 
     Args:
         values: plain values: numbers, texts, lists and mappings. Relative paths start in the current directory.
-        builders: as in ``load_study``.
 
     Raises:
         InvalidRequest: as ``load_study``, without files and lines.
     """
-    return with_builders(_valid(Document("", dict(values))), builders)
+    return _valid(Document("", dict(values)))
 
 
 def _valid(document: Document, recorded: bool = False) -> Study:
