@@ -28,17 +28,15 @@ def remark(line: object) -> str:
 def facts(rows: Iterable[tuple[str, object]]) -> str:
     """Return a table of names and values."""
     cells = (
-        f'<tr><th scope="row" style="text-align: left">{text(name)}</th>'
+        f'<tr><th scope="row" style="text-align: left; white-space: nowrap">{text(name)}</th>'
         f'<td style="text-align: left">{text(value)}</td></tr>'
         for name, value in rows
     )
     return f"<table><tbody>{''.join(cells)}</tbody></table>"
 
 
-def table(
-    columns: Mapping[str, Collection[str]], right: Collection[str], units: Mapping[str, str], title: str | None = None
-) -> str:
-    """Return a table with the units below the headings.
+def table(columns: Mapping[str, Collection[str]], right: Collection[str], units: Mapping[str, str]) -> str:
+    """Return a table with the units below the headings that do not say them.
 
     Args:
         columns: the cells by heading.
@@ -47,7 +45,9 @@ def table(
     """
     sides = {name: f"text-align: {'right' if name in right else 'left'}" for name in columns}
     below = {
-        name: f'<br><span style="{_SMALL}; font-weight: normal">{text(unit)}</span>' for name, unit in units.items()
+        name: f'<br><span style="{_SMALL}; font-weight: normal">{text(unit)}</span>'
+        for name, unit in units.items()
+        if unit != name
     }
     head = "".join(
         f'<th scope="col" style="{side}; vertical-align: top">{text(name)}{below.get(name, "")}</th>'
@@ -57,9 +57,8 @@ def table(
         "".join(f'<td style="{side}">{text(cell)}</td>' for cell, side in zip(row, sides.values(), strict=True))
         for row in zip(*columns.values(), strict=True)
     )
-    caption = f'<caption style="text-align: left">{text(title)}</caption>' if title else ""
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def block(*parts: str) -> str:

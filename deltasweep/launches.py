@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from deltasweep import html
 from deltasweep.roots import Root, root_of
 from deltasweep.tables import Table
-from deltasweep.trials import bar, shortened, trials_table
+from deltasweep.trials import bar, trials_table
 from jobs.system.printable import one_line
 from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
 from orchestrator.planning.gpus import DEFAULT_GPU
@@ -92,7 +92,7 @@ class Launched:
         ]
 
     def __repr__(self) -> str:
-        return "\n".join(map(shortened, self._lines()))
+        return "\n".join(self._lines())
 
     def _repr_html_(self) -> str:
         return html.block(bar(self._summary.states), *map(html.paragraph, self._lines()))

@@ -99,7 +99,8 @@ class Table:
             part
             for layout in self._layouts()
             for part in (
-                *([html.table(layout.columns, layout.right, layout.units, layout.title)] if layout.columns else []),
+                *([html.paragraph(layout.title)] if layout.title else []),
+                *([html.table(layout.columns, layout.right, layout.units)] if layout.columns else []),
                 *map(html.remark, layout.notes),
             )
         ]

@@ -1,6 +1,5 @@
 """The trials of a study with their states: in a results root, or after a launch."""
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ from deltasweep import html
 from deltasweep.roots import Root, open_root, root_of
 from deltasweep.tables import Table
 from jobs.results import schema
-from jobs.system.printable import one_line
 from orchestrator.planning.trial_states import STATES, TrialState
 
 if TYPE_CHECKING:
@@ -155,10 +153,3 @@ def bar(states: Mapping[str, TrialState]) -> str:
         f'<div role="img" aria-label="{html.text(words)}" title="{html.text(words)}" style="display: flex; '
         f'height: 0.6em; max-width: 40em; margin: 0.4em 0; border-radius: 0.3em; overflow: hidden">{parts}</div>'
     )
-
-
-def shortened(line: str) -> str:
-    """Return a line that is no wider than the terminal."""
-    width = shutil.get_terminal_size().columns
-    plain = one_line(line)
-    return plain if len(plain) <= width else f"{plain[: width - 3]}..."

@@ -76,5 +76,7 @@ def test_folders_of_data_are_in_nobodys_way(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("demo\n", "")
 
 
-def test_types_are_offered() -> None:
-    assert (ROOT / "deltasweep" / "py.typed").is_file()
+@pytest.mark.parametrize("package", ["deltasweep", "orchestrator", "jobs", "analysis"])
+def test_types_are_offered(package: str) -> None:
+    """A checker ignores the types of a package without this file, and those that another one takes from it."""
+    assert (ROOT / package / "py.typed").is_file()

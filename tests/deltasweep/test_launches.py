@@ -103,6 +103,43 @@ def test_another_thread_under_ray(tmp_path: Path) -> None:
     assert len(ds.deltas(tmp_path)) == 2
 
 
+PROGRESS = """
+from orchestrator.launching.progress import NOTEBOOK_SECONDS, ProgressView, Tallies
+from orchestrator.process.notebook import console
+
+screen = console(quiet={quiet})
+screen.print("before")
+tallies = Tallies(planned=3)
+with ProgressView(tallies, screen) as view:
+    for tallies.done in (1, 2):
+        view._last -= NOTEBOOK_SECONDS
+        view.update()
+    tallies.done = 3
+"""
+
+
+def outputs(*cells: str) -> list[list[Any]]:
+    """Execute a notebook, whose cells may raise, and return the outputs of each cell."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])  # type: ignore[no-untyped-call]  # untyped in nbformat
+    NotebookClient(notebook, timeout=300, kernel_name="python3", allow_errors=True).execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_files_in(tmp_path, monkeypatch)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+@pytest.mark.usefixtures("jupyter")
+def test_progress_in_a_notebook_is_one_line() -> None:
+    shown, quiet = outputs(PROGRESS.format(quiet=False), PROGRESS.format(quiet=True))
+    before, line = shown
+    assert before.text == "before\n"
+    assert line.data["text/plain"].startswith("done 3/3 · failed 0")
+    assert quiet == []
+
+
 NOTEBOOK = """
 import _thread, threading, time
 import deltasweep as ds
@@ -126,23 +163,21 @@ ds.launch(study, {root!r})
 
 
 @pytest.mark.slow(120)
-@pytest.mark.usefixtures("one_ray")
-def test_an_interrupted_cell_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("one_ray", "jupyter")
+def test_an_interrupted_cell_of_a_notebook(tmp_path: Path) -> None:
     """The launch stops as after Ctrl-C; its progress is one line; the next cell continues."""
-    keep_files_in(tmp_path, monkeypatch)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     root, keys = str(tmp_path / "root"), KEYS | {"schedule": [{**KEYS["schedule"][0], "epochs": 200}]}
-    cells = [
+    interrupted, status, again = outputs(
         NOTEBOOK.format(keys=keys, root=root),
         f"ds.status({root!r})",
         f"ds.launch(study, {root!r}, max_trials=1)",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])  # type: ignore[no-untyped-call]  # untyped in nbformat
-    NotebookClient(notebook, timeout=300, kernel_name="python3", allow_errors=True).execute()
-    interrupted, status, again = (cell.outputs for cell in notebook.cells)
+    )
     (error,) = [output for output in interrupted if output.output_type == "error"]
     assert (error.ename, "the same call continues" in error.evalue) == ("KeyboardInterrupt", True)
-    assert "Stopping: running trials save and exit" in "".join(one.get("text", "") for one in interrupted)
+    said = "".join(output.get("text", "") for output in interrupted)
+    assert "Live page: deltasweep ui" in said, "Tune clears nothing"
+    assert "Stopping: running trials save and exit" in said
+    assert "ipywidgets" not in said
     progress = [output for output in interrupted if "done " in output.get("data", {}).get("text/plain", "")]
     assert len(progress) == 1, "one line that was replaced"
     assert "8 trials: 0 done, 0 running, 8 pending" in status[0].data["text/html"]
