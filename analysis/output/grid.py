@@ -25,5 +25,6 @@ def grid(
     for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text(printable(value)) for value in row))
     buffer = io.StringIO()
-    Console(file=buffer, width=width, color_system=None, legacy_windows=False).print(table)
+    # rich would show it in a notebook instead of writing it
+    Console(file=buffer, width=width, color_system=None, legacy_windows=False, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n") + "\n"

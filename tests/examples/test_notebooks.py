@@ -67,6 +67,7 @@ def test_analysis(folder: Path, tmp_path: Path) -> None:
     analysis.import_trials(EXAMPLES / "first-sweep.csv", tmp_path / "root")
     deltas = analysis.deltas(tmp_path / "root", baseline="fmnist_natural").to_pandas()
     assert list(deltas["n_pairs"]) == [5] * 4
+    assert len(cells[2].outputs) == 1, "the table is the result of the cell, as text and as HTML"
     for shown in (text(cells[2]), html(cells[2])):
         for value in deltas["mean_delta"]:
             assert f"{value:+.2f}" in shown
