@@ -68,8 +68,8 @@ class Code(StrEnum):
     VERSIONS_DIFFER = "versions-differ"
     """The nodes of one launch have different package versions."""
     UNUSABLE_PACKAGE = "unusable-package"
-    """A package that adds a kind of trial or builds a network is not installed, cannot be loaded, or adds something
-    else."""
+    """A package that adds a kind of trial, builds a network or converts a table is not installed, cannot be loaded, or
+    adds something else."""
     UNUSABLE_NETWORK = "unusable-network"
     """A network that trials cannot use: its builder fails, it cannot be divided into blocks, its last layer is not
     linear, its numbers would not be reproducible, or it is not the one that its card describes."""

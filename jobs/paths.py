@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 VARIABLE = "DELTASWEEP_HOME"
+RESULTS_VARIABLE = "DELTASWEEP_RESULTS"
+"""Names the results root where a user gives none."""
 
 
 def data_directory() -> Path:

@@ -40,6 +40,7 @@ ORDER = (
     "study-files",
     "optimizers",
     "run-and-resume",
+    "notebooks",
     "estimate-cost",
     "share-a-gpu",
     "bundles",
@@ -55,6 +56,7 @@ ORDER = (
     "secure-a-cluster",
     # reference
     "cli",
+    "python",
     "study-keys",
     "packaged-studies",
     "architectures",

@@ -49,7 +49,7 @@ def test_paths_of_the_fast_loop_exist() -> None:
 
 def test_scripts_exist() -> None:
     named = set(re.findall(r"python -m scripts\.(\w+)", PAGE))
-    assert named == {"add_golden_rows", "errors_page", "lock"}
+    assert named == {"add_golden_rows", "errors_page", "lock", "python_page"}
     assert [name for name in named if not (ROOT / "scripts" / f"{name}.py").is_file()] == []
 
 

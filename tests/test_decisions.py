@@ -12,7 +12,7 @@ SUFFIXES = {".py", ".md", ".yaml", ".toml", ".html", ".ipynb"}
 SKIPPED = {".venv", ".git", "node_modules", "build", "dist", "__pycache__"}
 FILES = sorted(
     path
-    for name in ("orchestrator", "jobs", "analysis", "tests", "benchmarks", "scripts", "docs", "examples")
+    for name in ("deltasweep", "orchestrator", "jobs", "analysis", "tests", "benchmarks", "scripts", "docs", "examples")
     for path in (ROOT / name).rglob("*")
     if path.suffix in SUFFIXES and not SKIPPED.intersection(path.parts) and path != Path(__file__)
 ) + sorted(path for path in ROOT.iterdir() if path.suffix in SUFFIXES)

@@ -14,10 +14,10 @@ from orchestrator.cli.main import app
 from scripts import cli_page
 from tests.documentation import CHANGELOG, PAGES, ROOT, blocks, broken_links, name, prose
 
-PACKAGES = ("orchestrator", "jobs", "analysis")
+PACKAGES = ("deltasweep", "orchestrator", "jobs", "analysis")
 MADE = "benchmarks/results/"
 """The folder that `make bench` writes."""
-_PATH = re.compile(r"`((?:orchestrator|jobs|analysis|tests|scripts|benchmarks|docs)/[\w./*<>-]+)`")
+_PATH = re.compile(r"`((?:deltasweep|orchestrator|jobs|analysis|tests|scripts|benchmarks|docs)/[\w./*<>-]+)`")
 _DOTTED = re.compile(r"`((?:orchestrator|jobs|analysis)(?:\.[A-Za-z_]\w*)+)[`(]")
 
 

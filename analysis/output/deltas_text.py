@@ -1,10 +1,10 @@
-"""The deltas table for the terminal: values that vary are columns, values shared by all rows are in the title."""
+"""The deltas table for readers: values that vary are columns, values shared by all rows are in the title."""
 
 from collections.abc import Sequence
 
 import pyarrow as pa
 
-from analysis.output.grid import grid
+from analysis.output.layout import Layout
 from analysis.paired.pairing import DEPTH
 from analysis.paired.schema import notes
 from analysis.words import counted
@@ -25,8 +25,8 @@ _IDENTITY = (
 _EMPTY = "-"
 
 
-def deltas_text(table: pa.Table, width: int = 120) -> str:
-    """Format the table of ``analysis.deltas`` for a terminal of ``width`` characters; 100 suffice.
+def deltas_layout(table: pa.Table) -> Layout:
+    """Lay out the table of ``analysis.deltas``; 100 characters suffice.
 
     Cells without a pair are left out and counted below the table; ``--format csv`` gives every row and digit.
     """
@@ -45,9 +45,7 @@ def deltas_text(table: pa.Table, width: int = 120) -> str:
     columns["p (Holm)"] = [p_text(row["p_holm"]) for row in rows]
     right = set(columns) - {"source", "baseline", "dataset", "recipe", "origin"}
     title = f"Deltas of test accuracy in percentage points; {', '.join(fixed)}" if fixed else None
-    return grid(columns, right, width, title) + "".join(
-        f"{line}\n" for line in [*_notes(table.to_pylist()), *notes(table.schema)]
-    )
+    return Layout(columns, frozenset(right), title, (*_notes(table.to_pylist()), *notes(table.schema)))
 
 
 def p_text(p: float | None) -> str:

@@ -1,22 +1,22 @@
-"""The answers to declared equivalences for the terminal: one block of cells for each, and what follows from it."""
+"""The answers to declared equivalences for readers: one block of cells for each, and what follows from it."""
 
 import pyarrow as pa
 
 from analysis.output.deltas_text import identity_text, interval_text, pairs_text, signed_text
-from analysis.output.grid import grid
+from analysis.output.layout import Layout
 from analysis.paired.equivalence import NOTE, Answer, answers
 
 _IDENTITY = ("dataset", "blocks", "images", "epoch", "other_choices")
-NONE = "No recorded study declares an equivalence.\n"
+NONE = "No recorded study declares an equivalence."
 
 
-def equivalences_text(table: pa.Table, width: int) -> str:
-    """Format the table of ``analysis.equivalences`` for a terminal of ``width`` characters; 100 suffice."""
-    blocks = [_block(answer, width) for answer in answers(table)]
-    return "\n".join([*blocks, f"{NOTE}\n"]) if blocks else NONE
+def equivalences_layouts(table: pa.Table) -> list[Layout]:
+    """Lay out the table of ``analysis.equivalences``, a block for each answer; 100 characters suffice."""
+    blocks = [_block(answer) for answer in answers(table)]
+    return [*blocks, Layout({}, frozenset(), notes=(NOTE if blocks else NONE,))]
 
 
-def _block(answer: Answer, width: int) -> str:
+def _block(answer: Answer) -> Layout:
     cells = answer.cells
     varying = [name for name in _IDENTITY if name == "dataset" or len({cell[name] for cell in cells}) > 1]
     columns = {name.replace("_", " "): [identity_text(name, cell[name]) for cell in cells] for name in varying}
@@ -29,4 +29,4 @@ def _block(answer: Answer, width: int) -> str:
     }
     title = f"Equivalence declared by {answer.study}: {answer.equivalence}"
     right = set(columns) - {"dataset", "other choices", "verdict", "excludes 0"}
-    return grid(columns, right, width, title) + f"{answer.conclusion}\n"
+    return Layout(columns, frozenset(right), title, (answer.conclusion,))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.output.grid import UNLIMITED, grid
+from analysis.output.layout import Layout, more
 from analysis.paired.schema import is_table
 from jobs.errors import Code, InvalidRequest
 
@@ -29,17 +30,38 @@ def text(table: pa.Table, fmt: Literal["table", "csv", "json"], width: int = UNL
         return _csv(table)
     if fmt == "json":
         return _json(table)
+    return laid_out(layouts(table), width)
+
+
+def layouts(table: pa.Table, most: int | None = None) -> list[Layout]:
+    """Return what a reader sees of a table: deltas and equivalences have layouts of their own.
+
+    Args:
+        most: number of rows after which each layout ends; None: it has all.
+    """
     if is_table(table.schema, "deltas"):
-        from analysis.output.deltas_text import deltas_text
+        from analysis.output.deltas_text import deltas_layout
 
-        return deltas_text(table, width)
+        return [deltas_layout(table).first(most)]
     if is_table(table.schema, "equivalences"):
-        from analysis.output.equivalences_text import equivalences_text
+        from analysis.output.equivalences_text import equivalences_layouts
 
-        return equivalences_text(table, width)
-    columns = {name: [cell(value) for value in _values(table, index)] for index, name in enumerate(table.column_names)}
+        return [layout.first(most) for layout in equivalences_layouts(table)]
+    from analysis.sql.units import units
+
+    rows = table.slice(0, most)
+    columns = {name: [cell(value) for value in _values(rows, index)] for index, name in enumerate(table.column_names)}
     numeric = {name for name in table.column_names if _is_number(table.schema.field(name).type)}
-    return grid(columns, numeric, width)
+    return [Layout(columns, frozenset(numeric), notes=more(table.num_rows - rows.num_rows), units=units(table.schema))]
+
+
+def laid_out(layouts: Sequence[Layout], width: int = UNLIMITED) -> str:
+    """Return layouts as text that ends with a newline."""
+    return "\n".join(
+        (grid(layout.columns, layout.right, width, layout.title) if layout.columns else "")
+        + "".join(f"{note}\n" for note in layout.notes)
+        for layout in layouts
+    )
 
 
 def parquet(table: pa.Table) -> bytes:

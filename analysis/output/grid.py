@@ -1,6 +1,7 @@
 """Aligned columns of text for a terminal."""
 
 import io
+from collections.abc import Collection, Mapping
 
 from jobs.system.printable import printable
 
@@ -8,7 +9,9 @@ UNLIMITED = 10_000
 """Characters per line where no width is given: output to a file or pipe is never truncated."""
 
 
-def grid(columns: dict[str, list[str]], right: set[str], width: int = UNLIMITED, title: str | None = None) -> str:
+def grid(
+    columns: Mapping[str, list[str]], right: Collection[str], width: int = UNLIMITED, title: str | None = None
+) -> str:
     """Return columns of text below their names; those in ``right`` are right-aligned."""
     # rich is imported here because csv and json do not need it
     from rich import box
@@ -22,5 +25,6 @@ def grid(columns: dict[str, list[str]], right: set[str], width: int = UNLIMITED,
     for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text(printable(value)) for value in row))
     buffer = io.StringIO()
-    Console(file=buffer, width=width, color_system=None, legacy_windows=False).print(table)
+    # rich would show it in a notebook instead of writing it
+    Console(file=buffer, width=width, color_system=None, legacy_windows=False, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n") + "\n"

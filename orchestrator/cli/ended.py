@@ -1,15 +1,13 @@
 """How a launch ended, in the words of the command line: its exit code, its lines, its JSON, and what CMD is told."""
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.system.printable import one_line
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.output import notes, tell_failed
 
 if TYPE_CHECKING:
-    from orchestrator.launching.launch import Summary
-
-EndStatus = Literal["done", "failed", "stopped", "interrupted"]
+    from orchestrator.launching.launch import EndStatus, Summary
 
 
 class Ended(NamedTuple):
@@ -39,13 +37,8 @@ class Ended(NamedTuple):
         return self.exit_code in (ExitCode.INTERRUPTED, ExitCode.TRY_AGAIN)
 
     @property
-    def status(self) -> EndStatus:
-        """``stopped``: before all trials were finished, for a reason of its own."""
-        if self.summary is None or self.summary.interrupted:
-            return "interrupted"
-        if self.summary.stop is not None:
-            return "stopped"
-        return "failed" if self.summary.failed else "done"
+    def status(self) -> "EndStatus":
+        return "interrupted" if self.summary is None else self.summary.status
 
     def plain(self) -> dict[str, Any]:
         """Return the end as in ``launch --json``."""

@@ -1,86 +1,29 @@
-"""Command-line options of ``launch`` and ``resume``, and submission to a cluster's head node."""
+"""Submission of ``launch`` and ``resume`` to a cluster's head node."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NoReturn
 
 import typer
 
-from jobs.errors import Code, InvalidRequest
 from orchestrator.cli.exit_codes import ExitCode
-from orchestrator.cli.options import HANG_AFTER_MINUTES, as_arguments
+from orchestrator.cli.options import as_arguments
 from orchestrator.cli.output import notes, print_json
-from orchestrator.failures.retry_policy import RetryPolicy
-from orchestrator.planning import gpus
-from orchestrator.planning.gpus import DEFAULT_GPU
-
-if TYPE_CHECKING:
-    from orchestrator.launching.options import Options, Spending
+from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
 
 
-class LaunchRequest(NamedTuple):
-    """The options of ``launch`` and ``resume`` as given on the command line."""
-
-    address: str | None = None
-    max_trials: int | None = None
-    retry_quarantined: bool = False
-    max_cost: float | None = None
-    max_hours: float | None = None
-    hang_after: float = HANG_AFTER_MINUTES
-    gpu: str = DEFAULT_GPU
-    price: float | None = None
-    accept_numerics: list[str] | None = None
-    builders: list[Path] | None = None
-
-    def spending(self) -> "Spending | None":
-        """Return the spending limit, or None if there is none.
-
-        Raises:
-            InvalidRequest: If the GPU or its price is unknown, or an amount or a price is not above 0.
-        """
-        from orchestrator.launching.budget import require_amount
-        from orchestrator.launching.options import Spending
-
-        offer = gpus.gpu(self.gpu, self.price)
-        if self.max_cost is None:
-            return None
-        require_amount(self.max_cost)
-        if offer.highest_price is None:
-            raise InvalidRequest(
-                Code.MISSING_KEY,
-                f"expected --price with --max-cost, because no price of {offer.name} is known. Fix: give --price, in "
-                "US dollars per GPU-hour",
-                key="--price",
-            )
-        return Spending(self.max_cost, offer.highest_price)
-
-    def options(self) -> "Options":
-        """Return the options for ``launching.launch``. Raises InvalidRequest if an option is invalid."""
-        from orchestrator.launching.options import Options
-        from orchestrator.planning.older_numerics import accepted_numerics
-
-        return Options(
-            address=self.address,
-            max_trials=self.max_trials,
-            retry_quarantined=self.retry_quarantined,
-            spending=self.spending(),
-            accept_numerics=accepted_numerics(self.accept_numerics or ()),
-            max_hours=self.max_hours,
-            retry_policy=RetryPolicy(hang_after_minutes=self.hang_after),
-        )
-
-    def arguments(self) -> list[str]:
-        """Return the options as command-line arguments for the head node (without ``--address``)."""
-        return (["--retry-quarantined"] if self.retry_quarantined else []) + as_arguments(
-            max_trials=self.max_trials,
-            max_cost=self.max_cost,
-            max_hours=self.max_hours,
-            hang_after=self.hang_after if self.hang_after != HANG_AFTER_MINUTES else None,
-            gpu=self.gpu,
-            price=self.price,
-            accept_numerics=self.accept_numerics,
-            builder=None if self.builders is None else [path.name for path in self.builders],  # uploaded
-        )
+def as_words(request: LaunchRequest) -> list[str]:
+    """Return the options of a launch as command-line arguments for the head node (without ``--address``)."""
+    return (["--retry-quarantined"] if request.retry_quarantined else []) + as_arguments(
+        max_trials=request.max_trials,
+        max_cost=request.max_cost,
+        max_hours=request.max_hours,
+        hang_after=request.hang_after if request.hang_after != HANG_AFTER_MINUTES else None,
+        gpu=request.gpu,
+        price=request.price,
+        accept_numerics=request.accept_numerics,
+        builder=None if request.builders is None else [path.name for path in request.builders],  # uploaded
+    )
 
 
 def submit_verb(

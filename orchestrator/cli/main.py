@@ -17,10 +17,10 @@ from typer.completion import completion_init  # type: ignore[attr-defined]  # im
 from typer.core import TyperGroup
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest
+from jobs.paths import RESULTS_VARIABLE
 from jobs.system.printable import printable
 from orchestrator.cli import completion, data, exit_codes, models, results, roots, studies, sweeps, trials, ui
 from orchestrator.cli.exit_codes import ExitCode
-from orchestrator.cli.options import RESULTS_VARIABLE
 from orchestrator.cli.output import err, one_command, out
 from orchestrator.process import streams
 from orchestrator.process.signals import interrupt, stop_signals_to

@@ -10,7 +10,8 @@ from rich import box
 from rich.table import Column, Table
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
-from orchestrator.cli.options import RESULTS_VARIABLE, Builders, Json, Quiet
+from jobs.paths import RESULTS_VARIABLE
+from orchestrator.cli.options import Builders, Json, Quiet
 from orchestrator.cli.output import notes, out, print_json, print_table, tell_failed
 from orchestrator.process.signals import stop_requests
 from orchestrator.study.cards import Known, known_catalog

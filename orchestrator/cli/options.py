@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
+from jobs.paths import RESULTS_VARIABLE
 from orchestrator.cli import output
-from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.study.packaged_studies import packaged_studies
-
-RESULTS_VARIABLE = "DELTASWEEP_RESULTS"
 
 
 def study_names(incomplete: str) -> list[str]:
@@ -71,7 +69,6 @@ HangAfter = Annotated[
         help="Kill an actor that makes no progress for this long (see docs/how-to/run-and-resume.md).",
     ),
 ]
-HANG_AFTER_MINUTES = RetryPolicy().hang_after_minutes
 AcceptNumerics = Annotated[
     list[str] | None,
     typer.Option(

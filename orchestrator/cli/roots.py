@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.paths import RESULTS_VARIABLE
 from jobs.system.printable import one_line
 from orchestrator.cli.exit_codes import ExitCode
-from orchestrator.cli.options import RESULTS_VARIABLE, Json, Quiet, Root
+from orchestrator.cli.options import Json, Quiet, Root
 from orchestrator.cli.output import notes, out, print_json, tell_failed
 
 if TYPE_CHECKING:

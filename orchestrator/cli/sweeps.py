@@ -10,17 +10,15 @@ from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.gpu_options import (
     Compare,
     GpuMemory,
-    GpuRequest,
     GpuTable,
     GpuTflops,
     PlanGpu,
     SpotPrice,
     comparison_table,
 )
-from orchestrator.cli.launch_request import LaunchRequest, submit_verb
+from orchestrator.cli.launch_request import as_words, submit_verb
 from orchestrator.cli.notification import Notify, notifying
 from orchestrator.cli.options import (
-    HANG_AFTER_MINUTES,
     AcceptNumerics,
     Address,
     Builders,
@@ -40,7 +38,7 @@ from orchestrator.cli.options import (
 )
 from orchestrator.cli.output import notes, out, print_json, print_table, table_text
 from orchestrator.cli.roots import known_root
-from orchestrator.failures.retry_policy import RetryPolicy
+from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
 from orchestrator.planning.gpus import DEFAULT_GPU
 
 if TYPE_CHECKING:
@@ -131,47 +129,23 @@ def plan(
     quiet: Quiet = False,
 ) -> None:
     """Estimate the work, time, money, memory and disk that a study needs, and show what is already done."""
-    from jobs.possible import require_all_possible
-    from jobs.results import quarantined, read_failures
-    from jobs.study.expand import expand
     from orchestrator.planning.compare import compare as compared
-    from orchestrator.planning.dependencies import Completion, completion_of
+    from orchestrator.planning.gpu_request import GpuRequest
     from orchestrator.planning.older_numerics import accepted_numerics
-    from orchestrator.planning.plan import describe, make_plan
-    from orchestrator.study.earlier import Earlier, earlier_versions
+    from orchestrator.planning.study_plan import plan_study
     from orchestrator.study.load import load_study
-    from orchestrator.study.name_conflicts import require_same_names
-    from orchestrator.study.own_weights import absent_own_weights
 
     accept = accepted_numerics(accept_numerics or ())
     request = GpuRequest(gpu, gpu_memory, gpu_tflops, gpu_table, price, spot_price, compare, measure)
-    offer = request.chosen()
-    others = request.compared(offer)
+    others = request.compared(request.chosen())
     loaded = load_study(study, builder)
-    known, blocked, earlier = Completion(set(), {}), set[str](), Earlier()
-    specs = expand(loaded)
-    require_all_possible(specs, loaded.catalog)
-    if results:
-        store = known_root(results)
-        require_same_names(loaded, store)
-        by_id = {spec.trial_id: spec for spec in specs}
-        known, earlier = completion_of(store, by_id, accept), earlier_versions(store, loaded, by_id)
-        blocked = quarantined(read_failures(store), RetryPolicy.quarantine_after)
-    measured = None
-    if measure:
-        from orchestrator.planning.profile import profile_trials
-
-        measured = profile_trials(specs, loaded.catalog)
-    made = make_plan(loaded, specs, known.done, blocked, offer, measured, known.older, known.damaged, earlier.trials)
-    beside = compared(made, others)
-    pending = [spec for spec in specs if spec.trial_id not in known.done]
-    of_processor = request.about_processor(pending, loaded.catalog)
+    planned = plan_study(loaded, known_root(results) if results else None, request, accept)
+    beside = compared(planned.plan, others)
     if as_json:
         more = {"compare": [one.plain() for one in beside]} if compare else {}
-        print_json({**made.plain(), "about_processor": of_processor, **more})
+        print_json({**planned.plan.plain(), "about_processor": planned.about_processor, **more})
     else:
-        lines = [describe(made, loaded, known.about_older(accept)), *earlier.about, *known.about_damaged]
-        out.print("\n".join([*lines, *absent_own_weights(loaded), *of_processor]))
+        out.print(planned.text)
         if compare:
             print_table(comparison_table(beside))
 
@@ -226,7 +200,7 @@ def _submit_launch(
     from orchestrator.study.load import is_path
 
     file = _uploaded(study, loaded) if is_path(study) else None
-    arguments = [*request.arguments(), *as_arguments(notify=notify)]
+    arguments = [*as_words(request), *as_arguments(notify=notify)]
     submit_verb(
         "launch",
         arguments if file else [study, *arguments],
@@ -275,7 +249,7 @@ def resume(
             address, None, retry_quarantined, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
         )
         if submit:  # only the cluster's machines read the root
-            arguments = [*as_arguments(study=study), *request.arguments(), *as_arguments(notify=notify)]
+            arguments = [*as_arguments(study=study), *as_words(request), *as_arguments(notify=notify)]
             submit_verb(
                 "resume",
                 arguments,

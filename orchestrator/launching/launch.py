@@ -5,7 +5,8 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias
 
 from rich.console import Console
 
@@ -37,10 +38,14 @@ from orchestrator.planning.bundles import bundle_of
 from orchestrator.planning.dependencies import completed, unmet_dependencies
 from orchestrator.planning.processor import without_units
 from orchestrator.planning.stages import StageTrials
+from orchestrator.planning.trial_states import TrialState
 from orchestrator.process.signals import stop_signals_to
 from orchestrator.ray_tune import tuner
 from orchestrator.ray_tune.gpu_share import resolved
 from orchestrator.ray_tune.stop_signal import Listener, raise_flag_for
+
+EndStatus: TypeAlias = Literal["done", "failed", "stopped", "interrupted"]
+"""``failed``: some trials did; ``stopped``: before all trials were finished, for a reason of its own."""
 
 
 class Summary(NamedTuple):
@@ -52,6 +57,16 @@ class Summary(NamedTuple):
     """Reasons by trial id, for trials that failed in this launch or were already quarantined."""
     stop: Stop | None = None
     """Why the launch stopped before all trials were finished, if it did."""
+    states: Mapping[str, TrialState] = MappingProxyType({})
+    """Each trial's state after the launch, in the order of the study: done, failed or pending."""
+
+    @property
+    def status(self) -> EndStatus:
+        if self.interrupted:
+            return "interrupted"
+        if self.stop is not None:
+            return "stopped"
+        return "failed" if self.failed else "done"
 
     @property
     def stop_reason(self) -> str | None:
@@ -264,9 +279,8 @@ def _summary(launching: Launching, given_up: dict[str, str]) -> Summary:
     done = completed(launching.store, prepared.specs, launching.options.accept_numerics)
     failed = dict.fromkeys(prepared.quarantined, "quarantined before this launch; use --retry-quarantined to retry it")
     failed |= {**prepared.damaged, **given_up}
-    return Summary(
-        planned=len(prepared.specs),
-        done=len(done),
-        failed={trial: why for trial, why in failed.items() if trial not in done},
-        stop=launching.state.stop,
-    )
+    failed = {trial: why for trial, why in failed.items() if trial not in done}
+    states: dict[str, TrialState] = dict.fromkeys(prepared.specs, "pending")
+    states |= dict.fromkeys(failed, "failed")
+    states |= {trial: "done" for trial in prepared.specs if trial in done}
+    return Summary(len(prepared.specs), len(done), failed, launching.state.stop, states)

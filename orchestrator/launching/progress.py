@@ -1,4 +1,5 @@
-"""Progress of a launch: counts, rate, time left and what runs, live in a terminal and as plain lines elsewhere."""
+"""Progress of a launch: counts, rate, time left and what runs, live in a terminal or notebook, as plain
+lines elsewhere."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,11 +12,14 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from jobs.system.printable import one_line
+from orchestrator.process.notebook import Notebook
 from orchestrator.process.numbers_as_text import duration
 from orchestrator.process.terminal import can_redraw
 
 PLAIN_SECONDS = 10.0
 """Interval between plain lines."""
+NOTEBOOK_SECONDS = 1.0
+"""Interval between two states of the line in a notebook."""
 _NAMED = 2
 """Number of running trials that a line names."""
 _MOST_WIDTH = 80
@@ -88,10 +92,13 @@ class ProgressView:
         now = time.monotonic()
         if self._live:
             self._live.update(self._render())
-        elif final or now - self._last >= PLAIN_SECONDS:
+        elif final or now - self._last >= (NOTEBOOK_SECONDS if isinstance(self._console, Notebook) else PLAIN_SECONDS):
             at_work = self._tallies.at_work()
             line = self._tallies.line(now) + (f" · {at_work}" if at_work else "")
-            self._console.print(line, highlight=False, soft_wrap=True)
+            if isinstance(self._console, Notebook):
+                self._console.replace(line)
+            else:
+                self._console.print(line, highlight=False, soft_wrap=True)
             self._last = now
 
     def _render(self) -> Group:

@@ -202,7 +202,7 @@ def _refusal(document: Document, found: list[tuple[Location, Code, str]]) -> Inv
     """Return the error with all mistakes, ordered by line."""
     mistakes = [
         Mistake(code, Place(document.path, document.line(location), ".".join(map(str, location))), message)
-        for location, code, message in sorted(found, key=lambda one: document.line(one[0]))
+        for location, code, message in sorted(found, key=lambda one: document.line(one[0]) or 0)
     ]
     lines = [f"  line {one.place.line}: {one.place.key}: {one.message}" for one in mistakes]
     head = f"{document.path}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"

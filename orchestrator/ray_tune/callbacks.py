@@ -97,3 +97,10 @@ def _last_error(tune_trial: Any) -> BaseException:
         return other
     text = Path(tune_trial.error_file).read_text(encoding="utf-8").strip() if tune_trial.error_file else ""
     return RuntimeError(text or "its actor ended without returning an outcome")
+
+
+class NoReport(tune.ProgressReporter):
+    """Reports nothing. In a notebook, Tune's own reporter clears the output of the cell, even when it is silent."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False

@@ -20,7 +20,7 @@ from jobs.kind import plain
 from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
 from orchestrator.process.signals import unchanged_signals
-from orchestrator.ray_tune.callbacks import Reporter, RoundObserver, StopWhenAllLeft
+from orchestrator.ray_tune.callbacks import NoReport, Reporter, RoundObserver, StopWhenAllLeft
 from orchestrator.ray_tune.local_ray import prepare_machine, require_own_packages
 from orchestrator.ray_tune.lost_actors import let_tune_survive
 from orchestrator.ray_tune.reachable import of_cluster, require_ray, require_same_ray
@@ -259,6 +259,7 @@ def run_round(
                 name=observer.launch,
                 storage_path=scratch,
                 verbose=0,
+                progress_reporter=NoReport(),
                 stop=StopWhenAllLeft(observer),
                 callbacks=[Reporter(observer)],
                 # checkpoints are stored by trial id in the results root, not in Tune's storage

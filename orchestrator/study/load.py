@@ -143,20 +143,37 @@ def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
             f"{path}: expected a mapping with the keys {', '.join(Study.model_fields)}",
             file=path,
         )
+    return _valid(document, recorded)
+
+
+def study_from(values: Mapping[str, Any]) -> Study:
+    """Return the study with these keys, whose values are those that a study file would have.
+
+    Args:
+        values: plain values: numbers, texts, lists and mappings. Relative paths start in the current directory.
+
+    Raises:
+        InvalidRequest: as ``load_study``, without files and lines.
+    """
+    return _valid(Document("", dict(values)))
+
+
+def _valid(document: Document, recorded: bool = False) -> Study:
+    folder = Path(document.path).parent
     mistakes: list[Violation] = [
         (location, Code.REPEATED, f"duplicate key (again in line {line})") for location, line in document.duplicates
     ]
-    files, unread = ({}, []) if recorded else card_files(document.value, Path(path).parent)
+    files, unread = ({}, []) if recorded else card_files(document.value, folder)
     mistakes += unread
     study: Study | None = None
     try:
         study = Study.model_validate(document.value)
-        if own := with_absolute_paths(study.sources, Path(path).parent):
+        if own := with_absolute_paths(study.sources, folder):
             study = study.model_copy(update={"sources": {**study.sources, **own}})
     except ValidationError as error:
         places = [location for location, _, _ in unread]
         mistakes += [mistake for mistake in _type_mistakes(error, document) if mistake[0] not in places]
-    mistakes += violations(document.value, study, mistakes, Path(path).parent, recorded)
+    mistakes += violations(document.value, study, mistakes, folder, recorded)
     if mistakes or study is None:
         raise _refusal(document, mistakes, files)
     return study
@@ -172,13 +189,14 @@ def _refusal(document: Document, violations: list[Violation], files: Mapping[str
     for location, code, about in violations:
         message = f"{in_its_file(location, files)}{about}"
         line, key = document.line(location), _dotted(location)
-        by_line.setdefault((line, key or "study", message), Mistake(code, Place(document.path, line, key), message))
+        mistake = Mistake(code, Place(document.path, line, key), message)
+        by_line.setdefault((line or 0, key or "study", message), mistake)
     ordered = sorted(by_line)
-    head = f"{document.path}: {len(ordered)} mistake{'s' if len(ordered) > 1 else ''}"
-    text = "\n".join([head, *(f"  line {line}: {key}: {message}" for line, key, message in ordered)])
+    head = f"{document.path or 'the study'}: {len(ordered)} mistake{'s' if len(ordered) > 1 else ''}"
+    lines = [f"  {f'line {line}: ' if line else ''}{key}: {message}" for line, key, message in ordered]
     mistakes = [by_line[place] for place in ordered]
     first = mistakes[0]
-    return InvalidRequest(first.code, text, **first.place._asdict(), mistakes=mistakes)
+    return InvalidRequest(first.code, "\n".join([head, *lines]), **first.place._asdict(), mistakes=mistakes)
 
 
 def _type_mistakes(error: ValidationError, document: Document) -> list[Violation]:

@@ -1,5 +1,6 @@
 """YAML with line numbers: the values, and the line of each."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -11,15 +12,20 @@ Location = tuple[int | str, ...]
 
 
 class Document(NamedTuple):
-    """A parsed YAML document."""
+    """A parsed YAML document, or values from Python, which have neither a path nor lines."""
 
     path: str
     value: Any
-    root: yaml.Node | None
-    duplicates: list[tuple[Location, int]]
+    root: yaml.Node | None = None
+    duplicates: Sequence[tuple[Location, int]] = ()
 
-    def line(self, location: Location) -> int:
-        """Return the line (from 1) of a key or list item, or of its nearest parent that is in the file."""
+    def line(self, location: Location) -> int | None:
+        """Return the line (from 1) of a key or list item, or of its nearest parent that is in the file.
+
+        None: there is no file.
+        """
+        if not self.path:
+            return None
         node, line = self.root, 1
         for step in location:
             child = _child(node, step)

@@ -1,9 +1,7 @@
 """The notebooks of examples/ run from their first cell to their last, and are stored without outputs."""
 
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 import analysis
+from tests.jupyter import keep_files_in
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CELL_SECONDS = 400
@@ -19,18 +18,10 @@ CELL_SECONDS = 400
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the examples. The command is on the path, and Jupyter, IPython and matplotlib keep their files here."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("TMPDIR", str(_made(tmp_path / "tmp")))
-    for variable in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
-        monkeypatch.setenv(variable, str(_made(tmp_path / variable.lower())))
+    """A copy of the examples. Jupyter, IPython and matplotlib keep their files beside it."""
+    keep_files_in(tmp_path, monkeypatch)
     copied: Path = shutil.copytree(EXAMPLES, tmp_path / "examples")
     return copied
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def run(path: Path) -> list[Any]:
@@ -47,6 +38,11 @@ def text(cell: Any) -> str:
     printed = [output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout"]
     results = [output.data.get("text/plain", "") for output in cell.outputs if "data" in output]
     return "".join([*printed, *results])
+
+
+def html(cell: Any) -> str:
+    """What a notebook shows of a cell's result."""
+    return "".join(output.data.get("text/html", "") for output in cell.outputs if "data" in output)
 
 
 def pictures(cells: list[Any]) -> int:
@@ -71,22 +67,24 @@ def test_analysis(folder: Path, tmp_path: Path) -> None:
     analysis.import_trials(EXAMPLES / "first-sweep.csv", tmp_path / "root")
     deltas = analysis.deltas(tmp_path / "root", baseline="fmnist_natural").to_pandas()
     assert list(deltas["n_pairs"]) == [5] * 4
-    shown = text(cells[2])
-    for value in deltas["mean_delta"]:
-        assert f"{value:.6f}" in shown
+    assert len(cells[2].outputs) == 1, "the table is the result of the cell, as text and as HTML"
+    for shown in (text(cells[2]), html(cells[2])):
+        for value in deltas["mean_delta"]:
+            assert f"{value:+.2f}" in shown
+    assert "percent</span>" in html(cells[1])
     assert pictures(cells) == 2
 
 
 @pytest.mark.slow(60)
 def test_sweep(folder: Path) -> None:
-    cells = run(folder / "sweep.ipynb")
-    planned, launched, status, again = (text(cell) for cell in cells if cell.source.startswith("%%bash"))
-    assert "12 trials: 0 done, 12 pending" in planned
-    assert "12 of 12 trials are done" in launched
-    assert "12 trials: 12 done, 0 running, 0 pending" in status
-    assert "20 trials: 12 done, 8 pending" in again
+    study, planned, launched, status, curve, deltas, again = run(folder / "sweep.ipynb")
+    assert "mini: 12 trials" in html(study)
+    assert "12 trials: 0 done, 12 pending" in html(planned)
+    assert "12 of 12 trials are done" in html(launched)
+    assert "12 trials: 12 done, 0 running, 0 pending" in html(status)
+    assert "20 trials: 12 done, 8 pending" in html(again)
     table = analysis.deltas(folder / "mini-results").to_pandas()
     assert list(table["n_pairs"]) == [3, 3]
     for value in table["mean_delta"]:
-        assert f"{value:.6f}" in text(cells[5])
-    assert pictures(cells) == 1
+        assert f"{value:+.2f}" in html(deltas)
+    assert pictures([curve]) == 1

@@ -31,7 +31,9 @@ from jobs.results.problems import DamagedResult, Problem
 from tests.support import refused
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(path for package in ("jobs", "orchestrator", "analysis") for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(
+    path for package in ("jobs", "orchestrator", "analysis", "deltasweep") for path in (ROOT / package).rglob("*.py")
+)
 KINDS = {
     kind.__name__: kind
     for kind in (DeltaSweepError, InvalidRequest, MissingData, DamagedFile, ResultsConflict, StorageFailure)

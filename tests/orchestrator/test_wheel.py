@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("package", ["orchestrator", "jobs", "analysis"])
+@pytest.mark.parametrize("package", ["deltasweep", "orchestrator", "jobs", "analysis"])
 def test_every_file_of_a_package_that_is_no_module_is_declared(package: str) -> None:
     folder, declared = ROOT / package, PROJECT["tool"]["setuptools"]["package-data"][package]
     files = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}

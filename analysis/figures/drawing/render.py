@@ -80,7 +80,7 @@ class Drawing:
         directory.mkdir(parents=True, exist_ok=True)
         paths = [directory / f"{self.figure.name}.{form}" for form in formats]
         for path, form in zip(paths, formats, strict=True):
-            path.write_bytes(self._svg if form == "svg" else self._written(form))
+            path.write_bytes(self.rendered(form))
         return paths
 
     def svg(self) -> str:
@@ -88,6 +88,10 @@ class Drawing:
         top, bottom = (72 * inches for inches in self.inner)
         box = f'height="{bottom - top:g}pt" viewBox="0 {top:g} {72 * WIDTH_INCHES:g} {bottom - top:g}"'
         return _BOX.sub(box, _WORDS.sub("", self._svg.decode()), count=1)
+
+    def rendered(self, form: str) -> bytes:
+        """Return the figure with title and caption, as ``png``, ``svg`` or ``pdf``."""
+        return self._svg if form == "svg" else self._written(form)
 
     @cached_property
     def _svg(self) -> bytes:

@@ -16,7 +16,7 @@ from analysis.evaluations.frames import frame
 from analysis.evaluations.recipes import recipe_choices, recipe_words
 from analysis.figures.confound import confound, confound_cells
 from analysis.figures.drawing.render import draw
-from analysis.output.deltas_text import deltas_text
+from analysis.output import formats
 from analysis.paired.contrasts import Comparison
 from analysis.paired.studies import planned_cells
 from jobs.results import LocalStore, StudyRecord, commit, record_study, schema
@@ -203,11 +203,11 @@ def test_deltas_say_what_their_recipes_are(build: Build) -> None:
     root = build.root(trials(build))
     table = analysis.deltas(root)
     assert sorted(table["mean_delta"].to_pylist()) == pytest.approx([2, 5, 5]), "never averaged over recipes"
-    said = deltas_text(table)
+    said = formats.text(table, "table")
     for way in GAINS:
         assert f"recipe {recipe_digest(recipe(*way))}: frozen_batchnorm {way[1]}, normalization {way[0]}" in said
     one = build.root(arms(build, GAINS["source", "batch"], recipe("source", "batch")), "one")
-    assert "frozen_batchnorm" not in deltas_text(analysis.deltas(one))
+    assert "frozen_batchnorm" not in formats.text(analysis.deltas(one), "table")
 
 
 STUDY = {

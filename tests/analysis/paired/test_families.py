@@ -11,7 +11,7 @@ from scipy import stats
 
 import analysis
 from analysis.evaluations.reading import open_results
-from analysis.output.deltas_text import deltas_text
+from analysis.output import formats
 from analysis.page.sections.headlines import headline_cells, headline_rows, headlines
 from analysis.page.sections.what_was_run import progress
 from analysis.paired.contrasts import declared_in
@@ -219,9 +219,11 @@ def test_depths_have_bootstrap_intervals_too(declare: Declare) -> None:
 
 def test_the_table_tells_the_other_depth_where_there_is_one(declare: Declare) -> None:
     plain, deep = declare(*FIRST, where="a"), declare(*FIRST, DEPTH, where="b")
-    assert "baseline_blocks" not in deltas_text(analysis.deltas(plain))
-    assert "baseline_blocks" not in deltas_text(analysis.deltas(deep, blocks=1))
-    header = next(line for line in deltas_text(analysis.deltas(deep, images=100)).splitlines() if "delta " in line)
+    assert "baseline_blocks" not in formats.text(analysis.deltas(plain), "table")
+    assert "baseline_blocks" not in formats.text(analysis.deltas(deep, blocks=1), "table")
+    header = next(
+        line for line in formats.text(analysis.deltas(deep, images=100), "table").splitlines() if "delta " in line
+    )
     assert header.split()[:4] == ["source", "baseline", "blocks", "baseline_blocks"]
 
 

@@ -128,7 +128,7 @@ def test_without_a_gpu_the_plan_says_what_the_processor_has_no_units_for(
 
 
 def test_a_limit_on_spending_assumes_the_highest_price() -> None:
-    from orchestrator.cli.launch_request import LaunchRequest
+    from orchestrator.launching.request import LaunchRequest
 
     request = LaunchRequest(gpu="H100", max_cost=10.0)
     spending = request.spending()
