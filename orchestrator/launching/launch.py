@@ -24,6 +24,7 @@ from jobs.results import (
     write_launch,
 )
 from jobs.study.model import Study
+from jobs.system.memory import machine_memory
 from orchestrator.failures.failure_classification import root_failure
 from orchestrator.failures.outcomes import Outcome, State, Stop, StopCause
 from orchestrator.failures.versions import versions
@@ -42,6 +43,7 @@ from orchestrator.planning.trial_states import TrialState
 from orchestrator.process.signals import stop_signals_to
 from orchestrator.ray_tune import tuner
 from orchestrator.ray_tune.gpu_share import resolved
+from orchestrator.ray_tune.local_ray import scarce_memory
 from orchestrator.ray_tune.stop_signal import Listener, raise_flag_for
 
 EndStatus: TypeAlias = Literal["done", "failed", "stopped", "interrupted"]
@@ -176,7 +178,8 @@ def _run_stages(launching: Launching) -> dict[str, str]:
         on_processor = [
             prepared.specs[trial] for stage, share in staged if "GPU" not in share for trial in stage.trials
         ]
-        notes |= dict.fromkeys(f"Warning: {line}" for line in without_units(on_processor, prepared.catalog))
+        warnings = [*without_units(on_processor, prepared.catalog), *scarce_memory(machine_memory())]
+        notes |= dict.fromkeys(f"Warning: {line}" for line in warnings)
     for note in notes:
         console.print(note, markup=False)
     flag = raise_flag_for(state.launch)

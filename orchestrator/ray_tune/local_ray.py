@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
+from jobs.system.memory import Memory
 
 _SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest path below the directory. Pids have up to seven digits."""
@@ -19,6 +20,11 @@ _ROOM_BYTES = 1_000_000
 """Space that Ray needs to start."""
 _OPEN_FILES = 65536
 _IMPORTED = ("orchestrator", "jobs", "analysis", "ray", "torch", "torchvision", "numpy", "pyarrow", "pydantic", "yaml")
+
+_MOST_USED = 0.95
+"""The share of memory in use above which Ray's memory monitor kills actors by default."""
+_ACTOR_BYTES = 6e8
+"""Memory of an actor that has imported torch."""
 
 
 def prepare_machine() -> dict[str, Any]:
@@ -48,6 +54,18 @@ def prepare_machine() -> dict[str, Any]:
         file=usual,
         key="$RAY_TMPDIR",
     )
+
+
+def scarce_memory(memory: Memory) -> list[str]:
+    """Return a warning if Ray would kill the first actor for lack of memory, which it does without a word."""
+    kept = (1 - _MOST_USED) * memory.total
+    if memory.free - kept >= _ACTOR_BYTES:
+        return []
+    return [
+        f"{memory.free / 1e9:.1f} of {memory.total / 1e9:.1f} GB of this machine's memory are free; Ray kills actors "
+        f"while fewer than {kept / 1e9:.1f} GB are, and one needs {_ACTOR_BYTES / 1e9:.1f} GB before its trial does. "
+        "Fix: end other programs"
+    ]
 
 
 def require_own_packages(directory: Path) -> None:

@@ -11,7 +11,9 @@ from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from jobs.results import FailureKind, open_store, read_failures
+from jobs.system.memory import Memory
 from orchestrator.failures.failure_classification import record_crash
+from orchestrator.ray_tune.local_ray import scarce_memory
 from orchestrator.ray_tune.lost_actors import let_tune_survive, lost
 
 TRIAL = "finetune-digits-fmnist_natural-k3-n50-s20000000-57a7d01b543f969a"
@@ -65,3 +67,10 @@ def test_errors_of_trials_stay_what_they_are() -> None:
     assert lost(raised) is raised
     assert lost(own) is own
     assert lost(DIED) is DIED
+
+
+@pytest.mark.parametrize(("free", "warned"), [(1.8, False), (1.7, True), (0.2, True)])
+def test_a_machine_too_full_for_one_actor_is_told_before_ray_kills_it(free: float, warned: bool) -> None:
+    said = scarce_memory(Memory(int(free * 1e9), int(23e9)))
+    assert [line for line in said if f"{free} of 23.0 GB" in line and "Fix: end other programs" in line] == said
+    assert bool(said) == warned
