@@ -1025,7 +1025,6 @@ def test_what_becomes_of_checkpoints_from_other_devices_is_placement() -> None:
 
 
 DIGESTS = {
-    "demo": "33a794f13dcaa1e6",
     "demo-fourier": "12fab271d32363b2",
     "demo-full": "e06b2a8e7361a1ed",
     "demo-shape": "59f3e4406ea17dc6",

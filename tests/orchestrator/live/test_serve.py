@@ -1,0 +1,52 @@
+"""The command ``deltasweep ui`` from its first line to Ctrl-C, in a process of its own."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.results import open_store
+from tests.orchestrator.live.roots import Sweep
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    Sweep(open_store(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def served(root: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [str(Path(sys.executable).with_name("deltasweep")), "ui", "--results", str(root), "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        yield process
+        process.kill()
+
+
+def test_the_page_is_served_at_the_printed_address_until_ctrl_c(served: subprocess.Popen[str], root: Path) -> None:
+    assert served.stdout is not None
+    printed = ""
+    while not printed.endswith("}\n"):
+        line = served.stdout.readline()
+        assert line, served.communicate()
+        printed += line
+    said: dict[str, Any] = json.loads(printed)
+    assert said["results"] == str(root)
+    address: str = said["address"]
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(address, timeout=60) as page:
+        assert "A study &lt;b&gt;for&lt;/b&gt; a test" in page.read().decode()
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(address.partition("?")[0], timeout=60)
+    served.send_signal(signal.SIGINT)
+    out, err = served.communicate(timeout=60)
+    assert served.returncode in (0, 130)
+    assert "Traceback" not in out + err
