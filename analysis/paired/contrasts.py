@@ -196,7 +196,8 @@ def comparisons(data: pd.DataFrame, asked: str | None, known: Declared, required
     everywhere = sorted(set().union(*bases))
     pairs = {pair for pair in named if {pair.source, pair.baseline} <= set(sources)}
     if not everywhere and not pairs and required:
-        raise InvalidRequest(Code.NO_ANSWER, _no_baseline(data, sources), key="--baseline")
+        missing = sorted({name for contrast in between for name in (contrast.source, contrast.baseline)} - {*sources})
+        raise InvalidRequest(Code.NO_ANSWER, _no_baseline(data, sources, missing), key="--baseline")
     pairs |= {
         pair
         for rows, own_bases in zip(origins, bases, strict=True)
@@ -270,7 +271,18 @@ def _known_baseline(asked: str, sources: Sequence[str]) -> str:
     return asked
 
 
-def _no_baseline(data: pd.DataFrame, sources: Sequence[str]) -> str:
+def _no_baseline(data: pd.DataFrame, sources: Sequence[str], missing: Sequence[str]) -> str:
+    """Say why no baseline follows from the data.
+
+    Args:
+        missing: sources of declared contrasts that have no finished trial.
+    """
+    if missing:
+        return (
+            f"expected finished trials of both sources of a declared contrast; {', '.join(missing)} "
+            f"{'has' if len(missing) == 1 else 'have'} none yet. Fix: repeat this later (deltasweep status shows what "
+            "runs), or name another baseline with --baseline"
+        )
     natural = natural_sources(data)
     which = "none" if not natural else f"{len(natural)} ({', '.join(natural)})"
     return (

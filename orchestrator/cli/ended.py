@@ -1,5 +1,6 @@
 """How a launch ended, in the words of the command line: its exit code, its lines, its JSON, and what CMD is told."""
 
+import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.system.printable import one_line
@@ -56,6 +57,12 @@ class Ended(NamedTuple):
             "stop_reason": None if summary is None else summary.stop_reason,
             "resume": self.to_resume if summary is None or summary.left or failed else None,
         }
+
+    def tell_next(self) -> None:
+        """Print how to look at the results, if all trials are done."""
+        if self.exit_code is ExitCode.ALL_DONE:
+            root = shlex.join(["--results", self.results])
+            notes.print(f"Numbers: deltasweep deltas {root}\nFigures and tables: deltasweep report {root}")
 
     def tell(self) -> None:
         """Print the end, and the command that continues it."""

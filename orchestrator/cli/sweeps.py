@@ -178,6 +178,7 @@ def launch(
             _submit_launch(study, loaded, results, request, notify, as_json)
         ended = run_launch(loaded, results, request)
         tell(ended)
+    ended.tell_next()
     if as_json:
         print_json(ended.plain())
     raise typer.Exit(ended.exit_code)
@@ -262,6 +263,7 @@ def resume(
         recorded = with_builders(recorded_study(known_root(results), study), builder)
         ended = run_launch(recorded, results, request)
         tell(ended)
+    ended.tell_next()
     if as_json:
         print_json(ended.plain())
     raise typer.Exit(ended.exit_code)

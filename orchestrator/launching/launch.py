@@ -114,6 +114,7 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
     require_layout(store)
     with stop_signals_to(_stopper(state, console)):
         prepared = prepare(study, store, console, options)
+        state.operations = prepared.operations
         launching = Launching(prepared, store, console, options, state, _tallies(prepared))
         if prepared.stages:
             tuner.require_answer(options.address)
@@ -129,6 +130,7 @@ def _tallies(prepared: Preparation) -> Tallies:
         planned=len(prepared.specs),
         done_before=len(prepared.done),
         failed_before=len(prepared.quarantined) + len(prepared.damaged),
+        operations=sum(prepared.operations[trial] for stage in prepared.stages for trial in stage.trials),
     )
 
 
@@ -270,6 +272,7 @@ def _at_work(state: LaunchState) -> Iterator[None]:
 def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str, str], view: ProgressView) -> None:
     tallies, state = launching.tallies, launching.state
     tallies.done = state.done
+    tallies.operations_done = state.operations_done
     tallies.failed = len(before) + len(given_up)
     tallies.names = state.in_flight
     tallies.running = len(tallies.names)

@@ -35,6 +35,10 @@ class LaunchState:
         self.round_outcomes: dict[str, Outcome] = {}
         self.done = 0
         """Number of trials finished by this launch, stored because every iteration of the loop displays it."""
+        self.operations: Mapping[str, float] = {}
+        """Floating-point operations of each trial."""
+        self.operations_done = 0.0
+        """Those of the trials finished by this launch."""
         self.running: dict[str, tuple[str, ...]] = {}
         """The trials of each run of an actor, by run id."""
         self._silences = Silences(policy)
@@ -115,7 +119,9 @@ class LaunchState:
             self._leaving.discard(run)
         self.outcomes |= outcomes
         self.round_outcomes |= outcomes
-        self.done += sum(outcome.state is State.DONE for outcome in outcomes.values())
+        finished = [trial for trial, outcome in outcomes.items() if outcome.state is State.DONE]
+        self.done += len(finished)
+        self.operations_done += sum(self.operations.get(trial, 0.0) for trial in finished)
         for outcome in outcomes.values():
             if outcome.root_failure is not None:
                 self.root_failed(outcome.root_failure)

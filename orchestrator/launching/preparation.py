@@ -36,6 +36,8 @@ class Preparation(NamedTuple):
     """All trials of the study, by id."""
     stages: Sequence[StageTrials]
     """The trials to run, in order."""
+    operations: Mapping[str, float]
+    """Floating-point operations of each trial; those of a bundle have equal shares of the bundle's."""
     bundling: Bundling
     catalog: Catalog
     """The packaged cards and those of the study."""
@@ -67,9 +69,13 @@ def prepare(study: Study, store: Store, console: Console, options: Options) -> P
         console.print(line, markup=False)
     settled = known.done | known.damaged.keys()
     blocked = set() if options.retry_quarantined else _quarantined(store, options) & specs.keys() - settled
-    pending = [
-        trial for trial in _in_running_order(specs, study.bundle, study.catalog) if trial not in settled | blocked
-    ]
+    bundles = bundled(specs.values(), study.bundle)
+    operations = {
+        spec.trial_id: total / len(bundle)
+        for bundle, total in ((bundle, bundle_flops(bundle, study.catalog).total) for bundle in bundles)
+        for spec in bundle
+    }
+    pending = [trial for trial in _in_running_order(bundles, operations) if trial not in settled | blocked]
     pending = pending[: options.max_trials]
     if study.keep_weights and (without := _without_weights(store, specs, known.done, study.catalog)):
         console.print(
@@ -79,6 +85,7 @@ def prepare(study: Study, store: Store, console: Console, options: Options) -> P
     return Preparation(
         specs,
         stages_of(study, specs, pending),
+        operations,
         study.bundle,
         study.catalog,
         known.done,
@@ -110,18 +117,18 @@ def _quarantined(store: Store, options: Options) -> set[str]:
     return quarantined(read_failures(store), options.retry_policy.quarantine_after)
 
 
-def _in_running_order(specs: Mapping[str, TrialSpec], bundling: Bundling, catalog: Catalog) -> list[str]:
+def _in_running_order(bundles: Sequence[Sequence[TrialSpec]], operations: Mapping[str, float]) -> list[str]:
     """Sort trials by stage (sources first, examinations last), then longest first so that no long trial or bundle
-    starts last, then by dataset, source or network, and seed. Trials of a bundle are adjacent.
+    starts last, then by dataset, seed, and source or network: trials that are compared run one after another, so that
+    the first pairs come early and a launch that stops leaves whole pairs. Trials of a bundle are adjacent.
     """
-    bundles = bundled(specs.values(), bundling)
-    flops = {spec.trial_id: bundle_flops(bundle, catalog).total for bundle in bundles for spec in bundle}
 
-    def place(trial: str) -> tuple[object, ...]:
-        spec = specs[trial]
-        return kind_of(spec).stage, -flops[trial], spec.dataset, spec.subject[1], spec.seed
+    def place(bundle: Sequence[TrialSpec]) -> tuple[object, ...]:
+        first = bundle[0]
+        longest = sum(operations[spec.trial_id] for spec in bundle)
+        return kind_of(first).stage, -longest, first.dataset, first.seed, first.subject[1]
 
-    return sorted(specs, key=place)
+    return [spec.trial_id for bundle in sorted(bundles, key=place) for spec in bundle]
 
 
 def _pins(store: Store, specs: Sequence[TrialSpec], catalog: Catalog, to_make: set[str], console: Console) -> set[Pin]:

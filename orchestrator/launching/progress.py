@@ -28,7 +28,7 @@ _MOST_WIDTH = 80
 
 @dataclass
 class Tallies:
-    """Numbers of trials of one launch."""
+    """Numbers of trials of one launch, and their work."""
 
     planned: int
     done_before: int = 0
@@ -38,6 +38,9 @@ class Tallies:
     running: int = 0
     names: tuple[str, ...] = ()
     """Ids of running trials."""
+    operations: float = 0.0
+    """Planned operations of the trials that the launch runs; 0 if unknown: all trials count alike."""
+    operations_done: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -50,11 +53,21 @@ class Tallies:
 
     def line(self, now: float) -> str:
         """Return one line: ``done 12/80 · failed 0 · running 2 · 31/min · 2m 10s left``."""
-        rate = self.rate(now)
-        left = f"{duration(self.left / rate)} left" if rate else "time left unknown"
+        rate, seconds = self.rate(now), self._seconds_left(now)
+        left = "time left unknown" if seconds is None else f"{duration(seconds)} left"
         done, failed = self.done_before + self.done, self.failed_before + self.failed
         speed = f"{rate * 3600:.0f}/h" if 0 < rate * 60 < 1 else f"{rate * 60:.0f}/min"
         return f"done {done}/{self.planned} · failed {failed} · running {self.running} · {speed} · {left}"
+
+    def _seconds_left(self, now: float) -> float | None:
+        """Return the time that the remaining operations take at the pace so far, since the longest trials run first."""
+        if not self.rate(now):
+            return None
+        if not self.operations_done:
+            return self.left / self.rate(now)
+        failed = self.failed * self.operations / (self.left + self.done + self.failed)
+        missing = max(self.operations - self.operations_done - failed, 0.0) if self.left else 0.0
+        return missing / self.operations_done * (now - self.started)
 
     def at_work(self) -> str:
         """Return what runs: ``digits-fmnist_natural-k3-n50-s20000000, +1``; empty if nothing does."""

@@ -78,6 +78,8 @@ class Summary(NamedTuple):
     words: str
     colour: int
     cells: int
+    bounded: int
+    """Cells with an interval: of two pairs or more."""
     above: int
     below: int
     median: float | None
@@ -97,6 +99,7 @@ def summaries(found: Deltas, sources: Sequence[str]) -> list[Summary]:
                 pair.words,
                 index(sources, pair.source),
                 len(means),
+                sum(cell.low == cell.low for cell in cells),
                 sum(cell.low > 0 for cell in cells),
                 sum(cell.high < 0 for cell in cells),
                 median,

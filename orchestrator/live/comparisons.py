@@ -60,7 +60,7 @@ def deltas(contents: Contents, plan: Planned, now: Standing, recipe: str, blocks
     try:
         chosen = _chosen(data, plan)
         if not chosen:
-            return Deltas(blocks, [], [], "" if data.empty else "No source here is the baseline of another one.")
+            return Deltas(blocks, [], [], "" if data.empty else _no_comparison(data, plan))
         pairs, counts = pair_all(data, chosen)
         cells = summarize(pairs, counts, KEYS, _CURVE, 0.95)
     except DeltaSweepError as error:
@@ -79,6 +79,14 @@ def _chosen(data: pd.DataFrame, plan: Planned) -> list[Comparison]:
     every = comparisons(data, None, known, required=False)
     own = {Comparison(one.source, one.baseline) for one in contrasts if one.family is None}
     return [one for one in every if one in own] or every
+
+
+def _no_comparison(data: pd.DataFrame, plan: Planned) -> str:
+    declared = {name for one in plan.study.contrasts for name in (one.source, one.baseline)}
+    missing = [name for name in plan.sources if name in declared - {*data["source"]}]
+    if missing:
+        return f"No pair yet: no trial of {', '.join(missing)} has finished."
+    return "No source here is the baseline of another one."
 
 
 def _in_order(cells: pd.DataFrame, plan: Planned) -> list[Delta]:

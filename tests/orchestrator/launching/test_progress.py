@@ -52,6 +52,16 @@ def test_a_line_in_the_middle() -> None:
     assert tallies.line(now=160) == "done 48/80 · failed 2 · running 2 · 30/min · 1m 00s left"
 
 
+def test_the_time_left_counts_operations_and_not_trials() -> None:
+    """The longest trials run first: 4 of 10 trials were 80 of 100 operations."""
+    tallies = Tallies(planned=10, done=4, started=0, operations=100.0, operations_done=80.0)
+    assert tallies.line(now=80).endswith("20s left")
+    tallies.failed = 1
+    assert tallies.line(now=80).endswith("10s left"), "a failed trial leaves an average amount of work less"
+    tallies.done, tallies.operations_done = 9, 90.0
+    assert tallies.line(now=80).endswith("0s left")
+
+
 def test_a_line_at_the_end() -> None:
     tallies = Tallies(planned=80, done_before=20, done=60, started=0)
     assert tallies.line(now=120) == "done 80/80 · failed 0 · running 0 · 30/min · 0s left"

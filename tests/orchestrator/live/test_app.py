@@ -15,6 +15,8 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from analysis import deltas
+from jobs.errors import Code, InvalidRequest
 from jobs.results import LocalStore, open_store
 from jobs.results.layout import log_key, trial_key
 from orchestrator.live import watch as watching
@@ -22,6 +24,7 @@ from orchestrator.live.access import is_loopback, names_of
 from orchestrator.live.app import make_app
 from orchestrator.live.watch import Watch
 from tests.orchestrator.live.roots import OTHER_KIND, TOKEN, Sweep, client, listing, watched
+from tests.support import refused
 
 TRAP = "<img src=x onerror=ran=1>"
 
@@ -475,3 +478,22 @@ def test_a_stream_of_what_is_not_there_is_not_found(watch: Watch) -> None:
     with serving(watch) as view:
         assert view("/events/trial/nothing").status == 404
         assert view("/events/failures").status == 200
+
+
+def test_one_arm_alone_and_one_pair_are_no_answer_yet(root: Path) -> None:
+    made = Sweep(LocalStore(root))
+    first = {spec.source: spec for spec in reversed(made.specs) if (spec.blocks, spec.images) == (3, 50)}
+    robust, natural = first["fmnist_l2_eps1"], first["fmnist_natural"]
+    assert robust.seed == natural.seed
+    made.commit(robust)
+    watch = watched(made.store)
+    try:
+        text = client(watch).get("/").text
+        assert "No pair yet: no trial of fmnist_natural has finished." in text
+        with refused(Code.NO_ANSWER, "fmnist_natural has none yet", "deltasweep status", kind=InvalidRequest):
+            deltas(root)
+        made.commit(natural)
+        text = client(watch).get("/").text
+        assert "no interval yet, which takes two pairs" in text
+    finally:
+        watch.close()
