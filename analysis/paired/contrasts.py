@@ -1,6 +1,6 @@
 """The comparisons of sources: as requested, as declared by a study, or with the only natural source."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,6 +14,7 @@ from jobs.specs.contrast import Contrast
 from jobs.specs.equivalence import Equivalence
 from jobs.specs.recipes import Recipe
 from jobs.specs.threat_model import Constraint
+from jobs.study.expand import fine_tuned
 
 
 class Comparison(NamedTuple):
@@ -154,6 +155,25 @@ def of_study(data: pd.DataFrame, store: Store, study: str) -> pd.DataFrame:
             key="--study",
         )
     return own
+
+
+def unfinished(finished: Set[str], store: Store, study: str | None = None) -> list[str]:
+    """Return a sentence for each study, or the one named ``study``, some of whose fine-tuning trials have no result.
+
+    Args:
+        finished: the ids of the root's finished trials.
+    """
+    records, launches = recorded_studies(store), read_launches(store)
+    sentences = []
+    for name in _chosen(records, study):
+        newest = _newest(name, records, launches)
+        planned = {spec.trial_id for version in newest for spec in fine_tuned(study_of(version))}
+        if 0 < (done := len(planned & finished)) < len(planned):
+            sentences.append(
+                f"{done:,} of {len(planned):,} trials of {name} are done: its deltas, intervals and p-values are not "
+                "final"
+            )
+    return sentences
 
 
 def _require_seen(study: str, names: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from analysis.paired.contrasts import (
     declared_in,
     of_study,
     sets,
+    unfinished,
 )
 from analysis.paired.families import declared_cells
 from analysis.paired.pairing import DEPTH, KEYS, Pairing, pair_all
@@ -98,7 +99,10 @@ def deltas(
         chosen = _only_sources(data, chosen, source)
     cells, pairs = _deltas(data, chosen, contrasts, epoch, confidence, method, whole, of_all_depths)
     repeated = evaluations.num_rows - len(whole)
-    notes = _notes(repeated, len(_diverged(evaluations) & _trials(pairs)))
+    notes = [
+        *unfinished({*evaluations["trial_id"].to_pylist()}, store, study),
+        *_notes(repeated, len(_diverged(evaluations) & _trials(pairs))),
+    ]
     return with_notes(as_table(cells), [*notes, *_recipes(store, set(cells["recipe"]))])
 
 

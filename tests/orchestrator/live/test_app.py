@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from analysis import deltas
+from analysis import deltas, formats
 from jobs.errors import Code, InvalidRequest
 from jobs.results import LocalStore, open_store
 from jobs.results.layout import log_key, trial_key
@@ -495,5 +495,9 @@ def test_one_arm_alone_and_one_pair_are_no_answer_yet(root: Path) -> None:
         made.commit(natural)
         text = client(watch).get("/").text
         assert "no interval yet, which takes two pairs" in text
+        words = f"2 of {len(made.specs)} trials of small are done: its deltas, intervals and p-values are not final"
+        assert words in formats.text(deltas(root), "table")
+        made.commit(*made.specs)
+        assert "not final" not in formats.text(deltas(root), "table")
     finally:
         watch.close()
