@@ -2,6 +2,8 @@
 
 import math
 
+from jobs.specs.base import ALL
+
 
 def counted(number: int, noun: str) -> str:
     """Return a count with its noun: ``1 cell``, ``2 cells``."""
@@ -16,3 +18,23 @@ def signed(value: float | None) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """Return the bounds of an interval of differences; nothing for None and NaN."""
     return "" if low is None or math.isnan(low) else f"{low:+.2f} to {high:+.2f}"
+
+
+def delta_text(value: float) -> str:
+    """Return percentage points with a minus or plus sign and two decimals, for reading."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def bounds_text(low: float, high: float) -> str:
+    """Return the bounds of an interval in brackets, for reading; nothing for NaN."""
+    return "" if math.isnan(low) else f"[{delta_text(low)}, {delta_text(high)}]"
+
+
+def size_text(images: int) -> str:
+    """Return a number of training images."""
+    return "all" if images == ALL else f"{images:,}"
+
+
+def depth_text(blocks: int) -> str:
+    """Return which part of the network is fine-tuned."""
+    return {0: "FC layer only", ALL: "all blocks", 1: "last block"}.get(blocks, f"last {blocks} blocks")

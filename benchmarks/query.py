@@ -70,6 +70,7 @@ def trials(count: int, start: int = 0) -> pa.Table:
     integers = {
         "blocks": np.array([0, 1, 3, 9])[number // 24 % 4],
         "images": np.array(SIZES)[number // 96 % 10],
+        "images_used": np.array(SIZES)[number // 96 % 10],
         "seed": 20_000_000 + 100_000 * (number // 960),
         "epoch": np.tile(np.arange(1, ROWS + 1) * 10, count),
         "epochs": np.full(len(number), ROWS * 10),

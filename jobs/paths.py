@@ -27,11 +27,6 @@ def activations_directory() -> Path:
     return _home() / "activations"
 
 
-def scripts_directory() -> Path:
-    """Return the directory of scripts that report pages embed (``analysis.page.scripts``)."""
-    return _home() / "scripts"
-
-
 def _home() -> Path:
     try:
         return Path(os.environ.get(VARIABLE, "~/.cache/deltasweep")).expanduser()

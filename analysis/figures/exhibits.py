@@ -75,7 +75,7 @@ def figure_topic(figure: Figure, like: str, columns: tuple[str, ...], words: Seq
         like=like,
         name=figure.name,
         title=figure.title,
-        caption=f"{figure.words} {figure.intervals}",
+        caption=figure.shows,
         numbers=figure.table()[_SHOWN],
         columns=columns,
         right=frozenset(columns) - set(words),

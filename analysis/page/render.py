@@ -2,42 +2,64 @@
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from analysis.page.scripts import vega
+from analysis.figures.drawing.render import Drawing
+from analysis.page.forest import svg
 from analysis.page.section import Content, Drawings
+from analysis.web.templates import environment as templates_in
+from analysis.web.theme import theme
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("chart.js", "curves.js", "page.js")
 _DECIMALS = re.compile(r"(\d+\.\d{2})\d+")
 _SEPARATOR = re.compile(r"[^a-z0-9]+")
 
 
-def render(uri: str, contents: Sequence[Content], drawings: Drawings) -> str:
+class Head(NamedTuple):
+    """What the head of the page says."""
+
+    uri: str
+    """The results root."""
+    studies: Sequence[str]
+    finished: int
+    """Number of finished trials."""
+    newest: datetime | None
+    """The time of the newest results, not that of writing: the same results give the same page."""
+    version: str
+
+
+def render(head: Head, contents: Sequence[Content], drawings: Drawings) -> str:
     """Return the whole page, which loads nothing from the network.
 
     Args:
-        uri: the results root.
         drawings: all figures of the contents, by name.
     """
     data: dict[str, Any] = {}
     for content in contents:
-        data |= content.script_data(drawings)
+        data |= content.script_data()
+    if drawings:
+        data["figures"] = {name: _for_script(drawing) for name, drawing in drawings.items()}
+    script = "".join(_source(name) for name in _SCRIPTS)
     return filled(
         "page.html",
-        uri=uri,
-        css=Markup(_source("page.css")),
-        sections=[(content.title, anchor(content.title), _inner(content, drawings)) for content in contents],
+        head=head,
+        css=Markup(theme() + _source("page.css")),
+        sections=[(content.title, anchor(content.title), _inner(content)) for content in contents],
         data=packed(data) if data else "",
-        scripts=[_inline(script) for script in [*([vega()] if data else []), _source("page.js")]],
+        script=Markup(script),
+        digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
 
 
@@ -48,16 +70,9 @@ def filled(template: str, **values: object) -> Markup:
 
 @cache
 def environment() -> Environment:
-    """Return the jinja2 environment: values are escaped, and an undefined value is an error."""
-    templates = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    templates.filters |= {"rows": rows, "png": _png}
+    """Return the templates, with their filters."""
+    templates = templates_in(_TEMPLATES)
+    templates.filters |= {"rows": rows, "png": _png, "forest": svg}
     return templates
 
 
@@ -82,26 +97,19 @@ def packed(value: object) -> str:
     return base64.b64encode(gzip.compress(plain, mtime=0)).decode()
 
 
-def _inner(content: Content, drawings: Drawings) -> Markup:
-    def svg(name: str) -> str:
-        return _data("image/svg+xml", shortened(drawings[name].svg()).encode())
-
+def _inner(content: Content) -> Markup:
     shown = {"figures": content.figures, "pictures": content.pictures, "tables": content.tables}
-    return filled(content.template, svg=svg, **shown, **content.values)
+    return filled(content.template, **shown, **content.values)
+
+
+def _for_script(drawing: Drawing) -> dict[str, Any]:
+    """Return the SVG of a figure, which the script inserts: packed, it takes a seventh of the space."""
+    return {"svg": shortened(drawing.svg()), "boxes": drawing.boxes}
 
 
 def _png(data: bytes) -> str:
-    return _data("image/png", data)
-
-
-def _data(media: str, data: bytes) -> str:
-    """Return the data URI of an image."""
-    return f"data:{media};base64,{base64.b64encode(data).decode()}"
-
-
-def _inline(script: str) -> Markup:
-    """Mark a trusted script, after escaping any closing script tag in it."""
-    return Markup(script.replace("</script", "<\\/script"))
+    """Return the data URI of a picture."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 def _source(name: str) -> str:

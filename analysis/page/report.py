@@ -13,7 +13,7 @@ from analysis.figures.drawing.model import Figure
 from analysis.figures.drawing.render import drawing
 from analysis.figures.paper import names_of
 from analysis.page.directory import report_directory, written_into
-from analysis.page.render import render
+from analysis.page.render import Head, render
 from analysis.page.results import Results, read
 from analysis.page.section import Content, Drawings, Section
 from analysis.page.sections import (
@@ -32,6 +32,7 @@ from analysis.page.sections import (
     what_was_run,
 )
 from analysis.tables.markup import save as save_table
+from jobs.provenance import code_version
 
 SECTIONS: tuple[Section, ...] = (
     nothing_yet.contents,
@@ -77,7 +78,7 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
         results = read(store, compare_paper)
         shown = contents(results)
         drawings = draw(results, shown)
-        text = render(store.uri, shown, drawings)
+        text = render(head(results), shown, drawings)
         with written_into(directory) as folder:
             _write(folder, shown, drawings)
             (folder / _PAGE).write_text(text, encoding="utf-8")
@@ -87,6 +88,12 @@ def report(root: str | Path, out: str | Path | None = None, compare_paper: bool 
 def contents(results: Results) -> list[Content]:
     """Compute everything that the page shows."""
     return [content for section in SECTIONS for content in section(results)]
+
+
+def head(results: Results) -> Head:
+    """Return what the head of the page says."""
+    studies = list(dict.fromkeys(record.name for record in results.studies))
+    return Head(results.store.uri, studies, len(results.finished), results.newest, code_version())
 
 
 def draw(results: Results, shown: Sequence[Content]) -> Drawings:
@@ -128,5 +135,7 @@ def _write(folder: Path, shown: Sequence[Content], drawings: Drawings) -> None:
         picture.numbers.to_csv(folder / f"{picture.name}.csv", index=False)
         if picture.png is not None:
             (folder / f"{picture.name}.png").write_bytes(picture.png)
+    for name, text in (file for content in shown for file in content.files.items()):
+        (folder / name).write_text(text, encoding="utf-8")
     for table in (table for content in shown for table in content.tables):
         save_table(table, folder)

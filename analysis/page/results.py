@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ import pyarrow.compute as pc
 
 from analysis.evaluations.frames import frame
 from analysis.evaluations.recipes import NUMERICS, Choices, apart_by_numerics, in_words, recipe_choices, recipe_words
+from analysis.figures.drawing.style import Look, looks
 from analysis.figures.exhibits import KindExhibits
+from analysis.figures.paper import names_of
 from analysis.page.kind_sections import kind_sections, loaded
 from analysis.paired.contrasts import (
     Comparison,
@@ -24,7 +27,7 @@ from analysis.paired.contrasts import (
 )
 from jobs.errors import InvalidRequest
 from jobs.kind import GRID_KIND
-from jobs.results import Store, StudyRecord, all_done, read_launches, read_trials, recorded_studies
+from jobs.results import Launch, Store, StudyRecord, all_done, read_launches, read_trials, recorded_studies
 from jobs.results.reader import trial_files
 
 VARIANT = ("origin", "recipe", "numerics")
@@ -43,6 +46,8 @@ class Results:
     """The fine-tuning trials of a root, and the comparisons between them."""
 
     store: Store
+    launches: list[Launch]
+    """Oldest first."""
     compare_paper: bool
     """Whether to compare with the paper's own numbers."""
     evaluations: pa.Table
@@ -94,6 +99,18 @@ class Results:
         return OfKind(section, rows)
 
     @cached_property
+    def looks(self) -> dict[str, dict[str, Look]]:
+        """The look of each dataset, source, number of blocks and variant, by its name, as in the static figures."""
+        names = {**names_of(self.data), "variant": sorted(set(self.data["variant"]), reverse=True)}
+        return {kind: looks(series, series) for kind, series in names.items()}
+
+    @property
+    def newest(self) -> datetime | None:
+        """When the last launch ended or was last heard of, in UTC; None without launches."""
+        times = (datetime.fromisoformat(launch.ended_at or launch.heartbeat_at) for launch in self.launches)
+        return max((time.astimezone(UTC) for time in times), default=None)
+
+    @cached_property
     def sources(self) -> list[str]:
         return sorted(set(self.data["source"]))
 
@@ -114,6 +131,7 @@ def read(store: Store, compare_paper: bool = False) -> Results:
     chosen, why = _comparisons(data, contrasts)
     return Results(
         store=store,
+        launches=launches,
         compare_paper=compare_paper,
         evaluations=evaluations,
         data=data,

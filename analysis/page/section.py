@@ -14,7 +14,7 @@ Drawings: TypeAlias = Mapping[str, Drawing]
 """All figures of the page, by name."""
 
 
-def _nothing(drawings: Drawings) -> Mapping[str, Any]:
+def _nothing() -> Mapping[str, Any]:
     return {}
 
 
@@ -33,8 +33,10 @@ class Content:
     """Exhibits without a figure: written as PNG, with their numbers as CSV."""
     tables: tuple[Table, ...] = ()
     """Written as CSV, Markdown and LaTeX."""
-    script_data: Callable[[Drawings], Mapping[str, Any]] = _nothing
-    """Data for the page's script, by name."""
+    script_data: Callable[[], Mapping[str, Any]] = _nothing
+    """Data for the page's script, by name, in addition to the figures."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further files, written as they are: their text by name."""
 
 
 Section: TypeAlias = Callable[[Results], Iterable[Content]]

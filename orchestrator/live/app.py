@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from analysis.web.theme import theme
 from orchestrator.live.access import Guard
 from orchestrator.live.pages import PAGES, Page, Pages
 from orchestrator.live.watch import Watch
@@ -34,6 +35,7 @@ def make_app(watch: Watch, token: str, port: int, hosts: set[str]) -> Starlette:
     routes = [
         *(Route(page.path, _shown(watch, pages, page)) for page in PAGES),
         *(Route(f"/events{page.path.rstrip('/')}", _updates(watch, pages, page)) for page in PAGES),
+        Route("/static/theme.css", _style),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
     guard = Middleware(Guard, token=token, port=port, hosts=hosts)
@@ -42,6 +44,10 @@ def make_app(watch: Watch, token: str, port: int, hosts: set[str]) -> Starlette:
         middleware=[guard, Middleware(GZipMiddleware, minimum_size=1000)],
         exception_handlers={HTTPException: _refused(pages)},
     )
+
+
+def _style(_: Request) -> Response:
+    return Response(theme(), media_type="text/css")
 
 
 def _refused(pages: Pages) -> Callable[[Request, Exception], Response]:

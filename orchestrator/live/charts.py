@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from analysis.web.svg import Axis, axis
 from jobs.specs.base import ALL
 from orchestrator.live import svg
 from orchestrator.live.comparisons import Curve, Delta, Deltas
@@ -31,10 +32,10 @@ def delta_panels(found: Deltas, sources: Sequence[str]) -> list[Panel]:
     sizes = sorted({cell.images for cell in found.cells}, key=lambda images: (images == ALL, images))
     drawn = [cell for cell in found.cells if cell.pairs]
     ends = [end for cell in drawn if cell.pairs >= _ENOUGH for end in (cell.low, cell.high)]
-    y = svg.axis("delta, points", (*(cell.mean for cell in drawn), *ends), around=[0.0], most=5)
+    y = axis("delta, points", (*(cell.mean for cell in drawn), *ends), around=[0.0], most=5)
     every = 1 + (len(sizes) - 1) // _MOST_LABELS  # the last size always has a label
     ticks = [(i, _short(size)) for i, size in enumerate(sizes) if (len(sizes) - 1 - i) % every == 0]
-    x = svg.Axis("training images", -0.5, len(sizes) - 0.5, ticks)
+    x = Axis("training images", -0.5, len(sizes) - 0.5, ticks)
     place = {size: i for i, size in enumerate(sizes)}
     panels = []
     for number, dataset in enumerate(dict.fromkeys(cell.dataset for cell in found.cells)):
@@ -113,8 +114,8 @@ def curve_chart(
 ) -> Markup:
     """Draw learning curves: finished trials faint, their means strong, running trials dashed."""
     every = [point for curve in found for point in curve.points]
-    x = svg.axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0])
-    y = svg.axis("test accuracy, %", (value for _, value in every), most=5)
+    x = axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0])
+    y = axis("test accuracy, %", (value for _, value in every), most=5)
     chart = svg.Chart(x, y, label, size)
     for curve in sorted(found, key=lambda curve: (not curve.trial_id, curve.running)):
         colour = index(sources, curve.source)
@@ -138,8 +139,8 @@ def trial_chart(lines: Mapping[str, Sequence[tuple[int, float]]], label: str, ru
         lines: by name; the order decides the colours.
     """
     every = [point for line in lines.values() for point in line]
-    x = svg.axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0])
-    chart = svg.Chart(x, svg.axis("accuracy, %", (value for _, value in every), most=5), label, (560, 300))
+    x = axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0])
+    chart = svg.Chart(x, axis("accuracy, %", (value for _, value in every), most=5), label, (560, 300))
     for number, (name, line) in enumerate(lines.items()):
         where = [(float(epoch), value) for epoch, value in line]
         chart.line(where, f"line {'dashed' if running else 'mean'} s{number}")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 
+from analysis.web.templates import environment as templates_in
 from jobs.provenance import code_version
 from jobs.system.printable import one_line, printable
 from orchestrator.live import svg
@@ -161,15 +162,8 @@ def _filled(template: str, **values: object) -> str:
 
 @cache
 def environment() -> Environment:
-    """Return the jinja2 environment: values are escaped, and an undefined value is an error."""
-    templates = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
+    """Return the templates, with their filters."""
+    templates = templates_in(_TEMPLATES)
     templates.filters |= {
         "duration": duration,
         "line": lambda text: one_line(str(text)),

@@ -1,52 +1,13 @@
 """Charts as SVG, drawn on the server: scales, axes, lines, points and intervals. Colours come from the style sheet."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from analysis.web.svg import Axis, scale, shape
+
 Point = tuple[float, float]
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 10.0, 10.0, 40.0
-_MARK = 3.6
-"""Half the size of a mark, in pixels."""
-
-
-class Axis(NamedTuple):
-    """An axis: its label, range, and ticks with their labels."""
-
-    label: str
-    low: float
-    high: float
-    ticks: Sequence[tuple[float, str]]
-
-
-def axis(label: str, values: Iterable[float], *, around: Sequence[float] = (), most: int = 6) -> Axis:
-    """Return an axis over finite values, with round ticks.
-
-    Args:
-        around: values that are included.
-        most: about how many ticks there are.
-    """
-    finite = [value for value in (*values, *around) if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
-    if high - low < 1e-9:
-        low, high = low - 1, high + 1
-    step = _round_step((high - low) / most)
-    ticks = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    margin = 0.04 * (high - low)
-    return Axis(
-        label,
-        low - margin,
-        high + margin,
-        [(tick, f"{tick:.{decimals}f}".replace("-", "\N{MINUS SIGN}")) for tick in ticks],
-    )
-
-
-def _round_step(least: float) -> float:
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
 class Chart:
@@ -61,8 +22,8 @@ class Chart:
         self._label = label
         self._x, self._y = x, y
         width, height = size
-        self.x = _scale(x, _LEFT, width - _RIGHT)
-        self.y = _scale(y, height - _BOTTOM, _TOP)
+        self.x = scale(x, _LEFT, width - _RIGHT)
+        self.y = scale(y, height - _BOTTOM, _TOP)
         self._parts: list[Markup] = []
 
     def line(self, points: Sequence[Point], classes: str) -> None:
@@ -147,21 +108,6 @@ class Chart:
         return Markup("").join(parts)
 
 
-def shape(number: int, x: float, y: float, size: float = _MARK) -> str:
-    """Return the path of a mark: circle, square, triangle, diamond, and so on again."""
-    match number % 4:
-        case 0:
-            return f"M{x - size:.1f} {y:.1f}a{size} {size} 0 1 0 {2 * size} 0a{size} {size} 0 1 0 {-2 * size} 0z"
-        case 1:
-            return f"M{x - size:.1f} {y - size:.1f}h{2 * size}v{2 * size}h{-2 * size}z"
-        case 2:
-            wide = 1.2 * size
-            return f"M{x:.1f} {y - wide:.1f}l{wide} {2 * wide}h{-2 * wide}z"
-        case _:
-            wide = 1.35 * size
-            return f"M{x:.1f} {y - wide:.1f}l{wide} {wide}l{-wide} {wide}l{-wide} {-wide}z"
-
-
 def key(number: int, text: str, dashed: bool = False) -> Markup:
     """Return an entry of a legend: a mark on a line, and its text."""
     line = Markup('<line class="line{}" x1="1" x2="23" y1="7" y2="7"/>').format(" dashed" if dashed else "")
@@ -169,14 +115,3 @@ def key(number: int, text: str, dashed: bool = False) -> Markup:
     return Markup('<span class="key s{}"><svg viewBox="0 0 24 14" aria-hidden="true">{}{}</svg>{}</span>').format(
         number % 8, line, mark, escape(text)
     )
-
-
-def _scale(of: Axis, start: float, end: float) -> Callable[[float], float]:
-    span = of.high - of.low
-
-    def place(value: float) -> float:
-        """Return pixels; far outside of the axis, values are drawn at its edge, which is cut off."""
-        share = (value - of.low) / span
-        return start + (end - start) * min(max(share, -1.0), 2.0)
-
-    return place

@@ -26,6 +26,10 @@ _LEAST_HEIGHT = 0.95
 _GAP = 0.1
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, width and height, in inches from the upper left corner of a figure."""
+
+
 class Under(NamedTuple):
     """The label below a pair of axes, and the space above it."""
 
@@ -75,6 +79,25 @@ class Layout(NamedTuple):
     words: tuple[Words, ...]
     legends: tuple[LegendPlace, ...]
     inner: tuple[float, float]
+
+    @property
+    def parts(self) -> list[Box]:
+        """What is above the first panel, and then each panel with its title, numbers and labels."""
+        above = self.inner[0]
+        first = min(place.top - _titles(place) for place in self.places)
+        legends = [(0.0, above, WIDTH_INCHES, first - above)] if first - above > EDGE else []
+        return [*legends, *(_box(place) for place in self.places)]
+
+
+def _titles(place: Place) -> float:
+    return (place.title.count("\n") + 1) * line(TEXT_POINTS)
+
+
+def _box(place: Place) -> Box:
+    margin, titles = _LABELLED if place.y_label else _NUMBERS, _titles(place)
+    left = max(place.left - margin, 0.0)
+    below = place.below + line(TEXT_POINTS) + 0.04
+    return left, place.top - titles, place.left + place.width + EDGE - left, titles + place.height + below
 
 
 class _Block(NamedTuple):

@@ -19,7 +19,17 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from analysis.figures.drawing.axes import set_ticks, under
-from analysis.figures.drawing.layout import EDGE, TEXT_POINTS, LegendPlace, Place, Words, arrange, line, text_inches
+from analysis.figures.drawing.layout import (
+    EDGE,
+    TEXT_POINTS,
+    Layout,
+    LegendPlace,
+    Place,
+    Words,
+    arrange,
+    line,
+    text_inches,
+)
 from analysis.figures.drawing.legends import (
     BETWEEN,
     FEW_DASH,
@@ -72,8 +82,7 @@ class Drawing:
 
     figure: Figure
     canvas: Canvas
-    inner: tuple[float, float]
-    """Top and bottom, in inches from the top, of the part between title and caption."""
+    layout: Layout
 
     def save(self, directory: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
         """Write one file per format, named after the figure; the directory is created."""
@@ -85,13 +94,22 @@ class Drawing:
 
     def svg(self) -> str:
         """Return the SVG without title and caption, for a page that contains them as text."""
-        top, bottom = (72 * inches for inches in self.inner)
+        top, bottom = (72 * inches for inches in self.layout.inner)
         box = f'height="{bottom - top:g}pt" viewBox="0 {top:g} {72 * WIDTH_INCHES:g} {bottom - top:g}"'
         return _BOX.sub(box, _WORDS.sub("", self._svg.decode()), count=1)
 
     def rendered(self, form: str) -> bytes:
         """Return the figure with title and caption, as ``png``, ``svg`` or ``pdf``."""
         return self._svg if form == "svg" else self._written(form)
+
+    @property
+    def boxes(self) -> list[tuple[float, ...]]:
+        """Left, top, width and height, in points of the SVG, of the legends and of each panel: the parts that a narrow
+        page shows one below the other. Empty if no panels are side by side.
+        """
+        if len({place.left for place in self.layout.places}) == 1:
+            return []
+        return [tuple(round(72 * inches, 1) for inches in box) for box in self.layout.parts]
 
     @cached_property
     def _svg(self) -> bytes:
@@ -130,7 +148,7 @@ def drawing(figure: Figure) -> Drawing:
             _draw_legends(canvas, layout.height, legend, handles)
         for words in layout.words:
             _say(canvas, layout.height, words)
-    return Drawing(figure, canvas, layout.inner)
+    return Drawing(figure, canvas, layout)
 
 
 def _say(canvas: Canvas, height: float, words: Words) -> None:

@@ -7,6 +7,9 @@ COLOURS = ("#0502a5", "#ab5b00", "#0ab770", "#03000d", "#4884f7", "#6d552e", "#3
 """Any two differ by nine units or more of lightness (CIE L*), so that they differ in grey, and by 22 units or more of
 CIE L*a*b* for readers with any of three types of colour blindness (simulated after Machado et al. 2009)."""
 
+DARK_COLOURS = ("#43a7fc", "#e86405", "#1dd351", "#fafcff", "#b6d0ef", "#8b7450", "#a43399", "#9df8be")
+"""The same series on a dark page, with about the same hues and the same differences."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[tuple[float, ...], ...] = (
     (),

@@ -1,44 +1,58 @@
 """Interactive curves: controls, four charts, and their data for the page's script."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from analysis.evaluations.frames import HEADLINE_BLOCKS, headline_blocks
-from analysis.page.charts import charts
+from analysis.figures.drawing.style import COLOURS, MARKERS, Look, ordered
 from analysis.page.payload import payload, shown_pairs, too_many
 from analysis.page.results import Results
-from analysis.page.section import Content, Drawings
+from analysis.page.section import Content
 from analysis.page.sections.headlines import COVERS
 from analysis.paired.contrasts import Comparison
+from analysis.statistics.paired_t import FEW_VALUES
+from analysis.web.svg import FONT, GRID, INK, PANEL, SHAPES, SOFT, shape
+from analysis.words import depth_text, size_text
 from jobs.specs.base import ALL
 
 _CHARTS = {
-    "delta-images": "Delta vs. images",
-    "accuracy-images": "Test accuracy vs. images (baseline dashed)",
-    "delta-epoch": "Delta vs. epoch (learning speed)",
-    "accuracy-epoch": "Test accuracy vs. epoch (baseline dashed)",
+    "delta-images": "Delta by training images",
+    "delta-epoch": "Delta by epoch (learning speed)",
+    "accuracy-images": "Test accuracy by training images",
+    "accuracy-epoch": "Test accuracy by epoch",
 }
 
 _BANDS = (
-    "The lighter band is simultaneous over all sizes of a curve (Bonferroni); it is drawn only in charts vs. images."
+    "In charts by training images, the lighter band is simultaneous over all sizes of a curve (Bonferroni); with more "
+    f"than two curves in a panel it is left out. Fewer than {FEW_VALUES} pairs or trials: dotted bars, no band."
 )
-_EVERY = ("all", "all")
 _LAST = ("last", "last of each trial")
-_VARIANTS = ("all", "all (first filled, others hollow)")
+_MOST = 8
+"""Curves and panels that are shown at first."""
 
 
 class Choice(NamedTuple):
-    """A control whose options are the values that occur in the results."""
+    """A control with one value."""
 
     name: str
     label: str
     options: Sequence[tuple[str, str]]
     """Values with their labels."""
     selected: str
-    first: str | None = None
-    """The variant with filled markers, if there are several variants."""
+
+
+class KindChoice(NamedTuple):
+    """A control for the values of one kind: several where the kind is colour or panel, else one."""
+
+    kind: str
+    label: str
+    options: Sequence[tuple[str, str]]
+    """Values with their labels."""
+    selected: Sequence[str]
+    """The values that are shown at first; of a kind that is neither colour nor panel, the first of them."""
 
 
 class _Shown(NamedTuple):
@@ -51,34 +65,67 @@ class _Shown(NamedTuple):
 
 def contents(results: Results) -> Iterator[Content]:
     if not results.data.empty:
+        kinds = list(_kinds(results))
         values = {
-            "choices": list(_choices(results)),
+            "choices": list(_choices(results, kinds)),
+            "kinds": kinds,
             "charts": _CHARTS,
             "any_deltas": bool(shown_pairs(results.data, results.comparisons)),
             "notes": f"{COVERS} {_BANDS}",
         }
-
-        def numbers(_: Drawings) -> Mapping[str, Any]:
-            data = results.data
-            specs = charts(sorted(set(data["dataset"])), sorted(set(data["images_used"])))
-            return {**payload(data, results.comparisons), "charts": specs}
-
-        yield Content(title="Curves", template="curves.html", values=values, script_data=numbers)
+        yield Content(title="Curves", template="curves.html", values=values, script_data=partial(_drawn, results))
 
 
-def _choices(results: Results) -> Iterator[Choice]:
-    data = results.data
-    shown = _first_shown(results)
-    bases = sorted({pair.baseline for pair in results.comparisons}) if too_many(data) else []
-    variants = sorted(set(data["variant"]), reverse=True)
-    yield Choice("source", "Source", _named(results.sources), shown.comparison.source)
-    yield Choice("baseline", "Baseline", _named(bases or results.sources), shown.comparison.baseline)
-    yield Choice("blocks", "Fine-tuned blocks", _numbers(data["blocks"]), str(shown.blocks))
-    yield Choice("dataset", "Dataset", [_EVERY, *_named(sorted(set(data["dataset"])))], _EVERY[0])
-    yield Choice("epoch", "Epoch (charts vs. images)", [_LAST, *_epochs(results)], shown.epoch)
-    yield Choice("images", "Images (charts vs. epoch)", _sizes(data), _middle(data))
+def _drawn(results: Results) -> dict[str, Any]:
+    """Return the data of the charts, and how they are drawn."""
+    numbered = {kind: {name: _numbered(look) for name, look in of.items()} for kind, of in results.looks.items()}
+    depths = sorted(set(results.data["blocks"]), key=lambda depth: (depth == ALL, depth))
+    numbered["blocks"] = dict(zip(map(str, depths), numbered["blocks"].values(), strict=True))
+    style = {
+        "colours": COLOURS,
+        "shapes": [shape(number, 0, 0) for number in range(SHAPES)],
+        "font": FONT,
+        "ink": INK,
+        "soft": SOFT,
+        "grid": GRID,
+        "panel": PANEL,
+        "few": FEW_VALUES,
+    }
+    return {**payload(results.data, results.comparisons), "looks": numbered, "style": style}
+
+
+def _numbered(look: Look) -> tuple[int, int]:
+    return COLOURS.index(look.colour), MARKERS.index(look.marker)
+
+
+def _kinds(results: Results) -> Iterator[KindChoice]:
+    data, shown = results.data, _first_shown(results)
+    pair = shown.comparison
+    compared = [one.source for one in results.comparisons if one.baseline == pair.baseline] or results.sources
+    sources = list(dict.fromkeys([pair.source, *compared]))[:_MOST]
+    datasets, variants = ordered(set(data["dataset"])), sorted(set(data["variant"]), reverse=True)
+    depths = sorted(set(data["blocks"]), key=lambda depth: (depth == ALL, depth))
+    blocks = [(str(depth), depth_text(depth)) for depth in depths]
+    yield KindChoice("source", "Sources", _named(results.sources), sources)
+    yield KindChoice("dataset", "Datasets", _named(datasets), datasets[:_MOST])
+    yield KindChoice("blocks", "Fine-tuned", blocks, [str(shown.blocks)])
     if len(variants) > 1:
-        yield Choice("variant", "Trials", [_VARIANTS, *_named(variants)], variants[0], first=variants[0])
+        yield KindChoice("variant", "Trials", _named(variants), variants[:_MOST])
+
+
+def _choices(results: Results, kinds: Sequence[KindChoice]) -> Iterator[Choice]:
+    data, shown = results.data, _first_shown(results)
+    bases = sorted({pair.baseline for pair in results.comparisons}) if too_many(data) else []
+    by = [(one.kind, _KINDS[one.kind]) for one in kinds]
+    several = [one.kind for one in kinds if one.kind != "source" and len(one.selected) > 1]
+    yield Choice("colour", "Colour", by, "source")
+    yield Choice("panel", "Panel", [("none", "none"), *by], next(iter(several), "none"))
+    yield Choice("baseline", "Baseline", _named(bases or results.sources), shown.comparison.baseline)
+    yield Choice("epoch", "Epoch, by images", [_LAST, *_epochs(results)], shown.epoch)
+    yield Choice("images", "Images, by epoch", _sizes(data), _middle(data))
+
+
+_KINDS = {"source": "source", "dataset": "dataset", "blocks": "fine-tuned blocks", "variant": "trials"}
 
 
 def _first_shown(results: Results) -> _Shown:
@@ -112,7 +159,7 @@ def _numbers(column: "pd.Series[int]") -> list[tuple[str, str]]:
 def _sizes(data: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the subset sizes in order, the whole set last."""
     sizes = sorted(set(data["images"]), key=lambda size: (size == ALL, size))
-    return [(str(size), "all" if size == ALL else f"{size:,}") for size in sizes]
+    return [(str(size), size_text(size)) for size in sizes]
 
 
 def _middle(data: pd.DataFrame) -> str:

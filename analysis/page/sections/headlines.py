@@ -1,18 +1,23 @@
 """Headline deltas in sentences and as a table, with their uncertainty."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from analysis.evaluations.frames import headline_blocks
+from analysis.figures.drawing.style import Look
 from analysis.output.deltas_text import p_text
+from analysis.page.forest import Forest, forest, svg
 from analysis.page.payload import shown_pairs
 from analysis.page.results import VARIANT, Results
 from analysis.page.section import Content
+from analysis.page.sentences import sentence
+from analysis.paired.contrasts import Declared
 from analysis.paired.pairing import DEPTH
+from analysis.paired.studies import CELL as PLANNED
 from analysis.paired.table import delta_cells
-from analysis.words import counted
+from analysis.words import counted, depth_text, size_text
 from jobs.specs.base import ALL
 
 COVERS = (
@@ -30,8 +35,10 @@ _ONE_SOURCE = "Deltas need trials of two sources; these results have only one."
 
 def contents(results: Results) -> Iterator[Content]:
     if not results.data.empty:
-        values = _values(results) if results.comparisons or results.depths else {"why_none": _why_none(results)}
-        yield Content(title="Headline deltas", template="headlines.html", values=values)
+        compared = results.comparisons or results.depths
+        values: dict[str, Any] = _values(results) if compared else {"findings": [], "why_none": _why_none(results)}
+        files = {f"{one.name}.svg": svg(one.plot) for one in values["findings"] if one.plot is not None}
+        yield Content(title="Headline deltas", template="headlines.html", values=values, files=files)
 
 
 def _why_none(results: Results) -> str:
@@ -44,9 +51,11 @@ def _values(results: Results) -> dict[str, Any]:
     cells = delta_cells(results.data, [*results.comparisons, *results.depths], results.contrasts, epoch=None)
     cells = cells.merge(results.data[[*VARIANT, "variant"]].drop_duplicates(), how="left")
     shown = headline_cells(cells, headline_blocks(results.data))
+    found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {
-        "headlines": headlines(shown),
-        "notes": " ".join(filter(None, [unpaired(cells), COVERS])),
+        "findings": list(_findings(found, results.looks["source"])),
+        "left_out": unpaired(cells),
+        "covers": COVERS,
         "columns": HEADLINE_COLUMNS,
         "rows": headline_rows(shown),
         "right": frozenset(HEADLINE_COLUMNS) - {"source", "baseline", "dataset", "Holm family", "trials"},
@@ -54,18 +63,52 @@ def _values(results: Results) -> dict[str, Any]:
 
 
 class Headline(NamedTuple):
-    """A summary of the deltas of one comparison at some blocks and epoch."""
+    """The deltas of one comparison at some blocks and epoch."""
 
     what: str
     where: str
     """Blocks and epoch, and whether a study declared the comparison."""
-    verdict: str
-    parts: tuple[str, ...]
-    """One sentence per dataset: its smallest and its largest size with an interval, each with its longest trials."""
+    declared: bool
+    """Whether a study declared any of the cells."""
+    sentence: str
+    cells: pd.DataFrame
+    """Those with pairs."""
 
 
-_LAST = "last"
-_HEADLINE = ["source", "baseline", "variant", "blocks", DEPTH, "at"]
+class Findings(NamedTuple):
+    """A forest plot and its sentences."""
+
+    name: str
+    """Of the plot and its file."""
+    plot: Forest | None
+    """None if no cell has a pair."""
+    headlines: list[Headline]
+
+
+class _Arms(NamedTuple):
+    """What a headline compares: values of ``_ARMS``."""
+
+    source: str
+    baseline: str
+    blocks: int
+    of_baseline: int
+    at: str
+
+    @property
+    def what(self) -> str:
+        if self.of_baseline == self.blocks:
+            return f"{self.source} minus {self.baseline}"
+        return f"{self.source}: {depth_text(self.blocks)} minus {depth_text(self.of_baseline)}"
+
+    @property
+    def where(self) -> str:
+        when = "last epoch" if self.at == _LAST else f"epoch {self.at}"
+        return f"{depth_text(self.blocks)}, {when}" if self.of_baseline == self.blocks else when
+
+
+_LAST, _DECLARED = "last", "declared in advance"
+_ARMS = ["source", "baseline", "blocks", DEPTH, "at"]
+_HEADLINE = [*_ARMS, "variant"]
 
 
 def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
@@ -74,80 +117,71 @@ def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
     Adds ``at``: ``last``, or the number of the epoch. Declared comparisons come first.
 
     Args:
-        cells: ``delta_cells`` with ``variant``; cells without a pair are left out.
+        cells: ``delta_cells`` with ``variant``.
         blocks: for the comparisons that are not declared.
     """
     at = cells["epoch"].astype(str).where(cells["epoch"] != cells["epochs"], _LAST)
-    chosen = (cells["n_pairs"] > 0) & (cells["declared"] | ((cells["blocks"] == blocks) & (at == _LAST)))
-    shown = cells.assign(at=at)[chosen]
+    shown = cells.assign(at=at)[cells["declared"] | ((cells["blocks"] == blocks) & (at == _LAST))]
     first = ~shown.groupby(_HEADLINE)["declared"].transform("any").astype(bool)
     order = ["_later", "source", "baseline", "variant", "blocks", DEPTH, "epoch", "dataset", "images_used"]
     return shown.assign(_later=first).sort_values(order, kind="stable", ignore_index=True).drop(columns="_later")
 
 
-def headlines(shown: pd.DataFrame) -> list[Headline]:
+def headlines(shown: pd.DataFrame, contrasts: Declared) -> list[Headline]:
     """Return one headline per comparison, variant, blocks and epoch of ``headline_cells``."""
     several = shown["variant"].nunique() > 1
-    shown_headlines = []
+    planned = _planned(contrasts)
+    found = []
     for _, group in shown.groupby(_HEADLINE, sort=False):
-        first = group.iloc[0]
-        what = _arms(first["source"], first["baseline"], first["blocks"], first[DEPTH])
-        what += f" ({first['variant']})" if several else ""
-        when = "last epoch" if first["at"] == _LAST else f"epoch {first['at']}"
-        depth = _tuned(first["blocks"]) if first[DEPTH] == first["blocks"] else ""
-        where = ", ".join(filter(None, [depth, when, _declared(group)]))
-        shown_headlines.append(Headline(what, where, _count(group), tuple(_datasets(group))))
-    return shown_headlines
+        arms = _Arms(*(group[name].iloc[0] for name in _ARMS))
+        begun = set(group[list(PLANNED)].itertuples(index=False, name=None))
+        recipes = set(group["recipe"])
+        unfinished = {cell for cell in planned.get(arms, ()) if cell[-1] in recipes} - begun
+        found.append(
+            Headline(
+                arms.what + (f" ({group['variant'].iloc[0]})" if several else ""),
+                ", ".join([arms.where, *_in_advance(group["declared"])]),
+                bool(group["declared"].any()),
+                sentence(group, len(unfinished)),
+                group[group["n_pairs"] > 0],
+            )
+        )
+    return found
 
 
-def _arms(source: str, baseline: str, blocks: int, of_baseline: int) -> str:
-    if of_baseline == blocks:
-        return f"{source} minus {baseline}"
-    return f"{source}: {_tuned(blocks)} minus {_tuned(of_baseline)}"
+def not_begun(shown: pd.DataFrame, contrasts: Declared) -> list[Headline]:
+    """Return a headline for each declared contrast of which no trial with a recipe of the study has finished."""
+    begun = set(shown[[*_ARMS, "recipe"]].itertuples(index=False, name=None))
+    return [
+        Headline(arms.what, f"{arms.where}, {_DECLARED}", True, sentence(shown.iloc[:0], len(waiting)), shown.iloc[:0])
+        for arms, cells in _planned(contrasts).items()
+        if (waiting := {cell for cell in cells if (*arms, cell[-1]) not in begun})
+    ]
 
 
-def _tuned(blocks: int) -> str:
-    return {0: "FC layer only", ALL: "all blocks", 1: "last block"}.get(blocks, f"last {blocks} blocks")
+def _planned(contrasts: Declared) -> dict[_Arms, set[tuple[object, ...]]]:
+    """Return the cells that studies declared: values of ``PLANNED``."""
+    cells: dict[_Arms, set[tuple[object, ...]]] = {}
+    for one, of in (planned for family in contrasts.families for planned in family.planned):
+        for blocks in one.blocks:
+            other = blocks if one.baseline_blocks is None else one.baseline_blocks
+            cells.setdefault(_Arms(one.source, one.baseline, blocks, other, str(one.epoch)), set()).update(of)
+    return cells
 
 
-def _declared(group: pd.DataFrame) -> str:
-    if not group["declared"].any():
-        return ""
-    return "declared in advance" if group["declared"].all() else "partly declared in advance"
+def _in_advance(declared: "pd.Series[bool]") -> list[str]:
+    return [_DECLARED] if declared.all() else [f"partly {_DECLARED}"] if declared.any() else []
 
 
-def _count(group: pd.DataFrame) -> str:
-    known = group[group["ci_low"].notna()]
-    if known.empty:
-        return "one pair per cell, so no interval"
-    above, below = int((known["ci_low"] > 0).sum()), int((known["ci_high"] < 0).sum())
-    count = f"the interval is above zero in {above} of {len(known)} cells and below zero in {below or 'none'}"
-    corrected = known[known["p_holm"].notna()]
-    differ = int((corrected["p_holm"] < 0.05).sum())
-    families = " and ".join(sorted({family.replace(" asked for", "") for family in corrected["family"]}))
-    correction = f"; after Holm correction over {families}, {differ} of {len(corrected)} differ at the 5 % level"
-    return count + (correction if len(corrected) else "")
-
-
-def _datasets(group: pd.DataFrame) -> list[str]:
-    sentences = []
-    for dataset, rows in group.sort_values(["images_used", "epochs"], kind="stable").groupby("dataset", sort=True):
-        known = rows[rows["ci_low"].notna()]
-        shown = rows if known.empty else known
-        several = bool(shown.duplicated("images_used").any())
-        sizes = shown.drop_duplicates("images_used", keep="last")
-        ends = sizes.iloc[[0, -1]] if len(sizes) > 1 else sizes
-        sentences.append(f"{dataset}: {', '.join(_point(row, several) for row in ends.to_dict('records'))}")
-    return sentences
-
-
-def _point(row: dict[Any, Any], of_several_lengths: bool) -> str:
-    size = "all images" if row["images"] == ALL else f"{row['images']:,} images"
-    size += f", {row['epochs']} epochs" if of_several_lengths else ""
-    interval = (
-        "one pair" if pd.isna(row["ci_low"]) else f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f}, n = {row['n_pairs']}"
-    )
-    return f"{row['mean_delta']:+.2f} points at {size} ({interval})".replace("-", "\N{MINUS SIGN}")
+def _findings(found: Sequence[Headline], looks: Mapping[str, Look]) -> Iterator[Findings]:
+    """Yield what studies declared, and then the rest; all in one if no declared contrast has results."""
+    some = any(one.declared and len(one.cells) for one in found)
+    for name, first in (("forest", True), ("forest-others", False)):
+        if part := [one for one in found if (one.declared == some) == first]:
+            drawn = [
+                (one.what, one.where, looks[one.cells["source"].iloc[0]], one.cells) for one in part if len(one.cells)
+            ]
+            yield Findings(name, forest(drawn) if drawn else None, part)
 
 
 HEADLINE_COLUMNS = (
@@ -169,11 +203,11 @@ HEADLINE_COLUMNS = (
 
 def headline_rows(shown: pd.DataFrame) -> list[tuple[str, ...]]:
     """Format ``headline_cells`` as a table, one row per cell."""
-    return [_row(row) for row in shown.to_dict("records")]
+    return [_row(row) for row in shown[shown["n_pairs"] > 0].to_dict("records")]
 
 
 def _row(row: dict[Any, Any]) -> tuple[str, ...]:
-    size = "all" if row["images"] == ALL else f"{row['images']:,}"
+    size = size_text(row["images"])
     intervals = (_interval(row, ""), _interval(row, "_simultaneous"))
     depths = ["all" if depth == ALL else str(depth) for depth in dict.fromkeys([row["blocks"], row[DEPTH]])]
     blocks = " minus ".join(depths)

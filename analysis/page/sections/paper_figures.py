@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pandas as pd
+
 from analysis.figures.drawing.model import Figure
 from analysis.figures.paper import figures
-from analysis.page.render import rows, shortened
+from analysis.page.render import rows
 from analysis.page.results import Results
-from analysis.page.section import Content, Drawings
+from analysis.page.section import Content
 
 
 def contents(results: Results) -> Iterator[Content]:
@@ -20,15 +22,14 @@ def contents(results: Results) -> Iterator[Content]:
             template="paper_figures.html",
             values=values,
             figures=tuple(drawn),
-            script_data=partial(_for_script, drawn),
+            script_data=partial(_numbers, drawn),
         )
 
 
-def _for_script(figures: Sequence[Figure], drawings: Drawings) -> Mapping[str, Any]:
-    """SVG and numbers of the figures, which the page's script inserts: packed, they take a seventh of the space."""
-    return {"figures": {figure.name: _packed(figure, drawings[figure.name].svg()) for figure in figures}}
+def _numbers(figures: Sequence[Figure]) -> Mapping[str, Any]:
+    """Return the numbers of the figures, from which the script makes a table when it is opened."""
+    return {"numbers": {figure.name: _table(figure.table()) for figure in figures}}
 
 
-def _packed(figure: Figure, svg: str) -> dict[str, Any]:
-    numbers = figure.table()
-    return {"svg": shortened(svg), "columns": list(numbers.columns), "rows": rows(numbers)}
+def _table(numbers: pd.DataFrame) -> dict[str, Any]:
+    return {"columns": list(numbers.columns), "rows": rows(numbers)}

@@ -1,5 +1,6 @@
 """The data of the paper's figures; drawing them produces identical files every time."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from analysis.evaluations.frames import frame
 from analysis.figures.drawing.limits import y_limits
 from analysis.figures.drawing.model import POINTS
 from analysis.figures.drawing.render import draw, save
-from analysis.figures.drawing.style import COLOURS
+from analysis.figures.drawing.style import COLOURS, DARK_COLOURS
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.roles import Role, cast
+from analysis.web.svg import GRID, INK, PANEL, SOFT
+from analysis.web.theme import theme
 from jobs.errors import Code, InvalidRequest
 from tests.analysis.support import Build, Rows, Values
 from tests.support import refused
@@ -212,15 +215,28 @@ def test_every_figure_can_be_drawn(data: pd.DataFrame, name: str) -> None:
     assert set(made.table()["panel"]) == {panel.title for panel in made.panels}
 
 
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
 def test_colours_stand_out_from_white() -> None:
     """WCAG's minimum contrast for graphics is 3; the green has 2.6 and therefore keeps its marker."""
-
-    def luminance(colour: str) -> float:
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
-
     assert sum(1.05 / (luminance(colour) + 0.05) < 3 for colour in COLOURS) <= 1
+
+
+def test_colours_stand_out_on_a_dark_page() -> None:
+    found = re.search(r"prefers-color-scheme: dark.*?--paper: (#\w{6})", theme(), re.DOTALL)
+    assert found is not None
+    paper = luminance(found[1]) + 0.05
+    assert min((luminance(colour) + 0.05) / paper for colour in DARK_COLOURS) >= 3
+
+
+def test_a_drawing_has_the_light_colours_of_the_page() -> None:
+    light = dict(re.findall(r"--(\w+): (#\w+);", theme().partition("@media")[0]))
+    light["panel"] = light["panel"].replace("#fff", "#ffffff")
+    assert (light["ink"], light["soft"], light["grid"], light["panel"]) == (INK, SOFT, GRID, PANEL)
 
 
 def test_a_variant_has_one_name_in_all_panels(build: Build) -> None:

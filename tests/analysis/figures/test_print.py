@@ -20,7 +20,7 @@ from analysis.figures.drawing.axis import ACCURACY, EPOCH
 from analysis.figures.drawing.layout import TEXT_POINTS, wrapped
 from analysis.figures.drawing.model import Figure, Panel
 from analysis.figures.drawing.render import draw, drawing, save
-from analysis.figures.drawing.style import SMALLEST_POINTS, WIDTH_INCHES, looks, ordered
+from analysis.figures.drawing.style import COLOURS, DARK_COLOURS, SMALLEST_POINTS, WIDTH_INCHES, looks, ordered
 from analysis.figures.influence_matrices import matrices
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.visualize import features
@@ -109,15 +109,17 @@ def evaluations(datasets: int, seeds: Any) -> pd.DataFrame:
     [DATASETS, list(SOURCES)[:4], [f"{blocks} blocks" for blocks in DEPTHS], list("abcdefgh")],
     ids=["datasets", "sources", "depths", "eight"],
 )
-def test_no_two_series_of_a_legend_look_alike(names: list[str]) -> None:
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_two_series_of_a_legend_look_alike(names: list[str], dark: bool) -> None:
     found = looks(names)
     for one, other in combinations(names, 2):
-        first, second = found[one], found[other]
-        assert first.marker != second.marker
+        assert found[one].marker != found[other].marker
+        colours = [found[name].colour for name in (one, other)]
+        first, second = (DARK_COLOURS[COLOURS.index(colour)] if dark else colour for colour in colours)
         for sight, seen in SIGHT.items():
-            distance = np.linalg.norm(lab(first.colour, seen) - lab(second.colour, seen))
+            distance = np.linalg.norm(lab(first, seen) - lab(second, seen))
             assert distance > 20, (one, other, sight)
-        grey = [lab(look.colour, np.eye(3))[0] for look in (first, second)]
+        grey = [lab(colour, np.eye(3))[0] for colour in (first, second)]
         assert abs(grey[0] - grey[1]) > 8, (one, other, "grey")
 
 

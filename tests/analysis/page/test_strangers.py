@@ -1,5 +1,6 @@
 """Untrusted results: names that contain code, lists of any length, values that are not numbers."""
 
+import html
 import io
 import re
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ import analysis
 from analysis.evaluations.frames import frame
 from analysis.figures.drawing.model import Figure
 from analysis.figures.drawing.render import drawing, save
+from analysis.figures.drawing.style import COLOURS, MARKERS, Look
 from analysis.figures.influence import COLUMNS as CURVES
 from analysis.figures.influence import influence_figure
 from analysis.figures.influence_examples import examples
@@ -23,8 +25,9 @@ from analysis.figures.influence_matrices import matrices
 from analysis.figures.paper import figure
 from analysis.figures.pictures import picture_name
 from analysis.figures.visualize import features
+from analysis.page.forest import Forest, Group, Row, svg
 from analysis.page.render import environment
-from analysis.page.sections.curves import Choice
+from analysis.page.sections.curves import Choice, KindChoice
 from jobs.catalog.catalog import PACKAGED
 from jobs.data.readers import read_raw
 from jobs.errors import Code, DamagedFile
@@ -60,13 +63,15 @@ def test_a_name_in_an_attribute_is_text() -> None:
     for made in (
         parts.shell(EVIL, EVIL, "data-table", EVIL),
         parts.table(EVIL, EVIL, [EVIL], [[EVIL]]),
-        parts.choice(Choice(EVIL, EVIL, [(EVIL, EVIL)], EVIL, first=EVIL)),
-        parts.scripted_figure(figure),
-        parts.image(EVIL, EVIL),
+        parts.choice(Choice(EVIL, EVIL, [(EVIL, EVIL)], EVIL)),
+        parts.kind_choice(KindChoice(EVIL, EVIL, [(EVIL, EVIL)], [EVIL])),
+        parts.drawing(figure, EVIL),
+        parts.picture(EVIL, EVIL),
+        svg(Forest((Group(EVIL, EVIL, Look(COLOURS[0], MARKERS[0]), (Row(EVIL, EVIL, 1.0, 0.0, 2.0, 9, EVIL),)),), "")),
     ):
         tags = Tags(str(made)).found
         assert not any("onerror" in attributes for _, attributes in tags)
-        assert any(EVIL in (value or "") for _, attributes in tags for value in attributes.values())
+        assert EVIL in html.unescape(str(made))
 
 
 def test_names_of_pictures_are_names_of_files() -> None:

@@ -11,7 +11,9 @@ from scipy import stats
 
 import analysis
 from analysis.evaluations.reading import open_results
+from analysis.figures.drawing.style import COLOURS, MARKERS, Look
 from analysis.output import formats
+from analysis.page.forest import forest
 from analysis.page.sections.headlines import headline_cells, headline_rows, headlines
 from analysis.page.sections.what_was_run import progress
 from analysis.paired.contrasts import declared_in
@@ -237,7 +239,7 @@ def test_headlines_say_depths_and_families(declare: Declare) -> None:
     chosen = [*comparisons(data, None, known), *between_depths(data, None, known)]
     cells = delta_cells(data, chosen, known, epoch=None)
     shown = headline_cells(cells.assign(variant="own trials"), 3)
-    said = {f"{one.what}; {one.where}": one.verdict for one in headlines(shown)}
+    said = {f"{one.what}; {one.where}": one.sentence for one in headlines(shown, known)}
     deep = said["l2: last 3 blocks minus last block; last epoch, declared in advance"]
     assert "after Holm correction over 2 cells of the contrasts of mine (depth)" in deep
     fast = said["l2 minus natural; last 3 blocks, epoch 11, declared in advance"]
@@ -249,11 +251,7 @@ def test_headlines_say_depths_and_families(declare: Declare) -> None:
     assert [row[2] for row in headline_rows(shown) if row[0] == row[1]] == ["3 minus 1"] * 2
 
 
-def test_headlines_say_of_which_length_a_cell_is_where_there_are_several(build: Build) -> None:
-    """If one size has trials of two lengths, the longer ones are reported with their length.
-
-    If all trials have the same length, no length is shown.
-    """
+def test_a_forest_plot_says_of_which_length_a_cell_is_where_a_size_has_several(build: Build) -> None:
     from analysis.evaluations.frames import frame as evaluations
     from analysis.paired.contrasts import Comparison, Declared
     from analysis.paired.table import delta_cells
@@ -268,11 +266,18 @@ def test_headlines_say_of_which_length_a_cell_is_where_there_are_several(build: 
     ]
     data = evaluations(build.table(made))
     cells = delta_cells(data, [Comparison("l2", "natural")], Declared(()))
-    (one,) = headlines(headline_cells(cells.assign(variant="own trials"), 3))
-    digits, mnist = one.parts
-    assert digits.startswith("digits: +3.30 points at 100 images, 30 epochs (")
-    assert "+1.40 points at 400 images, 10 epochs (" in digits
-    assert "epochs" not in mnist
+    (one,) = headlines(headline_cells(cells.assign(variant="own trials"), 3), Declared(()))
+    (group,) = forest([(one.what, one.where, Look(COLOURS[0], MARKERS[0]), one.cells)]).groups
+    assert [(row.dataset, row.size, round(row.mean, 2)) for row in group.rows] == [
+        ("mnist", "100 (30 epochs)", 3.3),
+        ("mnist", "200 (30 epochs)", 3.6),
+        ("digits", "100 (10 epochs)", 1.1),
+        ("digits", "100 (30 epochs)", 3.3),
+        ("digits", "200 (30 epochs)", 3.6),
+        ("digits", "400 (10 epochs)", 1.4),
+    ]
+    (alone,) = forest([("", "", Look(COLOURS[0], MARKERS[0]), one.cells[one.cells["dataset"] == "mnist"])]).groups
+    assert [row.size for row in alone.rows] == ["100", "200"]
 
 
 def test_what_is_compared_is_told_with_depths(declare: Declare) -> None:

@@ -76,7 +76,7 @@ class Tags(HTMLParser):
 def addresses(sweep: Sweep) -> list[str]:
     trial, failed = sweep.specs[0].trial_id, sweep.specs[17].trial_id
     pages = ["/", "/failures", f"/failures?log={failed}/1", f"/trial/{trial}", f"/trial/{failed}", "/?cell=digits.50.3"]
-    return [*pages, "/static/live.css", "/static/live.js", "/static/icon.svg"]
+    return [*pages, "/static/theme.css", "/static/live.css", "/static/live.js", "/static/icon.svg"]
 
 
 def streams(sweep: Sweep) -> list[str]:

@@ -1,10 +1,11 @@
 """However Ray reports that an actor is lost, only its own trials fail, and the round goes on."""
 
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.air.execution import FixedResourceManager
+import ray
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
@@ -35,8 +36,7 @@ def test_the_actor_fails_and_its_resources_are_free(error: RayError, starts: boo
     def free(acquired_resource: Any) -> None:
         freed.append(acquired_resource)
 
-    resources: Any = FixedResourceManager({"CPU": 1})
-    resources.free_resources = free
+    resources: Any = SimpleNamespace(free_resources=free)
     manager: Any = RayActorManager(resources)
     actor = TrackedActor(1, on_error=lambda _, error: heard.append(("actor", error)))
     manager._live_actors_to_ray_actors_resources[actor] = (object(), "its share")
@@ -47,6 +47,7 @@ def test_the_actor_fails_and_its_resources_are_free(error: RayError, starts: boo
             TrackedActorTask(actor, on_error=lambda _, error: heard.append(("step", error))), error
         )
     assert freed == ["its share"]
+    assert not ray.is_initialized()
     assert not manager.live_actors
     assert [what for what, _ in heard] == (["actor"] if starts else ["actor", "step"])
     assert all(isinstance(told, RayActorError) and str(told) == str(error) for _, told in heard)

@@ -1,0 +1,95 @@
+"""What the headline deltas of one comparison show, in a sentence."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.statistics.paired_t import FEW_VALUES
+from analysis.words import counted, delta_text
+
+
+def sentence(cells: pd.DataFrame, unfinished: int = 0) -> str:
+    """Return what the cells show, with what limits it.
+
+    An interval that contains zero shows no difference; that it shows equality is never said.
+
+    Args:
+        cells: ``delta_cells`` of one comparison, blocks and epoch, with those that have no pair.
+        unfinished: further cells that the declaring study plans.
+    """
+    paired = cells[cells["n_pairs"] > 0]
+    known = paired[paired["ci_low"].notna()]
+    clauses = [*_shown(known), *_corrected(known), *_limits(paired, known)]
+    alone = len(cells) - len(paired)
+    if alone:
+        clauses.append(f"{counted(alone, 'cell')} {_verb(alone, 'has')} no pair, since trials of one arm are missing")
+    if unfinished:
+        clauses.append(f"{counted(unfinished, 'planned cell')} {_verb(unfinished, 'has')} no trial yet")
+    text = "; ".join(clauses)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _shown(known: pd.DataFrame) -> Iterator[str]:
+    """Describe the cells with an interval."""
+    above, below = known[known["ci_low"] > 0], known[known["ci_high"] < 0]
+    rest = known[(known["ci_low"] <= 0) & (known["ci_high"] >= 0)]
+    found = [(word, part) for word, part in (("higher", above), ("lower", below)) if len(part)]
+    of = len(known)
+    if found:
+        first, *more = (
+            f"{word} in {_of(len(part), of)}, by {_reach(part['mean_delta'].abs())} (95 % interval "
+            f"{'above' if word == 'higher' else 'below'} zero)"
+            for word, part in found
+        )
+        yield f"test accuracy is {', '.join([first, *more])}"
+        if len(rest):
+            yield f"no difference is shown in {_the_rest(len(rest))}, where the interval contains zero"
+    elif of:
+        reach = f"from {delta_text(known['ci_low'].min())} to {delta_text(known['ci_high'].max())} points"
+        if of == 1:
+            yield f"no difference is shown: the 95 % interval, {reach}, contains zero"
+        else:
+            cells = _of(of, of)
+            yield f"no difference is shown: the 95 % interval contains zero in {cells}; the intervals reach {reach}"
+
+
+def _corrected(known: pd.DataFrame) -> Iterator[str]:
+    corrected = known[known["p_holm"].notna()]
+    if len(corrected):
+        differ = int((corrected["p_holm"] < 0.05).sum())
+        families = " and ".join(sorted({family.replace(" asked for", "") for family in corrected["family"]}))
+        yield f"after Holm correction over {families}, {differ} of {len(corrected)} differ at the 5 % level"
+
+
+def _limits(paired: pd.DataFrame, known: pd.DataFrame) -> Iterator[str]:
+    few = known[known["n_pairs"] < FEW_VALUES]
+    if len(few):
+        pairs = _reach(few["n_pairs"], "d")
+        where = "" if len(few) == len(known) else f" in {counted(len(few), 'cell')}"
+        yield f"with only {pairs} pairs{where}, an interval assumes normally distributed differences"
+    single = paired[paired["ci_low"].isna()]
+    if len(single):
+        ends = dict.fromkeys(map(delta_text, (single["mean_delta"].min(), single["mean_delta"].max())))
+        cells = f"{counted(len(single), 'cell')} {_verb(len(single), 'has')}"
+        yield f"{cells} a single pair ({' to '.join(ends)} points) and no interval, which shows nothing"
+
+
+def _reach(values: "pd.Series[float]", form: str = ".2f") -> str:
+    """Return the smallest and the largest value, or the only one."""
+    ends = dict.fromkeys(format(value, form) for value in (values.min(), values.max()))
+    unit = " points" if form == ".2f" else ""
+    return " to ".join(ends) + unit
+
+
+def _of(part: int, whole: int) -> str:
+    if whole == 1:
+        return "the only cell"
+    return f"all {whole:,} cells" if part == whole else f"{part:,} of {whole:,} cells"
+
+
+def _the_rest(number: int) -> str:
+    return "the other cell" if number == 1 else f"the other {number:,} cells"
+
+
+def _verb(number: int, verb: str) -> str:
+    return verb if number == 1 else {"has": "have"}[verb]

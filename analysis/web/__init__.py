@@ -1,0 +1,1 @@
+"""What the report and the live page share: templates, colours, and SVG."""

@@ -1,0 +1,84 @@
+"""The rows that a forest plot shows of many cells, and how it draws intervals that are few, single or cut off."""
+
+import re
+from itertools import product
+
+import pandas as pd
+import pytest
+
+from analysis.figures.drawing.style import COLOURS, MARKERS, Look
+from analysis.page.forest import MOST_ROWS, Forest, Group, Row, forest, svg
+
+LOOK = Look(COLOURS[1], MARKERS[1])
+
+
+def cells(datasets: int, sizes: int) -> pd.DataFrame:
+    rows = [
+        {"dataset": f"d{dataset}", "images": 100 * 2**size, "images_used": 100 * 2**size, "epochs": 30, "p_holm": None}
+        for dataset, size in product(range(datasets), range(sizes))
+    ]
+    return pd.DataFrame(rows).assign(mean_delta=1.0, ci_low=0.5, ci_high=1.5, n_pairs=9)
+
+
+def drawn(*groups: pd.DataFrame) -> Forest:
+    return forest([(f"g{number}", "", LOOK, group) for number, group in enumerate(groups)])
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "datasets", "sizes", "rows", "words"),
+    [
+        (2, 4, 5, 40, ""),
+        (3, 6, 10, 36, "36 of 180 cells are drawn: the smallest and the largest training set of each dataset."),
+        (5, 6, 10, 30, "30 of 300 cells are drawn: the largest training set of each dataset."),
+        (
+            *(20, 6, 10, 36),
+            "36 of 1,200 cells are drawn: the largest training set of each dataset, in the first 6 of 20 comparisons.",
+        ),
+        (1, 90, 1, 40, "40 of 90 cells are drawn: the largest training set of each dataset, the first 40 datasets."),
+    ],
+)
+def test_it_is_never_a_wall_and_says_what_it_leaves_out(
+    comparisons: int, datasets: int, sizes: int, rows: int, words: str
+) -> None:
+    plot = drawn(*[cells(datasets, sizes)] * comparisons)
+    assert sum(len(group.rows) for group in plot.groups) == rows <= MOST_ROWS
+    assert plot.shown == words
+
+
+def one(mean: float, low: float, high: float, n: int) -> str:
+    firm = Row("digits", "100", 1.0, 0.0, 2.0, 9, "")
+    rows = (firm, Row("digits", "200", mean, low, high, n, "0.010"))
+    return svg(Forest((Group("a minus b", "last epoch", LOOK, rows),), ""))
+
+
+def test_an_interval_of_few_pairs_is_dotted() -> None:
+    assert "stroke-dasharray" in one(1.0, 0.5, 1.5, 4)
+    assert "stroke-dasharray" not in one(1.0, 0.5, 1.5, 5)
+
+
+def test_a_single_pair_is_hollow_and_has_no_interval() -> None:
+    made = one(1.0, float("nan"), float("nan"), 1)
+    assert made.count('class="hollow') == 1
+    assert made.count('class="stroke') == 4, "two halves and two ends of the other row"
+    assert "digits, 200 images: +1.00, n = 1, p = 0.010" in made
+
+
+def test_an_end_outside_of_the_frame_is_an_arrow() -> None:
+    """An arrow has two strokes, which the end of an interval has not."""
+    arrows = [len(re.findall(r'd="M[\d. ]+L[\d. ]+L[\d. ]+"', one(1.0, low, 3.0, 3))) for low in (-0.5, -900.0)]
+    assert arrows == [0, 1]
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_text_stays_within_the_drawing(narrow: bool) -> None:
+    long = "a_very_long_name_of_a_source_that_someone_chose_" * 3
+    row = Row(long, "1,281,167 (150 epochs)", -10.0, -20.5, 0.5, 12, "<0.001")
+    made = str(svg(Forest((Group(f"{long} minus {long}", "last 3 blocks, last epoch", LOOK, (row,)),), ""), narrow))
+    width = 340 if narrow else 880
+    texts = re.findall(r'<text class="\w+" x="([\d.-]+)" y="[\d.]+" text-anchor="(\w+)" [^>]*>(.*?)</text>', made)
+    assert len(texts) > 8
+    for x, anchor, text in texts:
+        wide = 6.0 * len(re.sub("<[^>]*>", "", text))
+        start = float(x) - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+        assert start >= -8, text
+        assert start + wide <= width + 60, text
