@@ -25,6 +25,8 @@ from analysis.paired.contrasts import (
     declared,
     declared_equivalences,
 )
+from analysis.paired.studies import study_of
+from jobs.catalog.catalog import Cards
 from jobs.errors import InvalidRequest
 from jobs.kind import GRID_KIND
 from jobs.results import Launch, Store, StudyRecord, all_done, read_launches, read_trials, recorded_studies
@@ -75,6 +77,15 @@ class Results:
     def trials(self) -> pa.Table:
         """The last evaluation of each trial."""
         return self.evaluations.filter(pc.field("epoch") == pc.field("epochs"))
+
+    @cached_property
+    def own_cards(self) -> Cards:
+        """The cards that the recorded studies define; a name stands for one thing in a root."""
+        cards = [study_of(record).catalog.own for record in self.studies]
+        return Cards(
+            sources={name: card for own in cards for name, card in own.sources.items()},
+            datasets={name: card for own in cards for name, card in own.datasets.items()},
+        )
 
     @cached_property
     def finished(self) -> set[str]:

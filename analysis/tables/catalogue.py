@@ -1,23 +1,31 @@
 """Tables 5 and 6: the sources and the datasets that occur in the results."""
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from importlib import resources
+from typing import Any
 
 import pandas as pd
 
 from analysis.tables.model import Table
 from jobs.catalog.catalog import PACKAGED
+from jobs.catalog.dataset_card import DatasetCard
 from jobs.catalog.source_card import SourceCard
 from jobs.specs.threat_model import Constraint
 
 _UNKNOWN = "?"
+_NONE: Mapping[str, Any] = {}
 
 
-def table5(data: pd.DataFrame) -> Table:
-    """Return the source models of the results: how they were trained, and their accuracy on their training dataset."""
-    names = sorted(set(data["source"]))
-    rows = [_source_row(name) for name in names]
+def table5(data: pd.DataFrame, own: Mapping[str, SourceCard] = _NONE) -> Table:
+    """Return the source models of the results: how they were trained, and their accuracy on their training dataset.
+
+    Args:
+        own: the cards of studies, besides the packaged ones.
+    """
+    cards = {**PACKAGED.sources, **own}
+    rows = [_source_row(name, cards.get(name)) for name in sorted(set(data["source"]))]
     return Table(
         name="table5",
         title="Source models",
@@ -28,28 +36,30 @@ def table5(data: pd.DataFrame) -> Table:
     )
 
 
-def table6(data: pd.DataFrame) -> Table:
-    """Return the target datasets of the results."""
-    names = sorted(set(data["dataset"]))
+def table6(data: pd.DataFrame, own: Mapping[str, DatasetCard] = _NONE) -> Table:
+    """Return the target datasets of the results.
+
+    Args:
+        own: as in ``table5``.
+    """
+    cards = {**PACKAGED.datasets, **own}
     return Table(
         name="table6",
         title="Target datasets",
         columns=("dataset", "training images", "test images", "labels", "color or grayscale"),
-        rows=tuple(_dataset_row(name) for name in names),
+        rows=tuple(_dataset_row(name, cards.get(name)) for name in sorted(set(data["dataset"]))),
         numbers=frozenset({"training images", "test images", "labels"}),
     )
 
 
-def _source_row(name: str) -> tuple[str, ...]:
-    card = PACKAGED.sources.get(name)
+def _source_row(name: str, card: SourceCard | None) -> tuple[str, ...]:
     if card is None:
         return (name, *[_UNKNOWN] * 5)
     epsilon = "" if card.constraint is Constraint.NONE else radius(card)
     return (name, card.architecture, card.trained_on, card.constraint.value, epsilon, _accuracy(card))
 
 
-def _dataset_row(name: str) -> tuple[str, ...]:
-    card = PACKAGED.datasets.get(name)
+def _dataset_row(name: str, card: DatasetCard | None) -> tuple[str, ...]:
     if card is None:
         return (name, *[_UNKNOWN] * 4)
     return (name, f"{card.train:,}", f"{card.test:,}", f"{card.labels:,}", "color" if card.colour else "grayscale")

@@ -54,6 +54,7 @@ def _values(results: Results) -> dict[str, Any]:
     found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {
         "findings": list(_findings(found, results.looks["source"])),
+        "rising": still_rising(results.data),
         "left_out": unpaired(cells),
         "covers": COVERS,
         "columns": HEADLINE_COLUMNS,
@@ -182,6 +183,29 @@ def _findings(found: Sequence[Headline], looks: Mapping[str, Look]) -> Iterator[
                 (one.what, one.where, looks[one.cells["source"].iloc[0]], one.cells) for one in part if len(one.cells)
             ]
             yield Findings(name, forest(drawn) if drawn else None, part)
+
+
+_RISE = 1.0
+"""Percentage points between the last two evaluations from which on accuracy counts as rising."""
+
+
+def still_rising(data: pd.DataFrame) -> str:
+    """Return a sentence if trials ended while their mean test accuracy was rising; empty if none did.
+
+    Args:
+        data: evaluations with ``variant``.
+    """
+    before = data[data["epoch"] < data["epochs"]].sort_values("epoch").drop_duplicates("trial_id", keep="last")
+    both = data[data["epoch"] == data["epochs"]].merge(before[["trial_id", "test_accuracy"]], on="trial_id")
+    rises = both.assign(rise=both["test_accuracy_x"] - both["test_accuracy_y"])
+    means = rises.groupby(["source", "dataset", "blocks", "images", "epochs", "variant"])["rise"].mean()
+    count = int((means > _RISE).sum())
+    if not count:
+        return ""
+    return (
+        f"Test accuracy still rose by more than {_RISE:g} point between the last two evaluations in {count:,} of "
+        f"{len(means):,} groups of trials, by up to {means.max():.1f} points: longer trials may change their deltas."
+    )
 
 
 HEADLINE_COLUMNS = (

@@ -13,7 +13,8 @@ from analysis.tables.paper_comparison import comparison_table
 def contents(results: Results) -> Iterator[Content]:
     if not results.data.empty:
         data = results.worded
-        tables = [table5(data), table6(data), table7(data)]
+        own = results.own_cards
+        tables = [table5(data, own.sources), table6(data, own.datasets), table7(data)]
         if results.compare_paper:
             tables.append(comparison_table(results.data, results.choices, results.recipes))
         yield Content(title="Tables", template="tables.html", tables=(*tables, *kind_tables(results)))

@@ -19,6 +19,7 @@ from analysis.tables.catalogue import table5, table6
 from analysis.tables.model import Table
 from analysis.tables.paper_comparison import against_paper, comparison_table, summary
 from analysis.tables.published import printed
+from jobs.catalog.catalog import PACKAGED
 from jobs.specs.recipes import RECIPES
 from tests.analysis.support import Build, Rows
 
@@ -77,6 +78,10 @@ def test_tables_5_and_6_tell_what_is_known(build: Build) -> None:
     assert table5(data).rows[0] == ("linf_eps4", "resnet50", "imagenet", "linf", "4/255", "62.42")
     assert table5(data).rows[1] == ("stranger", "?", "?", "?", "?", "?")
     assert table6(data).rows == (("digits", "1,000", "797", "10", "grayscale"), ("unheard", "?", "?", "?", "?"))
+    own = PACKAGED.dataset("digits").model_copy(update={"name": "unheard", "train": 250, "test": 125, "labels": 5})
+    assert table6(data, {"unheard": own}).rows[1] == ("unheard", "250", "125", "5", "grayscale")
+    source = PACKAGED.source("linf_eps4").model_copy(update={"name": "stranger"})
+    assert table5(data, {"stranger": source}).rows[1][1:5] == ("resnet50", "imagenet", "linf", "4/255")
 
 
 def test_the_bundled_sources_tell_their_own_accuracy(build: Build) -> None:
