@@ -20,6 +20,8 @@ PLAIN_SECONDS = 10.0
 """Interval between plain lines."""
 NOTEBOOK_SECONDS = 1.0
 """Interval between two states of the line in a notebook."""
+_WAIT_SECONDS = 20.0
+"""Time after which a launch says that no actor has started yet."""
 _NAMED = 2
 """Number of running trials that a line names."""
 _MOST_WIDTH = 80
@@ -69,8 +71,13 @@ class Tallies:
         missing = max(self.operations - self.operations_done - failed, 0.0) if self.left else 0.0
         return missing / self.operations_done * (now - self.started)
 
-    def at_work(self) -> str:
-        """Return what runs: ``digits-fmnist_natural-k3-n50-s20000000, +1``; empty if nothing does."""
+    def at_work(self, now: float) -> str:
+        """Return what runs: ``digits-fmnist_natural-k3-n50-s20000000, +1``; empty if nothing does.
+
+        If nothing has run for a while since the start, say what the launch waits for.
+        """
+        if not (self.names or self.done or self.failed) and self.left and now - self.started > _WAIT_SECONDS:
+            return f"waiting for Ray to start an actor ({duration(now - self.started)})"
         named = [_short(trial) for trial in self.names[:_NAMED]]
         more = [f"+{len(self.names) - _NAMED}"] if len(self.names) > _NAMED else []
         return ", ".join([*named, *more])
@@ -106,7 +113,7 @@ class ProgressView:
         if self._live:
             self._live.update(self._render())
         elif final or now - self._last >= (NOTEBOOK_SECONDS if isinstance(self._console, Notebook) else PLAIN_SECONDS):
-            at_work = self._tallies.at_work()
+            at_work = self._tallies.at_work(now)
             line = self._tallies.line(now) + (f" · {at_work}" if at_work else "")
             if isinstance(self._console, Notebook):
                 self._console.replace(line)
@@ -119,5 +126,6 @@ class ProgressView:
         tallies = self._tallies
         width = min(self._console.width, _MOST_WIDTH)
         bar = ProgressBar(total=max(tallies.planned, 1), completed=tallies.done_before + tallies.done, width=width)
-        lines = [tallies.line(time.monotonic()), *filter(None, [tallies.at_work()])]
+        now = time.monotonic()
+        lines = [tallies.line(now), *filter(None, [tallies.at_work(now)])]
         return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))

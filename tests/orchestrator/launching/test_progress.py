@@ -94,6 +94,14 @@ def test_slow_trials_have_a_rate_per_hour() -> None:
     assert tallies.line(now=3600) == "done 2/10 · failed 0 · running 0 · 2/h · 4h 00m left"
 
 
+def test_a_launch_without_an_actor_says_what_it_waits_for() -> None:
+    """Ray's workers have a low priority, and start late on a busy machine."""
+    tallies = Tallies(planned=4, started=0)
+    assert tallies.at_work(now=45) == "waiting for Ray to start an actor (45s)"
+    tallies.failed = 1
+    assert tallies.at_work(now=45) == ""
+
+
 def test_what_runs_is_named_shortly() -> None:
     names = (
         "finetune-digits-fmnist_natural-k3-n50-s1-0123456789abcdef",
@@ -101,9 +109,9 @@ def test_what_runs_is_named_shortly() -> None:
         "c",
         "d",
     )
-    assert Tallies(planned=4).at_work() == ""
-    assert Tallies(planned=4, names=names[:1]).at_work() == "digits-fmnist_natural-k3-n50-s1"
-    assert Tallies(planned=4, names=names).at_work() == "digits-fmnist_natural-k3-n50-s1, attack-digits-x-s2, +2"
+    assert Tallies(planned=4, started=0).at_work(now=5) == ""
+    assert Tallies(planned=4, names=names[:1]).at_work(now=0) == "digits-fmnist_natural-k3-n50-s1"
+    assert Tallies(planned=4, names=names).at_work(now=0) == "digits-fmnist_natural-k3-n50-s1, attack-digits-x-s2, +2"
     text = io.StringIO()
     with ProgressView(Tallies(planned=4, names=names), Console(file=text, width=20)) as view:
         view.update()
