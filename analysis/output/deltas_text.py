@@ -81,6 +81,12 @@ def _notes(rows: Sequence[dict[str, object]]) -> list[str]:
     if unpaired:
         trials, they = counted(unpaired, "trial"), "it enters" if unpaired == 1 else "they enter"
         notes_below.append(f"(+n): {trials} of one arm without a partner in the other; {they} no delta")
+    outside = sum(row["p_value"] is not None and row["p_holm"] is None for row in rows)
+    if outside:
+        notes_below.append(
+            f"p (Holm) is left out for {counted(outside, 'cell')} outside the contrasts that studies declare in their "
+            "newest versions"
+        )
     alone = [row for row in rows if not row["n_pairs"]]
     if alone:
         left_out = "is left out; --format csv lists it" if len(alone) == 1 else "are left out; --format csv lists them"

@@ -131,6 +131,21 @@ def test_contrasts_choose_the_baseline_and_the_family(build: Build) -> None:
     assert found["natural", "robust", 1]["p_holm"] is None
 
 
+def test_cells_outside_of_all_contrasts_have_no_corrected_p_and_the_table_says_so(build: Build) -> None:
+    trials = [
+        build.trial(source, seed, float(accuracy), constraint=constraint, images=images)
+        for images in (100, 200)
+        for source, constraint, accuracies in (("natural", "none", NATURAL), ("l2", "l2", ROBUST))
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    root = build.root(trials)
+    declare(root, {"source": "l2", "baseline": "natural", "blocks": [3]}, images=(100,))
+    found = analysis.deltas(root)
+    assert [row["p_holm"] is None for row in rows(found)] == [False, True]
+    words = "p (Holm) is left out for 1 cell outside the contrasts that studies declare in their newest versions"
+    assert words in formats.text(found, "table")
+
+
 def test_the_declared_direction_wins(build: Build) -> None:
     root = build.root([*build.arms(NATURAL, ROBUST)])
     declare(
