@@ -1,6 +1,6 @@
 """How fast the trials of a study finish, from the times in their results. No torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -19,22 +19,30 @@ class Pace(NamedTuple):
     """Of the last 60 minutes."""
     whole: float | None = None
     """Of all launches."""
+    work: float | None = None
+    """Their work in the last 60 minutes, per hour."""
 
-    def seconds_left(self, trials: int) -> float | None:
-        """Return the time that these trials take at the rate of the last hour; None: unknown."""
-        if not trials:
+    def seconds_left(self, work: float) -> float | None:
+        """Return the time that this work takes at the rate of the last hour; None: unknown."""
+        if not work:
             return 0.0
-        return trials / self.last_hour * 3600 if self.last_hour else None
+        return work / self.work * 3600 if self.work else None
 
 
 def pace_of(
-    store: Store, specs: Mapping[str, TrialSpec], done: Iterable[str], launches: Iterable[Launch], now: datetime
+    store: Store,
+    specs: Mapping[str, TrialSpec],
+    done: Iterable[str],
+    launches: Iterable[Launch],
+    now: datetime,
+    work: Callable[[str], float],
 ) -> Pace:
     """Return how fast trials of a study finish.
 
     Args:
         done: the finished trials of the study.
         launches: those of the study; trials that none of them finished are left out.
+        work: of a trial, in any unit.
 
     Raises:
         DamagedFile: naming the first file that is not a result of its kind.
@@ -49,8 +57,8 @@ def pace_of(
                 finished[trial] = datetime.fromisoformat(at)
     spans = [(datetime.fromisoformat(launch.started_at), _end(launch, now)) for launch in known.values()]
     since = now - _RECENT
-    recent = sum(at >= since for at in finished.values())
-    return Pace(_rate(recent, _hours(spans, since)), _rate(len(finished), _hours(spans)))
+    recent, hours = [trial for trial, at in finished.items() if at >= since], _hours(spans, since)
+    return Pace(_rate(len(recent), hours), _rate(len(finished), _hours(spans)), _rate(sum(map(work, recent)), hours))
 
 
 def _end(launch: Launch, now: datetime) -> datetime:
@@ -70,5 +78,5 @@ def _hours(spans: Iterable[tuple[datetime, datetime]], since: datetime = _EVER) 
     return covered.total_seconds() / 3600
 
 
-def _rate(trials: int, hours: float) -> float | None:
+def _rate(trials: float, hours: float) -> float | None:
     return trials / hours if hours > 0 else None

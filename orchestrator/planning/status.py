@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -10,7 +10,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.live import Live
 
-from jobs.errors import DamagedFile
+from jobs.catalog.catalog import Catalog
+from jobs.errors import DamagedFile, DeltaSweepError
 from jobs.results import Failure, Launch, Store, mixed_trials, quarantined, read_failures, read_launches
 from jobs.specs.canonical import canonical_json
 from jobs.specs.trial import Numerics, TrialSpec, recipe_digest
@@ -19,6 +20,7 @@ from jobs.study.model import Study
 from jobs.system.printable import one_line
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning.dependencies import completion_of
+from orchestrator.planning.flops import trial_flops
 from orchestrator.planning.older_numerics import NONE_OLDER
 from orchestrator.planning.pace import Pace, pace_of
 from orchestrator.planning.trial_states import STATES, TrialState
@@ -58,6 +60,8 @@ class Status(NamedTuple):
     specs: Mapping[str, TrialSpec]
     """The trials of the study by id, in the order of the study."""
     pace: Pace
+    seconds_left: float | None
+    """Until the study is finished, at the rate of the last hour; None if nothing runs, or unknown."""
 
     def state_of(self, trial: str) -> TrialState:
         """Return the state of one of the study's trials."""
@@ -90,11 +94,10 @@ class Status(NamedTuple):
 
     def plain(self) -> dict[str, object]:
         """Return the status as in ``status --json``."""
-        left = self.planned - len(self.done) - len(self.damaged.keys() - self.done) - len(self.quarantined)
         return {
             **self.counts(),
-            "trials_per_hour": self.pace._asdict(),
-            "seconds_left": self.pace.seconds_left(left) if self.live else None,
+            "trials_per_hour": {"last_hour": self.pace.last_hour, "whole": self.pace.whole},
+            "seconds_left": self.seconds_left,
             "cells": self.cells(),
         }
 
@@ -148,6 +151,9 @@ def status_of(
     running = {trial for launch in live for trial in launch.in_flight} & planned - done - torn - blocked
     last = {failure.trial_id: failure for failure in failures}
     failed = {trial: last[trial] for trial in sorted(last.keys() & planned - done - torn - blocked - running)}
+    work = _work(specs, study.catalog) if thorough and live else _alike
+    pace = _pace(store, specs, done, launches, study, now, work) if thorough else Pace()
+    left = planned - done - torn - blocked
     return Status(
         study=study.name,
         planned=len(planned),
@@ -164,7 +170,8 @@ def status_of(
         earlier=earlier_versions(store, study, specs) if thorough else Earlier(),
         mixed=_mixed(store, specs, done) if thorough else set(),
         specs=specs,
-        pace=_pace(store, specs, done, launches, study, now) if thorough else Pace(),
+        pace=pace,
+        seconds_left=pace.seconds_left(sum(map(work, left))) if live else None,
     )
 
 
@@ -175,11 +182,25 @@ def _pace(
     launches: list[Launch],
     study: Study,
     now: datetime,
+    work: Callable[[str], float],
 ) -> Pace:
     try:
-        return pace_of(store, specs, done, [launch for launch in launches if launch.study == study.name], now)
+        return pace_of(store, specs, done, [launch for launch in launches if launch.study == study.name], now, work)
     except DamagedFile:
         return Pace()  # `mixed` names the file
+
+
+def _work(specs: Mapping[str, TrialSpec], catalog: Catalog) -> Callable[[str], float]:
+    """Return a function that returns a trial's planned operations; 1 for all where this machine cannot plan one."""
+    try:
+        flops = {trial: trial_flops(spec, catalog).total for trial, spec in specs.items()}
+    except DeltaSweepError:  # an architecture that this version does not know
+        return _alike
+    return flops.__getitem__
+
+
+def _alike(trial: str) -> float:
+    return 1.0
 
 
 def _mixed(store: Store, specs: Mapping[str, TrialSpec], done: set[str]) -> set[str] | str:
@@ -221,8 +242,9 @@ def describe(status: Status) -> str:
 
 def _pace_lines(status: Status) -> list[str]:
     """Return the line about the pace of a study that is running."""
-    left = status.plain()["seconds_left"] if status.live and status.pace.last_hour else None
-    return [f"{status.pace.last_hour:.1f} trials per hour; {duration(left)} left"] if isinstance(left, float) else []
+    if status.seconds_left is None or not status.pace.last_hour:
+        return []
+    return [f"{status.pace.last_hour:.1f} trials per hour; {duration(status.seconds_left)} left"]
 
 
 def watch_status(store: Store, study: Study, console: Console, accept: Numerics = NONE_OLDER) -> None:

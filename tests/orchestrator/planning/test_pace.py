@@ -8,6 +8,7 @@ import pytest
 from jobs.results import Launch, Store, commit, open_store, write_launch
 from jobs.study.expand import expand
 from jobs.study.model import Study
+from orchestrator.planning.flops import trial_flops
 from orchestrator.planning.pace import Pace
 from orchestrator.planning.status import describe, status_of
 from orchestrator.planning.trial_states import STATES
@@ -50,10 +51,26 @@ def test_rates_count_only_hours_in_which_a_launch_ran(store: Store, study: Study
     finished(store, trials[4], "new", timedelta(minutes=10))
     finished(store, trials[5], "by hand", timedelta(minutes=10))
     status = status_of(store, study, NOW)
-    assert tuple(status.pace) == pytest.approx((2.0, 2.0))
+    assert (status.pace.last_hour, status.pace.whole) == pytest.approx((2.0, 2.0))
     plain = status.plain()
     assert plain["seconds_left"] == pytest.approx(3600)
     assert "2.0 trials per hour; 1h 00m left" in describe(status)
+
+
+def test_the_time_left_counts_work_and_not_trials(store: Store) -> None:
+    """The longest trials run first: one with 400 images takes as long as many with 50."""
+    text = (
+        "name: paced\ngrid: {source: [natural], dataset: [cifar10], blocks: [3]}\n"
+        "schedule:\n  - {images: [400], epochs: 1, seeds: 1, evaluate_every: 1}\n"
+        "  - {images: [100], epochs: 1, seeds: 1, evaluate_every: 1}\n"
+    )
+    study = parse_study(text, "paced.yaml")
+    large, small = expand(study)
+    launched(store, study, "new", timedelta(hours=1))
+    finished(store, large.trial_id, "new", timedelta(minutes=10))
+    left = status_of(store, study, NOW).seconds_left
+    expected = 3600 * trial_flops(small, study.catalog).total / trial_flops(large, study.catalog).total
+    assert left == pytest.approx(expected)
 
 
 def test_overlapping_launches_count_once(store: Store, study: Study) -> None:
