@@ -210,6 +210,11 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "[].dataset": "name of a dataset",
         "[].place": "its folder; null if it is part of a package",
     },
+    "deltasweep data split": {
+        "[].label": "name of a label",
+        "[].train": "number of its training images",
+        "[].test": "number of its test images",
+    },
     "deltasweep data describe": {
         "dataset": "name of the dataset",
         "card": "its card",

@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Column, Table
 
-from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
+from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, raise_together
 from jobs.paths import RESULTS_VARIABLE
 from orchestrator.cli.options import Builders, Json, Quiet
 from orchestrator.cli.output import notes, out, print_json, print_table, tell_failed
@@ -100,7 +100,6 @@ def fetch(
     from jobs.models.fetch_published import card_text, fetch_by_name
     from jobs.models.weight_files import read_card
     from orchestrator.cli.exit_codes import ExitCode
-    from orchestrator.cli.joined_errors import raise_together
     from orchestrator.cli.progress_bars import download_bars
     from orchestrator.study.load import load_study
 
