@@ -41,8 +41,8 @@ contrasts:
 #   balls: [{constraint: l2, epsilon: [0.5, 1], steps: 20}]
 
 # Own images, sources and networks: docs/how-to/datasets.md, own-weights.md, own-networks.md.
-# datasets:
-#   my_images: {folder: ~/my_images, ...}  # the card that `deltasweep data describe ~/my_images` prints
+# datasets:                    # paste what `deltasweep data describe ~/my_images` prints, as it is
+#   my_images: {folder: ~/my_images, ...}
 
 # What runs where changes no number.
 resources: {gpu: 0.25, cpu: 1}  # the share of a machine that each trial takes; without a GPU, its CPUs
