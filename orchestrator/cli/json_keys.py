@@ -162,6 +162,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "deltasweep models list": {
         "[].source": "name of a source",
         "[].architecture": "its network",
+        "[].image_size": "size of its images, in pixels per side",
         "[].trained_on": "dataset that it was trained on",
         "[].constraint": "ball in which its training images were perturbed",
         "[].epsilon": "radius of that ball",

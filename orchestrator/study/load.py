@@ -169,7 +169,8 @@ def _valid(document: Document, recorded: bool = False) -> Study:
     mistakes += unread
     study: Study | None = None
     try:
-        study = with_absolute_paths(Study.model_validate(document.value), folder)
+        study = Study.model_validate(document.value)
+        study = study.model_copy(update=with_absolute_paths(study.sources, study.datasets, folder))
     except ValidationError as error:
         places = [location for location, _, _ in unread]
         mistakes += [mistake for mistake in _type_mistakes(error, document) if mistake[0] not in places]

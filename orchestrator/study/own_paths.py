@@ -1,33 +1,34 @@
 """Paths of a study's own files: where relative ones start."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from jobs.catalog.card import Card
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.catalog.source_card import SourceCard
-from jobs.study.model import Study
 
 
-def with_absolute_paths(study: Study, folder: Path) -> Study:
-    """Return the study with absolute paths of checkpoint files and image folders; relative ones start in ``folder``.
+def with_absolute_paths(
+    sources: Mapping[str, SourceCard], datasets: Mapping[str, DatasetCard], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Return both with absolute paths of checkpoint files and image folders, under ``sources`` and ``datasets``.
 
     No trial id depends on them.
+
+    Args:
+        folder: where relative paths start.
     """
-    sources: dict[str, SourceCard] = {
-        name: card.model_copy(update={"weights": str(absolute(card.weights, folder))})
-        for name, card in study.sources.items()
-        if card.weights is not None
+    return {
+        "sources": {name: _absolute(card, "weights", folder) for name, card in sources.items()},
+        "datasets": {name: _absolute(card, "folder", folder) for name, card in datasets.items()},
     }
-    datasets: dict[str, DatasetCard] = {
-        name: card.model_copy(update={"folder": str(absolute(card.folder, folder))})
-        for name, card in study.datasets.items()
-        if card.folder is not None
-    }
-    if not sources and not datasets:
-        return study
-    return study.model_copy(
-        update={"sources": {**study.sources, **sources}, "datasets": {**study.datasets, **datasets}}
-    )
+
+
+def _absolute(card: Card, key: str, folder: Path) -> Card:
+    path = getattr(card, key)
+    return card if path is None else card.model_copy(update={key: str(absolute(path, folder))})
 
 
 def absolute(path: str, folder: Path) -> Path:

@@ -173,6 +173,27 @@ def test_a_folder_from_its_description_to_a_trial(deltasweep: Command) -> None:
     assert "'insects' to have the digest" in result.message
 
 
+def test_a_plan_says_that_a_folder_has_changed(deltasweep: Command) -> None:
+    folder = made.write(deltasweep.folder / "insects", made.folder_files())
+    text = STUDY.replace("[svhn, mnist]", "[insects]") + deltasweep("data", "describe", "insects").out
+    made.write(deltasweep.folder, {"own.yaml": text.encode()})
+    before = deltasweep("plan", "own.yaml")
+    assert before.code == 0
+    assert "refuse" not in before.out + before.message
+    made.write(folder, {"test/bee/9.png": made.image_bytes(20, 20, seed=77)})
+    for command in (("plan", "own.yaml"), ("data", "fetch", "--study", "own.yaml")):
+        result = deltasweep(*command)
+        told = " ".join(f"{result.out} {result.message}".split())
+        assert "9 training and 3 test images" in told
+        assert "9 and 4. Fix: restore the images" in told
+        assert f"deltasweep data describe {folder} print their card, and give it a new name" in told
+    assert deltasweep("plan", "own.yaml").code == 0
+    made.write(folder, {"test/bee/notes.txt": b"x"})
+    assert "insects/test/bee/notes.txt is not" in " ".join(deltasweep("plan", "own.yaml").out.split())
+    folder.rename(deltasweep.folder / "elsewhere")
+    assert "refuse" not in deltasweep("plan", "own.yaml").out
+
+
 def test_photographs_that_are_turned_and_cropped_whole(deltasweep: Command) -> None:
     """From the description of a folder to a trial.
 
