@@ -234,6 +234,32 @@ class RootGone(StorageFailure):
     """A results root has disappeared or was replaced. It is not recreated, and the command does not continue."""
 
 
+MOST_LISTED = 20
+"""The number of errors that a combined message lists."""
+
+
+def raise_together(errors: Sequence[DeltaSweepError]) -> None:
+    """Raise one error that lists all errors; a single error is raised unchanged, and an empty list raises nothing.
+
+    The combined error has the code and place of the first one, and the class of all of them if they share one. Its
+    message lists the first ``MOST_LISTED`` of them, its ``mistakes`` all.
+    """
+    if not errors:
+        return
+    first, *others = errors
+    if not others:
+        raise first
+    kinds = {type(error) for error in errors}
+    kind = kinds.pop() if len(kinds) == 1 else DeltaSweepError
+    unlisted = len(errors) - MOST_LISTED
+    raise kind(
+        first.code,
+        "\n".join([*map(str, errors[:MOST_LISTED]), *([f"... and {unlisted:,} more"] if unlisted > 0 else [])]),
+        **first.place._asdict(),
+        mistakes=[Mistake(error.code, error.place, str(error)) for error in errors],
+    )
+
+
 def machine_failure(error: BaseException, file: object) -> StorageFailure | None:
     """Return the failure to raise instead of an error that is not caused by the contents of the file being read:
     memory, file handles or the disk failed. Return None if the file itself may be the cause.

@@ -146,6 +146,6 @@ def test_the_images_of_the_tutorial_have_the_card_that_it_shows(
     monkeypatch.chdir(tmp_path)
     exec(script.text, {})  # the page's own words
     described = yaml.safe_load(deltasweep("data", "describe", "shapes").out)
-    described["shapes"]["folder"] = "/home/you/shapes"
+    described["datasets"]["shapes"]["folder"] = "/home/you/shapes"
     assert described == yaml.safe_load(card.text)
-    assert yaml.safe_load(study.text)["datasets"] == described
+    assert yaml.safe_load(study.text)["datasets"] == described["datasets"]

@@ -6,6 +6,7 @@ needs cards receives a ``Catalog``; there is no global one.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
@@ -190,9 +191,24 @@ def _source_digest(card: SourceCard) -> str:
     return digest({**numbers, "carries_normaliser": card.carries_normalizer})
 
 
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for a name that no card has.
+
+    Args:
+        what: source, dataset or architecture.
+        known: the names that could have been meant.
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    listed = f"for all names: {_LISTS[what]}" if what in _LISTS else f"known: {', '.join(names)}"
+    return f"unknown {what} {name!r}{hint}; {listed}"
+
+
+_LISTS = {"source": "deltasweep models list", "dataset": "deltasweep data list"}
+
+
 def _card(cards: Mapping[str, T], what: str, name: str) -> T:
     if name not in cards:
-        raise InvalidRequest(
-            Code.UNKNOWN_NAME, f"unknown {what} {name!r}; known {what}s: {', '.join(sorted(cards))}", key=what
-        )
+        raise InvalidRequest(Code.UNKNOWN_NAME, unknown(what, name, cards), key=what)
     return cards[name]

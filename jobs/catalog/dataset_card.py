@@ -1,7 +1,6 @@
 """The card of a dataset: its size, the statistics of its training images, and its files."""
 
 from enum import StrEnum
-from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -58,7 +57,7 @@ class DatasetCard(Card):
     test images of a variant with ``cue_conflict`` have the shape of one image and the texture of another
     (``jobs.data.cue_conflict``).
 
-    A user's own dataset has a ``folder`` (an absolute path, because trials run elsewhere) with ``train/LABEL/*``
+    A user's own dataset has a ``folder`` (in a loaded study an absolute path) with ``train/LABEL/*``
     and ``test/LABEL/*``; ``deltasweep data describe FOLDER`` writes its card. It needs ``mean`` and ``std``, too,
     because images are normalized only with statistics from a card.
 
@@ -99,7 +98,11 @@ class DatasetCard(Card):
         since="0.3.0",
         description="applied: images are rotated and mirrored as their EXIF says; ignored: read as they are stored",
     )
-    folder: str | None = Field(default=None, description="absolute path of an image folder, the same on every machine")
+    folder: str | None = Field(
+        default=None,
+        min_length=1,
+        description="image folder: a path, relative to the folder of the study file; the same on every machine",
+    )
     format: DatasetFormat = Field(default=DatasetFormat.IMAGE_FOLDER, description="layout of the files")
     mirrors: tuple[str, ...] = Field(default=(), description="URLs of folders with the files, in the order to try them")
     files: tuple[DataFile, ...] = Field(default=(), description="files to fetch")
@@ -120,8 +123,6 @@ class DatasetCard(Card):
                 f"expected a folder for image folders only; {self.name!r} has {self.folder or 'none'}. "
                 "Fix: add or remove folder, or change format"
             )
-        if self.folder is not None and not PurePath(self.folder).is_absolute():
-            raise ValueError(f"expected an absolute path as folder, since trials run elsewhere; got {self.folder}")
         if self.low_resolution is not None and self.low_pass is not None:
             raise ValueError(f"expected low_resolution or low_pass; {self.name!r} has both. Fix: remove one")
         if self.aspect != "square" and self.low_resolution is None:

@@ -1,7 +1,9 @@
 """Creation of a dataset card from an image folder, ready for a study file. No torch."""
 
 import re
+import unicodedata
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.catalog.dataset_card import DatasetCard, ExifOrientation
-from jobs.data.folders import read_image_folder
+from jobs.data.folders import list_image_folder, read_image_folder
 from jobs.data.oddities import oddities
-from jobs.data.raw import FolderPart, RawPart
-from jobs.errors import Code, InvalidRequest
+from jobs.data.raw import FolderPart
+from jobs.errors import Code, DamagedFile, DeltaSweepError, InvalidRequest, raise_together
 from jobs.specs.base import NAME_PATTERN
 from jobs.specs.canonical import digest
 
@@ -27,19 +29,33 @@ class Described(NamedTuple):
     """Number of images whose EXIF orientation rotates or mirrors them; the card says whether it is applied."""
 
 
-def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "applied") -> Described:
+OnImage = Callable[[int, int], object]
+"""Receives the number of images that have been decoded, and the number of all that will be; most are decoded twice."""
+
+
+def describe(
+    folder: Path,
+    name: str | None = None,
+    exif_orientation: ExifOrientation = "applied",
+    progress: OnImage = lambda done, total: None,
+) -> Described:
     """Decode every image of ``folder/train/LABEL/*`` and ``folder/test/LABEL/*`` once and return the folder's card.
 
     The dataset is grey if the three channels of every pixel are equal. ``mean`` and ``std`` are computed over all
     pixels of the training images at their original size, in [0, 1], rounded to four digits.
 
     Args:
+        name: the dataset's name; by default the folder's name, in the letters that names of datasets have.
         exif_orientation: the card's setting if any image has an EXIF orientation to apply.
+        progress: called after each image.
 
     Raises:
         InvalidRequest: if the name is not a valid dataset name, there is only one label, or a channel is constant.
-        DamagedFile: if it is not an image folder, or an image cannot be decoded.
+        DamagedFile: if it is not an image folder, or files are not images or cannot be decoded; lists all of them.
     """
+    folder = folder.expanduser().resolve()
+    listed = list_image_folder(folder)
+    name = _name_of(folder) if name is None else name
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidRequest(
             Code.WRONG_NAME,
@@ -47,19 +63,21 @@ def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "appli
             "Fix: choose a name with --name",
             key="--name",
         )
-    folder = folder.expanduser().resolve()
-    raw = read_image_folder(folder, colour=True, upright=exif_orientation == "applied")
-    if len(raw.names) < 2:
-        raise InvalidRequest(
-            Code.WRONG_VALUE,
-            f"expected at least two labels; got only {raw.names[0]}. Fix: add images of another label, in another "
-            f"folder in {folder}/train",
-            file=folder / "train",
-            key="labels",
+    problems: list[DeltaSweepError] = [*listed.problems]
+    if len(listed.labels) == 1:
+        message = (
+            f"expected at least two labels; got only {listed.labels[0]}. Fix: add images of another label, in another "
+            f"folder in {folder}/train"
         )
+        problems.append(InvalidRequest(Code.WRONG_VALUE, message, file=folder / "train", key="labels"))
+    upright = exif_orientation == "applied"
+    parts = listed.parts(colour=True, upright=upright)
+    count = _Count(2 * sum(len(part.paths) for part in parts), progress)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings name no file; ``oddities`` reports them with it
-        train, test = (_Statistics.of(raw.train), _Statistics.of(raw.test))
+        train, test = (_Statistics.of(part, problems, count.up) for part in parts)
+    raise_together(problems)
+    raw = read_image_folder(folder, colour=True, upright=upright)
     colour = train.colour or test.colour
     mean, std = train.mean_and_std()
     if not all(std):
@@ -70,7 +88,7 @@ def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "appli
             file=folder / "train",
             key="std",
         )
-    odd = oddities(folder, raw)
+    odd = oddities(folder, raw, count.up)
     card = DatasetCard(
         name=name,
         train=len(raw.train.labels_N),
@@ -87,6 +105,23 @@ def describe(folder: Path, name: str, exif_orientation: ExifOrientation = "appli
     return Described(card, odd.said, odd.turned)
 
 
+def _name_of(folder: Path) -> str:
+    """Return a dataset's name like a folder's: lower case, letters without accents, dashes for all other characters."""
+    plain = unicodedata.normalize("NFKD", folder.name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("-._") or folder.name
+
+
+class _Count:
+    """Counts images for a progress display."""
+
+    def __init__(self, total: int, progress: OnImage) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def up(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
+
+
 class _Statistics(NamedTuple):
     """Statistics over all pixels of a part, per channel: count, sum, and sum of squares (exact)."""
 
@@ -96,10 +131,16 @@ class _Statistics(NamedTuple):
     squares_C: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, part: RawPart | FolderPart) -> "_Statistics":
+    def of(cls, part: FolderPart, problems: list[DeltaSweepError], after_each: Callable[[], object]) -> "_Statistics":
+        """Decode a part's images, and add those that cannot be decoded to ``problems``."""
         colour, pixels, sums_C, squares_C = False, 0, np.zeros(3, np.int64), np.zeros(3, np.int64)
         for index in range(len(part.labels_N)):
-            pixels_PC = np.asarray(part.image(index)).reshape(-1, 3).astype(np.int64)
+            after_each()
+            try:
+                pixels_PC = np.asarray(part.image(index)).reshape(-1, 3).astype(np.int64)
+            except DamagedFile as error:
+                problems.append(error)
+                continue
             colour = colour or bool((pixels_PC != pixels_PC[:, :1]).any())
             pixels += len(pixels_PC)
             sums_C += pixels_PC.sum(axis=0)

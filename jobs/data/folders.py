@@ -2,16 +2,21 @@
 
 import hashlib
 import re
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jobs.data.locate import CALTECH101_IMAGES
 from jobs.data.raw import FolderPart, Raw, files_digest, unreadable
-from jobs.errors import Code, DamagedFile
+from jobs.errors import Code, DamagedFile, raise_together
 from jobs.system.file_kinds import what_it_is
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
+_HEIC = (".heic", ".heif")
 _NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # created by Windows; hidden files are ignored too
 _CLUTTER = "BACKGROUND_Google"
 _TRAINING_IMAGES_A_LABEL = 30  # Section 5 of the paper
@@ -24,30 +29,59 @@ _NAMES_SHOWN = 5
 _FOLDER, _CUES = "train/LABEL/* and test/LABEL/*", "SHAPE/SHAPEn-TEXTUREm.png"  # used in messages
 
 
-def read_image_folder(directory: Path, colour: bool, upright: bool = False) -> Raw:
-    """Read ``train/LABEL/*`` and ``test/LABEL/*``, or ``val/LABEL/*`` if there is no ``test``, as in ImageNet and
-    Stylized-ImageNet; labels are numbered in the order of their names.
+class ImageFolder(NamedTuple):
+    """The images of each label in an image folder, by their names; labels are numbered in the order of their names."""
 
-    Args:
-        upright: whether the EXIF orientation of images is applied (in the functions below, too).
+    directory: Path
+    train: dict[str, list[Path]]
+    test: dict[str, list[Path]]
+    problems: list[DamagedFile]
+    """What keeps the folder from being read, as far as names show it."""
+
+    @property
+    def labels(self) -> list[str]:
+        return sorted(self.train.keys() | self.test.keys())
+
+    def parts(self, colour: bool, upright: bool) -> tuple[FolderPart, FolderPart]:
+        """Return training and test images, decoded on access.
+
+        Args:
+            upright: whether the EXIF orientation of images is applied (in the functions below, too).
+        """
+        train, test = (_part(self.labels, images, colour, upright) for images in (self.train, self.test))
+        return train, test
+
+
+def list_image_folder(directory: Path) -> ImageFolder:
+    """List ``train/LABEL/*`` and ``test/LABEL/*``, or ``val/LABEL/*`` if there is no ``test``.
 
     Raises:
-        DamagedFile: if a part or a label is missing, or an entry does not have an image's name, is not a regular file,
-            or cannot be read.
+        DamagedFile: if a part is missing or has no labels, or a folder cannot be read.
     """
     held_out = "test" if (directory / "test").exists() or not (directory / "val").exists() else "val"
     for part in ("train", held_out):
         _require_part(directory, part)
-    train, test = (_images_by_label(directory / part, _FOLDER) for part in ("train", held_out))
+    (train, problems), (test, of_test) = (_listed(directory / part, _FOLDER) for part in ("train", held_out))
+    problems += of_test
     if unknown := sorted(test.keys() - train.keys()):
-        raise DamagedFile(
-            Code.DAMAGED_DATA,
+        message = (
             f"expected training images of every test label; {directory}/train has none of {', '.join(unknown)}. Fix: "
-            "add training images, or remove the test images of these labels",
-            file=directory / "train",
+            "add training images, or remove the test images of these labels"
         )
-    labels = sorted(train)
-    return _raw(directory, labels, train, test, colour, upright)
+        problems.append(DamagedFile(Code.DAMAGED_DATA, message, file=directory / "train"))
+    return ImageFolder(directory, train, test, problems)
+
+
+def read_image_folder(directory: Path, colour: bool, upright: bool = False) -> Raw:
+    """Read an image folder, as ``list_image_folder`` lists it; ImageNet and Stylized-ImageNet have the same layout.
+
+    Raises:
+        DamagedFile: if a part or a label is missing, or an entry does not have an image's name, is not a regular file,
+            or cannot be read; lists all such entries.
+    """
+    listed = list_image_folder(directory)
+    raise_together(listed.problems)
+    return _raw(directory, listed.labels, listed.parts(colour, upright))
 
 
 def read_caltech101(directory: Path, upright: bool = False) -> Raw:
@@ -55,11 +89,12 @@ def read_caltech101(directory: Path, upright: bool = False) -> Raw:
     training.
     """
     root = directory / CALTECH101_IMAGES
-    images = {label: paths for label, paths in _images_by_label(root, _FOLDER).items() if label != _CLUTTER}
+    images = {label: paths for label, paths in images_by_label(root, _FOLDER).items() if label != _CLUTTER}
     shuffled = {label: sorted(paths, key=lambda path: _place(root, path)) for label, paths in images.items()}
     train = {label: sorted(paths[:_TRAINING_IMAGES_A_LABEL]) for label, paths in shuffled.items()}
     test = {label: sorted(paths[_TRAINING_IMAGES_A_LABEL:]) for label, paths in shuffled.items()}
-    return _raw(root, sorted(images), train, test, True, upright)
+    labels = sorted(images)
+    return _raw(root, labels, [_part(labels, part, True, upright) for part in (train, test)])
 
 
 def read_cue_conflict(directory: Path, colour: bool, upright: bool = False) -> Raw:
@@ -68,10 +103,11 @@ def read_cue_conflict(directory: Path, colour: bool, upright: bool = False) -> R
     Raises:
         DamagedFile: if an image's name does not consist of its folder as shape and a label as texture.
     """
-    images = _images_by_label(directory, _CUES)
+    images = images_by_label(directory, _CUES)
     names = sorted(images)
     textures = [names.index(_texture(path, names)) for name in names for path in images[name]]
-    return _raw(directory, names, {}, images, colour, upright)._replace(textures_N=np.array(textures, np.int64))
+    raw = _raw(directory, names, [_part(names, part, colour, upright) for part in ({}, images)])
+    return raw._replace(textures_N=np.array(textures, np.int64))
 
 
 def _texture(path: Path, names: list[str]) -> str:
@@ -91,24 +127,15 @@ def _place(root: Path, path: Path) -> bytes:
     return hashlib.sha256(f"caltech101/{path.relative_to(root).as_posix()}".encode()).digest()
 
 
-def _raw(
-    folder: Path,
-    labels: list[str],
-    train: dict[str, list[Path]],
-    test: dict[str, list[Path]],
-    colour: bool,
-    upright: bool,
-) -> Raw:
-    parts = [
-        FolderPart(
-            tuple(path for label in labels for path in images.get(label, [])),
-            np.repeat(np.arange(len(labels)), [len(images.get(label, [])) for label in labels]).astype(np.int64),
-            colour,
-            upright,
-        )
-        for images in (train, test)
-    ]
-    return Raw(parts[0], parts[1], files_digest(folder, parts), tuple(labels))
+def _part(labels: list[str], images: dict[str, list[Path]], colour: bool, upright: bool) -> FolderPart:
+    counts = [len(images.get(label, [])) for label in labels]
+    paths = tuple(path for label in labels for path in images.get(label, []))
+    return FolderPart(paths, np.repeat(np.arange(len(labels)), counts).astype(np.int64), colour, upright)
+
+
+def _raw(folder: Path, labels: list[str], parts: Sequence[FolderPart]) -> Raw:
+    train, test = parts
+    return Raw(train, test, files_digest(folder, parts), tuple(labels))
 
 
 def _require_part(directory: Path, part: str) -> None:
@@ -122,16 +149,44 @@ def _require_part(directory: Path, part: str) -> None:
         )
     names = [_told(path) for path in _entries(directory)]
     meant = [name for name in names if name.lower() in _MEANT[part]]
-    remedy = f"rename {meant[0]} to {part}" if meant else f"it has {', '.join(names[:_NAMES_SHOWN]) or 'nothing'}"
+    more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+    unsplit = directory if part == "train" else directory / "train"
+    remedy = (
+        f"rename {meant[0]} to {part}"
+        if meant
+        else f"if {unsplit} has a folder for each label, let deltasweep data split {shlex.quote(str(unsplit))} --out "
+        "DIR divide their images into training and test images"
+    )
     raise DamagedFile(
         Code.DAMAGED_DATA,
-        f"{directory / part} does not exist; expected {_FOLDER}, or val for test, in lower case: {remedy}",
+        f"{directory / part} does not exist; expected {_FOLDER}, or val for test, in lower case; {directory} has "
+        f"{', '.join(names[:_NAMES_SHOWN]) or 'nothing'}{more}. Fix: {remedy}",
         file=directory / part,
     )
 
 
-def _images_by_label(directory: Path, layout: str) -> dict[str, list[Path]]:
-    """Return the images of each label, sorted by name; nothing that might be an image is skipped silently."""
+def images_by_label(directory: Path, layout: str) -> dict[str, list[Path]]:
+    """Return the images in a folder for each label, sorted by name.
+
+    Nothing that might be an image is skipped silently.
+
+    Args:
+        layout: the expected layout, for messages.
+
+    Raises:
+        DamagedFile: if it is not a folder with folders of images; lists all entries that are something else.
+    """
+    images, problems = _listed(directory, layout)
+    raise_together(problems)
+    return images
+
+
+def _listed(directory: Path, layout: str) -> tuple[dict[str, list[Path]], list[DamagedFile]]:
+    """Return the images of each label, and the entries that are something else.
+
+    Raises:
+        DamagedFile: if there are no labels, or a folder cannot be read.
+    """
     if not directory.is_dir():
         raise DamagedFile(
             Code.DAMAGED_DATA,
@@ -139,30 +194,45 @@ def _images_by_label(directory: Path, layout: str) -> dict[str, list[Path]]:
             file=directory,
         )
     entries = _entries(directory)
-    for path in entries:
-        if not path.is_dir():
-            raise _stray(path, f"expected only folders in {directory}, one per label", "remove it")
+    rule = f"expected only folders in {directory}, one per label"
+    problems = [_stray(path, rule, "move it elsewhere") for path in entries if not path.is_dir()]
     if not entries:
         raise DamagedFile(
             Code.DAMAGED_DATA, f"{directory} has no labels; expected an image folder with {layout}", file=directory
         )
-    images = {label.name: _entries(label) for label in entries}
-    for label, paths in images.items():
-        for path in paths:
+    images: dict[str, list[Path]] = {}
+    misnamed: dict[str, list[Path]] = defaultdict(list)
+    for label in (path for path in entries if path.is_dir()):
+        images[label.name] = []
+        for path in (inside := _entries(label)):
             if path.is_dir():
-                raise _stray(path, "expected no subfolders in a label's folder", "move its images up, or remove it")
-            if not path.is_file():
-                raise _stray(path, "expected images in a label's folder", "remove it, or put the image there")
-            if path.suffix.lower() not in _SUFFIXES:
-                rule = f"expected images with one of the suffixes {', '.join(_SUFFIXES)}"
-                raise _stray(path, rule, "convert, rename or remove it")
-        if not paths:
-            raise DamagedFile(
-                Code.DAMAGED_DATA,
-                f"{directory / label} has no images. Fix: add some, or remove the folder",
-                file=directory / label,
-            )
-    return images
+                remedy = "move its images up, or remove it"
+                problems.append(_stray(path, "expected no subfolders in a label's folder", remedy))
+            elif not path.is_file():
+                remedy = "remove it, or put the image there"
+                problems.append(_stray(path, "expected images in a label's folder", remedy))
+            elif path.suffix.lower() not in _SUFFIXES:
+                misnamed[path.suffix.lower()].append(path)
+            else:
+                images[label.name].append(path)
+        if not inside:
+            message = f"{label} has no images. Fix: add some, or remove the folder"
+            problems.append(DamagedFile(Code.DAMAGED_DATA, message, file=label))
+    return images, [*problems, *(_misnamed(suffix, paths) for suffix, paths in misnamed.items())]
+
+
+def _misnamed(suffix: str, paths: list[Path]) -> DamagedFile:
+    """Return the error for files with one suffix that no image has."""
+    first, others = paths[0], len(paths) - 1
+    which = f"{first} and {others:,} more files of the same suffix are" if others else f"{first} is"
+    them = "them" if others else "it"
+    remedy = f"convert {them} to JPEG (HEIC is the format of iPhones' photographs by default)"
+    return DamagedFile(
+        Code.DAMAGED_DATA,
+        f"expected images with one of the suffixes {', '.join(_SUFFIXES)}; {which} not. Fix: "
+        f"{remedy if suffix in _HEIC else f'convert, rename or remove {them}'}",
+        file=first,
+    )
 
 
 def _stray(path: Path, rule: str, remedy: str) -> DamagedFile:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,11 +32,12 @@ class Oddities(NamedTuple):
     """Number of images whose EXIF orientation rotates or mirrors them."""
 
 
-def oddities(folder: Path, raw: Raw) -> Oddities:
+def oddities(folder: Path, raw: Raw, after_each: Callable[[], object]) -> Oddities:
     """Inspect every image of a dataset.
 
     Args:
         folder: paths in notes are relative to this folder.
+        after_each: called for each image.
     """
     places_of: dict[str, list[str]] = defaultdict(list)
     seen: dict[str, tuple[str, int, str]] = {}
@@ -44,6 +45,7 @@ def oddities(folder: Path, raw: Raw) -> Oddities:
         assert isinstance(part, FolderPart)
         for index, (path, label) in enumerate(zip(part.paths, part.labels_N.tolist(), strict=True)):
             told = str(path.relative_to(folder))
+            after_each()
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 with opened(path) as image:

@@ -1,6 +1,7 @@
 """Reading a dataset's original files and validating them against its card. No torch, no network."""
 
 import hashlib
+import shlex
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,8 @@ def _require_as_on_card(card: DatasetCard, raw: Raw, directory: Path | None) -> 
     if sizes != (card.train, card.test):
         raise other(
             "test" if sizes[0] == card.train else "train",
-            f"expected dataset {card.name!r} to have {card.train} + {card.test} images; the files contain {sizes}",
+            f"expected dataset {card.name!r} to have {card.train:,} training and {card.test:,} test images; the files "
+            f"contain {sizes[0]:,} and {sizes[1]:,}. {how_to_go_on(card)}",
         )
     trained, tested = set(raw.train.labels_N.tolist()), set(raw.test.labels_N.tolist())
     if (trained if card.train else tested) != set(range(card.labels)) or (card.train and not tested <= trained):
@@ -79,8 +81,18 @@ def _require_as_on_card(card: DatasetCard, raw: Raw, directory: Path | None) -> 
         raise other(
             "sha256",
             f"expected dataset {card.name!r} to have the digest {card.sha256}; the files have {raw.sha256}. "
-            "Fix: install the original files again",
+            f"{how_to_go_on(card)}",
         )
+
+
+def how_to_go_on(card: DatasetCard) -> str:
+    """Return the fix for files that are others than those of the card."""
+    if card.folder is None:
+        return "Fix: install the original files again"
+    return (
+        f"Fix: restore the images; or, if the present ones are meant, let deltasweep data describe "
+        f"{shlex.quote(card.folder)} print their card, and give it a new name if there are results of {card.name}"
+    )
 
 
 def _told(labels: set[int], use: str) -> str:

@@ -22,6 +22,8 @@ _MAGIC: tuple[tuple[bytes, int, str], ...] = (
     (b"%PDF", 0, "a PDF document"),
     (b"\x89PNG\r\n\x1a\n", 0, "a PNG image"),
     (b"\xff\xd8\xff", 0, "a JPEG image"),
+    (b"ftyphei", 4, "a HEIC image, the default of iPhones; convert it to JPEG"),
+    (b"ftypmif1", 4, "a HEIC image, the default of iPhones; convert it to JPEG"),
     (b"\x7fELF", 0, "an executable"),
     (b"MZ", 0, "a Windows executable"),
     (b"SQLite format 3\0", 0, "an SQLite database"),

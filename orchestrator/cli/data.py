@@ -1,5 +1,6 @@
-"""``deltasweep data``: list, fetch and describe the target datasets that a study can name."""
+"""``deltasweep data``: list and fetch the target datasets that a study can name; split and describe image folders."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ from rich import box
 from rich.table import Column, Table
 
 from jobs.catalog.dataset_card import DatasetFormat, ExifOrientation
-from jobs.errors import Code, DeltaSweepError, InvalidRequest
+from jobs.errors import Code, DeltaSweepError, InvalidRequest, raise_together
 from jobs.system import safe_yaml
 from orchestrator.cli.options import Json, Quiet
 from orchestrator.cli.output import err, notes, out, print_json, print_table
@@ -78,7 +79,6 @@ def fetch(
     same command again to continue an interrupted download.
     """
     from orchestrator.cli.exit_codes import ExitCode
-    from orchestrator.cli.joined_errors import raise_together
 
     failed, fetched = [], []
     try:
@@ -130,9 +130,39 @@ def _asked_for(names: list[str], everything: bool, study: str | None) -> list["D
 
 
 @data.command()
+def split(
+    folder: Annotated[Path, typer.Argument(help="A folder with LABEL/*.")],
+    to: Annotated[Path, typer.Option("--out", help="The folder to create, with train/LABEL/* and test/LABEL/*.")],
+    test: Annotated[float, typer.Option(help="Share of test images, between 0 and 1.")] = 0.3,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy a folder with one folder per label, divided into training and test images.
+
+    The bytes of each image decide about its part, so equal files are in the
+    same part, and images that are added later move no others.
+    """
+    from jobs.data.split import split as split_folder
+    from orchestrator.cli.progress_bars import counting_bar
+
+    with counting_bar(notes, "copying images") as progress:
+        parts = split_folder(folder, to, test, progress)
+    counts = [
+        {"label": label, "train": len(paths), "test": len(parts["test"][label])}
+        for label, paths in parts["train"].items()
+    ]
+    if as_json:
+        print_json(counts)
+        return
+    for count in counts:
+        notes.print(f"{count['label']}: {count['train']:,} training images, {count['test']:,} test images")
+    notes.print(f"Next: deltasweep data describe {shlex.quote(str(to))}")
+
+
+@data.command()
 def describe(
     folder: Annotated[Path, typer.Argument(help="A folder with train/LABEL/* and test/LABEL/*.")],
-    name: Annotated[str | None, typer.Option(help="Name of the dataset; by default the folder's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; by default like the folder's name.")] = None,
     exif: Annotated[
         ExifOrientation,
         typer.Option(help="EXIF orientation of images: apply it, or ignore it and read the pixels as stored."),
@@ -140,16 +170,21 @@ def describe(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count and measure an image folder and print its dataset card, to paste into a study file."""
-    from jobs.data.describe import describe as describe_folder
+    """Count and measure an image folder and print its dataset card, to paste into a study file.
 
-    card, remarks, turned = describe_folder(folder, name or folder.resolve().name, exif)
+    Files that trials could not read are listed, all at once.
+    """
+    from jobs.data.describe import describe as describe_folder
+    from orchestrator.cli.progress_bars import counting_bar
+
+    with counting_bar(notes, "reading images") as progress:
+        card, remarks, turned = describe_folder(folder, name, exif, progress)
     fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     if turned:
         fields["exif_orientation"] = card.exif_orientation  # even if it is the default, since there was a choice
     if as_json:
         print_json({"dataset": card.name, "card": fields, "notes": remarks})
         return
-    out.print(safe_yaml.dump({card.name: fields}), end="")
+    out.print(safe_yaml.dump({"datasets": {card.name: fields}}), end="")
     for remark in remarks:
         err.print(f"deltasweep: note: {remark}")

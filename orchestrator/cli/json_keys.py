@@ -162,6 +162,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "deltasweep models list": {
         "[].source": "name of a source",
         "[].architecture": "its network",
+        "[].image_size": "size of its images, in pixels per side",
         "[].trained_on": "dataset that it was trained on",
         "[].constraint": "ball in which its training images were perturbed",
         "[].epsilon": "radius of that ball",
@@ -209,6 +210,11 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "deltasweep data fetch": {
         "[].dataset": "name of a dataset",
         "[].place": "its folder; null if it is part of a package",
+    },
+    "deltasweep data split": {
+        "[].label": "name of a label",
+        "[].train": "number of its training images",
+        "[].test": "number of its test images",
     },
     "deltasweep data describe": {
         "dataset": "name of the dataset",

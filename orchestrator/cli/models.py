@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Column, Table
 
-from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData
+from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, raise_together
 from jobs.paths import RESULTS_VARIABLE
 from orchestrator.cli.options import Builders, Json, Quiet
 from orchestrator.cli.output import notes, out, print_json, print_table, tell_failed
@@ -31,17 +31,21 @@ def list_models(study: Known = None, as_json: Json = False, quiet: Quiet = False
     from jobs.models.weight_files import Standing, standing
     from jobs.paths import weights_directory
 
-    known = [(name, card, standing(card)) for name, card in known_catalog(study).sources.items()]
+    catalog = known_catalog(study)
+    known = [(name, card, standing(card)) for name, card in catalog.sources.items()]
     if as_json:
-        print_json([_plain(name, card, state) for name, card, state in known])
+        print_json([_plain(name, card, state, catalog.image_size(name)) for name, card, state in known])
         return
     table = Table(
-        Column("source", no_wrap=True), "architecture", "trained on", "constraint", "epsilon", "weights", box=box.SIMPLE
+        Column("source", no_wrap=True),
+        *("architecture", "pixels", "trained on", "constraint", "epsilon", "weights"),
+        box=box.SIMPLE,
     )
     for name, card, state in known:
         epsilon = f"{card.epsilon:.4g}" if card.epsilon else "-"
         where = f"{state}: {_way(card)} it" if state is Standing.MISSING else state.value
-        table.add_row(name, card.architecture, card.trained_on, card.constraint, epsilon, where)
+        pixels = str(catalog.image_size(name))
+        table.add_row(name, card.architecture, pixels, card.trained_on, card.constraint, epsilon, where)
     print_table(table)
     of_study = "" if study is None else f" --study {study}"
     notes.print(
@@ -55,9 +59,10 @@ def _way(card: "SourceCard") -> str:
     return "train" if card.pretrain else "convert" if card.weights else "fetch"
 
 
-def _plain(name: str, card: "SourceCard", state: str) -> dict[str, object]:
+def _plain(name: str, card: "SourceCard", state: str, image_size: int) -> dict[str, object]:
     training = {"trained_on": card.trained_on, "constraint": card.constraint, "epsilon": card.epsilon}
-    return {"source": name, "architecture": card.architecture, **training, "weights": state, "verb": _way(card)}
+    network = {"architecture": card.architecture, "image_size": image_size}
+    return {"source": name, **network, **training, "weights": state, "verb": _way(card)}
 
 
 @models.command()
@@ -100,7 +105,6 @@ def fetch(
     from jobs.models.fetch_published import card_text, fetch_by_name
     from jobs.models.weight_files import read_card
     from orchestrator.cli.exit_codes import ExitCode
-    from orchestrator.cli.joined_errors import raise_together
     from orchestrator.cli.progress_bars import download_bars
     from orchestrator.study.load import load_study
 

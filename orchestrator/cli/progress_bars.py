@@ -1,10 +1,18 @@
-"""Progress bars for downloads, one per file."""
+"""Progress bars: for downloads, one per file; for images that are read."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from jobs.system.download import Progress as OnProgress
 from orchestrator.process.terminal import can_redraw
@@ -27,3 +35,15 @@ def download_bars(console: Console) -> Iterator[Callable[[str], OnProgress]]:
             return lambda here, total: bars.update(task, completed=here, total=total, visible=True)
 
         yield bar_of
+
+
+@contextmanager
+def counting_bar(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield the callback of a bar: how many of how many are done. Nothing is shown outside a terminal."""
+    if not can_redraw(console):
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

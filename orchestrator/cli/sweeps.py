@@ -215,10 +215,12 @@ def _submit_launch(
 
 
 def _uploaded(path: str, study: "Study") -> bytes:
-    """Return the study file to upload; with own architectures it has their cards in place of the paths of these."""
+    """Return the study file to upload; with own architectures or datasets it has the cards of these and absolute paths,
+    since relative ones start elsewhere there.
+    """
     from jobs.system.files import read_file
 
-    return study.resolved().encode() if study.architectures else read_file(path)
+    return study.resolved().encode() if study.architectures or study.datasets else read_file(path)
 
 
 @verbs.command()

@@ -14,6 +14,7 @@ from orchestrator.planning.older_numerics import NONE_OLDER
 from orchestrator.planning.plan import Plan, describe, make_plan
 from orchestrator.study.earlier import Earlier, earlier_versions
 from orchestrator.study.name_conflicts import require_same_names
+from orchestrator.study.own_images import changed_own_images
 from orchestrator.study.own_weights import absent_own_weights
 
 
@@ -64,5 +65,6 @@ def plan_study(study: Study, store: Store | None, request: GpuRequest, accept: N
         measured = profile_trials(specs, study.catalog)
     made = make_plan(study, specs, known.done, blocked, offer, measured, known.older, known.damaged, earlier.trials)
     of_processor = request.about_processor((spec for spec in specs if spec.trial_id not in known.done), study.catalog)
-    about = [*earlier.about, *known.about_damaged, *absent_own_weights(study)]
+    of_files = [*absent_own_weights(study), *changed_own_images(study, (spec.dataset for spec in specs))]
+    about = [*earlier.about, *known.about_damaged, *of_files]
     return StudyPlan(made, describe(made, study, known.about_older(accept)).split("\n"), about, of_processor)

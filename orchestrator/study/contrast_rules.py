@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from jobs.errors import Code
@@ -64,19 +65,21 @@ def outside_the_study(
 ) -> Violations:
     """Yield the sources, blocks and epoch of a declaration that the study does not have.
 
+    Nothing is said about values that mistakes in the grid may be the reason for.
+
     Args:
         depths: blocks besides those in ``blocks``, with their locations.
     """
     grid = {key: [value for _, value in items(raw, ("grid", key))] for key in ("source", "blocks")}
     for key in ("source", "baseline"):
         name = getattr(declared, key)
-        if name not in (*grid["source"], STAND_IN):
+        if name not in (*grid["source"], STAND_IN) and _is_sure(name, raw, "source", mistaken):
             message = f"{name!r} is not a source of this study's grid ({', '.join(map(str, grid['source']))})"
             yield (*location, key), Code.UNKNOWN_NAME, message
     blocks = items(raw, (*location, "blocks"))
     yield from repeated(blocks)
     for place, depth in [*blocks, *depths]:
-        if place not in mistaken and depth not in (*grid["blocks"], None):
+        if place not in mistaken and depth not in (*grid["blocks"], None) and _is_sure(depth, raw, "blocks", mistaken):
             message = f"{depth} is not among this study's blocks ({grid['blocks']})"
             yield place, Code.IMPOSSIBLE_TRIAL, message
     if rows and declared.epoch != "last" and not any(_evaluates(row, declared.epoch) for row in rows):
@@ -86,6 +89,14 @@ def outside_the_study(
             "Fix: name one of these, or change evaluate_every"
         )
         yield (*location, "epoch"), Code.IMPOSSIBLE_TRIAL, message
+
+
+def _is_sure(value: object, raw: dict[str, Any], key: str, mistaken: Sequence[Location]) -> bool:
+    """Whether a value would be absent from a list of the grid even without the mistakes there: the list can be read,
+    and none of its items with mistakes resembles the value.
+    """
+    unclear = [str(item) for location, item in items(raw, ("grid", key)) if location in mistaken]
+    return not {("grid",), ("grid", key)} & {*mistaken} and not get_close_matches(str(value), unclear)
 
 
 def same_epochs(epoch: EvaluatedEpoch, last_epochs: Collection[int]) -> set[EvaluatedEpoch]:

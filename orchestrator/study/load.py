@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from jobs.catalog.architecture_card import Architecture
 from jobs.catalog.builder_files import read_builders
-from jobs.catalog.source_card import PUBLISHED_PATTERN
+from jobs.catalog.dataset_card import DatasetCard
+from jobs.catalog.source_card import PUBLISHED_PATTERN, SourceCard
 from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.kind import INSTALL_IT, NOT_INSTALLED
 from jobs.specs.optimizers import DOES_NOT_FIT
@@ -21,7 +23,7 @@ from jobs.system.files import read_file
 from orchestrator.study import yaml_lines
 from orchestrator.study.models import model_at
 from orchestrator.study.own_architectures import card_files, in_its_file
-from orchestrator.study.own_weights import with_absolute_paths
+from orchestrator.study.own_paths import with_absolute_paths
 from orchestrator.study.packaged_studies import packaged_studies, packaged_text
 from orchestrator.study.raw_values import Violation
 from orchestrator.study.validate import violations
@@ -168,8 +170,7 @@ def _valid(document: Document, recorded: bool = False) -> Study:
     study: Study | None = None
     try:
         study = Study.model_validate(document.value)
-        if own := with_absolute_paths(study.sources, folder):
-            study = study.model_copy(update={"sources": {**study.sources, **own}})
+        study = study.model_copy(update=with_absolute_paths(study.sources, study.datasets, folder))
     except ValidationError as error:
         places = [location for location, _, _ in unread]
         mistakes += [mistake for mistake in _type_mistakes(error, document) if mistake[0] not in places]
@@ -317,10 +318,22 @@ def _unknown_key(location: Location, document: Document) -> str:
     valid = [*(["base"] if location[:-1] == ("recipe",) else []), *section.model_fields]
     close = difflib.get_close_matches(str(location[-1]), valid, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
+    if not close and len(location) == 1 and (sections := _sections_of(document.value[location[0]])):
+        return (
+            f"unknown key; it has the keys of a card in the section {' or '.join(sections)}. Fix: indent it and its "
+            f"lines, below the line {sections[0]}:"
+        )
     message = f"unknown key{hint}; valid keys: {', '.join(valid)}"
     if not close and len(location) == 1 and location[0] in unknown_sections(document.value):
         message += f". Or it may be the section of a kind of trial {NOT_INSTALLED}. {INSTALL_IT}"
     return message
+
+
+def _sections_of(value: object) -> list[str]:
+    """Return the sections whose cards have the keys of a mapping, and at least two of them."""
+    cards: dict[str, type[BaseModel]] = {"datasets": DatasetCard, "sources": SourceCard, "architectures": Architecture}
+    keys = value.keys() if isinstance(value, dict) else set()
+    return [section for section, card in cards.items() if len(keys) > 1 and keys <= card.model_fields.keys()]
 
 
 def _names() -> str:

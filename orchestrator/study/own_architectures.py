@@ -9,7 +9,7 @@ from jobs.catalog.architecture_card import Architecture, Architectures
 from jobs.catalog.builder_files import file_and_function
 from jobs.errors import Code, InvalidRequest
 from jobs.system.files import read_file
-from orchestrator.study.own_weights import absolute
+from orchestrator.study.own_paths import absolute
 from orchestrator.study.raw_values import Violation, Violations, mapping
 from orchestrator.study.yaml_lines import Document, Location, parse
 

@@ -1,29 +1,18 @@
-"""A study's own checkpoint files: their paths and digests. No torch; a file is read for its digest only."""
+"""A study's own checkpoint files: presence and digests. No torch; a file is read for its digest only."""
 
 import hashlib
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.catalog.source_card import SourceCard
 from jobs.errors import Code
 from jobs.models.weight_files import Standing, standing
 from jobs.study.expand import sources_read
 from jobs.study.model import Study
 from jobs.system.file_kinds import what_it_is
 from jobs.system.files import open_file
+from orchestrator.study.own_paths import absolute
 from orchestrator.study.raw_values import Violations, mapping
 from orchestrator.study.yaml_lines import Location
-
-
-def with_absolute_paths(sources: Mapping[str, SourceCard], folder: Path) -> dict[str, SourceCard]:
-    """Return the cards whose checkpoint files have relative paths, which start in ``folder``, with absolute ones."""
-    return {
-        name: card.model_copy(update={"weights": str(absolute(card.weights, folder))})
-        for name, card in sources.items()
-        if card.weights is not None
-    }
 
 
 def own_weights_violations(raw: dict[str, Any], folder: Path) -> Violations:
@@ -73,9 +62,3 @@ def _of_file(path: Path, known: str | None, place: Location) -> Violations:
                 "since a name stands for one set of weights in a results root"
             )
             yield (*place, "weights_sha256"), Code.OTHER_DIGEST, message
-
-
-def absolute(weights: str, folder: Path) -> Path:
-    """Return an absolute path; links stay as they are, since they may lead elsewhere on other machines."""
-    home = weights.startswith("~/") and weights.replace("~", os.environ.get("HOME", "~"), 1)
-    return Path(os.path.abspath(folder / (home or weights)))  # noqa: PTH100  # resolve() would follow links

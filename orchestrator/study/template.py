@@ -25,7 +25,8 @@ grid:
 
 # How long, how often, and from which seeds. Rows with larger subsets usually have fewer epochs and seeds.
 schedule:
-  - {images: [50, 200], epochs: 30, seeds: 5, evaluate_every: 5}  # images: -1 is the whole training set
+  # A batch has 128 images, so an epoch of up to 128 is one step: 100 epochs are 100 and 200 steps.
+  - {images: [50, 200], epochs: 100, seeds: 5, evaluate_every: 20}  # images: -1 is the whole training set
 
 # Every choice that changes numbers: the name of a recipe, or the choices that differ from one.
 # recipe: as-published
@@ -41,8 +42,8 @@ contrasts:
 #   balls: [{constraint: l2, epsilon: [0.5, 1], steps: 20}]
 
 # Own images, sources and networks: docs/how-to/datasets.md, own-weights.md, own-networks.md.
-# datasets:
-#   my_images: {folder: ~/my_images, ...}  # the card that `deltasweep data describe ~/my_images` prints
+# datasets:                    # paste what `deltasweep data describe ~/my_images` prints, as it is
+#   my_images: {folder: ~/my_images, ...}
 
 # What runs where changes no number.
 resources: {gpu: 0.25, cpu: 1}  # the share of a machine that each trial takes; without a GPU, its CPUs

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.catalog.catalog import Catalog, packaged_datasets, packaged_sources
+from jobs.catalog.catalog import Catalog, packaged_datasets, packaged_sources, unknown
 from jobs.catalog.source_card import SourceCard
 from jobs.errors import Code, InvalidRequest, Mistake
 from jobs.kind import kinds
@@ -58,8 +58,8 @@ def violations(
         if mistaken or study is None:
             study = understood(raw, [*mistaken, *_depending(raw, mistaken)])
         yield from (rule for rule in _of_trials(raw, study, mistaken) if STAND_IN not in rule[2])
-        yield from contrast_violations(raw, typed.schedule, _locations(known))
-        yield from equivalence_violations(raw, typed.schedule, lambda: typed.recipes, _locations(known))
+        yield from contrast_violations(raw, typed.schedule, mistaken)
+        yield from equivalence_violations(raw, typed.schedule, lambda: typed.recipes, mistaken)
 
 
 def _locations(mistakes: Iterable[Violation]) -> list[Location]:
@@ -124,12 +124,12 @@ def _names(raw: dict[str, Any]) -> Iterator[tuple[Location, str, str]]:
 
 def _unknown_names(raw: dict[str, Any]) -> Violations:
     known = {
-        "source": dict.fromkeys([*packaged_sources(), *mapping(raw, "sources")]),
-        "dataset": dict.fromkeys([*packaged_datasets(), *mapping(raw, "datasets")]),
+        "source": {*packaged_sources(), *map(str, mapping(raw, "sources"))},
+        "dataset": {*packaged_datasets(), *map(str, mapping(raw, "datasets"))},
     }
     for location, key, name in _names(raw):
         if name not in known[key]:
-            yield location, Code.UNKNOWN_NAME, f"unknown {key} {name!r}; known: {', '.join(map(str, known[key]))}"
+            yield location, Code.UNKNOWN_NAME, unknown(key, name, known[key])
 
 
 def _sizes(raw: dict[str, Any]) -> list[tuple[Location, int]]:
@@ -200,7 +200,7 @@ def _own_cards(raw: dict[str, Any], catalog: Catalog, recorded: bool) -> Violati
 def _own_source(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catalog) -> Violations:
     place = ("sources", name)
     if card.architecture not in catalog.architectures and card.architecture not in mapping(raw, "architectures"):
-        message = f"unknown architecture {card.architecture!r}; known: {', '.join(catalog.architectures)}"
+        message = unknown("architecture", card.architecture, catalog.architectures)
         yield (*place, "architecture"), Code.UNKNOWN_NAME, message
     if card.pretrain is None:
         return
@@ -211,10 +211,8 @@ def _own_source(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catal
                 message = f"expected {name} to have the {key} of {card.trained_on}, {list(there)}; got {list(here)}"
                 yield (*place, key), Code.IMPOSSIBLE_TRIAL, message
     elif card.trained_on not in mapping(raw, "datasets"):  # else its card has mistakes
-        message = (
-            f"unknown dataset {card.trained_on!r}; known: {', '.join([*packaged_datasets(), *catalog.own.datasets])}"
-        )
-        yield (*place, "trained_on"), Code.UNKNOWN_NAME, message
+        known = (name for name in catalog.datasets if name != STAND_IN)
+        yield (*place, "trained_on"), Code.UNKNOWN_NAME, unknown("dataset", card.trained_on, known)
 
 
 # --- rules of trials ---

@@ -54,7 +54,7 @@ def deltasweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 def test_the_card_of_own_images_is_what_describe_prints(folder: Path, deltasweep: Command) -> None:
     done = deltasweep("data", "describe", str(folder), "--name", "three-digits")
     assert (done.code, done.message) == (0, "")
-    described = yaml.safe_load(done.out)
+    described = yaml.safe_load(done.out)["datasets"]
     written = yaml.safe_load((EXAMPLES / "own-images.yaml").read_text(encoding="utf-8"))["datasets"]
     assert described["three-digits"].pop("folder") == str(folder)
     assert written["three-digits"].pop("folder") == "/data/three-digits"

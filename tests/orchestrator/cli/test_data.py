@@ -1,6 +1,6 @@
 """``deltasweep data``: list available datasets, fetch from a local mirror, describe a folder."""
 
-import textwrap
+import json
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,7 @@ def test_one_dataset_that_cannot_be_had_does_not_keep_the_others(
     [
         ([], "expected dataset names or --study STUDY, or --all alone"),
         (["mnist", "--all"], "expected dataset names or --study STUDY, or --all alone"),
-        (["imagenet9"], "unknown dataset 'imagenet9'; known datasets: "),
+        (["imagenet9"], "unknown dataset 'imagenet9' (did you mean imagenet or "),
         (["--study", "nothing"], "unknown study 'nothing'"),
         (
             ["mnist", "--mirror", "ftp://a"],
@@ -128,8 +128,8 @@ def test_a_study_s_own_dataset_by_name(deltasweep: Command) -> None:
     made.write(deltasweep.folder / "insects", made.folder_files())
     card = deltasweep("data", "describe", "insects").out
     study = "name: own\ngrid: {source: [fmnist_natural], dataset: [insects], blocks: [0]}\n"
-    study += "schedule: [{images: [-1], epochs: 1, seeds: 1, evaluate_every: 1}]\ndatasets:\n"
-    (deltasweep.folder / "own.yaml").write_text(study + "".join(f"  {line}\n" for line in card.splitlines()))
+    study += "schedule: [{images: [-1], epochs: 1, seeds: 1, evaluate_every: 1}]\n"
+    (deltasweep.folder / "own.yaml").write_text(study + card)
     assert "unknown dataset 'insects'" in deltasweep("data", "fetch", "insects").message
     result = deltasweep("data", "fetch", "insects", "--study", "own.yaml")
     assert (result.code, result.message) == (0, "")
@@ -141,7 +141,7 @@ def test_describe_writes_a_card_that_reads_the_folder(deltasweep: Command, monke
     made.write(deltasweep.folder / "insects", made.folder_files())
     result = deltasweep("data", "describe", "insects")
     assert result.code == 0
-    ((name, fields),) = yaml.safe_load(result.out).items()
+    ((name, fields),) = yaml.safe_load(result.out)["datasets"].items()
     card = DatasetCard(name=name, **fields)
     assert (card.train, card.test, card.labels, card.colour) == (9, 3, 3, True)
     monkeypatch.setitem(packaged_datasets(), name, card)
@@ -157,8 +157,8 @@ def test_describe_writes_a_card_that_reads_the_folder(deltasweep: Command, monke
 
 def test_a_folder_from_its_description_to_a_trial(deltasweep: Command) -> None:
     made.write(deltasweep.folder / "insects", made.folder_files())
-    card = textwrap.indent(deltasweep("data", "describe", "insects").out, "  ")
-    text = STUDY.replace("[svhn, mnist]", "[insects]") + f"datasets:\n{card}"
+    card = deltasweep("data", "describe", "insects").out
+    text = STUDY.replace("[svhn, mnist]", "[insects]") + card
     made.write(deltasweep.folder, {"own.yaml": text.encode()})
     fetched = deltasweep("data", "fetch", "--study", "own.yaml")
     assert f"insects: 9 + 3 images, verified, in {deltasweep.folder / 'insects'}" in fetched.out
@@ -173,6 +173,27 @@ def test_a_folder_from_its_description_to_a_trial(deltasweep: Command) -> None:
     assert "'insects' to have the digest" in result.message
 
 
+def test_a_plan_says_that_a_folder_has_changed(deltasweep: Command) -> None:
+    folder = made.write(deltasweep.folder / "insects", made.folder_files())
+    text = STUDY.replace("[svhn, mnist]", "[insects]") + deltasweep("data", "describe", "insects").out
+    made.write(deltasweep.folder, {"own.yaml": text.encode()})
+    before = deltasweep("plan", "own.yaml")
+    assert before.code == 0
+    assert "refuse" not in before.out + before.message
+    made.write(folder, {"test/bee/9.png": made.image_bytes(20, 20, seed=77)})
+    for command in (("plan", "own.yaml"), ("data", "fetch", "--study", "own.yaml")):
+        result = deltasweep(*command)
+        told = " ".join(f"{result.out} {result.message}".split())
+        assert "9 training and 3 test images" in told
+        assert "9 and 4. Fix: restore the images" in told
+        assert f"deltasweep data describe {folder} print their card, and give it a new name" in told
+    assert deltasweep("plan", "own.yaml").code == 0
+    made.write(folder, {"test/bee/notes.txt": b"x"})
+    assert "insects/test/bee/notes.txt is not" in " ".join(deltasweep("plan", "own.yaml").out.split())
+    folder.rename(deltasweep.folder / "elsewhere")
+    assert "refuse" not in deltasweep("plan", "own.yaml").out
+
+
 def test_photographs_that_are_turned_and_cropped_whole(deltasweep: Command) -> None:
     """From the description of a folder to a trial.
 
@@ -185,10 +206,10 @@ def test_photographs_that_are_turned_and_cropped_whole(deltasweep: Command) -> N
     for how in ("applied", "ignored"):
         described = deltasweep("data", "describe", "insects", *(["--exif", how] if how == "ignored" else []))
         assert described.code == 0
-        assert yaml.safe_load(described.out)["insects"]["exif_orientation"] == how
+        assert yaml.safe_load(described.out)["datasets"]["insects"]["exif_orientation"] == how
         assert "note: 2 images: " in described.message
-        cards[how] = textwrap.indent(described.out, "  ")
-    text = STUDY.replace("[svhn, mnist]", "[insects]") + "datasets:\n"
+        cards[how] = described.out
+    text = STUDY.replace("[svhn, mnist]", "[insects]")
     ids = {}
     for crop in ("whole-image", "centre-square"):
         made.write(deltasweep.folder, {f"{crop}.yaml": f"{text}{cards['applied']}recipe: {{crop: {crop}}}\n".encode()})
@@ -214,34 +235,104 @@ def test_describe_measures_the_training_images(deltasweep: Command) -> None:
     files |= {f"test/{label}/0.png": made.plain_image(10, 10, 9) for label in half}
     made.write(deltasweep.folder / "grey", files)
     result = deltasweep("data", "describe", "grey", "--name", "mine")
-    fields = yaml.safe_load(result.out)["mine"]
+    fields = yaml.safe_load(result.out)["datasets"]["mine"]
     assert fields["colour"] is False
     assert (fields["mean"], fields["std"]) == ([0.5], [0.5])
 
 
-def test_describe_names_a_broken_image(deltasweep: Command) -> None:
-    made.write(deltasweep.folder / "insects", made.folder_files() | {"test/bee/0.png": b"<html>"})
+def test_describe_names_everything_that_is_no_image_at_once(deltasweep: Command) -> None:
+    strange = {f"train/ant/IMG_{i}.HEIC": b"x" for i in range(30)}
+    strange |= {"notes.txt": b"x", "test/notes.txt": b"x", "test/bee/0.png": b"<html>"}
+    strange |= {
+        "train/bee/9.jpg": b"\0\0\0\x18ftypheic\0\0\0\0",
+        "test/ant/notes.txt": b"x",
+        "test/ant/.DS_Store": b"x",
+    }
+    made.write(deltasweep.folder / "insects", made.folder_files() | strange)
     result = deltasweep("data", "describe", "insects")
-    assert result.code == 2
-    assert "test/bee/0.png cannot be read as an image" in result.message
+    assert (result.code, result.out) == (2, "")
+    told = result.message.splitlines()
+    for path, words in {
+        "train/ant/IMG_0.HEIC and 29 more files": "convert them to JPEG (HEIC is the format of iPhones",
+        "test/notes.txt": "move it elsewhere",
+        "test/bee/0.png cannot be read as an image": "an HTML page",
+        "train/bee/9.jpg cannot be read as an image": "a HEIC image",
+        "test/ant/notes.txt": "convert, rename or remove it",
+    }.items():
+        assert [words in line for line in told if path in line] == [True], path
+    assert len(told) == 5, "files beside train and test are nobody's, and hidden files neither"
 
 
-def test_describe_asks_for_a_name_that_a_dataset_can_have(deltasweep: Command) -> None:
-    made.write(deltasweep.folder / "My Insects", made.folder_files())
-    result = deltasweep("data", "describe", "My Insects")
+def test_a_folder_s_name_becomes_the_name_that_a_dataset_can_have(deltasweep: Command) -> None:
+    for name, derived in (("Meine  Fotos (2)", "meine-fotos-2"), ("Häuser", "hauser"), ("_a", "a")):
+        made.write(deltasweep.folder / name, made.folder_files())
+        assert list(yaml.safe_load(deltasweep("data", "describe", name).out)["datasets"]) == [derived]
+    made.write(deltasweep.folder / "虫", made.folder_files())
+    for arguments in (("虫",), ("Häuser", "--name", "Häuser")):
+        result = deltasweep("data", "describe", *arguments)
+        assert result.code == 2
+        assert f"got {arguments[-1]!r}. Fix: choose a name with --name" in result.message
+    assert deltasweep("data", "describe", "虫", "--name", "insects").code == 0
+
+
+def test_a_wrong_path_is_not_taken_for_a_wrong_name(deltasweep: Command) -> None:
+    result = deltasweep("data", "describe", "Meine Fotos")
     assert result.code == 2
-    assert "got 'My Insects'. Fix: choose a name with --name" in result.message
-    assert deltasweep("data", "describe", "My Insects", "--name", "insects").code == 0
+    assert "Meine Fotos is missing" in result.message
+
+
+def test_from_a_folder_of_labels_to_a_trial(deltasweep: Command) -> None:
+    """The message about a folder that is not divided contains the command that divides it."""
+    photographs = {
+        f"{label}/{i}.png": made.image_bytes(20, 30, seed=20 * number + i)
+        for number, label in enumerate(("Autos", "Häuser & Dächer"))
+        for i in range(20)
+    }
+    made.write(deltasweep.folder / "Meine Fotos", photographs)
+    refused = deltasweep("data", "describe", "Meine Fotos")
+    assert "it has" not in refused.message
+    assert f"deltasweep data split '{deltasweep.folder}/Meine Fotos' --out DIR" in refused.message
+    done = deltasweep("data", "split", "Meine Fotos", "--out", "fotos", "--json")
+    counts = json.loads(done.out)
+    assert [count["label"] for count in counts] == ["Autos", "Häuser & Dächer"]
+    assert all(count["train"] + count["test"] == 20 for count in counts)
+    card = deltasweep("data", "describe", "fotos").out
+    fields = yaml.safe_load(card)["datasets"]["fotos"]
+    assert fields["train"] == sum(count["train"] for count in counts)
+    text = STUDY.replace("[svhn, mnist]", "[fotos]") + card
+    made.write(deltasweep.folder, {"own.yaml": text.encode()})
+    (spec,) = expand(load_study(str(deltasweep.folder / "own.yaml")))
+    assert deltasweep("run", "own.yaml", "--trial", spec.trial_id, "--results", "root").code == 0
+
+
+def test_a_folder_may_be_relative_to_its_study(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.write(deltasweep.folder / "insects", made.folder_files())
+    card = deltasweep("data", "describe", "insects").out
+    place = str(deltasweep.folder / "insects")
+    assert f"folder: {place}\n" in card
+    monkeypatch.setenv("HOME", str(deltasweep.folder))
+    text = STUDY.replace("[svhn, mnist]", "[insects]") + card
+    ids = set()
+    for number, written in enumerate((place, "insects", "./insects", "../studies/../insects", "~/insects")):
+        (deltasweep.folder / "studies").mkdir(exist_ok=True)
+        file = Path("studies" if written.startswith("..") else "", f"{number}.yaml")
+        made.write(deltasweep.folder, {str(file): text.replace(place, written).encode()})
+        study = load_study(str(deltasweep.folder / file))
+        assert study.datasets["insects"].folder == place
+        assert f"folder: {place}\n" in study.resolved()
+        ids |= {(spec.trial_id, study.digest) for spec in expand(study)}
+        monkeypatch.chdir("/")
+        fetched = deltasweep("data", "fetch", "--study", str(deltasweep.folder / file))
+        assert f"verified, in {place}" in fetched.out
+    assert len(ids) == 1
 
 
 def test_a_study_s_card_that_cannot_be_is_named_with_its_line(deltasweep: Command) -> None:
-    own = "{train: 9, test: 3, labels: 3, colour: false, mean: [0.5], std: [0.5], folder: ant/bee}"
+    own = "{train: 9, test: 3, labels: 3, colour: false, mean: [0.5, 0.5], std: [0.5], folder: ant/bee}"
     text = STUDY.replace("[svhn, mnist]", "[insects]") + f"datasets:\n  insects: {own}\n"
     made.write(deltasweep.folder, {"own.yaml": text.encode()})
-    result = deltasweep("plan", "own.yaml")
-    assert result.message.splitlines()[1:] == [
-        "  line 6: datasets.insects: expected an absolute path as folder, since trials run elsewhere; got ant/bee"
-    ]
+    (told,) = deltasweep("plan", "own.yaml").message.splitlines()[1:]
+    assert told.startswith("  line 6: datasets.insects: expected grey datasets to have 1 means and stds")
 
 
 def test_a_folder_that_nothing_can_be_normalised_by_is_refused(deltasweep: Command) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, Place, StorageFailure
+from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, Place, StorageFailure, raise_together
 from orchestrator.cli.exit_codes import ExitCode, exit_code_of
-from orchestrator.cli.joined_errors import raise_together
 from tests.orchestrator.support import Command, Result
 from tests.support import refused
 
@@ -152,3 +151,12 @@ def test_several_errors_are_one_that_tells_all() -> None:
         raise_together([first])
     assert caught_alone.value is first
     raise_together([])
+
+
+def test_of_very_many_errors_a_message_lists_the_first() -> None:
+    many = [InvalidRequest(Code.UNKNOWN_NAME, f"there is no {i}") for i in range(1_234)]
+    with pytest.raises(InvalidRequest) as caught:
+        raise_together(many)
+    lines = str(caught.value).splitlines()
+    assert lines == [*(f"there is no {i}" for i in range(20)), "... and 1,214 more"]
+    assert len(caught.value.mistakes) == 1_234

@@ -72,6 +72,7 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "deltasweep models describe": [("torchvision:resnet18",)],
     "deltasweep data list": [()],
     "deltasweep data fetch": [("digits",)],
+    "deltasweep data split": [("photos", "--out", "divided")],
     "deltasweep data describe": [("insects",)],
     "deltasweep schema": [()],
     "deltasweep completion": [("bash",)],
@@ -111,6 +112,7 @@ def ready(
     folder = deltasweep.folder
     shutil.copytree(finished, folder, dirs_exist_ok=True)
     made.write(folder / "insects", made.folder_files())
+    made.write(folder / "photos", {f"{label}/{i}.jpg": b"%d" % i for label in ("ant", "bee") for i in range(20)})
     register(monkeypatch)
     load_source.cache_clear()
     save_robustness(folder / "tiny.pt", attacker_state(resnet_of(weights.tensors)))
@@ -186,7 +188,7 @@ def test_quietly_there_is_only_what_was_asked_for(words: str, ready: Command) ->
     result = call(ready, words, arguments, "--quiet")
     assert (result.code, result.message) == (0, "")
     assert bool(result.out) == (words.removeprefix("deltasweep ") in ANSWERS)
-    if words not in ("deltasweep studies new",):
+    if words not in ("deltasweep studies new", "deltasweep data split"):  # refused the second time
         both = call(ready, words, arguments, "--json", "--quiet")
         assert both.message == ""
         json.loads(both.out)

@@ -58,6 +58,7 @@ def test_list_says_what_is_here(deltasweep: Command, file: Path) -> None:
     before = deltasweep("models", "list").out
     assert "part of the package" in line_of("fmnist_natural", before)
     assert "needs no file" in line_of("random_init", before)
+    assert [line_of(name, before).split()[2] for name in ("fmnist_natural", "natural")] == ["32", "224"]
     assert "missing: fetch it" in line_of("tiny", before)
     assert "missing: train it" in line_of("gaussian_l2_eps3", before)
     assert deltasweep("models", "convert", str(file), "--as", "tiny").code == 0

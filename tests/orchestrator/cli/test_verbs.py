@@ -192,7 +192,7 @@ def test_a_trial_whose_data_cannot_be_read_yet(deltasweep: Command) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fmnist_l3", "unknown source 'fmnist_l3'; known sources: "),
+        ("fmnist_l3", "unknown source 'fmnist_l3' (did you mean fmnist_"),
         ("natural", "expected a source that DeltaSweep trains; got 'natural'"),
     ],
 )

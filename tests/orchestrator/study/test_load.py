@@ -396,12 +396,42 @@ def test_all_mistakes_are_reported_at_once_in_order_of_lines() -> None:
         (9, "recipe.learning_rat", Code.UNKNOWN_KEY),
         (11, "contrasts[0].baseline", Code.UNKNOWN_NAME),
         (11, "contrasts[0].blocks[0]", Code.IMPOSSIBLE_TRIAL),
-        (11, "contrasts[0].source", Code.UNKNOWN_NAME),
         (12, "resources.gpu", Code.WRONG_VALUE),
     ]
     head, *lines = refusal(text)
-    assert head == "mine.yaml: 9 mistakes"
+    assert head == "mine.yaml: 8 mistakes"
     assert lines == [f"  line {one.place.line}: {one.place.key}: {one.message}" for one in found]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("fmnist_l2_eps1]", "fmnist_l2_esp1]", "grid.source[1]"),
+        ("source: [fmnist_natural, fmnist_l2_eps1]", "source: fmnist_natural, fmnist_l2_eps1", "grid.source"),
+        ("source: [", "sources: [", "grid.source"),
+        ("blocks: [0, 3]", "blocks: 3", "grid.blocks"),
+        ("blocks: [0, 3]", "blocks: [0, '3']", "grid.blocks[1]"),
+    ],
+)
+def test_contrasts_are_not_blamed_for_a_grid_with_mistakes(old: str, new: str, key: str) -> None:
+    keys = [one.place.key for one in mistakes(changed((old, new)))]
+    assert key in keys
+    assert [at for at in keys if not at.startswith("grid")] == []
+
+
+@pytest.mark.parametrize(
+    ("card", "section"),
+    [
+        ("{train: 9, test: 3, labels: 3, colour: false, mean: [0.5], std: [0.5], folder: /a}", "datasets"),
+        ("{of: fmnist, low_resolution: 8}", "datasets"),
+        ("{architecture: resnet18, trained_on: fmnist, constraint: none, weights: a.pt}", "sources"),
+        ("{builder: 'a.py:f', image_size: 32}", "architectures"),
+    ],
+)
+def test_a_card_at_the_margin_is_told_where_it_belongs(card: str, section: str) -> None:
+    found = mistake(("name: mine", f"fotos: {card}\nname: mine"))
+    check(found, Code.UNKNOWN_KEY, "fotos", f"below the line {section}:", line=1)
+    assert "package" not in found.message
 
 
 @pytest.mark.parametrize(
@@ -484,16 +514,31 @@ def test_all_mistakes_are_reported_at_once_in_order_of_lines() -> None:
         ("cpu: 1", "cpu: 0", Code.WRONG_VALUE, 12, "resources.cpu", ["greater than 0", "got 0"]),
         ("[digits]", "[]", Code.WRONG_VALUE, 4, "grid.dataset", []),
         ("[0, 3]", "[0, 3, -2]", Code.WRONG_VALUE, 5, "grid.blocks[2]", ["-1", "-2"]),
-        ("[digits]", "[digits, digit]", Code.UNKNOWN_NAME, 4, "grid.dataset[1]", ["'digit'", "digits, cifar100"]),
+        (
+            "[digits]",
+            "[digits, digit]",
+            Code.UNKNOWN_NAME,
+            4,
+            "grid.dataset[1]",
+            ["'digit'", "did you mean digits?", "data list"],
+        ),
     ],
 )
 def test_one_mistake(old: str, new: str, code: Code, line: int, key: str, values: list[object]) -> None:
     check(mistake((old, new)), code, key, *values, line=line)
 
 
-def test_an_unknown_source_says_the_known_ones() -> None:
+def test_an_unknown_source_says_the_nearest_ones() -> None:
     found = mistake(("[fmnist_natural, fmnist_l2_eps1]", "[fmnist_natural, fmnist_l2_eps1, fmnist_l1]"))
-    check(found, Code.UNKNOWN_NAME, "grid.source[2]", "'fmnist_l1'", "fmnist_natural, ", "l2_eps3", line=3)
+    check(
+        found, Code.UNKNOWN_NAME, "grid.source[2]", "did you mean fmnist_l2_eps1 or ", "deltasweep models list", line=3
+    )
+    assert len(found.message) < 200
+    own = "mine: {architecture: resnet18, trained_on: fmnist, constraint: none, epsilon: 0, random: true, "
+    own += "mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
+    study_of_own = changed(("fmnist_l2_eps1]", "fmnist_l2_eps1, mina]")) + f"sources:\n  {own}\n"
+    (found,) = mistakes(study_of_own)
+    check(found, Code.UNKNOWN_NAME, "grid.source[2]", "did you mean mine")
 
 
 @pytest.mark.parametrize("images", [9, 1001, 0, 5000, -2])
