@@ -61,8 +61,8 @@ class Ended(NamedTuple):
     def tell_next(self) -> None:
         """Print how to look at the results, if all trials are done."""
         if self.exit_code is ExitCode.ALL_DONE:
-            root = shlex.join(["--results", self.results])
-            notes.print(f"Numbers: deltasweep deltas {root}\nFigures and tables: deltasweep report {root}")
+            command = shlex.join(["deltasweep", "report", "--results", self.results])
+            notes.print(f"Deltas, figures and tables: {command}")
 
     def tell(self) -> None:
         """Print the end, and the command that continues it."""

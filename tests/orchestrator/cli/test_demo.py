@@ -62,6 +62,14 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
     assert launched[-1] == "demo"
 
 
+@pytest.mark.parametrize(("done", "told"), [(2, True), (1, False)])
+def test_a_finished_launch_says_what_to_do_next(done: int, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """For trials of every kind: only ``report`` has something for each."""
+    failed = {} if done == 2 else {"a-trial": "why"}
+    Ended("mine", "my root", "deltasweep resume", Summary(2, done, failed, None)).tell_next()
+    assert ("deltasweep report --results 'my root'" in capsys.readouterr().out) == told
+
+
 @pytest.mark.slow(500)
 @pytest.mark.timeout(1800)
 def test_the_demo_runs_and_reports(tmp_path: Path) -> None:
