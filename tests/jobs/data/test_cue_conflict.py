@@ -185,7 +185,7 @@ def test_what_is_no_such_folder(extra: dict[str, bytes], file: str, values: tupl
 @pytest.mark.parametrize(
     ("changes", "values"),
     [
-        ({"test": 6}, ("'mine'", "0 + 6", (0, 5))),
+        ({"test": 6}, ("'mine'", "0 training and 6 test images", "0 and 5")),
         (
             {"labels": 4},
             ("'mine'", "4 labels from 0 to 3", "none in the training set", "3 in the test set, from 0 to 2"),
@@ -215,7 +215,15 @@ def test_the_published_images_are_everybody_s_own_copy(tmp_path: Path) -> None:
     with refused(Code.MISSING_DATA, "'mine'", nowhere, "`folder`", kind=MissingData, file=nowhere, key="folder"):
         read_raw(card(nowhere))
     folder = made.write(tmp_path / "few", FILES)
-    with refused(Code.DAMAGED_DATA, "'cue-conflict'", "0 + 1280", (0, 5), kind=DamagedFile, file=folder, key="test"):
+    with refused(
+        Code.DAMAGED_DATA,
+        "'cue-conflict'",
+        "0 training and 1,280 test images",
+        "0 and 5",
+        kind=DamagedFile,
+        file=folder,
+        key="test",
+    ):
         packaged_dataset("cue-conflict", 32, folder)
 
 

@@ -215,7 +215,14 @@ def test_content_digest_ignores_memory_layout() -> None:
 
 
 def test_unknown_dataset() -> None:
-    with refused(Code.UNKNOWN_NAME, "'imagenet9'", "cifar10", "mnist", kind=InvalidRequest, key="dataset"):
+    with refused(
+        Code.UNKNOWN_NAME,
+        "'imagenet9'",
+        "did you mean imagenet",
+        "deltasweep data list",
+        kind=InvalidRequest,
+        key="dataset",
+    ):
         packaged_dataset("imagenet9", 32)
 
 
@@ -235,7 +242,7 @@ def test_imagenet_is_everybody_s_own_copy(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / part / "n01440764").mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(tmp_path / part / "n01440764" / "a.png")
-    values = ("'imagenet'", "1281167 + 50000", (1, 1))
+    values = ("'imagenet'", "1,281,167 training and 50,000 test images", "1 and 1")
     with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=tmp_path, key="train"):
         packaged_dataset("imagenet", 32, tmp_path)
 
@@ -281,7 +288,7 @@ def write_fashion_mnist(directory: Path, train: int = 6, test: int = 4, test_lab
 
 def test_fashion_mnist_of_another_size_is_refused(tmp_path: Path) -> None:
     write_fashion_mnist(tmp_path / "own")
-    values = ("'fmnist'", "60000 + 10000", (6, 4))
+    values = ("'fmnist'", "60,000 training and 10,000 test images", "6 and 4")
     with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=tmp_path / "own", key="train"):
         packaged_dataset("fmnist", 32, tmp_path / "own")
 

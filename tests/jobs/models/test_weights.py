@@ -72,7 +72,9 @@ def test_weights_without_a_card_load(written: Path) -> None:
 
 
 def test_unknown_source() -> None:
-    with refused(Code.UNKNOWN_NAME, "'nat'", "fmnist_natural", " natural", kind=InvalidRequest, key="source"):
+    with refused(
+        Code.UNKNOWN_NAME, "'nat'", "did you mean natural?", "deltasweep models list", kind=InvalidRequest, key="source"
+    ):
         packaged_weights("nat")
 
 

@@ -378,7 +378,7 @@ def test_the_id_follows_from_what_is_examined(monkeypatch: pytest.MonkeyPatch) -
             "network",
             ("network: random_init_resnet35-w8",),
         ),
-        ({"network": "nothing"}, Code.UNKNOWN_NAME, "source", ("'nothing'", "fmnist_natural")),
+        ({"network": "nothing"}, Code.UNKNOWN_NAME, "source", ("'nothing'", "deltasweep models list")),
         ({"dataset": "cifar100"}, Code.IMPOSSIBLE_TRIAL, "dataset", ("10 of fmnist", "cifar100 has 100")),
         ({"dataset": "kmnist"}, Code.IMPOSSIBLE_TRIAL, "dataset", ("10 of fmnist", "kmnist", "`label_names`")),
         (

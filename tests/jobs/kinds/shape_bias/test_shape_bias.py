@@ -230,7 +230,7 @@ def test_what_cannot_be_asked(changes: dict[str, Any], key: str, values: tuple[o
 
 
 def test_images_that_nobody_knows(store: Store) -> None:
-    with refused(Code.UNKNOWN_NAME, "'nothing'", "digits_conflict", kind=InvalidRequest, key="dataset"):
+    with refused(Code.UNKNOWN_NAME, "'nothing'", "deltasweep data list", kind=InvalidRequest, key="dataset"):
         open_trial(store, spec(dataset="nothing"), PACKAGED, CPU)
 
 
