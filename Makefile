@@ -21,7 +21,7 @@ help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
 
 demo: $(READY)  ## Run the packaged study `demo` and write its report
-	$(BIN)/deltasweep demo --results demo-results
+	$(BIN)/deltasweep demo --results demo-results --ui
 
 test: check pytest  ## Run `make check`, all quick tests and a sample of the slow tests
 

@@ -111,6 +111,7 @@ def launch(
     price: float | None = None,
     retry_quarantined: bool = False,
     accept_numerics: Sequence[str] = (),
+    ui: bool = False,
     quiet: bool = False,
 ) -> Launched:
     """Run the pending trials of a study on Ray, and return when none is left, as ``deltasweep launch`` does.
@@ -132,6 +133,7 @@ def launch(
         price: US dollars per GPU-hour, for ``max_cost``; by default a list price.
         retry_quarantined: run quarantined trials, too.
         accept_numerics: ``[KIND:]N``: count results of older numerics versions as done, from N on.
+        ui: serve the live page to this machine, until 15 minutes after the last look; its address is printed.
         quiet: print no progress.
 
     Returns:
@@ -156,12 +158,15 @@ def launch(
         gpu,
         price,
         [*accept_numerics],
+        ui=ui,
     )
     options, model, root = request.options(), model_of(study), root_of(results)
     store, screen = open_store(root), console(quiet)
     from orchestrator.launching.launch import launch as run  # loads torch and Ray
+    from orchestrator.live.beside import page_of_launch
 
-    launched = Launched(model, run(model, store, screen, options), root)
+    with page_of_launch(store.uri, request) as live_page:
+        launched = Launched(model, run(model, store, screen, options._replace(live_page=live_page)), root)
     if launched.status == "interrupted":
         raise KeyboardInterrupt(f"{launched._lines()[0]}; the same call continues")
     return launched

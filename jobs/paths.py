@@ -27,6 +27,11 @@ def activations_directory() -> Path:
     return _home() / "activations"
 
 
+def live_directory() -> Path:
+    """Return the directory that says which live pages this machine serves (``orchestrator.live.served``)."""
+    return _home() / "live"
+
+
 def _home() -> Path:
     try:
         return Path(os.environ.get(VARIABLE, "~/.cache/deltasweep")).expanduser()

@@ -90,6 +90,8 @@ def _value(kind: str) -> str:
 
 
 def _default(parameter: Any) -> str:
+    if isinstance(said := getattr(parameter, "show_default", None), str):
+        return said
     value = parameter.default
     if parameter.param_type_name == "option" and parameter.is_flag:
         return "off" if not value else "on"

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import typer
 
+from jobs.errors import Code, InvalidRequest
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.options import as_arguments
 from orchestrator.cli.output import notes, print_json
@@ -35,6 +36,7 @@ def submit_verb(
     study: str | None,
     study_file: bytes | None = None,
     builders: Sequence[Path] = (),
+    ui: bool | None = None,
     as_json: bool = False,
 ) -> NoReturn:
     """Run a verb on a cluster's head node, print its output and exit with its exit code.
@@ -43,10 +45,19 @@ def submit_verb(
         study: Study name for the printed commands; None for the last study of the root.
         study_file: Contents of the study file to upload.
         builders: Builder files to upload.
+        ui: Whether the live page was asked for, which only the machine of the launch would serve.
     """
     from jobs.catalog.builder_files import read_builders
+    from orchestrator.launching.options import page_command
     from orchestrator.ray_tune.submit import ListeningEnd, listen, require_submittable, submit
 
+    if ui:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            "expected no --ui with --submit, which would serve the live page to the head node only. Fix: serve it "
+            f"here: {page_command(results)}",
+            key="--ui",
+        )
     texts = read_builders(builders)
     where = require_submittable(address, results)
     submission = submit(where, verb, [*arguments, "--results", results], study_file, texts)
@@ -54,6 +65,7 @@ def submit_verb(
     with_builders = "".join(f" --builder {path}" for path in builders)
     come_back = (
         f"Status: deltasweep status --watch --results {results}{named}\n"
+        f"Live page: {page_command(results)}\n"
         f"Output: {submission.logs_command()}\n"
         f"Stop: {submission.stop_command()}\n"
         f"Resume on a new cluster: deltasweep resume --submit --address {address} --results {results}{named}"

@@ -99,6 +99,15 @@ Quiet = Annotated[
     ),
 ]
 
+LivePage = Annotated[
+    bool | None,
+    typer.Option(
+        "--ui/--no-ui",
+        help="Serve the live page to this machine, until 15 minutes after the last look.",
+        show_default="served at a terminal",
+    ),
+]
+
 
 def as_arguments(**options: object) -> list[str]:
     """Return options as command-line arguments: one per item of a list, none for None."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from orchestrator.process import streams
-from orchestrator.process.terminal import Terminal, for_tables
+from orchestrator.process.terminal import Terminal, can_redraw, for_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +29,11 @@ def one_command() -> Iterator[None]:
         yield
     finally:
         notes.stderr = notes.quiet = False
+
+
+def somebody_looks() -> bool:
+    """Whether notes are shown on a terminal."""
+    return can_redraw(notes)
 
 
 def json_asked(value: bool) -> bool:

@@ -25,6 +25,7 @@ from orchestrator.cli.options import (
     GpuName,
     HangAfter,
     Json,
+    LivePage,
     MaxCost,
     MaxHours,
     MaybeRoot,
@@ -36,7 +37,7 @@ from orchestrator.cli.options import (
     Submit,
     as_arguments,
 )
-from orchestrator.cli.output import notes, out, print_json, print_table, table_text
+from orchestrator.cli.output import notes, out, print_json, print_table, somebody_looks, table_text
 from orchestrator.cli.roots import known_root
 from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
 from orchestrator.planning.gpus import DEFAULT_GPU
@@ -54,15 +55,17 @@ def demo(
         bool,
         typer.Option("--full", help="Run six sources, with attacks, influence functions and feature visualization."),
     ] = False,
+    ui: LivePage = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the packaged study `demo` on bundled models and data, and write a report."""
-    launches, report = _demonstrate(["demo-full", *_more_demos()] if full else ["demo"], results)
+    request = LaunchRequest(ui=_serves(ui))
+    launches, report = _demonstrate(["demo-full", *_more_demos()] if full else ["demo"], results, request)
     reports = [report] if report else []
     if full and not launches[-1].is_over:
         # in the same root, each of its nine recipes would add a curve to every figure
-        more, report = _demonstrate(["demo-confound"], f"{results.rstrip('/')}-confound")
+        more, report = _demonstrate(["demo-confound"], f"{results.rstrip('/')}-confound", request)
         launches += more
         reports += [report] if report else []
     code = max(ended.exit_code for ended in launches)
@@ -71,14 +74,21 @@ def demo(
     raise typer.Exit(code)
 
 
-def _demonstrate(names: list[str], root: str) -> tuple[list[Ended], str | None]:
+def _serves(ui: bool | None) -> bool:
+    """Whether a launch serves the live page: as asked, by default if somebody looks at its output."""
+    return somebody_looks() if ui is None else ui
+
+
+def _demonstrate(names: list[str], root: str, request: LaunchRequest) -> tuple[list[Ended], str | None]:
     """Run packaged studies one after another in one results root, then write its report; return its path, too."""
     import analysis
+    from jobs.results import open_store
+    from orchestrator.live.beside import page_of_root
     from orchestrator.study.load import load_study
 
     launches: list[Ended] = []
     for name in names:
-        launches.append(run_launch(load_study(name), root))
+        launches.append(run_launch(load_study(name), root, request))
         if launches[-1].is_over:
             break
     first = launches[0].summary
@@ -88,7 +98,7 @@ def _demonstrate(names: list[str], root: str) -> tuple[list[Ended], str | None]:
     notes.print(table_text(analysis.deltas(root), "table"))
     report = str(analysis.report(root))
     notes.print(f"Report: {report}")
-    notes.print(f"Live page: deltasweep ui --results {shlex.quote(root)}")
+    notes.print(f"Live page: {page_of_root(open_store(root).uri, root)}")
     return launches, report
 
 
@@ -165,17 +175,28 @@ def launch(
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,
     notify: Notify = None,
+    ui: LivePage = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the pending trials of a study on Ray."""
     with notifying(notify, study, results) as tell:
         request = LaunchRequest(
-            address, max_trials, False, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
+            address,
+            max_trials,
+            False,
+            max_cost,
+            max_hours,
+            hang_after,
+            gpu,
+            price,
+            accept_numerics,
+            builder,
+            _serves(ui),
         )
         loaded = _requested(study, request)
         if submit:
-            _submit_launch(study, loaded, results, request, notify, as_json)
+            _submit_launch(study, loaded, results, request, notify, ui, as_json)
         ended = run_launch(loaded, results, request)
         tell(ended)
     ended.tell_next()
@@ -196,7 +217,13 @@ def _requested(study: str, request: LaunchRequest) -> "Study":
 
 
 def _submit_launch(
-    study: str, loaded: "Study", results: str, request: LaunchRequest, notify: str | None, as_json: bool
+    study: str,
+    loaded: "Study",
+    results: str,
+    request: LaunchRequest,
+    notify: str | None,
+    ui: bool | None,
+    as_json: bool,
 ) -> NoReturn:
     from orchestrator.study.load import is_path
 
@@ -210,6 +237,7 @@ def _submit_launch(
         study=loaded.name,
         study_file=file,
         builders=request.builders or (),
+        ui=ui,
         as_json=as_json,
     )
 
@@ -238,6 +266,7 @@ def resume(
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,
     notify: Notify = None,
+    ui: LivePage = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -249,7 +278,17 @@ def resume(
     with notifying(notify, study or "", results) as tell:
         accepted_numerics(accept_numerics or ())  # validate before submitting
         request = LaunchRequest(
-            address, None, retry_quarantined, max_cost, max_hours, hang_after, gpu, price, accept_numerics, builder
+            address,
+            None,
+            retry_quarantined,
+            max_cost,
+            max_hours,
+            hang_after,
+            gpu,
+            price,
+            accept_numerics,
+            builder,
+            _serves(ui),
         )
         if submit:  # only the cluster's machines read the root
             arguments = [*as_arguments(study=study), *as_words(request), *as_arguments(notify=notify)]
@@ -260,6 +299,7 @@ def resume(
                 results=results,
                 study=study,
                 builders=builder or (),
+                ui=ui,
                 as_json=as_json,
             )
         recorded = with_builders(recorded_study(known_root(results), study), builder)
@@ -271,19 +311,21 @@ def resume(
     raise typer.Exit(ended.exit_code)
 
 
-def run_launch(study: "Study", results: str, request: LaunchRequest | None = None) -> Ended:
+def run_launch(study: "Study", results: str, request: LaunchRequest) -> Ended:
     """Launch a study from this process, then print the outcome and the command to resume."""
     from jobs.results import open_store
     from orchestrator.launching.launch import launch
+    from orchestrator.live.beside import page_of_launch
 
-    request = request or LaunchRequest()
-    options = request.options()
+    options, store = request.options(), open_store(results)
     arguments = as_arguments(
         results=results, study=study.name, accept_numerics=request.accept_numerics, builder=request.builders
     )
     to_resume = shlex.join(["deltasweep", "resume", *arguments])
     try:
-        ended = Ended(study.name, results, to_resume, launch(study, open_store(results), notes, options))
+        with page_of_launch(store.uri, request) as live_page:
+            summary = launch(study, store, notes, options._replace(live_page=live_page))
+        ended = Ended(study.name, results, to_resume, summary)
     except KeyboardInterrupt:  # a signal while Ray starts, or a second signal
         ended = Ended(study.name, results, to_resume, None)
     ended.tell()

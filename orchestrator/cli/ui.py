@@ -16,7 +16,15 @@ verbs = typer.Typer()
 @verbs.command()
 def ui(
     results: Root,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8737,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port to listen on; 0: any free one.",
+            show_default="8737, or a free one if it is taken",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; by default only this machine can reach it.")
     ] = "127.0.0.1",
@@ -32,7 +40,7 @@ def ui(
     """
     offer = gpus.gpu(gpu, price)
     from jobs.results import open_store
-    from orchestrator.live.serve import serve
+    from orchestrator.live.serve import place, serve
 
     store = open_store(results)
 
@@ -44,4 +52,4 @@ def ui(
         sys.stdout.flush()
         notes.print("Ctrl-C ends it.")
 
-    serve(store, offer, host, port, ready, err.print)
+    serve(store, offer, place(host, port), ready, err.print)

@@ -1,6 +1,5 @@
 """A launch: run the pending trials of a study in rounds and sum up the outcome."""
 
-import shlex
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,7 +30,7 @@ from orchestrator.failures.versions import versions
 from orchestrator.launching.budget import Budget, TimeLimit
 from orchestrator.launching.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.launching.launch_state import LaunchState
-from orchestrator.launching.options import Options
+from orchestrator.launching.options import Options, page_command
 from orchestrator.launching.preparation import Preparation, prepare
 from orchestrator.launching.progress import ProgressView, Tallies
 from orchestrator.launching.retries import Retries
@@ -141,7 +140,8 @@ def _run(launching: Launching, record: Launch) -> Summary:
         write_launch(store, record._replace(ended_at=record.started_at))
         return _summary(launching, {})
     warn = partial(launching.console.print, markup=False)
-    warn(f"Live page: deltasweep ui --results {shlex.quote(store.uri)}")
+    live_page = launching.options.live_page
+    warn(f"Live page: {live_page() if live_page else page_command(store.uri)}")
     for other in others_alive(store):
         warn(
             f"Warning: {other.told} is also running on this root. No result will be lost or duplicated, but some "

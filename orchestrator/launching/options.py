@@ -1,5 +1,7 @@
 """Options of a launch. None of them changes a result."""
 
+import shlex
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jobs.specs.trial import Numerics
@@ -29,3 +31,10 @@ class Options(NamedTuple):
     max_hours: float | None = None
     """Time limit in hours, including the minute in which trials save and exit."""
     retry_policy: RetryPolicy = RetryPolicy()
+    live_page: Callable[[], str] | None = None
+    """Returns where the live page of the root is, which exists by then. If None, the command that serves it."""
+
+
+def page_command(root: str) -> str:
+    """Return the command that serves the live page of a results root."""
+    return shlex.join(["deltasweep", "ui", "--results", root])

@@ -27,6 +27,8 @@ class LaunchRequest(NamedTuple):
     price: float | None = None
     accept_numerics: list[str] | None = None
     builders: list[Path] | None = None
+    ui: bool = False
+    """Whether to serve the live page on this machine."""
 
     def spending(self) -> "Spending | None":
         """Return the spending limit, or None if there is none.

@@ -22,7 +22,7 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _NO_TOKEN = (
-    "This page needs the token in the address that `deltasweep ui` printed when it started:\n\n"
+    "This page needs the token in the address that `deltasweep` printed when it started the page:\n\n"
     "    http://HOST:PORT/?token=...\n\n"
     "Open that address once; this browser then remembers it until it is closed.\n"
 )

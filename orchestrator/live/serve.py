@@ -1,10 +1,12 @@
-"""Serving the live page until it is interrupted."""
+"""Serving the live page until it is interrupted, or nobody needs it any more."""
 
 import asyncio
 import errno
 import gc
 import socket
+import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pandas as pd
 import uvicorn
@@ -14,6 +16,7 @@ from jobs.results import Store, require_root
 from orchestrator.live.access import is_loopback, names_of, new_token
 from orchestrator.live.app import make_app
 from orchestrator.live.pages import PAGES, Pages
+from orchestrator.live.served import ServedPage
 from orchestrator.live.watch import Watch
 from orchestrator.planning.gpus import Gpu
 
@@ -21,6 +24,46 @@ PORT = 8737
 LOOPBACK = "127.0.0.1"
 _MOST_WAITING = 128
 _GRACE_SECONDS = 2
+_ASK_SECONDS = 2
+"""How often a server in the background asks whether it is needed."""
+
+
+class Place(NamedTuple):
+    """Where a live page is served: connections wait there from now on."""
+
+    listening: socket.socket
+    host: str
+    token: str
+
+    @property
+    def port(self) -> int:
+        port: int = self.listening.getsockname()[1]
+        return port
+
+    @property
+    def address(self) -> str:
+        shown = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}/?token={self.token}"
+
+
+def place(host: str = LOOPBACK, port: int | None = None) -> Place:
+    """Listen for a live page, with a new token.
+
+    Args:
+        host: where to listen.
+        port: 0: any free one; None: ``PORT`` or, if that is taken, any free one.
+
+    Raises:
+        InvalidRequest: if this machine has no such address, or the port is taken.
+    """
+    if port is None:
+        try:
+            return place(host, PORT)
+        except InvalidRequest as error:
+            if error.place.key != "--port":
+                raise
+            port = 0
+    return Place(_listen(host, port), host, new_token())
 
 
 class _Server(uvicorn.Server):
@@ -38,42 +81,50 @@ class _Server(uvicorn.Server):
 def serve(
     store: Store,
     gpu: Gpu,
-    host: str,
-    port: int,
+    at: Place,
     ready: Callable[[str], object],
     warn: Callable[[str], object],
+    linger: float | None = None,
 ) -> None:
-    """Serve the live page of a results root.
+    """Serve the live page of a results root, and tell launches on this machine its address.
 
     Args:
-        host: where to listen; anything but this machine's loopback is said loudly.
-        port: 0: any free one.
+        at: where; anything but this machine's loopback is said loudly. It is closed at the end.
         ready: called with the address of the page, once somebody can open it.
         warn: prints a line.
+        linger: end after so many seconds in which nobody watched and no launch on this machine needed the page; None:
+            only a signal ends it.
 
     Raises:
-        InvalidRequest: if the root does not exist, or the port is taken.
+        InvalidRequest: if the root does not exist.
         StorageFailure: if the storage does not respond.
     """
     require_root(store)
     pd.set_option("mode.string_storage", "python")  # deltas take two thirds of the time that they take with Arrow's
-    listening = _listen(host, port)
-    watch = Watch(store, gpu)
+    watch, served = Watch(store, gpu), ServedPage(store.uri)
     try:
-        port = listening.getsockname()[1]
         watch.start()
-        token = new_token()
-        app = make_app(watch, token, port, names_of(host))
+        app = make_app(watch, at.token, at.port, names_of(at.host))
         Pages(watch).whole(PAGES[0], {}, {})  # loads and expands what the first view needs, before somebody waits
         gc.freeze()  # what has been read stays; looking for garbage in it takes as long as an update
-        shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
-        if not is_loopback(host):
+        if not is_loopback(at.host):
             warn(
-                f"Warning: {host} is not this machine alone. Everybody who can reach it and knows the address sees the "
-                "results, and the connection is not encrypted. An SSH tunnel is safer: "
-                f"ssh -L {port}:{LOOPBACK}:{port} MACHINE"
+                f"Warning: {at.host} is not this machine alone. Everybody who can reach it and knows the address sees "
+                "the results, and the connection is not encrypted. An SSH tunnel is safer: "
+                f"ssh -L {at.port}:{LOOPBACK}:{at.port} MACHINE"
             )
-        ready(f"http://{_in_address(shown)}:{port}/?token={token}")
+        ready(at.address)
+        needed_at = time.monotonic()
+
+        async def end_if_idle() -> None:
+            nonlocal needed_at
+            now = time.monotonic()
+            if served.is_needed():
+                needed_at = now
+            if linger is not None and now - max(needed_at, watch.watched_at) > linger:
+                watch.close()
+                server.should_exit = True
+
         config = uvicorn.Config(
             app,
             log_level="error",
@@ -82,11 +133,15 @@ def serve(
             server_header=False,
             ws="none",
             lifespan="off",
+            callback_notify=end_if_idle,
+            timeout_notify=_ASK_SECONDS,
         )
-        asyncio.run(_Server(config, watch).serve([listening]))
+        server = _Server(config, watch)
+        with served.announced(at.address):
+            asyncio.run(server.serve([at.listening]))
     finally:
         watch.close()
-        listening.close()
+        at.listening.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -109,7 +164,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"expected a free port of this machine; {host} port {port} cannot be used ({error}). Fix: {fix}",
             key="--port" if taken else "--host",
         ) from error
-
-
-def _in_address(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

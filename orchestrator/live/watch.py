@@ -62,6 +62,8 @@ class Watch:
         """Processor seconds of this process when the last look began, and those spent since then on other things than
         updates: pages that were opened, and plans."""
         self._looked = 0.0
+        self._left_at = time.monotonic()
+        """When a page was opened last, or the last viewer left."""
         self._plans: dict[tuple[str, str], Planned | str] = {}
         self._works: dict[tuple[str, str], Work | None] = {}
         self._planning = threading.Lock()
@@ -91,9 +93,16 @@ class Watch:
     def moment(self) -> Moment:
         return self._moment
 
+    @property
+    def watched_at(self) -> float:
+        """When somebody watched last, by ``time.monotonic``."""
+        with self._changed:
+            return time.monotonic() if self._viewers else self._left_at
+
     def fresh(self) -> Moment:
         """Return what is known, after a look at the root unless the last one was a moment ago."""
         with self._changed:
+            self._left_at = time.monotonic()
             young = time.monotonic() - self._looked < max(self._soonest, _FRESH)
             if self.closed or (young and self._viewers):
                 return self._moment
@@ -125,6 +134,7 @@ class Watch:
         finally:
             with self._changed:
                 del self._viewers[news]
+                self._left_at = time.monotonic()
 
     def plan(self, record: Recorded) -> Planned | str:
         """Return a study's trials, or why they are unknown."""

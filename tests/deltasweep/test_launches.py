@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 import deltasweep as ds
 from jobs.errors import Code, InvalidRequest, MissingData
 from jobs.results import Failure, FailureKind, open_store, record_failure
+from orchestrator.live import beside
 from orchestrator.ray_tune import tuner
 from tests.deltasweep.support import KEYS, small
 from tests.jupyter import keep_files_in
@@ -72,6 +73,17 @@ def test_an_interrupted_launch_ends_cleanly_and_raises(tmp_path: Path, monkeypat
 def test_another_thread_changes_no_signal_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("a handler was installed"))
     assert in_a_thread(tmp_path).status == "done"
+
+
+@pytest.mark.usefixtures("without_ray", "short_tests")
+def test_the_live_page_is_served_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(beside, "_serve", lambda *_: "http://127.0.0.1:1/?token=x")
+    ds.launch(small(), tmp_path, max_trials=1)
+    assert f"Live page: deltasweep ui --results {tmp_path}\n" in capsys.readouterr().out
+    ds.launch(small(), tmp_path, ui=True)
+    assert "Live page: http://127.0.0.1:1/?token=x\n" in capsys.readouterr().out
 
 
 def in_a_thread(root: Path) -> ds.Launched:

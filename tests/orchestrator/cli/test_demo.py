@@ -15,6 +15,7 @@ from orchestrator.cli import main, sweeps
 from orchestrator.cli.ended import Ended
 from orchestrator.failures.outcomes import Stop, StopCause
 from orchestrator.launching.launch import Summary
+from orchestrator.launching.request import LaunchRequest
 from orchestrator.study.load import load_study
 from tests.support import finetune_specs
 
@@ -30,9 +31,11 @@ def test_the_demo_study_is_what_it_should_be() -> None:
     assert min(trial.epochs for trial in trials) >= 30
 
 
-@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize(("here", "serves"), [(True, False), (False, True)])
 @pytest.mark.parametrize(("first", "code"), [("done", 0), ("failed", 1), ("interrupted", 130)])
-def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_full_demo(
+    here: bool, serves: bool, first: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Launch all demo studies, including `demo-sources` if Fashion-MNIST is available.
 
     A later study's exit code must not hide that of the first.
@@ -40,7 +43,8 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
     launched: list[str] = []
     roots: dict[str, str] = {}
 
-    def launch(study: Study, results: str) -> Ended:
+    def launch(study: Study, results: str, request: LaunchRequest) -> Ended:
+        assert request.ui == serves
         launched.append(study.name)
         roots[study.name] = results
         state = first if study.name == "demo-full" else "done"
@@ -50,7 +54,8 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
 
     monkeypatch.setattr(sweeps, "run_launch", launch)
     monkeypatch.setattr(locate, "find", lambda card: tmp_path if here else None)
-    ended = CliRunner().invoke(main.app, ["demo", "--full", "--results", str(tmp_path / "root")])
+    ui = ["--ui"] if serves else []
+    ended = CliRunner().invoke(main.app, ["demo", "--full", "--results", str(tmp_path / "root"), *ui])
     assert ended.exit_code == code
     more = ["demo-claims", "demo-networks", "demo-texture", "demo-shape", "demo-fourier"]
     more += ["demo-sources"] if here else []
@@ -58,7 +63,7 @@ def test_the_full_demo(here: bool, first: str, code: int, tmp_path: Path, monkey
     assert {name: root for name, root in roots.items() if root != str(tmp_path / "root")} == (
         {} if first == "interrupted" else {"demo-confound": str(tmp_path / "root-confound")}
     )
-    assert CliRunner().invoke(main.app, ["demo"]).exit_code == 0
+    assert CliRunner().invoke(main.app, ["demo", *ui]).exit_code == 0
     assert launched[-1] == "demo"
 
 
