@@ -11,12 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from jobs.errors import DamagedFile
 from jobs.execution.metrics import RunningMetrics
 from jobs.execution.trial import Trial
-from jobs.models.storable import storable
+from jobs.models.storable import saved
 from jobs.provenance import UNKNOWN, History
 from jobs.results import Store
 from jobs.results.layout import MOST_CHECKPOINT_BYTES, checkpoint_key, checkpoint_position, checkpoints_prefix
@@ -31,7 +31,7 @@ _UNUSABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError
 
 def save_checkpoint(store: Store, trial: AnyTrial) -> None:
     """Save the trial's state atomically; then delete all others except the latest that was not skipped."""
-    data = save(storable(trial.tensors()), metadata={"state": json.dumps(_state(trial))})
+    data = saved(trial.tensors(), {"state": json.dumps(_state(trial))})
     digest = hashlib.sha256(data).hexdigest()[:_DIGEST_DIGITS]
     own = checkpoint_key(trial.spec.trial_id, trial.epoch, trial.batch, digest)
     store.replace(own, data, durable=False)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from safetensors.torch import save
-
 from jobs.execution.trial import Trial
 from jobs.kind import kind_of
+from jobs.models.storable import saved
 from jobs.provenance import code_version
 from jobs.results import Committed, Store, commit, pin
 from jobs.results.layout import trained_weights_key
@@ -43,7 +42,7 @@ def commit_trial(store: Store, trial: Trial[Any, Any], attempt: Attempt, weights
     trained = trial.trained_tensors()
     if trained is None:
         return commit(store, kind, rows(trial, attempt))
-    tensors = save(trained)
+    tensors = saved(trained)
     network = Trained(hashlib.sha256(tensors).hexdigest(), trial.own_history)
     keeps = weights or kind_of(trial.spec).keeps_weights
     if keeps:

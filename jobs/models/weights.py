@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from jobs.catalog.catalog import how_to_get
 from jobs.catalog.source_card import SourceCard
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
-from jobs.models.storable import storable
+from jobs.models.storable import saved
 from jobs.models.weight_files import read_card, weights_path
 from jobs.results import open_store
 from jobs.results.layout import MOST_WEIGHTS_BYTES, trained_weights_key
@@ -113,7 +113,7 @@ def write_source(
         InvalidRequest: if other weights are present and ``replace`` is false.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    data = save(storable(tensors))
+    data = saved(tensors)
     sha256 = hashlib.sha256(data).hexdigest()
     card = {"name": stem, "sha256": sha256, **card}
     path = directory / f"{stem}.safetensors"

@@ -17,7 +17,6 @@ from jobs.execution.optimizers import load_state, make_optimizer, set_learning_r
 from jobs.execution.seeding import Purpose, generator
 from jobs.execution.trial import Trial, TrialRow, require_shapes
 from jobs.kinds.training.spec import TrainingSpec
-from jobs.models.storable import storable
 from jobs.networks.folding import Fold
 from jobs.networks.network import Network
 
@@ -118,7 +117,8 @@ class Training(Trial[SpecT, EvaluationT]):
         return self._trained() | self.loss_scale.tensors() | state_tensors(self.optimizer, self.trained_parameters)
 
     def trained_tensors(self) -> dict[str, Tensor]:
-        return storable(self.network.model.state_dict())
+        state: dict[str, Tensor] = self.network.model.state_dict()
+        return state
 
     def _trained(self) -> dict[str, Tensor]:
         parameters: dict[str, Tensor] = {f"parameter/{name}": p for name, p in self.trained_parameters.items()}

@@ -13,7 +13,7 @@ from jobs.catalog.catalog import Cards, Catalog
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.kinds.finetune.bundle import Bundle
 from jobs.kinds.finetune.trial import Finetuning
-from jobs.models.storable import storable
+from jobs.models.storable import saved, storable
 from jobs.models.weights import SourceWeights, write_source
 from jobs.networks.builders import build
 from jobs.networks.describe import describe
@@ -96,7 +96,7 @@ def resumed(trial: Finetuning, other: Finetuning) -> Finetuning:
     """Return the other trial, continued from a checkpoint of this one after two batches."""
     left = iter([False, False, True])
     trial.advance(lambda: next(left))
-    state = load(save(storable(trial.tensors())))
+    state = load(saved(trial.tensors()))
     other.restore(
         state,
         epoch=trial.epoch,
@@ -113,7 +113,7 @@ def resumed(trial: Finetuning, other: Finetuning) -> Finetuning:
 def test_a_weight_under_two_names_is_stored_under_both(tmp_path: Path) -> None:
     trial = opened(TWICE, 1)
     trial.advance()
-    stored = load(save(trial.trained_tensors()))
+    stored = load(saved(trial.trained_tensors()))
     assert stored.keys() == trial.network.model.state_dict().keys()
     assert torch.equal(stored["blocks.2.0.weight"], stored["blocks.2.4.weight"])
     path = write_source(tmp_path, "mine", trial.network.model.state_dict(), {})
@@ -125,6 +125,26 @@ def test_tensors_that_share_no_memory_are_not_copied() -> None:
     found = storable({"one": one, "same": one, "part": other[:2], "other": other})
     assert [found[name].data_ptr() for name in ("one", "part")] == [one.data_ptr(), other.data_ptr()]
     assert len({tensor.untyped_storage().data_ptr() for tensor in found.values()}) == 4
+
+
+@pytest.mark.parametrize("metadata", [None, {"state": "{}"}])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool],
+    ids=str,
+)
+def test_saved_tensors_are_the_file_of_safetensors(dtype: torch.dtype, metadata: dict[str, str] | None) -> None:
+    """Digests of networks and checkpoints are digests of these bytes."""
+    tensors = {
+        "weight": torch.arange(12).reshape(3, 4).to(dtype),
+        "turned": torch.arange(12).reshape(3, 4).T.to(dtype),
+        "number": torch.tensor(1).to(dtype),
+        "nothing": torch.empty(0, 3).to(dtype),
+        "other": torch.ones(2),
+    }
+    assert saved({**tensors, "same": tensors["weight"]}, metadata) == save(
+        {**{name: tensor.contiguous() for name, tensor in tensors.items()}, "same": tensors["weight"].clone()}, metadata
+    )
 
 
 @pytest.mark.parametrize("blocks", [0, 3, -1])
