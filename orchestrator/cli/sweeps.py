@@ -244,12 +244,13 @@ def _submit_launch(
 
 
 def _uploaded(path: str, study: "Study") -> bytes:
-    """Return the study file to upload; with own architectures or datasets it has the cards of these and absolute paths,
-    since relative ones start elsewhere there.
+    """Return the study file to upload; with own architectures, sources or datasets it has their cards and absolute
+    paths, since relative ones start elsewhere there.
     """
     from jobs.system.files import read_file
 
-    return study.resolved().encode() if study.architectures or study.datasets else read_file(path)
+    own = study.architectures or study.sources or study.datasets
+    return study.resolved().encode() if own else read_file(path)
 
 
 @verbs.command()
