@@ -48,6 +48,11 @@ class Plan:
         return self._made.plan.gpu_hours
 
     @property
+    def seconds_here(self) -> float | None:
+        """Seconds until a launch on this machine ends; None unless ``measure`` timed its processor."""
+        return self._made.plan.seconds_here
+
+    @property
     def dollars(self) -> float | None:
         """US dollars at the on-demand price; None if no price is known, or the hours are a processor's."""
         return self._made.plan.on_demand

@@ -1,5 +1,6 @@
 """Locating a dataset's files on this machine. No torch."""
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def require(card: DatasetCard, directory: Path | None = None) -> Path:
     if card.folder is not None:
         raise MissingData(
             Code.MISSING_DATA,
-            f"the image folder of dataset {card.name!r} is not on this machine (looked for {_layout(card)} in "
-            f"{looked}). Fix: put it there, or correct `folder` in its card",
+            f"the image folder of dataset {card.name!r} is not on {socket.gethostname()} (looked for "
+            f"{_layout(card)} in {looked}). Fix: put it there, or correct `folder` in its card; on a cluster, every "
+            "machine reads it at this path",
             file=places[0],
             key="folder",
         )

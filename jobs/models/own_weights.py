@@ -1,5 +1,6 @@
 """A user's own checkpoint files (``weights`` in a source's card): converted when a machine first uses them."""
 
+import socket
 from pathlib import Path
 
 from filelock import FileLock
@@ -47,9 +48,9 @@ def convert_own(card: SourceCard, catalog: Catalog, *, replace: bool = False) ->
     if not file.exists():
         raise MissingData(
             Code.MISSING_WEIGHTS,
-            f"expected the weights of source {card.name!r} on this machine; there is no file {file}, and none was "
-            f"converted to {target}. Fix: copy the file with the sha256 {card.weights_sha256} there, or from elsewhere "
-            f"with: {how_to_get(card)}",
+            f"expected the weights of source {card.name!r} on {socket.gethostname()}; there is no file {file}, and "
+            f"none was converted to {target}. Fix: copy the file with the sha256 {card.weights_sha256} there, or from "
+            f"elsewhere with: {how_to_get(card)}",
             file=file,
         )
     lock = FileLock(target.with_suffix(".lock"))

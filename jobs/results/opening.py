@@ -129,6 +129,16 @@ def begin(store: Store) -> None:
     claim(store)
 
 
+def root_exists(store: Store) -> bool:
+    """Return whether the directory of a results root exists, or anything below its prefix. Nothing is written.
+
+    Raises:
+        InvalidRequest: if the bucket does not exist.
+        StorageFailure: if the storage fails.
+    """
+    return Path(store.uri).is_dir() if isinstance(store, LocalStore) else any(True for _ in store.keys(""))
+
+
 def require_root(store: Store) -> None:
     """Refuse to read from a results root that does not exist, as a mistyped ``--results`` would otherwise look empty.
 
@@ -138,8 +148,7 @@ def require_root(store: Store) -> None:
         DamagedFile: if ``root.json`` cannot be read.
         StorageFailure: if the storage fails.
     """
-    exists = Path(store.uri).is_dir() if isinstance(store, LocalStore) else any(True for _ in store.keys(""))
-    if not exists:
+    if not root_exists(store):
         raise InvalidRequest(
             Code.NO_ROOT,
             f"expected an existing results root; {store.uri} does not exist. Fix: check --results",

@@ -1,7 +1,7 @@
 """Base of all recipes: how a trial computes, and how its network is optimized."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import cos, pi
 from typing import Any, Literal, NamedTuple, Self
 
@@ -143,9 +143,11 @@ class TrainingRecipe(Execution):
 
     def _misfits(self) -> Iterator[tuple[str, str]]:
         """Yield the key of each choice that does not go with the others, and the rule."""
-        choices = dict(self)
-        for key, value in choices.items():
-            if value != type(self).model_fields[key].default and (needed := _needed(key, choices)):
+        fields = type(self).model_fields
+        choices = vars(self)
+        for key in _conditional(type(self)):
+            value = choices[key]
+            if value != fields[key].default and (needed := _needed(key, choices)):
                 yield (
                     key,
                     (
@@ -216,6 +218,14 @@ _ONLY_WITH: Mapping[str, tuple[str, str]] = {
     "min_learning_rate": ("schedule", "cosine"),
 }
 """Choices that have an effect only with one value of another choice."""
+
+
+@cache
+def _conditional(recipe: "type[TrainingRecipe]") -> tuple[str, ...]:
+    """Return the choices that ``_needed`` may refuse. Others would take most of the time of expanding a study: pydantic
+    runs these checks for every trial, though recipes are shared.
+    """
+    return tuple(key for key in recipe.model_fields if key in _ONLY_WITH or key == "warmup_factor")
 
 
 def _needed(key: str, choices: Mapping[str, Any]) -> _Needed | None:

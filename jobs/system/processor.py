@@ -1,5 +1,6 @@
 """This machine's processor, as the operating system describes it. No torch."""
 
+import os
 import platform
 import re
 import subprocess
@@ -49,6 +50,11 @@ def cpu_name(told: Mapping[str, str]) -> str:
     else:
         name = read_sysctl("-n", "machdep.cpu.brand_string") or machine
     return " ".join(name.replace("->", "-").split())  # "->" stands between device kinds
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def features() -> frozenset[str]:

@@ -126,13 +126,13 @@ def plan(
     price: Price = None,
     spot_price: SpotPrice = None,
     measure: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--measure",
+            "--measure/--no-measure",
             help="Time real training steps on this machine, on its processor if it has no GPU, instead of using the "
-            "GPU's rates.",
+            "GPU's rates; by default only without a GPU, an option about GPUs and --json, if it takes seconds.",
         ),
-    ] = False,
+    ] = None,
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,
     as_json: Json = False,
@@ -146,7 +146,8 @@ def plan(
     from orchestrator.study.load import load_study
 
     accept = accepted_numerics(accept_numerics or ())
-    request = GpuRequest(gpu, gpu_memory, gpu_tflops, gpu_table, price, spot_price, compare, measure)
+    timed = False if as_json and measure is None else measure
+    request = GpuRequest(gpu, gpu_memory, gpu_tflops, gpu_table, price, spot_price, compare, timed)
     others = request.compared(request.chosen())
     loaded = load_study(study, builder)
     planned = plan_study(loaded, known_root(results) if results else None, request, accept)
@@ -243,12 +244,13 @@ def _submit_launch(
 
 
 def _uploaded(path: str, study: "Study") -> bytes:
-    """Return the study file to upload; with own architectures or datasets it has the cards of these and absolute paths,
-    since relative ones start elsewhere there.
+    """Return the study file to upload; with own architectures, sources or datasets it has their cards and absolute
+    paths, since relative ones start elsewhere there.
     """
     from jobs.system.files import read_file
 
-    return study.resolved().encode() if study.architectures or study.datasets else read_file(path)
+    own = study.architectures or study.sources or study.datasets
+    return study.resolved().encode() if own else read_file(path)
 
 
 @verbs.command()

@@ -56,6 +56,8 @@ class Contents:
 
     at: datetime
     """When it was listed, UTC."""
+    exists: bool
+    """Whether there is such a root; before that it is empty."""
     results: Mapping[str, str]
     """The kind of each finished trial."""
     damaged: Mapping[str, str]
@@ -94,6 +96,7 @@ class Contents:
     def shown(self) -> tuple[object, ...]:
         """A key that differs if anything but the time of the look and of heartbeats does."""
         return (
+            self.exists,
             id(self.results),
             id(self.runs),
             self.damaged,

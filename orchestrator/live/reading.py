@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from jobs.errors import DamagedFile
 from jobs.kind import GRID_KIND, INSTALL_IT, NOT_INSTALLED, kinds
-from jobs.results import Failure, Launch, Store, StudyRecord, require_layout
+from jobs.results import Failure, Launch, Store, StudyRecord, require_layout, root_exists
 from jobs.results.failures import read_failure
 from jobs.results.index import read_compacted
 from jobs.results.launches import read_launch
@@ -58,7 +58,7 @@ class Reader:
         """Other names below ``trials``: the kind by key, which is not registered, or None for what is no result."""
         self._index: list[str] = []
         """Messages about the compacted index, which is read once."""
-        self._begun = False
+        self._exists = self._begun = False
 
     def look(self) -> Contents:
         """Read what is new in the root.
@@ -67,11 +67,12 @@ class Reader:
             StorageFailure: if the storage does not respond, or the root has disappeared.
             InvalidRequest, DamagedFile: if a newer DeltaSweep has written the root, or its record is damaged.
         """
+        self._exists = self._exists or root_exists(self.store)
         require_layout(self.store)
         now = datetime.now(UTC)
         problems: list[str] = []
         self._list_results(problems)
-        if not self._begun:
+        if self._exists and not self._begun:
             for kind in kinds():
                 self._read_index(kind)
             self._begun = True
@@ -82,6 +83,7 @@ class Reader:
         studies = self._all("studies", read_study, problems)
         return Contents(
             at=now,
+            exists=self._exists,
             results=self._results,
             damaged={trial_id_of(key): message for key, message in sorted(self._damaged.items())},
             unread=len(self._unread),

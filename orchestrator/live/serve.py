@@ -12,7 +12,7 @@ import pandas as pd
 import uvicorn
 
 from jobs.errors import Code, InvalidRequest
-from jobs.results import Store, require_root
+from jobs.results import Store, root_exists
 from orchestrator.live.access import is_loopback, names_of, new_token
 from orchestrator.live.app import make_app
 from orchestrator.live.pages import PAGES, Pages
@@ -86,7 +86,7 @@ def serve(
     warn: Callable[[str], object],
     linger: float | None = None,
 ) -> None:
-    """Serve the live page of a results root, and tell launches on this machine its address.
+    """Serve the live page of a results root, which may not exist yet, and tell launches on this machine its address.
 
     Args:
         at: where; anything but this machine's loopback is said loudly. It is closed at the end.
@@ -96,10 +96,11 @@ def serve(
             only a signal ends it.
 
     Raises:
-        InvalidRequest: if the root does not exist.
+        InvalidRequest: if the bucket does not exist, or a newer DeltaSweep has written the root.
         StorageFailure: if the storage does not respond.
     """
-    require_root(store)
+    if not root_exists(store):
+        warn(f"{store.uri} does not exist yet; the page waits for it. Fix: if it should exist, check --results")
     pd.set_option("mode.string_storage", "python")  # deltas take two thirds of the time that they take with Arrow's
     watch, served = Watch(store, gpu), ServedPage(store.uri)
     try:

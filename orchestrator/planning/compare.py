@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from jobs.errors import Code, InvalidRequest
 from orchestrator.planning.gpu_shares import even_share, per_card
 from orchestrator.planning.gpus import Gpu, Offer, Reached, gpu
-from orchestrator.planning.plan import Plan, three_digits
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.plan_text import amount, three_digits
 
 ALL = "all"
 """The name that stands for all known GPUs."""
@@ -106,6 +107,19 @@ def _on(plan: Plan, each: Gpu) -> Compared:
     return Compared(each, rates, hours, fitting, auto, "")
 
 
+def on_a_gpu(plan: Plan) -> str:
+    """Return a line on the plan's GPU, for a plan whose hours are those of this machine's processor."""
+    one = _on(plan, plan.gpu)
+    if one.hours is None:
+        return f"on a GPU: {one.problem}"
+    costs = {"on demand": one.on_demand, "on spot": one.spot}
+    money = ", ".join(f"{amount(cost.dollars)} {kind}" for kind, cost in costs.items() if cost is not None)
+    return (
+        f"on a GPU: about {three_digits(one.hours)} hours of one {one.gpu.name}{f', {money}' if money else ''} (--gpu "
+        f"{one.gpu.name}: from which rates and prices)"
+    )
+
+
 COLUMNS = ("GPU", "memory", "trials a card", "hours", "on demand", "spot", "rate")
 
 
@@ -130,4 +144,6 @@ def rows(compared: Iterable[Compared]) -> Iterator[tuple[str, ...]]:
 def _cell(cost: Cost | None) -> str:
     if cost is None:
         return "-"
-    return f"${cost.dollars:,.2f}, {cost.offer.place}" + (" (assumed)" if cost.offer.assumed else "")
+    return f"{amount(cost.dollars).removeprefix('about ')}, {cost.offer.place}" + (
+        " (assumed)" if cost.offer.assumed else ""
+    )

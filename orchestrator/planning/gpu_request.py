@@ -1,16 +1,24 @@
 """What users ask of a plan's GPU, on the command line or in Python. No torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.errors import Code, InvalidRequest
 from orchestrator.planning import gpus
 from orchestrator.planning.gpu_table import table_with
+from orchestrator.planning.processor import without_units
+from orchestrator.planning.timed_steps import are_quick
 
 if TYPE_CHECKING:
     from jobs.catalog.catalog import Catalog
     from jobs.specs.trial import TrialSpec
+
+
+_UNKNOWN = (
+    "time on this machine: unknown until --measure times real steps on its processor (seconds for small networks, "
+    "minutes for large ones)"
+)
 
 
 class GpuRequest(NamedTuple):
@@ -23,7 +31,8 @@ class GpuRequest(NamedTuple):
     price: float | None
     spot_price: float | None
     compare: str | None
-    measure: bool
+    measure: bool | None
+    """Whether to time real steps on this machine; None: if ``measures`` says so."""
 
     def chosen(self) -> gpus.Gpu:
         """Return the GPU of the plan.
@@ -48,6 +57,12 @@ class GpuRequest(NamedTuple):
         besides = self.name is not None or own.name == gpus.OWN_GPU
         return [] if self.compare is None else chosen(self.compare, own, besides=besides)
 
+    def measures(self, pending: Sequence["TrialSpec"], catalog: "Catalog") -> bool:
+        """Whether to time real steps: if asked; or unasked, where trials would run on the processor and it is quick."""
+        if self.measure is not None:
+            return self.measure
+        return self._runs_here() and are_quick(pending, catalog) and not without_units(pending, catalog)
+
     def _require_fitting(self) -> None:
         if self.compare is not None and self.measure:
             raise InvalidRequest(
@@ -69,12 +84,15 @@ class GpuRequest(NamedTuple):
                 key="--measure",
             )
 
+    def about_time_here(self) -> str | None:
+        """Return what to know of the time on this machine's processor if nothing was timed; None: nothing."""
+        return _UNKNOWN if self._runs_here() else None
+
     def about_processor(self, pending: Iterable["TrialSpec"], catalog: "Catalog") -> list[str]:
         """Return lines about this machine's processor where trials would run on it, because there is no GPU."""
-        from orchestrator.planning.processor import without_units
+        return without_units(pending, catalog) if self._runs_here() else []
 
-        defined = self.name is not None or (self.memory_gb is not None and self.tflops is not None)
-        if defined or gpus.machine_has_gpu():
-            return []
-        to_measure = "This machine has no GPU: --measure times real steps and gives the hours of its processor."
-        return [*([] if self.measure else [to_measure]), *without_units(pending, catalog)]
+    def _runs_here(self) -> bool:
+        """Whether trials would run on this machine's processor: it has no GPU, and no option is about one."""
+        about_gpu = (self.name, self.memory_gb, self.tflops, self.table, self.price, self.spot_price, self.compare)
+        return all(one is None for one in about_gpu) and not gpus.machine_has_gpu()

@@ -10,7 +10,6 @@ from jobs.kind import Stage, Workload, kind_of, workload
 from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
-from jobs.system.memory import GPU_RUNTIME_BYTES
 from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import networks_needed
 from orchestrator.planning.flops import flops_alone, flops_by_format, kept_bytes
@@ -22,9 +21,6 @@ _Part = Literal["train", "whole", "test"]
 """Part of a dataset's resized images. Whole images are training images that may be cropped anywhere."""
 DENSE_RATE = 1.5e10
 """Assumed float64 operations per second of one core when inverting matrices."""
-
-_TOLD_BYTES = 1e9
-"""The text output lists matrices from this size on; JSON output lists all."""
 
 _CHECKPOINTS_KEPT = 2
 _FLOAT = 4
@@ -88,6 +84,8 @@ class Plan(NamedTuple):
     """Description of the measurement; empty if the hours follow from the GPU's rates."""
     on_processor: bool
     """Whether the hours were measured on this machine's processor."""
+    side_by_side: int
+    """How many trials a launch runs at once on this machine's cores if ``on_processor``; else 0."""
     memory: float
     """Bytes of GPU memory that the largest trial needs, including the CUDA runtime."""
     gpu_share: float
@@ -104,6 +102,13 @@ class Plan(NamedTuple):
     """Bytes of all files of cached activations. A machine keeps them up to its limit."""
     matrices: tuple[Matrices, ...]
     """Full matrices that influence trials invert. Their time is not included in the GPU-hours."""
+
+    @property
+    def seconds_here(self) -> float | None:
+        """Seconds until a launch on this machine ends, if trials side by side are as fast as alone; None unless
+        ``on_processor``.
+        """
+        return self.gpu_hours * 3600 / self.side_by_side if self.side_by_side else None
 
     @property
     def on_demand(self) -> float | None:
@@ -130,6 +135,7 @@ class Plan(NamedTuple):
             "gpu": self.gpu.plain(self.rates, self.flops_by_format),
             "rates": [rate.plain() for rate in self.rates],
             "gpu_auto": self.gpu_auto,
+            "seconds_here": self.seconds_here,
             "cost_on_demand": self.on_demand,
             "cost_spot": self.spot,
         }
@@ -145,8 +151,8 @@ class Measured(NamedTuple):
     about: str
     """Description of the measurement."""
     seconds: Seconds
-    on_processor: bool = False
-    """Whether the device is the machine's processor, because it has no GPU."""
+    cores: int = 0
+    """Cores of the machine's processor if this is the device, because there is no GPU; else 0."""
 
 
 def make_plan(
@@ -219,7 +225,8 @@ def make_plan(
         rates=rates,
         gpu_hours=seconds / 3600,
         measured=measured.about if measured else "",
-        on_processor=measured.on_processor if measured else False,
+        on_processor=measured is not None and measured.cores > 0,
+        side_by_side=_side_by_side(study, measured.cores, len(to_run)) if measured else 0,
         memory=needed,
         gpu_share=needed / gpu.memory,
         actor_memory=actor_memory(bundles),
@@ -232,6 +239,18 @@ def make_plan(
         ),
         matrices=matrices(to_do),
     )
+
+
+def _side_by_side(study: Study, cores: int, trials: int) -> int:
+    """Return how many trials a launch runs at once on this machine's processor; 0 without cores."""
+    return max(1, min(trials, int(cores / asked_resources(study).cpu))) if cores else 0
+
+
+def asked_resources(study: Study) -> Resources:
+    """Return the resources of the trials whose memory the plan reports: fine-tuning if any, else the first section."""
+    if study.grid is not None:
+        return study.resources
+    return next(iter(study.sections.values())).resources
 
 
 def matrices(works: Iterable[Workload]) -> tuple[Matrices, ...]:
@@ -266,117 +285,3 @@ def _image_bytes(catalog: Catalog, name: str, size: int, part: _Part) -> int:
     card = catalog.dataset(name)
     images = {"train": card.train, "whole": card.train * 4 // 3, "test": card.test}[part]
     return images * (3 if card.colour else 1) * size * size
-
-
-def three_digits(value: float) -> str:
-    """Format a number with three significant digits and without an exponent: 2,550."""
-    return f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
-
-
-def describe(plan: Plan, study: Study, about_older: str | None = None) -> str:
-    """Return the plan as text for a terminal. ``about_older`` describes trials with older numerics, if any."""
-    gpu, parts = plan.gpu, plan.flops
-    shares = ", ".join(
-        f"{name.replace('_', ' ')} {amount / parts.total:.0%}"
-        for name, amount in parts._asdict().items()
-        if parts.total and amount
-    )
-    lines = [
-        f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
-        f"{plan.quarantined:,} quarantined" + (f", {plan.damaged:,} damaged" if plan.damaged else ""),
-        f"pending work: {plan.images_trained:,} images trained, {plan.images_evaluated:,} evaluated, "
-        f"{_flop(parts.total)}{f' ({shares})' if shares else ''}",
-        *_time_and_money(plan),
-    ]
-    if plan.flops_alone > parts.total:
-        lines.append(
-            f"{_savings(study)}: {plan.flops_alone / parts.total:.3g} times less work than running each trial alone"
-        )
-    if about_older:
-        lines.insert(1, about_older)
-    actor = "bundle" if study.bundle == "blocks" else "trial"
-    of_gpu = "" if plan.on_processor else f", {plan.gpu_share:.2f} of one {gpu.name}"
-    needed = plan.memory - GPU_RUNTIME_BYTES if plan.on_processor else plan.memory
-    lines.append(f"memory: about {needed / 1e9:.2g} GB per {actor}{of_gpu}" + _requested(plan, _asked(study)))
-    lines.append(
-        f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints per running trial, "
-        f"{_bytes(plan.images_at_rest)} of images per machine"
-    )
-    lines[-1:-1] = [_held(matrices, gpu) for matrices in plan.matrices if matrices.bytes >= _TOLD_BYTES]
-    if plan.activations:
-        lines[-1] += f", and {_bytes(plan.activations)} of activations, limited by $DELTASWEEP_ACTIVATIONS_GB"
-    return "\n".join(lines)
-
-
-def _time_and_money(plan: Plan) -> list[str]:
-    """Describe the hours, what they rest on, and their price."""
-    gpu, hours = plan.gpu, three_digits(plan.gpu_hours)
-    if plan.on_processor:
-        return [f"time: about {hours} hours of this processor ({plan.measured})"]
-    rates = [f"rate in {rate.format}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates]
-    costs = [
-        f"about ${dollars:,.2f} {kind} (${offer.dollars:,.3g} per {gpu.name}-hour: {offer.about})"
-        for kind, offer, dollars in (("on demand", gpu.on_demand, plan.on_demand), ("on spot", gpu.spot, plan.spot))
-        if offer is not None and dollars is not None
-    ]
-    unknown = f"no price of {gpu.name} is known. Fix: give --price, in US dollars per GPU-hour"
-    return [
-        f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}"),
-        *rates,
-        f"money: {'; '.join(costs) or unknown}",
-    ]
-
-
-def _held(held: Matrices, gpu: Gpu) -> str:
-    """Describe the additional cost of trials that invert a full matrix."""
-    fits = "" if held.bytes + GPU_RUNTIME_BYTES <= gpu.memory else f", more than one {gpu.name} has"
-    plural = "s" if held.trials > 1 else ""
-    by = f" by {held.decomposition}" if held.decomposition else ""
-    return (
-        f"matrices: {held.measure}{by}, {held.trials:,} trial{plural} of {held.rows:,} rows, each about "
-        f"{_bytes(held.bytes)} of memory (GPU memory, if there is a GPU{fits}) and {_flop(held.operations)} in "
-        f"float64, {held.core_hours:,.2g} hours of one core (assumed: {DENSE_RATE / 1e9:g} GFLOP/s), without "
-        "checkpoints: an interrupted trial repeats this step. Not included in the estimates above"
-    )
-
-
-def _savings(study: Study) -> str:
-    bundles = study.bundle == "blocks"
-    kept = any(recipe.frozen_batchnorm != "batch" for recipe in study.recipes)
-    return " and ".join(["bundles"] * bundles + ["cached activations"] * kept)
-
-
-def _asked(study: Study) -> Resources:
-    """Return the resources of the trials whose memory the plan reports: fine-tuning if any, else the first section."""
-    if study.grid is not None:
-        return study.resources
-    return next(iter(study.sections.values())).resources
-
-
-def _requested(plan: Plan, asked: Resources) -> str:
-    """Describe the share that a study requests, compared with the one that its trials need."""
-    if isinstance(asked.gpu, str):  # auto
-        return f"; the study requests gpu: auto, which is {plan.gpu_auto:g} of one {plan.gpu.name}"
-    if not asked.gpu:
-        return "; the study requests no GPU"
-    asks = f"; the study requests gpu: {asked.gpu:g}"
-    if plan.on_processor:
-        return asks
-    if plan.gpu_share > 1:
-        return f"{asks}. One {plan.gpu.name} is too small: use a larger GPU, smaller batches, or precision: bfloat16"
-    enough = asked.gpu >= plan.gpu_share
-    return asks + ("" if enough else f", which is too little: use {plan.gpu_share:.2f} or more, or auto")
-
-
-def _flop(amount: float) -> str:
-    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12)):
-        if amount >= size:
-            return f"{three_digits(amount / size)} {unit}"
-    return f"{amount / 1e9:,.3g} GFLOP"
-
-
-def _bytes(amount: float) -> str:
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if amount >= size:
-            return f"{amount / size:,.2g} {unit}" if amount < 10 * size else f"{amount / size:,.0f} {unit}"
-    return f"{amount / 1e3:,.0f} kB"

@@ -7,28 +7,34 @@ from jobs.kind import workload
 from jobs.kinds.finetune.profiling import Rates, measure
 from jobs.specs.optimizers import TrainingRecipe
 from jobs.specs.trial import TrialSpec
+from jobs.system.processor import cores
 from orchestrator.planning.plan import Measured
+from orchestrator.planning.timed_steps import MOST_ON_PROCESSOR, STEPS, Timed, timed_as
 
 
 def profile_trials(specs: list[TrialSpec], catalog: Catalog) -> Measured:
     """Time each kind of step that the trials consist of, on this machine's GPU or else its processor."""
     device = default_device()
-    rates: dict[object, Rates] = {}
+    rates: dict[Timed, Rates] = {}
+    timed: set[int] = set()
     for spec in specs:
-        work = workload(spec, catalog)
-        key = (work.architecture.name, work.gradient_blocks, spec.recipe)
+        key = timed_as(spec, catalog)
         if key not in rates:
-            rates[key] = measure(work.architecture, work.gradient_blocks, _training(spec, work.batch_size), device)
+            work = workload(spec, catalog)
+            recipe = _training(spec, work.batch_size)
+            batch = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, MOST_ON_PROCESSOR)
+            rates[key] = measure(work.architecture, work.gradient_blocks, recipe, device, batch, STEPS)
+            timed.add(batch)
 
     def seconds(spec: TrialSpec) -> float:
         work = workload(spec, catalog)
-        rate = rates[(work.architecture.name, work.gradient_blocks, spec.recipe)]
+        rate = rates[timed_as(spec, catalog)]
         forward = work.images_evaluated + 2 * work.attack_steps
         return work.images_trained * rate.trained + forward * rate.evaluated
 
-    batches = ", ".join(str(batch) for batch in sorted({rate.batch for rate in rates.values()}))
+    batches = ", ".join(map(str, sorted(timed)))
     about = f"measured here on {device_name(device)}, batches of {batches}, one trial at a time"
-    return Measured(about, seconds, on_processor=device.type != "cuda")
+    return Measured(about, seconds, 0 if device.type == "cuda" else cores())
 
 
 def _training(spec: TrialSpec, batch_size: int) -> TrainingRecipe:

@@ -8,10 +8,12 @@ from jobs.specs.trial import Numerics
 from jobs.study.expand import expand
 from jobs.study.model import Study
 from orchestrator.failures.retry_policy import RetryPolicy
+from orchestrator.planning.compare import on_a_gpu
 from orchestrator.planning.dependencies import Completion, completion_of
 from orchestrator.planning.gpu_request import GpuRequest
 from orchestrator.planning.older_numerics import NONE_OLDER
-from orchestrator.planning.plan import Plan, describe, make_plan
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan_text import describe
 from orchestrator.study.earlier import Earlier, earlier_versions
 from orchestrator.study.name_conflicts import require_same_names
 from orchestrator.study.own_images import changed_own_images
@@ -58,13 +60,16 @@ def plan_study(study: Study, store: Store | None, request: GpuRequest, accept: N
         by_id = {spec.trial_id: spec for spec in specs}
         known, earlier = completion_of(store, by_id, accept), earlier_versions(store, study, by_id)
         blocked = quarantined(read_failures(store), RetryPolicy.quarantine_after)
+    pending = [spec for spec in specs if spec.trial_id not in known.done]
     measured = None
-    if request.measure:
+    if pending and request.measures(pending, study.catalog):
         from orchestrator.planning.profile import profile_trials
 
-        measured = profile_trials(specs, study.catalog)
+        measured = profile_trials(pending, study.catalog)
     made = make_plan(study, specs, known.done, blocked, offer, measured, known.older, known.damaged, earlier.trials)
-    of_processor = request.about_processor((spec for spec in specs if spec.trial_id not in known.done), study.catalog)
+    about_here = on_a_gpu(made) if made.on_processor else request.about_time_here() if pending else None
+    of_processor = request.about_processor(pending, study.catalog)
     of_files = [*absent_own_weights(study), *changed_own_images(study, (spec.dataset for spec in specs))]
     about = [*earlier.about, *known.about_damaged, *of_files]
-    return StudyPlan(made, describe(made, study, known.about_older(accept)).split("\n"), about, of_processor)
+    text = describe(made, study, known.about_older(accept), about_here)
+    return StudyPlan(made, text.split("\n"), about, of_processor)

@@ -23,6 +23,8 @@ _IMPORTED = ("orchestrator", "jobs", "analysis", "ray", "torch", "torchvision", 
 
 _MOST_USED = 0.95
 """The share of memory in use above which Ray's memory monitor kills actors by default."""
+_MONITOR_EVERY_MS = 250
+"""How often it looks by default."""
 _ACTOR_BYTES = 6e8
 """Memory of an actor that has imported torch."""
 
@@ -57,15 +59,35 @@ def prepare_machine() -> dict[str, Any]:
 
 
 def scarce_memory(memory: Memory) -> list[str]:
-    """Return a warning if Ray would kill the first actor for lack of memory, which it does without a word."""
-    kept = (1 - _MOST_USED) * memory.total
-    if memory.free - kept >= _ACTOR_BYTES:
+    """Return a warning if Ray, started from this process, would kill the first actor for lack of memory, which it does
+    without a word.
+    """
+    kept = _kept_free(memory.total)
+    if kept is None or memory.free - kept >= _ACTOR_BYTES:
         return []
     return [
         f"{memory.free / 1e9:.1f} of {memory.total / 1e9:.1f} GB of this machine's memory are free; Ray kills actors "
         f"while fewer than {kept / 1e9:.1f} GB are, and one needs {_ACTOR_BYTES / 1e9:.1f} GB before its trial does. "
         "Fix: end other programs"
     ]
+
+
+def _kept_free(total: int) -> float | None:
+    """Return the bytes below which Ray's memory monitor kills actors; None if it is off. Ray's processes read their
+    settings from the environment, where a number that is none ends them with their own message.
+    """
+    if _setting("memory_monitor_refresh_ms", _MONITOR_EVERY_MS) == 0:
+        return None
+    kept, least = (1 - _setting("memory_usage_threshold", _MOST_USED)) * total, _setting("min_memory_free_bytes", -1)
+    return kept if least < 0 else min(kept, least)
+
+
+def _setting(name: str, default: float) -> float:
+    """Return a number of Ray's configuration as the environment has it."""
+    try:
+        return float(os.environ.get(f"RAY_{name}", default))
+    except ValueError:
+        return default
 
 
 def require_own_packages(directory: Path) -> None:

@@ -16,27 +16,26 @@ from jobs.networks.folding import folded
 from jobs.networks.network import Network
 from jobs.specs.optimizers import TrainingRecipe
 
-_STEPS = 3
-_MOST_ON_CPU = 16
-"""Maximum batch size without a GPU, where a full batch would take minutes."""
-
 
 class Rates(NamedTuple):
     """Seconds per image of a trial that has the device to itself."""
 
     trained: float
     evaluated: float
-    batch: int
-    """Number of images in the timed batches."""
 
 
-def measure(architecture: Architecture, blocks: int, recipe: TrainingRecipe, device: torch.device) -> Rates:
-    """Time training and evaluation of a network with random weights on random images; the best of a few steps.
+def measure(
+    architecture: Architecture, blocks: int, recipe: TrainingRecipe, device: torch.device, batch: int, steps: int
+) -> Rates:
+    """Time training and evaluation of a network with random weights on random images; the best of some steps.
 
     The duration of a step depends on the network's shapes, not on the values.
+
+    Args:
+        batch: images per step.
+        steps: how often each is timed.
     """
     size = architecture.image_size
-    batch = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, _MOST_ON_CPU)
     with deterministic(recipe), torch.random.fork_rng(devices=[]):
         network = Network(build(architecture, 10), (0.5,) * 3, (0.25,) * 3)
         network.precision = recipe.precision
@@ -61,15 +60,18 @@ def measure(architecture: Architecture, blocks: int, recipe: TrainingRecipe, dev
             with torch.inference_mode(), folded(folds):
                 network(images)
 
-        trained, evaluated = (min(_seconds(run, device) for _ in range(_STEPS)) / batch for run in (step, forward))
-        return Rates(trained, evaluated, batch)
+        trained, evaluated = (min(_seconds(run, device) for _ in range(steps)) / batch for run in (step, forward))
+        return Rates(trained, evaluated)
 
 
 def _seconds(run: Callable[[], None], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    """Return the time of a GPU, or of each processor core that torch uses, whatever else runs on it."""
+    if device.type != "cuda":
+        started = time.process_time()
+        run()
+        return (time.process_time() - started) / torch.get_num_threads()
+    torch.cuda.synchronize()
     started = time.perf_counter()
     run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - started

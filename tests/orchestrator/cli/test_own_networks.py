@@ -223,7 +223,9 @@ def test_every_command_that_trains_examines_the_network(deltasweep: Command) -> 
 
 @pytest.mark.usefixtures("folder")
 def test_plan(deltasweep: Command) -> None:
-    assert deltasweep("plan", "study/own.yaml").code == 0
+    unasked = deltasweep("plan", "study/own.yaml")
+    assert unasked.code == 0
+    assert "measured here" not in unasked.out, "it would run the builder file"
     assert "measured here" in both(deltasweep, "plan", "study/own.yaml", "--measure").out
 
 

@@ -1,13 +1,21 @@
 """The options of `plan` about GPUs."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from jobs.catalog.catalog import Catalog
 from jobs.errors import Code
-from orchestrator.planning import gpus
+from jobs.results import commit, open_store
+from jobs.specs.trial import TrialSpec
+from jobs.study.expand import expand
+from orchestrator.planning import gpus, profile
+from orchestrator.planning.plan import Measured
+from orchestrator.study.load import load_study
 from tests.orchestrator.support import Command
+from tests.results.rows import result_rows
 
 TABLE = """\
 Own:
@@ -104,13 +112,77 @@ def test_options_that_do_not_fit(deltasweep: Command, options: list[str], code: 
     assert "Fix: " in error["message"]
 
 
-def test_without_a_gpu_the_plan_says_how_to_get_hours_of_the_processor(
-    deltasweep: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of trials whose steps were timed on a processor with two cores; a trial takes 36 seconds."""
+    found = list[int]()
+
+    def profile_trials(specs: Sequence[TrialSpec], catalog: Catalog) -> Measured:
+        found.append(len(specs))
+        return Measured("measured by a test", lambda _: 36.0, 2)
+
+    monkeypatch.setattr(profile, "profile_trials", profile_trials)
+    return found
+
+
+def test_without_a_gpu_the_plan_begins_with_the_time_on_this_machine(deltasweep: Command, timed: list[int]) -> None:
+    head, work, here, on_gpu, *_ = deltasweep("plan", "demo").out.splitlines()
+    assert (head.split()[0], work.split(":")[0]) == ("demo:", "pending work")
+    assert here.startswith("time on this machine: about 18m 00s, 2 trials side by side (0.6 hours of this processor, ")
+    assert "measured by a test" in here
+    assert on_gpu.startswith("on a GPU: about 0.00022 hours of one A10G, less than $0.01 on demand")
+    assert timed == [60]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--no-measure",),
+        ("--json",),
+        ("--gpu", "A100"),
+        ("--gpu-memory", "20"),
+        ("--price", "2"),
+        ("--compare", "A100,T4"),
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_timed_unasked_where_the_plan_is_for_a_gpu_or_for_programs(
+    options: tuple[str, ...], deltasweep: Command, timed: list[int]
 ) -> None:
-    assert "This machine has no GPU: --measure" in deltasweep("plan", "demo").out
-    assert "--measure" not in deltasweep("plan", "demo", "--gpu", "A100").out
+    result = deltasweep("plan", "demo", *options)
+    assert result.code == 0
+    assert ("unknown until --measure" in result.out) == (options == ("--no-measure",))
+    assert timed == []
+
+
+def test_nothing_is_timed_unasked_on_a_machine_with_a_gpu(
+    deltasweep: Command, timed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gpus, "machine_has_gpu", lambda: True)
-    assert "--measure" not in deltasweep("plan", "demo").out
+    assert "on this machine" not in deltasweep("plan", "demo").out
+    assert timed == []
+    deltasweep("plan", "demo", "--measure")
+    assert timed == [60]
+
+
+def test_networks_that_take_long_to_time_are_timed_if_asked(deltasweep: Command, timed: list[int]) -> None:
+    out = deltasweep("plan", "paper-table1b").out.splitlines()
+    assert out[2].startswith("time on this machine: unknown until --measure")
+    assert out[3].startswith("time: about ")
+    assert timed == []
+    assert "0.6 hours" not in "".join(out)
+    assert planned(deltasweep, "--measure")["on_processor"] is True
+    assert timed == [60]
+
+
+def test_nothing_is_timed_for_a_study_that_is_done(deltasweep: Command, timed: list[int]) -> None:
+    (deltasweep.folder / "one.yaml").write_text(HALF.replace("bfloat16", "float32"), encoding="utf-8")
+    (spec,) = expand(load_study(str(deltasweep.folder / "one.yaml")))
+    commit(open_store(deltasweep.folder / "root"), "finetune", result_rows(spec.trial_id))
+    out = deltasweep("plan", "one.yaml", "--results", "root", "--measure").out
+    assert "1 done, 0 pending" in out
+    assert "on this machine" not in out
+    assert timed == []
 
 
 def test_without_a_gpu_the_plan_says_what_the_processor_has_no_units_for(
@@ -121,7 +193,7 @@ def test_without_a_gpu_the_plan_says_what_the_processor_has_no_units_for(
     monkeypatch.setattr(processor, "features", lambda: frozenset({"avx2"}))
     (deltasweep.folder / "half.yaml").write_text(HALF, encoding="utf-8")
     assert "This processor has no units for bfloat16" in deltasweep("plan", "half.yaml").out
-    (said,) = json.loads(deltasweep("plan", "half.yaml", "--json").out)["about_processor"][1:]
+    (said,) = json.loads(deltasweep("plan", "half.yaml", "--json").out)["about_processor"]
     assert "no units for bfloat16" in said
     assert json.loads(deltasweep("plan", "half.yaml", "--json", "--gpu", "T4").out)["about_processor"] == []
     assert "units" not in deltasweep("plan", "demo").out

@@ -262,7 +262,7 @@ def test_what_a_module_must_not_load(module: str, forbidden: tuple[str, ...]) ->
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("verb", ["verify", "compact", "status", "resume", "ui"])
+@pytest.mark.parametrize("verb", ["verify", "compact", "status", "resume"])
 def test_a_root_that_is_not_there_is_refused_and_not_made(deltasweep: Command, verb: str) -> None:
     result = deltasweep(verb, "--results", "typo")
     assert_refused(result, deltasweep.folder)

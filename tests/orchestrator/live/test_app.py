@@ -251,6 +251,21 @@ def test_a_root_without_launches_and_an_unreadable_study(tmp_path: Path) -> None
     other.close()
 
 
+def test_a_root_that_is_not_there_yet_is_waited_for_and_not_made(tmp_path: Path) -> None:
+    watch = watched(open_store(tmp_path / "later"))
+    page = client(watch)
+    assert "Waiting for this results root" in page.get("/").text
+    assert str(tmp_path / "later") in page.get("/").text
+    assert page.get("/failures").status_code == 200
+    assert list(tmp_path.iterdir()) == []
+    sweep = Sweep(LocalStore(tmp_path / "later"))
+    sweep.commit(*sweep.specs[:3])
+    text = page.get("/").text
+    assert "Waiting for this results root" not in text
+    assert "<dd>3<small>of 24" in text
+    watch.close()
+
+
 # --- strangers ---
 
 

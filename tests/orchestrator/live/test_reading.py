@@ -220,6 +220,36 @@ def test_a_root_that_disappears_is_an_error(root: Path, sweep: Sweep) -> None:
         reader.look()
 
 
+def test_a_root_that_appears_is_read_with_its_index(tmp_path: Path) -> None:
+    """As after mounting a directory, or merging into a new root."""
+    elsewhere = Sweep(LocalStore(tmp_path / "elsewhere"))
+    elsewhere.commit(*elsewhere.specs[:5])
+    compact(elsewhere.store, "finetune")
+    store = Counting(tmp_path / "root")
+    reader = Reader(store)
+    before, same = reader.look(), reader.look()
+    assert (before.exists, len(before.results), before.problems) == (False, 0, ())
+    assert before.shown == same.shown
+    assert not (tmp_path / "root").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "root")
+    contents = reader.look()
+    assert (contents.exists, len(contents.evaluations)) == (True, 5)
+    assert contents.shown != before.shown
+    assert not any(key.startswith("trials/") for key in store.read_keys), "the index covers all results"
+    agrees_with_status(store, contents)
+
+
+def test_a_root_in_a_bucket_is_waited_for(bucket: str) -> None:
+    store = open_store(f"s3://{bucket}/later/root")
+    reader = Reader(store)
+    assert not reader.look().exists
+    assert list(store.keys("")) == []
+    sweep = Sweep(store)
+    sweep.commit(sweep.specs[0])
+    contents = reader.look()
+    assert (contents.exists, len(contents.evaluations)) == (True, 1)
+
+
 @pytest.mark.parametrize("release", ["0.1.0", "0.2.0"])
 def test_roots_of_every_release_are_read(release: str) -> None:
     store = Counting(ROOTS / release)

@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-@pytest.fixture
-def served(root: Path) -> Iterator[subprocess.Popen[str]]:
+@contextmanager
+def serving(root: Path) -> Iterator[subprocess.Popen[str]]:
     command = [str(Path(sys.executable).with_name("deltasweep")), "ui", "--results", str(root), "--port", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
@@ -31,14 +32,25 @@ def served(root: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_the_page_is_served_at_the_printed_address_until_ctrl_c(served: subprocess.Popen[str], root: Path) -> None:
+@pytest.fixture
+def served(root: Path) -> Iterator[subprocess.Popen[str]]:
+    with serving(root) as process:
+        yield process
+
+
+def printed(served: subprocess.Popen[str]) -> dict[str, Any]:
+    """Return what it prints when the page can be opened."""
     assert served.stdout is not None
-    printed = ""
-    while not printed.endswith("}\n"):
+    text = ""
+    while not text.endswith("}\n"):
         line = served.stdout.readline()
         assert line, served.communicate()
-        printed += line
-    said: dict[str, Any] = json.loads(printed)
+        text += line
+    return dict(json.loads(text))
+
+
+def test_the_page_is_served_at_the_printed_address_until_ctrl_c(served: subprocess.Popen[str], root: Path) -> None:
+    said = printed(served)
     assert said["results"] == str(root)
     address: str = said["address"]
     assert address.startswith("http://127.0.0.1:")
@@ -50,3 +62,15 @@ def test_the_page_is_served_at_the_printed_address_until_ctrl_c(served: subproce
     out, err = served.communicate(timeout=60)
     assert served.returncode == 130
     assert "Traceback" not in out + err
+
+
+def test_a_root_that_is_not_there_yet_is_said_and_waited_for(tmp_path: Path) -> None:
+    """A mistyped path looks the same, so the terminal says it, too."""
+    with serving(tmp_path / "later") as served:
+        with urllib.request.urlopen(printed(served)["address"], timeout=60) as page:
+            assert "Waiting for this results root" in page.read().decode()
+        served.send_signal(signal.SIGINT)
+        _, err = served.communicate(timeout=60)
+    said = " ".join(err.split())
+    assert f"{tmp_path / 'later'} does not exist yet; the page waits for it. Fix: if it should exist, check" in said
+    assert not (tmp_path / "later").exists()

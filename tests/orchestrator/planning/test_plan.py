@@ -29,10 +29,9 @@ from orchestrator.planning.plan import (
     Measured,
     Plan,
     checkpoint_bytes,
-    describe,
     make_plan,
-    three_digits,
 )
+from orchestrator.planning.plan_text import amount, describe, three_digits
 from orchestrator.planning.profile import profile_trials
 from orchestrator.study.load import load_study, parse_study
 from tests.machine import authors_trials
@@ -372,16 +371,41 @@ def test_measuring_times_the_steps_that_the_trials_consist_of() -> None:
 
 def test_hours_of_a_processor_have_no_price() -> None:
     specs = expand(DEMO)
-    plan = make_plan(DEMO, specs, set(), set(), gpu(), Measured("measured here on a processor", lambda _: 36.0, True))
+    plan = make_plan(DEMO, specs, set(), set(), gpu(), Measured("measured here on a processor", lambda _: 36.0, 4))
     assert plan.gpu_hours == pytest.approx(len(specs) / 100)
     assert (plan.on_demand, plan.spot) == (None, None)
     found = plan.plain()
     assert (found["on_processor"], found["cost_on_demand"], found["cost_spot"]) == (True, None, None)
     text = describe(plan, DEMO)
-    assert "hours of this processor (measured here on a processor)" in text
+    assert "hours of this processor, measured here on a processor" in text
     assert [word for word in ("$", "GPU-hours", "A10G") if word in text] == []
     on_gpu = make_plan(DEMO, specs, set(), set(), gpu(), Measured("measured here on a GPU", lambda _: 36.0))
     assert on_gpu.on_demand == pytest.approx(on_gpu.gpu_hours * 1.006)
+
+
+def test_the_time_of_a_launch_here_counts_the_trials_that_run_side_by_side() -> None:
+    specs = expand(DEMO)
+
+    def seconds(cores: int, pending: int = len(specs), cpu: float = 1.0) -> float | None:
+        study = DEMO.model_copy(update={"resources": DEMO.resources.model_copy(update={"cpu": cpu})})
+        done = {one.trial_id for one in specs[pending:]}
+        return make_plan(study, specs, done, set(), gpu(), Measured("by a test", lambda _: 36.0, cores)).seconds_here
+
+    assert seconds(1) == pytest.approx(len(specs) * 36)
+    assert seconds(4) == pytest.approx(len(specs) * 36 / 4)
+    assert seconds(4, cpu=2.0) == pytest.approx(len(specs) * 36 / 2)
+    assert seconds(2, cpu=4.0) == pytest.approx(len(specs) * 36), "a trial runs, even if it asks for more cores"
+    assert seconds(64, pending=2) == pytest.approx(36)
+    assert seconds(0) is None, "measured on a GPU"
+
+
+def test_small_amounts_are_not_zero() -> None:
+    assert [amount(dollars) for dollars in (0, 0.0002, 0.005001, 4771.97)] == [
+        "about $0.00",
+        "less than $0.01",
+        "about $0.01",
+        "about $4,771.97",
+    ]
 
 
 MIXED = """\

@@ -71,7 +71,38 @@ def test_errors_of_trials_stay_what_they_are() -> None:
 
 
 @pytest.mark.parametrize(("free", "warned"), [(1.8, False), (1.7, True), (0.2, True)])
-def test_a_machine_too_full_for_one_actor_is_told_before_ray_kills_it(free: float, warned: bool) -> None:
+def test_a_machine_too_full_for_one_actor_is_told_before_ray_kills_it(
+    free: float, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_memory_usage_threshold", raising=False)
+    monkeypatch.delenv("RAY_memory_monitor_refresh_ms", raising=False)
     said = scarce_memory(Memory(int(free * 1e9), int(23e9)))
     assert [line for line in said if f"{free} of 23.0 GB" in line and "Fix: end other programs" in line] == said
     assert bool(said) == warned
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, "1.0"),
+        ({"memory_usage_threshold": "0.9"}, "2.0"),
+        ({"memory_usage_threshold": "0.98"}, "0.4"),
+        ({"memory_usage_threshold": "1.0"}, None),
+        ({"memory_usage_threshold": "much"}, "1.0"),
+        ({"min_memory_free_bytes": "500000000"}, "0.5"),
+        ({"min_memory_free_bytes": "5000000000"}, "1.0"),
+        ({"min_memory_free_bytes": "-1"}, "1.0"),
+        ({"memory_monitor_refresh_ms": "0"}, None),
+        ({"memory_monitor_refresh_ms": "1000"}, "1.0"),
+    ],
+    ids=str,
+)
+def test_the_warning_follows_the_settings_of_rays_memory_monitor(
+    settings: dict[str, str], kept: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("memory_usage_threshold", "min_memory_free_bytes", "memory_monitor_refresh_ms"):
+        monkeypatch.delenv(f"RAY_{name}", raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(f"RAY_{name}", value)
+    said = scarce_memory(Memory(int(0.9e9), int(20e9)))
+    assert [f"while fewer than {kept} GB are" in line for line in said] == ([] if kept is None else [True])

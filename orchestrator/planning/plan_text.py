@@ -1,0 +1,137 @@
+"""A plan as text. No torch."""
+
+from jobs.specs.section import Resources
+from jobs.study.model import Study
+from jobs.system.memory import GPU_RUNTIME_BYTES
+from orchestrator.planning.gpus import Gpu
+from orchestrator.planning.plan import DENSE_RATE, Matrices, Plan, asked_resources
+from orchestrator.process.numbers_as_text import duration
+
+_TOLD_BYTES = 1e9
+"""The text output lists matrices from this size on; JSON output lists all."""
+
+
+def three_digits(value: float) -> str:
+    """Format a number with three significant digits and without an exponent: 2,550."""
+    return f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
+
+
+def amount(dollars: float) -> str:
+    """Format an estimate in US dollars: about $4,771.97, or less than $0.01."""
+    return "less than $0.01" if 0 < dollars < 0.005 else f"about ${dollars:,.2f}"
+
+
+def describe(plan: Plan, study: Study, about_older: str | None = None, about_here: str | None = None) -> str:
+    """Return the plan as text for a terminal.
+
+    Args:
+        about_older: describes trials with older numerics, if any.
+        about_here: on a machine without a GPU: that its hours are unknown; or below them, the hours of a GPU.
+    """
+    gpu, parts = plan.gpu, plan.flops
+    shares = ", ".join(
+        f"{name.replace('_', ' ')} {amount / parts.total:.0%}"
+        for name, amount in parts._asdict().items()
+        if parts.total and amount
+    )
+    here = [about_here] if about_here else []
+    times = [*_time_and_money(plan), *here] if plan.on_processor else [*here, *_time_and_money(plan)]
+    lines = [
+        f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
+        f"{plan.quarantined:,} quarantined" + (f", {plan.damaged:,} damaged" if plan.damaged else ""),
+        f"pending work: {plan.images_trained:,} images trained, {plan.images_evaluated:,} evaluated, "
+        f"{_flop(parts.total)}{f' ({shares})' if shares else ''}",
+        *times,
+    ]
+    if plan.flops_alone > parts.total:
+        lines.append(
+            f"{_savings(study)}: {plan.flops_alone / parts.total:.3g} times less work than running each trial alone"
+        )
+    if about_older:
+        lines.insert(1, about_older)
+    actor = "bundle" if study.bundle == "blocks" else "trial"
+    of_gpu = "" if plan.on_processor else f", {plan.gpu_share:.2f} of one {gpu.name}"
+    needed = plan.memory - GPU_RUNTIME_BYTES if plan.on_processor else plan.memory
+    lines.append(f"memory: about {needed / 1e9:.2g} GB per {actor}{of_gpu}" + _requested(plan, asked_resources(study)))
+    lines.append(
+        f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints per running trial, "
+        f"{_bytes(plan.images_at_rest)} of images per machine"
+    )
+    lines[-1:-1] = [_held(matrices, gpu) for matrices in plan.matrices if matrices.bytes >= _TOLD_BYTES]
+    if plan.activations:
+        lines[-1] += f", and {_bytes(plan.activations)} of activations, limited by $DELTASWEEP_ACTIVATIONS_GB"
+    return "\n".join(lines)
+
+
+def _time_and_money(plan: Plan) -> list[str]:
+    """Describe the hours, what they rest on, and their price."""
+    gpu, hours = plan.gpu, three_digits(plan.gpu_hours)
+    if plan.seconds_here is not None:
+        several = plan.side_by_side > 1
+        return [
+            f"time on this machine: about {duration(plan.seconds_here)}"
+            + (f", {plan.side_by_side} trials side by side" if several else "")
+            + f" ({hours} hours of this processor, {plan.measured}"
+            + ("; assumed: each as fast side by side" if several else "")
+            + "; without reading images and starting Ray)"
+        ]
+    rates = [f"rate in {rate.format}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates]
+    costs = [
+        f"{amount(dollars)} {kind} (${offer.dollars:,.3g} per {gpu.name}-hour: {offer.about})"
+        for kind, offer, dollars in (("on demand", gpu.on_demand, plan.on_demand), ("on spot", gpu.spot, plan.spot))
+        if offer is not None and dollars is not None
+    ]
+    unknown = f"no price of {gpu.name} is known. Fix: give --price, in US dollars per GPU-hour"
+    return [
+        f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}"),
+        *rates,
+        f"money: {'; '.join(costs) or unknown}",
+    ]
+
+
+def _held(held: Matrices, gpu: Gpu) -> str:
+    """Describe the additional cost of trials that invert a full matrix."""
+    fits = "" if held.bytes + GPU_RUNTIME_BYTES <= gpu.memory else f", more than one {gpu.name} has"
+    plural = "s" if held.trials > 1 else ""
+    by = f" by {held.decomposition}" if held.decomposition else ""
+    return (
+        f"matrices: {held.measure}{by}, {held.trials:,} trial{plural} of {held.rows:,} rows, each about "
+        f"{_bytes(held.bytes)} of memory (GPU memory, if there is a GPU{fits}) and {_flop(held.operations)} in "
+        f"float64, {held.core_hours:,.2g} hours of one core (assumed: {DENSE_RATE / 1e9:g} GFLOP/s), without "
+        "checkpoints: an interrupted trial repeats this step. Not included in the estimates above"
+    )
+
+
+def _savings(study: Study) -> str:
+    bundles = study.bundle == "blocks"
+    kept = any(recipe.frozen_batchnorm != "batch" for recipe in study.recipes)
+    return " and ".join(["bundles"] * bundles + ["cached activations"] * kept)
+
+
+def _requested(plan: Plan, asked: Resources) -> str:
+    """Describe the share that a study requests, compared with the one that its trials need."""
+    if isinstance(asked.gpu, str):  # auto
+        return f"; the study requests gpu: auto, which is {plan.gpu_auto:g} of one {plan.gpu.name}"
+    if not asked.gpu:
+        return "; the study requests no GPU"
+    asks = f"; the study requests gpu: {asked.gpu:g}"
+    if plan.on_processor:
+        return asks
+    if plan.gpu_share > 1:
+        return f"{asks}. One {plan.gpu.name} is too small: use a larger GPU, smaller batches, or precision: bfloat16"
+    enough = asked.gpu >= plan.gpu_share
+    return asks + ("" if enough else f", which is too little: use {plan.gpu_share:.2f} or more, or auto")
+
+
+def _flop(amount: float) -> str:
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12)):
+        if amount >= size:
+            return f"{three_digits(amount / size)} {unit}"
+    return f"{amount / 1e9:,.3g} GFLOP"
+
+
+def _bytes(amount: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if amount >= size:
+            return f"{amount / size:,.2g} {unit}" if amount < 10 * size else f"{amount / size:,.0f} {unit}"
+    return f"{amount / 1e3:,.0f} kB"

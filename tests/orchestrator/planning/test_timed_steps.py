@@ -1,0 +1,27 @@
+"""Which studies' steps a plan times unasked."""
+
+import pytest
+
+from jobs.study.expand import expand
+from orchestrator.planning.timed_steps import are_quick, timed_as
+from orchestrator.study.load import load_study, parse_study
+
+STUDY = """\
+name: rates
+grid: {{source: [fmnist_natural], dataset: [digits], blocks: [1, 2], recipe: {{learning_rate: {rates}}}}}
+schedule: [{{images: [50], epochs: 1, seeds: 2, evaluate_every: 1}}]
+"""
+
+
+@pytest.mark.parametrize(("name", "quick"), [("demo", True), ("demo-full", True), ("paper", False)])
+def test_small_networks_are_quick(name: str, quick: bool) -> None:
+    study = load_study(name)
+    assert are_quick(expand(study), study.catalog) == quick
+
+
+@pytest.mark.parametrize(("recipes", "quick"), [(20, True), (60, False)])
+def test_many_kinds_of_steps_take_long(recipes: int, quick: bool) -> None:
+    study = parse_study(STUDY.format(rates=[0.001 * rate for rate in range(1, recipes + 1)]), "study.yaml")
+    specs = expand(study)
+    assert len({timed_as(spec, study.catalog) for spec in specs}) == 2 * recipes
+    assert are_quick(specs, study.catalog) == quick
