@@ -9,7 +9,7 @@ from jobs.specs.optimizers import TrainingRecipe
 from jobs.specs.trial import TrialSpec
 from jobs.system.processor import cores
 from orchestrator.planning.plan import Measured
-from orchestrator.planning.timed_steps import MOST_ON_PROCESSOR, STEPS, Timed, timed_as
+from orchestrator.planning.timed_steps import STEPS, Timed, batch_on_processor, timed_as
 
 
 def profile_trials(specs: list[TrialSpec], catalog: Catalog) -> Measured:
@@ -22,7 +22,7 @@ def profile_trials(specs: list[TrialSpec], catalog: Catalog) -> Measured:
         if key not in rates:
             work = workload(spec, catalog)
             recipe = _training(spec, work.batch_size)
-            batch = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, MOST_ON_PROCESSOR)
+            batch = recipe.batch_size if device.type == "cuda" else batch_on_processor(work)
             rates[key] = measure(work.architecture, work.gradient_blocks, recipe, device, batch, STEPS)
             timed.add(batch)
 

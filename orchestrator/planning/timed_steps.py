@@ -3,17 +3,18 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jobs.catalog.architecture_card import Architecture
 from jobs.catalog.catalog import Catalog
 from jobs.catalog.costs import flops_evaluated_image, flops_trained_image
-from jobs.kind import workload
+from jobs.kind import Workload, workload
 from jobs.specs.optimizers import Execution
 from jobs.specs.trial import TrialSpec
 
 STEPS = 3
 """How often each step is timed."""
-MOST_ON_PROCESSOR = 16
-"""Maximum batch size without a GPU, where a full batch would take minutes."""
+_STEP_FLOPS = 1e10
+"""Operations of a step on a processor above which its batch is cut, to no less than ``_LEAST_BATCH``: a full batch of a
+large network would take minutes. Small networks take longer for an image in small batches."""
+_LEAST_BATCH = 16
 
 QUICK_FLOPS = 1e11
 """Operations that a plan spends unasked: seconds of one core."""
@@ -39,15 +40,18 @@ def timed_as(spec: TrialSpec, catalog: Catalog) -> Timed:
 
 def are_quick(specs: Iterable[TrialSpec], catalog: Catalog) -> bool:
     """Whether timing every kind of step of the trials takes seconds on a processor and runs no code of the user."""
-    works = {timed_as(spec, catalog): workload(spec, catalog) for spec in specs}
-    if not all(work.architecture.builder.startswith(_OWN_SOFTWARE) for work in works.values()):
+    works = {timed_as(spec, catalog): workload(spec, catalog) for spec in specs}.values()
+    if not all(work.architecture.builder.startswith(_OWN_SOFTWARE) for work in works):
         return False
-    operations = (
-        max(_LEAST_FLOPS, _flops(work.architecture, work.gradient_blocks, work.batch_size)) for work in works.values()
-    )
+    operations = (max(_LEAST_FLOPS, STEPS * batch_on_processor(work) * _flops_image(work)) for work in works)
     return sum(operations) <= QUICK_FLOPS
 
 
-def _flops(architecture: Architecture, blocks: int, batch: int) -> float:
-    image = flops_trained_image(architecture, blocks).total + flops_evaluated_image(architecture)
-    return STEPS * min(batch, MOST_ON_PROCESSOR) * image
+def batch_on_processor(work: Workload) -> int:
+    """Return the number of images of a step that is timed on a processor."""
+    return min(work.batch_size, max(_LEAST_BATCH, int(_STEP_FLOPS / _flops_image(work))))
+
+
+def _flops_image(work: Workload) -> float:
+    architecture = work.architecture
+    return flops_trained_image(architecture, work.gradient_blocks).total + flops_evaluated_image(architecture)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from jobs.kind import workload
 from jobs.study.expand import expand
-from orchestrator.planning.timed_steps import are_quick, timed_as
+from orchestrator.planning.timed_steps import are_quick, batch_on_processor, timed_as
 from orchestrator.study.load import load_study, parse_study
 
 STUDY = """\
@@ -19,7 +20,13 @@ def test_small_networks_are_quick(name: str, quick: bool) -> None:
     assert are_quick(expand(study), study.catalog) == quick
 
 
-@pytest.mark.parametrize(("recipes", "quick"), [(20, True), (60, False)])
+@pytest.mark.parametrize(("name", "images"), [("demo", 128), ("paper", 16)])
+def test_batches_are_those_of_trials_unless_the_network_is_large(name: str, images: int) -> None:
+    study = load_study(name)
+    assert {batch_on_processor(workload(spec, study.catalog)) for spec in expand(study)} == {images}
+
+
+@pytest.mark.parametrize(("recipes", "quick"), [(5, True), (60, False)])
 def test_many_kinds_of_steps_take_long(recipes: int, quick: bool) -> None:
     study = parse_study(STUDY.format(rates=[0.001 * rate for rate in range(1, recipes + 1)]), "study.yaml")
     specs = expand(study)
