@@ -118,7 +118,7 @@ def figure(
     from analysis.figures.deltas import deltas_figure
     from analysis.figures.paper import FIGURES
     from analysis.figures.paper import figure as paper_figure
-    from analysis.paired.contrasts import comparisons, declared_in, of_study
+    from analysis.paired.contrasts import comparisons, declared_in, lengths_in, of_study
     from jobs.kind import GRID_KIND
     from jobs.results import read_trials
 
@@ -127,7 +127,7 @@ def figure(
             Code.UNKNOWN_NAME, f"expected one of the figures deltas, {', '.join(FIGURES)}; got {name!r}", key="name"
         )
     store = open_results(root_of(results))
-    data = frame(read_trials(store, GRID_KIND, [*COLUMNS]))
+    data = frame(read_trials(store, GRID_KIND, [*COLUMNS]), lengths_in(store))
     if study is not None:
         data = of_study(data, store, study)
     data = where(data, dataset=dataset, blocks=blocks)

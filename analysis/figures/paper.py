@@ -25,8 +25,6 @@ class _Scene(NamedTuple):
     data: pd.DataFrame
     parts: dict[Role, str]
     blocks: int
-    notes: tuple[str, ...]
-    """Notes for every figure."""
 
     def of(self, source: str, blocks: int | None = None) -> pd.DataFrame:
         """All evaluations of a source at some number of blocks (None: that of the headline figures)."""
@@ -67,7 +65,7 @@ def figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
 
 
 def _scene(data: pd.DataFrame) -> _Scene:
-    return _Scene(data, cast(data), headline_blocks(data), tuple(_several_lengths(data)))
+    return _Scene(data, cast(data), headline_blocks(data))
 
 
 def _made(name: str, scene: _Scene) -> Figure:
@@ -75,8 +73,7 @@ def _made(name: str, scene: _Scene) -> Figure:
         made = FIGURES[name](scene)
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"Figure {name} {error}", **error.place._asdict()) from None
-    panels = with_variants_named(made.panels)
-    return replace(made, panels=panels, notes=(*made.notes, *scene.notes))
+    return replace(made, panels=with_variants_named(made.panels))
 
 
 def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[str]]:
@@ -259,13 +256,6 @@ def _delta(
         left, right = at_epoch(left, "last"), at_epoch(right, "last")
     points = delta_points(left, right, "dataset", against, title)
     return Panel(title=title, quantity=DELTA, against=AXES[against], points=points, row=row)
-
-
-def _several_lengths(data: pd.DataFrame) -> list[str]:
-    lengths = data.groupby(["source", "dataset", "blocks", "images", "recipe", "numerics", "origin"])[
-        "epochs"
-    ].nunique()
-    return ["Where trials of a cell differ in length, the most frequent length is shown"] if (lengths > 1).any() else []
 
 
 def _only(data: pd.DataFrame, **values: object) -> pd.DataFrame:
