@@ -38,8 +38,8 @@ def contents(results: Results) -> Iterator[Content]:
     if not results.data.empty:
         compared = results.comparisons or results.depths
         values: dict[str, Any] = _values(results) if compared else {"findings": [], "why_none": _why_none(results)}
-        files = {f"{one.name}.svg": svg(one.plot) for one in values["findings"] if one.plot is not None}
-        yield Content(title="Headline deltas", template="headlines.html", values=values, files=files)
+        drawings = {one.name: svg(one.plot) for one in values["findings"] if one.plot is not None}
+        yield Content(title="Headline deltas", template="headlines.html", values=values, drawings=drawings)
 
 
 def _why_none(results: Results) -> str:
