@@ -7,10 +7,10 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from analysis.web.svg import Axis, axis
+from analysis.words import size_text
 from jobs.specs.base import ALL
 from orchestrator.live import svg
 from orchestrator.live.comparisons import Curve, Delta, Deltas
-from orchestrator.live.studies import size_words
 
 _ENOUGH = 5
 """Intervals of at least this many pairs determine the range of the axis; those of fewer are often much wider."""
@@ -59,7 +59,7 @@ def delta_panels(found: Deltas, sources: Sequence[str]) -> list[Panel]:
 
 def delta_words(cell: Delta) -> str:
     """Describe a delta in words."""
-    where = f"{cell.source} minus {cell.baseline}, {cell.dataset}, {size_words(cell.images)} images"
+    where = f"{cell.source} minus {cell.baseline}, {cell.dataset}, {size_text(cell.images)} images"
     return f"{where}: {points(cell.mean)} ({interval_words(cell)}), {cell.pairs} pairs"
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from analysis.words import depth_text, size_text
 from jobs.results import Launch
 from orchestrator.live.charts import Panel, Summary, curve_chart, delta_panels, index, summaries
 from orchestrator.live.comparisons import Curve, Deltas, curves, deltas, depths, first_cell, recipe_names
@@ -13,7 +14,7 @@ from orchestrator.live.contents import Contents
 from orchestrator.live.heatmap import HeatMap, OfKind, heat_map, other_kinds
 from orchestrator.live.machines import Machines, machines
 from orchestrator.live.progress import Pace, Spent, Work, pace, spent
-from orchestrator.live.studies import Planned, Recorded, Standing, depth_words, recorded, size_words, standing
+from orchestrator.live.studies import Planned, Recorded, Standing, recorded, standing
 from orchestrator.live.watch import Watch
 
 _ENDED = "ended"
@@ -199,7 +200,7 @@ def _cell(
         running = sum(curve.running for curve in own)
         last = mean.points[-1][1] if mean and mean.points else None
         legend.append((index(plan.sources, source), source, mean.trials if mean else 0, running, last))
-    words = f"{dataset}, {size_words(images)} images, {depth_words(blocks)}"
+    words = f"{dataset}, {size_text(images)} images, {depth_text(blocks)}"
     chart = curve_chart(
         found, plan.sources, f"Test accuracy by epoch: {words}; the table beside it has the last values."
     )

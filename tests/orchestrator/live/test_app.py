@@ -175,7 +175,7 @@ def test_the_heat_map_counts_each_cell(page: TestClient, sweep: Sweep) -> None:
 
 def test_the_view_is_in_the_address(page: TestClient) -> None:
     chosen = page.get("/", params={"cell": "digits.100.1", "blocks": "1", "study": "small"}).text
-    assert "Curves: digits, 100 images, 1 block" in Tags(chosen).text
+    assert "Curves: digits, 100 images, last block" in Tags(chosen).text
     assert '<option value="1" selected>' in chosen
     assert "cell=digits.100.1" in chosen  # kept by the form of the deltas
     fallback = page.get("/", params={"cell": "nothing.1.1", "blocks": "x", "recipe": "y"})
