@@ -44,7 +44,7 @@ def figure(name: str, data: pd.DataFrame) -> Figure:
         )
     if data.empty:
         raise InvalidRequest(Code.NO_ANSWER, f"Figure {name} needs finished trials; there are none yet")
-    return replace(_made(name, _scene(data)), names=names_of(data))
+    return _made(name, _scene(data))
 
 
 def figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
@@ -80,7 +80,7 @@ def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[
     """Return the names of the series in figures of these evaluations, in the order in which looks are assigned.
 
     Args:
-        sources: further sources that a report shows.
+        sources: further sources of the root.
     """
     depths = sorted(set(data["blocks"]), key=lambda depth: (depth == ALL, depth))
     return {

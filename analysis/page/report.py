@@ -11,7 +11,6 @@ import pandas as pd
 from analysis.evaluations.reading import open_results
 from analysis.figures.drawing.model import Figure
 from analysis.figures.drawing.render import drawing
-from analysis.figures.paper import names_of
 from analysis.page.directory import report_directory, written_into
 from analysis.page.render import Head, render
 from analysis.page.results import Results, read
@@ -99,10 +98,7 @@ def head(results: Results) -> Head:
 
 def draw(results: Results, shown: Sequence[Content]) -> Drawings:
     """Draw every figure, by name. A series has the same look in all figures."""
-    figures = list(_figures(shown))
-    sources = [source for figure in figures for source in figure.series("source")]
-    names = names_of(results.data, sources)
-    return {figure.name: drawing(replace(figure, names=names)) for figure in figures}
+    return {figure.name: drawing(replace(figure, names=results.names)) for figure in _figures(shown)}
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from analysis.paired.contrasts import (
     declared_equivalences,
     planned_lengths,
 )
+from analysis.paired.names import sources_in
 from analysis.paired.studies import study_of
 from jobs.catalog.catalog import Cards
 from jobs.errors import InvalidRequest
@@ -108,9 +109,14 @@ class Results:
         return OfKind(section, rows)
 
     @cached_property
+    def names(self) -> dict[str, list[str]]:
+        """The names of the series in all figures of the report, in the order in which looks are assigned."""
+        return names_of(self.data, sources_in(self.store))
+
+    @cached_property
     def looks(self) -> dict[str, dict[str, Look]]:
         """The look of each dataset, source, number of blocks and variant, by its name, as in the static figures."""
-        names = {**names_of(self.data), "variant": variants(self.data)}
+        names = {**self.names, "variant": variants(self.data)}
         return {kind: looks(series, series) for kind, series in names.items()}
 
     @property

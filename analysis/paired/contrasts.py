@@ -16,6 +16,7 @@ from jobs.specs.equivalence import Equivalence
 from jobs.specs.recipes import Recipe
 from jobs.specs.threat_model import Constraint
 from jobs.study.expand import fine_tuned
+from jobs.study.model import Study
 
 
 class Comparison(NamedTuple):
@@ -212,6 +213,11 @@ def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch
     versions = {record.digest: record for record in records if record.name == name}
     launched = [launch.digest for launch in launches if launch.study == name and launch.digest in versions]
     return [versions[launched[-1]]] if launched else list(versions.values())
+
+
+def newest_studies(records: Sequence[StudyRecord], launches: Sequence[Launch]) -> list[Study]:
+    """Return each recorded study in the version that ``declared`` takes."""
+    return [study_of(version) for name in _chosen(records, None) for version in _newest(name, records, launches)]
 
 
 def comparisons(data: pd.DataFrame, asked: str | None, known: Declared, required: bool = True) -> list[Comparison]:

@@ -81,7 +81,7 @@ class Planned:
 
     @cached_property
     def sources(self) -> list[str]:
-        """The sources of the grid, in the order of the study; their place decides their colour."""
+        """The sources of the grid, in the order of the study."""
         return list(dict.fromkeys(spec.source for spec in self.tuned.values()))
 
     def gpu_shares(self, card: float) -> dict[str, float]:
