@@ -1,6 +1,7 @@
 """Figures of a results root: its deltas, and those of the paper."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,9 +117,10 @@ def figure(
     from analysis.evaluations.frames import COLUMNS, frame, where
     from analysis.evaluations.reading import open_results
     from analysis.figures.deltas import deltas_figure
-    from analysis.figures.paper import FIGURES
+    from analysis.figures.paper import FIGURES, names_of
     from analysis.figures.paper import figure as paper_figure
-    from analysis.paired.contrasts import comparisons, declared_in, of_study
+    from analysis.paired.contrasts import comparisons, declared_in, lengths_in, of_study
+    from analysis.paired.names import sources_in
     from jobs.kind import GRID_KIND
     from jobs.results import read_trials
 
@@ -127,14 +129,15 @@ def figure(
             Code.UNKNOWN_NAME, f"expected one of the figures deltas, {', '.join(FIGURES)}; got {name!r}", key="name"
         )
     store = open_results(root_of(results))
-    data = frame(read_trials(store, GRID_KIND, [*COLUMNS]))
+    data = frame(read_trials(store, GRID_KIND, [*COLUMNS]), lengths_in(store))
+    names = names_of(data, sources_in(store))
     if study is not None:
         data = of_study(data, store, study)
     data = where(data, dataset=dataset, blocks=blocks)
     if name in FIGURES:
-        return Figure(paper_figure(name, data))
+        return Figure(replace(paper_figure(name, data), names=names))
     chosen = comparisons(data, baseline, declared_in(store, study))
     if source is not None:
         wanted = set(where(data, source=source)["source"])
         chosen = [comparison for comparison in chosen if comparison.source in wanted]
-    return Figure(deltas_figure(data, chosen))
+    return Figure(replace(deltas_figure(data, chosen), names=names))

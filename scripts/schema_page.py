@@ -48,9 +48,10 @@ value that the table below gives. A file of a newer version is an error, which n
 _READ = """
 ## Reading a root without DeltaSweep
 
-Each of these computes the mean accuracy of each source, over the last epoch of its trials. Files of several versions
-differ in columns: read their union. Do not average or pair trials of several `numerics` with each other, nor imported
-trials with those run by DeltaSweep (`origin`); `deltasweep deltas` takes care of this.
+Each of these computes the mean accuracy of each source, dataset and size at the last epoch of its trials. Files of
+several versions differ in columns: read their union. Do not average or pair trials of several lengths (`epochs`),
+recipes or `numerics` with each other, nor imported trials with those run by DeltaSweep (`origin`), nor those of several
+`blocks`; `deltasweep deltas` takes care of this.
 
 DuckDB:
 
@@ -59,8 +60,9 @@ import duckdb
 
 files = "demo-results/trials/finetune/*/*.parquet"
 found = duckdb.sql(f\"\"\"
-    SELECT source, avg(test_accuracy) AS accuracy FROM read_parquet('{files}', union_by_name = true)
-    WHERE epoch = epochs AND origin = 'run' GROUP BY source ORDER BY source
+    SELECT source, dataset, blocks, images, epochs, recipe, numerics, avg(test_accuracy) AS accuracy
+    FROM read_parquet('{files}', union_by_name = true)
+    WHERE epoch = epochs AND origin = 'run' GROUP BY ALL ORDER BY ALL
 \"\"\").fetchall()
 ```
 
@@ -71,7 +73,8 @@ import polars as pl
 
 files = pl.scan_parquet("demo-results/trials/finetune/*/*.parquet", missing_columns="insert", extra_columns="ignore")
 last = files.filter(pl.col("epoch") == pl.col("epochs"), pl.col("origin") == "run")
-found = last.group_by("source").agg(accuracy=pl.col("test_accuracy").mean()).sort("source").collect().rows()
+cell = ["source", "dataset", "blocks", "images", "epochs", "recipe", "numerics"]
+found = last.group_by(cell).agg(accuracy=pl.col("test_accuracy").mean()).sort(cell).collect().rows()
 ```
 
 pandas:
@@ -84,7 +87,8 @@ import pandas as pd
 files = sorted(Path("demo-results/trials/finetune").glob("*/*.parquet"))
 rows = pd.concat([pd.read_parquet(file) for file in files])
 last = rows[(rows["epoch"] == rows["epochs"]) & (rows["origin"] == "run")]
-found = list(last.groupby("source")["test_accuracy"].mean().items())
+cell = ["source", "dataset", "blocks", "images", "epochs", "recipe", "numerics"]
+found = list(last.groupby(cell, as_index=False)["test_accuracy"].mean().itertuples(index=False, name=None))
 ```
 """
 

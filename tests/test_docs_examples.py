@@ -113,6 +113,23 @@ def test_queries_run(block: Block) -> None:
     assert analysis.query(str(RELEASES / "0.2.0"), block.text).num_columns > 0
 
 
+def mixing(text: str) -> list[str]:
+    """Queries in a text that average accuracies, but not those of one length and recipe alone."""
+    queries = re.findall(r"SELECT [^;`]*?GROUP BY[^\n]*", text)
+    averaging = [query for query in queries if re.search(r"avg\((best|test_accuracy|train_accuracy)\b", query)]
+    return [query for query in averaging if not {"epochs", "recipe"} <= set(re.findall(r"\w+", query))]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "examples").glob("*.ipynb"))], ids=lambda page: page.name)
+def test_no_query_averages_trials_of_several_lengths_or_recipes(page: Path) -> None:
+    assert mixing(page.read_text(encoding="utf-8")) == []
+
+
+def test_averages_of_several_lengths_are_found() -> None:
+    assert mixing('"SELECT source,\n recipe, avg(test_accuracy) AS a FROM trials GROUP BY ALL"')
+    assert not mixing('"SELECT source, recipe, epochs, avg(test_accuracy) AS a FROM trials GROUP BY ALL"')
+
+
 @numbered(of("python"))
 def test_python_compiles_and_names_what_exists(block: Block) -> None:
     if block.page == "docs/reference/python.md":

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
+from analysis.evaluations.lengths import Plan, with_lengths
 from jobs.errors import Code, InvalidRequest
 
 Epoch: TypeAlias = int | Literal["last", "all"]
@@ -40,19 +41,24 @@ COLUMNS = (
 )
 
 
-def frame(evaluations: pa.Table) -> pd.DataFrame:
+def frame(evaluations: pa.Table, plan: Plan | None = None) -> pd.DataFrame:
     """Return the columns needed for deltas and curves, in an order independent of the order of files and rows.
+
+    ``length`` is added to them (``analysis.evaluations.lengths``).
 
     Unknown numerics (imported trials) become 0, so that they can serve as an ordinary key. Trials that differ only in
     ``evaluate_every`` are the same training, evaluated at different intervals. Where they agree in accuracy and subset
     digest, as they must, each evaluation is kept once; ``evaluations.num_rows`` minus the length of the frame is the
     number of rows dropped.
+
+    Args:
+        plan: the lengths that studies plan; None: no study is known.
     """
     data: pd.DataFrame = evaluations.select(list(COLUMNS)).to_pandas()
     data["numerics"] = data["numerics"].fillna(0).astype("int64")
     data = data.sort_values(["trial_id", "epoch"], kind="stable", ignore_index=True)
     again = data.duplicated([name for name in COLUMNS if name != "trial_id"]) & (data["seed"] != UNRECORDED)
-    return data[~again].reset_index(drop=True)
+    return with_lengths(data[~again].reset_index(drop=True), plan)
 
 
 def at_epoch(data: pd.DataFrame, epoch: Epoch) -> pd.DataFrame:
@@ -120,23 +126,6 @@ def epoch_of(text: str) -> Epoch:
             key="--epoch",
         )
     return int(text)
-
-
-def main_lengths(table: pd.DataFrame, cell: Sequence[str], count: str) -> pd.DataFrame:
-    """Return the rows with the length (``epochs``) that most trials of their cell have; ties go to the longest.
-
-    A curve has one point per size, so a cell that was run with several lengths cannot show all of them.
-
-    Args:
-        table: any rows with the columns ``cell``, ``epochs`` and ``count``.
-        count: the column with the number of trials that a row represents. Where a cell has several rows per length,
-            such as one per epoch, the largest number is used: more frequent evaluation does not add trials.
-    """
-    if not table[[*cell, "epochs"]].drop_duplicates().duplicated(list(cell)).any():  # the usual case
-        return table.reset_index(drop=True)
-    sizes = table.groupby([*cell, "epochs"])[[count]].max().reset_index()
-    most = sizes.sort_values([count, "epochs"], kind="stable").drop_duplicates(list(cell), keep="last")
-    return table.merge(most[[*cell, "epochs"]], on=[*cell, "epochs"], how="inner")
 
 
 def _listing(column: "pd.Series[Any]", most: int = 40) -> str:

@@ -8,7 +8,6 @@ import pandas as pd
 from analysis.evaluations.frames import at_epoch
 from analysis.figures.drawing.axis import DELTA, IMAGES
 from analysis.figures.drawing.model import Figure, Panel
-from analysis.figures.paper import names_of
 from analysis.figures.points import delta_points, with_variants_named
 from analysis.paired.contrasts import Comparison
 from analysis.words import counted
@@ -43,7 +42,7 @@ def deltas_figure(data: pd.DataFrame, chosen: Sequence[Comparison]) -> Figure:
             f"{', '.join(sorted(set(data['source']))) or 'none'}",
             key="source",
         )
-    figure = Figure(
+    return Figure(
         name="deltas",
         title="Delta by number of training images",
         caption="Difference in test accuracy after the last epoch between two sources, paired by seed."
@@ -51,7 +50,6 @@ def deltas_figure(data: pd.DataFrame, chosen: Sequence[Comparison]) -> Figure:
         panels=with_variants_named(panels),
         columns=2 if len(panels) in (1, 2, 4) else 3,
     )
-    return replace(figure, names=names_of(data))
 
 
 def _panel(rows: pd.DataFrame, comparison: Comparison) -> Panel:

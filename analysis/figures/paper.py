@@ -25,8 +25,6 @@ class _Scene(NamedTuple):
     data: pd.DataFrame
     parts: dict[Role, str]
     blocks: int
-    notes: tuple[str, ...]
-    """Notes for every figure."""
 
     def of(self, source: str, blocks: int | None = None) -> pd.DataFrame:
         """All evaluations of a source at some number of blocks (None: that of the headline figures)."""
@@ -46,7 +44,7 @@ def figure(name: str, data: pd.DataFrame) -> Figure:
         )
     if data.empty:
         raise InvalidRequest(Code.NO_ANSWER, f"Figure {name} needs finished trials; there are none yet")
-    return replace(_made(name, _scene(data)), names=names_of(data))
+    return _made(name, _scene(data))
 
 
 def figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
@@ -67,7 +65,7 @@ def figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
 
 
 def _scene(data: pd.DataFrame) -> _Scene:
-    return _Scene(data, cast(data), headline_blocks(data), tuple(_several_lengths(data)))
+    return _Scene(data, cast(data), headline_blocks(data))
 
 
 def _made(name: str, scene: _Scene) -> Figure:
@@ -75,15 +73,14 @@ def _made(name: str, scene: _Scene) -> Figure:
         made = FIGURES[name](scene)
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"Figure {name} {error}", **error.place._asdict()) from None
-    panels = with_variants_named(made.panels)
-    return replace(made, panels=panels, notes=(*made.notes, *scene.notes))
+    return replace(made, panels=with_variants_named(made.panels))
 
 
 def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[str]]:
     """Return the names of the series in figures of these evaluations, in the order in which looks are assigned.
 
     Args:
-        sources: further sources that a report shows.
+        sources: further sources of the root.
     """
     depths = sorted(set(data["blocks"]), key=lambda depth: (depth == ALL, depth))
     return {
@@ -259,13 +256,6 @@ def _delta(
         left, right = at_epoch(left, "last"), at_epoch(right, "last")
     points = delta_points(left, right, "dataset", against, title)
     return Panel(title=title, quantity=DELTA, against=AXES[against], points=points, row=row)
-
-
-def _several_lengths(data: pd.DataFrame) -> list[str]:
-    lengths = data.groupby(["source", "dataset", "blocks", "images", "recipe", "numerics", "origin"])[
-        "epochs"
-    ].nunique()
-    return ["Where trials of a cell differ in length, the most frequent length is shown"] if (lengths > 1).any() else []
 
 
 def _only(data: pd.DataFrame, **values: object) -> pd.DataFrame:

@@ -5,15 +5,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.evaluations.frames import main_lengths
+from analysis.evaluations.lengths import length_of
 from analysis.figures.drawing.model import POINTS, Panel
 from analysis.paired.cells import summarize
 from analysis.paired.pairing import CELL, pair
 from analysis.statistics.grouped import CONFIDENCE, moments_by, with_intervals
-from analysis.statistics.paired_t import Moments
 from jobs.specs.base import ALL
 
-_VARIANT, _BETWEEN = ("origin", "recipe", "numerics"), "\x1f"
+_VARIANT, _BETWEEN = ("origin", "recipe", "numerics", "length"), "\x1f"
 
 
 def accuracy_points(rows: pd.DataFrame, series: str, against: str) -> pd.DataFrame:
@@ -28,9 +27,8 @@ def accuracy_points(rows: pd.DataFrame, series: str, against: str) -> pd.DataFra
     x = "images_used" if against == "images" else "epoch"
     cell = [*dict.fromkeys([*keys, "images", "images_used", x, "epochs"])]
     cells, accuracies = moments_by(rows.sort_values([*cell, "seed", "trial_id"]), cell, "test_accuracy")
-    table = main_lengths(cells.assign(mean=accuracies.mean, sd=accuracies.sd), [*keys, "images_used"], "n")
-    accuracies = Moments(table["n"].to_numpy(), table["mean"].to_numpy(), table["sd"].to_numpy())
-    return _points(with_intervals(table, accuracies, keys), series, "source", x)
+    table = with_intervals(cells.assign(mean=accuracies.mean), accuracies, keys)
+    return _points(table, series, "source", x)
 
 
 def delta_points(
@@ -46,9 +44,8 @@ def delta_points(
         keys: what paired trials share besides the seed; without ``blocks`` for a delta between blocks.
     """
     pairing = pair(left, right, keys)
-    counts = main_lengths(pairing.counts[pairing.counts["n_pairs"] > 0], [*_curve_keys(series), "images"], "n_pairs")
-    shown = pairing.pairs.merge(counts[list(keys)], on=list(keys), how="inner")
-    table = summarize(shown, counts, keys, _curve_keys(series), CONFIDENCE)
+    counts = length_of(pairing.counts[pairing.counts["n_pairs"] > 0], left)
+    table = summarize(pairing.pairs, counts, keys, _curve_keys(series), CONFIDENCE)
     renamed = table.rename(columns=lambda name: name.removeprefix("ci_")).rename(
         columns={"mean_delta": "mean", "n_pairs": "n"}
     )
@@ -61,11 +58,11 @@ def _curve_keys(*names: str) -> list[str]:
 
 
 def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
-    origin, recipe, numerics = (table[name].astype(str) for name in _VARIANT)
+    origin, recipe, numerics, length = (table[name].astype(str) for name in _VARIANT)
     points = table.assign(
         series=table[series].astype(str),
         arm=table[arm],
-        variant=origin + _BETWEEN + recipe + _BETWEEN + numerics,
+        variant=origin + _BETWEEN + recipe + _BETWEEN + numerics + _BETWEEN + length,
         x=table[x].astype("int64"),
         whole=table["images"] == ALL,
         _order=table[series],
@@ -75,7 +72,7 @@ def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
 
 
 def with_variants_named(panels: Sequence[Panel]) -> tuple[Panel, ...]:
-    """Name variants by what distinguishes their origin, recipe and numerics in a figure.
+    """Name variants by what distinguishes their origin, recipe, numerics and length in a figure.
 
     Names are the same in all panels, and empty where there is only one variant.
     """
@@ -92,11 +89,10 @@ def with_variants_named(panels: Sequence[Panel]) -> tuple[Panel, ...]:
 def _variants(table: pd.DataFrame) -> list[str]:
     varying = [name for name in _VARIANT if table[name].nunique() > 1]
     if "origin" in varying and table.loc[table["origin"] != "imported", "recipe"].nunique() <= 1:
-        varying = [
-            "origin",
-            *(["numerics"] if table.loc[table["origin"] != "imported", "numerics"].nunique() > 1 else []),
-        ]
+        own = table[table["origin"] != "imported"]
+        varying = ["origin", *(["numerics"] if own["numerics"].nunique() > 1 else [])]
+        varying += ["length"] if table["length"].nunique() > 1 else []
     return [
-        " ".join(str(row[name]) for name in varying if pd.notna(row[name]))
+        " ".join(str(row[name]) for name in varying if pd.notna(row[name]) and row[name] != "")
         for row in table[list(_VARIANT)].to_dict("records")
     ]

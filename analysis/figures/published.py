@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import pandas as pd
 
 from analysis.evaluations.frames import HEADLINE_BLOCKS, Epoch, at_epoch
+from analysis.evaluations.lengths import lengths_text
 from analysis.evaluations.recipes import Choices
 from analysis.figures.drawing.axis import ACCURACY, AXES, DELTA
 from analysis.figures.drawing.model import INTERVALS, Figure, Panel
@@ -54,7 +55,8 @@ class _Arms(NamedTuple):
     def narrowed(self, cells: pd.DataFrame, epochs: str) -> "_Arms":
         """Keep only the trials of some cells, with the length in the cells' column ``epochs``."""
         kept = cells[[*_PLACE, epochs]].rename(columns={epochs: "epochs"})
-        return self._replace(rows=self.rows.merge(kept, on=[*_PLACE, "epochs"], how="inner"))
+        rows = self.rows.merge(kept, on=[*_PLACE, "epochs"], how="inner")
+        return self._replace(rows=rows.assign(length=""))  # a single one in each cell
 
     def of(self, source: str, dataset: str) -> pd.DataFrame:
         return self.rows[(self.rows["source"] == source) & (self.rows["dataset"] == dataset)]
@@ -142,8 +144,8 @@ def _figure(number: str, ours: _Arms, theirs: _Arms) -> Figure:
         title=f"Figure {number}: own and published trials",
         caption=f"Test accuracy {when}{size}, with {HEADLINE_BLOCKS} blocks fine-tuned, and the difference between the "
         f"two sources, paired by seed. Filled: {_OWN}; hollow: {_PUBLISHED}.",
-        intervals=f"{ours.source} and {ours.natural}, in the cells that both share: {_OWN} of {_lengths(ours)}, "
-        f"{_PUBLISHED} of {_lengths(theirs)}. {INTERVALS}",
+        intervals=f"{ours.source} and {ours.natural}, in the cells that both share: {_OWN} of "
+        f"{lengths_text(ours.rows['epochs'])}, {_PUBLISHED} of {lengths_text(theirs.rows['epochs'])}. {INTERVALS}",
         panels=tuple(panels),
         columns=2,
     )
@@ -172,11 +174,6 @@ def _panels(dataset: str, against: Against, ours: _Arms, theirs: _Arms) -> tuple
             points=pd.concat(delta, ignore_index=True),
         ),
     )
-
-
-def _lengths(arms: _Arms) -> str:
-    *most, last = map(str, sorted(set(arms.rows["epochs"])))
-    return f"{', '.join(most)} or {last} epochs" if most else f"{last} epochs"
 
 
 def _table(number: str, cells: pd.DataFrame, choices: tuple[str, ...], others: int) -> Table:

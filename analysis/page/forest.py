@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
     dataset: str
     size: str
-    """Number of training images, and of epochs where the group has trials of several lengths."""
+    """Number of training images, and of epochs where a group that is named by its lengths has several."""
     mean: float
     low: float
     """NaN, as ``high``, for a single pair."""
@@ -81,19 +81,18 @@ def forest(groups: Sequence[tuple[str, str, Look, pd.DataFrame]]) -> Forest:
 
 
 def _ends(cells: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Return the largest size of each dataset, and the smallest if ``number`` is 2; each with its longest trials."""
-    longest = cells.sort_values(["dataset", "images_used", "images", "epochs"], kind="stable")
-    longest = longest.drop_duplicates(["dataset", "images"], keep="last")
-    first = longest.drop_duplicates("dataset") if number == 2 else longest.iloc[:0]
-    last = longest.drop_duplicates("dataset", keep="last")
-    return longest[longest.index.isin(first.index.union(last.index))]
+    """Return the largest size of each dataset, and the smallest if ``number`` is 2."""
+    cells = cells.sort_values(["dataset", "images_used", "images"], kind="stable")
+    first = cells.drop_duplicates("dataset") if number == 2 else cells.iloc[:0]
+    last = cells.drop_duplicates("dataset", keep="last")
+    return cells[cells.index.isin(first.index.union(last.index))]
 
 
 def _rows(cells: pd.DataFrame) -> list[Row]:
     names = ordered(cells["dataset"])
-    cells = cells.sort_values(["images_used", "images", "epochs"], kind="stable")
+    cells = cells.sort_values(["images_used", "images"], kind="stable")
     cells = cells.sort_values("dataset", key=lambda column: column.map(names.index), kind="stable")
-    several = bool(cells.duplicated(["dataset", "images"]).any())
+    several = bool((cells["length"] != "").any()) and cells["epochs"].nunique() > 1
     return [_row(cell, several) for cell in cells.to_dict("records")]
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.evaluations.frames import main_lengths
-from analysis.page.results import VARIANT
+from analysis.evaluations.lengths import length_of
 from analysis.paired.cells import summarize
 from analysis.paired.contrasts import Comparison
 from analysis.paired.pairing import KEYS, pair_all
@@ -17,7 +16,7 @@ from analysis.statistics.paired_t import half_width
 MOST_ROWS = 25_000
 """Largest number of rows of deltas in the page; beyond it, only the default baselines can be selected."""
 
-_CURVE = ("source", "baseline", "dataset", "blocks", "recipe", "numerics", "origin")
+_CURVE = ("source", "baseline", "dataset", "blocks", "recipe", "numerics", "origin", "length")
 _CELL = ["dataset", "blocks", "images", "images_used", "epoch", "epochs", "variant"]
 
 
@@ -40,14 +39,13 @@ def _deltas(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
     if not pairs:
         return pd.DataFrame()
     paired, counts = pair_all(data, pairs)
+    counts = length_of(counts, data, "variant")
     every = summarize(paired, counts, KEYS, [*_CURVE, "epoch"], CONFIDENCE)
     ends, counts = (part[part["epoch"] == part["epochs"]] for part in (paired, counts))
     last = summarize(ends, counts.reset_index(drop=True), KEYS, _CURVE, CONFIDENCE)
     last = last.assign(band_last=last["ci_high_simultaneous"] - last["mean_delta"])
     table = every.merge(last[[*KEYS, "band_last"]], on=list(KEYS), how="left")
     table = table[table["n_pairs"] > 0]
-    table = table.merge(data[[*VARIANT, "variant"]].drop_duplicates(), on=list(VARIANT), how="left")
-    table = main_lengths(table, ["source", "baseline", "dataset", "blocks", "images", "variant"], "n_pairs")
     return pd.DataFrame(
         {
             **{name: table[name] for name in ("source", "baseline", *_CELL)},
@@ -71,8 +69,7 @@ def _accuracy(data: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracies by source and epoch, with the half widths of their t intervals."""
     keys = ["source", *_CELL]
     cells, accuracies = moments_by(data.sort_values([*keys, "seed", "trial_id"]), keys, "test_accuracy")
-    cells = cells.assign(mean=accuracies.mean.round(3), half=half_width(accuracies, CONFIDENCE).round(3))
-    return main_lengths(cells, ["source", "dataset", "blocks", "images", "variant"], "n")
+    return cells.assign(mean=accuracies.mean.round(3), half=half_width(accuracies, CONFIDENCE).round(3))
 
 
 def too_many(data: pd.DataFrame) -> bool:

@@ -11,7 +11,6 @@ import pandas as pd
 from analysis.evaluations.reading import open_results
 from analysis.figures.drawing.model import Figure
 from analysis.figures.drawing.render import drawing
-from analysis.figures.paper import names_of
 from analysis.page.directory import report_directory, written_into
 from analysis.page.render import Head, render
 from analysis.page.results import Results, read
@@ -32,6 +31,7 @@ from analysis.page.sections import (
     what_was_run,
 )
 from analysis.tables.markup import save as save_table
+from analysis.web.picture import picture
 from jobs.provenance import code_version
 
 SECTIONS: tuple[Section, ...] = (
@@ -98,10 +98,7 @@ def head(results: Results) -> Head:
 
 def draw(results: Results, shown: Sequence[Content]) -> Drawings:
     """Draw every figure, by name. A series has the same look in all figures."""
-    figures = list(_figures(shown))
-    sources = [source for figure in figures for source in figure.series("source")]
-    names = names_of(results.data, sources)
-    return {figure.name: drawing(replace(figure, names=names)) for figure in figures}
+    return {figure.name: drawing(replace(figure, names=results.names)) for figure in _figures(shown)}
 
 
 @contextmanager
@@ -131,11 +128,13 @@ def _write(folder: Path, shown: Sequence[Content], drawings: Drawings) -> None:
     for drawn in drawings.values():
         drawn.save(folder)
         drawn.figure.table().to_csv(folder / f"{drawn.figure.name}.csv", index=False)
-    for picture in (picture for content in shown for picture in content.pictures):
-        picture.numbers.to_csv(folder / f"{picture.name}.csv", index=False)
-        if picture.png is not None:
-            (folder / f"{picture.name}.png").write_bytes(picture.png)
-    for name, text in (file for content in shown for file in content.files.items()):
-        (folder / name).write_text(text, encoding="utf-8")
+    for exhibit in (exhibit for content in shown for exhibit in content.pictures):
+        exhibit.numbers.to_csv(folder / f"{exhibit.name}.csv", index=False)
+        if exhibit.png is not None:
+            (folder / f"{exhibit.name}.png").write_bytes(exhibit.png)
+    for name, svg in (drawn for content in shown for drawn in content.drawings.items()):
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+        for form in ("png", "pdf"):
+            (folder / f"{name}.{form}").write_bytes(picture(svg, form))
     for table in (table for content in shown for table in content.tables):
         save_table(table, folder)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -24,16 +24,15 @@ from analysis.paired.contrasts import (
     comparisons,
     declared,
     declared_equivalences,
+    planned_lengths,
 )
+from analysis.paired.names import sources_in
 from analysis.paired.studies import study_of
 from jobs.catalog.catalog import Cards
 from jobs.errors import InvalidRequest
 from jobs.kind import GRID_KIND
 from jobs.results import Launch, Store, StudyRecord, all_done, read_launches, read_trials, recorded_studies
 from jobs.results.reader import trial_files
-
-VARIANT = ("origin", "recipe", "numerics")
-"""Columns that distinguish trials besides those of the grid."""
 
 
 class OfKind(NamedTuple):
@@ -54,7 +53,7 @@ class Results:
     """Whether to compare with the paper's own numbers."""
     evaluations: pa.Table
     data: pd.DataFrame
-    """``evaluations`` as a frame, with ``variant``, a description of ``VARIANT``."""
+    """``evaluations`` as a frame, with ``variant``, which describes what distinguishes trials besides the grid."""
     studies: list[StudyRecord]
     contrasts: Declared
     equivalences: list[PlannedEquivalence]
@@ -110,9 +109,14 @@ class Results:
         return OfKind(section, rows)
 
     @cached_property
+    def names(self) -> dict[str, list[str]]:
+        """The names of the series in all figures of the report, in the order in which looks are assigned."""
+        return names_of(self.data, sources_in(self.store))
+
+    @cached_property
     def looks(self) -> dict[str, dict[str, Look]]:
         """The look of each dataset, source, number of blocks and variant, by its name, as in the static figures."""
-        names = {**names_of(self.data), "variant": sorted(set(self.data["variant"]), reverse=True)}
+        names = {**self.names, "variant": variants(self.data)}
         return {kind: looks(series, series) for kind, series in names.items()}
 
     @property
@@ -138,7 +142,7 @@ def read(store: Store, compare_paper: bool = False) -> Results:
     contrasts = declared(studies, launches)
     choices = recipe_choices(evaluations)
     recipes = recipe_words(choices)
-    data = with_variant(frame(evaluations), recipes)
+    data = with_variant(frame(evaluations, partial(planned_lengths, studies, launches)), recipes)
     chosen, why = _comparisons(data, contrasts)
     return Results(
         store=store,
@@ -158,7 +162,7 @@ def read(store: Store, compare_paper: bool = False) -> Results:
 
 
 def with_variant(data: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
-    """Add a readable description of origin, recipe and numerics, which distinguish trials besides the grid.
+    """Add a readable description of origin, recipe, numerics and length, which distinguish trials besides the grid.
 
     Args:
         words: descriptions of recipes, by digest; recipes without one are named by their digest.
@@ -169,7 +173,16 @@ def with_variant(data: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
         names += ", " + data["recipe"].map(lambda digest: words.get(digest, f"recipe {digest}"))
     if data.loc[own, "numerics"].nunique() > 1:
         names += ", numerics " + data["numerics"].astype(str)
-    return data.assign(variant=names.where(own, "imported"))
+    names = names.where(own, "imported")
+    return data.assign(variant=names.where(data["length"] == "", names + ", " + data["length"]))
+
+
+def variants(data: pd.DataFrame) -> list[str]:
+    """Return the variants of evaluations: own trials before imported ones; of several lengths, the longest first."""
+    known = data.groupby("variant", as_index=False).agg(length=("length", "first"), epochs=("epochs", "max"))
+    named = zip(known["variant"], known["length"], strict=True)
+    known["base"] = [variant.removesuffix(f", {length}") for variant, length in named]
+    return known.sort_values(["base", "epochs"], ascending=False, kind="stable")["variant"].tolist()
 
 
 def _comparisons(data: pd.DataFrame, contrasts: Declared) -> tuple[list[Comparison], str]:

@@ -35,8 +35,8 @@ class Content:
     """Written as CSV, Markdown and LaTeX."""
     script_data: Callable[[], Mapping[str, Any]] = _nothing
     """Data for the page's script, by name, in addition to the figures."""
-    files: Mapping[str, str] = field(default_factory=dict)
-    """Further files, written as they are: their text by name."""
+    drawings: Mapping[str, str] = field(default_factory=dict)
+    """SVG by name of what the template draws itself (``analysis.web.svg``): written as SVG, PNG and PDF."""
 
 
 Section: TypeAlias = Callable[[Results], Iterable[Content]]

@@ -1,14 +1,20 @@
 """What the headline deltas of one comparison show, in a sentence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import pandas as pd
 
+from analysis.evaluations.lengths import lengths_text
+from analysis.paired.studies import CELL
 from analysis.statistics.paired_t import FEW_VALUES
 from analysis.words import counted, delta_text
 
+Cell: TypeAlias = tuple[object, ...]
+"""Values of ``analysis.paired.studies.CELL``."""
 
-def sentence(cells: pd.DataFrame, unfinished: int = 0) -> str:
+
+def sentence(cells: pd.DataFrame, unfinished: Sequence[Cell] = ()) -> str:
     """Return what the cells show, with what limits it.
 
     An interval that contains zero shows no difference; that it shows equality is never said.
@@ -24,9 +30,18 @@ def sentence(cells: pd.DataFrame, unfinished: int = 0) -> str:
     if alone:
         clauses.append(f"{counted(alone, 'cell')} {_verb(alone, 'has')} no pair, since trials of one arm are missing")
     if unfinished:
-        clauses.append(f"{counted(unfinished, 'planned cell')} {_verb(unfinished, 'has')} no trial yet")
+        waiting = f"{counted(len(unfinished), 'planned cell')}{_of_other_length(cells, unfinished)}"
+        clauses.append(f"{waiting} {_verb(len(unfinished), 'has')} no trial yet")
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _of_other_length(cells: pd.DataFrame, unfinished: Sequence[Cell]) -> str:
+    """Return the lengths of planned cells if the trials of a cell so far have another one."""
+    place, epochs = [CELL.index(name) for name in CELL if name != "epochs"], CELL.index("epochs")
+    there = set(cells[[CELL[at] for at in place]].itertuples(index=False, name=None))
+    other = any(tuple(cell[at] for at in place) in there for cell in unfinished)
+    return f" of {lengths_text(int(str(cell[epochs])) for cell in unfinished)}" if other else ""
 
 
 def _shown(known: pd.DataFrame) -> Iterator[str]:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.paired.studies import PLACE, planned_cells, planned_places, study_of
+from analysis.evaluations.lengths import PLANNED, Plan
+from analysis.paired.studies import CELL, PLACE, planned_cells, planned_places, study_of
 from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
@@ -15,6 +16,7 @@ from jobs.specs.equivalence import Equivalence
 from jobs.specs.recipes import Recipe
 from jobs.specs.threat_model import Constraint
 from jobs.study.expand import fine_tuned
+from jobs.study.model import Study
 
 
 class Comparison(NamedTuple):
@@ -176,6 +178,29 @@ def unfinished(finished: Set[str], store: Store, study: str | None = None) -> li
     return sentences
 
 
+def lengths_in(store: Store) -> Plan:
+    """Return a function that reads the lengths planned in a results root."""
+    return lambda: planned_lengths(recorded_studies(store), read_launches(store))
+
+
+def planned_lengths(records: Sequence[StudyRecord], launches: Sequence[Launch]) -> pd.DataFrame:
+    """Return the length that the last launched study of a cell plans, for ``analysis.evaluations.lengths.Plan``.
+
+    Args:
+        launches: oldest first.
+    """
+    names = {record.name for record in records}
+    last = {launch.study: place for place, launch in enumerate(launches)}
+    planned: dict[tuple[object, ...], object] = {}
+    for name in sorted(names, key=lambda name: (last.get(name, -1), name)):
+        for version in _newest(name, records, launches):
+            cells = pd.DataFrame(sorted(planned_cells(version)["last"], key=str), columns=list(CELL))
+            keys = cells[list(PLANNED)].itertuples(index=False, name=None)
+            planned |= dict(zip(keys, cells["epochs"], strict=True))
+    rows = [(*key, epochs) for key, epochs in planned.items()]
+    return pd.DataFrame(rows, columns=[*PLANNED, "epochs"])
+
+
 def _require_seen(study: str, names: Sequence[str]) -> None:
     if study not in names:
         known = f"recorded are {', '.join(names)}" if names else "none is recorded"
@@ -188,6 +213,11 @@ def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch
     versions = {record.digest: record for record in records if record.name == name}
     launched = [launch.digest for launch in launches if launch.study == name and launch.digest in versions]
     return [versions[launched[-1]]] if launched else list(versions.values())
+
+
+def newest_studies(records: Sequence[StudyRecord], launches: Sequence[Launch]) -> list[Study]:
+    """Return each recorded study in the version that ``declared`` takes."""
+    return [study_of(version) for name in _chosen(records, None) for version in _newest(name, records, launches)]
 
 
 def comparisons(data: pd.DataFrame, asked: str | None, known: Declared, required: bool = True) -> list[Comparison]:

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.evaluations.frames import COLUMNS, Choice, at_epoch, frame, main_lengths, where
+from analysis.evaluations.frames import COLUMNS, Choice, at_epoch, frame, where
+from analysis.evaluations.lengths import length_of
 from analysis.evaluations.reading import open_results
-from analysis.paired.contrasts import Comparison, comparisons, declared_in
-from analysis.paired.pairing import CELL, pair
+from analysis.paired.contrasts import Comparison, comparisons, declared_in, lengths_in
+from analysis.paired.pairing import pair
 from analysis.statistics.aggregate import (
     Estimate,
     interquartile_mean,
@@ -23,7 +24,7 @@ from jobs.results import read_trials
 
 SUMMARY = pa.schema(
     [
-        *((name, pa.string()) for name in ("source", "baseline", "origin", "recipe")),
+        *((name, pa.string()) for name in ("source", "baseline", "origin", "recipe", "length")),
         *((name, pa.int64()) for name in ("numerics", "blocks", "images", "n_datasets", "n_pairs")),
         *(
             pa.field(name, pa.float64(), metadata={"unit": "percentage points"})
@@ -32,9 +33,9 @@ SUMMARY = pa.schema(
         *((name, pa.float64()) for name in ("p_improvement", "p_improvement_low", "p_improvement_high")),
     ]
 )
-"""One row per (comparison, blocks, images). ``iqm_delta`` is the interquartile mean of the paired differences."""
+"""One row per (comparison, length, blocks, images); ``iqm_delta`` is the interquartile mean of paired differences."""
 
-_KEYS = ["origin", "recipe", "numerics", "blocks", "images"]
+_KEYS = ["origin", "recipe", "length", "numerics", "blocks", "images"]
 
 
 def aggregate(
@@ -48,7 +49,8 @@ def aggregate(
     """Compute interquartile mean and probability of improvement over datasets at the last epoch (``SUMMARY``).
 
     Intervals (95 %) come from a paired bootstrap within each dataset. A dataset with fewer than two pairs is left out;
-    ``n_datasets`` counts the others. Where a cell has trials of several lengths, the length with most pairs is used.
+    ``n_datasets`` counts the others. Where a cell has trials of several lengths, each is a row of its own, with its
+    ``length`` in words.
 
     Args:
         seed: of the bootstrap.
@@ -57,7 +59,7 @@ def aggregate(
         InvalidRequest: for an empty root, an unknown name, or when no baseline follows from the data.
     """
     store = open_results(root)
-    data = where(frame(read_trials(store, GRID_KIND, list(COLUMNS))), dataset=dataset, blocks=blocks)
+    data = where(frame(read_trials(store, GRID_KIND, list(COLUMNS)), lengths_in(store)), dataset=dataset, blocks=blocks)
     if data.empty:
         raise InvalidRequest(
             Code.NO_ANSWER,
@@ -72,10 +74,8 @@ def aggregate(
 
 def _rows(last: pd.DataFrame, comparison: Comparison, seed: int) -> list[dict[str, object]]:
     paired = pair(last[last["source"] == comparison.source], last[last["source"] == comparison.baseline])
-    lengths = main_lengths(paired.counts, [*_KEYS, "dataset"], "n_pairs")
-    pairs = paired.pairs.merge(lengths[list(CELL)], on=list(CELL), how="inner")
     rows = []
-    for key, group in pairs.groupby(_KEYS, sort=True):
+    for key, group in length_of(paired.pairs, last).groupby(_KEYS, sort=True):
         by_dataset = group.groupby("dataset")["difference"]
         arrays = {str(name): values.to_numpy(np.float64) for name, values in by_dataset}
         strata = {name: values for name, values in arrays.items() if len(values) > 1}

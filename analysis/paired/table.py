@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.evaluations.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
+from analysis.evaluations.lengths import length_of
 from analysis.evaluations.reading import open_results
 from analysis.evaluations.recipes import recipe_choices, recipe_words
 from analysis.paired.cells import DEFAULT_METHOD, Method, summarize
@@ -23,6 +24,7 @@ from analysis.paired.contrasts import (
     between_depths,
     comparisons,
     declared_in,
+    lengths_in,
     of_study,
     sets,
     unfinished,
@@ -37,7 +39,7 @@ from jobs.kind import GRID_KIND
 from jobs.results import Store, read_trials
 
 _LOSSES = ("test_loss", "train_loss")
-_CURVE = ("source", "baseline", "dataset", "blocks", DEPTH, "recipe", "numerics", "origin")
+_CURVE = ("source", "baseline", "dataset", "blocks", DEPTH, "recipe", "numerics", "origin", "length")
 
 
 def deltas(
@@ -79,7 +81,7 @@ def deltas(
     """
     store = open_results(root)
     evaluations = read_trials(store, GRID_KIND, [*COLUMNS, *_LOSSES])
-    whole = frame(evaluations)
+    whole = frame(evaluations, lengths_in(store))
     if whole.empty:
         raise InvalidRequest(
             Code.NO_ANSWER,
@@ -115,7 +117,7 @@ def delta_cells(
     method: Method = DEFAULT_METHOD,
     whole: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the deltas of the chosen comparisons, as ``deltas`` does, with ``images_used``.
+    """Return the deltas of the chosen comparisons, as ``deltas`` does, with ``images_used`` and ``length``.
 
     ``family`` names the cells that are corrected together, and their number; ``declared`` is true for the cells of a
     study's contrasts.
@@ -159,11 +161,12 @@ def _deltas(
     at = "last" if epoch is None else epoch
     pairs, counts = pair_all(at_epoch(data, at), chosen, at_epoch(of_all_depths, at))
     curve = _CURVE if epoch in ("last", None) else (*_CURVE, "epoch")
-    cells = summarize(pairs, counts, KEYS, curve, confidence, method)
+    cells = summarize(pairs, length_of(counts, of_all_depths), KEYS, curve, confidence, method)
     if epoch is None:
         more, counts = _at_numbered_epochs(data, chosen, family, of_all_depths)
         if not counts.empty:
-            numbered = summarize(more, counts, KEYS, (*_CURVE, "epoch"), confidence, method)
+            every = length_of(counts, of_all_depths)
+            numbered = summarize(more, every, KEYS, (*_CURVE, "epoch"), confidence, method)
             cells, pairs = pd.concat([cells, numbered], ignore_index=True), pd.concat([pairs, more])
     return _corrected(cells, family, contrasts), pairs
 

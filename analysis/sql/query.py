@@ -252,7 +252,8 @@ def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None
         raise InvalidRequest(
             Code.WRONG_QUERY,
             "a PIVOT whose columns depend on the data is several statements; a query has one. Fix: name the "
-            "columns: PIVOT trials ON source IN ('natural', 'l2_eps3') USING avg(test_accuracy) GROUP BY dataset",
+            "columns: PIVOT trials ON source IN ('natural', 'l2_eps3') USING avg(test_accuracy) GROUP BY dataset, "
+            "images, epochs, recipe",
             key="SQL",
         )
     if kind != StatementType.SELECT:

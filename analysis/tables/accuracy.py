@@ -2,22 +2,17 @@
 
 import pandas as pd
 
-from analysis.evaluations.frames import HEADLINE_BLOCKS, at_epoch, headline_blocks, main_lengths
+from analysis.evaluations.frames import HEADLINE_BLOCKS, at_epoch, headline_blocks
 from analysis.tables.model import Table
 from analysis.tables.published import printed
 from jobs.specs.base import ALL
 
-_VARIANT = ["origin", "recipe", "numerics"]
+_VARIANT = ["origin", "recipe", "numerics", "length"]
 _CELL = [*_VARIANT, "dataset", "images"]
 _OF_SOURCE = ["images_used", "source", "blocks"]
 
 
 def means(data: pd.DataFrame, blocks: int = HEADLINE_BLOCKS) -> pd.DataFrame:
-    """Return ``means_by_length`` for the length that most trials of a cell have."""
-    return main_lengths(means_by_length(data, blocks), [*_CELL, *_OF_SOURCE], "n")
-
-
-def means_by_length(data: pd.DataFrame, blocks: int = HEADLINE_BLOCKS) -> pd.DataFrame:
     """Return mean test accuracy (percent) after the last epoch, its standard deviation, and ``n``.
 
     Groups are cells, sources and ``epochs``. Trials of all blocks (-1) are included: they are the paper's random

@@ -13,7 +13,7 @@ from analysis.evaluations.frames import HEADLINE_BLOCKS
 from analysis.evaluations.recipes import Choices, in_words
 from analysis.statistics.grouped import CONFIDENCE
 from analysis.statistics.paired_t import Moments, half_width
-from analysis.tables.accuracy import means_by_length
+from analysis.tables.accuracy import means
 from analysis.tables.model import Table
 from analysis.tables.published import (
     NOT_COMPARED,
@@ -41,7 +41,7 @@ def against_paper(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> pd.Data
         data: evaluations, of any recipes.
         recipes: the choices of recorded recipes, by digest. The recipe of imported trials is not recorded.
     """
-    own = means_by_length(data)
+    own = means(data)
     own = own[(own["blocks"] == HEADLINE_BLOCKS) | (own["source"] == "random_init")]
     both = own.merge(printed(), on=["dataset", "images", "source"], how="inner")
     half = half_width(Moments(*(both[name].to_numpy() for name in ("n", "mean", "sd"))), CONFIDENCE)

@@ -182,9 +182,12 @@ def describe(
     fields = card.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     if turned:
         fields["exif_orientation"] = card.exif_orientation  # even if it is the default, since there was a choice
+    recorded = card.shown_digest(fields["sha256"])
     if as_json:
-        print_json({"dataset": card.name, "card": fields, "notes": remarks})
+        print_json({"dataset": card.name, "card": fields, "dataset_sha256": recorded, "notes": remarks})
         return
     out.print(safe_yaml.dump({"datasets": {card.name: fields}}), end="")
+    if recorded != card.sha256:
+        out.print(f"# dataset_sha256 of its results: {recorded}")
     for remark in remarks:
         err.print(f"deltasweep: note: {remark}")

@@ -221,6 +221,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "deltasweep data describe": {
         "dataset": "name of the dataset",
         "card": "its card",
+        "dataset_sha256": "the digest in results of these images; another one if the card turns images by EXIF",
         "notes": "remarks about its images",
     },
     "deltasweep schema": {"": "the JSON schema itself, with and without `--json`"},

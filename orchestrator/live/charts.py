@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from analysis.figures.drawing.style import numbers_of
 from analysis.web.svg import Axis, axis
+from analysis.words import size_text
 from jobs.specs.base import ALL
 from orchestrator.live import svg
 from orchestrator.live.comparisons import Curve, Delta, Deltas
-from orchestrator.live.studies import size_words
 
 _ENOUGH = 5
 """Intervals of at least this many pairs determine the range of the axis; those of fewer are often much wider."""
@@ -28,7 +29,11 @@ class Panel(NamedTuple):
 
 
 def delta_panels(found: Deltas, sources: Sequence[str]) -> list[Panel]:
-    """Draw a panel for each dataset, all with the same axes."""
+    """Draw a panel for each dataset, all with the same axes.
+
+    Args:
+        sources: all of the root; the place decides the look, as in the report.
+    """
     sizes = sorted({cell.images for cell in found.cells}, key=lambda images: (images == ALL, images))
     drawn = [cell for cell in found.cells if cell.pairs]
     ends = [end for cell in drawn if cell.pairs >= _ENOUGH for end in (cell.low, cell.high)]
@@ -46,20 +51,20 @@ def delta_panels(found: Deltas, sources: Sequence[str]) -> list[Panel]:
         shifts = {pair: _APART * (i - (len(found.comparisons) - 1) / 2) for i, pair in enumerate(found.comparisons)}
         for pair, shift in shifts.items():
             of = [cell for cell in cells if (cell.source, cell.baseline) == (pair.source, pair.baseline)]
-            colour = index(sources, pair.source)
+            colour, marker = numbers_of(sources.index(pair.source))
             for cell in of:
                 if math.isfinite(cell.low):
-                    chart.interval(place[cell.images], cell.low, cell.high, f"interval s{colour % 8}", shift)
+                    chart.interval(place[cell.images], cell.low, cell.high, f"interval s{colour}", shift)
             for cell in of:
                 at = (float(place[cell.images]), cell.mean)
-                chart.mark(at, colour, f"mark s{colour % 8}", delta_words(cell), shift)
+                chart.mark(at, marker, f"mark s{colour}", delta_words(cell), shift)
         panels.append(Panel(dataset, chart.markup(f"delta-{number}")))
     return panels
 
 
 def delta_words(cell: Delta) -> str:
     """Describe a delta in words."""
-    where = f"{cell.source} minus {cell.baseline}, {cell.dataset}, {size_words(cell.images)} images"
+    where = f"{cell.source} minus {cell.baseline}, {cell.dataset}, {size_text(cell.images)} images"
     return f"{where}: {points(cell.mean)} ({interval_words(cell)}), {cell.pairs} pairs"
 
 
@@ -77,7 +82,8 @@ class Summary(NamedTuple):
 
     source: str
     words: str
-    colour: int
+    place: int
+    """Of its source among all of the root, which decides colour and mark."""
     cells: int
     bounded: int
     """Cells with an interval: of two pairs or more."""
@@ -98,7 +104,7 @@ def summaries(found: Deltas, sources: Sequence[str]) -> list[Summary]:
             Summary(
                 pair.source,
                 pair.words,
-                index(sources, pair.source),
+                sources.index(pair.source),
                 len(means),
                 sum(cell.low == cell.low for cell in cells),
                 sum(cell.low > 0 for cell in cells),
@@ -118,17 +124,17 @@ def curve_chart(
     y = axis("test accuracy, %", (value for _, value in every), most=5)
     chart = svg.Chart(x, y, label, size)
     for curve in sorted(found, key=lambda curve: (not curve.trial_id, curve.running)):
-        colour = index(sources, curve.source)
+        colour, marker = numbers_of(sources.index(curve.source))
         line = [(float(epoch), value) for epoch, value in curve.points]
         style = "mean" if not curve.trial_id else "dashed" if curve.running else "faint"
-        chart.line(line, f"line {style} s{colour % 8}")
+        chart.line(line, f"line {style} s{colour}")
         if curve.running and line:
             words = f"{curve.source}, running: {line[-1][1]:.1f} % after epoch {line[-1][0]:.0f}"
-            chart.mark(line[-1], colour, f"mark hollow s{colour % 8}", words)
+            chart.mark(line[-1], marker, f"mark hollow s{colour}", words)
         if not curve.trial_id:
             for epoch, value in line:
                 words = f"{curve.source}: {value:.1f} % after epoch {epoch:.0f}, mean of {curve.trials}"
-                chart.mark((epoch, value), colour, f"mark s{colour % 8}", words)
+                chart.mark((epoch, value), marker, f"mark s{colour}", words)
     return chart.markup("curves")
 
 
@@ -147,11 +153,6 @@ def trial_chart(lines: Mapping[str, Sequence[tuple[int, float]]], label: str, ru
         for epoch, value in where:
             chart.mark((epoch, value), number, f"mark s{number}", f"{name}: {value:.2f} % after epoch {epoch:.0f}")
     return chart.markup("curve")
-
-
-def index(sources: Sequence[str], source: str) -> int:
-    """Return the number of a source, which decides its colour and mark."""
-    return sources.index(source) if source in sources else len(sources)
 
 
 def _short(images: int) -> str:

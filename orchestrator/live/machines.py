@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from analysis.words import depth_text, size_text
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.provenance import UNKNOWN, parts_of
 from jobs.specs.trial import TrialSpec
 from orchestrator.live.contents import Contents, Run
-from orchestrator.live.studies import Planned, Standing, depth_words, size_words
+from orchestrator.live.studies import Planned, Standing
 
 _ON_NO_MACHINE = ""
 
@@ -99,7 +100,7 @@ def _words(trial: str, spec: TrialSpec) -> str:
     """Describe a trial of the grid by its cell and seed; the id says enough about others."""
     if not isinstance(spec, FinetuneSpec):
         return trial
-    return f"{spec.source}, {depth_words(spec.blocks)}, {spec.dataset}, {size_words(spec.images)}"
+    return f"{spec.source}, {depth_text(spec.blocks)}, {spec.dataset}, {size_text(spec.images)}"
 
 
 def _machine(host: str, done: list[Run], running: list[Running], contents: Contents) -> Machine:

@@ -1,19 +1,21 @@
 """What the first page shows of one study."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from markupsafe import Markup
 
+from analysis.paired.names import source_names
+from analysis.words import depth_text, size_text
 from jobs.results import Launch
-from orchestrator.live.charts import Panel, Summary, curve_chart, delta_panels, index, summaries
+from orchestrator.live.charts import Panel, Summary, curve_chart, delta_panels, summaries
 from orchestrator.live.comparisons import Curve, Deltas, curves, deltas, depths, first_cell, recipe_names
 from orchestrator.live.contents import Contents
 from orchestrator.live.heatmap import HeatMap, OfKind, heat_map, other_kinds
 from orchestrator.live.machines import Machines, machines
 from orchestrator.live.progress import Pace, Spent, Work, pace, spent
-from orchestrator.live.studies import Planned, Recorded, Standing, depth_words, recorded, size_words, standing
+from orchestrator.live.studies import Planned, Recorded, Standing, recorded, standing
 from orchestrator.live.watch import Watch
 
 _ENDED = "ended"
@@ -113,6 +115,7 @@ def overview(watch: Watch, contents: Contents, asked: Mapping[str, str]) -> Over
     depth = next((level for level in levels if str(level) == asked.get("blocks")), levels[0] if levels else 0)
     heat = heat_map(plan, now, recipe) if plan.tuned else None
     compared = deltas(contents, plan, now, recipe, depth) if plan.tuned else None
+    names = _sources(watch, contents, studies)
     return Overview(
         asked=kept,
         contents=contents,
@@ -128,10 +131,16 @@ def overview(watch: Watch, contents: Contents, asked: Mapping[str, str]) -> Over
         recipe=recipe,
         depths=levels,
         deltas=compared,
-        panels=delta_panels(compared, plan.sources) if compared and compared.cells else [],
-        summaries=summaries(compared, plan.sources) if compared else [],
-        cell=_cell(contents, plan, now, recipe, asked.get("cell", ""), first_cell(heat, levels[0])) if heat else None,
+        panels=delta_panels(compared, names) if compared and compared.cells else [],
+        summaries=summaries(compared, names) if compared else [],
+        cell=_cell(contents, plan, now, recipe, asked.get("cell", ""), heat, levels[0], names) if heat else None,
     )
+
+
+def _sources(watch: Watch, contents: Contents, studies: Sequence[Recorded]) -> list[str]:
+    """Return all sources of the root, whose places decide their looks, as in the report."""
+    plans = [plan for record in studies if isinstance(plan := watch.plan(record), Planned)]
+    return source_names({one.source for one in contents.evaluations.values()}, [plan.study for plan in plans])
 
 
 def _nothing() -> tuple[None, None, None, None, dict[str, str], str, list[int], None, list[Panel], list[Summary], None]:
@@ -181,9 +190,16 @@ def cell_key(dataset: str, images: int, blocks: int) -> str:
 
 
 def _cell(
-    contents: Contents, plan: Planned, now: Standing, recipe: str, asked: str, first: tuple[str, int, int] | None
+    contents: Contents,
+    plan: Planned,
+    now: Standing,
+    recipe: str,
+    asked: str,
+    heat: HeatMap,
+    headline: int,
+    sources: Sequence[str],
 ) -> Cell | None:
-    chosen = first
+    chosen = first_cell(heat, headline)
     for place in plan.places.get(recipe, {}).values():
         if asked and cell_key(place.dataset, place.images, place.blocks) == asked:
             chosen = place.dataset, place.images, place.blocks
@@ -198,9 +214,7 @@ def _cell(
         mean = next((curve for curve in own if not curve.trial_id), None)
         running = sum(curve.running for curve in own)
         last = mean.points[-1][1] if mean and mean.points else None
-        legend.append((index(plan.sources, source), source, mean.trials if mean else 0, running, last))
-    words = f"{dataset}, {size_words(images)} images, {depth_words(blocks)}"
-    chart = curve_chart(
-        found, plan.sources, f"Test accuracy by epoch: {words}; the table beside it has the last values."
-    )
+        legend.append((sources.index(source), source, mean.trials if mean else 0, running, last))
+    words = f"{dataset}, {size_text(images)} images, {depth_text(blocks)}"
+    chart = curve_chart(found, sources, f"Test accuracy by epoch: {words}; the table beside it has the last values.")
     return Cell(cell_key(*chosen), dataset, images, blocks, found, chart, legend)

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 
 from analysis.web.templates import environment as templates_in
+from analysis.words import depth_text, size_text
 from jobs.provenance import code_version
 from jobs.system.printable import one_line, printable
 from orchestrator.live import svg
@@ -23,7 +24,6 @@ from orchestrator.live.failures import Failures, failures_of
 from orchestrator.live.heatmap import Row
 from orchestrator.live.overview import Cell as Shown
 from orchestrator.live.overview import Overview, cell_key, overview
-from orchestrator.live.studies import depth_words, size_words
 from orchestrator.live.trial import trial_view
 from orchestrator.live.watch import Watch
 from orchestrator.process.numbers_as_text import duration
@@ -168,8 +168,8 @@ def environment() -> Environment:
         "duration": duration,
         "line": lambda text: one_line(str(text)),
         "printable": lambda text: printable(str(text)),
-        "images": size_words,
-        "blocks": depth_words,
+        "images": size_text,
+        "blocks": depth_text,
         "points": points,
         "interval": interval_words,
         "at": _time,

@@ -9,7 +9,6 @@ from jobs.errors import DeltaSweepError
 from jobs.kind import workload
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import Failure, Launch, StudyRecord, quarantined
-from jobs.specs.base import ALL
 from jobs.specs.trial import TrialSpec, recipe_digest
 from jobs.study.expand import expand
 from jobs.study.model import Study
@@ -82,7 +81,7 @@ class Planned:
 
     @cached_property
     def sources(self) -> list[str]:
-        """The sources of the grid, in the order of the study; their place decides their colour."""
+        """The sources of the grid, in the order of the study."""
         return list(dict.fromkeys(spec.source for spec in self.tuned.values()))
 
     def gpu_shares(self, card: float) -> dict[str, float]:
@@ -169,12 +168,3 @@ def last_failures(failures: Sequence[Failure]) -> dict[str, Failure]:
         known = last.pop(failure.trial_id, None)
         last[failure.trial_id] = failure if known is None or known.attempt < failure.attempt else known
     return dict(reversed(last.items()))
-
-
-def size_words(images: int) -> str:
-    return "all" if images == ALL else f"{images:,}"
-
-
-def depth_words(blocks: int) -> str:
-    """Describe how deep fine-tuning goes: ``all blocks``, ``last layer``, ``3 blocks``."""
-    return {ALL: "all blocks", 0: "last layer", 1: "1 block"}.get(blocks, f"{blocks} blocks")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from analysis.figures.drawing.style import numbers_of
 from analysis.web.svg import Axis, scale, shape
 
 Point = tuple[float, float]
@@ -108,10 +109,11 @@ class Chart:
         return Markup("").join(parts)
 
 
-def key(number: int, text: str, dashed: bool = False) -> Markup:
-    """Return an entry of a legend: a mark on a line, and its text."""
+def key(place: int, text: str, dashed: bool = False) -> Markup:
+    """Return an entry of a legend: a mark on a line, and its text; the place decides the look."""
+    colour, marker = numbers_of(place)
     line = Markup('<line class="line{}" x1="1" x2="23" y1="7" y2="7"/>').format(" dashed" if dashed else "")
-    mark = "" if dashed else Markup('<path class="mark" d="{}"/>').format(shape(number, 12, 7))
+    mark = "" if dashed else Markup('<path class="mark" d="{}"/>').format(shape(marker, 12, 7))
     return Markup('<span class="key s{}"><svg viewBox="0 0 24 14" aria-hidden="true">{}{}</svg>{}</span>').format(
-        number % 8, line, mark, escape(text)
+        colour, line, mark, escape(text)
     )

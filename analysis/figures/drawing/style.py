@@ -65,7 +65,12 @@ def ordered(names: Iterable[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (PAPER.index(name) if name in PAPER else len(PAPER), name))
 
 
-def _look(place: int) -> Look:
-    """Combine each colour with each marker: 64 looks, of which the first eight differ in both."""
+def numbers_of(place: int) -> tuple[int, int]:
+    """Return the numbers of colour and marker at a place: 64 pairs, of which the first eight differ in both."""
     turn, colour = divmod(place, len(COLOURS))
-    return Look(COLOURS[colour], MARKERS[(colour + turn) % len(MARKERS)])
+    return colour, (colour + turn) % len(MARKERS)
+
+
+def _look(place: int) -> Look:
+    colour, marker = numbers_of(place)
+    return Look(COLOURS[colour], MARKERS[marker])

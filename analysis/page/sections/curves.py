@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.evaluations.frames import HEADLINE_BLOCKS, headline_blocks
 from analysis.figures.drawing.style import COLOURS, MARKERS, Look, ordered
 from analysis.page.payload import payload, shown_pairs, too_many
-from analysis.page.results import Results
+from analysis.page.results import Results, variants
 from analysis.page.section import Content
 from analysis.page.sections.headlines import COVERS
 from analysis.paired.contrasts import Comparison
@@ -103,14 +103,14 @@ def _kinds(results: Results) -> Iterator[KindChoice]:
     pair = shown.comparison
     compared = [one.source for one in results.comparisons if one.baseline == pair.baseline] or results.sources
     sources = list(dict.fromkeys([pair.source, *compared]))[:_MOST]
-    datasets, variants = ordered(set(data["dataset"])), sorted(set(data["variant"]), reverse=True)
+    datasets, kinds = ordered(set(data["dataset"])), variants(data)
     depths = sorted(set(data["blocks"]), key=lambda depth: (depth == ALL, depth))
     blocks = [(str(depth), depth_text(depth)) for depth in depths]
     yield KindChoice("source", "Sources", _named(results.sources), sources)
     yield KindChoice("dataset", "Datasets", _named(datasets), datasets[:_MOST])
     yield KindChoice("blocks", "Fine-tuned", blocks, [str(shown.blocks)])
-    if len(variants) > 1:
-        yield KindChoice("variant", "Trials", _named(variants), variants[:_MOST])
+    if len(kinds) > 1:
+        yield KindChoice("variant", "Trials", _named(kinds), kinds[:_MOST])
 
 
 def _choices(results: Results, kinds: Sequence[KindChoice]) -> Iterator[Choice]:

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.evaluations.frames import headline_blocks
+from analysis.evaluations.lengths import length_of
 from analysis.figures.drawing.style import Look
 from analysis.output.deltas_text import p_text
 from analysis.page.forest import Forest, forest, svg
 from analysis.page.payload import shown_pairs
-from analysis.page.results import VARIANT, Results
+from analysis.page.results import Results, variants
 from analysis.page.section import Content
-from analysis.page.sentences import sentence
+from analysis.page.sentences import Cell, sentence
 from analysis.paired.contrasts import Declared
 from analysis.paired.pairing import DEPTH
 from analysis.paired.studies import CELL as PLANNED
@@ -37,8 +38,8 @@ def contents(results: Results) -> Iterator[Content]:
     if not results.data.empty:
         compared = results.comparisons or results.depths
         values: dict[str, Any] = _values(results) if compared else {"findings": [], "why_none": _why_none(results)}
-        files = {f"{one.name}.svg": svg(one.plot) for one in values["findings"] if one.plot is not None}
-        yield Content(title="Headline deltas", template="headlines.html", values=values, files=files)
+        drawings = {one.name: svg(one.plot) for one in values["findings"] if one.plot is not None}
+        yield Content(title="Headline deltas", template="headlines.html", values=values, drawings=drawings)
 
 
 def _why_none(results: Results) -> str:
@@ -49,7 +50,7 @@ def _why_none(results: Results) -> str:
 
 def _values(results: Results) -> dict[str, Any]:
     cells = delta_cells(results.data, [*results.comparisons, *results.depths], results.contrasts, epoch=None)
-    cells = cells.merge(results.data[[*VARIANT, "variant"]].drop_duplicates(), how="left")
+    cells = length_of(cells.drop(columns="length"), results.data, "variant")
     shown = headline_cells(cells, headline_blocks(results.data))
     found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {
@@ -110,6 +111,7 @@ class _Arms(NamedTuple):
 _LAST, _DECLARED = "last", "declared in advance"
 _ARMS = ["source", "baseline", "blocks", DEPTH, "at"]
 _HEADLINE = [*_ARMS, "variant"]
+_EPOCHS = PLANNED.index("epochs")
 
 
 def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
@@ -124,26 +126,30 @@ def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
     at = cells["epoch"].astype(str).where(cells["epoch"] != cells["epochs"], _LAST)
     shown = cells.assign(at=at)[cells["declared"] | ((cells["blocks"] == blocks) & (at == _LAST))]
     first = ~shown.groupby(_HEADLINE)["declared"].transform("any").astype(bool)
-    order = ["_later", "source", "baseline", "variant", "blocks", DEPTH, "epoch", "dataset", "images_used"]
-    return shown.assign(_later=first).sort_values(order, kind="stable", ignore_index=True).drop(columns="_later")
+    places = {variant: place for place, variant in enumerate(variants(shown))}
+    order = ["_later", "source", "baseline", "_place", "blocks", DEPTH, "epoch", "dataset", "images_used"]
+    placed = shown.assign(_later=first, _place=shown["variant"].map(places))
+    return placed.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_later", "_place"])
 
 
 def headlines(shown: pd.DataFrame, contrasts: Declared) -> list[Headline]:
-    """Return one headline per comparison, variant, blocks and epoch of ``headline_cells``."""
-    several = shown["variant"].nunique() > 1
-    planned = _planned(contrasts)
+    """Return one headline per comparison, variant, blocks and epoch of ``headline_cells``.
+
+    A cell that the study plans and of which no trial has finished counts in the first headline of its comparison and
+    recipe that has cells of its length; if none has, in the first.
+    """
+    several = shown["variant"].nunique() > 1 or bool((shown["length"] != "").any())
+    waiting = _waiting(shown, contrasts)
     found = []
     for _, group in shown.groupby(_HEADLINE, sort=False):
         arms = _Arms(*(group[name].iloc[0] for name in _ARMS))
-        begun = set(group[list(PLANNED)].itertuples(index=False, name=None))
-        recipes = set(group["recipe"])
-        unfinished = {cell for cell in planned.get(arms, ()) if cell[-1] in recipes} - begun
+        variant = group["variant"].iloc[0]
         found.append(
             Headline(
-                arms.what + (f" ({group['variant'].iloc[0]})" if several else ""),
+                arms.what + (f" ({variant})" if several else ""),
                 ", ".join([arms.where, *_in_advance(group["declared"])]),
                 bool(group["declared"].any()),
-                sentence(group, len(unfinished)),
+                sentence(group, waiting.get((arms, variant), ())),
                 group[group["n_pairs"] > 0],
             )
         )
@@ -154,15 +160,33 @@ def not_begun(shown: pd.DataFrame, contrasts: Declared) -> list[Headline]:
     """Return a headline for each declared contrast of which no trial with a recipe of the study has finished."""
     begun = set(shown[[*_ARMS, "recipe"]].itertuples(index=False, name=None))
     return [
-        Headline(arms.what, f"{arms.where}, {_DECLARED}", True, sentence(shown.iloc[:0], len(waiting)), shown.iloc[:0])
+        Headline(arms.what, f"{arms.where}, {_DECLARED}", True, sentence(shown.iloc[:0], waiting), shown.iloc[:0])
         for arms, cells in _planned(contrasts).items()
-        if (waiting := {cell for cell in cells if (*arms, cell[-1]) not in begun})
+        if (waiting := [cell for cell in sorted(cells, key=str) if (*arms, cell[-1]) not in begun])
     ]
 
 
-def _planned(contrasts: Declared) -> dict[_Arms, set[tuple[object, ...]]]:
+def _waiting(shown: pd.DataFrame, contrasts: Declared) -> dict[tuple[_Arms, str], list[Cell]]:
+    """Return the planned cells without a trial, by the comparison and the variant in whose headline they count."""
+    places: dict[tuple[object, ...], list[tuple[set[object], str]]] = {}
+    begun: dict[_Arms, set[Cell]] = {}
+    for _, cells in shown.groupby([*_ARMS, "recipe", "variant"], sort=False):
+        arms = _Arms(*(cells[name].iloc[0] for name in _ARMS))
+        recipe, variant = cells["recipe"].iloc[0], cells["variant"].iloc[0]
+        places.setdefault((arms, recipe), []).append((set(cells["epochs"]), variant))
+        begun.setdefault(arms, set()).update(cells[list(PLANNED)].itertuples(index=False, name=None))
+    waiting: dict[tuple[_Arms, str], list[Cell]] = {}
+    for arms, planned in _planned(contrasts).items():
+        for cell in sorted(planned - begun.get(arms, set()), key=str):
+            if found := places.get((arms, cell[-1])):
+                alike = (variant for lengths, variant in found if cell[_EPOCHS] in lengths)
+                waiting.setdefault((arms, next(alike, found[0][1])), []).append(cell)
+    return waiting
+
+
+def _planned(contrasts: Declared) -> dict[_Arms, set[Cell]]:
     """Return the cells that studies declared: values of ``PLANNED``."""
-    cells: dict[_Arms, set[tuple[object, ...]]] = {}
+    cells: dict[_Arms, set[Cell]] = {}
     for one, of in (planned for family in contrasts.families for planned in family.planned):
         for blocks in one.blocks:
             other = blocks if one.baseline_blocks is None else one.baseline_blocks

@@ -9,9 +9,10 @@ function table(columns) {
   return Array.from({ length }, (_, row) => Object.fromEntries(names.map(name => [name, value(name, row)])));
 }
 
+const bytesOf = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+
 async function unpack(id) {
-  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), letter => letter.charCodeAt(0));
-  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const plain = new Blob([bytesOf(document.getElementById(id).textContent)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(plain).json();
 }
 
@@ -89,6 +90,11 @@ function svgOf(figure) {
   return inline ? new XMLSerializer().serializeToString(inline) : figures[figure.dataset.name].svg;
 }
 
+// A picture has its bytes in the page.
+function pngIn(image) {
+  return new Blob([bytesOf(image.src.slice(image.src.indexOf(",") + 1))], { type: "image/png" });
+}
+
 async function pngOf(svg) {
   const image = new Image(), address = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
   image.src = address;
@@ -104,9 +110,9 @@ async function pngOf(svg) {
 }
 
 for (const tools of document.querySelectorAll(".tools.saving")) {
-  const figure = tools.closest("figure"), name = figure.dataset.name;
-  tools.querySelector(".svg").addEventListener("click", () => download(new Blob([svgOf(figure)], { type: "image/svg+xml" }), `${name}.svg`));
-  tools.querySelector(".png").addEventListener("click", async () => download(await pngOf(svgOf(figure)), `${name}.png`));
+  const figure = tools.closest("figure"), name = figure.dataset.name, image = figure.querySelector("img.picture");
+  tools.querySelector(".svg")?.addEventListener("click", () => download(new Blob([svgOf(figure)], { type: "image/svg+xml" }), `${name}.svg`));
+  tools.querySelector(".png").addEventListener("click", async () => download(image ? pngIn(image) : await pngOf(svgOf(figure)), `${name}.png`));
 }
 
 // On a narrow screen a figure of several panels is shown panel by panel: parts of the same drawing, one below the other.

@@ -150,23 +150,27 @@ def test_imported_trials_stand_beside_own_ones(build: Build, data: pd.DataFrame)
     assert told >= {f"{source}, {origin}" for source in ("l2", "natural") for origin in ("run", "imported")}
 
 
-def test_the_most_frequent_length_of_a_cell_is_shown(build: Build) -> None:
+def test_each_length_of_a_cell_is_a_curve_of_its_own(build: Build) -> None:
     arms = [*build.arms([50, 51, 52], [55, 56, 59]), *build.arms([60], [99], epochs=1)]
     longer = [
         build.trial(source, 9, {1: 10.0, 200: 20.0 + better}) for source, better in (("natural", 0), ("robust", 9))
     ]
     made = figure("2", frame(build.table([*arms[:6], *longer])))
-    assert made.panels[1].points["n"].tolist() == [3]
-    assert "most frequent length" in made.notes[0]
+    points = made.panels[1].points
+    assert dict(zip(points["variant"], points["n"], strict=True)) == {"1 epoch": 3, "200 epochs": 1}
+    told = {text.get_text() for legend in draw(made).legends for text in legend.get_texts()}
+    assert told >= {"natural, 1 epoch", "robust, 200 epochs"}
 
 
-def test_the_most_frequent_length_is_counted_in_trials_not_in_evaluations(build: Build) -> None:
+def test_curves_by_epoch_are_of_one_length(build: Build) -> None:
     short = [build.trial(s, i, {1: v, 30: v + 1}) for s, v in (("natural", 10.0), ("l2", 20.0)) for i in range(3)]
     often = dict.fromkeys((1, 21, 41, 61, 81, 100), 70.0)
     long = [build.trial(source, i, often) for source in ("natural", "l2") for i in range(2)]
     for panel in figure("3", frame(build.table([*short, *long]))).panels:
-        assert set(panel.points["x"]) == {1, 30}
-        assert set(panel.points["n"]) == {3}
+        of = dict([*panel.points.groupby("variant")])
+        assert set(of["30 epochs"]["x"]) == {1, 30}
+        assert set(of["100 epochs"]["x"]) == set(often)
+        assert set(of["30 epochs"]["n"]) == {3}
 
 
 def test_wide_intervals_of_few_trials_do_not_rule_the_axis(build: Build) -> None:

@@ -1,13 +1,17 @@
 """The rows that a forest plot shows of many cells, and how it draws intervals that are few, single or cut off."""
 
+import io
 import re
 from itertools import product
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from analysis.figures.drawing.style import COLOURS, MARKERS, Look
 from analysis.page.forest import MOST_ROWS, Forest, Group, Row, forest, svg
+from analysis.web.picture import picture
+from analysis.web.svg import INK
 
 LOOK = Look(COLOURS[1], MARKERS[1])
 
@@ -17,7 +21,7 @@ def cells(datasets: int, sizes: int) -> pd.DataFrame:
         {"dataset": f"d{dataset}", "images": 100 * 2**size, "images_used": 100 * 2**size, "epochs": 30, "p_holm": None}
         for dataset, size in product(range(datasets), range(sizes))
     ]
-    return pd.DataFrame(rows).assign(mean_delta=1.0, ci_low=0.5, ci_high=1.5, n_pairs=9)
+    return pd.DataFrame(rows).assign(length="", mean_delta=1.0, ci_low=0.5, ci_high=1.5, n_pairs=9)
 
 
 def drawn(*groups: pd.DataFrame) -> Forest:
@@ -67,6 +71,36 @@ def test_an_end_outside_of_the_frame_is_an_arrow() -> None:
     """An arrow has two strokes, which the end of an interval has not."""
     arrows = [len(re.findall(r'd="M[\d. ]+L[\d. ]+L[\d. ]+"', one(1.0, low, 3.0, 3))) for low in (-0.5, -900.0)]
     assert arrows == [0, 1]
+
+
+def test_the_picture_shows_what_the_drawing_does() -> None:
+    """Lines and marks are where they are in the SVG, in their colours; the same plot gives the same bytes."""
+    drawing = one(1.0, 0.5, 1.5, 5)
+    made = Image.open(io.BytesIO(picture(drawing, "png"))).convert("RGB")
+    dots = 300 / 96
+    assert made.width == round(880 * dots)
+    wanted = tuple(bytes.fromhex(LOOK.colour[1:]))
+    lines = re.findall(r'class="stroke s1" d="M([\d.]+) ([\d.]+)H([\d.]+)"', drawing)
+    assert len(lines) == 4
+    for x, y, end in lines:
+        at = round((float(x) + float(end)) / 2 * dots), round(float(y) * dots)
+        assert made.getpixel(at) == wanted
+    colours = {colour for _, colour in made.getcolors(10**6) or ()}
+    assert {(255, 255, 255), tuple(bytes.fromhex(INK[1:]))} <= colours, "text, too"
+    assert picture(drawing, "png") == picture(drawing, "png")
+    assert picture(drawing, "pdf") == picture(drawing, "pdf")
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_all_marks_can_be_pictures(marker: str) -> None:
+    rows = (Row("digits", "100", 1.0, 0.0, 2.0, 9, ""),)
+    group = Group("a minus b", "last epoch", Look(COLOURS[0], marker), rows)
+    assert picture(svg(Forest((group,), "")), "png")
+
+
+def test_a_picture_of_any_name() -> None:
+    row = Row("<a>\x01$&", "100", 1.0, 0.0, 2.0, 9, "")
+    assert picture(svg(Forest((Group("a \x00", "$x$", LOOK, (row,)),), "")), "png")
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -1,6 +1,8 @@
 """The report's sections of kinds: one line per kind, including kinds from outside the package."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -11,6 +13,9 @@ from analysis.page.kind_sections import kind_sections, loaded
 from analysis.tables.model import Table
 from jobs.results import kinds, schema
 from tests.analysis.support import Build
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 TITLE = "Why: <losses>"
 
@@ -59,6 +64,19 @@ def test_a_kind_from_elsewhere_brings_its_section(build: Build, monkeypatch: pyt
     assert (page.parent / "losses.png").read_bytes() == b"a picture"
     assert (page.parent / "losses.csv").read_text().startswith("epoch,train_loss\n1,")
     assert "losses" not in analysis.report(build.root([], "without")).read_text()
+
+
+@pytest.mark.usefixtures("no_figure_files")
+def test_a_picture_is_downloaded_as_it_is(browser: "Browser", build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.page.results.kind_sections", lambda: {"pretrain": f"{__name__}:SECTION"})
+    page = browser.new_page(accept_downloads=True)
+    page.goto(analysis.report(build.pretrained()).as_uri())
+    assert page.locator("figure[data-name=losses] .saving button").count() == 1
+    with page.expect_download() as caught:
+        page.click("figure[data-name=losses] button.png")
+    assert caught.value.suggested_filename == "losses.png"
+    assert Path(caught.value.path()).read_bytes() == b"a picture"
+    page.close()
 
 
 def test_what_is_no_section_is_refused() -> None:

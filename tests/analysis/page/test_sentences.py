@@ -1,19 +1,23 @@
 """What the sentences below the forest plot say: true for open, few, single and missing cells."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from analysis.page.sentences import sentence
+from analysis.page.sentences import Cell, sentence
 
-COLUMNS = ["mean_delta", "ci_low", "ci_high", "n_pairs", "p_holm", "family"]
+COLUMNS = ["mean_delta", "ci_low", "ci_high", "n_pairs", "p_holm", "family", "dataset", "images", "epochs", "recipe"]
 NONE = float("nan")
 CLEAR, LOWER, OPEN = (2.0, 1.0, 3.0, 8), (-2.5, -4.0, -1.0, 8), (0.5, -1.0, 2.0, 8)
 
 
-def said(*cells: tuple[float, float, float, int], unfinished: int = 0, **more: Any) -> str:
-    rows = [(*cell, NONE, None) for cell in cells]
+WAITING: Cell = ("mnist", 100, 30, "r")
+
+
+def said(*cells: tuple[float, float, float, int], unfinished: Sequence[Cell] = (), **more: Any) -> str:
+    rows = [(*cell, NONE, None, "digits", 100, 30, "r") for cell in cells]
     return sentence(pd.DataFrame(rows, columns=COLUMNS).assign(**more), unfinished)
 
 
@@ -63,8 +67,10 @@ def test_a_single_pair_shows_nothing() -> None:
 
 def test_missing_cells_are_told() -> None:
     assert said((NONE, NONE, NONE, 0)) == "1 cell has no pair, since trials of one arm are missing."
-    assert said(unfinished=6) == "6 planned cells have no trial yet."
-    assert said(CLEAR, unfinished=1).endswith("; 1 planned cell has no trial yet.")
+    assert said(unfinished=[WAITING] * 6) == "6 planned cells have no trial yet."
+    assert said(CLEAR, unfinished=[WAITING]).endswith("; 1 planned cell has no trial yet.")
+    longer = said(CLEAR, unfinished=[("digits", 100, 90, "r")])
+    assert longer.endswith("; 1 planned cell of 90 epochs has no trial yet.")
 
 
 @pytest.mark.parametrize(

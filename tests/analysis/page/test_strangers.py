@@ -66,7 +66,7 @@ def test_a_name_in_an_attribute_is_text() -> None:
         parts.choice(Choice(EVIL, EVIL, [(EVIL, EVIL)], EVIL)),
         parts.kind_choice(KindChoice(EVIL, EVIL, [(EVIL, EVIL)], [EVIL])),
         parts.drawing(figure, EVIL),
-        parts.picture(EVIL, EVIL),
+        parts.picture(EVIL, EVIL, EVIL),
         svg(Forest((Group(EVIL, EVIL, Look(COLOURS[0], MARKERS[0]), (Row(EVIL, EVIL, 1.0, 0.0, 2.0, 9, EVIL),)),), "")),
     ):
         tags = Tags(str(made)).found

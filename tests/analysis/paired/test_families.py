@@ -253,6 +253,8 @@ def test_headlines_say_depths_and_families(declare: Declare) -> None:
 
 def test_a_forest_plot_says_of_which_length_a_cell_is_where_a_size_has_several(build: Build) -> None:
     from analysis.evaluations.frames import frame as evaluations
+    from analysis.evaluations.lengths import length_of
+    from analysis.page.results import with_variant
     from analysis.paired.contrasts import Comparison, Declared
     from analysis.paired.table import delta_cells
 
@@ -264,20 +266,23 @@ def test_a_forest_plot_says_of_which_length_a_cell_is_where_a_size_has_several(b
         for source, gain in (("natural", 0.0), ("l2", 0.1 + 0.01 * images / 100))
         for seed in range(3)
     ]
-    data = evaluations(build.table(made))
-    cells = delta_cells(data, [Comparison("l2", "natural")], Declared(()))
-    (one,) = headlines(headline_cells(cells.assign(variant="own trials"), 3), Declared(()))
-    (group,) = forest([(one.what, one.where, Look(COLOURS[0], MARKERS[0]), one.cells)]).groups
-    assert [(row.dataset, row.size, round(row.mean, 2)) for row in group.rows] == [
-        ("mnist", "100 (30 epochs)", 3.3),
-        ("mnist", "200 (30 epochs)", 3.6),
-        ("digits", "100 (10 epochs)", 1.1),
-        ("digits", "100 (30 epochs)", 3.3),
-        ("digits", "200 (30 epochs)", 3.6),
-        ("digits", "400 (10 epochs)", 1.4),
+    data = with_variant(evaluations(build.table(made)), {})
+    cells = delta_cells(data, [Comparison("l2", "natural")], Declared(())).drop(columns="length")
+    shown = headlines(headline_cells(length_of(cells, data, "variant"), 3), Declared(()))
+    groups = forest([(one.what, one.where, Look(COLOURS[0], MARKERS[0]), one.cells) for one in shown]).groups
+    main, other = ({(row.dataset, row.size): round(row.mean, 2) for row in group.rows} for group in groups)
+    assert main == {
+        ("mnist", "100 (30 epochs)"): 3.3,
+        ("mnist", "200 (30 epochs)"): 3.6,
+        ("digits", "100 (30 epochs)"): 3.3,
+        ("digits", "200 (30 epochs)"): 3.6,
+        ("digits", "400 (10 epochs)"): 1.4,
+    }
+    assert other == {("digits", "100"): 1.1}
+    assert [group.what for group in groups] == [
+        "l2 minus natural (own trials, 10 or 30 epochs)",
+        "l2 minus natural (own trials, 10 epochs)",
     ]
-    (alone,) = forest([("", "", Look(COLOURS[0], MARKERS[0]), one.cells[one.cells["dataset"] == "mnist"])]).groups
-    assert [row.size for row in alone.rows] == ["100", "200"]
 
 
 def test_what_is_compared_is_told_with_depths(declare: Declare) -> None:

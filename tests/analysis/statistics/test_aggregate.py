@@ -46,11 +46,14 @@ def test_coverage_of_the_interquartile_mean() -> None:
 
 
 def test_trials_of_two_lengths_are_not_pooled(build: Build) -> None:
-    """Rerun seeds are not additional pairs: the length with the most pairs is used, as in the curves."""
+    """Rerun seeds are not additional pairs: each length is a row."""
     short, long = build.arms([50.0, 51.0, 52.0], [51.0, 52.0, 53.0]), build.arms([60.0, 61.0], [90.0, 91.0], epochs=1)
     long = [[{**row, "epoch": 100, "epochs": 100, "trial_id": f"{row['trial_id'][:-2]}ff"} for row in t] for t in long]
-    (row,) = analysis.aggregate(build.root([*short, *long])).to_pylist()
-    assert (row["n_pairs"], row["iqm_delta"]) == (3, 1.0)
+    found = analysis.aggregate(build.root([*short, *long])).to_pylist()
+    assert {row["length"]: (row["n_pairs"], row["iqm_delta"]) for row in found} == {
+        "1 epoch": (3, 1.0),
+        "100 epochs": (2, 30.0),
+    }
 
 
 def test_numerics_tell_rows_apart(build: Build) -> None:

@@ -218,7 +218,10 @@ def test_photographs_that_are_turned_and_cropped_whole(deltasweep: Command) -> N
         assert deltasweep("run", f"{crop}.yaml", "--trial", spec.trial_id, "--results", "root").code == 0
     rows = read_trials(open_store(str(deltasweep.folder / "root")), "finetune").to_pylist()
     assert {row["trial_id"] for row in rows} == set(ids.values())
-    assert len({row["dataset_sha256"] for row in rows}) == 1
+    (recorded,) = {row["dataset_sha256"] for row in rows}
+    assert cards["applied"].splitlines()[-1] == f"# dataset_sha256 of its results: {recorded}"
+    assert json.loads(deltasweep("data", "describe", "insects", "--json").out)["dataset_sha256"] == recorded
+    assert "dataset_sha256" not in cards["ignored"], "it is the card's own"
     assert len({row["train_loss"] for row in rows}) == 2
     made.write(deltasweep.folder, {"stored.yaml": f"{text}{cards['ignored']}".encode()})
     (spec,) = expand(load_study(str(deltasweep.folder / "stored.yaml")))

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from analysis import deltas, formats
+from analysis.paired.names import sources_in
 from jobs.errors import Code, InvalidRequest
 from jobs.results import LocalStore, open_store
 from jobs.results.layout import log_key, trial_key
@@ -166,6 +168,17 @@ def test_the_first_page_says_what_runs(page: TestClient) -> None:
         assert words in text, text
 
 
+def test_sources_have_the_looks_of_the_report(page: TestClient, sweep: Sweep) -> None:
+    """They follow from all names in the root, in whatever order the study has them."""
+    text = page.get("/").text
+    keys = dict(re.findall(r'<th scope="row"><span class="key s(\d)">.*?</svg>(\w+)</span>', text))
+    assert keys == {"0": "fmnist_l2_eps1", "1": "fmnist_natural"}
+    assert [*sources_in(sweep.store)] == ["fmnist_l2_eps1", "fmnist_natural"]
+    summary = re.search(r'<li><span class="key s(\d)">.*?</svg>fmnist_l2_eps1 minus', text)
+    assert summary is not None
+    assert summary[1] == "0"
+
+
 def test_the_heat_map_counts_each_cell(page: TestClient, sweep: Sweep) -> None:
     text = page.get("/").text
     assert text.count("<span>3/3</span>") == 4
@@ -175,7 +188,7 @@ def test_the_heat_map_counts_each_cell(page: TestClient, sweep: Sweep) -> None:
 
 def test_the_view_is_in_the_address(page: TestClient) -> None:
     chosen = page.get("/", params={"cell": "digits.100.1", "blocks": "1", "study": "small"}).text
-    assert "Curves: digits, 100 images, 1 block" in Tags(chosen).text
+    assert "Curves: digits, 100 images, last block" in Tags(chosen).text
     assert '<option value="1" selected>' in chosen
     assert "cell=digits.100.1" in chosen  # kept by the form of the deltas
     fallback = page.get("/", params={"cell": "nothing.1.1", "blocks": "x", "recipe": "y"})

@@ -154,20 +154,20 @@ def test_by_keyboard_alone(opened: Opened) -> None:
     page.locator(".map a[tabindex='0']").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
-    assert page.inner_text("#pointed").startswith("fmnist_natural, 3 blocks, digits, 100 images: 0 of 3 done")
+    assert page.inner_text("#pointed").startswith("fmnist_natural, last 3 blocks, digits, 100 images: 0 of 3 done")
     page.keyboard.press("Tab")
     assert not page.evaluate("document.activeElement.matches('.map a')")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     page.wait_for_url("**/?cell=digits.100.3#curves-title")
-    assert "Curves: digits, 100 images, 3 blocks" in page.inner_text("#part-curves")
+    assert "Curves: digits, 100 images, last 3 blocks" in page.inner_text("#part-curves")
 
 
 def test_choices_are_kept_in_the_address(opened: Opened) -> None:
     opened.go("/?cell=digits.100.3")
     opened.page.select_option("select[name=blocks]", "1")
     opened.page.wait_for_url("**/?cell=digits.100.3&blocks=1")
-    assert "1 block fine-tuned" in opened.page.inner_text("#part-deltas")
+    assert "last block fine-tuned" in opened.page.inner_text("#part-deltas")
 
 
 def test_text_of_strangers_runs_nothing(opened: Opened) -> None:

@@ -1,0 +1,216 @@
+"""Trials of one cell that were trained for different numbers of epochs: apart everywhere, and named by their length."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import analysis
+from analysis.evaluations.frames import frame
+from analysis.evaluations.lengths import PLANNED, lengths_text, with_lengths
+from analysis.figures.paper import figure
+from analysis.page.payload import payload
+from analysis.page.report import contents
+from analysis.page.results import read, variants, with_variant
+from analysis.paired.contrasts import Comparison, planned_lengths
+from analysis.tables.accuracy import table7
+from jobs.results import Launch, LocalStore, StudyRecord, record_study, write_launch
+from jobs.specs.recipes import Recipe
+from jobs.specs.trial import recipe_digest
+from tests.analysis.support import Build, Rows
+
+CONTRAST: dict[str, Any] = {"source": "l2", "baseline": "natural", "blocks": [3]}
+SHORT, LONG = {50: 10, 200: 10, 800: 10}, {50: 30, 200: 30, 800: 10}
+"""Epochs by images; both schedules have the same trials of 800 images."""
+
+
+def trials(build: Build, schedule: dict[int, int], seeds: int = 3, gain: float = 1.0, **columns: Any) -> list[Rows]:
+    """Return trials of two sources; the robust one is better by ``gain`` and some noise."""
+    return [
+        build.trial(source, seed, {1: 20.0, epochs: 50.0 + better}, images=images, **{"evaluate_every": 30, **columns})
+        for images, epochs in schedule.items()
+        for seed in range(seeds)
+        for source, better in (("natural", 0.0), ("l2", gain + 0.1 * seed))
+    ]
+
+
+def both(build: Build) -> list[Rows]:
+    """Return the trials of both schedules; those of ten epochs are worse, those of thirty better than the baseline."""
+    return [*trials(build, SHORT, gain=-5.0), *trials(build, {50: 30, 200: 30}, gain=5.0)]
+
+
+def study(root: Path, name: str, digest: str, schedule: dict[int, int], at: str) -> None:
+    """Record a study and its launch."""
+    rows = [{"images": [size], "epochs": last, "seeds": 3, "evaluate_every": 30} for size, last in schedule.items()]
+    grid = {"source": ["natural", "l2"], "dataset": ["digits"], "blocks": [3]}
+    text = {"name": name, "grid": grid, "schedule": rows, "recipe": {}, "contrasts": [CONTRAST]}
+    record_study(LocalStore(root), name, digest, json.dumps(text))
+    write_launch(LocalStore(root), Launch(at, name, digest, "me", "here", at, "1", {}, at, (), at))
+
+
+def headline(root: Path) -> dict[str, str]:
+    """Return the sentences of the report by what they are about."""
+    shown = next(one for one in contents(read(LocalStore(root))) if one.title == "Headline deltas")
+    return {one.what: one.sentence for of in shown.values["findings"] for one in of.headlines}
+
+
+def planning(epochs: dict[int, int]) -> pd.DataFrame:
+    recipe = recipe_digest(Recipe())
+    rows = [("digits", images, recipe, last) for images, last in epochs.items()]
+    return pd.DataFrame(rows, columns=[*PLANNED, "epochs"])
+
+
+def words(data: pd.DataFrame) -> dict[tuple[int, int], str]:
+    """Return the length in words by images and epochs."""
+    columns = (data.loc[data["origin"] != "imported", name] for name in ("images", "epochs", "length"))
+    return {(images, epochs): length for images, epochs, length in zip(*columns, strict=True)}
+
+
+def test_a_schedule_with_several_lengths_has_no_cell_of_several(build: Build) -> None:
+    def never() -> pd.DataFrame:
+        raise AssertionError("the studies were read")
+
+    data = frame(build.table(trials(build, LONG)), never)
+    assert set(data["length"]) == {""}
+
+
+def test_without_a_study_the_main_length_of_a_cell_is_that_of_most_trials(build: Build) -> None:
+    few = trials(build, {50: 30, 200: 30}, seeds=2)
+    assert words(frame(build.table([*trials(build, SHORT), *few]))) == {
+        (50, 10): "10 epochs",
+        (200, 10): "10 epochs",
+        (800, 10): "10 epochs",
+        (50, 30): "30 epochs",
+        (200, 30): "30 epochs",
+    }
+    longest = words(frame(build.table(both(build))))
+    assert longest == {
+        (50, 10): "10 epochs",
+        (200, 10): "10 epochs",
+        (800, 10): "10 or 30 epochs",
+        (50, 30): "10 or 30 epochs",
+        (200, 30): "10 or 30 epochs",
+    }
+
+
+def test_what_the_newest_study_plans_is_the_main_length_even_before_it_has_trials(build: Build) -> None:
+    data = frame(build.table(both(build)))
+    kept = data[~((data["images"] == 200) & (data["epochs"] == 30))]  # not begun
+    found = words(with_lengths(kept, lambda: planning(LONG)))
+    assert found[200, 10] == "10 epochs"
+    assert found[50, 30] == found[800, 10] == "10 or 30 epochs"
+    short = words(with_lengths(data, lambda: planning(SHORT)))
+    assert short[50, 10] == short[800, 10] == "10 epochs"
+
+
+def test_other_origins_and_recipes_are_named_only_for_their_own_lengths(build: Build) -> None:
+    imported = trials(build, SHORT, origin="imported", recipe="imported", numerics=None, evaluate_every=None)
+    data = frame(build.table([*both(build), *imported]), lambda: planning(SHORT))
+    assert set(data.loc[data["origin"] == "imported", "length"]) == {""}
+    assert variants(with_variant(data, {})) == ["own trials, 30 epochs", "own trials, 10 epochs", "imported"]
+
+
+def test_the_last_launched_study_of_a_cell_decides() -> None:
+    def record(name: str, digest: str, schedule: dict[int, int]) -> StudyRecord:
+        grid = {"source": ["natural"], "dataset": ["digits"], "blocks": [3]}
+        rows = [{"images": [size], "epochs": last, "seeds": 3, "evaluate_every": 30} for size, last in schedule.items()]
+        return StudyRecord(name, digest, json.dumps({"name": name, "grid": grid, "schedule": rows, "recipe": {}}), ())
+
+    def launch(name: str, digest: str) -> Launch:
+        return Launch("a", name, digest, "me", "here", "2026", "1", {}, "2026")
+
+    records = [record("a", "old", {50: 5, 200: 5}), record("a", "new", {50: 7}), record("b", "b", {50: 9, 800: 9})]
+    order = [launch("b", "b"), launch("a", "old"), launch("a", "new")]
+
+    def lengths(launches: list[Launch]) -> dict[int, int]:
+        planned = planned_lengths(records, launches)
+        return dict(zip(planned["images"], planned["epochs"], strict=True))
+
+    assert lengths(order) == {50: 7, 800: 9}
+    assert lengths([*order, launch("b", "b")]) == {50: 9, 800: 9}
+
+
+def test_the_headline_of_a_changed_schedule_never_counts_both_lengths(build: Build) -> None:
+    """The newest version's cells are the headline; those of the older one stand apart, with their length."""
+    root = build.root(both(build))
+    study(root, "mine", "d1", SHORT, "2026-01-01T00:00:00+00:00")
+    study(root, "mine", "d2", LONG, "2026-01-02T00:00:00+00:00")
+    found = headline(root)
+    assert list(found) == ["l2 minus natural (own trials, 10 or 30 epochs)", "l2 minus natural (own trials, 10 epochs)"]
+    new, old = found.values()
+    assert "higher in 2 of 3 cells" in new
+    assert "lower in 1 of 3 cells" in new, "800 images have 10 epochs in both schedules"
+    assert old.startswith("Test accuracy is lower in all 2 cells")
+
+
+def test_planned_cells_without_trials_are_told_with_their_length(build: Build) -> None:
+    root = build.root(trials(build, SHORT))
+    study(root, "mine", "d2", LONG, "2026-01-02T00:00:00+00:00")
+    (text,) = headline(root).values()
+    assert text.endswith("; 2 planned cells of 30 epochs have no trial yet.")
+    build.root(trials(build, {50: 30}))
+    new, old = headline(root).values()
+    assert new.endswith("; 1 planned cell has no trial yet.")
+    assert "planned cell" not in old
+
+
+def test_two_studies_of_one_root_are_two_headlines(build: Build) -> None:
+    root = build.root(both(build))
+    study(root, "full", "d1", LONG, "2026-01-02T00:00:00+00:00")
+    study(root, "pilot", "d1", SHORT, "2026-01-01T00:00:00+00:00")
+    page = analysis.report(root).read_text()
+    said = re.findall(r"<li><strong>(.*?)</strong> \((.*?)\)", page)
+    assert said == [
+        ("l2 minus natural (own trials, 10 or 30 epochs)", "last 3 blocks, last epoch, declared in advance"),
+        ("l2 minus natural (own trials, 10 epochs)", "last 3 blocks, last epoch, declared in advance"),
+    ]
+    assert "50 (30 epochs)" in page
+
+
+def test_bands_cover_the_sizes_of_one_length(build: Build) -> None:
+    """The other length's cells make a band no wider, in tables as in the page."""
+    ends = ["ci_low_simultaneous", "ci_high_simultaneous"]
+
+    def bands(root: Path) -> dict[int, list[float]]:
+        table = analysis.deltas(root).to_pandas().query("epochs == 10")
+        return {row["images"]: [row[end] for end in ends] for row in table.to_dict("records")}
+
+    alone = build.root(trials(build, {50: 10, 200: 10}), "alone")
+    mixed = build.root([*trials(build, {50: 10, 200: 10}), *trials(build, {50: 30, 200: 30})], "mixed")
+    assert bands(mixed) == {size: pytest.approx(ends) for size, ends in bands(alone).items()}
+    found = []
+    for root in (alone, mixed):
+        data = read(LocalStore(root)).data
+        deltas = payload(data, [Comparison("l2", "natural")])["deltas"]
+        rows = zip(deltas["epochs"], deltas["images"], deltas["epoch"], deltas["band_last"], strict=True)
+        found.append({row for row in rows if row[0] == 10 and row[2] == 10})
+    assert found[0] == found[1] != set()
+
+
+def test_figures_and_tables_show_each_length_apart(build: Build) -> None:
+    data = frame(build.table(both(build)))
+    accuracy, delta = figure("2", data).panels
+    means = delta.points.groupby("variant")["mean"].mean().round(2)
+    assert means.to_dict() == {"10 epochs": -4.9, "10 or 30 epochs": round((5.1 + 5.1 - 4.9) / 3, 2)}
+    assert set(accuracy.points["variant"]) == set(means.index)
+    assert not accuracy.points.duplicated(["arm", "variant", "x"]).any()
+    made = table7(data)
+    assert [row[:3] for row in made.rows] == [
+        ("10 epochs", "digits", "50"),
+        ("10 epochs", "digits", "200"),
+        ("10 or 30 epochs", "digits", "50"),
+        ("10 or 30 epochs", "digits", "200"),
+        ("10 or 30 epochs", "digits", "800"),
+    ]
+
+
+def test_lengths_in_words() -> None:
+    assert [lengths_text(of) for of in ([1], [30, 30], [30, 10], [5, 1, 3])] == [
+        "1 epoch",
+        "30 epochs",
+        "10 or 30 epochs",
+        "1, 3 or 5 epochs",
+    ]
