@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from jobs.system.control_groups import control_groups
+
 GPU_RUNTIME_BYTES = 0.6e9
 """Assumed GPU memory of CUDA and its libraries, in bytes per process. Torch's allocator does not manage it."""
 
@@ -48,23 +50,10 @@ _FILES = {
 
 
 def _of_groups(root: Path) -> Iterator[Memory]:
-    """Yield the memory of this process's control group and its ancestors, where they have a limit.
-
-    Inside a container, its own group may be mounted at the top, regardless of its path.
-    """
-    lines = list[str]()
-    with suppress(OSError):
-        lines = (root / "proc/self/cgroup").read_text("utf-8", errors="replace").splitlines()
-    for _, controllers, path in (parts for line in lines if len(parts := line.split(":", 2)) == 3):
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        version, top = (1, root / "sys/fs/cgroup/memory") if controllers else (2, root / "sys/fs/cgroup")
-        group = top / path.strip("/")
-        for directory in (group, *group.parents):
-            with suppress(OSError, ValueError):  # no such group here, or no limit ("max")
-                yield _of_group(directory, *_FILES[version])
-            if directory == top:
-                break
+    """Yield the memory of this process's control groups, where they have a limit."""
+    for group in control_groups("memory", root):
+        with suppress(OSError, ValueError):  # no such group here, or no limit ("max")
+            yield _of_group(group.directory, *_FILES[group.version])
 
 
 def _of_process(root: Path) -> Iterator[Memory]:

@@ -4,9 +4,12 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+from jobs.system.control_groups import control_groups
 
 Format16 = Literal["bfloat16", "float16"]
 
@@ -52,9 +55,25 @@ def cpu_name(told: Mapping[str, str]) -> str:
     return " ".join(name.replace("->", "-").split())  # "->" stands between device kinds
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may use, at least 1: the minimum over those that it may run on and the quotas
+    of its control groups (of a container or batch job), rounded down.
+
+    Args:
+        root: the parent directory of ``proc`` and ``sys``.
+    """
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([own, *_quotas(root)]))
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """Yield the processor time of each control group that has a limit, in whole cores."""
+    for version, directory in control_groups("cpu", root):
+        names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        with suppress(OSError, ValueError):  # no such group here, or no limit ("max")
+            quota, period = " ".join((directory / name).read_text("ascii") for name in names).split()
+            if int(quota) > 0 and int(period) > 0:  # a quota of -1 is none
+                yield int(quota) // int(period)
 
 
 def features() -> frozenset[str]:

@@ -59,8 +59,9 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "gpu_hours": "hours of the GPU, or of this machine's processor if `on_processor`",
         "measured": "description of the measurement; empty without `--measure`",
         "on_processor": "whether the hours were measured on this machine's processor",
-        "side_by_side": "if so: how many trials a launch runs at once on its cores; else 0",
-        "seconds_here": "if so: time until a launch on this machine ends; else null",
+        "side_by_side": "if so: how many trials (or bundles) a launch runs at once on its cores; else 0",
+        "seconds_here": "if so: time until a launch on this machine ends, without reading images, inverting matrices "
+        "and starting Ray; else null",
         "memory": "bytes of GPU memory that the largest trial needs",
         "gpu_share": "this memory as a fraction of the GPU's",
         "actor_memory": "bytes of GPU memory of the largest actor, with the matrices that it inverts",

@@ -16,6 +16,7 @@ from orchestrator.planning.flops import flops_alone, flops_by_format, kept_bytes
 from orchestrator.planning.gpu_shares import actor_memory, bundle_memory, even_share
 from orchestrator.planning.gpu_table import Format
 from orchestrator.planning.gpus import Gpu, Reached
+from orchestrator.planning.makespan import launch_here
 
 _Part = Literal["train", "whole", "test"]
 """Part of a dataset's resized images. Whole images are training images that may be cropped anywhere."""
@@ -85,7 +86,11 @@ class Plan(NamedTuple):
     on_processor: bool
     """Whether the hours were measured on this machine's processor."""
     side_by_side: int
-    """How many trials a launch runs at once on this machine's cores if ``on_processor``; else 0."""
+    """How many trials (or bundles) a launch runs at once on this machine's cores if ``on_processor``; else 0."""
+    seconds_here: float | None
+    """Seconds until a launch on this machine ends, if trials side by side are as fast as alone, without reading images,
+    inverting matrices and starting Ray; None unless ``on_processor``.
+    """
     memory: float
     """Bytes of GPU memory that the largest trial needs, including the CUDA runtime."""
     gpu_share: float
@@ -102,13 +107,6 @@ class Plan(NamedTuple):
     """Bytes of all files of cached activations. A machine keeps them up to its limit."""
     matrices: tuple[Matrices, ...]
     """Full matrices that influence trials invert. Their time is not included in the GPU-hours."""
-
-    @property
-    def seconds_here(self) -> float | None:
-        """Seconds until a launch on this machine ends, if trials side by side are as fast as alone; None unless
-        ``on_processor``.
-        """
-        return self.gpu_hours * 3600 / self.side_by_side if self.side_by_side else None
 
     @property
     def on_demand(self) -> float | None:
@@ -135,7 +133,6 @@ class Plan(NamedTuple):
             "gpu": self.gpu.plain(self.rates, self.flops_by_format),
             "rates": [rate.plain() for rate in self.rates],
             "gpu_auto": self.gpu_auto,
-            "seconds_here": self.seconds_here,
             "cost_on_demand": self.on_demand,
             "cost_spot": self.spot,
         }
@@ -196,6 +193,16 @@ def make_plan(
         if measured
         else sum(by_format[rate.format].total / rate.flops for rate in rates)
     )
+    here = None
+    if measured and measured.cores:
+        alone_of = measured.seconds
+        here = launch_here(
+            study,
+            {trial: spec for trial, (spec, _) in planned.items()},
+            [*pending],
+            lambda actor: saved * sum(map(alone_of, actor)),
+            measured.cores,
+        )
     # memory only of trials that share GPUs, if there are any: training a source uses whole GPUs
     shared = [spec for spec in trials if kind_of(spec).stage is not Stage.SOURCES] or trials
     bundles = [[planned[spec.trial_id][1] for spec in bundle] for bundle in bundled(shared, study.bundle)]
@@ -226,7 +233,8 @@ def make_plan(
         gpu_hours=seconds / 3600,
         measured=measured.about if measured else "",
         on_processor=measured is not None and measured.cores > 0,
-        side_by_side=_side_by_side(study, measured.cores, len(to_run)) if measured else 0,
+        side_by_side=here.actors if here else 0,
+        seconds_here=here.seconds if here else None,
         memory=needed,
         gpu_share=needed / gpu.memory,
         actor_memory=actor_memory(bundles),
@@ -239,11 +247,6 @@ def make_plan(
         ),
         matrices=matrices(to_do),
     )
-
-
-def _side_by_side(study: Study, cores: int, trials: int) -> int:
-    """Return how many trials a launch runs at once on this machine's processor; 0 without cores."""
-    return max(1, min(trials, int(cores / asked_resources(study).cpu))) if cores else 0
 
 
 def asked_resources(study: Study) -> Resources:

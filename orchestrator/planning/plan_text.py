@@ -35,7 +35,9 @@ def describe(plan: Plan, study: Study, about_older: str | None = None, about_her
         if parts.total and amount
     )
     here = [about_here] if about_here else []
-    times = [*_time_and_money(plan), *here] if plan.on_processor else [*here, *_time_and_money(plan)]
+    actor = "bundle" if study.bundle == "blocks" else "trial"
+    time_and_money = _time_and_money(plan, actor)
+    times = [*time_and_money, *here] if plan.on_processor else [*here, *time_and_money]
     lines = [
         f"{plan.study}: {plan.trials:,} trials: {plan.done:,} done, {plan.pending:,} pending, "
         f"{plan.quarantined:,} quarantined" + (f", {plan.damaged:,} damaged" if plan.damaged else ""),
@@ -49,7 +51,6 @@ def describe(plan: Plan, study: Study, about_older: str | None = None, about_her
         )
     if about_older:
         lines.insert(1, about_older)
-    actor = "bundle" if study.bundle == "blocks" else "trial"
     of_gpu = "" if plan.on_processor else f", {plan.gpu_share:.2f} of one {gpu.name}"
     needed = plan.memory - GPU_RUNTIME_BYTES if plan.on_processor else plan.memory
     lines.append(f"memory: about {needed / 1e9:.2g} GB per {actor}{of_gpu}" + _requested(plan, asked_resources(study)))
@@ -63,17 +64,22 @@ def describe(plan: Plan, study: Study, about_older: str | None = None, about_her
     return "\n".join(lines)
 
 
-def _time_and_money(plan: Plan) -> list[str]:
-    """Describe the hours, what they rest on, and their price."""
+def _time_and_money(plan: Plan, actor: str) -> list[str]:
+    """Describe the hours, what they rest on, and their price.
+
+    Args:
+        actor: what an actor runs: ``trial`` or ``bundle``.
+    """
     gpu, hours = plan.gpu, three_digits(plan.gpu_hours)
     if plan.seconds_here is not None:
         several = plan.side_by_side > 1
+        without = ["reading images", *(["inverting matrices"] if plan.matrices else []), "starting Ray"]
         return [
             f"time on this machine: about {duration(plan.seconds_here)}"
-            + (f", {plan.side_by_side} trials side by side" if several else "")
+            + (f", {plan.side_by_side} {actor}s side by side" if several else "")
             + f" ({hours} hours of this processor, {plan.measured}"
             + ("; assumed: each as fast side by side" if several else "")
-            + "; without reading images and starting Ray)"
+            + f"; without {_listed(without)})"
         ]
     rates = [f"rate in {rate.format}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates]
     costs = [
@@ -121,6 +127,11 @@ def _requested(plan: Plan, asked: Resources) -> str:
         return f"{asks}. One {plan.gpu.name} is too small: use a larger GPU, smaller batches, or precision: bfloat16"
     enough = asked.gpu >= plan.gpu_share
     return asks + ("" if enough else f", which is too little: use {plan.gpu_share:.2f} or more, or auto")
+
+
+def _listed(words: list[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _flop(amount: float) -> str:

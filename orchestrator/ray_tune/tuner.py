@@ -19,6 +19,7 @@ from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.kind import plain
 from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
+from jobs.system.processor import cores
 from orchestrator.process.signals import unchanged_signals
 from orchestrator.ray_tune.callbacks import NoReport, Reporter, RoundObserver, StopWhenAllLeft
 from orchestrator.ray_tune.local_ray import prepare_machine, require_own_packages
@@ -140,7 +141,10 @@ def connect(address: str | None) -> None:
             key="--address",
         )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    here: dict[str, Any] = {"include_dashboard": False, **prepare_machine()} if address == "local" else {}
+    here: dict[str, Any] = {}
+    if address == "local":
+        # Ray itself would count cores that this process may not use
+        here = {"include_dashboard": False, "num_cpus": cores(), **prepare_machine()}
     try:
         with of_cluster(address), unchanged_signals():  # Ray installs its own handler of SIGTERM
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)

@@ -1,11 +1,12 @@
 """What the operating system tells of the processor."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from jobs.system import processor
-from jobs.system.processor import Format16, features, read_cpuinfo, units_for
+from jobs.system.processor import Format16, cores, features, read_cpuinfo, units_for
 
 X86 = "processor\t: 0\nflags\t\t: fpu sse2 avx512_bf16 amx_bf16 avx512_fp16\n\nprocessor\t: 1\nflags\t: fpu\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimdhp bf16\n"
@@ -53,3 +54,32 @@ def test_no_such_file(tmp_path: Path) -> None:
 )
 def test_units(form: Format16, known: set[str], expected: set[str]) -> None:
     assert units_for(form, frozenset(known)) == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("", {}, 8),
+        ("0::/job", {"job/cpu.max": "max 100000"}, 8),
+        ("0::/job", {"job/cpu.max": "400000 100000"}, 4),
+        ("0::/job/step", {"job/cpu.max": "350000 100000", "job/step/cpu.max": "max 100000"}, 3),
+        ("0::/docker/0123", {"cpu.max": "50000 100000"}, 1),
+        ("0::/job", {"job/cpu.max": "6400000 100000"}, 8),
+        ("0::/job", {"job/cpu.max": "many"}, 8),
+        ("4:cpu,cpuacct:/job", {"cpu/job/cpu.cfs_quota_us": "200000", "cpu/job/cpu.cfs_period_us": "100000"}, 2),
+        ("4:cpu,cpuacct:/job", {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, 8),
+        ("5:memory:/job", {"job/cpu.max": "200000 100000"}, 8),
+    ],
+)
+def test_cores_that_a_container_or_job_leaves(
+    groups: str, files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for name, text in {
+        "proc/self/cgroup": groups,
+        **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n", encoding="ascii")
+    assert cores(tmp_path) == expected

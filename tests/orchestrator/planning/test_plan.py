@@ -24,6 +24,7 @@ from orchestrator.planning.compare import compare
 from orchestrator.planning.flops import bundle_flops, kept_bytes, study_flops, trial_flops
 from orchestrator.planning.gpu_shares import SPARE, bundle_memory
 from orchestrator.planning.gpus import gpu
+from orchestrator.planning.makespan import makespan
 from orchestrator.planning.plan import (
     DENSE_RATE,
     Measured,
@@ -38,6 +39,15 @@ from tests.machine import authors_trials
 from tests.support import finetune_specs, present, refused
 
 DEMO = load_study("demo")
+STAGES = """
+name: stages
+grid: {source: [fmnist_natural, fmnist_l2_eps1], dataset: [digits], blocks: [0]}
+schedule: [{images: [20], epochs: 1, seeds: 2, evaluate_every: 1}]
+attack:
+  finetuned: {images: [20], seeds: 2}
+  test_images: 64
+  balls: [{constraint: l2, epsilon: [0.5], steps: 1}]
+"""
 
 
 def spec(**changes: object) -> FinetuneSpec:
@@ -393,10 +403,39 @@ def test_the_time_of_a_launch_here_counts_the_trials_that_run_side_by_side() -> 
 
     assert seconds(1) == pytest.approx(len(specs) * 36)
     assert seconds(4) == pytest.approx(len(specs) * 36 / 4)
+    assert seconds(4, pending=10) == pytest.approx(3 * 36), "the last round has two trials"
     assert seconds(4, cpu=2.0) == pytest.approx(len(specs) * 36 / 2)
     assert seconds(2, cpu=4.0) == pytest.approx(len(specs) * 36), "a trial runs, even if it asks for more cores"
     assert seconds(64, pending=2) == pytest.approx(36)
     assert seconds(0) is None, "measured on a GPU"
+
+
+def test_bundles_are_what_runs_side_by_side() -> None:
+    grid = present(DEMO.grid).model_copy(update={"blocks": (0, 1, 3)})
+    study = DEMO.model_copy(update={"bundle": "blocks", "grid": grid})
+    specs = expand(study)
+    plan = make_plan(study, specs, set(), set(), gpu(), Measured("by a test", lambda _: 36.0, 64))
+    saved = plan.flops.total / plan.flops_alone
+    assert plan.side_by_side == len(specs) // 3
+    assert plan.seconds_here == pytest.approx(3 * 36 * saved)
+    assert f"{len(specs) // 3} bundles side by side" in describe(plan, study)
+
+
+def test_a_stage_begins_when_the_one_before_has_ended() -> None:
+    study = parse_study(STAGES, "study.yaml")
+    specs = expand(study)
+    seconds = {"finetune": 10.0, "attack": 1.0}
+    plan = make_plan(study, specs, set(), set(), gpu(), Measured("by a test", lambda spec: seconds[spec.kind], 16))
+    assert [len([spec for spec in specs if spec.kind == kind]) for kind in seconds] == [4, 8]
+    assert plan.side_by_side == 8
+    assert plan.seconds_here == pytest.approx(11)
+
+
+def test_the_longest_task_comes_first() -> None:
+    assert makespan([1, 1, 1, 1, 1, 5], 2) == 5
+    assert makespan([2, 2, 2, 3, 3], 2) == 7
+    assert makespan([1], 3) == 1
+    assert makespan([], 3) == 0
 
 
 def test_small_amounts_are_not_zero() -> None:
