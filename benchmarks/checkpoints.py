@@ -18,9 +18,10 @@ import torch
 from benchmarks.rows import at_most, report
 from jobs.catalog.catalog import PACKAGED
 from jobs.execution import attempt
-from jobs.execution.attempt import RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import attempt_trial, open_trial
 from jobs.execution.checkpoints import save_checkpoint
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.execution.trial import Trial
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import Store, open_store

@@ -30,9 +30,9 @@ from rich.console import Console
 from benchmarks.baselines import released, tune_program
 from benchmarks.rows import Row, at_least, beside, report
 from jobs.catalog.catalog import PACKAGED
-from jobs.execution.attempt import RetentionPolicy
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import open_store
 from jobs.study.expand import expand

@@ -165,7 +165,7 @@ def launch(
     from orchestrator.launching.launch import launch as run  # loads torch and Ray
     from orchestrator.live.beside import page_of_launch
 
-    with page_of_launch(store.uri, request) as live_page:
+    with page_of_launch(store.uri, request, console(False).print, quiet=quiet) as live_page:
         launched = Launched(model, run(model, store, screen, options._replace(live_page=live_page)), root)
     if launched.status == "interrupted":
         raise KeyboardInterrupt(f"{launched._lines()[0]}; the same call continues")

@@ -94,6 +94,7 @@ def _default(parameter: Any) -> str:
         return said
     value = parameter.default
     if parameter.param_type_name == "option" and parameter.is_flag:
+        assert value is not None, f"{parameter.name}: say with show_default what happens without the option"
         return "off" if not value else "on"
     if value is None or value == "" or value == [] or callable(value) or "UNSET" in repr(value):
         return ""

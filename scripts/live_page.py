@@ -15,9 +15,10 @@ _HEAD = """\
 
 <!-- Written by `python -m scripts.live_page` from orchestrator/live/pages.py; change it there. -->
 
-`deltasweep ui` answers these addresses ([how to use it](../how-to/live-page.md)), by GET and HEAD only. Every request
-needs the token, as `?token=` or as the cookie that the first address with the token sets: without it the answer is
-403. A name of the server other than its own is answered with 421, and what does not exist with 404.
+The live page, which `deltasweep ui` or a launch serves ([how to use it](../how-to/live-page.md)), answers at these
+addresses, by GET and HEAD only. Every request needs the token, as `?token=` or as the cookie that the first address
+with the token sets: without it the answer is 403. A name of the server other than its own is answered with 421, and
+what does not exist with 404.
 
 | address | what it shows |
 | --- | --- |

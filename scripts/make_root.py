@@ -36,7 +36,7 @@ from rich.console import Console  # noqa: E402
 import jobs  # noqa: E402
 import jobs.results as results  # noqa: E402
 from analysis import import_trials  # noqa: E402
-from jobs.execution.attempt import (  # noqa: E402
+from jobs.execution.attempt import (  # type: ignore[attr-defined]  # noqa: E402  # where every version has it
     AttemptStatus,
     RetentionPolicy,
     attempt_trial,

@@ -9,11 +9,11 @@ import torch
 from jobs.catalog.catalog import Catalog
 from jobs.execution.checkpoints import remove_checkpoints, restore_checkpoint, save_checkpoint
 from jobs.execution.commit import Attempt, commit_trial
+from jobs.execution.retention import RetentionPolicy
 from jobs.execution.trial import Trial
 from jobs.kind import kind_of, load
 from jobs.possible import require_possible
 from jobs.results import Committed, Store, require_pin
-from jobs.specs.section import OnOtherDevice
 from jobs.specs.trial import TrialSpec
 
 
@@ -23,19 +23,6 @@ class AttemptStatus(StrEnum):
     COMMITTED = "committed"
     STOPPED = "stopped"
     """Stopped on request; a checkpoint stores its progress."""
-
-
-class RetentionPolicy(NamedTuple):
-    """What an attempt stores besides its result, and which checkpoints it accepts. Not part of any id."""
-
-    checkpoint_every: int
-    """Epochs between checkpoints."""
-    checkpoint_batches: int | None = None
-    """Batches between checkpoints, for long epochs."""
-    weights: bool = False
-    """Whether to keep the trained network's weights in the results root. Weights of a source are always kept."""
-    on_other_device: OnOtherDevice = "continue"
-    """What to do with a checkpoint written on another device kind or by another torch."""
 
 
 class AttemptResult(NamedTuple):

@@ -13,7 +13,6 @@ from jobs.execution.attempt import (
     AttemptResult,
     AttemptStatus,
     Paused,
-    RetentionPolicy,
     attempt_trial,
     begin_attempt,
     commit_attempt,
@@ -23,6 +22,7 @@ from jobs.execution.attempt import (
 from jobs.execution.checkpoints import save_checkpoint
 from jobs.execution.commit import Attempt
 from jobs.execution.gpu_memory import refusals
+from jobs.execution.retention import RetentionPolicy
 from jobs.kind import kind_of, load
 from jobs.results import Store
 from jobs.specs.trial import TrialSpec

@@ -37,7 +37,7 @@ from orchestrator.cli.options import (
     Submit,
     as_arguments,
 )
-from orchestrator.cli.output import notes, out, print_json, print_table, somebody_looks, table_text
+from orchestrator.cli.output import err, notes, out, print_json, print_table, somebody_looks, table_text
 from orchestrator.cli.roots import known_root
 from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
 from orchestrator.planning.gpus import DEFAULT_GPU
@@ -130,7 +130,8 @@ def plan(
         typer.Option(
             "--measure/--no-measure",
             help="Time real training steps on this machine, on its processor if it has no GPU, instead of using the "
-            "GPU's rates; by default only without a GPU, an option about GPUs and --json, if it takes seconds.",
+            "GPU's rates.",
+            show_default="without a GPU, unless an option about GPUs or --json is given: if it takes seconds",
         ),
     ] = None,
     accept_numerics: AcceptNumerics = None,
@@ -325,7 +326,7 @@ def run_launch(study: "Study", results: str, request: LaunchRequest) -> Ended:
     )
     to_resume = shlex.join(["deltasweep", "resume", *arguments])
     try:
-        with page_of_launch(store.uri, request) as live_page:
+        with page_of_launch(store.uri, request, err.print, quiet=notes.quiet) as live_page:
             summary = launch(study, store, notes, options._replace(live_page=live_page))
         ended = Ended(study.name, results, to_resume, summary)
     except KeyboardInterrupt:  # a signal while Ray starts, or a second signal

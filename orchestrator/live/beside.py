@@ -5,13 +5,18 @@ Run as a module, it is that server.
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from jobs.errors import InvalidRequest
+from jobs.paths import VARIABLE
 from jobs.results import open_store
+from jobs.system.printable import one_line
 from orchestrator.launching.options import page_command
 from orchestrator.launching.request import LaunchRequest
 from orchestrator.live.served import ServedPage
@@ -21,21 +26,32 @@ LINGER_SECONDS = 15 * 60
 """For which the page stays, once all launches have ended and nobody looks at it."""
 _NICENESS = 10
 """Between that of a launch and Ray, and that of Ray's workers."""
-_servers: list[subprocess.Popen[bytes]] = []
-"""Those that this process has started. They outlive it."""
 
 
 @contextmanager
-def page_of_launch(root: str, request: LaunchRequest) -> Iterator[Callable[[], str]]:
+def page_of_launch(
+    root: str, request: LaunchRequest, tell: Callable[[str], object], *, quiet: bool = False
+) -> Iterator[Callable[[], str]]:
     """Provide what says where the live page of a root is: the address where this machine serves it, or a command.
 
     Args:
         root: URI of a results root, which exists when the function is called.
         request: the launch's; if it asks for the page and nobody serves it, it is served at least as long as this
             context lasts.
+        tell: prints a line, also if the launch is quiet.
+        quiet: whether the launch prints nothing; an address that was asked for is told.
     """
     with ExitStack() as until_end:
-        yield lambda: _page(root, request, until_end) if request.ui else page_of_root(root, root)
+
+        def page() -> str:
+            if not request.ui:
+                return page_of_root(root, root)
+            where = _page(root, request, until_end, tell)
+            if quiet:
+                tell(f"Live page: {where}")
+            return where
+
+        yield page
 
 
 def page_of_root(root: str, shown: str) -> str:
@@ -48,16 +64,20 @@ def page_of_root(root: str, shown: str) -> str:
     return ServedPage(root).address() or page_command(shown)
 
 
-def _page(root: str, request: LaunchRequest, until_end: ExitStack) -> str:
+def _page(root: str, request: LaunchRequest, until_end: ExitStack, tell: Callable[[str], object]) -> str:
     served = ServedPage(root)
     try:
         until_end.enter_context(served.needed())
-        return served.address() or _serve(root, served, request)
+        with served.beginning():
+            return served.address() or _serve(root, served, request, tell)
     except (OSError, InvalidRequest) as error:
-        return f"{page_command(root)} (it could not be served: {error})"
+        return (
+            f"{page_command(root)} (no page is served: {error}. Fix: set ${VARIABLE} to a folder that can be written, "
+            "or give --no-ui)"
+        )
 
 
-def _serve(root: str, served: ServedPage, request: LaunchRequest) -> str:
+def _serve(root: str, served: ServedPage, request: LaunchRequest, tell: Callable[[str], object]) -> str:
     """Serve the page of a root in the background; return its address, where connections wait for it."""
     from orchestrator.live.serve import place
 
@@ -71,7 +91,7 @@ def _serve(root: str, served: ServedPage, request: LaunchRequest) -> str:
         "linger": LINGER_SECONDS,
     }
     address, descriptor = at.address, at.listening.fileno()
-    _servers[:] = [server for server in _servers if server.poll() is None]
+    served.announce(address)
     with at.listening, served.log.open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-P", "-m", __spec__.name, str(descriptor)],
@@ -81,16 +101,21 @@ def _serve(root: str, served: ServedPage, request: LaunchRequest) -> str:
             pass_fds=[descriptor],
             start_new_session=True,  # Ctrl-C is for the launch
         )
-        _servers.append(server)
         assert server.stdin is not None
         with server.stdin as given:
             given.write(json.dumps(asked).encode())
+    threading.Thread(target=_tell_failure, args=(server, served.log, tell), daemon=True).start()
     return address
 
 
-def _main() -> None:
-    import socket
+def _tell_failure(server: "subprocess.Popen[bytes]", log: Path, tell: Callable[[str], object]) -> None:
+    """Wait for the end of a server, which usually outlives this process; tell it if that was not what it should do."""
+    if server.wait() > 0:
+        last = log.read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
+        tell(f"Warning: the live page has ended: {one_line(last)} (more in {log})")
 
+
+def _main() -> None:
     from orchestrator.live.serve import Place, serve
 
     os.nice(_NICENESS)

@@ -6,6 +6,7 @@ import gc
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -117,12 +118,12 @@ def serve(
         ready(at.address)
         needed_at = time.monotonic()
 
-        async def end_if_idle() -> None:
+        async def end_if_idle(most: float) -> None:
             nonlocal needed_at
             now = time.monotonic()
             if served.is_needed():
                 needed_at = now
-            if linger is not None and now - max(needed_at, watch.watched_at) > linger:
+            if now - max(needed_at, watch.watched_at) > most:
                 watch.close()
                 server.should_exit = True
 
@@ -134,7 +135,7 @@ def serve(
             server_header=False,
             ws="none",
             lifespan="off",
-            callback_notify=end_if_idle,
+            callback_notify=None if linger is None else partial(end_if_idle, linger),
             timeout_notify=_ASK_SECONDS,
         )
         server = _Server(config, watch)

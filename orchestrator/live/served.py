@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from filelock import FileLock
+
 from jobs.paths import live_directory
 from jobs.specs.canonical import digest
 from jobs.system.files import read_file
@@ -34,6 +36,7 @@ class ServedPage:
         name = f"{socket.gethostname()}-{digest(root)[:16]}"
         self._address = live_directory() / f"{name}.address"
         self._lock = live_directory() / f"{name}.lock"
+        self._beginning = FileLock(live_directory() / f"{name}.begin")
         self.log = live_directory() / f"{name}.log"
         """What a server in the background prints."""
 
@@ -46,14 +49,33 @@ class ServedPage:
         return address if _answers(address) else None
 
     @contextmanager
-    def announced(self, address: str) -> Iterator[None]:
-        """Tell this user's launches the address, as far as the folder can be written."""
+    def beginning(self) -> Iterator[None]:
+        """Keep other launches from serving the page as well, until the address is announced.
+
+        Raises:
+            OSError: if the folder cannot be written.
+        """
+        self._make_folder()
+        with self._beginning:
+            yield
+
+    def announce(self, address: str) -> None:
+        """Tell this user's launches the address.
+
+        Raises:
+            OSError: if the folder cannot be written.
+        """
+        self._make_folder()
         written = self._address.with_suffix(f".{os.getpid()}")
+        written.touch(mode=0o600)
+        written.write_text(address, encoding="utf-8")
+        written.replace(self._address)
+
+    @contextmanager
+    def announced(self, address: str) -> Iterator[None]:
+        """Announce the address for as long as the page is served there, if the folder can be written."""
         with suppress(OSError):
-            self._make_folder()
-            written.touch(mode=0o600)
-            written.write_text(address, encoding="utf-8")
-            written.replace(self._address)
+            self.announce(address)
         try:
             yield
         finally:
@@ -69,14 +91,14 @@ class ServedPage:
             OSError: if the folder cannot be written.
         """
         self._make_folder()
-        with self._lock.open("ab") as file:
+        with self._lock.open("a+b") as file:  # NFS refuses a shared lock of what is not open for reading
             fcntl.flock(file, fcntl.LOCK_SH)
             yield
 
     def is_needed(self) -> bool:
         """Return whether a launch on this machine needs the page."""
         try:
-            with self._lock.open("ab") as file:
+            with self._lock.open("a+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

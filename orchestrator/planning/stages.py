@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jobs.catalog.catalog import Catalog
-from jobs.execution.attempt import RetentionPolicy
+from jobs.execution.retention import RetentionPolicy
 from jobs.kind import kind_of, workload
 from jobs.specs.section import AUTO, OnOtherDevice, Resources
 from jobs.specs.trial import TrialSpec

@@ -10,11 +10,12 @@ from ray import tune
 from jobs.catalog.catalog import Cards, Catalog
 from jobs.data import device_images
 from jobs.errors import MissingData, ResultsConflict, RootGone, StorageFailure
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy
+from jobs.execution.attempt import AttemptStatus
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt
 from jobs.execution.device import shared_device
 from jobs.execution.gpu_memory import recover, refusals
+from jobs.execution.retention import RetentionPolicy
 from jobs.kind import from_plain
 from jobs.results import FailureKind, next_attempt, open_store
 from jobs.results.layout import launch_key

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from jobs.catalog.catalog import PACKAGED
-from jobs.execution.attempt import RetentionPolicy, attempt_trial
+from jobs.execution.attempt import attempt_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.trial import Finetuning
 from tests.another_finetuning import registered
 from tests.cluster.hosts import MISSING, Network, namespaces_are_allowed

@@ -13,8 +13,9 @@ import torch
 from filelock import FileLock
 
 from jobs.catalog.catalog import PACKAGED
-from jobs.execution.attempt import RetentionPolicy, attempt_trial
+from jobs.execution.attempt import attempt_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import done, open_store
 from tests.another_finetuning import registered

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from jobs.catalog.catalog import PACKAGED
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import open_store
 from tests.durability.sweep import Rows, Sweep

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 
 from jobs.catalog.catalog import PACKAGED
-from jobs.execution.attempt import RetentionPolicy
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt
 from jobs.execution.device_kind import device_kind
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import next_attempt, open_store
 from jobs.specs.optimizers import Execution

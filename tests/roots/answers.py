@@ -21,8 +21,9 @@ import torch
 from typer.testing import CliRunner
 
 from jobs.catalog.catalog import PACKAGED
-from jobs.execution.attempt import RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import attempt_trial, open_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.results import (
     Role,
     Store,

@@ -10,8 +10,9 @@ import torch
 from jobs.catalog.catalog import Catalog
 from jobs.data.datasets import load_dataset
 from jobs.errors import Code, InvalidRequest
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.pretrain.spec import pretrain_spec
 from jobs.kinds.pretrain.trial import Pretraining, adversarial_accuracy, attack_in
 from jobs.kinds.training.trial import Evaluated

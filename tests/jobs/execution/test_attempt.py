@@ -12,9 +12,10 @@ from safetensors.torch import load
 from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, ResultsConflict, StorageFailure
 from jobs.execution import attempt
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial, open_trial
 from jobs.execution.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import Store, comparable_columns, done, open_store, pin, read_trials

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from jobs.catalog.catalog import PACKAGED
 from jobs.data.datasets import Dataset
-from jobs.execution.attempt import RetentionPolicy
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt
 from jobs.execution.gpu_memory import WorkspaceRefused, refusals
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.models.weights import SourceWeights

@@ -10,8 +10,9 @@ from safetensors.torch import load, save
 
 from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, DamagedFile
-from jobs.execution.attempt import RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import attempt_trial, open_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.attack.spec import AttackSpec
 from jobs.kinds.attack.trial import AdversarialEvaluation
 from jobs.kinds.finetune.spec import FinetuneSpec

@@ -2,13 +2,14 @@
 
 import pytest
 
-from orchestrator.cli import sweeps
+from orchestrator.cli import output, sweeps
 from orchestrator.cli.ended import Ended
 from orchestrator.cli.output import somebody_looks
 from orchestrator.launching.launch import Summary
 from orchestrator.launching.request import LaunchRequest
 from orchestrator.live import beside
 from orchestrator.live.served import ServedPage
+from orchestrator.process.terminal import Terminal
 from orchestrator.ray_tune import submit
 from orchestrator.ray_tune.submit import Heard, ListeningEnd, Submission
 from tests.orchestrator.support import Command
@@ -55,13 +56,20 @@ def test_the_page_is_served_as_asked_or_if_somebody_looks(
     assert asked == [serves]
 
 
-def test_nobody_looks_at_a_pipe_or_a_quiet_launch(mini: Command) -> None:
-    assert not somebody_looks()
+@pytest.mark.parametrize(
+    ("on_terminal", "quiet", "looks"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_nobody_looks_at_a_pipe_or_a_quiet_launch(
+    on_terminal: bool, quiet: bool, looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "notes", Terminal(force_terminal=on_terminal, quiet=quiet))
+    monkeypatch.setenv("TERM", "xterm")
+    assert somebody_looks() == looks
 
 
 @pytest.mark.usefixtures("short_tests", "without_ray")
 def test_a_launch_prints_the_address_once_the_root_exists(mini: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def serve(root: str, served: ServedPage, request: LaunchRequest) -> str:
+    def serve(root: str, served: ServedPage, request: LaunchRequest, tell: object) -> str:
         assert (mini.folder / "root" / "studies").is_dir()
         assert (root, request.gpu, request.price) == (str(mini.folder / "root"), "H100", 2.5)
         assert served.is_needed()

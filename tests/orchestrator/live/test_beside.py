@@ -1,6 +1,7 @@
 """The live page beside launches: where it is served, who finds it, and when its server ends."""
 
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -8,8 +9,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,49 +37,64 @@ def root(tmp_path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_server_stays() -> Iterator[None]:
-    before = len(beside._servers)
-    yield
-    for server in beside._servers[before:]:
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The servers that a test starts; none stays."""
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    yield started
+    for server in started:
         server.kill()
         server.wait()
-    del beside._servers[before:]
 
 
-def test_a_launch_that_does_not_ask_prints_the_command(root: str) -> None:
-    with page_of_launch(root, LaunchRequest()) as live_page:
+def page_of(root: str, request: LaunchRequest) -> AbstractContextManager[Callable[[], str]]:
+    return page_of_launch(root, request, pytest.fail)
+
+
+def test_a_launch_that_does_not_ask_prints_the_command(root: str, servers: list[subprocess.Popen[bytes]]) -> None:
+    with page_of(root, LaunchRequest()) as live_page:
         assert live_page() == f"deltasweep ui --results '{root}'"
     assert page_of_root(root, "a root") == "deltasweep ui --results 'a root'"
-    assert beside._servers == []
+    assert servers == []
 
 
 def test_launches_of_a_root_share_one_page_which_ends_when_nobody_needs_it(
-    root: str, monkeypatch: pytest.MonkeyPatch
+    root: str, monkeypatch: pytest.MonkeyPatch, servers: list[subprocess.Popen[bytes]]
 ) -> None:
     monkeypatch.setattr(beside, "LINGER_SECONDS", 0)
-    with page_of_launch(root, ASKED) as live_page:
+    with page_of(root, ASKED) as live_page:
         address = live_page()
+        with page_of(root, ASKED) as at_once:
+            assert at_once() == address, "before the server answers"
         with urllib.request.urlopen(address, timeout=60) as page:  # a connection waits for the server
             assert "A study &lt;b&gt;for&lt;/b&gt; a test" in page.read().decode()
         assert address.startswith("http://127.0.0.1:")
-        with page_of_launch(root, ASKED) as other, page_of_launch(root, LaunchRequest()) as third:
+        with page_of(root, ASKED) as other, page_of(root, LaunchRequest()) as third:
             assert (other(), third(), page_of_root(root, "here")) == (address, address, address)
-        (server,) = beside._servers
+        (server,) = servers
         assert os.getsid(server.pid) == server.pid, "Ctrl-C in the launch's terminal is not for the page"
         time.sleep(2 * serve._ASK_SECONDS)
         assert server.poll() is None, "a launch needs it"
     assert server.wait(60) == 0
     assert page_of_root(root, "here") == "deltasweep ui --results here"
-    assert [file.suffix for file in sorted(live_directory().iterdir())] == [".lock", ".log"]
+    assert [file.suffix for file in sorted(live_directory().iterdir())] == [".begin", ".lock", ".log"]
 
 
-def test_a_viewer_keeps_the_page(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_viewer_keeps_the_page(
+    root: str, monkeypatch: pytest.MonkeyPatch, servers: list[subprocess.Popen[bytes]]
+) -> None:
     monkeypatch.setattr(beside, "LINGER_SECONDS", 0)
-    with page_of_launch(root, ASKED) as live_page:
+    with page_of(root, ASKED) as live_page:
         address = live_page()
         updates = urllib.request.urlopen(address.replace("/?", "/events?"), timeout=60)
         assert updates.readline().startswith(b"retry")
-    (server,) = beside._servers
+    (server,) = servers
     time.sleep(2 * serve._ASK_SECONDS)
     assert server.poll() is None
     updates.close()
@@ -92,7 +110,7 @@ def test_nobody_takes_over_an_address_that_no_longer_answers(root: str) -> None:
     for stale in (f"http://127.0.0.1:{port}/?token=x", "http://[", "", "http://127.0.0.1:99999/?token=x", "\0"):
         served._address.write_text(stale)
         assert page_of_root(root, "here") == "deltasweep ui --results here"
-    with page_of_launch(root, ASKED) as live_page:
+    with page_of(root, ASKED) as live_page:
         address = live_page()
         with urllib.request.urlopen(address, timeout=60):
             pass
@@ -131,10 +149,28 @@ def test_a_launch_that_was_killed_needs_no_page(root: str) -> None:
 def test_a_launch_goes_on_where_no_page_can_be_served(root: str) -> None:
     live_directory().parent.mkdir(parents=True, exist_ok=True)
     live_directory().write_text("a file in the way")
-    with page_of_launch(root, ASKED) as live_page:
+    with page_of(root, ASKED) as live_page:
         said = live_page()
-    assert said.startswith(f"deltasweep ui --results '{root}' (it could not be served: ")
-    assert str(live_directory()) in said
+    assert said.startswith(f"deltasweep ui --results '{root}' (no page is served: ")
+    assert [word for word in (str(live_directory()), "$DELTASWEEP_HOME", "--no-ui") if word not in said] == []
+
+
+def test_an_address_that_was_asked_for_is_told_by_a_quiet_launch(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "_serve", lambda *_: "http://127.0.0.1:1/?token=x")
+    told: list[str] = []
+    for request, quiet in ((ASKED, True), (ASKED, False), (LaunchRequest(), True)):
+        with page_of_launch(root, request, told.append, quiet=quiet) as live_page:
+            live_page()
+    assert told == ["Live page: http://127.0.0.1:1/?token=x"]
+
+
+def test_a_server_that_fails_is_told(root: str, tmp_path: Path) -> None:
+    told: queue.Queue[str] = queue.Queue()
+    with page_of_launch(f"{root}\0", ASKED, told.put) as live_page:
+        live_page()
+        line = told.get(timeout=60)
+    assert line.startswith("Warning: the live page has ended: ")
+    assert str(live_directory()) in line
 
 
 def test_the_usual_port_or_a_free_one() -> None:

@@ -13,7 +13,7 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from jobs.errors import Code, MissingData
-from jobs.execution.attempt import RetentionPolicy
+from jobs.execution.retention import RetentionPolicy
 from jobs.kind import plain
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import FailureKind, Store, comparable_columns, done, open_store, pin, read_failures, read_trials

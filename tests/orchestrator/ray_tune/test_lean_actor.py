@@ -11,8 +11,9 @@ import torch
 
 from jobs.catalog.catalog import PACKAGED
 from jobs.data import datasets
-from jobs.execution.attempt import RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import attempt_trial, open_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune import trial as finetuning
 from jobs.models import weights
 from jobs.results import Store, open_store

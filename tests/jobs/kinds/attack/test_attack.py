@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from jobs.catalog.catalog import PACKAGED, Cards, Catalog, packaged_datasets
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.errors import Code, InvalidRequest, MissingData
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial, open_trial
 from jobs.execution.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.execution.commit import Attempt, rows
 from jobs.execution.device_kind import device_kind
 from jobs.execution.metrics import evaluate
+from jobs.execution.retention import RetentionPolicy
 from jobs.execution.seeding import Purpose, generator
 from jobs.kinds.attack.spec import AttackSpec
 from jobs.kinds.attack.trial import AdversarialEvaluation, UnderAttack

@@ -13,15 +13,10 @@ from torch import Tensor, nn
 from jobs.catalog.catalog import PACKAGED
 from jobs.data.datasets import Dataset
 from jobs.execution import bundles
-from jobs.execution.attempt import (
-    AttemptResult,
-    AttemptStatus,
-    RetentionPolicy,
-    attempt_trial,
-    open_trial,
-)
+from jobs.execution.attempt import AttemptResult, AttemptStatus, attempt_trial, open_trial
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.bundle import Bundle
 from jobs.kinds.finetune.spec import FinetuneSpec, apart_from_blocks
 from jobs.kinds.finetune.trial import Finetuning

@@ -14,10 +14,11 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from jobs.catalog.catalog import PACKAGED
 from jobs.data.datasets import Dataset
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial, open_trial
 from jobs.execution.commit import Attempt
 from jobs.execution.determinism import deterministic
 from jobs.execution.optimizers import allocate_state, load_state, make_optimizer, state_tensors
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.finetune.bundle import Bundle
 from jobs.kinds.finetune.transfer import set_training_modes
 from jobs.kinds.finetune.trial import Finetuning

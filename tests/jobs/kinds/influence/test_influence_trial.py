@@ -19,8 +19,9 @@ from jobs.catalog.catalog import PACKAGED
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.subsets import draw_subset
 from jobs.errors import Code, InvalidRequest, MissingData, StorageFailure
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial, open_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.diagnostic.trial import ExaminedNetwork
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.kinds.influence.hessian import Examples, Hessian, PseudoInverse

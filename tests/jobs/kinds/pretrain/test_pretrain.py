@@ -21,9 +21,10 @@ from jobs.data.batches import to_input
 from jobs.data.datasets import Dataset
 from jobs.data.random_resized_crop import _window, random_resized_crops
 from jobs.errors import Code, InvalidRequest
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial
 from jobs.execution.commit import Attempt
 from jobs.execution.determinism import deterministic
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.pretrain import train_source
 from jobs.kinds.pretrain.data_parallel import ReplicaFailure, ReplicaLost, Replicas
 from jobs.kinds.pretrain.spec import PretrainSpec

@@ -13,8 +13,9 @@ from jobs.catalog.catalog import PACKAGED, Cards, Catalog
 from jobs.catalog.categories import categories
 from jobs.data.datasets import Cues, Dataset, ImageSet
 from jobs.errors import Code, InvalidRequest
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial, open_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.diagnostic.trial import ExaminedNetwork
 from jobs.kinds.shape_bias.spec import ShapeBiasSpec
 from jobs.kinds.shape_bias.trial import Decision, ShapeBiasTrial, decide

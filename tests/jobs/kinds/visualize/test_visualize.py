@@ -16,8 +16,9 @@ from jobs.catalog.catalog import PACKAGED
 from jobs.data.batches import to_input
 from jobs.data.datasets import Dataset
 from jobs.errors import Code, InvalidRequest
-from jobs.execution.attempt import AttemptStatus, RetentionPolicy, attempt_trial, open_trial
+from jobs.execution.attempt import AttemptStatus, attempt_trial, open_trial
 from jobs.execution.commit import Attempt
+from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.diagnostic.trial import ExaminedNetwork
 from jobs.kinds.visualize.spec import VisualizeSpec
 from jobs.kinds.visualize.trial import PassingFeatures, Visualization
