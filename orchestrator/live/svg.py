@@ -8,7 +8,9 @@ from analysis.figures.drawing.style import numbers_of
 from analysis.web.svg import Axis, scale, shape
 
 Point = tuple[float, float]
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 10.0, 10.0, 40.0
+_RIGHT, _TOP, _BOTTOM = 10.0, 10.0, 40.0
+_NAME, _LETTER = 24.0, 8.0
+"""Room for the name of the vertical axis, and for a letter at its ticks on a phone, where letters are largest."""
 
 
 class Chart:
@@ -23,7 +25,8 @@ class Chart:
         self._label = label
         self._x, self._y = x, y
         width, height = size
-        self.x = scale(x, _LEFT, width - _RIGHT)
+        self._left = _NAME + _LETTER * max((len(text) for _, text in y.ticks), default=0)
+        self.x = scale(x, self._left, width - _RIGHT)
         self.y = scale(y, height - _BOTTOM, _TOP)
         self._parts: list[Markup] = []
 
@@ -54,7 +57,7 @@ class Chart:
             at = f"{self.y(y):.1f}"
             self._parts.append(
                 Markup('<line class="zero" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                    _LEFT, self._size[0] - _RIGHT, at, at
+                    self._left, self._size[0] - _RIGHT, at, at
                 )
             )
 
@@ -75,9 +78,9 @@ class Chart:
             h=height,
             label=self._label,
             clip=clip,
-            x=_LEFT - 4,
+            x=self._left - 4,
             y=_TOP - 4,
-            iw=width - _LEFT - _RIGHT + 8,
+            iw=width - self._left - _RIGHT + 8,
             ih=height - _TOP - _BOTTOM + 8,
             axes=self._axes(),
             inner=inner,
@@ -89,15 +92,15 @@ class Chart:
         parts = [Markup('<g class="axes" aria-hidden="true">')]
         for value, text in self._y.ticks:
             at = self.y(value)
-            parts.append(Markup('<line x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(_LEFT, right, at, at))
-            parts.append(Markup('<text x="{}" y="{:.1f}" class="end">{}</text>').format(_LEFT - 6, at + 4, text))
+            parts.append(Markup('<line x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(self._left, right, at, at))
+            parts.append(Markup('<text x="{}" y="{:.1f}" class="end">{}</text>').format(self._left - 6, at + 4, text))
         for value, text in self._x.ticks:
             parts.append(
                 Markup('<text x="{:.1f}" y="{}" class="middle">{}</text>').format(self.x(value), bottom + 17, text)
             )
         parts.append(
             Markup('<text x="{}" y="{}" class="middle name">{}</text>').format(
-                (_LEFT + right) / 2, height - 6, self._x.label
+                (self._left + right) / 2, height - 6, self._x.label
             )
         )
         middle = (_TOP + bottom) / 2
