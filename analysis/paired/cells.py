@@ -16,6 +16,8 @@ Method: TypeAlias = Literal["paired-t", "paper-compatible"]
 """How intervals are computed: by the paired t test, or by a seeded percentile bootstrap akin to the paper's bands."""
 DEFAULT_METHOD: Method = "paired-t"
 
+_ROUNDING = 1e-9
+"""Standard deviation, in percentage points, below which differences are equal: accuracies are rounded to 53 bits."""
 _SEED = 20_000_000  # of the bootstrap; the first seed in the paper's formula (6)
 
 
@@ -45,7 +47,10 @@ def summarize(
         intervals = [_bootstrapped(values[cell == row], name, confidence) for row, name in enumerate(names)]
         table[["ci_low", "ci_high"]] = np.array(intervals).reshape(-1, 2)
         table[["ci_low_simultaneous", "ci_high_simultaneous"]] = np.nan
-    table["method"] = [method_words(n, confidence, method) for n in differences.n]
+    table["method"] = [
+        method_words(n, confidence, method, equal=spread < _ROUNDING)
+        for n, spread in zip(differences.n, differences.sd, strict=True)
+    ]
     return table
 
 
@@ -63,16 +68,23 @@ def _bootstrapped(differences: Floats, name: str, confidence: float) -> Interval
     return percentile(differences, np.random.default_rng([_SEED, seed]), confidence)
 
 
-def method_words(n: int, confidence: float = CONFIDENCE, method: Method = DEFAULT_METHOD) -> str:
-    """Describe how the interval of a cell of ``n`` pairs was computed."""
+def method_words(
+    n: int, confidence: float = CONFIDENCE, method: Method = DEFAULT_METHOD, *, equal: bool = False
+) -> str:
+    """Describe how the interval of a cell of ``n`` pairs was computed.
+
+    Args:
+        equal: whether all pairs have one difference.
+    """
     if n == 0:
         return "no pairs"
     if n == 1:
         return "one pair: no interval"
+    alike = "; all differences are equal: an interval without width, not precision" if equal else ""
     if method == "paper-compatible":
-        return f"paper-compatible: percentile bootstrap {confidence:.0%}, too narrow below 20 pairs"
+        return f"paper-compatible: percentile bootstrap {confidence:.0%}, too narrow below 20 pairs{alike}"
     caution = ", few pairs: rests on normal differences" if n < FEW_VALUES else ""
-    return f"paired t {confidence:.0%}{caution}"
+    return f"paired t {confidence:.0%}{caution}{alike}"
 
 
 def _grouped(pairs: pd.DataFrame, counts: pd.DataFrame, keys: Sequence[str]) -> tuple[Floats, Ints]:

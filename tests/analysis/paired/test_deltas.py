@@ -110,6 +110,17 @@ def test_few_pairs_say_so(build: Build, seeds: int, words: str) -> None:
     assert (row["ci_low"] is None) == (seeds == 1)
 
 
+@pytest.mark.parametrize("method", ["paired-t", "paper-compatible"])
+@pytest.mark.parametrize(("last", "told"), [(0.0, True), (0.001, False)])
+def test_an_interval_without_width_is_told(build: Build, method: Any, last: float, told: bool) -> None:
+    """Accuracies are counts over counts: two of few pairs may differ by as many images."""
+    natural = [100 * images / 797 for images in (646, 617, 603)]
+    robust = [100 * images / 797 for images in (636, 607, 593)]
+    (row,) = rows(analysis.deltas(build.root(build.arms(natural, [*robust[:2], robust[2] + last])), method=method))
+    assert ("all differences are equal" in row["method"]) == told
+    assert (row["ci_high"] - row["ci_low"] < 1e-9) == told
+
+
 def test_a_cell_of_one_arm_is_a_row_without_pairs(build: Build) -> None:
     trials = [*build.arms(NATURAL, ROBUST), build.trial("robust", 0, 60.0, images=200)]
     row = rows(analysis.deltas(build.root(trials)))[1]
