@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.evaluations.lengths import PLANNED, Plan
-from analysis.paired.studies import CELL, PLACE, planned_cells, planned_places, study_of
+from analysis.paired.studies import PLACE, planned_cells, planned_places, study_of
 from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, InvalidRequest
 from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
@@ -184,21 +184,19 @@ def lengths_in(store: Store) -> Plan:
 
 
 def planned_lengths(records: Sequence[StudyRecord], launches: Sequence[Launch]) -> pd.DataFrame:
-    """Return the length that the last launched study of a cell plans, for ``analysis.evaluations.lengths.Plan``.
+    """Return the trials that the newest versions of studies plan, for ``analysis.evaluations.lengths.Plan``.
 
     Args:
         launches: oldest first.
     """
     names = {record.name for record in records}
     last = {launch.study: place for place, launch in enumerate(launches)}
-    planned: dict[tuple[object, ...], object] = {}
-    for name in sorted(names, key=lambda name: (last.get(name, -1), name)):
+    planned: dict[tuple[object, ...], int] = {}
+    for place, name in enumerate(sorted(names, key=lambda name: (last.get(name, -1), name))):
         for version in _newest(name, records, launches):
-            cells = pd.DataFrame(sorted(planned_cells(version)["last"], key=str), columns=list(CELL))
-            keys = cells[list(PLANNED)].itertuples(index=False, name=None)
-            planned |= dict(zip(keys, cells["epochs"], strict=True))
-    rows = [(*key, epochs) for key, epochs in planned.items()]
-    return pd.DataFrame(rows, columns=[*PLANNED, "epochs"])
+            planned |= dict.fromkeys(planned_places(version), place)
+    places = pd.DataFrame([*planned], columns=list(PLACE))
+    return places[list(PLANNED)].assign(launched=pd.Series([*planned.values()], dtype="int64"))
 
 
 def _require_seen(study: str, names: Sequence[str]) -> None:

@@ -73,9 +73,10 @@ def aggregate(
 
 
 def _rows(last: pd.DataFrame, comparison: Comparison, seed: int) -> list[dict[str, object]]:
-    paired = pair(last[last["source"] == comparison.source], last[last["source"] == comparison.baseline])
+    ours = last[last["source"] == comparison.source]
+    paired = pair(ours, last[last["source"] == comparison.baseline])
     rows = []
-    for key, group in length_of(paired.pairs, last).groupby(_KEYS, sort=True):
+    for key, group in length_of(paired.pairs, ours).groupby(_KEYS, sort=True):
         by_dataset = group.groupby("dataset")["difference"]
         arrays = {str(name): values.to_numpy(np.float64) for name, values in by_dataset}
         strata = {name: values for name, values in arrays.items() if len(values) > 1}
