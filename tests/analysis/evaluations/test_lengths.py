@@ -187,7 +187,7 @@ def test_other_origins_and_recipes_are_named_only_for_their_own_lengths(build: B
     imported = trials(build, SHORT, origin="imported", recipe="imported", numerics=None, evaluate_every=None)
     data = frame(build.table([*both(build), *imported]), lambda: planning(SHORT))
     assert set(data.loc[data["origin"] == "imported", "length"]) == {""}
-    assert variants(with_variant(data, {})) == ["own trials, 30 epochs", "own trials, 10 epochs", "imported"]
+    assert variants(with_variant(data, {})) == ["own trials, 10 epochs", "own trials, 30 epochs", "imported"]
 
 
 def test_the_last_launched_study_of_a_cell_decides() -> None:
