@@ -255,6 +255,12 @@ def comparisons(data: pd.DataFrame, asked: str | None, known: Declared, required
     return [pair for pair in ordered if _turned(pair) not in directed or pair in directed]
 
 
+def of_compared(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
+    """Return the evaluations of the compared sources."""
+    sources = {name for comparison in chosen for name in (comparison.source, comparison.baseline)}
+    return data[data["source"].isin(sources)]
+
+
 def between_depths(data: pd.DataFrame, asked: str | None, known: Declared) -> list[Comparison]:
     """Return the declared comparisons of two depths of one source for which both depths have trials.
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import analysis
+import deltasweep as ds
 from analysis.evaluations.frames import frame
 from analysis.evaluations.lengths import PLANNED, lengths_text, with_lengths
 from analysis.figures.paper import figure
@@ -265,6 +266,48 @@ def test_bands_cover_the_sizes_of_one_length(build: Build) -> None:
         rows = zip(deltas["epochs"], deltas["images"], deltas["epoch"], deltas["band_last"], strict=True)
         found.append({row for row in rows if row[0] == 10 and row[2] == 10})
     assert found[0] == found[1] != set()
+
+
+ENDS = ["ci_low_simultaneous", "ci_high_simultaneous"]
+
+
+def test_selected_trials_have_the_bands_of_a_root_with_these_alone(build: Build) -> None:
+    """What the other study plans, or another source was trained for, splits no curve of theirs."""
+    pilot, full = trials(build, {50: 10, 200: 30, 800: 10}), trials(build, {50: 30, 200: 10})
+    alone, root = build.root(pilot, "alone"), build.root([*pilot, *full], "mixed")
+    for results in (alone, root):
+        study(results, "pilot", "d1", {50: 10, 200: 30, 800: 10}, "2026-01-01T00:00:00+00:00")
+    study(root, "full", "d1", {50: 30, 200: 10}, "2026-01-02T00:00:00+00:00")
+    study(root, "half", "d1", {200: 10}, "2026-01-03T00:00:00+00:00")
+    wanted = analysis.deltas(alone, study="pilot").to_pandas()[["images", *ENDS]]
+    assert analysis.deltas(root, study="pilot").to_pandas()[["images", *ENDS]].equals(wanted)
+    for name in ("deltas", "2"):
+        bands = [ds.figure(results, name, study="pilot").table.to_pandas() for results in (alone, root)]
+        assert bands[0].equals(bands[1])
+
+
+def test_an_epoch_or_a_source_has_the_bands_of_a_root_with_its_trials_alone(build: Build) -> None:
+    deep = [
+        build.trial(source, seed, {5: 1.0 + seed * better, last: 50.0}, images=size, evaluate_every=every)
+        for source, better in (("natural", 0.5), ("l2", 0.7))
+        for seed in range(3)
+        for size, last, every in ((50, 10, 5), (200, 10, 10), (200, 30, 5), (800, 10, 5))
+    ]
+    evaluated = [[row for row in rows if row["epoch"] != 5 or row["evaluate_every"] == 5] for rows in deep]
+    root = build.root(evaluated, "mixed")
+    study(root, "last", "d1", {200: 10}, "2026-01-01T00:00:00+00:00")
+    alone = build.root([rows for rows in evaluated if rows[0]["evaluate_every"] == 5], "alone")
+    bands = [analysis.deltas(of, epoch=5).to_pandas()[["images", *ENDS]] for of in (root, alone)]
+    assert bands[0].equals(bands[1])
+    other = [
+        build.trial("linf", seed, {last: 50.0 + seed}, images=200, evaluate_every=30)
+        for seed in range(3)
+        for last in (10, 20)
+    ]
+    plain = trials(build, {50: 10, 200: 10})
+    roots = build.root([*plain, *other], "three"), build.root(plain, "two")
+    bands = [analysis.deltas(of, "natural", source="l2").to_pandas()[["images", *ENDS]] for of in roots]
+    assert bands[0].equals(bands[1])
 
 
 def test_figures_and_tables_show_each_length_apart(build: Build) -> None:
