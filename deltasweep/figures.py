@@ -115,11 +115,12 @@ def figure(
         InvalidRequest: if the root does not exist, a name is unknown, or the results lack what the figure shows.
     """
     from analysis.evaluations.frames import COLUMNS, frame, where
+    from analysis.evaluations.lengths import with_lengths
     from analysis.evaluations.reading import open_results
     from analysis.figures.deltas import deltas_figure
     from analysis.figures.paper import FIGURES, names_of
     from analysis.figures.paper import figure as paper_figure
-    from analysis.paired.contrasts import comparisons, declared_in, lengths_in, of_study
+    from analysis.paired.contrasts import comparisons, declared_in, lengths_in, of_compared, of_study
     from analysis.paired.names import sources_in
     from jobs.kind import GRID_KIND
     from jobs.results import read_trials
@@ -129,15 +130,17 @@ def figure(
             Code.UNKNOWN_NAME, f"expected one of the figures deltas, {', '.join(FIGURES)}; got {name!r}", key="name"
         )
     store = open_results(root_of(results))
-    data = frame(read_trials(store, GRID_KIND, [*COLUMNS]), lengths_in(store))
+    data = frame(read_trials(store, GRID_KIND, [*COLUMNS]))
     names = names_of(data, sources_in(store))
     if study is not None:
         data = of_study(data, store, study)
     data = where(data, dataset=dataset, blocks=blocks)
     if name in FIGURES:
+        data = with_lengths(data, lengths_in(store))
         return Figure(replace(paper_figure(name, data), names=names))
     chosen = comparisons(data, baseline, declared_in(store, study))
     if source is not None:
         wanted = set(where(data, source=source)["source"])
         chosen = [comparison for comparison in chosen if comparison.source in wanted]
+    data = with_lengths(of_compared(data, chosen) if chosen else data, lengths_in(store))
     return Figure(replace(deltas_figure(data, chosen), names=names))

@@ -45,13 +45,28 @@ value that the table below gives. A file of a newer version is an error, which n
 | role | meaning for the trial |
 | --- | --- |
 """
+NEVER_AVERAGED = {
+    "source": "the networks that are compared",
+    "blocks": "how much of the network is fine-tuned",
+    "epochs": "the length of the trials",
+    "recipe": "how they are trained",
+    "numerics": "the version of the code's numbers; null for imported trials, which this keeps apart",
+}
+"""The columns in which trials must agree for a mean over them to mean anything, besides dataset and size."""
+
+_AVERAGED = """
+## What is never averaged
+
+A root may have trials of several studies. A mean over trials is one of equal settings only if these columns are
+grouped by, or fixed in `WHERE`, besides `dataset` and `images`; in pairs they are equal. `deltasweep deltas` takes care
+of this.
+
+"""
 _READ = """
 ## Reading a root without DeltaSweep
 
 Each of these computes the mean accuracy of each source, dataset and size at the last epoch of its trials. Files of
-several versions differ in columns: read their union. Do not average or pair trials of several lengths (`epochs`),
-recipes or `numerics` with each other, nor imported trials with those run by DeltaSweep (`origin`), nor those of several
-`blocks`; `deltasweep deltas` takes care of this.
+several versions differ in columns: read their union.
 
 DuckDB:
 
@@ -96,7 +111,8 @@ found = list(last.groupby(cell, as_index=False)["test_accuracy"].mean().itertupl
 def page() -> str:
     """Return the whole page."""
     roles = "\n".join(f"| {role} | {meaning} |" for role, meaning in ROLES.items())
-    return f"{_HEAD}{roles}\n{_READ}{''.join(map(_section, kinds()))}"
+    apart = "\n".join(f"- `{name}`: {why}" for name, why in NEVER_AVERAGED.items())
+    return f"{_HEAD}{roles}\n{_AVERAGED}{apart}\n{_READ}{''.join(map(_section, kinds()))}"
 
 
 def _section(kind: str) -> str:

@@ -14,10 +14,12 @@ from pydantic import TypeAdapter
 
 import analysis
 import deltasweep
+from jobs.results import schema
 from jobs.study.model import Study
 from jobs.system import safe_yaml
 from orchestrator.planning.gpu_table import GpuCard
 from orchestrator.study.load import parse_study
+from scripts.schema_page import NEVER_AVERAGED
 from tests.documentation import PAGES, ROOT, Block, blocks, name
 from tests.orchestrator.support import Command
 
@@ -113,21 +115,53 @@ def test_queries_run(block: Block) -> None:
     assert analysis.query(str(RELEASES / "0.2.0"), block.text).num_columns > 0
 
 
-def mixing(text: str) -> list[str]:
-    """Queries in a text that average accuracies, but not those of one length and recipe alone."""
-    queries = re.findall(r"SELECT [^;`]*?GROUP BY[^\n]*", text)
-    averaging = [query for query in queries if re.search(r"avg\((best|test_accuracy|train_accuracy)\b", query)]
-    return [query for query in averaging if not {"epochs", "recipe"} <= set(re.findall(r"\w+", query))]
+TEXTS = pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "examples").glob("*.ipynb"))], ids=lambda page: page.name
+)
+_AVERAGE = re.compile(
+    r"SELECT ((?:(?!SELECT)[^;`])*?)\bavg\((?:best|test_accuracy|train_accuracy)\b([^;`]*?GROUP BY[^\n]*)"
+)
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "examples").glob("*.ipynb"))], ids=lambda page: page.name)
-def test_no_query_averages_trials_of_several_lengths_or_recipes(page: Path) -> None:
+def mixing(text: str) -> list[set[str]]:
+    """The columns over which queries in a text average accuracies, but must not."""
+    found = []
+    for selected, rest in _AVERAGE.findall(text):
+        kept = {*re.findall(r"\w+", selected), *re.findall(r"(\w+) = (?:\d+\b|'\w+')", rest)}
+        found.append(set(NEVER_AVERAGED) - kept)
+    return [missing for missing in found if missing]
+
+
+@TEXTS
+def test_no_query_averages_what_is_never_averaged(page: Path) -> None:
     assert mixing(page.read_text(encoding="utf-8")) == []
 
 
-def test_averages_of_several_lengths_are_found() -> None:
-    assert mixing('"SELECT source,\n recipe, avg(test_accuracy) AS a FROM trials GROUP BY ALL"')
-    assert not mixing('"SELECT source, recipe, epochs, avg(test_accuracy) AS a FROM trials GROUP BY ALL"')
+def test_averages_of_other_settings_are_found() -> None:
+    assert mixing('"SELECT source,\n recipe, avg(test_accuracy) FROM trials GROUP BY ALL"') == [
+        {"blocks", "epochs", "numerics"}
+    ]
+    every = "SELECT source, recipe, numerics, epochs{}, avg(test_accuracy) AS a FROM trials {} GROUP BY ALL"
+    assert mixing(every.format(", blocks", "")) == mixing(every.format("", "WHERE blocks = 3")) == []
+    assert mixing(every.format("", "WHERE epoch = epochs")) == [{"blocks"}]
+
+
+def unequal_nulls(sql: str) -> set[str]:
+    """The columns that may be null and by which a query joins as if null equalled null."""
+    joined = ",".join(re.findall(r"USING \(([^)]*)\)", sql))
+    compared = [left for left, right in re.findall(r"\w+\.(\w+) = \w+\.(\w+)", sql) if left == right]
+    nullable = {field.name for field in schema("finetune") if field.nullable}
+    return nullable & {*re.findall(r"\w+", joined), *compared}
+
+
+@TEXTS
+def test_no_query_joins_by_what_may_be_null(page: Path) -> None:
+    assert unequal_nulls(page.read_text(encoding="utf-8")) == set()
+
+
+def test_joins_by_what_may_be_null_are_found() -> None:
+    assert unequal_nulls("JOIN trials AS b USING (seed, numerics)") == {"numerics"}
+    assert unequal_nulls("ON a.numerics = b.numerics AND a.seed = b.seed") == {"numerics"}
 
 
 @numbered(of("python"))

@@ -44,7 +44,7 @@ COLUMNS = (
 def frame(evaluations: pa.Table, plan: Plan | None = None) -> pd.DataFrame:
     """Return the columns needed for deltas and curves, in an order independent of the order of files and rows.
 
-    ``length`` is added to them (``analysis.evaluations.lengths``).
+    ``length`` and ``main`` are added to them (``analysis.evaluations.lengths``).
 
     Unknown numerics (imported trials) become 0, so that they can serve as an ordinary key. Trials that differ only in
     ``evaluate_every`` are the same training, evaluated at different intervals. Where they agree in accuracy and subset

@@ -178,11 +178,13 @@ def with_variant(data: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
 
 
 def variants(data: pd.DataFrame) -> list[str]:
-    """Return the variants of evaluations: own trials before imported ones; of several lengths, the longest first."""
-    known = data.groupby("variant", as_index=False).agg(length=("length", "first"), epochs=("epochs", "max"))
+    """Return the variants of evaluations: own trials before imported ones; of several lengths, the main one first."""
+    known = data.groupby("variant", as_index=False).agg(
+        length=("length", "first"), main=("main", "first"), epochs=("epochs", "max")
+    )
     named = zip(known["variant"], known["length"], strict=True)
     known["base"] = [variant.removesuffix(f", {length}") for variant, length in named]
-    return known.sort_values(["base", "epochs"], ascending=False, kind="stable")["variant"].tolist()
+    return known.sort_values(["base", "main", "epochs"], ascending=False, kind="stable")["variant"].tolist()
 
 
 def _comparisons(data: pd.DataFrame, contrasts: Declared) -> tuple[list[Comparison], str]:

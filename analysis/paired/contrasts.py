@@ -1,22 +1,30 @@
 """The comparisons of sources: as requested, as declared by a study, or with the only natural source."""
 
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from typing import NamedTuple
 
 import pandas as pd
 
 from analysis.evaluations.lengths import PLANNED, Plan
-from analysis.paired.studies import CELL, PLACE, planned_cells, planned_places, study_of
+from analysis.paired.studies import PLACE, planned_cells, planned_places, study_of
 from jobs.catalog.catalog import PACKAGED
-from jobs.errors import Code, InvalidRequest
-from jobs.results import Launch, Store, StudyRecord, read_launches, recorded_studies
+from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.results import (
+    Launch,
+    Store,
+    StudyRecord,
+    read_launches,
+    readable_launches,
+    readable_studies,
+    recorded_studies,
+)
 from jobs.specs.base import ALL
 from jobs.specs.contrast import Contrast
 from jobs.specs.equivalence import Equivalence
 from jobs.specs.recipes import Recipe
 from jobs.specs.threat_model import Constraint
 from jobs.study.expand import fine_tuned
-from jobs.study.model import Study
 
 
 class Comparison(NamedTuple):
@@ -179,26 +187,27 @@ def unfinished(finished: Set[str], store: Store, study: str | None = None) -> li
 
 
 def lengths_in(store: Store) -> Plan:
-    """Return a function that reads the lengths planned in a results root."""
-    return lambda: planned_lengths(recorded_studies(store), read_launches(store))
+    """Return a function that reads the lengths planned in a results root, from what can be read of its studies."""
+    return lambda: planned_lengths(readable_studies(store), readable_launches(store))
 
 
 def planned_lengths(records: Sequence[StudyRecord], launches: Sequence[Launch]) -> pd.DataFrame:
-    """Return the length that the last launched study of a cell plans, for ``analysis.evaluations.lengths.Plan``.
+    """Return the trials that the newest versions of studies plan, for ``analysis.evaluations.lengths.Plan``.
+
+    Studies that this version cannot read decide nothing.
 
     Args:
         launches: oldest first.
     """
     names = {record.name for record in records}
     last = {launch.study: place for place, launch in enumerate(launches)}
-    planned: dict[tuple[object, ...], object] = {}
-    for name in sorted(names, key=lambda name: (last.get(name, -1), name)):
+    planned: dict[tuple[object, ...], int] = {}
+    for place, name in enumerate(sorted(names, key=lambda name: (last.get(name, -1), name))):
         for version in _newest(name, records, launches):
-            cells = pd.DataFrame(sorted(planned_cells(version)["last"], key=str), columns=list(CELL))
-            keys = cells[list(PLANNED)].itertuples(index=False, name=None)
-            planned |= dict(zip(keys, cells["epochs"], strict=True))
-    rows = [(*key, epochs) for key, epochs in planned.items()]
-    return pd.DataFrame(rows, columns=[*PLANNED, "epochs"])
+            with suppress(DamagedFile):
+                planned |= dict.fromkeys(planned_places(version), place)
+    places = pd.DataFrame([*planned], columns=list(PLACE))
+    return places[list(PLANNED)].assign(launched=pd.Series([*planned.values()], dtype="int64"))
 
 
 def _require_seen(study: str, names: Sequence[str]) -> None:
@@ -215,9 +224,9 @@ def _newest(name: str, records: Sequence[StudyRecord], launches: Sequence[Launch
     return [versions[launched[-1]]] if launched else list(versions.values())
 
 
-def newest_studies(records: Sequence[StudyRecord], launches: Sequence[Launch]) -> list[Study]:
-    """Return each recorded study in the version that ``declared`` takes."""
-    return [study_of(version) for name in _chosen(records, None) for version in _newest(name, records, launches)]
+def newest_versions(records: Sequence[StudyRecord], launches: Sequence[Launch]) -> list[StudyRecord]:
+    """Return the records of all studies, in the versions that ``declared`` takes."""
+    return [version for name in _chosen(records, None) for version in _newest(name, records, launches)]
 
 
 def comparisons(data: pd.DataFrame, asked: str | None, known: Declared, required: bool = True) -> list[Comparison]:
@@ -255,6 +264,12 @@ def comparisons(data: pd.DataFrame, asked: str | None, known: Declared, required
     }
     ordered = sorted(pairs, key=lambda pair: (pair.baseline, pair.source))
     return [pair for pair in ordered if _turned(pair) not in directed or pair in directed]
+
+
+def of_compared(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
+    """Return the evaluations of the compared sources."""
+    sources = {name for comparison in chosen for name in (comparison.source, comparison.baseline)}
+    return data[data["source"].isin(sources)]
 
 
 def between_depths(data: pd.DataFrame, asked: str | None, known: Declared) -> list[Comparison]:

@@ -1,26 +1,45 @@
-"""The sources of a results root in one order, so that each has the same look wherever the root is shown."""
+"""The sources of a results root in one order, so that each has the same look wherever the root is shown.
 
-from collections.abc import Iterable
+What cannot be read names nothing here: that is no reason to show no figure.
+"""
 
-from analysis.paired.contrasts import newest_studies
+from analysis.paired.contrasts import newest_versions
+from analysis.paired.studies import study_of
+from jobs.errors import DamagedFile
 from jobs.kind import kinds
-from jobs.results import Store, read_launches, read_trials, recorded_studies, schema
-from jobs.results.reader import trial_files
-from jobs.study.model import Study
+from jobs.results import Store, StudyRecord, read_trials, readable_launches, readable_studies, schema
+
+SOURCE = "source"
 
 
-def source_names(found: Iterable[str], studies: Iterable[Study]) -> list[str]:
-    """Return the sources that results or the grid or a section of a study name, sorted: their places are their looks.
+def has_source(kind: str) -> bool:
+    """Return whether the results of a kind name a source."""
+    return SOURCE in schema(kind).names
 
-    A study's sources have their looks before they have results.
+
+def sources_of(record: StudyRecord) -> frozenset[str]:
+    """Return the sources that the grid or a section of a study names; none if this version cannot read it.
+
+    They have their looks before they have results.
     """
-    parts = [part for study in studies for part in (study.grid, *study.sections.values())]
-    return sorted({*found, *(name for part in parts for name in getattr(part, "source", ()))})
+    try:
+        study = study_of(record)
+    except DamagedFile:
+        return frozenset()
+    parts = (study.grid, *study.sections.values())
+    return frozenset(name for part in parts for name in getattr(part, SOURCE, ()))
 
 
 def sources_in(store: Store) -> list[str]:
-    """Return the ``source_names`` of a root: of its results of all kinds, and of the newest versions of its studies."""
-    with_source = [kind for kind in kinds() if "source" in schema(kind).names and trial_files(store, kind)]
-    columns = (read_trials(store, kind, ["source"], encoded=True)["source"] for kind in with_source)
+    """Return the sources that results of all kinds or the newest versions of studies name, sorted.
+
+    Their places are their looks.
+    """
+    columns = (
+        read_trials(store, kind, [SOURCE], encoded=True, skip_damaged=True)[SOURCE]
+        for kind in kinds()
+        if has_source(kind)
+    )
     found = {name for column in columns for name in column.unique().to_pylist() if name is not None}
-    return source_names(found, newest_studies(recorded_studies(store), read_launches(store)))
+    versions = newest_versions(readable_studies(store), readable_launches(store))
+    return sorted(found.union(*map(sources_of, versions)))

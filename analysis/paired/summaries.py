@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.evaluations.frames import COLUMNS, Choice, at_epoch, frame, where
-from analysis.evaluations.lengths import length_of
+from analysis.evaluations.lengths import length_of, with_lengths
 from analysis.evaluations.reading import open_results
-from analysis.paired.contrasts import Comparison, comparisons, declared_in, lengths_in
+from analysis.paired.contrasts import Comparison, comparisons, declared_in, lengths_in, of_compared
 from analysis.paired.pairing import pair
 from analysis.statistics.aggregate import (
     Estimate,
@@ -59,7 +59,7 @@ def aggregate(
         InvalidRequest: for an empty root, an unknown name, or when no baseline follows from the data.
     """
     store = open_results(root)
-    data = where(frame(read_trials(store, GRID_KIND, list(COLUMNS)), lengths_in(store)), dataset=dataset, blocks=blocks)
+    data = where(frame(read_trials(store, GRID_KIND, list(COLUMNS))), dataset=dataset, blocks=blocks)
     if data.empty:
         raise InvalidRequest(
             Code.NO_ANSWER,
@@ -67,15 +67,16 @@ def aggregate(
             file=store.uri,
         )
     chosen = comparisons(data, baseline, declared_in(store))
-    last = at_epoch(data, "last")
+    last = with_lengths(of_compared(at_epoch(data, "last"), chosen), lengths_in(store))
     rows = [row for comparison in chosen for row in _rows(last, comparison, seed)]
     return pa.Table.from_pylist(rows, schema=SUMMARY)
 
 
 def _rows(last: pd.DataFrame, comparison: Comparison, seed: int) -> list[dict[str, object]]:
-    paired = pair(last[last["source"] == comparison.source], last[last["source"] == comparison.baseline])
+    ours = last[last["source"] == comparison.source]
+    paired = pair(ours, last[last["source"] == comparison.baseline])
     rows = []
-    for key, group in length_of(paired.pairs, last).groupby(_KEYS, sort=True):
+    for key, group in length_of(paired.pairs, ours).groupby(_KEYS, sort=True):
         by_dataset = group.groupby("dataset")["difference"]
         arrays = {str(name): values.to_numpy(np.float64) for name, values in by_dataset}
         strata = {name: values for name, values in arrays.items() if len(values) > 1}

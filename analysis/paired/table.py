@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.evaluations.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
-from analysis.evaluations.lengths import length_of
+from analysis.evaluations.lengths import length_of, with_lengths
 from analysis.evaluations.reading import open_results
 from analysis.evaluations.recipes import recipe_choices, recipe_words
 from analysis.paired.cells import DEFAULT_METHOD, Method, summarize
@@ -25,6 +25,7 @@ from analysis.paired.contrasts import (
     comparisons,
     declared_in,
     lengths_in,
+    of_compared,
     of_study,
     sets,
     unfinished,
@@ -81,7 +82,7 @@ def deltas(
     """
     store = open_results(root)
     evaluations = read_trials(store, GRID_KIND, [*COLUMNS, *_LOSSES])
-    whole = frame(evaluations, lengths_in(store))
+    whole = frame(evaluations)
     if whole.empty:
         raise InvalidRequest(
             Code.NO_ANSWER,
@@ -99,7 +100,11 @@ def deltas(
     chosen = [*comparisons(data, baseline, contrasts, required=not deep), *deep]
     if source is not None:
         chosen = _only_sources(data, chosen, source)
-    cells, pairs = _deltas(data, chosen, contrasts, epoch, confidence, method, whole, of_all_depths)
+    selected = of_compared(of_all_depths, chosen)
+    if isinstance(epoch, int):
+        selected = selected[selected["epoch"] == epoch]
+    selected = with_lengths(selected, lengths_in(store))
+    cells, pairs = _deltas(data, chosen, contrasts, epoch, confidence, method, whole, selected)
     repeated = evaluations.num_rows - len(whole)
     notes = [
         *unfinished({*evaluations["trial_id"].to_pylist()}, store, study),
@@ -139,7 +144,11 @@ def _deltas(
     whole: pd.DataFrame,
     of_all_depths: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the cells and their pairs."""
+    """Return the cells and their pairs.
+
+    Args:
+        of_all_depths: ``data`` of all depths that are compared, with the lengths of curves.
+    """
     if not 0 < confidence < 1:
         raise InvalidRequest(
             Code.WRONG_VALUE,

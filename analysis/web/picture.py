@@ -55,15 +55,17 @@ def picture(svg: str, form: str) -> bytes:
 
 
 def _path(look: dict[str, str], order: int) -> Circle | PathPatch:
+    width = float(look.get("stroke-width", "1"))
     style: dict[str, Any] = {
         "facecolor": look.get("fill", "none"),
         "edgecolor": look.get("stroke", "none"),
-        "linewidth": float(look.get("stroke-width", "1")) * _POINTS / _PIXELS,
+        "linewidth": width * _POINTS / _PIXELS,
         "capstyle": "butt",
         "zorder": order,
     }
     if "stroke-dasharray" in look:
-        style["linestyle"] = (0, tuple(map(float, look["stroke-dasharray"].split())))
+        dashes = map(float, look["stroke-dasharray"].split())
+        style["linestyle"] = (0, tuple(dash / width for dash in dashes))  # matplotlib's are in widths of the line
     corners: list[tuple[float, float]] = []
     codes: list[Any] = []
     x = y = 0.0

@@ -4,7 +4,7 @@ from jobs.kind import kinds
 from jobs.results.commit import Committed, commit
 from jobs.results.compaction import Compaction, compact
 from jobs.results.failures import Failure, FailureKind, next_attempt, quarantined, read_failures, record_failure
-from jobs.results.launches import Launch, read_launches, write_launch
+from jobs.results.launches import Launch, read_launches, readable_launches, write_launch
 from jobs.results.local_store import LocalStore
 from jobs.results.merge import Merged, merge
 from jobs.results.mixed import mixed_trials
@@ -24,7 +24,7 @@ from jobs.results.reader import (
 from jobs.results.root_record import require_layout
 from jobs.results.schema import comparable_columns, schema
 from jobs.results.store import Store
-from jobs.results.studies import StudyRecord, record_study, recorded_studies
+from jobs.results.studies import StudyRecord, readable_studies, record_study, recorded_studies
 from jobs.specs.columns import Role
 
 __all__ = [
@@ -59,6 +59,8 @@ __all__ = [
     "read_failures",
     "read_launches",
     "read_trials",
+    "readable_launches",
+    "readable_studies",
     "record_failure",
     "record_study",
     "recorded_studies",

@@ -1,11 +1,13 @@
 """Records of launches: who launched which study, and whether it is still running."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from jobs.errors import DamagedFile
 from jobs.results.layout import launch_key
 from jobs.results.records import Timestamp, read_record
 from jobs.results.store import Store
@@ -60,6 +62,15 @@ def read_launches(store: Store) -> list[Launch]:
         DamagedFile: naming a record that cannot be read.
     """
     return sorted((read_launch(store, key) for key in store.keys("launches")), key=lambda launch: launch.launch)
+
+
+def readable_launches(store: Store) -> list[Launch]:
+    """Return the launches of a root whose records can be read, oldest first, for what decides only names and looks."""
+    found = []
+    for key in store.survey("launches").keys:
+        with suppress(DamagedFile, FileNotFoundError):
+            found.append(read_launch(store, key))
+    return sorted(found, key=lambda launch: launch.launch)
 
 
 def timestamp() -> str:

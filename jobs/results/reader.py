@@ -95,7 +95,9 @@ def uncovered(store: Store, kind: str) -> int:
     return max(len(done(store, kind)) - (entry.trials if entry else 0), 0)
 
 
-def read_trials(store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False) -> pa.Table:
+def read_trials(
+    store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False, skip_damaged: bool = False
+) -> pa.Table:
     """Return the rows of all finished trials of a kind, once each, in order of trial id and row number (the epoch, for
     training).
 
@@ -106,27 +108,36 @@ def read_trials(store: Store, kind: str, columns: list[str] | None = None, *, en
     Args:
         columns: the columns to return, in this order; None: all. Reading fewer is faster.
         encoded: whether text columns are dictionary-encoded, as in ``encoded_schema``; faster and smaller.
+        skip_damaged: whether files that are no results are left out, for what decides only names and looks.
 
     Raises:
         DamagedFile: naming the first file that is not a result of the kind; no file is skipped.
     """
     wanted = schema(kind).names if columns is None else columns
     needed = list(dict.fromkeys(["trial_id", numbering(kind), *wanted]))
-    return with_files(store, kind, _compacted(store, kind, needed, encoded), needed, encoded=encoded).select(wanted)
+    compacted = _compacted(store, kind, needed, encoded)
+    return with_files(store, kind, compacted, needed, encoded=encoded, skip_damaged=skip_damaged).select(wanted)
 
 
 def with_files(
-    store: Store, kind: str, compacted: pa.Table | None, columns: list[str], *, encoded: bool = False
+    store: Store,
+    kind: str,
+    compacted: pa.Table | None,
+    columns: list[str],
+    *,
+    encoded: bool = False,
+    skip_damaged: bool = False,
 ) -> pa.Table:
     """Return the compacted rows (None: no rows) of trials whose files exist, and the rows of all other trial files.
 
     Args:
         columns: the columns of ``compacted``, including ``trial_id`` and the row number.
         encoded: whether text columns are dictionary-encoded, as in ``encoded_schema``, also in ``compacted``.
+        skip_damaged: as in ``read_trials``.
     """
     whole = encoded_schema(kind) if encoded else schema(kind)
     table = whole.empty_table().select(columns) if compacted is None else compacted
-    files = trial_files(store, kind)
+    files = trial_files(store, kind, skip_damaged=skip_damaged)
     # in Arrow: with sets of Python strings this took a quarter of a query over 14,400 trials
     covered, listed = table["trial_id"].unique().cast(pa.string()), pa.array(files, pa.string())
     gone, new = _without(covered, listed), _without(listed, covered).to_pylist()
@@ -134,24 +145,29 @@ def with_files(
         table = table.filter(pc.invert(pc.is_in(table["trial_id"], gone)))
     if not new:
         return table
-    fresh = read_files(store, kind, {trial: files[trial] for trial in new})
+    fresh = read_files(store, kind, {trial: files[trial] for trial in new}, skip_damaged=skip_damaged)
     merged = _merged(table, fresh.select(columns).cast(table.schema))
     # unify to one dictionary per column: otherwise each slice keeps its own whole dictionary
     return merged.unify_dictionaries().combine_chunks() if encoded else merged
 
 
-def trial_files(store: Store, kind: str) -> dict[str, str]:
+def trial_files(store: Store, kind: str, *, skip_damaged: bool = False) -> dict[str, str]:
     """Return the key of every finished trial of a kind by trial id, with one listing.
+
+    Args:
+        skip_damaged: whether files with other names are left out.
 
     Raises:
         DamagedResult: naming the first file that does not have the name of a result.
     """
     files = {}
-    for key in store.keys(trials_prefix(kind)):
+    prefix = trials_prefix(kind)
+    for key in store.survey(prefix).keys if skip_damaged else store.keys(prefix):
         trial_id = trial_id_at(key, kind)
-        if trial_id is None:
+        if trial_id is not None:
+            files[trial_id] = key
+        elif not skip_damaged:
             raise foreign(store, key)
-        files[trial_id] = key
     return files
 
 
@@ -164,13 +180,22 @@ def foreign(store: Store, key: str) -> DamagedResult:
     )
 
 
-def read_files(store: Store, kind: str, files: Mapping[str, str]) -> pa.Table:
-    """Return the rows of the given trial files (id to key), in order of trial id and row number."""
+def read_files(store: Store, kind: str, files: Mapping[str, str], *, skip_damaged: bool = False) -> pa.Table:
+    """Return the rows of the given trial files (id to key), in order of trial id and row number.
+
+    Args:
+        skip_damaged: as in ``read_trials``.
+    """
 
     def read(trial_id: str) -> pa.Table:
         key = files[trial_id]
-        data = require_present(store, key, "a result that was listed", most_bytes(kind))
-        return decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
+        try:
+            data = require_present(store, key, "a result that was listed", most_bytes(kind))
+            return decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
+        except DamagedFile:
+            if skip_damaged:
+                return schema(kind).empty_table()
+            raise
 
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(read, sorted(files)))

@@ -1,5 +1,6 @@
 """The studies recorded in a results root, with the contrasts and equivalences that they declare."""
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import yaml
@@ -41,6 +42,15 @@ def recorded_studies(store: Store) -> list[StudyRecord]:
         DamagedFile: naming a record that cannot be read.
     """
     return [read_study(store, key) for key in sorted(store.keys("studies"))]
+
+
+def readable_studies(store: Store) -> list[StudyRecord]:
+    """Return the studies of a root whose records can be read, for what decides only names and looks."""
+    found = []
+    for key in sorted(store.survey("studies").keys):
+        with suppress(DamagedFile, FileNotFoundError):
+            found.append(read_study(store, key))
+    return found
 
 
 def read_study(store: Store, key: str) -> StudyRecord:

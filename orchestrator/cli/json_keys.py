@@ -222,7 +222,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "deltasweep data describe": {
         "dataset": "name of the dataset",
         "card": "its card",
-        "dataset_sha256": "the digest in results of these images; another one if the card turns images by EXIF",
+        "dataset_sha256": "the digest in results of these images; another one if the card changes what networks see",
         "notes": "remarks about its images",
     },
     "deltasweep schema": {"": "the JSON schema itself, with and without `--json`"},

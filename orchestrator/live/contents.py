@@ -68,6 +68,8 @@ class Contents:
     """Of each result that has been read."""
     evaluations: Mapping[str, Evaluated]
     """Of each fine-tuning trial that has been read."""
+    sources: frozenset[str]
+    """The sources of all results that have been read, of any kind."""
     recipes: Mapping[str, str]
     """The recorded recipes of these, as JSON by digest."""
     failures: tuple[Failure, ...]

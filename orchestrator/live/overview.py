@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from analysis.paired.names import source_names
+from analysis.paired.contrasts import newest_versions
 from analysis.words import depth_text, size_text
 from jobs.results import Launch
 from orchestrator.live.charts import Panel, Summary, curve_chart, delta_panels, summaries
@@ -115,7 +115,7 @@ def overview(watch: Watch, contents: Contents, asked: Mapping[str, str]) -> Over
     depth = next((level for level in levels if str(level) == asked.get("blocks")), levels[0] if levels else 0)
     heat = heat_map(plan, now, recipe) if plan.tuned else None
     compared = deltas(contents, plan, now, recipe, depth) if plan.tuned else None
-    names = _sources(watch, contents, studies)
+    names = _sources(watch, contents)
     return Overview(
         asked=kept,
         contents=contents,
@@ -137,10 +137,10 @@ def overview(watch: Watch, contents: Contents, asked: Mapping[str, str]) -> Over
     )
 
 
-def _sources(watch: Watch, contents: Contents, studies: Sequence[Recorded]) -> list[str]:
-    """Return all sources of the root, whose places decide their looks, as in the report."""
-    plans = [plan for record in studies if isinstance(plan := watch.plan(record), Planned)]
-    return source_names({one.source for one in contents.evaluations.values()}, [plan.study for plan in plans])
+def _sources(watch: Watch, contents: Contents) -> list[str]:
+    """Return all sources of the root, whose places decide their looks: ``analysis.paired.names.sources_in``."""
+    versions = newest_versions(contents.studies, contents.launches)
+    return sorted(contents.sources.union(*map(watch.sources, versions)))
 
 
 def _nothing() -> tuple[None, None, None, None, dict[str, str], str, list[int], None, list[Panel], list[Summary], None]:

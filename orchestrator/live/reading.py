@@ -26,7 +26,7 @@ from jobs.results.progress import Progress, read_progress
 from jobs.results.schema import most_bytes
 from jobs.results.studies import read_study
 from orchestrator.live.contents import Contents, Evaluated, Run
-from orchestrator.live.rows import columns, evaluated, recipes, runs
+from orchestrator.live.rows import columns, evaluated, recipes, runs, sources
 
 T = TypeVar("T")
 _READERS = 8
@@ -51,6 +51,10 @@ class Reader:
         """Messages by key."""
         self._runs: dict[str, Run] = {}
         self._evaluations: dict[str, Evaluated] = {}
+        self._sources: dict[str, str] = {}
+        """By trial."""
+        self._named: frozenset[str] = frozenset()
+        """The values of ``_sources``."""
         self._recipes: dict[str, str] = {}
         self._records: dict[str, Failure | StudyRecord | Launch | Progress | str] = {}
         """By key: a record that never changes, or a message about it."""
@@ -89,6 +93,7 @@ class Reader:
             unread=len(self._unread),
             runs=self._runs,
             evaluations=self._evaluations,
+            sources=self._named,
             recipes=self._recipes,
             failures=tuple(sorted(failures, key=lambda failure: (failure.failed_at, failure))),
             launches=tuple(sorted(launches, key=lambda launch: launch.launch)),
@@ -136,6 +141,8 @@ class Reader:
     def _forget(self, trials: set[str]) -> None:
         self._runs = {trial: run for trial, run in self._runs.items() if trial not in trials}
         self._evaluations = {trial: of for trial, of in self._evaluations.items() if trial not in trials}
+        self._sources = {trial: of for trial, of in self._sources.items() if trial not in trials}
+        self._named = frozenset(self._sources.values())
 
     def _read_index(self, kind: str) -> None:
         """Read the rows of finished trials from the compacted index."""
@@ -189,6 +196,8 @@ class Reader:
 
     def _add(self, table: pa.Table, kind: str) -> None:
         self._runs = {**self._runs, **runs(table)}
+        self._sources |= sources(table)
+        self._named = frozenset(self._sources.values())
         if kind == GRID_KIND:
             self._evaluations = {**self._evaluations, **{one.trial_id: one for one in evaluated(table)}}
             self._recipes = {**self._recipes, **recipes(table)}

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.paired.names import SOURCE, has_source
 from jobs.kind import GRID_KIND
 from jobs.provenance import THEN, history_of
 from jobs.results.schema import numbering
@@ -19,7 +20,8 @@ _VARYING = ("epoch", "test_accuracy")
 def columns(kind: str) -> list[str]:
     """Return the columns that are read of a kind's results."""
     evaluated = (*Evaluated._fields, "recipe_json") if kind == GRID_KIND else ()
-    return list(dict.fromkeys(["trial_id", numbering(kind), *_RUN, *evaluated]))
+    source = [SOURCE] if has_source(kind) else []
+    return list(dict.fromkeys(["trial_id", numbering(kind), *_RUN, *source, *evaluated]))
 
 
 def runs(table: pa.Table) -> dict[str, Run]:
@@ -45,6 +47,15 @@ def evaluated(table: pa.Table) -> Iterator[Evaluated]:
     varying = [table[name].to_pylist() for name in _VARYING]
     for values, (start, end) in zip(zip(*shared, strict=True), pairwise(starts), strict=True):
         yield Evaluated(*values, *(tuple(column[start:end]) for column in varying))
+
+
+def sources(table: pa.Table) -> dict[str, str]:
+    """Return the source of each trial, from its first row; empty if the kind has none."""
+    if SOURCE not in table.column_names:
+        return {}
+    first = table.take(_starts(table)[:-1])
+    found: dict[str, Any] = dict(zip(*(first[name].to_pylist() for name in ("trial_id", SOURCE)), strict=True))
+    return {trial: source for trial, source in found.items() if source is not None}
 
 
 def recipes(table: pa.Table) -> dict[str, str]:

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from analysis.paired.names import sources_of
 from jobs.errors import DeltaSweepError
-from jobs.results import LocalStore, Store
+from jobs.results import LocalStore, Store, StudyRecord
 from orchestrator.live.contents import Contents
 from orchestrator.live.progress import Work, work_of
 from orchestrator.live.reading import Reader
@@ -66,6 +67,7 @@ class Watch:
         """When a page was opened last, or the last viewer left."""
         self._plans: dict[tuple[str, str], Planned | str] = {}
         self._works: dict[tuple[str, str], Work | None] = {}
+        self._sources: dict[tuple[str, str], frozenset[str]] = {}
         self._planning = threading.Lock()
         self._later = ThreadPoolExecutor(1, thread_name_prefix="plan")
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -143,6 +145,14 @@ class Watch:
             if key not in self._plans:
                 self._plans[key] = planned(record, self.store.uri)
             return self._plans[key]
+
+    def sources(self, record: StudyRecord) -> frozenset[str]:
+        """Return the sources that a study names."""
+        key = record.name, record.digest
+        with self._planning:
+            if key not in self._sources:
+                self._sources[key] = sources_of(record)
+            return self._sources[key]
 
     def work(self, record: Recorded) -> Work | None:
         """Return the planned work of a study; None while it is being computed, in the background."""

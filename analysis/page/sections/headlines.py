@@ -50,7 +50,7 @@ def _why_none(results: Results) -> str:
 
 def _values(results: Results) -> dict[str, Any]:
     cells = delta_cells(results.data, [*results.comparisons, *results.depths], results.contrasts, epoch=None)
-    cells = length_of(cells.drop(columns="length"), results.data, "variant")
+    cells = length_of(cells, results.data, "variant")
     shown = headline_cells(cells, headline_blocks(results.data))
     found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {

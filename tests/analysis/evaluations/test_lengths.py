@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 import analysis
+import deltasweep as ds
 from analysis.evaluations.frames import frame
 from analysis.evaluations.lengths import PLANNED, lengths_text, with_lengths
 from analysis.figures.paper import figure
@@ -42,11 +44,14 @@ def both(build: Build) -> list[Rows]:
     return [*trials(build, SHORT, gain=-5.0), *trials(build, {50: 30, 200: 30}, gain=5.0)]
 
 
-def study(root: Path, name: str, digest: str, schedule: dict[int, int], at: str) -> None:
-    """Record a study and its launch."""
+def study(
+    root: Path, name: str, digest: str, schedule: dict[int, int], at: str, blocks: int = 3, sources: Sequence[str] = ()
+) -> None:
+    """Record a study of two sources (or others) and its launch."""
     rows = [{"images": [size], "epochs": last, "seeds": 3, "evaluate_every": 30} for size, last in schedule.items()]
-    grid = {"source": ["natural", "l2"], "dataset": ["digits"], "blocks": [3]}
-    text = {"name": name, "grid": grid, "schedule": rows, "recipe": {}, "contrasts": [CONTRAST]}
+    grid = {"source": [*(sources or ("natural", "l2"))], "dataset": ["digits"], "blocks": [blocks]}
+    declared = [] if sources else [{**CONTRAST, "blocks": [blocks]}]
+    text = {"name": name, "grid": grid, "schedule": rows, "recipe": {}, "contrasts": declared}
     record_study(LocalStore(root), name, digest, json.dumps(text))
     write_launch(LocalStore(root), Launch(at, name, digest, "me", "here", at, "1", {}, at, (), at))
 
@@ -57,10 +62,16 @@ def headline(root: Path) -> dict[str, str]:
     return {one.what: one.sentence for of in shown.values["findings"] for one in of.headlines}
 
 
-def planning(epochs: dict[int, int]) -> pd.DataFrame:
+def planning(*schedules: dict[int, int]) -> pd.DataFrame:
+    """Return what studies plan; later ones were launched later."""
     recipe = recipe_digest(Recipe())
-    rows = [("digits", images, recipe, last) for images, last in epochs.items()]
-    return pd.DataFrame(rows, columns=[*PLANNED, "epochs"])
+    planned = {
+        (source, "digits", 3, images, recipe, last): place
+        for place, schedule in enumerate(schedules)
+        for images, last in schedule.items()
+        for source in ("natural", "l2")
+    }
+    return pd.DataFrame([*planned], columns=list(PLANNED)).assign(launched=[*planned.values()])
 
 
 def words(data: pd.DataFrame) -> dict[tuple[int, int], str]:
@@ -96,21 +107,88 @@ def test_without_a_study_the_main_length_of_a_cell_is_that_of_most_trials(build:
     }
 
 
-def test_what_the_newest_study_plans_is_the_main_length_even_before_it_has_trials(build: Build) -> None:
+def test_what_the_newest_study_plans_is_the_main_length_of_the_cells_that_have_trials_of_it(build: Build) -> None:
     data = frame(build.table(both(build)))
-    kept = data[~((data["images"] == 200) & (data["epochs"] == 30))]  # not begun
-    found = words(with_lengths(kept, lambda: planning(LONG)))
-    assert found[200, 10] == "10 epochs"
-    assert found[50, 30] == found[800, 10] == "10 or 30 epochs"
-    short = words(with_lengths(data, lambda: planning(SHORT)))
+    short = words(with_lengths(data, lambda: planning(LONG, SHORT)))
     assert short[50, 10] == short[800, 10] == "10 epochs"
+    long = words(with_lengths(data, lambda: planning(SHORT, LONG)))
+    assert long[50, 30] == long[800, 10] == "10 or 30 epochs"
+    kept = data[~((data["images"] == 200) & (data["epochs"] == 30))]  # not begun
+    found = words(with_lengths(kept, lambda: planning(SHORT, LONG)))
+    assert found[50, 10] == "10 epochs"
+    assert {length for cell, length in found.items() if cell != (50, 10)} == {"10 or 30 epochs"}
+
+
+NEITHER = {50: 50, 200: 50, 800: 50}
+"""A schedule without a trial."""
+
+
+def test_lengths_without_a_trial_are_no_main_lengths(build: Build) -> None:
+    """The last study with trials of its length decides; if there is none, most trials do."""
+    data = frame(build.table([*both(build), *trials(build, {50: 10}, seeds=2, numerics=2)]))
+    found = words(with_lengths(data, lambda: planning(NEITHER)))
+    assert found[50, 30] == found[800, 10] == "10 or 30 epochs"
+    assert words(with_lengths(data, lambda: planning(SHORT, NEITHER)))[800, 10] == "10 epochs"
+
+
+def test_a_schedule_of_which_nothing_has_finished_is_no_obstacle(build: Build) -> None:
+    root = build.root(both(build))
+    before = analysis.deltas(root).to_pandas()
+    study(root, "mine", "d1", NEITHER, "2026-01-01T00:00:00+00:00")
+    ends = ["images", "epochs", "ci_low_simultaneous", "ci_high_simultaneous"]
+    assert analysis.deltas(root).to_pandas()[ends].equals(before[ends])
+    assert list(headline(root))[:2] == [
+        "l2 minus natural (own trials, 10 or 30 epochs)",
+        "l2 minus natural (own trials, 10 epochs)",
+    ]
+    assert "50 (30 epochs)" in analysis.report(root).read_text()
+
+
+def test_other_depths_and_sources_have_lengths_of_their_own(build: Build) -> None:
+    """Nothing is apart where no source has two lengths in a cell: bands are as wide as in a root of one study."""
+    long, short, other = {50: 30, 800: 10}, {50: 10}, {50: 20, 800: 20}
+    deep, flat = trials(build, long), trials(build, short, blocks=1)
+    random = [build.trial("random_init", 0, {20: 9.0 + 1}, images=size, evaluate_every=30) for size in other]
+    root = build.root([*deep, *flat, *random], "mixed")
+    study(root, "deep", "d1", long, "2026-01-01T00:00:00+00:00")
+    study(root, "random", "d1", other, "2026-01-02T00:00:00+00:00", sources=["random_init"])
+    study(root, "flat", "d1", short, "2026-01-03T00:00:00+00:00", blocks=1)
+    assert set(read(LocalStore(root)).data["length"]) == {""}
+    assert list(headline(root)) == ["l2 minus natural", "random_init minus natural"]
+    ends = ["blocks", "images", "epochs", "ci_low_simultaneous", "ci_high_simultaneous"]
+    found = analysis.deltas(root, source="l2").to_pandas()
+    for blocks, alone in ((3, build.root(deep, "deep")), (1, build.root(flat, "flat"))):
+        wanted = analysis.deltas(alone).to_pandas()[ends]
+        for table in (found, analysis.deltas(root).to_pandas().query("source == 'l2' and n_pairs > 0")):
+            assert table[table["blocks"] == blocks][ends].reset_index(drop=True).equals(wanted)
+
+
+def test_what_has_no_other_length_is_not_apart_beside_what_has(build: Build) -> None:
+    """Names are those of the whole setting, but only cells with several lengths are split."""
+    mixed = trials(build, {50: 10, 800: 10, 3200: 30}, blocks=1)
+    random = [build.trial("random_init", 0, {20: 10.0}, images=size, evaluate_every=30) for size in (50, 200, 800)]
+    data = frame(build.table([*both(build), *mixed, *random]), lambda: planning(SHORT, LONG))
+    assert set(data.loc[data["blocks"] == 1, "length"]) == {"10, 20 or 30 epochs"}
+    assert set(data.loc[data["source"] == "random_init", "length"]) == {"10, 20 or 30 epochs"}
+    assert set(data.loc[data["epochs"].eq(10) & data["images"].eq(50) & data["blocks"].eq(3), "length"]) == {
+        "10 epochs"
+    }
+
+
+def test_both_arms_are_named_alike(build: Build) -> None:
+    """Also while only one of them has trials of the newest length."""
+    data = frame(build.table(both(build)))
+    kept = data[~((data["source"] == "l2") & (data["epochs"] == 30))]
+    found = with_lengths(kept, lambda: planning(SHORT, LONG))
+    at = found[(found["images"] == 50) & (found["epochs"] == 10)]
+    assert dict(zip(at["source"], at["length"], strict=True)) == {"natural": "10 epochs", "l2": "10 epochs"}
 
 
 def test_other_origins_and_recipes_are_named_only_for_their_own_lengths(build: Build) -> None:
     imported = trials(build, SHORT, origin="imported", recipe="imported", numerics=None, evaluate_every=None)
     data = frame(build.table([*both(build), *imported]), lambda: planning(SHORT))
     assert set(data.loc[data["origin"] == "imported", "length"]) == {""}
-    assert variants(with_variant(data, {})) == ["own trials, 30 epochs", "own trials, 10 epochs", "imported"]
+    assert variants(with_variant(data, {})) == ["own trials, 10 epochs", "own trials, 30 epochs", "imported"]
 
 
 def test_the_last_launched_study_of_a_cell_decides() -> None:
@@ -125,12 +203,12 @@ def test_the_last_launched_study_of_a_cell_decides() -> None:
     records = [record("a", "old", {50: 5, 200: 5}), record("a", "new", {50: 7}), record("b", "b", {50: 9, 800: 9})]
     order = [launch("b", "b"), launch("a", "old"), launch("a", "new")]
 
-    def lengths(launches: list[Launch]) -> dict[int, int]:
-        planned = planned_lengths(records, launches)
-        return dict(zip(planned["images"], planned["epochs"], strict=True))
+    def last(launches: list[Launch]) -> list[tuple[int, int]]:
+        planned = planned_lengths(records, launches).sort_values(["launched", "images"])
+        return [*zip(planned["images"], planned["epochs"], strict=True)]
 
-    assert lengths(order) == {50: 7, 800: 9}
-    assert lengths([*order, launch("b", "b")]) == {50: 9, 800: 9}
+    assert last(order) == [(50, 9), (800, 9), (50, 7)]
+    assert last([*order, launch("b", "b")]) == [(50, 7), (50, 9), (800, 9)]
 
 
 def test_the_headline_of_a_changed_schedule_never_counts_both_lengths(build: Build) -> None:
@@ -153,7 +231,7 @@ def test_planned_cells_without_trials_are_told_with_their_length(build: Build) -
     assert text.endswith("; 2 planned cells of 30 epochs have no trial yet.")
     build.root(trials(build, {50: 30}))
     new, old = headline(root).values()
-    assert new.endswith("; 1 planned cell has no trial yet.")
+    assert new.endswith("; 1 planned cell of 30 epochs has no trial yet.")
     assert "planned cell" not in old
 
 
@@ -188,6 +266,48 @@ def test_bands_cover_the_sizes_of_one_length(build: Build) -> None:
         rows = zip(deltas["epochs"], deltas["images"], deltas["epoch"], deltas["band_last"], strict=True)
         found.append({row for row in rows if row[0] == 10 and row[2] == 10})
     assert found[0] == found[1] != set()
+
+
+ENDS = ["ci_low_simultaneous", "ci_high_simultaneous"]
+
+
+def test_selected_trials_have_the_bands_of_a_root_with_these_alone(build: Build) -> None:
+    """What the other study plans, or another source was trained for, splits no curve of theirs."""
+    pilot, full = trials(build, {50: 10, 200: 30, 800: 10}), trials(build, {50: 30, 200: 10})
+    alone, root = build.root(pilot, "alone"), build.root([*pilot, *full], "mixed")
+    for results in (alone, root):
+        study(results, "pilot", "d1", {50: 10, 200: 30, 800: 10}, "2026-01-01T00:00:00+00:00")
+    study(root, "full", "d1", {50: 30, 200: 10}, "2026-01-02T00:00:00+00:00")
+    study(root, "half", "d1", {200: 10}, "2026-01-03T00:00:00+00:00")
+    wanted = analysis.deltas(alone, study="pilot").to_pandas()[["images", *ENDS]]
+    assert analysis.deltas(root, study="pilot").to_pandas()[["images", *ENDS]].equals(wanted)
+    for name in ("deltas", "2"):
+        bands = [ds.figure(results, name, study="pilot").table.to_pandas() for results in (alone, root)]
+        assert bands[0].equals(bands[1])
+
+
+def test_an_epoch_or_a_source_has_the_bands_of_a_root_with_its_trials_alone(build: Build) -> None:
+    deep = [
+        build.trial(source, seed, {5: 1.0 + seed * better, last: 50.0}, images=size, evaluate_every=every)
+        for source, better in (("natural", 0.5), ("l2", 0.7))
+        for seed in range(3)
+        for size, last, every in ((50, 10, 5), (200, 10, 10), (200, 30, 5), (800, 10, 5))
+    ]
+    evaluated = [[row for row in rows if row["epoch"] != 5 or row["evaluate_every"] == 5] for rows in deep]
+    root = build.root(evaluated, "mixed")
+    study(root, "last", "d1", {200: 10}, "2026-01-01T00:00:00+00:00")
+    alone = build.root([rows for rows in evaluated if rows[0]["evaluate_every"] == 5], "alone")
+    bands = [analysis.deltas(of, epoch=5).to_pandas()[["images", *ENDS]] for of in (root, alone)]
+    assert bands[0].equals(bands[1])
+    other = [
+        build.trial("linf", seed, {last: 50.0 + seed}, images=200, evaluate_every=30)
+        for seed in range(3)
+        for last in (10, 20)
+    ]
+    plain = trials(build, {50: 10, 200: 10})
+    roots = build.root([*plain, *other], "three"), build.root(plain, "two")
+    bands = [analysis.deltas(of, "natural", source="l2").to_pandas()[["images", *ENDS]] for of in roots]
+    assert bands[0].equals(bands[1])
 
 
 def test_figures_and_tables_show_each_length_apart(build: Build) -> None:

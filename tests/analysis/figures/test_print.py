@@ -101,7 +101,7 @@ def evaluations(datasets: int, seeds: Any) -> pd.DataFrame:
         for end in [50 + blocks + 3 * DATASETS.index(dataset) + rng.normal()]
         for epoch in (1, 11, 30)
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).assign(length="")
+    return pd.DataFrame(rows, columns=list(COLUMNS)).assign(length="", main=True)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 import io
 import re
-from itertools import product
+from itertools import pairwise, product
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -89,6 +90,15 @@ def test_the_picture_shows_what_the_drawing_does() -> None:
     assert {(255, 255, 255), tuple(bytes.fromhex(INK[1:]))} <= colours, "text, too"
     assert picture(drawing, "png") == picture(drawing, "png")
     assert picture(drawing, "pdf") == picture(drawing, "pdf")
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_dashes_are_as_long_as_in_the_drawing(width: int) -> None:
+    line = f'<path d="M0 10H96" stroke="#000000" stroke-width="{width}" stroke-dasharray="2 2"/>'
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" width="96" height="20" font-size="10">{line}</svg>'
+    made = Image.open(io.BytesIO(picture(drawing, "png"))).convert("L")
+    row = np.asarray(made)[made.height // 2] < 128
+    assert sum(bool(dark and not before) for before, dark in pairwise([False, *row])) == 96 // 4
 
 
 @pytest.mark.parametrize("marker", MARKERS)

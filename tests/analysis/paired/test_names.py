@@ -8,7 +8,7 @@ import analysis
 import deltasweep as ds
 from analysis.figures.drawing.style import COLOURS, MARKERS, Look
 from analysis.page.results import read
-from analysis.paired.names import source_names, sources_in
+from analysis.paired.names import sources_in
 from jobs.results import LocalStore, commit, record_study
 from tests.analysis.examined import visualized
 from tests.analysis.support import Build
@@ -27,7 +27,33 @@ def root_of(build: Build) -> Path:
 
 def test_all_sources_of_a_root_have_a_place(build: Build) -> None:
     assert sources_in(LocalStore(root_of(build))) == ["a-visualized-one", "b-planned-one", "natural", "robust"]
-    assert source_names(["b", "a", "b"], []) == ["a", "b"]
+
+
+def test_what_cannot_be_read_names_nothing_and_fails_no_figure(build: Build) -> None:
+    """As deltas of one study do not need another study, or results of another kind."""
+    root = root_of(build)
+    grid = {"source": ["natural", "robust"], "dataset": ["digits"], "blocks": [3]}
+    rows = [{"images": [100], "epochs": last, "seeds": 2, "evaluate_every": 1} for last in (1,)]
+    study = {"name": "one", "grid": grid, "schedule": rows, "recipe": {}}
+    record_study(LocalStore(root), "one", "d1", json.dumps(study))
+    for seed, last in ((0, 2), (1, 2)):  # several lengths, so that plans matter
+        for source in ("natural", "robust"):
+            commit(LocalStore(root), "finetune", build.trial(source, seed, {last: 50.0 + seed}))
+    shown = ds.figure(root, "2")._data.names
+    deltas = analysis.deltas(root, study="one")
+    record_study(LocalStore(root), "later", "d1", json.dumps({"name": "later", "nothing": "of this version"}))
+    (root / "launches").mkdir(exist_ok=True)
+    (root / "launches" / "torn.json").write_text("{")
+    torn = sorted((root / "trials" / "visualize").rglob("*.parquet"))[0]
+    (torn.parent / "visualize-torn-0123456789abcdef.parquet").write_bytes(b"PAR1")
+    (torn.parent / "strange.txt").write_text("nothing")
+    (root / "studies" / "broken").mkdir()
+    (root / "studies" / "broken" / "d1.yaml").write_text("[")
+    assert sources_in(LocalStore(root)) == ["a-visualized-one", "b-planned-one", "natural", "robust"]
+    assert ds.figure(root, "2")._data.names == shown
+    for path in ("launches/torn.json", "studies/broken/d1.yaml"):  # what deltas have always read
+        (root / path).unlink()
+    assert analysis.deltas(root, study="one").equals(deltas)
 
 
 def test_a_source_looks_the_same_in_curves_figures_and_notebooks(build: Build) -> None:

@@ -39,6 +39,18 @@ def test_there_are_ten_and_more() -> None:
     assert len(QUERIES) == 11
 
 
+def test_imported_trials_pair_where_their_seeds_are_known(build: Build) -> None:
+    """Their numerics are null; a seed of -1 is unknown."""
+    imported = [
+        build.trial(source, seed, accuracy, origin="imported", recipe="imported", numerics=None, evaluate_every=None)
+        for source, accuracy in (("natural", 50.0), ("robust", 53.0))
+        for seed in (-1, 0)
+    ]
+    own = build.arms([50.0], [54.0])
+    found = answer(build.root([*own, *imported]), "seed by seed")
+    assert {(row["numerics"], row["seed"], row["delta"]) for row in found} == {(1, 0, 4), (None, 0, 3)}
+
+
 def test_answers(root: Path) -> None:
     assert [row["delta"] for row in answer(root, "seed by seed")] == [4, 4]
     assert [(row["seed"], row["present"]) for row in answer(root, "missing in one arm")] == [(2, ["natural"])]

@@ -19,12 +19,13 @@ from starlette.testclient import TestClient
 from analysis import deltas, formats
 from analysis.paired.names import sources_in
 from jobs.errors import Code, InvalidRequest
-from jobs.results import LocalStore, open_store
+from jobs.results import LocalStore, commit, open_store, record_study
 from jobs.results.layout import log_key, trial_key
 from orchestrator.live import watch as watching
 from orchestrator.live.access import is_loopback, names_of
 from orchestrator.live.app import make_app
 from orchestrator.live.watch import Watch
+from tests.analysis.examined import visualized
 from tests.orchestrator.live.roots import OTHER_KIND, TOKEN, Sweep, client, listing, watched
 from tests.support import refused
 
@@ -177,6 +178,30 @@ def test_sources_have_the_looks_of_the_report(page: TestClient, sweep: Sweep) ->
     summary = re.search(r'<li><span class="key s(\d)">.*?</svg>fmnist_l2_eps1 minus', text)
     assert summary is not None
     assert summary[1] == "0"
+
+
+def test_what_only_other_kinds_or_studies_name_has_a_look_as_in_the_report(sweep: Sweep) -> None:
+    """Results of a source that only an older version of a study had, and a study that was never launched."""
+    commit(sweep.store, "visualize", visualized("a-visualized-one"))
+    commit(sweep.store, "visualize", visualized("fmnist_natural"))
+    grid = {"source": ["b-planned-one"], "dataset": ["digits"], "blocks": [3]}
+    rows = [{"images": [100], "epochs": 1, "seeds": 2, "evaluate_every": 1}]
+    record_study(sweep.store, "mine", "d1", json.dumps({"name": "mine", "grid": grid, "schedule": rows, "recipe": {}}))
+    record_study(sweep.store, "later", "d1", json.dumps({"name": "later", "nothing": "of this version"}))
+    names = sources_in(sweep.store)
+    assert names == ["a-visualized-one", "b-planned-one", "fmnist_l2_eps1", "fmnist_natural"]
+    watch = watched(sweep.store)
+    try:
+        for _ in range(2):
+            text = client(watch).get("/").text
+            keys = dict(re.findall(r'<th scope="row"><span class="key s(\d)">.*?</svg>(\w+)</span>', text))
+            assert keys == {str(names.index(name)): name for name in names[2:]}
+        sweep.store.delete(trial_key("visualize", visualized("a-visualized-one")[0]["trial_id"]))
+        watch._reader.look()
+        contents = watch._reader.look()
+        assert contents.sources == {"fmnist_l2_eps1", "fmnist_natural"}
+    finally:
+        watch.close()
 
 
 def test_the_heat_map_counts_each_cell(page: TestClient, sweep: Sweep) -> None:
