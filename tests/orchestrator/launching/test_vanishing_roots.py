@@ -4,6 +4,7 @@ Nothing is written elsewhere; the launch stops and can be resumed later.
 """
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jobs.errors import Code, RootGone
+from jobs.errors import Code, DeltaSweepError, RootGone
 from jobs.execution.bundles import attempt_bundle
 from jobs.results import Store, all_done, open_store, read_failures
 from jobs.study.model import Study
 from orchestrator.cli.exit_codes import ExitCode, exit_code_of
 from orchestrator.failures.outcomes import StopCause
 from orchestrator.launching import heartbeat
+from orchestrator.launching.heartbeat import Heartbeat
 from orchestrator.launching.launch import launch
 from orchestrator.launching.launch_state import LaunchState
 from orchestrator.ray_tune import trainable, tuner
@@ -189,15 +191,23 @@ def test_a_machine_that_has_another_directory_there_stops_the_launch(
 def test_a_heartbeat_stops_trials_that_are_far_from_their_next_write(
     how: str, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Meanwhile only the driver accesses the root."""
+    """Meanwhile only the driver accesses the root. A beat that began before the root disappeared is written whole."""
     replace_ray(monkeypatch, tmp_path)
     monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
     root = tmp_path / "root"
     left: list[set[str]] = []
+    write, beating = Heartbeat._write, threading.Lock()
+
+    def whole(self: Heartbeat, **fields: Any) -> DeltaSweepError | None:
+        with beating:
+            return write(self, **fields)
+
+    monkeypatch.setattr(Heartbeat, "_write", whole)
 
     def train(bundles: object, job: object, share: object, state: LaunchState) -> None:
-        EVENTS[how](root)
-        left.extend(below(place) for place in (root, tmp_path / "other"))
+        with beating:
+            EVENTS[how](root)
+            left.extend(below(place) for place in (root, tmp_path / "other"))
         deadline = time.monotonic() + 60
         while not state.stopping:
             assert time.monotonic() < deadline, "nobody looked"
