@@ -80,7 +80,7 @@ def method_words(
         return "no pairs"
     if n == 1:
         return "one pair: no interval"
-    alike = "; all differences are equal: an interval without width, not precision" if equal else ""
+    alike = ", all differences are equal: no width is no precision" if equal else ""
     if method == "paper-compatible":
         return f"paper-compatible: percentile bootstrap {confidence:.0%}, too narrow below 20 pairs{alike}"
     caution = ", few pairs: rests on normal differences" if n < FEW_VALUES else ""
