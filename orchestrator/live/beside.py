@@ -90,9 +90,9 @@ def _serve(root: str, served: ServedPage, request: LaunchRequest, tell: Callable
         "token": at.token,
         "linger": LINGER_SECONDS,
     }
-    address, descriptor = at.address, at.listening.fileno()
-    served.announce(address)
     with at.listening, served.log.open("wb") as log:
+        address, descriptor = at.address, at.listening.fileno()
+        served.announce(address)
         server = subprocess.Popen(
             [sys.executable, "-P", "-m", __spec__.name, str(descriptor)],
             stdin=subprocess.PIPE,
