@@ -6,6 +6,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from analysis.evaluations.lengths import lengths_text
+from analysis.paired.cells import ROUNDING
 from analysis.paired.studies import CELL
 from analysis.statistics.paired_t import FEW_VALUES
 from analysis.words import counted, delta_text
@@ -82,6 +83,9 @@ def _limits(paired: pd.DataFrame, known: pd.DataFrame) -> Iterator[str]:
         pairs = _reach(few["n_pairs"], "d")
         where = "" if len(few) == len(known) else f" in {counted(len(few), 'cell')}"
         yield f"with only {pairs} pairs{where}, an interval assumes normally distributed differences"
+    equal = known[known["ci_high"] - known["ci_low"] < ROUNDING]
+    if len(equal):
+        yield f"in {counted(len(equal), 'cell')} all differences are equal: an interval without width, not precision"
     single = paired[paired["ci_low"].isna()]
     if len(single):
         ends = dict.fromkeys(map(delta_text, (single["mean_delta"].min(), single["mean_delta"].max())))

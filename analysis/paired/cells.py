@@ -16,8 +16,10 @@ Method: TypeAlias = Literal["paired-t", "paper-compatible"]
 """How intervals are computed: by the paired t test, or by a seeded percentile bootstrap akin to the paper's bands."""
 DEFAULT_METHOD: Method = "paired-t"
 
-_ROUNDING = 1e-9
-"""Standard deviation, in percentage points, below which differences are equal: accuracies are rounded to 53 bits."""
+ROUNDING = 1e-9
+"""Standard deviation, or width of an interval, in percentage points, below which differences are equal: accuracies are
+rounded to 53 bits.
+"""
 _SEED = 20_000_000  # of the bootstrap; the first seed in the paper's formula (6)
 
 
@@ -48,7 +50,7 @@ def summarize(
         table[["ci_low", "ci_high"]] = np.array(intervals).reshape(-1, 2)
         table[["ci_low_simultaneous", "ci_high_simultaneous"]] = np.nan
     table["method"] = [
-        method_words(n, confidence, method, equal=spread < _ROUNDING)
+        method_words(n, confidence, method, equal=spread < ROUNDING)
         for n, spread in zip(differences.n, differences.sd, strict=True)
     ]
     return table

@@ -56,6 +56,12 @@ def test_few_pairs_are_told() -> None:
     assert "with only 2 to 3 pairs in 2 cells, an interval" in said(few, (2.0, 1.0, 3.0, 2), CLEAR)
 
 
+def test_an_interval_without_width_is_told() -> None:
+    words = "in 1 cell all differences are equal: an interval without width, not precision"
+    assert words in said((-1.25, -1.25, -1.25, 2), CLEAR)
+    assert "equal" not in said((-1.25, -1.26, -1.24, 2), CLEAR)
+
+
 def test_a_single_pair_shows_nothing() -> None:
     assert said((2.0, NONE, NONE, 1)) == (
         "1 cell has a single pair (+2.00 points) and no interval, which shows nothing."
