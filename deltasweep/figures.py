@@ -14,6 +14,7 @@ from analysis.figures.drawing.style import WIDTH_INCHES
 from deltasweep.roots import Root, root_of
 from deltasweep.tables import Table
 from jobs.errors import Code, InvalidRequest
+from jobs.paths import expanded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -53,7 +54,7 @@ class Figure:
         Raises:
             InvalidRequest: if the ending is another one, or the file cannot be written.
         """
-        file = Path(path).expanduser()
+        file = expanded(path)
         form = file.suffix.removeprefix(".").lower()
         if form not in _FORMATS:
             raise InvalidRequest(

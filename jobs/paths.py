@@ -7,9 +7,31 @@ import os
 import tempfile
 from pathlib import Path
 
+from jobs.errors import Code, InvalidRequest
+
 VARIABLE = "DELTASWEEP_HOME"
 RESULTS_VARIABLE = "DELTASWEEP_RESULTS"
 """Names the results root where a user gives none."""
+
+
+def expanded(path: str | Path, key: str = "") -> Path:
+    """Return a path with its leading ``~`` expanded, as shells do unless it is quoted or follows ``--option=``.
+
+    Args:
+        key: the option or environment variable that gives the path.
+
+    Raises:
+        InvalidRequest: if this machine has no such user, or the user has no home directory.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InvalidRequest(
+            Code.WRONG_PLACE,
+            f"expected the home directory of a user of this machine; got {path} ({error}). Fix: write the full path",
+            file=path,
+            key=key,
+        ) from error
 
 
 def data_directory() -> Path:
@@ -32,8 +54,16 @@ def live_directory() -> Path:
     return _home() / "live"
 
 
+def make_home_absolute() -> None:
+    """Make ``$DELTASWEEP_HOME`` absolute in this process's environment, since actors inherit it and run elsewhere."""
+    if home := os.environ.get(VARIABLE, "").strip():
+        os.environ[VARIABLE] = str(expanded(home, VARIABLE).absolute())
+
+
 def _home() -> Path:
+    if home := os.environ.get(VARIABLE, "").strip():
+        return expanded(home, VARIABLE)
     try:
-        return Path(os.environ.get(VARIABLE, "~/.cache/deltasweep")).expanduser()
+        return Path("~/.cache/deltasweep").expanduser()
     except RuntimeError:  # a user without a home directory, as in many containers
         return Path(tempfile.gettempdir()) / f"deltasweep-{os.getuid()}"

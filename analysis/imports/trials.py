@@ -28,7 +28,7 @@ from jobs.errors import Code, DamagedFile, InvalidRequest, Mistake, Place
 from jobs.kind import GRID_KIND
 from jobs.results import Committed, begin, commit, compact, open_store, schema
 from jobs.specs.base import ALL, NAME_BYTES, NAME_PATTERN
-from jobs.system.files import open_file
+from jobs.system.files import line_of, open_file
 from jobs.verification.contradictions import imported_id
 
 ORIGIN = "imported"
@@ -106,9 +106,11 @@ def read(file: Path) -> pd.DataFrame:
     try:
         text = _text(file)
         _require_commas(file, text[:_HEADER_BYTES])
+        _require_utf8(file, text)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row longer than the header
             data = pd.read_csv(io.BytesIO(text), dtype=dict.fromkeys(_NAMES, str), index_col=False)
+            data.index = _rows(text, len(data))
     except InvalidRequest:
         raise
     except (OSError, EOFError, ValueError, csv.Error, zlib.error, pd.errors.ParserWarning) as error:
@@ -138,6 +140,16 @@ def _text(file: Path) -> bytes:
             file, f"it has more than {_MOST_BYTES:,} bytes, after decompression if compressed. Fix: import it in parts"
         )
     return text
+
+
+def _require_utf8(file: Path, text: bytes) -> None:
+    try:
+        text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = line_of(error)
+        raise _unreadable(
+            file, f"line {line} is in another encoding than UTF-8. Fix: save it as CSV in UTF-8", line
+        ) from error
 
 
 def _require_commas(file: Path, start: bytes) -> None:
@@ -294,6 +306,12 @@ def _wrong(bad: pd.DataFrame, column: str, rule: str) -> _Problem:
     value = value.item() if isinstance(value, np.generic) else value
     message = f"expected {column} to be {rule}; {rows} {verb} this rule, the first in line {_line(bad)}: {value!r}"
     return _Problem(Code.WRONG_VALUE, column, message, _line(bad))
+
+
+def _rows(text: bytes, rows: int) -> pd.Index:
+    """Number a file's rows by their lines, of which pandas skips the empty ones; the line after the header is 0."""
+    _, *lines = (number for number, line in enumerate(text.splitlines(), 1) if line.strip())
+    return pd.Index([line - 2 for line in lines]) if len(lines) == rows else pd.RangeIndex(rows)
 
 
 def _line(bad: "pd.DataFrame | pd.Series[Any]") -> int:

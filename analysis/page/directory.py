@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
+from jobs.paths import expanded
 from jobs.results import LocalStore, Store
 from jobs.results.opening import is_address
 from jobs.system.files import NotAFile, words
@@ -86,15 +87,7 @@ def _named(store: Store, out: str | Path | None) -> Path:
             file=out,
             key="--out",
         )
-    try:
-        directory = Path(out).expanduser().absolute()
-    except RuntimeError as error:
-        raise InvalidRequest(
-            Code.WRONG_PLACE,
-            f"expected the home of a user of this machine after ~ in --out; got {out} ({error})",
-            file=out,
-            key="--out",
-        ) from error
+    directory = expanded(out, "--out").absolute()
     _require_no_link(directory, store)
     root = _real(store.directory) if isinstance(store, LocalStore) else None
     if root is not None and _real(directory).is_relative_to(root) and not _is_own(_real(directory), root):

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from jobs.errors import Code, DamagedFile
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import StudyRecord
+from jobs.results.studies import of_newer_version, unknown_keys
 from jobs.specs.contrast import EvaluatedEpoch
 from jobs.specs.trial import recipe_digest
 from jobs.study.expand import expand
@@ -27,14 +28,16 @@ def study_of(record: StudyRecord) -> Study:
     """Return a recorded study as it was launched, without the sections of kinds that are not registered here.
 
     Raises:
-        DamagedFile: when this version cannot read the record of another version.
+        DamagedFile: if this version cannot read the record.
     """
     values = safe_yaml.load(record.text)
-    unknown = unknown_sections(values)
+    sections = unknown_sections(values)
     try:
-        return Study.model_validate({key: value for key, value in values.items() if key not in unknown})
+        return Study.model_validate({key: value for key, value in values.items() if key not in sections})
     except ValidationError as error:
         place = f"studies/{record.name}/{record.digest}.yaml"
+        if unknown := unknown_keys(error):
+            raise of_newer_version(place, unknown) from error
         raise DamagedFile(
             Code.DAMAGED_RECORD,
             f"the study {record.name} in version {record.digest} of this root cannot be read: {error}. Fix: launch its "

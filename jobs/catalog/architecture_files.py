@@ -1,8 +1,7 @@
 """Cards of architectures as YAML text, one line a part."""
 
-import yaml
-
 from jobs.catalog.architecture_card import Architecture
+from jobs.system import safe_yaml
 
 
 def card_text(architecture: Architecture) -> str:
@@ -15,4 +14,4 @@ def card_text(architecture: Architecture) -> str:
 
 
 def _line(value: object) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).removesuffix("...\n").strip()
+    return safe_yaml.dump(value, flow=True, width=1000).removesuffix("...\n").strip()

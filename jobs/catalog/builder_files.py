@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jobs.errors import Code, InvalidRequest
+from jobs.paths import expanded
 from jobs.system.files import FileTooLarge, NotAFile, read_file
 
 MOST_BYTES = 100_000
@@ -35,7 +36,7 @@ def read_builders(paths: Iterable[Path]) -> dict[str, str]:
         InvalidRequest: if one is not a Python file in UTF-8, or two have the same name.
     """
     found: dict[str, str] = {}
-    for path in paths:
+    for path in (expanded(path, "--builder") for path in paths):
         if file_and_function(f"{path.name}:f") is None:
             raise InvalidRequest(
                 Code.WRONG_NAME,
@@ -62,7 +63,7 @@ def _text(path: Path) -> str:
         raise InvalidRequest(
             Code.NO_SUCH_FILE, f"there is no builder file {path}. Fix: correct the path", file=path, key="--builder"
         ) from error
-    except (NotAFile, FileTooLarge, UnicodeDecodeError) as error:
+    except (OSError, NotAFile, FileTooLarge, UnicodeDecodeError) as error:
         raise InvalidRequest(
             Code.UNREADABLE_FILE, f"expected a Python file in UTF-8; {path}: {error}", file=path, key="--builder"
         ) from error

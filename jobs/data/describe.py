@@ -15,6 +15,7 @@ from jobs.data.folders import list_image_folder, read_image_folder
 from jobs.data.oddities import oddities
 from jobs.data.raw import FolderPart
 from jobs.errors import Code, DamagedFile, DeltaSweepError, InvalidRequest, raise_together
+from jobs.paths import expanded
 from jobs.specs.base import NAME_PATTERN
 from jobs.specs.canonical import digest
 
@@ -53,7 +54,7 @@ def describe(
         InvalidRequest: if the name is not a valid dataset name, there is only one label, or a channel is constant.
         DamagedFile: if it is not an image folder, or files are not images or cannot be decoded; lists all of them.
     """
-    folder = folder.expanduser().resolve()
+    folder = expanded(folder).resolve()
     listed = list_image_folder(folder)
     name = _name_of(folder) if name is None else name
     if not re.fullmatch(NAME_PATTERN, name):

@@ -195,7 +195,11 @@ def _listed(directory: Path, layout: str) -> tuple[dict[str, list[Path]], list[D
         )
     entries = _entries(directory)
     rule = f"expected only folders in {directory}, one per label"
-    problems = [_stray(path, rule, "move it elsewhere") for path in entries if not path.is_dir()]
+    strays = [path for path in entries if not path.is_dir()]
+    unlabelled = [path for path in strays if _seems_image(path)]
+    problems = [_stray(path, rule, "move it elsewhere") for path in strays if not _seems_image(path)]
+    if unlabelled:
+        problems.insert(0, _without_label(directory, unlabelled, rule))
     if not entries:
         raise DamagedFile(
             Code.DAMAGED_DATA, f"{directory} has no labels; expected an image folder with {layout}", file=directory
@@ -232,6 +236,21 @@ def _misnamed(suffix: str, paths: list[Path]) -> DamagedFile:
         f"expected images with one of the suffixes {', '.join(_SUFFIXES)}; {which} not. Fix: "
         f"{remedy if suffix in _HEIC else f'convert, rename or remove {them}'}",
         file=first,
+    )
+
+
+def _seems_image(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and path.is_file()
+
+
+def _without_label(directory: Path, images: list[Path], rule: str) -> DamagedFile:
+    """Return the error for images that are in no label's folder."""
+    others = len(images) - 1
+    which = f"{images[0]} and {others:,} more images are" if others else f"{images[0]} is an image"
+    return DamagedFile(
+        Code.DAMAGED_DATA,
+        f"{rule}; {which} in none. Fix: make a folder in {directory} for each label, and move its images there",
+        file=images[0],
     )
 
 

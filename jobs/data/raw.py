@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure
+from jobs.errors import Code, DamagedFile, DeltaSweepError, machine_failure
 from jobs.system.file_kinds import what_it_is
 from jobs.system.files import open_file
 from jobs.system.progress import progressed
@@ -114,8 +114,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file in one of ``FORMATS``; decoding errors inside the block become ``DamagedFile`` too.
 
     Raises:
-        DamagedFile: see ``FolderPart.image``.
-        StorageFailure: if there is too little memory to decode the image.
+        DamagedFile: see ``FolderPart.image``; or if the file may not be read.
+        StorageFailure: if there is too little memory to decode the image, or the disk fails.
     """
     try:
         with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
@@ -128,11 +128,12 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except DeltaSweepError:
         raise
-    except MemoryError as error:
-        raise StorageFailure(
-            Code.STORAGE, f"decoding {path} needs more memory than this machine has available", file=path
-        ) from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except Exception as error:  # decoders can raise any exception for damaged files
+        removed = isinstance(error, FileNotFoundError)
+        if not removed and (failure := machine_failure(error, path)) is not None:
+            raise failure from error
         known = what_it_is(path)
         reason = f"it is {known}" if isinstance(error, UnidentifiedImageError) and known else error
         raise DamagedFile(

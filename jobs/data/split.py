@@ -9,6 +9,7 @@ from pathlib import Path
 from jobs.data.folders import images_by_label
 from jobs.data.raw import unreadable
 from jobs.errors import Code, InvalidRequest, StorageFailure, raise_together
+from jobs.paths import expanded
 from jobs.system.files import open_file
 
 Parts = dict[str, dict[str, list[Path]]]
@@ -38,7 +39,7 @@ def split(
         DamagedFile: if ``folder`` contains other entries than labels with images.
         StorageFailure: if the images cannot be written.
     """
-    folder, out = folder.expanduser().resolve(), out.expanduser().resolve()
+    folder, out = expanded(folder).resolve(), expanded(out, "--out").resolve()
     if not 0 < test < 1:
         raise InvalidRequest(
             Code.WRONG_VALUE, f"expected a share of test images between 0 and 1; got {test:g}", key="--test"

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
 from filelock import FileLock
 
 from jobs.catalog.catalog import Catalog, packaged_sources
@@ -27,6 +26,7 @@ from jobs.models.weights import load_source
 from jobs.paths import weights_directory
 from jobs.specs.base import NAME_PATTERN
 from jobs.specs.threat_model import Constraint
+from jobs.system import safe_yaml
 from jobs.system.download import Progress, download, writing
 
 
@@ -102,7 +102,7 @@ def fetch_published(
 def card_text(cards: Sequence[SourceCard]) -> str:
     """Return sources' cards as they are written in a study file."""
     fields = {card.name: card.model_dump(mode="json", exclude_defaults=True, exclude={"name"}) for card in cards}
-    return yaml.safe_dump({"sources": fields}, sort_keys=False, default_flow_style=None, width=1000)
+    return safe_yaml.dump({"sources": fields}, width=1000)
 
 
 def _architecture(about: PublishedWeights, catalog: Catalog) -> str:

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
+from jobs.paths import expanded
 from jobs.results.local_store import TEMPORARY, WRITE_TEST, LocalStore
 from jobs.results.root_record import claim, require_layout
 from jobs.results.store import Store
@@ -40,16 +41,7 @@ def open_store(root: str | Path) -> Store:
         from jobs.results.object_store import ObjectStore  # local roots do not need the client for object stores
 
         return ObjectStore(text)
-    try:
-        path = Path(text).expanduser().absolute()
-    except RuntimeError as error:
-        raise InvalidRequest(
-            Code.WRONG_PLACE,
-            f"expected the home directory of a user of this machine; got {text} ({error}). "
-            "Fix: write the full path of the directory",
-            file=text,
-            key="--results",
-        ) from error
+    path = expanded(text, "--results").absolute()
     _require_possible(path, text)
     standing = next(place for place in (path, *path.parents) if place.exists())
     if not standing.is_dir():

@@ -12,7 +12,7 @@ class Problem(StrEnum):
     TORN = "torn"
     """Not a readable file of its format: truncated, altered, or something else."""
     WRONG_VERSION = "wrong-version"
-    """A schema version that this DeltaSweep cannot read: a newer version wrote it, or no release did."""
+    """A result or study that this DeltaSweep cannot read: a newer version wrote it, or no release did."""
     WRONG_CONTENT = "wrong-content"
     """Readable, but not the rows of the trial in its name."""
     DUPLICATE_ROWS = "duplicate-rows"

@@ -1,12 +1,15 @@
 """The studies recorded in a results root, with the contrasts and equivalences that they declare."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
 import yaml
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from jobs.errors import Code, DamagedFile
+from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.provenance import code_version
+from jobs.results.launches import readable_launches
 from jobs.results.layout import study_key
 from jobs.results.records import reason
 from jobs.results.store import Store
@@ -14,7 +17,7 @@ from jobs.specs.contrast import Contrast
 from jobs.specs.equivalence import Equivalence
 from jobs.system import safe_yaml
 
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = safe_yaml.MOST_CHARACTERS
 """Maximum size of a resolved study; the largest packaged study takes 4 kB."""
 
 
@@ -29,10 +32,20 @@ class StudyRecord(NamedTuple):
 
 
 def record_study(store: Store, name: str, digest: str, text: str) -> None:
-    """Store the resolved study file; recording the same study again only repairs the record if it is damaged."""
-    key = study_key(name, digest)
-    if not store.create(key, text.encode()) and not _readable(store, key):
-        store.replace(key, text.encode())
+    """Store the resolved study file; recording the same study again only repairs the record if it is damaged.
+
+    Raises:
+        InvalidRequest: if the file is larger than those that are read.
+    """
+    key, data = study_key(name, digest), text.encode()
+    if len(data) > _MOST_BYTES:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"expected a study of at most {_MOST_BYTES:,} bytes with all its values; {name} has {len(data):,}. Fix: "
+            "divide it into several studies",
+        )
+    if not store.create(key, data) and not _readable(store, key):
+        store.replace(key, data)
 
 
 def recorded_studies(store: Store) -> list[StudyRecord]:
@@ -57,7 +70,7 @@ def read_study(store: Store, key: str) -> StudyRecord:
     """Read one study.
 
     Raises:
-        DamagedFile: naming the record, if it cannot be read.
+        DamagedFile: naming the record, if it cannot be read; its code says whether a newer version wrote it.
     """
     try:
         _, name, file = key.split("/")
@@ -66,6 +79,9 @@ def read_study(store: Store, key: str) -> StudyRecord:
         contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(values.get("contrasts", []))
         equivalences = TypeAdapter(tuple[Equivalence, ...]).validate_python(values.get("equivalences", []))
     except (ValueError, AttributeError, yaml.YAMLError, RecursionError) as error:
+        if unknown := unknown_keys(error):
+            versions = launched_by(store, name, file.removesuffix(".yaml"))
+            raise of_newer_version(f"{store.uri}/{key}", unknown, versions) from error
         mark = getattr(error, "problem_mark", None)  # the position of a YAML syntax error
         raise DamagedFile(
             Code.DAMAGED_RECORD,
@@ -75,6 +91,37 @@ def read_study(store: Store, key: str) -> StudyRecord:
             line=mark.line + 1 if mark else None,
         ) from error
     return StudyRecord(name, file.removesuffix(".yaml"), text, contrasts, equivalences)
+
+
+def unknown_keys(error: Exception) -> list[str]:
+    """Return the keys that this version does not know, if a record has no other mistake; otherwise nothing."""
+    found = error.errors() if isinstance(error, ValidationError) else []
+    unknown = [".".join(map(str, one["loc"])) for one in found if one["type"] == "extra_forbidden"]
+    return unknown if len(unknown) == len(found) else []
+
+
+def launched_by(store: Store, name: str, digest: str) -> list[str]:
+    """Return the versions of DeltaSweep that launched a recorded study."""
+    launches = [launch for launch in readable_launches(store) if (launch.study, launch.digest) == (name, digest)]
+    return sorted({launch.code_version for launch in launches})
+
+
+def of_newer_version(file: str, keys: Iterable[str], versions: Iterable[str] = ()) -> DamagedFile:
+    """Return the error for a recorded study with keys that this version does not know.
+
+    Studies are checked before they are recorded, so these keys are no mistakes.
+
+    Args:
+        file: the record.
+        versions: those that launched it, as far as they are known.
+    """
+    by = " and ".join(versions)
+    return DamagedFile(
+        Code.NEWER_VERSION,
+        f"{file} has keys that DeltaSweep {code_version()} does not know ({', '.join(keys)}); "
+        f"{f'DeltaSweep {by}' if by else 'a newer version'} launched it. Fix: install that version, or a later one",
+        file=file,
+    )
 
 
 def _readable(store: Store, key: str) -> bool:

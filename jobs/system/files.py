@@ -61,6 +61,11 @@ def open_file(path: str | Path, *, shown: str | Path | None = None, folder: int 
     return file
 
 
+def line_of(error: UnicodeDecodeError) -> int:
+    """Return the line of the first byte that is not in the encoding, from 1."""
+    return error.object[: error.start].count(b"\n") + 1
+
+
 def read_file(path: str | Path, most: int | None = None) -> bytes:
     """Return the bytes of a regular file; a link to one is followed.
 

@@ -77,9 +77,14 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def dump(value: object) -> str:
-    """Return plain values as YAML that versions 1.1 and 1.2 read identically."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
+def dump(value: object, *, width: int = 110, flow: bool | None = None) -> str:
+    """Return plain values as YAML that versions 1.1 and 1.2 read identically.
+
+    Args:
+        width: where lines are broken, in characters.
+        flow: whether collections are in brackets; None: those that contain no others are.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, width=width)
     return text
 
 

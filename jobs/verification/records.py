@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from jobs.errors import DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.kind import INSTALL_IT, KIND_NAME, NOT_INSTALLED, kinds
 from jobs.results.failures import Failure, read_failure
 from jobs.results.launches import STALE_SECONDS, Launch, read_launch
@@ -29,7 +29,7 @@ from jobs.results.problems import DamagedResult, Finding, Problem
 from jobs.results.records import reason
 from jobs.results.schema import most_bytes
 from jobs.results.store import Store
-from jobs.results.studies import StudyRecord, read_study
+from jobs.results.studies import StudyRecord, of_newer_version, read_study, unknown_keys
 from jobs.results.trained import made_again_key, read_made_again
 from jobs.study.model import Study, unknown_sections
 from jobs.system import safe_yaml
@@ -109,7 +109,8 @@ def records(store: Store) -> Iterator[Finding]:
                 if (wrong := _wrong_record(store, key, read(store, key))) is not None:
                     yield wrong
             except DamagedFile as error:
-                yield Finding(Problem.UNREADABLE_RECORD, key, str(error))
+                newer = error.code is Code.NEWER_VERSION
+                yield Finding(Problem.WRONG_VERSION if newer else Problem.UNREADABLE_RECORD, key, str(error))
             except FileNotFoundError:
                 continue  # removed since it was listed
 
@@ -154,6 +155,8 @@ def _wrong_study(key: str, file: str, record: StudyRecord) -> Finding | None:
         unknown = unknown_sections(values)
         study = Study.model_validate({key: value for key, value in values.items() if key not in unknown})
     except (ValidationError, InvalidRequest, ValueError) as error:
+        if newer := unknown_keys(error):
+            return Finding(Problem.WRONG_VERSION, key, str(of_newer_version(file, newer)))
         message = (
             f"{file} is not a study that this DeltaSweep can read ({reason(error)[:500]}): a newer version wrote it, or"
         )

@@ -55,8 +55,15 @@ class Ended(NamedTuple):
             "left": None if summary is None else summary.left,
             "failed": [{"trial": trial, "reason": one_line(reason)} for trial, reason in failed.items()],
             "stop_reason": None if summary is None else summary.stop_reason,
-            "resume": self.to_resume if summary is None or summary.left or failed else None,
+            "resume": self.next_command,
         }
+
+    @property
+    def next_command(self) -> str | None:
+        """The command that continues the study, or retries the trials that failed; None if nothing is left."""
+        if self.summary is None or self.summary.left:
+            return self.to_resume
+        return f"{self.to_resume} --retry-quarantined" if self.summary.failed else None
 
     def tell_next(self) -> None:
         """Print how to look at the results, if all trials are done."""
@@ -76,6 +83,6 @@ class Ended(NamedTuple):
         if summary.stop_reason:
             tell_failed(one_line(f"Stopped: {summary.stop_reason.rstrip('.')}."))
         if summary.left:
-            notes.print(f"To resume: {self.to_resume}")
+            notes.print(f"To resume: {self.next_command}")
         elif summary.failed:
-            notes.print(f"To retry after fixing the cause: {self.to_resume} --retry-quarantined")
+            notes.print(f"To retry after fixing the cause: {self.next_command}")

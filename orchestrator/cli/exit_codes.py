@@ -1,6 +1,7 @@
 """Exit codes of commands, and the conversion of any exception to a DeltaSweep error."""
 
 import errno
+import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ class ExitCode(IntEnum):
 
     ALL_DONE = 0
     SOME_FAILED = 1
-    """Trials failed, a launch stopped early, a merge found conflicts, or `verify` or `models check` found a problem."""
+    """Trials failed, a launch stopped early, a merge or an import found conflicts, or `verify` or `models check` found
+    a problem.
+    """
     WRONG_REQUEST = 2
     """The request or its input is invalid; the message explains what to change."""
     TRY_AGAIN = 3
@@ -51,8 +54,12 @@ def of_any(error: Exception) -> DeltaSweepError:
     """
     if isinstance(error, DeltaSweepError):
         return error
-    if isinstance(error, MemoryError):
-        return StorageFailure(Code.OUT_OF_MEMORY, "this machine is out of memory. Fix: free some memory and try again")
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        said = "".join(f" ({line})" for line in str(error).strip().splitlines()[:1])
+        return StorageFailure(
+            Code.OUT_OF_MEMORY,
+            f"this machine or its GPU is out of memory{said}. Fix: free some, or use a larger one, and try again",
+        )
     if isinstance(error, OSError) and error.errno in _WRONG_NAME and error.filename is not None:
         path = str(error.filename)
         shown = path if len(path) < 200 else f"{path[:200]}..."
@@ -68,6 +75,15 @@ def of_any(error: Exception) -> DeltaSweepError:
         Code.INTERNAL,
         f"this is a bug in DeltaSweep; {_traceback_place(error)}. Please report it ({type(error).__name__}: {error})",
     )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, if this command has loaded it, says that memory of this machine or of a GPU was exhausted."""
+    if "torch" not in sys.modules:
+        return False
+    from jobs.execution.gpu_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _traceback_place(error: Exception) -> str:

@@ -17,7 +17,7 @@ _DONE_BY = {
     "failed[].trial": "id of a trial that failed in this launch, or was already quarantined",
     "failed[].reason": "why",
     "stop_reason": "why the launch stopped itself, or null",
-    "resume": "the command that continues; null if nothing is left",
+    "resume": "the command that continues, or retries the trials that failed if only they are left; null if nothing is",
 }
 _STATES = {
     "done": "trials with a result",

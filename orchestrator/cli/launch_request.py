@@ -1,5 +1,6 @@
 """Submission of ``launch`` and ``resume`` to a cluster's head node."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -11,20 +12,30 @@ from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.options import as_arguments
 from orchestrator.cli.output import notes, print_json
 from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
+from orchestrator.planning.gpus import DEFAULT_GPU
 
 
 def as_words(request: LaunchRequest) -> list[str]:
-    """Return the options of a launch as command-line arguments for the head node (without ``--address``)."""
+    """Return the options of a launch as command-line arguments, without those that are about this machine."""
     return (["--retry-quarantined"] if request.retry_quarantined else []) + as_arguments(
         max_trials=request.max_trials,
         max_cost=request.max_cost,
         max_hours=request.max_hours,
         hang_after=request.hang_after if request.hang_after != HANG_AFTER_MINUTES else None,
-        gpu=request.gpu,
+        gpu=request.gpu if request.gpu != DEFAULT_GPU else None,
         price=request.price,
         accept_numerics=request.accept_numerics,
-        builder=None if request.builders is None else [path.name for path in request.builders],  # uploaded
     )
+
+
+def resume_command(request: LaunchRequest, results: str, study: str) -> str:
+    """Return the command that continues a launch, on the same cluster and with the same limits except of trials."""
+    words = [
+        *as_arguments(results=results, study=study, address=request.address),
+        *as_words(request._replace(max_trials=None, retry_quarantined=False)),
+        *as_arguments(builder=request.builders),
+    ]
+    return shlex.join(["deltasweep", "resume", *words])
 
 
 def submit_verb(
@@ -60,16 +71,16 @@ def submit_verb(
         )
     texts = read_builders(builders)
     where = require_submittable(address, results)
-    submission = submit(where, verb, [*arguments, "--results", results], study_file, texts)
-    named = f" --study {study}" if study else ""
-    with_builders = "".join(f" --builder {path}" for path in builders)
+    uploaded = as_arguments(builder=[path.name for path in builders])
+    submission = submit(where, verb, [*arguments, *uploaded, "--results", results], study_file, texts)
+    watch = ["deltasweep", "status", "--watch", *as_arguments(results=results, study=study)]
+    again = as_arguments(address=address, results=results, study=study, builder=list(builders))
     come_back = (
-        f"Status: deltasweep status --watch --results {results}{named}\n"
+        f"Status: {shlex.join(watch)}\n"
         f"Live page: {page_command(results)}\n"
         f"Output: {submission.logs_command()}\n"
         f"Stop: {submission.stop_command()}\n"
-        f"Resume on a new cluster: deltasweep resume --submit --address {address} --results {results}{named}"
-        f"{with_builders}"
+        f"Resume on a new cluster: {shlex.join(['deltasweep', 'resume', '--submit', *again])}"
     )
     notes.print(f"Submitted as {submission.job}. Ctrl-C detaches and leaves the job running.\n{come_back}\n")
     heard = listen(submission, lambda text: notes.print(text, end=""))
@@ -80,7 +91,8 @@ def submit_verb(
         why = "Detached" if heard.ending is ListeningEnd.DETACHED else f"Connection lost ({heard.message})"
         notes.print(f"\n{why}; job {submission.job} continues to run.\n{come_back}")
     ended = heard.exit_code if heard.exit_code is not None else int(ExitCode.SOME_FAILED)
-    code = ended if finished else int(ExitCode.INTERRUPTED)
+    unheard = ExitCode.INTERRUPTED if heard.ending is ListeningEnd.DETACHED else ExitCode.TRY_AGAIN
+    code = ended if finished else int(unheard)
     if as_json:
         print_json(
             {

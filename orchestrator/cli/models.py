@@ -2,6 +2,7 @@
 networks.
 """
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,8 +11,8 @@ from rich import box
 from rich.table import Column, Table
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, raise_together
-from jobs.paths import RESULTS_VARIABLE
-from orchestrator.cli.options import Builders, Json, Quiet
+from jobs.paths import RESULTS_VARIABLE, expanded
+from orchestrator.cli.options import Builders, Json, Quiet, as_arguments
 from orchestrator.cli.output import notes, out, print_json, print_table, tell_failed
 from orchestrator.process.signals import stop_requests
 from orchestrator.study.cards import Known, known_catalog
@@ -47,11 +48,10 @@ def list_models(study: Known = None, as_json: Json = False, quiet: Quiet = False
         pixels = str(catalog.image_size(name))
         table.add_row(name, card.architecture, pixels, card.trained_on, card.constraint, epsilon, where)
     print_table(table)
-    of_study = "" if study is None else f" --study {study}"
-    notes.print(
-        f"To fetch: deltasweep models fetch NAME{of_study}\n"
-        f"To train: deltasweep models train NAME{of_study} --out {weights_directory()}"
-    )
+    of_study = as_arguments(study=study)
+    fetch = shlex.join(["deltasweep", "models", "fetch", "NAME", *of_study])
+    train = shlex.join(["deltasweep", "models", "train", "NAME", *of_study, "--out", str(weights_directory())])
+    notes.print(f"To fetch: {fetch}\nTo train: {train}")
 
 
 def _way(card: "SourceCard") -> str:
@@ -238,6 +238,7 @@ def check(
         )
     attack = attack_in(constraint, epsilon, steps) if constraint and epsilon else None
     measured = []
+    data = None if data is None else expanded(data, "--data")
     catalog = known_catalog(study, builder)
     expected = expectation(catalog.source(name))
     (notes if as_json else out).print(
@@ -301,6 +302,8 @@ def train(
             f"adversarial training) accuracy {after.train_accuracy:.2f} %, loss {after.train_loss:.4f}"
         )
 
+    folder = expanded(folder, "--out")
+    data = None if data is None else expanded(data, "--data")
     with stop_requests() as stop:
         weights = train_source(name, folder, known_catalog(study, builder), results, data, default_device(), stop, show)
     if weights is None:
@@ -341,6 +344,7 @@ def describe(
     from orchestrator.cli.architectures import describe_network, parts_table, require_place, write_card
 
     if file is not None:
+        file = expanded(file, "--out")
         require_place(file)  # before counting, which takes minutes for large networks
     card = describe_network(builder, image_size, name)
     text = card_text(card)

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from jobs.errors import Code, InvalidRequest
+from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.options import Json, Quiet, Root
-from orchestrator.cli.output import notes, print_json, table_text
+from orchestrator.cli.output import notes, print_json, table_text, tell_failed
 
 verbs = typer.Typer()
 
@@ -188,10 +189,15 @@ def import_trials(
     from analysis.words import counted
 
     imported = analysis.import_trials(file, results)
-    if as_json:
-        print_json(imported._asdict())
-        return
     notes.print(
         f"{counted(imported.trials, 'trial')} ({counted(imported.rows, 'row')}): {imported.new} new, "
         f"{imported.already_there} already present, {imported.conflicts} in conflict with existing results"
     )
+    if imported.conflicts:
+        tell_failed(
+            f"conflict: {counted(imported.conflicts, 'trial')} with other numbers than the root has from another "
+            "import; kept under conflicts/, see deltasweep verify"
+        )
+    if as_json:
+        print_json(imported._asdict())
+    raise typer.Exit(ExitCode.SOME_FAILED if imported.conflicts else ExitCode.ALL_DONE)

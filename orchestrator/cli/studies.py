@@ -1,6 +1,7 @@
 """``deltasweep studies`` and ``deltasweep schema``: packaged studies, new ones, and the schema of study files."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ from rich import box
 from rich.table import Column, Table
 
 from jobs.errors import Code, InvalidRequest
+from jobs.paths import expanded
+from jobs.system.printable import one_line
 from orchestrator.cli.options import Json, Quiet
 from orchestrator.cli.output import notes, out, print_json, print_table
 from orchestrator.study.packaged_studies import packaged_studies, packaged_text
@@ -80,7 +83,8 @@ def new(
     from jobs.specs.base import NAME_PATTERN
     from orchestrator.study.template import new_study
 
-    file = Path(target).expanduser() if target.endswith((".yaml", ".yml")) or "/" in target else Path(f"{target}.yaml")
+    is_path = target.endswith((".yaml", ".yml")) or "/" in target
+    file = expanded(target, "NAME|FILE") if is_path else Path(f"{target}.yaml")
     if file.suffix not in (".yaml", ".yml"):
         raise _wrong(Code.WRONG_PLACE, f"expected a file that ends in .yaml; got {target}. Fix: add it", target)
     if re.fullmatch(NAME_PATTERN, file.stem) is None or len(file.stem) > 100:
@@ -90,9 +94,15 @@ def new(
             "choose another name",
             target,
         )
+    text = new_study(file.stem, one_line(shlex.quote(str(file))))
     try:
         with file.open("x", encoding="utf-8") as made:
-            made.write(new_study(file.stem, str(file)))
+            try:
+                made.write(text)
+                made.flush()
+            except OSError:
+                file.unlink(missing_ok=True)
+                raise
     except FileExistsError as error:
         raise _wrong(
             Code.WRONG_PLACE, f"expected a new file; {file} exists. Fix: choose another name, or remove it", file
@@ -103,7 +113,7 @@ def new(
             f"expected a folder that can be written; {file}: {error.strerror}. Fix: choose another",
             file,
         ) from error
-    notes.print(f"Wrote {file}. Next: deltasweep plan {file}")
+    notes.print(f"Wrote {file}. Next: {shlex.join(['deltasweep', 'plan', str(file)])}")
     if as_json:
         print_json({"study": file.stem, "file": str(file)})
 

@@ -1,6 +1,5 @@
 """Verbs that plan and run studies: ``demo``, ``plan``, ``launch``, ``resume``."""
 
-import shlex
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -16,7 +15,7 @@ from orchestrator.cli.gpu_options import (
     SpotPrice,
     comparison_table,
 )
-from orchestrator.cli.launch_request import as_words, submit_verb
+from orchestrator.cli.launch_request import as_words, resume_command, submit_verb
 from orchestrator.cli.notification import Notify, notifying
 from orchestrator.cli.options import (
     AcceptNumerics,
@@ -151,7 +150,7 @@ def plan(
     request = GpuRequest(gpu, gpu_memory, gpu_tflops, gpu_table, price, spot_price, compare, timed)
     others = request.compared(request.chosen())
     loaded = load_study(study, builder)
-    planned = plan_study(loaded, known_root(results) if results else None, request, accept)
+    planned = plan_study(loaded, None if results is None else known_root(results), request, accept)
     beside = compared(planned.plan, others)
     if as_json:
         more = {"compare": [one.plain() for one in beside]} if compare else {}
@@ -209,13 +208,10 @@ def launch(
 
 def _requested(study: str, request: LaunchRequest) -> "Study":
     """Load the study of a launch, and check its options before anything is submitted or written."""
-    from orchestrator.planning.older_numerics import accepted_numerics
     from orchestrator.study.load import load_study
 
-    accepted_numerics(request.accept_numerics or ())
-    loaded = load_study(study, request.builders)
-    request.spending()
-    return loaded
+    request.options()
+    return load_study(study, request.builders)
 
 
 def _submit_launch(
@@ -274,12 +270,10 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Resume a study recorded in a results root: run its pending trials."""
-    from orchestrator.planning.older_numerics import accepted_numerics
     from orchestrator.study.history import recorded_study
     from orchestrator.study.load import with_builders
 
     with notifying(notify, study or "", results) as tell:
-        accepted_numerics(accept_numerics or ())  # validate before submitting
         request = LaunchRequest(
             address,
             None,
@@ -293,6 +287,7 @@ def resume(
             builder,
             _serves(ui),
         )
+        request.options()  # checked before anything is submitted or written
         if submit:  # only the cluster's machines read the root
             arguments = [*as_arguments(study=study), *as_words(request), *as_arguments(notify=notify)]
             submit_verb(
@@ -321,10 +316,7 @@ def run_launch(study: "Study", results: str, request: LaunchRequest) -> Ended:
     from orchestrator.live.beside import page_of_launch
 
     options, store = request.options(), open_store(results)
-    arguments = as_arguments(
-        results=results, study=study.name, accept_numerics=request.accept_numerics, builder=request.builders
-    )
-    to_resume = shlex.join(["deltasweep", "resume", *arguments])
+    to_resume = resume_command(request, results, study.name)
     try:
         with page_of_launch(store.uri, request, err.print, quiet=notes.quiet) as live_page:
             summary = launch(study, store, notes, options._replace(live_page=live_page))

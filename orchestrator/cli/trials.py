@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from jobs.errors import Code, InvalidRequest
-from orchestrator.cli.options import AcceptNumerics, Builders, Json, MaybeRoot, Quiet, Root, StudyName, StudyOfRoot
+from jobs.paths import RESULTS_VARIABLE
+from orchestrator.cli.options import AcceptNumerics, Builders, Json, Quiet, Root, StudyName, StudyOfRoot
 from orchestrator.cli.output import notes, out, print_json
 from orchestrator.cli.roots import known_root
 from orchestrator.planning.trial_states import TrialState
@@ -98,7 +99,10 @@ def run(
 @trials.command("list")
 def list_trials(
     study: StudyName,
-    results: MaybeRoot = None,
+    results: Annotated[
+        str | None,
+        typer.Option(help="Results root, for the states of the trials.", metavar="ROOT", envvar=RESULTS_VARIABLE),
+    ] = None,
     state: Annotated[TrialState | None, typer.Option(help="Only trials in this state in the results root.")] = None,
     ids: Annotated[bool, typer.Option("--ids", help="Print only the ids, one a line.")] = False,
     accept_numerics: AcceptNumerics = None,

@@ -4,7 +4,7 @@ import errno
 import socket
 import traceback
 
-from jobs.errors import Code, StorageFailure
+from jobs.errors import Code, DamagedFile, MissingData, ResultsConflict, StorageFailure
 from jobs.execution.commit import Attempt
 from jobs.execution.gpu_memory import is_out_of_memory
 from jobs.results import Failure, FailureKind, Store, next_attempt, record_failure
@@ -25,6 +25,15 @@ def classify(error: BaseException) -> FailureKind:
     if isinstance(error, OSError):
         return FailureKind.INFRASTRUCTURE
     return FailureKind.ERROR
+
+
+def is_about_inputs(store: Store, error: BaseException) -> bool:
+    """Whether an exception inside a trial is about a dataset or source model on this machine: missing, damaged, or not
+    the one that the results root knows. Files in the results root are the same for every machine.
+    """
+    if isinstance(error, DamagedFile):
+        return not _in_root(store, error.place.file)
+    return isinstance(error, MissingData | ResultsConflict)
 
 
 def root_failure(store: Store, error: BaseException) -> RootFailure | None:

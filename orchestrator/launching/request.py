@@ -54,9 +54,13 @@ class LaunchRequest(NamedTuple):
 
     def options(self) -> "Options":
         """Return the options for ``launching.launch``. Raises InvalidRequest if an option is invalid."""
+        from orchestrator.launching.budget import require_hours
         from orchestrator.launching.options import Options
         from orchestrator.planning.older_numerics import accepted_numerics
 
+        policy = RetryPolicy(hang_after_minutes=self.hang_after)
+        if self.max_hours is not None:
+            require_hours(self.max_hours, policy.stop_grace_seconds)
         return Options(
             address=self.address,
             max_trials=self.max_trials,
@@ -64,5 +68,5 @@ class LaunchRequest(NamedTuple):
             spending=self.spending(),
             accept_numerics=accepted_numerics(self.accept_numerics or ()),
             max_hours=self.max_hours,
-            retry_policy=RetryPolicy(hang_after_minutes=self.hang_after),
+            retry_policy=policy,
         )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.paths import expanded
 from jobs.system import safe_yaml
 from jobs.system.files import read_file
 from orchestrator.study import yaml_lines
@@ -122,6 +123,7 @@ def table_with(path: str | Path | None) -> Table:
     """
     if path is None:
         return packaged_table()
+    path = expanded(path, "--gpus")
     document = yaml_lines.parse(_text(path), str(path))
     if not isinstance(document.value, dict):
         raise InvalidRequest(

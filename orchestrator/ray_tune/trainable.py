@@ -9,7 +9,7 @@ from ray import tune
 
 from jobs.catalog.catalog import Cards, Catalog
 from jobs.data import device_images
-from jobs.errors import MissingData, ResultsConflict, RootGone, StorageFailure
+from jobs.errors import RootGone, StorageFailure
 from jobs.execution.attempt import AttemptStatus
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt
@@ -21,7 +21,7 @@ from jobs.results import FailureKind, next_attempt, open_store
 from jobs.results.layout import launch_key
 from jobs.specs.trial import TrialSpec
 from jobs.system.progress import progress_heard_by
-from orchestrator.failures.failure_classification import record_error
+from orchestrator.failures.failure_classification import is_about_inputs, record_error
 from orchestrator.failures.outcomes import GpuRefused, NodeDraining, Outcome, State
 from orchestrator.failures.versions import UnfitMachine, require_same
 from orchestrator.ray_tune.actor_output import ActorOutput
@@ -53,7 +53,8 @@ class TrialActor(tune.Trainable):
         Raises:
             NodeDraining, GpuRefused: So that Tune does not reuse this actor.
             UnfitMachine: If this machine's package versions differ from the driver's; if a dataset or source model that
-                the driver has is missing or different here; or if the launch's results root is not accessible here.
+                the driver has is missing, damaged or different here; or if the launch's results root is not accessible
+                here.
         """
         require_same(self._job["versions"])  # first, because a package that adds a kind of trial may be missing here
         specs = [from_plain(values) for values in self._trials]
@@ -77,9 +78,7 @@ class TrialActor(tune.Trainable):
         outcomes: dict[str, Outcome] = {}
 
         def failed(trial: str, error: Exception) -> None:
-            if isinstance(
-                error, MissingData | ResultsConflict
-            ):  # the driver has checked these, so this machine is at fault
+            if is_about_inputs(store, error):  # the driver has checked them, so this machine is at fault
                 raise _unfit(error) from error
             outcomes[trial] = record_error(store, trial, attempts[trial], error)
 

@@ -17,6 +17,7 @@ from ray import tune
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.kind import plain
+from jobs.paths import make_home_absolute
 from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
 from jobs.system.processor import cores
@@ -143,6 +144,7 @@ def connect(address: str | None) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     here: dict[str, Any] = {}
     if address == "local":
+        make_home_absolute()
         # Ray itself would count cores that this process may not use
         here = {"include_dashboard": False, "num_cpus": cores(), **prepare_machine()}
     try:

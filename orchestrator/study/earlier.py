@@ -20,7 +20,8 @@ from jobs.study.expand import expand
 from jobs.study.model import Study
 from jobs.system.printable import one_line
 from orchestrator.study.differences import differences, some
-from orchestrator.study.load import load_study, parse_study
+from orchestrator.study.history import parse_recorded
+from orchestrator.study.load import load_study
 from orchestrator.study.packaged_studies import packaged_studies
 
 Specs: TypeAlias = Mapping[str, TrialSpec]
@@ -56,7 +57,7 @@ def earlier_versions(store: Store, study: Study, specs: Specs) -> Earlier:
     for key in sorted({*store.keys(f"studies/{study.name}")} - {study_key(study.name, study.digest)}):
         try:
             record = read_study(store, key)
-            version = parse_study(record.text, f"{store.uri}/{key}", recorded=True)
+            version = parse_recorded(store, record)
         except (DamagedFile, InvalidRequest) as error:
             why = "; ".join(line.strip() for line in str(error).splitlines())
             messages.append(

@@ -2,8 +2,10 @@
 
 from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.results import Launch, Store, read_launches, recorded_studies
+from jobs.results.studies import StudyRecord, launched_by, of_newer_version
 from jobs.study.expand import expand
-from jobs.study.model import Study
+from jobs.study.model import Study, unknown_sections
+from jobs.system import safe_yaml
 from orchestrator.study.load import parse_study
 
 
@@ -40,13 +42,30 @@ def planned_trials(store: Store) -> set[str] | None:
     """
     try:
         records = recorded_studies(store)
-        studies = [
-            parse_study(record.text, _place(store, record.name, record.digest), recorded=True) for record in records
-        ]
+        studies = [parse_recorded(store, record) for record in records]
     except (DamagedFile, InvalidRequest):
         return None
     specs = [spec for study in studies for spec in expand(study)]
     return {trial for spec in specs for trial in (spec.trial_id, *spec.older_ids)} if records else None
+
+
+def parse_recorded(store: Store, record: StudyRecord) -> Study:
+    """Return a recorded study as it was launched.
+
+    Raises:
+        DamagedFile: if a newer version wrote the record.
+        InvalidRequest: if it has other mistakes.
+    """
+    place = _place(store, record.name, record.digest)
+    try:
+        return parse_study(record.text, place, recorded=True)
+    except InvalidRequest as error:
+        sections = unknown_sections(safe_yaml.load(record.text))  # of packages that are not installed
+        keys = [one.place.key for one in error.mistakes if one.code is Code.UNKNOWN_KEY]
+        unknown = [key for key in keys if key not in sections]
+        if len(unknown) < len(error.mistakes):
+            raise
+        raise of_newer_version(place, unknown, launched_by(store, record.name, record.digest)) from error
 
 
 def _place(store: Store, study: str, digest: str) -> str:
@@ -56,7 +75,7 @@ def _place(store: Store, study: str, digest: str) -> str:
 def _study_of(store: Store, launch: Launch) -> Study:
     for record in recorded_studies(store):
         if (record.name, record.digest) == (launch.study, launch.digest):
-            return parse_study(record.text, _place(store, record.name, record.digest), recorded=True)
+            return parse_recorded(store, record)
     raise InvalidRequest(
         Code.DAMAGED_RECORD,
         f"{store.uri}: launch {launch.launch} ran study {launch.study} in version {launch.digest}, which is no "

@@ -16,10 +16,12 @@ from jobs.catalog.dataset_card import DatasetCard
 from jobs.catalog.source_card import PUBLISHED_PATTERN, SourceCard
 from jobs.errors import Code, InvalidRequest, Mistake, Place
 from jobs.kind import INSTALL_IT, NOT_INSTALLED
+from jobs.paths import expanded
+from jobs.provenance import code_version
 from jobs.specs.optimizers import DOES_NOT_FIT
 from jobs.study.model import Study, unknown_sections
 from jobs.system import safe_yaml
-from jobs.system.files import read_file
+from jobs.system.files import line_of, read_file
 from orchestrator.study import yaml_lines
 from orchestrator.study.models import model_at
 from orchestrator.study.own_architectures import card_files, in_its_file
@@ -57,7 +59,7 @@ def with_builders(study: Study, builders: Iterable[Path] | None) -> Study:
 
 def _loaded(name_or_path: str) -> Study:
     if is_path(name_or_path):
-        path = _in_home(name_or_path)
+        path = expanded(name_or_path)
         if not path.exists():
             raise InvalidRequest(
                 Code.NO_SUCH_FILE,
@@ -68,14 +70,6 @@ def _loaded(name_or_path: str) -> Study:
     if (text := packaged_text(name_or_path)) is None:
         raise unknown_study(name_or_path)
     return parse_study(text, f"{name_or_path}.yaml")
-
-
-def _in_home(path: str) -> Path:
-    """Return a path with its ``~`` expanded, as shells do unless it is quoted; without such a user, as it is."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
 
 
 def _meant_files(path: Path) -> str:
@@ -122,9 +116,19 @@ def _text(path: Path) -> str:
                 file=path,
             )
         return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = line_of(error)
         raise InvalidRequest(
-            Code.UNREADABLE_FILE, f"expected a study file in UTF-8; {path} cannot be read as such ({error})", file=path
+            Code.UNREADABLE_FILE,
+            f"expected a study file in UTF-8; line {line} of {path} is in another encoding. Fix: save it as UTF-8",
+            file=path,
+            line=line,
+        ) from error
+    except OSError as error:
+        raise InvalidRequest(
+            Code.UNREADABLE_FILE,
+            f"expected a study file; {path} cannot be read ({error}). Fix: check the path and its permissions",
+            file=path,
         ) from error
 
 
@@ -142,7 +146,9 @@ def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
     if not isinstance(document.value, dict):
         raise InvalidRequest(
             Code.UNREADABLE_FILE,
-            f"{path}: expected a mapping with the keys {', '.join(Study.model_fields)}",
+            f"{path}: expected a mapping with the keys {', '.join(Study.model_fields)}; got "
+            f"{_KINDS.get(type(document.value), 'a list')}. Fix: begin with the line name: NAME; "
+            "`deltasweep studies new` writes a file to begin with",
             file=path,
         )
     return _valid(document, recorded)
@@ -294,6 +300,7 @@ _KINDS = {
     int: "a number",
     float: "a number",
     bool: "a Boolean (true or false)",
+    str: "a text",
     type(None): "nothing",
     datetime.date: "a date",
 }
@@ -326,6 +333,8 @@ def _unknown_key(location: Location, document: Document) -> str:
     message = f"unknown key{hint}; valid keys: {', '.join(valid)}"
     if not close and len(location) == 1 and location[0] in unknown_sections(document.value):
         message += f". Or it may be the section of a kind of trial {NOT_INSTALLED}. {INSTALL_IT}"
+    elif not close:
+        message += f". A version after DeltaSweep {code_version()} may have it"
     return message
 
 

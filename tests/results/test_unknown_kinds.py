@@ -57,11 +57,23 @@ def test_a_study_with_a_section_of_one_is_no_damaged_record(store: Store) -> Non
     assert "(probe)" in finding.advice
 
 
-@pytest.mark.parametrize("more", ["probe: 3\n", "Probe: {depth: 3}\n", "probe: {depth: 3}\nbundle: no\n"])
+@pytest.mark.parametrize("more", ["bundle: [no]\n", "probe: {depth: 3}\nbundle: [no]\n", "probe: 3\nbundle: [no]\n"])
 def test_one_that_is_wrong_besides_is_a_damaged_record(store: Store, more: str) -> None:
     key = "studies/mine/0123456789abcdef.yaml"
     store.create(key, f"{STUDY}{more}".encode())
     assert found(store) == [(Problem.UNREADABLE_RECORD, key)]
+
+
+@pytest.mark.parametrize(
+    "more", ["probe: 3\n", "Probe: {depth: 3}\n", "contrasts: [{source: a, baseline: b, probe: 3}]\n"]
+)
+def test_keys_that_are_no_sections_are_those_of_a_newer_version(store: Store, more: str) -> None:
+    key = "studies/mine/0123456789abcdef.yaml"
+    store.create(key, f"{STUDY}{more}".encode())
+    (finding,) = verify(store)
+    assert (finding.problem, finding.key) == (Problem.WRONG_VERSION, key)
+    assert "remove" not in finding.advice, "nothing is wrong with it"
+    assert "Fix: install that version, or a later one" in finding.advice
 
 
 def test_what_was_kept_of_a_conflict_is_a_conflict(store: Store) -> None:

@@ -355,3 +355,19 @@ def test_a_first_line_without_end_is_not_repeated(write: Write) -> None:
         read(write("0" * 1_000_000))
     assert caught.value.place.line == 1
     assert len(str(caught.value)) < 1_000
+
+
+def test_lines_are_counted_with_empty_ones(write: Write) -> None:
+    """pandas skips empty lines; an editor counts them."""
+    lines = TIDY.replace("48.5", "-4").splitlines()
+    text = "\n".join(["", lines[0], "", *lines[1:3], "", *lines[3:]])
+    assert text.splitlines()[4].startswith("natural,cifar10,100,3,20000000,100,-4")
+    with refused(Code.WRONG_VALUE, "line 5", kind=InvalidRequest, line=5, key="test_accuracy"):
+        read(write(text))
+
+
+def test_another_encoding_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "trials.csv"
+    file.write_bytes(TIDY.replace("random_init", "r\N{LATIN SMALL LETTER E WITH ACUTE}ndom").encode("latin-1"))
+    with refused(Code.UNREADABLE_FILE, "line 6", "Fix: save it as CSV in UTF-8", kind=InvalidRequest, line=6):
+        read(file)

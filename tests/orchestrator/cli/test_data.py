@@ -344,3 +344,12 @@ def test_a_folder_that_nothing_can_be_normalised_by_is_refused(deltasweep: Comma
     result = deltasweep("data", "describe", "white")
     assert result.code == 2
     assert "/train has standard deviations [0.0, 0.0, 0.0]" in result.message
+
+
+def test_images_that_are_in_no_folder_are_one_mistake(deltasweep: Command) -> None:
+    made.write(deltasweep.folder / "photos", {f"{i}.png": made.image_bytes(9, 9, seed=i) for i in range(30)})
+    result = deltasweep("data", "split", "photos", "--out", "divided", "--json")
+    error = json.loads(result.message)["error"]
+    assert (result.code, error["file"]) == (2, str(deltasweep.folder / "photos" / "0.png"))
+    assert "and 29 more images are in none. Fix: make a folder in" in error["message"]
+    assert "mistakes" not in error

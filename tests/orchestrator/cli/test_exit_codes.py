@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, Place, StorageFailure, raise_together
-from orchestrator.cli.exit_codes import ExitCode, exit_code_of
+from orchestrator.cli.exit_codes import ExitCode, exit_code_of, of_any
 from tests.orchestrator.support import Command, Result
 from tests.support import refused
 
@@ -160,3 +161,18 @@ def test_of_very_many_errors_a_message_lists_the_first() -> None:
     lines = str(caught.value).splitlines()
     assert lines == [*(f"there is no {i}" for i in range(20)), "... and 1,214 more"]
     assert len(caught.value.mistakes) == 1_234
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore about it"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_exhausted_memory_is_no_bug(error: Exception) -> None:
+    converted = of_any(error)
+    assert (converted.code, exit_code_of(converted.code)) == (Code.OUT_OF_MEMORY, ExitCode.TRY_AGAIN)
+    assert "\n" not in str(converted)
+    assert next(iter(str(error).splitlines()), "out of memory") in str(converted)

@@ -3,6 +3,7 @@
 The comments name the trackers' issues.
 """
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from jobs.errors import Code, InvalidRequest
 from jobs.specs.section import Resources
+from jobs.system.printable import printable
 from orchestrator.ray_tune import tuner
 from orchestrator.ray_tune.local_ray import require_own_packages
 from tests.documentation import ROOT
@@ -184,3 +186,68 @@ def test_command_lines_that_are_nearly_right(
     assert message.endswith("--help")
     error: Any = json.loads(deltasweep(*arguments, "--json").message)["error"]
     assert f"deltasweep: {error['message']}" == message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "describe", "~nobody-here/photos"),
+        ("data", "split", "~nobody-here/photos", "--out", "out"),
+        ("data", "split", "photos", "--out", "~nobody-here/out"),
+        ("studies", "new", "~nobody-here/first.yaml"),
+        ("plan", "~nobody-here/mine.yaml"),
+        ("plan", "mine.yaml", "--gpus", "~nobody-here/gpus.yaml"),
+        ("plan", "mine.yaml", "--builder", "~nobody-here/nets.py"),
+        ("models", "train", "fmnist_natural", "--out", "~nobody-here/weights"),
+        ("models", "check", "fmnist_natural", "--data", "~nobody-here/images"),
+        ("models", "describe", "torchvision:resnet18", "--out", "~nobody-here/card.yaml"),
+        ("status", "--results", "~nobody-here/root"),
+    ],
+)
+def test_the_home_of_a_user_who_does_not_exist(arguments: tuple[str, ...], deltasweep: Command, study: Path) -> None:
+    assert "expected the home directory of a user of this machine; got ~nobody-here" in one_line(deltasweep, *arguments)
+    assert [path.name for path in deltasweep.folder.iterdir()] == ["mine.yaml"]
+
+
+@pytest.mark.parametrize("folder", ["my studies", os.fsdecode(b"\xe9tudes")])
+def test_a_folder_with_a_space_and_one_in_latin_1(folder: str, deltasweep: Command) -> None:
+    (deltasweep.folder / folder).mkdir()
+    file = f"{folder}/first.yaml"
+    result = deltasweep("studies", "new", file)
+    assert result.code == 0, result.message
+    command = f"deltasweep plan '{printable(file)}'"
+    assert command in result.message
+    assert command in (deltasweep.folder / file).read_text(encoding="utf-8")
+    assert deltasweep("plan", file).code == 0
+
+
+def test_a_study_file_is_written_whole_or_not_at_all(deltasweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full."""
+    real_open = Path.open
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def open_on_a_full_disk(path: Path, *arguments: Any, **named: Any) -> Any:
+        file = real_open(path, *arguments, **named)
+        monkeypatch.setattr(file, "write", full)
+        return file
+
+    monkeypatch.setattr(Path, "open", open_on_a_full_disk)
+    assert "No space left on device" in one_line(deltasweep, "studies", "new", "first")
+    monkeypatch.setattr(Path, "open", real_open)
+    assert deltasweep("studies", "new", "first").code == 0
+
+
+def test_a_study_file_in_another_encoding(deltasweep: Command, study: Path) -> None:
+    study.write_bytes(f"{STUDY}description: Stra\N{LATIN SMALL LETTER SHARP S}e\n".encode("latin-1"))
+    message = one_line(deltasweep, "plan", "mine.yaml")
+    assert "line 4 of mine.yaml is in another encoding. Fix: save it as UTF-8" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "got"), [("", "nothing"), ("- name: mine\n", "a list"), ("mine\n", "a text"), ("3\n", "a number")]
+)
+def test_a_study_file_without_keys(text: str, got: str, deltasweep: Command, study: Path) -> None:
+    study.write_text(text, encoding="utf-8")
+    assert f"; got {got}. Fix: begin with the line name: NAME" in one_line(deltasweep, "plan", "mine.yaml")

@@ -118,3 +118,45 @@ def test_a_study_without_own_files_is_uploaded_as_it_is(deltasweep: Command, hea
     made.write(deltasweep.folder, {"own.yaml": text.encode()})
     submitted(deltasweep, "own.yaml")
     assert (head / "study.yaml").read_text() == text
+
+
+AT = ("--submit", "--address", "http://127.0.0.1:8265", "--results", "s3://bucket/root")
+
+
+@pytest.mark.parametrize("verb", ["launch", "resume"])
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        (("--max-hours", "0.01"), "--max-hours"),
+        (("--hang-after", "0"), "--hang-after"),
+        (("--gpu", "X100"), "--gpu"),
+        (("--max-cost", "-1"), "--max-cost"),
+        (("--accept-numerics", "none"), "--accept-numerics"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_uploaded(
+    verb: str, options: tuple[str, str], key: str, deltasweep: Command, head: Path
+) -> None:
+    result = deltasweep(verb, *(["demo"] if verb == "launch" else []), *AT, *options, "--json")
+    error = json.loads(result.message)["error"]
+    assert (result.code, result.out, error["key"]) == (2, "", key)
+    assert list(head.iterdir()) == []
+
+
+@pytest.mark.parametrize(("ending", "code"), [("DETACHED", 130), ("LOST", 3)])
+def test_a_lost_connection_is_no_signal(
+    ending: str, code: int, deltasweep: Command, head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = SimpleNamespace(ending=submit.ListeningEnd[ending], exit_code=None, message="the tunnel closed")
+    monkeypatch.setattr(submit, "listen", lambda *_: heard)
+    result = deltasweep("launch", "demo", *AT)
+    assert result.code == code
+    assert "continues to run" in result.message
+
+
+def test_printed_commands_can_be_pasted(deltasweep: Command, head: Path) -> None:
+    made.write(deltasweep.folder / "my nets", {"net.py": b"def tiny(): ...\n"})
+    result = deltasweep("resume", *AT, "--study", "own", "--builder", "my nets/net.py")
+    again = "deltasweep resume --submit --address http://127.0.0.1:8265 --results s3://bucket/root --study own"
+    assert f"{again} --builder 'my nets/net.py'" in result.message
+    assert "deltasweep status --watch --results s3://bucket/root --study own" in result.message

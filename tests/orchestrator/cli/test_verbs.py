@@ -277,3 +277,21 @@ def test_verify_goes_on_when_a_study_record_is_damaged(deltasweep: Command) -> N
     assert result.code == 1
     assert "0123456789abcdef.yaml" in result.out
     assert "foreign.txt" in result.out
+
+
+def test_an_import_with_other_numbers_is_told_by_its_exit_code(deltasweep: Command) -> None:
+    row = "natural,cifar10,100,3,20000000,100,{}\n"
+    for name, accuracy in (("one.csv", 48.5), ("two.csv", 48.6)):
+        text = "source,dataset,images,blocks,seed,epoch,test_accuracy\n" + row.format(accuracy)
+        (deltasweep.folder / name).write_text(text, encoding="utf-8")
+    assert deltasweep("import-trials", "one.csv", "--results", "root").code == 0
+    assert deltasweep("import-trials", "one.csv", "--results", "root").code == 0
+    result = deltasweep("import-trials", "two.csv", "--results", "root", "--quiet")
+    assert result.code == 1
+    assert "conflict: 1 trial with other numbers" in result.out + result.message
+
+
+def test_an_empty_root_is_no_root_to_plan_with(deltasweep: Command) -> None:
+    result = deltasweep("plan", "demo", "--results", "")
+    assert result.code == 2
+    assert "got empty text" in result.message

@@ -9,11 +9,27 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
-from jobs.errors import Code, DamagedFile, StorageFailure, machine_failure, out_of_memory
+from jobs.errors import (
+    Code,
+    DamagedFile,
+    DeltaSweepError,
+    InvalidRequest,
+    MissingData,
+    ResultsConflict,
+    StorageFailure,
+    machine_failure,
+    out_of_memory,
+)
 from jobs.execution.commit import Attempt
 from jobs.execution.gpu_memory import WorkspaceRefused
 from jobs.results import FailureKind, open_store, read_failures
-from orchestrator.failures.failure_classification import classify, record_crash, record_error, root_failure
+from orchestrator.failures.failure_classification import (
+    classify,
+    is_about_inputs,
+    record_crash,
+    record_error,
+    root_failure,
+)
 from orchestrator.failures.outcomes import RootFailure
 
 TOO_LARGE = 1 << 50  # bytes: more than a process can address
@@ -51,6 +67,26 @@ def test_whose_fault_an_exception_is(fault: str) -> None:
 )
 def test_whose_fault_is_said_by_the_type(error: Exception, kind: FailureKind) -> None:
     assert classify(error) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "file", "of_machine"),
+    [
+        (DamagedFile, "/data/birds/1.jpg", True),
+        (DamagedFile, "", True),
+        (DamagedFile, "{root}/weights/finetune-x.safetensors", False),
+        (MissingData, "/data/birds", True),
+        (ResultsConflict, "{root}/sources/natural.json", True),
+        (InvalidRequest, "/data/birds", False),
+        (StorageFailure, "/data/birds", False),
+    ],
+)
+def test_what_is_wrong_with_the_inputs_of_one_machine(
+    error: type[DeltaSweepError], file: str, of_machine: bool, tmp_path: Path
+) -> None:
+    store = open_store(tmp_path / "root")
+    raised = error(Code.DAMAGED_DATA, "wrong", file=file.format(root=store.uri))
+    assert is_about_inputs(store, raised) is of_machine
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
-from jobs.errors import Code, MissingData
+from jobs.errors import Code, DamagedFile, MissingData
 from jobs.execution.retention import RetentionPolicy
 from jobs.kind import plain
 from jobs.kinds.finetune.trial import Finetuning
@@ -215,12 +215,20 @@ def lacks_a_source(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
     return "its weights are not on this machine"
 
 
+def has_damaged_data(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
+    def damaged(*_: object) -> None:
+        raise DamagedFile(Code.DAMAGED_DATA, "its images have another digest", file="/data/birds")
+
+    monkeypatch.setattr("jobs.kinds.finetune.trial.load_dataset", damaged)
+    return "its images have another digest"
+
+
 def has_other_data(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
     pin(store, "datasets", "digits", "0" * 64)
     return "the name 'digits' under datasets refers to sha256 0000"
 
 
-@pytest.mark.parametrize("wrong", [lacks_a_source, has_other_data])
+@pytest.mark.parametrize("wrong", [lacks_a_source, has_damaged_data, has_other_data])
 def test_a_machine_without_the_drivers_inputs_ends_the_launch_and_charges_no_trial(
     wrong: Callable[[Store, pytest.MonkeyPatch], str], store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
