@@ -9,7 +9,7 @@ import pyarrow as pa
 from jobs.provenance import HISTORY_COLUMNS, History, history_of
 from jobs.results.layout import conflict_key, trial_key
 from jobs.results.parquet import Read, decode_trial, encode, signed
-from jobs.results.schema import comparable_columns, numbering, schema, version
+from jobs.results.schema import comparable_columns, most_bytes, numbering, schema, version
 from jobs.results.store import Store, require_present
 
 _NETWORK = "network_sha256"
@@ -57,7 +57,7 @@ def place(store: Store, kind: str, trial_id: str, data: bytes, rows: Read | None
     key = trial_key(kind, trial_id)
     if store.create(key, data):
         return Committed.NEW
-    standing = require_present(store, key, "the existing result of the trial to commit")
+    standing = require_present(store, key, "the existing result of the trial to commit", most_bytes(kind))
     present = decode_trial(standing, kind, trial_id, f"{store.uri}/{key}")
     new = rows or decode_trial(data, kind, trial_id, f"the result to be written to {store.uri}/{key}")
     if same_numbers(present, new, kind) or not _must_be_equal(present.table, new.table):

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.errors import Code, DamagedFile, StorageFailure
-from jobs.results.index import Entry, index_text, parse, read_compacted, render
+from jobs.kind import kinds
+from jobs.results.index import Entry, index_text, parse, read_compacted, read_index, render
 from jobs.results.layout import COMPACT, CURRENT, compact_key, compacted_at, generation_name
 from jobs.results.parquet import Read, encode
-from jobs.results.reader import with_files
+from jobs.results.reader import done, trial_files, with_files
 from jobs.results.schema import schema, version
 from jobs.results.store import Store
 
@@ -45,18 +47,57 @@ def compact(store: Store, kind: str) -> Compaction:
         StorageFailure: if the storage fails; the index is unchanged.
     """
     _remove_stale(store)
-    index_text(store)  # if CURRENT.json is a folder it cannot be swapped: fail before anything is written
-    compacted = _usable(store, kind)
-    table = with_files(store, kind, compacted and compacted.table, schema(kind).names)
-    trials = len(_trials(table))
-    if compacted and compacted.version == version(kind) and _trials(compacted.table) == _trials(table):
-        return Compaction(trials, len(table), written=False)
-    data = encode(table)
-    key = compact_key(generation_name(datetime.now(UTC), uuid.uuid4().hex[:8]), kind)
-    store.create(key, data)
-    _publish(store, kind, Entry(key, hashlib.sha256(data).hexdigest(), len(table), trials))
-    _remove_generations(store)
-    return Compaction(trials, len(table), written=True)
+    for _ in range(_SWAPS):
+        present = _present(store, kind)
+        files = trial_files(store, kind)
+        compacted = _usable(store, kind)
+        table = with_files(store, kind, files, compacted and compacted.table, schema(kind).names)
+        trials = _trials(table)
+        if compacted and compacted.version == version(kind) and _trials(compacted.table) == trials:
+            return Compaction(len(trials), len(table), written=False)
+        if _publish(store, kind, table, present):
+            _remove_generations(store)
+            return Compaction(len(trials), len(table), written=True)
+    raise _busy(store)
+
+
+def forget_removed(store: Store) -> None:
+    """Remove trials without a file from the index, before any of them runs again under the same id: its new rows, which
+    may differ, would otherwise never be read. A damaged index, of which nothing is read, is left as it is.
+
+    Raises:
+        StorageFailure: if the storage fails; the index is unchanged.
+    """
+    for kind in kinds():
+        for _ in range(_SWAPS):
+            try:
+                present = read_index(store).get(kind)
+                compacted = read_compacted(store, kind, ["trial_id"], encoded=True)
+                if present is None or compacted is None or not (_trials(compacted.table) - done(store, kind)):
+                    break
+                whole = read_compacted(store, kind)
+            except DamagedFile:
+                break
+            standing = pa.array(sorted(done(store, kind)), pa.string())
+            if whole and _publish(
+                store, kind, whole.table.filter(pc.is_in(whole.table["trial_id"], standing)), present
+            ):
+                break
+        else:
+            raise _busy(store)
+
+
+def _present(store: Store, kind: str) -> Entry | None:
+    """Return the entry of a kind; None if there is none, or CURRENT.json cannot be parsed.
+
+    Raises:
+        DamagedFile: if CURRENT.json is a folder, so that it cannot be swapped.
+    """
+    text = index_text(store)
+    try:
+        return parse(store, text).get(kind)
+    except DamagedFile:
+        return None
 
 
 def _usable(store: Store, kind: str) -> Read | None:
@@ -73,22 +114,34 @@ def _trials(table: pa.Table) -> set[str]:
     return set(table["trial_id"].unique().to_pylist())
 
 
-def _publish(store: Store, kind: str, entry: Entry) -> None:
-    """Refer to the new file in ``CURRENT.json``, keeping the entries that other compactions wrote for other kinds.
+def _publish(store: Store, kind: str, table: pa.Table, before: Entry | None) -> bool:
+    """Write a new generation and refer to it in ``CURRENT.json``, whose entries for other kinds stay.
 
-    If two compactions of one kind run concurrently, the last swap wins. It may cover fewer trials, but is never wrong.
+    Args:
+        before: the entry that was there when the rows were read.
+
+    Returns:
+        False: the entry has changed since, so that the rows may be those of files that were removed meanwhile.
     """
+    data = encode(table)
+    key = compact_key(generation_name(datetime.now(UTC), uuid.uuid4().hex[:8]), kind)
+    store.create(key, data)
+    new = Entry(key, hashlib.sha256(data).hexdigest(), len(table), len(_trials(table)), before and before.file)
     for _ in range(_SWAPS):
         text = index_text(store)
         try:
             entries = parse(store, text)
         except DamagedFile:
             entries = {}
-        present = entries.get(kind)
-        new = entry._replace(previous=present.file if present else None)
+        if entries.get(kind) != before:
+            return False
         if store.swap(CURRENT, text, render({**entries, kind: new})):
-            return
-    raise StorageFailure(
+            return True
+    raise _busy(store)
+
+
+def _busy(store: Store) -> StorageFailure:
+    return StorageFailure(
         Code.STORAGE,
         f"{store.uri}/{CURRENT} was changed by other processes {_SWAPS} times in a row while it was being swapped; "
         "nothing is lost. Fix: compact again when fewer compactions run at once",

@@ -53,16 +53,20 @@ _FAILURE = TypeAdapter(Failure)
 _REMEDY = "Fix: remove it; the attempt is then not counted"
 
 
-def record_failure(store: Store, failure: Failure, log: str) -> None:
+def record_failure(store: Store, failure: Failure, log: str) -> int:
     """Store a failure and its log; the log is written first, so that every visible failure has one.
 
     If two drivers run the same attempt and both fail, the second record takes the next free number.
+
+    Returns:
+        The number of the attempt.
     """
     attempt = failure.attempt
     while not store.create(log_key(failure.trial_id, attempt), log.encode()):
         attempt += 1
     record = failure._replace(attempt=attempt)._asdict()
     store.create(failure_key(failure.trial_id, attempt), json.dumps(record).encode())
+    return attempt
 
 
 def next_attempt(store: Store, trial_id: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from jobs.errors import Code, DamagedFile, StorageFailure
+from jobs.errors import Code, DamagedFile, StorageFailure, out_of_memory
 from jobs.results.local_root import MAY_BE_A_LINK, LocalRoot, fsync_folder
 from jobs.results.store import Store, Survey
 from jobs.system.files import NotAFile, open_file, words
@@ -31,7 +31,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IMPOSSIBLE = {errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 """The path cannot be created: it is below /proc, or its name is too long."""
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 
 
 class LocalStore(Store):
@@ -205,6 +205,8 @@ class LocalStore(Store):
             own, standing = os.stat(temporary, dir_fd=temporaries), os.stat(name, dir_fd=folder, follow_symlinks=False)
             return os.path.samestat(own, standing)
         except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise self._elsewhere() from error
             if error.errno not in _NO_LINKS:
                 raise
             raise StorageFailure(
@@ -216,6 +218,26 @@ class LocalStore(Store):
                 key="--results",
             ) from error
         return True
+
+    def require_one_file_system(self) -> None:
+        """Require that results are on the file system of the root, even if their folder is a link: a hard link from
+        a temporary file creates each of them.
+
+        Raises:
+            StorageFailure: if they are not.
+        """
+        with self._explained("read", MAY_BE_A_LINK, writing=False), suppress(FileNotFoundError):
+            if (self.directory / MAY_BE_A_LINK).stat().st_dev != self.directory.stat().st_dev:
+                raise self._elsewhere()
+
+    def _elsewhere(self) -> StorageFailure:
+        return StorageFailure(
+            Code.WRONG_PLACE,
+            f"expected results on the file system of their root; {self.uri}/{MAY_BE_A_LINK} is on another one, because "
+            "it is a link or a mount. Fix: move the whole root to that file system, and link to the root",
+            file=f"{self.uri}/{MAY_BE_A_LINK}",
+            key="--results",
+        )
 
     def _require_file_or_nothing(self, folder: int, name: str, key: str) -> None:
         try:
@@ -264,6 +286,8 @@ class LocalStore(Store):
             yield
         except StorageFailure:
             raise
+        except MemoryError as error:
+            raise out_of_memory(error, f"{self.uri}/{key}") from error
         except FileNotFoundError as error:
             if not writing:
                 raise

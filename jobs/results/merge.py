@@ -7,6 +7,7 @@ written, pins are compared: roots in which a name refers to different weights, i
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import NamedTuple
 
 from jobs.errors import Code, InvalidRequest, Mistake, Place, ResultsConflict
@@ -15,13 +16,23 @@ from jobs.provenance import code_version
 from jobs.results.commit import Committed, place, same_numbers
 from jobs.results.failures import Failure, read_failure, record_failure
 from jobs.results.launches import Launch, read_launch, read_launches, write_launch
-from jobs.results.layout import log_key, trained_weights_key, trial_id_of, trial_key
+from jobs.results.layout import (
+    MOST_CHECKPOINT_BYTES,
+    MOST_WEIGHTS_BYTES,
+    log_key,
+    output_key,
+    trained_weights_key,
+    trial_id_of,
+    trial_key,
+)
 from jobs.results.local_store import LocalStore
 from jobs.results.opening import begin, require_root
 from jobs.results.parquet import Read, decode_trial
 from jobs.results.pins import read_pin
 from jobs.results.reader import trial_files
+from jobs.results.records import MOST_BYTES
 from jobs.results.root_record import is_begun
+from jobs.results.schema import most_bytes
 from jobs.results.store import Store, require_present
 from jobs.results.studies import read_study
 from jobs.results.trained import made_again_key
@@ -69,11 +80,14 @@ def merge(roots: Sequence[Store], target: Store) -> Merged:
     for root in roots:
         require_root(root)
         _require_begun(root)
+    for root in (*roots, target):
         _require_quiet(root)
     _require_same_pins([*roots, target])
     _require_same_studies([*roots, target])
     by_root = [_results(root) for root in (*roots, target)][:-1]  # validate every file before anything is written
     begin(target)
+    for root, results in zip(roots, by_root, strict=True):
+        _bring_outputs(root, target, results)
     outcomes: list[tuple[str, Committed, bool]] = []
     left_out: list[str] = []
     for root, results in zip(roots, by_root, strict=True):
@@ -93,10 +107,12 @@ def merge(roots: Sequence[Store], target: Store) -> Merged:
         _bring_launches(root, target)
         brought = {trial_id for _, trial_id, _ in results}
         for key in _below(root, "weights"):
-            if trial_id_of(key).removesuffix(".safetensors") not in brought:
+            if key.removeprefix("weights/").rpartition(".")[0] not in brought:
                 target.create(key, _read(root, key))
-        for key in _below(root, "logs"):  # logs of failures were copied with them
-            target.create(key, _read(root, key))
+        of_failures = {key.replace("failures/", "logs/").removesuffix(".json") for key in _below(root, "failures")}
+        for key in _below(root, "logs"):
+            if key.rpartition(".")[0] not in of_failures:
+                target.create(key, _read(root, key))
     for root in roots:
         _bring_checkpoints(root, target)
     return Merged(
@@ -245,15 +261,32 @@ def _bring(root: Store, target: Store, kind: str, trial_id: str, key: str) -> tu
     return trial_id, outcome, same
 
 
+def _bring_outputs(root: Store, target: Store, results: Iterable[tuple[str, str, str]]) -> None:
+    """Bring what the attempts printed that finished a trial, before failed attempts get numbers beside them."""
+    with_output = {key.removesuffix(".out") for key in _below(root, "logs") if key.endswith(".out")}
+    of_trials = {key.split("/")[1] for key in with_output}
+    for kind, trial_id, key in results:
+        if trial_id in of_trials and _maybe(target, trial_key(kind, trial_id)) is None:
+            printed = output_key(trial_id, _result(root, kind, trial_id, key).table["attempt"][0].as_py())
+            if (data := _maybe(root, printed)) is not None:
+                target.create(printed, data)
+
+
 def _bring_failures(root: Store, target: Store) -> None:
-    known: dict[str, list[Failure]] = {}
+    """Bring failed attempts, with their logs and what they printed, under numbers that are free."""
+    known: dict[Failure, int] = {}
     for key in _below(target, "failures"):
         failure = read_failure(target, key)
-        known.setdefault(failure.trial_id, []).append(failure._replace(attempt=0))
+        known[failure._replace(attempt=0)] = failure.attempt
     for failure in sorted(read_failure(root, key) for key in _below(root, "failures")):
-        if failure._replace(attempt=0) not in known.get(failure.trial_id, []):
-            log = _maybe(root, log_key(failure.trial_id, failure.attempt)) or b""
-            record_failure(target, failure, log.decode(errors="replace"))
+        trial_id, before = failure.trial_id, failure.attempt
+        printed = _maybe(root, output_key(trial_id, before))
+        if (number := known.get(failure._replace(attempt=0))) is None:
+            free = next(n for n in count(before) if _maybe(target, output_key(trial_id, n)) in (None, printed))
+            log = _maybe(root, log_key(trial_id, before)) or b""
+            number = record_failure(target, failure._replace(attempt=free), log.decode(errors="replace"))
+        if printed is not None:
+            target.create(output_key(trial_id, number), printed)
 
 
 def _bring_launches(root: Store, target: Store) -> None:
@@ -281,7 +314,7 @@ def _bring_checkpoints(root: Store, target: Store) -> None:
 
 
 def _result(root: Store, kind: str, trial_id: str, key: str) -> Read:
-    return decode_trial(_read(root, key), kind, trial_id, f"{root.uri}/{key}")
+    return decode_trial(require_present(root, key, _LISTED, most_bytes(kind)), kind, trial_id, f"{root.uri}/{key}")
 
 
 def _below(root: Store, *folders: str) -> Iterator[str]:
@@ -289,12 +322,24 @@ def _below(root: Store, *folders: str) -> Iterator[str]:
         yield from sorted(root.keys(folder))
 
 
+_LISTED = "a file that was listed"
+_MOST = {"weights": MOST_WEIGHTS_BYTES, "checkpoints": MOST_CHECKPOINT_BYTES}
+"""The largest sizes by folder, where they are not those of a result or a record."""
+
+
 def _read(root: Store, key: str) -> bytes:
-    return require_present(root, key, "a file that was listed")
+    return require_present(root, key, _LISTED, _most(key))
 
 
 def _maybe(root: Store, key: str) -> bytes | None:
     try:
-        return root.read(key)
+        return root.read_within(key, _most(key))
     except FileNotFoundError:
         return None
+
+
+def _most(key: str) -> int:
+    folder, _, inside = key.partition("/")
+    if folder in ("trials", "conflicts") and (kind := inside.partition("/")[0]) in kinds():
+        return most_bytes(kind)
+    return _MOST.get(folder, MOST_BYTES)

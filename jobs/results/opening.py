@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.paths import expanded
+from jobs.results.compaction import forget_removed
 from jobs.results.local_store import TEMPORARY, WRITE_TEST, LocalStore
 from jobs.results.root_record import claim, require_layout
 from jobs.results.store import Store
@@ -96,7 +97,8 @@ def _wrong_address(text: str, match: re.Match[str]) -> InvalidRequest:
 
 def begin(store: Store) -> None:
     """Check that a root is writable, so that a launch fails now rather than after an hour of training, and write
-    ``root.json`` into an empty root.
+    ``root.json`` into an empty root. Trials whose results were removed are dropped from the index, since they may run
+    again.
 
     Raises:
         InvalidRequest: if the root is not writable, or a newer DeltaSweep with another layout wrote it; nothing is left
@@ -118,7 +120,10 @@ def begin(store: Store) -> None:
             file=store.uri,
             key="--results",
         ) from error
+    if isinstance(store, LocalStore):
+        store.require_one_file_system()
     claim(store)
+    forget_removed(store)
 
 
 def root_exists(store: Store) -> bool:

@@ -86,7 +86,8 @@ def with_weights(store: Store) -> set[str]:
 def uncovered(store: Store, kind: str) -> int:
     """Count the finished trials that are not in the compacted index, with one listing and one small read.
 
-    A damaged index covers nothing. Files that were removed manually since the last compaction make the count too small.
+    A damaged index covers nothing. Files that were removed since the last compaction make the count too small, until
+    the next launch (``compaction.forget_removed``).
     """
     try:
         entry = read_index(store).get(kind)
@@ -115,13 +116,16 @@ def read_trials(
     """
     wanted = schema(kind).names if columns is None else columns
     needed = list(dict.fromkeys(["trial_id", numbering(kind), *wanted]))
+    # before the index: a trial whose file was removed is dropped from the index before it runs again
+    files = trial_files(store, kind, skip_damaged=skip_damaged)
     compacted = _compacted(store, kind, needed, encoded)
-    return with_files(store, kind, compacted, needed, encoded=encoded, skip_damaged=skip_damaged).select(wanted)
+    return with_files(store, kind, files, compacted, needed, encoded=encoded, skip_damaged=skip_damaged).select(wanted)
 
 
 def with_files(
     store: Store,
     kind: str,
+    files: Mapping[str, str],
     compacted: pa.Table | None,
     columns: list[str],
     *,
@@ -131,15 +135,15 @@ def with_files(
     """Return the compacted rows (None: no rows) of trials whose files exist, and the rows of all other trial files.
 
     Args:
+        files: ``trial_files``, listed before the index was read.
         columns: the columns of ``compacted``, including ``trial_id`` and the row number.
         encoded: whether text columns are dictionary-encoded, as in ``encoded_schema``, also in ``compacted``.
         skip_damaged: as in ``read_trials``.
     """
     whole = encoded_schema(kind) if encoded else schema(kind)
     table = whole.empty_table().select(columns) if compacted is None else compacted
-    files = trial_files(store, kind, skip_damaged=skip_damaged)
     # in Arrow: with sets of Python strings this took a quarter of a query over 14,400 trials
-    covered, listed = table["trial_id"].unique().cast(pa.string()), pa.array(files, pa.string())
+    covered, listed = table["trial_id"].unique().cast(pa.string()), pa.array(list(files), pa.string())
     gone, new = _without(covered, listed), _without(listed, covered).to_pylist()
     if len(gone):
         table = table.filter(pc.invert(pc.is_in(table["trial_id"], gone)))

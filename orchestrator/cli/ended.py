@@ -17,7 +17,7 @@ class Ended(NamedTuple):
     study: str
     results: str
     to_resume: str
-    """The command that continues it."""
+    """The command that continues it, with the options of this launch."""
     summary: "Summary | None"
     """None: interrupted before the launch could count its trials."""
 
@@ -63,7 +63,10 @@ class Ended(NamedTuple):
         """The command that continues the study, or retries the trials that failed; None if nothing is left."""
         if self.summary is None or self.summary.left:
             return self.to_resume
-        return f"{self.to_resume} --retry-quarantined" if self.summary.failed else None
+        if not self.summary.failed:
+            return None
+        retries = "--retry-quarantined"
+        return self.to_resume if retries in shlex.split(self.to_resume) else f"{self.to_resume} {retries}"
 
     def tell_next(self) -> None:
         """Print how to look at the results, if all trials are done."""

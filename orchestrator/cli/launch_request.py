@@ -1,5 +1,6 @@
 """Submission of ``launch`` and ``resume`` to a cluster's head node."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +30,17 @@ def as_words(request: LaunchRequest) -> list[str]:
 
 
 def resume_command(request: LaunchRequest, results: str, study: str) -> str:
-    """Return the command that continues a launch, on the same cluster and with the same limits except of trials."""
+    """Return the command that continues a launch: on the same cluster, with the same limits except of trials.
+
+    The output of a submitted launch is printed where it was submitted, so its command submits again.
+    """
+    from orchestrator.ray_tune.submit import SUBMITTED_VARIABLE
+
+    submitted = os.environ.get(SUBMITTED_VARIABLE)
     words = [
-        *as_arguments(results=results, study=study, address=request.address),
-        *as_words(request._replace(max_trials=None, retry_quarantined=False)),
+        *(["--submit"] if submitted else []),
+        *as_arguments(results=results, study=study, address=submitted or request.address),
+        *as_words(request._replace(max_trials=None)),
         *as_arguments(builder=request.builders),
     ]
     return shlex.join(["deltasweep", "resume", *words])

@@ -18,6 +18,8 @@ from jobs.errors import Code, InvalidRequest
 from jobs.provenance import code_version
 from orchestrator.ray_tune.reachable import no_dashboard, of_cluster, require_dashboard
 
+SUBMITTED_VARIABLE = "DELTASWEEP_SUBMITTED_TO"
+"""Names the dashboard to which a launch was submitted, in the environment of its driver."""
 STUDY_FILE = "study.yaml"
 """Name of the study file in the job's working directory."""
 _STOP_SECONDS = 90
@@ -101,7 +103,11 @@ def submit(
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="deltasweep-submit-") as folder, _explained(address):
         runtime_env: dict[str, object] = {
-            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS), "RAY_USAGE_STATS_ENABLED": "0"}
+            "env_vars": {
+                "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS),
+                "RAY_USAGE_STATS_ENABLED": "0",
+                SUBMITTED_VARIABLE: address,
+            }
         }
         arguments = [verb, *options]
         uploaded = {name: text.encode() for name, text in builders.items()}

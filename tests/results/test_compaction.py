@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from jobs.results import (
     LocalStore,
     Problem,
     Store,
+    begin,
     commit,
     compact,
     done,
@@ -27,11 +29,15 @@ from jobs.results import (
     schema,
     uncovered,
 )
+from jobs.results.compaction import _publish
 from jobs.results.index import read_index
 from jobs.results.layout import CURRENT, compact_key, trial_key
 from jobs.verification.verify import verify
 from tests.results.support import KIND, MemoryStore, held, once, rows, trial
 from tests.support import refused
+
+AGAIN = 75.0
+"""The accuracy of a trial that ran again, which differs from its first one."""
 
 
 @pytest.fixture
@@ -242,3 +248,51 @@ def test_the_index_may_be_removed_with_everything_in_it(tmp_path: Path) -> None:
     shutil.rmtree(store.directory / "compact")
     assert held(read_trials(store, KIND)) == once({1, 2})
     assert uncovered(store, KIND) == 2
+
+
+def test_a_trial_that_runs_again_after_its_file_was_taken_away_is_read_anew(any_store: Store) -> None:
+    """A reader that trusted its id alone would answer with the rows of the file that was removed."""
+    for number in (1, 2, 3):
+        commit(any_store, KIND, rows(number))
+    compact(any_store, KIND)
+    any_store.delete(trial_key(KIND, trial(2)))
+    begin(any_store)
+    commit(any_store, KIND, rows(2, test_accuracy=AGAIN))
+    for _ in range(2):
+        found = read_trials(any_store, KIND, ["trial_id", "test_accuracy"])
+        again = {row["test_accuracy"] for row in found.to_pylist() if row["trial_id"] == trial(2)}
+        assert again == {AGAIN}
+        compact(any_store, KIND)
+    assert uncovered(any_store, KIND) == 0
+    assert verify(any_store) == []
+
+
+def test_a_compaction_that_read_a_file_before_it_was_taken_away_does_not_publish_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its reading and its publishing the file is removed, a launch begins, and the trial runs again."""
+    commit(store, KIND, rows(5))
+    published = _publish
+
+    def after_another_launch(*arguments: Any) -> bool:
+        monkeypatch.setattr("jobs.results.compaction._publish", published)
+        store.delete(trial_key(KIND, trial(2)))
+        begin(store)
+        commit(store, KIND, rows(2, test_accuracy=AGAIN))
+        return published(*arguments)
+
+    monkeypatch.setattr("jobs.results.compaction._publish", after_another_launch)
+    compact(store, KIND)
+    found = read_trials(store, KIND, ["trial_id", "test_accuracy"]).to_pylist()
+    assert {row["test_accuracy"] for row in found if row["trial_id"] == trial(2)} == {AGAIN}
+    assert verify(store) == []
+
+
+def test_a_launch_does_not_mend_a_damaged_index(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    commit(store, KIND, rows(1))
+    compact(store, KIND)
+    file = tmp_path / read_index(store)[KIND].file
+    file.write_bytes(b"torn")
+    begin(store)
+    assert file.read_bytes() == b"torn"

@@ -28,8 +28,10 @@ from jobs.results import (
     recorded_studies,
     write_launch,
 )
-from jobs.results.layout import checkpoint_key, log_key, pin_key, trained_weights_key, trial_key
+from jobs.results.layout import checkpoint_key, log_key, output_key, pin_key, trained_weights_key, trial_key
 from jobs.results.root_record import read_root
+from jobs.results.schema import most_bytes
+from jobs.results.trained import made_again_key
 from jobs.verification.verify import verify
 from tests.analysis.examined import asked
 from tests.results.growth import COUNT, grown
@@ -328,3 +330,47 @@ def test_a_merge_that_was_killed_is_done_again(step: int) -> None:
     assert held(read_trials(target, KIND)) == once({0, 1})
     assert len(read_failures(target)) == 2
     assert len(list(target.keys("weights"))) == 2
+
+
+def test_what_attempts_printed_keeps_its_attempt(roots: tuple[Store, Store], target: Store) -> None:
+    """Numbers of failed attempts change; that of a finished one is part of its result."""
+    for root, name in zip(roots, "ab", strict=True):
+        record_failure(root, failure(5, 1, f"failure of {name}"), f"log of {name}")
+        root.create(output_key(trial(5), 1), f"printed by {name}".encode())
+    commit(roots[1], KIND, rows(5, attempt=2))
+    roots[1].create(output_key(trial(5), 2), b"printed by the attempt that finished")
+    for _ in range(2):
+        merge(roots, target)
+        assert target.read(output_key(trial(5), 2)) == b"printed by the attempt that finished"
+        found = {one.reason: one.attempt for one in read_failures(target)}
+        assert found == {"failure of a": 1, "failure of b": 3}
+        for name, attempt in (("a", 1), ("b", 3)):
+            assert target.read(log_key(trial(5), attempt)) == f"log of {name}".encode()
+            assert target.read(output_key(trial(5), attempt)) == f"printed by {name}".encode()
+
+
+def test_a_target_that_a_launch_works_on_is_refused(roots: tuple[Store, Store], target: Store) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_launch(target, launch("1", heartbeat_at=now, started_at=now))
+    before = everything(target)
+    with refused(Code.IN_USE, "launch 1 by ada on node7", kind=InvalidRequest, file=target.uri):
+        merge(roots, target)
+    assert everything(target) == before
+
+
+def test_a_record_of_retrained_weights_stays_with_the_weights(roots: tuple[Store, Store], target: Store) -> None:
+    roots[1].create(trained_weights_key(trial(2)), b"retrained")
+    roots[1].create(made_again_key(trial(2)), b"{}")
+    commit(target, KIND, rows(2, test_accuracy=75.0))
+    merge(roots, target)
+    assert list(target.keys("weights")) == []
+
+
+def test_larger_files_than_any_result_are_not_read(
+    roots: tuple[Store, Store], target: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = trial_key(KIND, trial(1))
+    roots[0].replace(key, bytes(most_bytes(KIND) + 1))
+    with refused(Code.WRONG_PLACE, key, f"{most_bytes(KIND):,}", kind=DamagedFile, file=f"{roots[0].uri}/{key}"):
+        merge(roots, target)
+    assert everything(target) == {}

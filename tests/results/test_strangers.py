@@ -4,6 +4,7 @@ Beside each root is a folder that must stay unchanged: the target of the links.
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -34,6 +35,7 @@ from jobs.results.layout import CURRENT, checkpoint_key, compact_key, generation
 from jobs.results.root_record import KEY
 from jobs.verification.verify import verify
 from tests.file_systems import LINKS
+from tests.machine import not_proved
 from tests.results.support import KIND, held, once, rows, trial
 from tests.support import refused
 
@@ -378,3 +380,18 @@ def test_a_file_without_end_is_not_read(store: LocalStore) -> None:
     os.truncate(store.directory / RESULT, 1 << 40)
     with refused(Code.WRONG_PLACE, store.directory / RESULT, "1,099,511,627,776", kind=DamagedFile):
         store.read_within(RESULT, 1 << 20)
+
+
+def test_trials_on_another_file_system_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        not_proved("results on another file system than their root", "a /dev/shm that can be written")
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        (tmp_path / "root").mkdir()
+        (tmp_path / "root" / "trials").symlink_to(elsewhere)
+        store = open_store(tmp_path / "root")
+        file = f"{store.uri}/trials"
+        for act in (lambda: begin(store), lambda: commit(store, KIND, rows(1))):
+            with refused(Code.WRONG_PLACE, "link to the root", kind=StorageFailure, file=file):
+                act()
+        assert [path.name for path in (tmp_path / "root").iterdir() if path.name != "_tmp"] == ["trials"]

@@ -8,6 +8,7 @@ from orchestrator.cli.ended import Ended
 from orchestrator.cli.launch_request import resume_command
 from orchestrator.launching.launch import Summary
 from orchestrator.launching.request import LaunchRequest
+from orchestrator.ray_tune.submit import SUBMITTED_VARIABLE
 
 CONTINUES = "deltasweep resume --results root --study mini"
 
@@ -48,7 +49,15 @@ def test_a_launch_continues_where_it_ran_and_within_its_limits() -> None:
         builders=[Path("my nets/net.py")],
     )
     assert resume_command(request, "s3://b/p", "paper") == (
-        "deltasweep resume --results s3://b/p --study paper --address 10.0.0.1:6379 --max-cost 200 --max-hours 2.5 "
-        "--hang-after 90 --gpu H100 --price 1.2 --accept-numerics finetune:1 --builder 'my nets/net.py'"
+        "deltasweep resume --results s3://b/p --study paper --address 10.0.0.1:6379 --retry-quarantined --max-cost 200 "
+        "--max-hours 2.5 --hang-after 90 --gpu H100 --price 1.2 --accept-numerics finetune:1 --builder 'my nets/net.py'"
     )
     assert resume_command(LaunchRequest(), "root", "mini") == CONTINUES
+
+
+def test_a_submitted_launch_is_continued_by_another_submission(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its output is printed on the machine that submitted it, where `resume` alone would run the trials."""
+    monkeypatch.setenv(SUBMITTED_VARIABLE, "http://127.0.0.1:8265")
+    assert resume_command(LaunchRequest(), "s3://b/p", "mini") == (
+        "deltasweep resume --submit --results s3://b/p --study mini --address http://127.0.0.1:8265"
+    )
