@@ -263,10 +263,9 @@ def _bring(root: Store, target: Store, kind: str, trial_id: str, key: str) -> tu
 
 def _bring_outputs(root: Store, target: Store, results: Iterable[tuple[str, str, str]]) -> None:
     """Bring what the attempts printed that finished a trial, before failed attempts get numbers beside them."""
-    with_output = {key.removesuffix(".out") for key in _below(root, "logs") if key.endswith(".out")}
-    of_trials = {key.split("/")[1] for key in with_output}
+    with_output = {key.split("/")[1] for key in _below(root, "logs") if key.endswith(".out")}
     for kind, trial_id, key in results:
-        if trial_id in of_trials and _maybe(target, trial_key(kind, trial_id)) is None:
+        if trial_id in with_output and _maybe(target, trial_key(kind, trial_id)) is None:
             printed = output_key(trial_id, _result(root, kind, trial_id, key).table["attempt"][0].as_py())
             if (data := _maybe(root, printed)) is not None:
                 target.create(printed, data)
@@ -282,8 +281,13 @@ def _bring_failures(root: Store, target: Store) -> None:
         trial_id, before = failure.trial_id, failure.attempt
         printed = _maybe(root, output_key(trial_id, before))
         if (number := known.get(failure._replace(attempt=0))) is None:
-            free = next(n for n in count(before) if _maybe(target, output_key(trial_id, n)) in (None, printed))
             log = _maybe(root, log_key(trial_id, before)) or b""
+            free = next(
+                n
+                for n in count(before)
+                if _maybe(target, log_key(trial_id, n)) is None
+                and _maybe(target, output_key(trial_id, n)) in (None, printed)
+            )
             number = record_failure(target, failure._replace(attempt=free), log.decode(errors="replace"))
         if printed is not None:
             target.create(output_key(trial_id, number), printed)
