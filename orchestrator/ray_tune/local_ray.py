@@ -91,8 +91,8 @@ def _setting(name: str, default: float) -> float:
 
 
 def require_own_packages(directory: Path) -> None:
-    """Check that no file in the current directory has the name of a package that actors import: Ray's workers import
-    from the directory in which the driver runs before they import installed packages.
+    """Check that no file in the current directory has the name of a package that actors import, if the calling process
+    has joined Ray itself (``tuner.OwnJob``).
 
     Raises:
         InvalidRequest: naming the file.

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.job_config import JobConfig
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.kind import plain
@@ -46,6 +47,18 @@ _ENVIRONMENT = {
 
 Share = dict[str, float]
 """Resources of one actor: amounts by Ray's resource names."""
+
+
+class OwnJob(JobConfig):
+    """A job whose workers import installed packages and those of ``PYTHONPATH`` only.
+
+    By default, Ray's workers import whatever is in the directory in which the driver runs, and in that of its script,
+    before installed packages: files of strangers, if a study came with some. Ray leaves these directories out of jobs
+    that have a directory of their own.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
 
 
 class _Membership:
@@ -97,11 +110,12 @@ def require_answer(address: str | None) -> None:
     Raises:
         InvalidRequest: If not.
     """
-    require_own_packages(Path.cwd())
     if not ray.is_initialized():
         require_ray(_address(address))
         require_same_ray(_address(address))
-    elif address is not None:
+        return
+    require_own_packages(Path.cwd())
+    if address is not None:
         raise InvalidRequest(
             Code.WRONG_VALUE,
             f"this process has already joined Ray, and launches run there; got --address {address}. Fix: omit it, or "
@@ -149,7 +163,7 @@ def connect(address: str | None) -> None:
         here = {"include_dashboard": False, "num_cpus": cores(), **prepare_machine()}
     try:
         with of_cluster(address), unchanged_signals():  # Ray installs its own handler of SIGTERM
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+            ray.init(address=address, job_config=OwnJob(), log_to_driver=False, logging_level=logging.ERROR, **here)
     except SystemExit as ended:  # raised by that handler
         raise KeyboardInterrupt from ended
     except ConnectionError as error:

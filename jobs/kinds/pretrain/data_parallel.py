@@ -202,7 +202,7 @@ class _Other:
         path.write_text(json.dumps(order), encoding="utf-8")
         with self.printed.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(path)],
+                [sys.executable, "-P", "-m", _MODULE, str(path)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 stdout=log,
                 stderr=log,

@@ -64,7 +64,7 @@ def test_an_own_file_with_the_name_of_a_package(name: str, text: str, tmp_path: 
 
 @pytest.mark.parametrize("name", ["jobs.py", "analysis/__init__.py", "torch.py"])
 def test_a_launch_from_a_folder_with_a_file_that_its_workers_would_import(name: str, tmp_path: Path) -> None:
-    """The same: Ray's workers import from the folder in which the launch was started, and every trial failed."""
+    """The same, for a process that has joined Ray itself: workers import from the folder in which it runs."""
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     file.write_text("raise RuntimeError('mine')\n", encoding="utf-8")
@@ -73,6 +73,26 @@ def test_a_launch_from_a_folder_with_a_file_that_its_workers_would_import(name: 
     file.rename(file.with_name("other.py"))
     require_own_packages(tmp_path)
     require_own_packages(ROOT)
+
+
+@pytest.mark.slow(60)
+def test_files_beside_a_study_are_not_imported(tmp_path: Path) -> None:
+    """Ray's workers would import them before installed packages; a stranger's folder may have any."""
+    for name in ("safetensors.py", "PIL/__init__.py", "filelock.py", "jobs.py", "colorsys.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise RuntimeError('a stranger')\n", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(STUDY, encoding="utf-8")
+    code = "import sys; sys.argv[:] = ['deltasweep', 'launch', 'mine.yaml', '--results', 'root']; "
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"{code}from orchestrator.entry import main; main()"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 trials are done" in done.stderr + done.stdout
 
 
 def test_tabs(deltasweep: Command, study: Path) -> None:
