@@ -10,15 +10,17 @@ import pickletools
 import re
 import shlex
 import struct
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, _weights_only_unpickler
 from torch.serialization import safe_globals
 
 from jobs.errors import Code, DamagedFile, out_of_memory
@@ -64,8 +66,6 @@ _UNREADABLE = (
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = "data.pkl"
-_FILLS_MEMORY = "bytearray"
-"""``weights_only`` allows this function; called with a number, it allocates that many bytes. No tensor needs it."""
 _LEGACY_PICKLES = 5  # before torch 1.6: a magic number, a version, the machine, the checkpoint, its keys
 _DEEPEST = 4  # maximum depth of nested mappings that are searched
 
@@ -75,6 +75,35 @@ _TENSORS_ALONE = (
     "if isinstance(c, dict) else c; torch.save(c if isinstance(c, dict) else c.state_dict(), {new!r})"
 )
 _SCRIPT = "import torch; torch.save(torch.jit.load({old!r}, map_location='cpu').state_dict(), {new!r})"
+
+
+def _no_bytearray(*_: object) -> None:
+    """In place of ``bytearray``, which allocates as many bytes as a number says, and which no tensor needs."""
+    raise pickle.UnpicklingError("function bytearray")
+
+
+def _latin1_only(text: str, encoding: str = "") -> bytes:
+    """In place of ``_codecs.encode``, by which pickles store bytes; other encodings expand text, or take hours."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError("function _codecs.encode")
+    return text.encode("latin1")
+
+
+_GUARDED: dict[str, Any] = {"builtins.bytearray": _no_bytearray, "_codecs.encode": _latin1_only}
+_ONE_READER = threading.Lock()
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Replace functions that ``weights_only`` allows, but that take memory and time out of all proportion to a file."""
+    allowed = _weights_only_unpickler._get_allowed_globals()  # type: ignore[no-untyped-call]  # one dictionary, cached
+    with _ONE_READER:
+        own = {name: allowed[name] for name in _GUARDED}
+        allowed.update(_GUARDED)
+        try:
+            yield
+        finally:
+            allowed.update(own)
 
 
 class Checkpoint(NamedTuple):
@@ -158,11 +187,9 @@ def _other_archive(names: set[str]) -> str:
 
 
 def _unpickled(path: Path, *, mapped: bool) -> object:
-    asked = _globals(path)
-    if any(name.rsplit(".", 1)[-1] == _FILLS_MEMORY for name in asked):
-        raise _would_run(path, _FILLS_MEMORY, asked)
+    asked = _globals(path, mapped=mapped)
     try:
-        with safe_globals(_HOLD_VALUES_ONLY), warnings.catch_warnings():
+        with _guarded(), safe_globals(_HOLD_VALUES_ONLY), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's warnings on files that are refused below or by the caller
             if path.suffix != ".safetensors":
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -179,11 +206,13 @@ def _unpickled(path: Path, *, mapped: bool) -> object:
         raise _no_checkpoint(path) from error
 
 
-def _globals(path: Path) -> list[str]:
-    """Return the functions and classes that a checkpoint's pickles refer to, in order, as far as they are readable."""
+def _globals(path: Path, *, mapped: bool) -> list[str]:
+    """Return the functions and classes that a checkpoint's pickles refer to, in order, as far as they are readable: for
+    messages only.
+    """
     names = []
     try:
-        with _pickles(path) as file:
+        with _zipped_pickle(path) if mapped else open_file(path) as file:
             for _ in range(_LEGACY_PICKLES):
                 names += [
                     str(argument).replace(" ", ".")
@@ -195,9 +224,7 @@ def _globals(path: Path) -> list[str]:
     return names
 
 
-def _pickles(path: Path) -> IO[bytes]:
-    if not zipfile.is_zipfile(path):
-        return open_file(path)
+def _zipped_pickle(path: Path) -> IO[bytes]:
     archive = zipfile.ZipFile(path)
     return archive.open(next(name for name in archive.namelist() if name.rsplit("/", 1)[-1] == _PICKLE))
 

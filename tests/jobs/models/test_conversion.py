@@ -36,6 +36,7 @@ from torchvision.models import resnet18
 from jobs.catalog.catalog import PACKAGED, Cards, Catalog
 from jobs.catalog.source_card import SourceCard
 from jobs.errors import Code, DamagedFile, DeltaSweepError, InvalidRequest, MissingData, StorageFailure
+from jobs.models.checkpoint_files import read_checkpoint
 from jobs.models.conversion import convert, convert_source
 from jobs.models.weight_files import Standing, standing
 from jobs.models.weights import SourceWeights, load_source
@@ -641,6 +642,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from jobs.catalog.catalog import PACKAGED
+from jobs.models.checkpoint_files import read_checkpoint
 from jobs.models.conversion import convert
 from jobs.errors import DeltaSweepError
 card = PACKAGED.source("fmnist_natural")
@@ -654,13 +656,25 @@ for path in map(Path, sys.argv[1:]):
 """
 
 
-def a_bytearray(path: Path, size: int = 10**10) -> None:
-    """Write a pickle of thirty bytes that takes ten gigabytes when read."""
+BYTEARRAY = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (10**10).to_bytes(5, "little") + b"\x85R"
+"""The beginning of a pickle of thirty bytes that takes ten gigabytes when read."""
+ENCODE = b"c_codecs\nencode\n"
+
+
+def a_pickle(path: Path, *pickles: bytes, before: bytes = b"") -> None:
+    """Write an archive with these pickles, in folders a, b, ..., of which torch reads the first file's."""
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "archive/data.pkl", b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + size.to_bytes(5, "little") + b"\x85R."
-        )
-        archive.writestr("archive/version", "3\n")
+        archive.writestr("a/version", "3\n")
+        for folder, data in reversed(list(zip("abc", pickles, strict=False))):
+            archive.writestr(f"{folder}/data.pkl", data)
+    path.write_bytes(before + path.read_bytes())
+
+
+def doubled(times: int) -> bytes:
+    """Return a pickle of text that is written in hexadecimal digits again and again, each time twice as long."""
+    text = b"X\x40\0\0\0" + b"a" * 64
+    as_bytes, as_digits = b"X\x06\0\0\0latin1\x86R", b"X\x03\0\0\0hex\x86R"
+    return b"\x80\x02" + ENCODE * (times + 1) + text + as_bytes + as_digits * times + b"."
 
 
 def a_legacy_storage(path: Path) -> None:
@@ -674,16 +688,28 @@ def a_legacy_storage(path: Path) -> None:
 
 @with_proc
 def test_files_that_ask_for_memory_get_none(tmp_path: Path) -> None:
-    files = [tmp_path / "bytearray.pt", tmp_path / "storage.pt"]
-    a_bytearray(files[0])
-    a_legacy_storage(files[1])
+    names = ("whole", "truncated", "second", "legacy", "doubled", "storage")
+    files = [tmp_path / f"{name}.pt" for name in names]
+    a_pickle(files[0], BYTEARRAY + b".")
+    a_pickle(files[1], BYTEARRAY)
+    a_pickle(files[2], BYTEARRAY + b".", b"\x80\x02}.")
+    a_pickle(files[3], b"\x80\x02}.", before=BYTEARRAY + b".")
+    a_pickle(files[4], doubled(40))
+    a_legacy_storage(files[5])
     ran = subprocess.run(
         [sys.executable, "-c", IN_BOUNDS, *map(str, files)], capture_output=True, text=True, check=True
     )
     assert [line.split() for line in ran.stdout.splitlines()] == [
-        ["DamagedFile", str(files[0])],
-        ["StorageFailure", str(files[1])],
+        *(["DamagedFile", str(file)] for file in files[:-1]),
+        ["StorageFailure", str(files[-1])],
     ]
+
+
+def test_bytes_are_read_in_the_encoding_that_pickles_have_for_them(tmp_path: Path) -> None:
+    """Protocol 2, in which torch saves, stores bytes as text in Latin-1."""
+    torch.save({"model": {"x": torch.ones(2)}, "note": b"\x00\xff"}, tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt").sets["model"]["x"].tolist() == [1, 1]
+    assert torch.load(tmp_path / "a.pt", weights_only=True)["note"] == b"\x00\xff", "torch is as before"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
