@@ -642,7 +642,6 @@ import resource, sys
 from pathlib import Path
 import torch
 from jobs.catalog.catalog import PACKAGED
-from jobs.models.checkpoint_files import read_checkpoint
 from jobs.models.conversion import convert
 from jobs.errors import DeltaSweepError
 card = PACKAGED.source("fmnist_natural")
