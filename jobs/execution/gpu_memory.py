@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from jobs.system.memory import GPU_RUNTIME_BYTES
+from jobs.system.memory import GPU_RUNTIME_BYTES, Memory
 
 ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 """Variables with settings of torch's allocator; the second has priority on CUDA."""
@@ -95,6 +95,18 @@ def set_limit(device: torch.device, share: float, planned: float) -> None:
     allowed = allowed_bytes(total, share)
     torch.cuda.set_per_process_memory_fraction(allowed / total, device)
     _images_room.setdefault(device.type, max(0, int(_IMAGES_PART * (min(share, 1) * total - planned))))
+
+
+def free_memory(device: torch.device) -> Memory:
+    """Return the GPU memory that this process can still allocate, and that it may take in all.
+
+    The first is the minimum of what is free on the card, with what torch's allocator holds unused, and of what is left
+    of the process's limit (``set_limit``).
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    return Memory(max(0, min(free + reserved - allocated, allowed - allocated)), allowed)
 
 
 _images_room: dict[str, int] = {}

@@ -1,7 +1,6 @@
 """Speed, memory and prices of the GPU of a plan. No torch."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from jobs.errors import Code, InvalidRequest
@@ -211,11 +210,6 @@ def gpu(
         highest_price=dearest if price is None else price,
         given=None if tflops is None else 1e12 * tflops,
     )
-
-
-def machine_has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU with its driver."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _card(name: str, known: Table, memory_gb: float | None, tflops: float | None) -> GpuCard:

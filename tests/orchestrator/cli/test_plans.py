@@ -11,6 +11,7 @@ from jobs.errors import Code
 from jobs.results import commit, open_store
 from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
+from jobs.system import nvidia
 from orchestrator.planning import gpus, profile
 from orchestrator.planning.plan import Measured
 from orchestrator.study.load import load_study
@@ -37,7 +38,7 @@ recipe: {precision: bfloat16}
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "machine_has_gpu", lambda: False)
+    monkeypatch.setattr(nvidia, "machine_has_gpu", lambda: False)
 
 
 def planned(deltasweep: Command, *options: str) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def test_nothing_is_timed_unasked_where_the_plan_is_for_a_gpu_or_for_programs(
 def test_nothing_is_timed_unasked_on_a_machine_with_a_gpu(
     deltasweep: Command, timed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpus, "machine_has_gpu", lambda: True)
+    monkeypatch.setattr(nvidia, "machine_has_gpu", lambda: True)
     assert "on this machine" not in deltasweep("plan", "demo").out
     assert timed == []
     deltasweep("plan", "demo", "--measure")
