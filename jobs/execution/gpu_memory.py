@@ -150,13 +150,16 @@ class Refusals:
         """Whether any request was, or may have been, refused without an error. From then on, it stays true."""
         return self._card_full or self._count(device) > self._raised
 
-    def require_none(self, device: torch.device) -> None:
+    def require_none(self, device: torch.device, *, others: bool = False) -> None:
         """Check the numbers that were computed since the process started, before anything of them is kept.
+
+        Args:
+            others: whether a request was refused in another process that computes the same numbers.
 
         Raises:
             WorkspaceRefused: if a request was refused without an error.
         """
-        if self.silent(device):
+        if others or self.silent(device):
             raise WorkspaceRefused(
                 "expected enough GPU memory for the workspaces of all convolutions, because others give other bits; "
                 "the GPU refused some. Fix: none is needed under a launch, which runs the trial again with a larger "

@@ -133,7 +133,7 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         tally = RunningMetrics()
         if part.weight:
             tally.add(logits_NK.detach(), labels_N, loss.detach())
-        self.tally.include(self.replicas.total(tally))
+        self.tally.include(self.replicas.total(tally, self.device))
 
     def _uniform(self, path: str, shape: Sequence[int]) -> Tensor:
         """Draw for the whole batch and return this replica's part, so that numbers do not depend on their number.
