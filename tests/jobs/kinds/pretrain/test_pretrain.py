@@ -24,7 +24,7 @@ from jobs.errors import Code, InvalidRequest
 from jobs.execution.attempt import AttemptStatus, attempt_trial
 from jobs.execution.commit import Attempt
 from jobs.execution.determinism import deterministic
-from jobs.execution.gpu_memory import WorkspaceRefused
+from jobs.execution.gpu_memory import WorkspaceRefused, refusals
 from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.pretrain import train_source
 from jobs.kinds.pretrain.data_parallel import ReplicaFailure, ReplicaLost, Replicas
@@ -520,6 +520,15 @@ def test_adversarial_accuracy_is_that_of_the_attacked_images(network: Network, f
     found = adversarial_accuracy(network, few_digits.train, threat, TrainingRecipe(), CPU)
     assert 0 < found < 100
     assert found == pytest.approx(100 * float(right), abs=100 / 64)
+
+
+def test_adversarial_accuracy_is_refused_if_a_gpu_refused_memory(
+    network: Network, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also outside of trials: `models train` writes it into the card, and `models check` prints it."""
+    monkeypatch.setattr(refusals, "_count", lambda device: 1)
+    with pytest.raises(WorkspaceRefused):
+        adversarial_accuracy(network, few_digits.test, L2, TrainingRecipe(), CPU)
 
 
 def test_adversarial_accuracy_does_not_change_the_network(network: Network, few_digits: Dataset) -> None:
