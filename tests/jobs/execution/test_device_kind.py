@@ -135,7 +135,7 @@ def test_a_kind_names_the_further_operations_of_a_trial(monkeypatch: pytest.Monk
 
 
 def test_beside_a_gpu_the_processor_computes_only_what_trials_compute_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processors without units for float16 would take minutes for it. A GPU that is only named stands for one."""
+    """Processors without units for float16 emulate it slowly. A GPU that is only named stands for one."""
     asked: list[tuple[str, torch.device]] = []
 
     def digest_of(name: str, device: torch.device, execution: Execution) -> str:
