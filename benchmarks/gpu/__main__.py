@@ -13,7 +13,6 @@ Usage: python -m benchmarks.gpu [--out FILE] [--gpu NAME] [--seconds 330]
 
 import argparse
 import json
-import re
 import sys
 import time
 from pathlib import Path
@@ -28,7 +27,7 @@ from benchmarks.rows import Row, in_words
 from jobs.execution.device import default_device
 from jobs.execution.device_kind import device_name
 from jobs.execution.gpu_memory import set_environment
-from orchestrator.planning.gpu_table import packaged_table
+from orchestrator.planning.gpu_table import named_after, packaged_table
 
 PARTS: tuple[Part, ...] = (
     formats,
@@ -58,7 +57,7 @@ def main() -> None:
         sys.exit("expected a GPU that torch sees; got none. Fix: run it on one, or rehearse it here: --rehearse")
     size = REHEARSAL if given.rehearse else WHOLE
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-    card = given.gpu or in_table(device_name(device), memory)
+    card = given.gpu or (named_after(torch.cuda.get_device_name(device), memory, packaged_table()) if memory else None)
     machine = Machine(device, size, card, time.monotonic() + given.seconds)
     print(
         f"{device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}; plan knows it as {machine.card}"
@@ -96,22 +95,6 @@ def measured(machine: Machine) -> tuple[list[Row], dict[str, str]]:
             torch.cuda.empty_cache()
         print(f"{part.__name__}: {time.monotonic() - started:.0f} s {missing.get(part.__name__, '')}", flush=True)
     return rows, missing
-
-
-def in_table(name: str, memory: float) -> str | None:
-    """Return the GPU of the plan's table whose name is part of the device's name, with the nearest memory.
-
-    Args:
-        memory: bytes of the device.
-    """
-
-    def plain(text: str) -> str:
-        return "".join(letter for letter in text.lower() if letter.isalnum())
-
-    families = {known: plain(re.sub(r"-[0-9]+GB$", "", known)) for known in packaged_table()}
-    longest = max((family for family in families.values() if family in plain(name)), key=len, default=None)
-    alike = [known for known, family in families.items() if family == longest]
-    return min(alike, key=lambda known: abs(1e9 * packaged_table()[known].memory_gb - memory), default=None)
 
 
 if __name__ == "__main__":

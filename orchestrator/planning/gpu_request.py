@@ -14,6 +14,7 @@ from orchestrator.planning.timed_steps import are_quick
 if TYPE_CHECKING:
     from jobs.catalog.catalog import Catalog
     from jobs.specs.trial import TrialSpec
+    from orchestrator.planning.plan import MeasuredGpu
 
 
 _UNKNOWN = (
@@ -50,6 +51,13 @@ class GpuRequest(NamedTuple):
             tflops=self.tflops,
             table=table_with(self.table),
         )
+
+    def measured_on(self, device: "MeasuredGpu") -> gpus.Gpu:
+        """Return the GPU of a plan whose hours were measured on this machine's GPU: that one, unless one is named."""
+        if self.name is not None:
+            return self.chosen()
+        table = table_with(self.table)
+        return gpus.gpu_of_machine(*device, self.price, self.spot_price, memory_gb=self.memory_gb, table=table)
 
     def compared(self, own: gpus.Gpu) -> list[gpus.Gpu]:
         """Return the GPUs to compare with the plan's own; raises InvalidRequest as ``chosen``."""

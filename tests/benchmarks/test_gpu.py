@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from benchmarks.gpu.__main__ import in_table
-
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "benchmarks" / "gpu" / "requirements.txt"
 
@@ -64,28 +62,6 @@ def test_the_list_of_wheels_is_what_is_imported() -> None:
     assert done.returncode == 0, done.stderr
     imported = {name for module in done.stdout.split() for name in of.get(module, ())}
     assert listed() <= imported
-
-
-@pytest.mark.parametrize(
-    ("name", "gigabytes", "known"),
-    [
-        ("NVIDIA A100-SXM4-80GB, sm_80", 85.1, "A100-80GB"),
-        ("NVIDIA A100-SXM4-40GB, sm_80", 42.4, "A100"),
-        ("NVIDIA A10G, sm_86", 24.1, "A10G"),
-        ("NVIDIA A10, sm_86", 24.1, "A10"),
-        ("NVIDIA H200, sm_90", 150.0, "H200"),
-        ("NVIDIA H100 80GB HBM3, sm_90", 85.0, "H100"),
-        ("Tesla T4, sm_75", 15.8, "T4"),
-        ("Tesla V100-SXM2-16GB, sm_70", 16.9, "V100"),
-        ("NVIDIA L4, sm_89", 23.6, "L4"),
-        ("NVIDIA L40S, sm_89", 47.7, "L40S"),
-        ("NVIDIA GeForce RTX 4090, sm_89", 25.4, "RTX4090"),
-        ("NVIDIA RTX 6000 Ada Generation, sm_89", 51.0, "RTX6000-Ada"),
-        ("NVIDIA B200, sm_100", 190.0, None),
-    ],
-)
-def test_a_gpu_s_entry_in_the_table_of_plans(name: str, gigabytes: float, known: str | None) -> None:
-    assert in_table(name, 1e9 * gigabytes) == known
 
 
 @pytest.mark.slow(200)
