@@ -51,8 +51,8 @@ def beside(name: str, ratios: Sequence[float]) -> Row:
 
 
 def _quartiles(ratios: Sequence[float]) -> tuple[float, ...]:
-    """Return the quartiles. A measurement that was not repeated has no spread: all three equal the ratio."""
-    return tuple(statistics.quantiles(ratios, n=4)) if len(ratios) > 1 else (ratios[0],) * 3
+    """Return the quartiles, which are within the ratios. Of one ratio all three equal it: it has no spread."""
+    return tuple(statistics.quantiles(ratios, n=4, method="inclusive")) if len(ratios) > 1 else (ratios[0],) * 3
 
 
 def in_words(row: Row) -> str:

@@ -100,7 +100,7 @@ def plan(
         study: a study, the name of a packaged one, or the path of a study file.
         results: a results root, whose finished trials are not counted as work; by default ``$DELTASWEEP_RESULTS``, if
             it is set.
-        gpu: GPU type for estimates; by default A10G.
+        gpu: GPU type for estimates; by default A10G, or the GPU of this machine if ``measure`` times its steps.
         price: US dollars per GPU-hour; by default a list price.
         measure: time real training steps on this machine, on its processor if it has no GPU.
         accept_numerics: ``[KIND:]N``: count results of older numerics versions as done, from N on.

@@ -85,5 +85,6 @@ bound_by_permissions = needs(
     os.geteuid() != 0, "what permissions refuse, which do not bind root", "run the tests as another user"
 )
 with_proc = needs(Path("/proc/self/statm").exists(), "how much memory a process takes", "run the tests on Linux")
+with_proc_environ = needs(Path("/proc/self/environ").exists(), "which GPUs Ray's daemon sees", "run the tests on Linux")
 with_dev_full = needs(Path("/dev/full").exists(), "a write to a full disk", "run the tests on Linux")
 on_linux = needs(sys.platform == "linux", "that a process ends with its parent", "run the tests on Linux")

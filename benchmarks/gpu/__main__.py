@@ -1,21 +1,21 @@
-"""What a GPU does with trials: speed in each format, bundles, shared cards, memory, and equal bits. Under six minutes.
+"""What a GPU does with trials: equal bits, speed in each format, bundles, shared cards, memory. Under six minutes.
 
 Trials of ResNet-50 with random weights and made images; no files, no network, no Ray. Rows are those of other
-benchmarks, and go to a JSON file with the GPU's name. A row that cannot be measured says why. Times are wall time from
-one synchronization of the GPU to the next.
+benchmarks, and go to a JSON file with the GPU's name, each as soon as it is measured. A row that cannot be measured
+says why. Times are wall time from one synchronization of the GPU to the next.
 
-A machine needs torch 2.11 or later with CUDA, torchvision, numpy, and the packages in ``requirements.txt``, which
-are wheels and can be carried: ``pip download -r benchmarks/gpu/requirements.txt``.
+A machine needs torch 2.11 or later with CUDA, torchvision, numpy, and the packages in ``requirements.txt``, which says
+how to carry them.
 
-Usage: python -m benchmarks.gpu [--out FILE] [--gpu NAME] [--seconds 330]
+Usage: python -m benchmarks.gpu [--out FILE] [--gpu NAME] [--seconds 300]
        python -m benchmarks.gpu --rehearse    # on any machine, with few images: shows that the script runs
 """
 
 import argparse
 import json
-import re
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -27,91 +27,91 @@ from benchmarks.gpu.speed import bundles, evaluation, filled_memory, formats, fu
 from benchmarks.rows import Row, in_words
 from jobs.execution.device import default_device
 from jobs.execution.device_kind import device_name
-from jobs.execution.gpu_memory import set_environment
-from orchestrator.planning.gpu_table import packaged_table
+from orchestrator.planning.gpu_table import named_after, packaged_table
 
 PARTS: tuple[Part, ...] = (
-    formats,
     equal_bits,
-    evaluation,
+    resumed_bits,
+    starved,
+    sharing,
+    formats,
     bundles,
     peak_memory,
-    sharing,
-    starved,
+    evaluation,
     images_on_the_device,
     fused_steps,
     filled_memory,
-    resumed_bits,
 )
+"""Correctness first: a slow GPU has no time for the last ones."""
+
+Keep = Callable[[Sequence[Row], Mapping[str, str]], object]
+"""Called with all rows so far, and why parts are missing, by name."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="file for the rows")
-    parser.add_argument("--gpu", help="name of the GPU in the table of `plan`, if its own name does not tell")
-    parser.add_argument("--seconds", type=float, default=330, help="no part starts later than this")
+    parser.add_argument(
+        "--gpu", choices=packaged_table(), help="name of the GPU in the table of `plan`, if its own name does not tell"
+    )
+    parser.add_argument("--seconds", type=float, default=300, help="no part starts later than this")
     parser.add_argument("--rehearse", action="store_true", help="few images, on any device")
     given = parser.parse_args()
-    set_environment()
     device = default_device()
     if device.type != "cuda" and not given.rehearse:
         sys.exit("expected a GPU that torch sees; got none. Fix: run it on one, or rehearse it here: --rehearse")
     size = REHEARSAL if given.rehearse else WHOLE
-    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-    card = given.gpu or in_table(device_name(device), memory)
-    machine = Machine(device, size, card, time.monotonic() + given.seconds)
+    machine = Machine(device, size, given.gpu or card_of(device), time.monotonic() + given.seconds)
     print(
         f"{device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}; plan knows it as {machine.card}"
     )
-    rows, missing = measured(machine)
-    found = {
+    about = {
         "device": device_name(device),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch gives it no types
         "rehearsal": given.rehearse,
-        "rows": [row._asdict() for row in rows],
-        "missing": missing,
     }
-    given.out.write_text(json.dumps(found, indent=2) + "\n")
+
+    def keep(rows: Sequence[Row], missing: Mapping[str, str]) -> None:
+        found = {**about, "rows": [row._asdict() for row in rows], "missing": missing}
+        unfinished = given.out.with_name(f"{given.out.name}.unfinished")
+        unfinished.write_text(json.dumps(found, indent=2) + "\n")
+        unfinished.replace(given.out)
+
+    keep([], {})  # fails now, not after minutes, if the file cannot be written
+    measured(machine, PARTS, keep)
     print(f"rows: {given.out}")
 
 
-def measured(machine: Machine) -> tuple[list[Row], dict[str, str]]:
-    """Return the rows of all parts, and why parts are missing, by name. Rows are printed as they come."""
+def measured(machine: Machine, parts: Sequence[Part], keep: Keep) -> None:
+    """Measure all parts. Rows are printed and kept as they come."""
     rows: list[Row] = []
     missing: dict[str, str] = {}
-    for part in PARTS:
+    for part in parts:
         started = time.monotonic()
         if started > machine.ends:
             missing[part.__name__] = "out of time"
             continue
         try:
+            machine.clear()
             for row in part(machine):
                 print(in_words(row), flush=True)
                 rows.append(row)
+                keep(rows, missing)
         except Exception as error:  # noqa: BLE001  # the other parts are worth their minutes
             missing[part.__name__] = f"{type(error).__name__}: {error}"
-        if machine.device.type == "cuda":
-            torch.cuda.empty_cache()
+        keep(rows, missing)
         print(f"{part.__name__}: {time.monotonic() - started:.0f} s {missing.get(part.__name__, '')}", flush=True)
-    return rows, missing
+    keep(rows, missing)
 
 
-def in_table(name: str, memory: float) -> str | None:
-    """Return the GPU of the plan's table whose name is part of the device's name, with the nearest memory.
-
-    Args:
-        memory: bytes of the device.
-    """
-
-    def plain(text: str) -> str:
-        return "".join(letter for letter in text.lower() if letter.isalnum())
-
-    families = {known: plain(re.sub(r"-[0-9]+GB$", "", known)) for known in packaged_table()}
-    longest = max((family for family in families.values() if family in plain(name)), key=len, default=None)
-    alike = [known for known, family in families.items() if family == longest]
-    return min(alike, key=lambda known: abs(1e9 * packaged_table()[known].memory_gb - memory), default=None)
+def card_of(device: torch.device) -> str | None:
+    """Return the device's name in the table of ``plan``; None if it has none."""
+    if device.type != "cuda":
+        return None
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return named_after(torch.cuda.get_device_name(device), memory, packaged_table())
 
 
 if __name__ == "__main__":

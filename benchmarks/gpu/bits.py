@@ -2,39 +2,76 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from benchmarks.gpu.machine import Machine, holds
 from benchmarks.gpu.trials import (
     ADAMW,
     DEPTHS,
     FORMATS,
+    compared_work,
     digest,
     known_formats,
     make_trials,
-    make_work,
     run_alone,
     run_together,
 )
-from benchmarks.rows import Row
+from benchmarks.rows import Row, beside
+from jobs.kinds.finetune.trial import Finetuning
+from jobs.provenance import History
+
+PAUSED_AFTER = 3
+"""Batches: in the middle of an epoch."""
 
 
 def equal_bits(machine: Machine) -> Iterator[Row]:
-    """Trials twice, and in a bundle: equal parameters, statistics and accuracies in every format."""
+    """Trials twice, and in a bundle: equal parameters, statistics and accuracies in every format.
+
+    They take several steps, of which the last of an epoch has fewer images. Trials that change nothing show nothing.
+    """
     for name, choices in known_formats(machine).items():
-        work = make_work(machine, **choices, evaluation="folded")
-        alone = [digest(run_alone(machine, work, place)) for place in range(len(DEPTHS))]
+        work = compared_work(machine, **choices, evaluation="folded")
+        starts = [parameters(trial) for trial in make_trials(machine, work)]
+        trials = [run_alone(machine, work, place) for place in range(len(DEPTHS))]
+        alone = [digest(trial) for trial in trials]
         again = [digest(run_alone(machine, work, place)) for place in range(len(DEPTHS))]
         together = [digest(trial) for trial in run_together(machine, work)]
         yield holds(f"two runs in {name} are equal", alone == again)
         yield holds(f"a bundle in {name} equals its trials alone", alone == together)
+        yield holds(
+            f"these trials in {name} change all their parameters", all(map(all_differ, starts, map(parameters, trials)))
+        )
+        yield from scales(name, trials)
+
+
+def parameters(trial: Finetuning) -> list[torch.Tensor]:
+    """Return copies of the parameters that a trial trains."""
+    return [parameter.detach().clone() for parameter in trial.trained_parameters.values()]
+
+
+def all_differ(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    return not any(torch.equal(one, other) for one, other in zip(tensors, others, strict=True))
+
+
+def scales(name: str, trials: list[Finetuning]) -> Iterator[Row]:
+    """In float16: the scales of the loss after the last step, and whether they have settled: that step was taken."""
+    states = [{key: float(tensor) for key, tensor in trial.loss_scale.tensors().items()} for trial in trials]
+    if all(states):
+        yield beside(
+            f"these trials in {name}: scale of the loss at the end", [state["loss-scale/scale"] for state in states]
+        )
+        yield holds(
+            f"these trials in {name}: the scale of the loss settles", all(state["loss-scale/steps"] for state in states)
+        )
 
 
 def resumed_bits(machine: Machine) -> Iterator[Row]:
     """A trial restored from the tensors of another equals it, also in the state of fused steps."""
     for name, choices in {**known_formats(machine), "bfloat16 with AdamW": {**FORMATS["bfloat16"], **ADAMW}}.items():
-        work = make_work(machine, depths=(3,), epochs=2, **choices)
+        work = compared_work(machine, depths=(3,), **choices)
         whole = run_alone(machine, work, 0)
         first = make_trials(machine, work)[0]
-        first.advance(iter([False, True]).__next__)
+        first.advance(iter([False] * PAUSED_AFTER + [True]).__next__)
         stored = {key: tensor.detach().cpu().clone() for key, tensor in first.tensors().items()}
         second = make_trials(machine, work)[0].restore(
             stored,
@@ -43,7 +80,7 @@ def resumed_bits(machine: Machine) -> Iterator[Row]:
             tally=first.tally,
             evaluations=first.evaluations,
             seconds=first.seconds,
-            history=first.own_history,
+            history=History(),
         )
         second.advance()
         yield holds(f"a resumed trial in {name} equals one without a pause", digest(second) == digest(whole))

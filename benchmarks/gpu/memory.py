@@ -1,22 +1,35 @@
 """Memory: of a trial against the plan, of trials that share a card, and of one that has too little."""
 
 import multiprocessing
+import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from threading import Barrier
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks.gpu.machine import Machine, Size, holds
-from benchmarks.gpu.trials import DEPTHS, FORMATS, digest, make_work, run_alone, run_together
+from benchmarks.gpu.processes import at_once
+from benchmarks.gpu.trials import (
+    DEPTHS,
+    FORMATS,
+    compared_work,
+    digest,
+    make_trials,
+    make_work,
+    run_alone,
+    run_together,
+)
 from benchmarks.rows import Row, at_most, beside
 from jobs.catalog.catalog import PACKAGED
 from jobs.execution.device import default_device
-from jobs.execution.gpu_memory import WorkspaceRefused, set_environment, set_limit
+from jobs.execution.gpu_memory import is_out_of_memory, refusals, set_limit
 from jobs.kind import workload
 from jobs.specs.base import ALL
 from orchestrator.planning.gpu_shares import actor_memory
+
+ENOUGH, TOO_LITTLE = 1.1, (0.9, 0.75, 0.6)
+"""Limits of the memory of a trial, relative to what it takes without a limit."""
 
 
 def peak_memory(machine: Machine) -> Iterator[Row]:
@@ -27,7 +40,7 @@ def peak_memory(machine: Machine) -> Iterator[Row]:
     for name in ("float32", "bfloat16"):
         for depths in (DEPTHS, (ALL,)):
             work = make_work(machine, depths=depths, **FORMATS[name])
-            torch.cuda.empty_cache()
+            machine.clear()
             torch.cuda.reset_peak_memory_stats()
             run_together(machine, work)
             peak = runtime + torch.cuda.max_memory_reserved()
@@ -39,19 +52,19 @@ def peak_memory(machine: Machine) -> Iterator[Row]:
 
 
 def sharing(machine: Machine) -> Iterator[Row]:
-    """Trials at once on one card: how many images per second in all, and whether their numbers are the same."""
-    context = multiprocessing.get_context("spawn")
-    alone: list[Shared] = []
-    for count in (1, 2, 4):
-        with context.Manager() as manager, ProcessPoolExecutor(count, context) as pool:
-            together = manager.Barrier(count, timeout=120)
-            asked = [pool.submit(_shared, machine.size, 1 / count, together) for _ in range(count)]
-            found = [one.result(timeout=240) for one in asked]
-        alone = alone or found
-        rate = sum(1 / one.seconds for one in found) * alone[0].seconds
-        yield beside(f"{count} trials at once on the card / one at a time", [rate])
-        digests = {one.digest for one in (*alone, *found)}
-        yield holds(f"{count} trials at once compute what one computes alone", len(digests) == 1)
+    """Trials at once on one card: their rate relative to one alone, and whether their numbers are the same.
+
+    They start at the same time, and count from the first start to the last end.
+    """
+    (alone,) = _sharing(machine, 1)
+    for count in (2, 4):
+        found = _sharing(machine, count)
+        seconds = max(one.ended for one in found) - min(one.started for one in found)
+        yield beside(
+            f"{count} trials at once on the card / one at a time", [count * (alone.ended - alone.started) / seconds]
+        )
+        same = {one.digest for one in found} == {alone.digest}
+        yield holds(f"{count} trials at once compute what one computes alone", same)
 
 
 def starved(machine: Machine) -> Iterator[Row]:
@@ -61,51 +74,80 @@ def starved(machine: Machine) -> Iterator[Row]:
     """
     if machine.device.type != "cuda":
         raise RuntimeError("only a GPU's memory can be limited")
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    work = make_work(machine, depths=(ALL,))
-    expected = digest(run_alone(machine, work, 0))
-    peak = torch.cuda.max_memory_reserved()
-    limits = (1.1, 0.95, 0.85, 0.75, 0.65)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        asked = [pool.submit(_starved, machine.size, int(limit * peak)) for limit in limits]
-        found = [one.result(timeout=120) for one in asked]
-    for limit, outcome in zip(limits, found, strict=True):
-        print(f"limited to {limit:.2f} of the memory it takes: {'equal' if outcome == expected else outcome}")
-    failures = {torch.OutOfMemoryError.__name__, WorkspaceRefused.__name__}
-    right = all(outcome in {expected, *failures} for outcome in found)
+    unlimited = _limited(machine, None)
+    if unlimited.problem:
+        raise RuntimeError(f"the card is too small for the trial: {unlimited.problem}")
+    right = True
+    for part in (ENOUGH, *TOO_LITTLE):
+        found = _limited(machine, int(part * unlimited.peak))
+        equal = found.digest == unlimited.digest
+        outcome = found.problem or ("equal numbers" if equal else "OTHER NUMBERS")
+        yield beside(f"a trial with {part:g} of its memory, 1 if it computes equal numbers: {outcome}", [float(equal)])
+        if part == ENOUGH:
+            yield holds("a trial with more memory than it takes computes equal numbers", equal)
+        right = right and (equal or bool(found.problem))
     yield holds("a trial with too little memory computes equal numbers, or fails", right)
-
-
-def _starved(size: Size, limit: int) -> str:
-    """Return the digest of a trial, or the name of the error with which it failed."""
-    set_environment()
-    machine = Machine(default_device(), size, None, 0)
-    total = torch.cuda.get_device_properties(machine.device).total_memory
-    torch.cuda.set_per_process_memory_fraction(limit / total)
-    try:
-        return digest(run_alone(machine, make_work(machine, depths=(ALL,)), 0))
-    except (torch.OutOfMemoryError, WorkspaceRefused) as error:
-        return type(error).__name__
 
 
 class Shared(NamedTuple):
     """What a process that shares the card measured."""
 
-    seconds: float
+    started: float
+    ended: float
+    """In seconds of the monotonic clock, which is one for all processes."""
     digest: str
+
+
+def _sharing(machine: Machine, count: int) -> list[Shared]:
+    together = multiprocessing.get_context("spawn").Barrier(count)
+    return at_once(_shared, [(machine.size, 1 / count, together)] * count, machine.left)
 
 
 def _shared(size: Size, share: float, together: Barrier) -> Shared:
     """Run a trial in a process with a share of the card, at the same time as the other processes."""
-    set_environment()
     machine = Machine(default_device(), size, None, 0)
     set_limit(machine.device, share, 0)
-    work = make_work(machine, depths=(3,), precision="bfloat16", evaluation="folded")
-    run_alone(machine, work, 0)
-    together.wait()
-    trial = run_alone(machine, work, 0)
-    return Shared(trial.seconds, digest(trial))
+    choices: dict[str, Any] = {"depths": (3,), "precision": "bfloat16", "evaluation": "folded"}
+    run_alone(machine, compared_work(machine, **choices, epochs=1), 0)
+    (trial,) = make_trials(machine, compared_work(machine, **choices, epochs=size.shared_epochs))
+    machine.wait()
+    together.wait()  # without a limit, because a process that fails ends all
+    started = time.monotonic()
+    trial.advance()
+    machine.wait()
+    return Shared(started, time.monotonic(), digest(trial))
+
+
+class Limited(NamedTuple):
+    """How a trial in a process of its own ended."""
+
+    digest: str
+    problem: str
+    """The error with which it failed for lack of memory; empty if it did not."""
+    peak: int
+    """The most bytes that the process reserved."""
+
+
+def _limited(machine: Machine, limit: int | None) -> Limited:
+    """Run a trial in a new process, in which no algorithm has been chosen yet, with at most so many bytes."""
+    (found,) = at_once(_starved, [(machine.size, limit)], machine.left)
+    return found
+
+
+def _starved(size: Size, limit: int | None) -> Limited:
+    machine = Machine(default_device(), size, None, 0)
+    if limit is not None:
+        total = torch.cuda.get_device_properties(machine.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), machine.device)
+    computed, problem = "", ""
+    try:
+        computed = digest(run_alone(machine, compared_work(machine, depths=(ALL,), epochs=1), 0))
+    except Exception as error:
+        reported = refusals.caught(error, machine.device)
+        if not is_out_of_memory(reported):
+            raise
+        problem = type(reported).__name__
+    return Limited(computed, problem, torch.cuda.max_memory_reserved())
 
 
 def used(machine: Machine) -> int:

@@ -43,10 +43,33 @@ def make_recipe(machine: Machine, **choices: Any) -> Recipe:
     return Recipe.model_validate({"batch_size": size.batch, "evaluation_batch_size": size.evaluated, **choices})
 
 
-def make_work(machine: Machine, depths: Sequence[int] = DEPTHS, epochs: int = 1, **choices: Any) -> Work:
+def make_work(
+    machine: Machine,
+    depths: Sequence[int] = DEPTHS,
+    epochs: int = 1,
+    images: tuple[int, int] | None = None,
+    **choices: Any,
+) -> Work:
+    """Return trials of these depths.
+
+    Args:
+        images: training and test images; by default those of timed trials.
+        choices: of the recipe.
+    """
     size = machine.size
+    trained, tested = images or (size.trained, size.tested)
     sizes = {"batch_size": size.batch, "evaluation_batch_size": size.evaluated, "learning_rate": 0.01}
-    return resnet50(size.trained, size.tested, {**sizes, **choices}, depths=depths, epochs=epochs)
+    return resnet50(trained, tested, {**sizes, **choices}, depths=depths, epochs=epochs)
+
+
+def compared_work(machine: Machine, depths: Sequence[int] = DEPTHS, epochs: int | None = None, **choices: Any) -> Work:
+    """Return trials whose bits are compared. They take several steps, of which the last of an epoch has fewer images.
+
+    Args:
+        epochs: by default two; in float16 more, because steps are skipped until the scale of the loss has settled.
+    """
+    usual = 4 if choices.get("precision") == "float16" else 2
+    return make_work(machine, depths, epochs or usual, machine.size.compared, **choices)
 
 
 def make_trials(machine: Machine, work: Work) -> list[Finetuning]:

@@ -33,7 +33,7 @@ def device_kind(device: torch.device, execution: Execution, operations: Sequence
     Args:
         operations: names in ``OPERATIONS``: what the trial computes beyond the probe, in the recipe's precision. Their
             digests follow that of the probe, in order of their names: ``(probe 1: 8be921f1e88d, adamw 1:
-            0d2ce4f31a05)``.
+            0d2ce4f31a05)``. Each is computed only where trials compute it: on the device, or on the CPU beside a GPU.
 
     Two machines have the same device kind only if the probe gives equal bits on both, with the recipe's threads.
     Vendor, family and model are included for readability, and because no probe covers everything. The result is
@@ -44,7 +44,8 @@ def device_kind(device: torch.device, execution: Execution, operations: Sequence
     mixed = Execution(threads=execution.threads, tf32=execution.tf32, precision=execution.precision)
     kinds = []
     for each in dict.fromkeys([device, torch.device("cpu")]):
-        digests = [_digest(each, arithmetic), *(_digest_of(name, each, mixed) for name in sorted(operations))]
+        there = [name for name in sorted(operations) if OPERATIONS[name].where(device) == each]
+        digests = [_digest(each, arithmetic), *(_digest_of(name, each, mixed) for name in there)]
         kinds.append(f"{device_name(each)} ({', '.join(digests)})")
     return ", ".join(kinds)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from jobs.system.memory import GPU_RUNTIME_BYTES
+from jobs.system.memory import GPU_RUNTIME_BYTES, Memory
 
 ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 """Variables with settings of torch's allocator; the second has priority on CUDA."""
@@ -97,6 +97,18 @@ def set_limit(device: torch.device, share: float, planned: float) -> None:
     _images_room.setdefault(device.type, max(0, int(_IMAGES_PART * (min(share, 1) * total - planned))))
 
 
+def free_memory(device: torch.device) -> Memory:
+    """Return the GPU memory that this process can still allocate, and that it may take in all.
+
+    The first is the minimum of what is free on the card, with what torch's allocator holds unused, and of what is left
+    of the process's limit (``set_limit``).
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    return Memory(max(0, min(free + reserved - allocated, allowed - allocated)), allowed)
+
+
 _images_room: dict[str, int] = {}
 
 
@@ -138,13 +150,16 @@ class Refusals:
         """Whether any request was, or may have been, refused without an error. From then on, it stays true."""
         return self._card_full or self._count(device) > self._raised
 
-    def require_none(self, device: torch.device) -> None:
+    def require_none(self, device: torch.device, *, others: bool = False) -> None:
         """Check the numbers that were computed since the process started, before anything of them is kept.
+
+        Args:
+            others: whether a request was refused in another process that computes the same numbers.
 
         Raises:
             WorkspaceRefused: if a request was refused without an error.
         """
-        if self.silent(device):
+        if others or self.silent(device):
             raise WorkspaceRefused(
                 "expected enough GPU memory for the workspaces of all convolutions, because others give other bits; "
                 "the GPU refused some. Fix: none is needed under a launch, which runs the trial again with a larger "

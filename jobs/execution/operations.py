@@ -103,13 +103,19 @@ class Operation(NamedTuple):
     version: int
     """Raised whenever it computes something else; digests of two versions are not comparable."""
     compute: Callable[[Numbers], Iterator[Tensor]]
+    on_processor: bool = False
+    """Whether trials compute it on the CPU, also if they have a GPU."""
+
+    def where(self, device: torch.device) -> torch.device:
+        """Return where a trial on this device computes it."""
+        return torch.device("cpu") if self.on_processor else device
 
 
 OPERATIONS: Mapping[str, Operation] = {
     "adamw": Operation(1, _stepped_by_adamw),
     "attention": Operation(1, _attended),
     "bfloat16": Operation(1, _of_networks),
-    "cosine": Operation(1, _cosines),
+    "cosine": Operation(1, _cosines, on_processor=True),
     "folded": Operation(1, _folded),
     "float16": Operation(1, _of_networks),
     "grouped-convolution": Operation(1, _grouped),

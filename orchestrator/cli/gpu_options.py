@@ -18,7 +18,7 @@ PlanGpu = Annotated[
         "--gpu",
         metavar="NAME",
         help="GPU type for estimates: one that --compare all lists, or that --gpus or --gpu-memory with --gpu-tflops "
-        f"defines; by default {gpus.DEFAULT_GPU}.",
+        f"defines; by default {gpus.DEFAULT_GPU}, or the GPU of this machine if its steps are timed.",
     ),
 ]
 GpuMemory = Annotated[float | None, typer.Option(metavar="GB", help="Memory of the GPU, in 10^9 bytes.")]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.errors import Code, InvalidRequest
+from jobs.system import nvidia
 from orchestrator.planning import gpus
 from orchestrator.planning.gpu_table import table_with
 from orchestrator.planning.processor import without_units
@@ -13,6 +14,7 @@ from orchestrator.planning.timed_steps import are_quick
 if TYPE_CHECKING:
     from jobs.catalog.catalog import Catalog
     from jobs.specs.trial import TrialSpec
+    from orchestrator.planning.plan import MeasuredGpu
 
 
 _UNKNOWN = (
@@ -50,6 +52,13 @@ class GpuRequest(NamedTuple):
             table=table_with(self.table),
         )
 
+    def measured_on(self, device: "MeasuredGpu") -> gpus.Gpu:
+        """Return the GPU of a plan whose hours were measured on this machine's GPU: that one, unless one is named."""
+        if self.name is not None:
+            return self.chosen()
+        table = table_with(self.table)
+        return gpus.gpu_of_machine(*device, self.price, self.spot_price, memory_gb=self.memory_gb, table=table)
+
     def compared(self, own: gpus.Gpu) -> list[gpus.Gpu]:
         """Return the GPUs to compare with the plan's own; raises InvalidRequest as ``chosen``."""
         from orchestrator.planning.compare import chosen
@@ -76,7 +85,7 @@ class GpuRequest(NamedTuple):
                 "expected one of --measure and --gpu-tflops; got both. Fix: leave out one",
                 key="--gpu-tflops",
             )
-        if self.measure and self.name is not None and not gpus.machine_has_gpu():
+        if self.measure and self.name is not None and not nvidia.machine_has_gpu():
             raise InvalidRequest(
                 Code.WRONG_VALUE,
                 f"expected --measure with --gpu only on a machine with a GPU; got --gpu {self.name} on one without. "
@@ -95,4 +104,4 @@ class GpuRequest(NamedTuple):
     def _runs_here(self) -> bool:
         """Whether trials would run on this machine's processor: it has no GPU, and no option is about one."""
         about_gpu = (self.name, self.memory_gb, self.tflops, self.table, self.price, self.spot_price, self.compare)
-        return all(one is None for one in about_gpu) and not gpus.machine_has_gpu()
+        return all(one is None for one in about_gpu) and not nvidia.machine_has_gpu()

@@ -1,6 +1,7 @@
 """The table of GPUs: its entries, the packaged table, and a user's table merged over it. No torch."""
 
 import datetime
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -21,6 +22,9 @@ Format: TypeAlias = Literal["float32", "tf32", "bfloat16", "float16"]
 
 _MOST_BYTES = 1_000_000
 """Largest size of a user's table."""
+
+_MEMORY = re.compile(r"-[0-9]+GB$")
+"""What a name of the table has at its end to tell two sizes of memory apart."""
 
 
 def _day_or_month(value: str) -> str:
@@ -110,6 +114,35 @@ def packaged_table() -> Table:
     cards = _CARDS.validate_python(safe_yaml.load(text, safe_yaml.CoreLoader))
     assert not list(_wrong_references(cards, cards)), "the packaged table refers to GPUs without measured rates"
     return cards
+
+
+_OTHER_CHIPS = frozenset({"mig", "laptop", "d"})
+"""Words in the names of devices that are slower than the GPU with the rest of the name: slices, and other chips."""
+
+
+def named_after(device: str, memory: float, table: Table) -> str | None:
+    """Return the GPU of a table whose name is a part of a device's name, in whole words; None if there is none.
+
+    Of several with the longest such name, the one with the nearest memory: ``A100`` and ``A100-80GB``.
+
+    Args:
+        device: its name by its driver, such as ``NVIDIA A100-SXM4-80GB``.
+        memory: its bytes.
+    """
+    if device in table:
+        return device
+    words = _words(device)
+    if _OTHER_CHIPS.intersection(words):
+        return None
+    parts = {"".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1)}
+    families = {name: "".join(_words(_MEMORY.sub("", name))) for name in table}
+    longest = max((family for family in families.values() if family in parts), key=len, default=None)
+    alike = [name for name, family in families.items() if family == longest]
+    return min(alike, key=lambda name: abs(1e9 * table[name].memory_gb - memory), default=None)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", name.lower())
 
 
 def table_with(path: str | Path | None) -> Table:

@@ -1,11 +1,10 @@
 """Speed, memory and prices of the GPU of a plan. No torch."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from jobs.errors import Code, InvalidRequest
-from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, Table, packaged_table
+from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, Table, named_after, packaged_table
 
 DEFAULT_GPU = "A10G"
 """The GPU of the first node type in `cluster.yaml`."""
@@ -213,9 +212,28 @@ def gpu(
     )
 
 
-def machine_has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU with its driver."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+def gpu_of_machine(
+    device: str,
+    memory: float,
+    price: float | None = None,
+    spot_price: float | None = None,
+    *,
+    memory_gb: float | None = None,
+    table: Table | None = None,
+) -> Gpu:
+    """Return the GPU on which hours were measured: the one of the table after which the device is named, if any.
+
+    Otherwise it is one with the device's name, without rates and list prices.
+
+    Args:
+        device, memory: as in ``named_after``.
+        price, spot_price, memory_gb, table: as in ``gpu``.
+    """
+    known = packaged_table() if table is None else table
+    name = named_after(device, memory, known)
+    if name is None:
+        name, known = device, {**known, device: GpuCard(memory_gb=memory / 1e9, rates={})}
+    return gpu(name, price, spot_price, memory_gb=memory_gb or memory / 1e9, table=known)
 
 
 def _card(name: str, known: Table, memory_gb: float | None, tflops: float | None) -> GpuCard:

@@ -142,6 +142,15 @@ Seconds = Callable[[TrialSpec], float]
 """Returns the seconds that a trial takes alone on a device."""
 
 
+class MeasuredGpu(NamedTuple):
+    """The GPU of this machine on which durations were measured."""
+
+    name: str
+    """Its name by its driver."""
+    memory: float
+    """Its bytes."""
+
+
 class Measured(NamedTuple):
     """Durations of trials as measured on this machine."""
 
@@ -150,6 +159,7 @@ class Measured(NamedTuple):
     seconds: Seconds
     cores: int = 0
     """Cores of the machine's processor if this is the device, because there is no GPU; else 0."""
+    gpu: MeasuredGpu | None = None
 
 
 def make_plan(

@@ -87,7 +87,9 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
         for kind, offer, dollars in (("on demand", gpu.on_demand, plan.on_demand), ("on spot", gpu.spot, plan.spot))
         if offer is not None and dollars is not None
     ]
-    unknown = f"no price of {gpu.name} is known. Fix: give --price, in US dollars per GPU-hour"
+    unknown = f"no price of {gpu.name} is known. Fix: give --price, in US dollars per GPU-hour" + (
+        ", or --gpu, a GPU whose price counts" if plan.measured else ""
+    )
     return [
         f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}"),
         *rates,

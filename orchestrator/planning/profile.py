@@ -1,5 +1,7 @@
 """Durations of trials, from timing a few real steps on this machine's device."""
 
+import torch
+
 from jobs.catalog.catalog import Catalog
 from jobs.execution.device import default_device
 from jobs.execution.device_kind import device_name
@@ -8,7 +10,7 @@ from jobs.kinds.finetune.profiling import Rates, measure
 from jobs.specs.optimizers import TrainingRecipe
 from jobs.specs.trial import TrialSpec
 from jobs.system.processor import cores
-from orchestrator.planning.plan import Measured
+from orchestrator.planning.plan import Measured, MeasuredGpu
 from orchestrator.planning.timed_steps import STEPS, Timed, batch_on_processor, timed_as
 
 
@@ -34,7 +36,10 @@ def profile_trials(specs: list[TrialSpec], catalog: Catalog) -> Measured:
 
     batches = ", ".join(map(str, sorted(timed)))
     about = f"measured here on {device_name(device)}, batches of {batches}, one trial at a time"
-    return Measured(about, seconds, 0 if device.type == "cuda" else cores())
+    if device.type != "cuda":
+        return Measured(about, seconds, cores())
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return Measured(about, seconds, gpu=MeasuredGpu(torch.cuda.get_device_name(device), memory))
 
 
 def _training(spec: TrialSpec, batch_size: int) -> TrainingRecipe:

@@ -66,6 +66,8 @@ def plan_study(study: Study, store: Store | None, request: GpuRequest, accept: N
         from orchestrator.planning.profile import profile_trials
 
         measured = profile_trials(pending, study.catalog)
+        if measured.gpu is not None:
+            offer = request.measured_on(measured.gpu)
     made = make_plan(study, specs, known.done, blocked, offer, measured, known.older, known.damaged, earlier.trials)
     about_here = on_a_gpu(made) if made.on_processor else request.about_time_here() if pending else None
     of_processor = request.about_processor(pending, study.catalog)

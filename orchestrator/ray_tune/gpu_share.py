@@ -1,6 +1,9 @@
 """The share of a GPU that ``gpu: auto`` means in a cluster: planned memory over that of the smallest card."""
 
+import math
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
@@ -12,6 +15,8 @@ from orchestrator.planning.gpu_shares import even_share
 
 _PATIENCE_SECONDS = 120.0
 """A machine loads torch to answer."""
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def resolved(
@@ -58,12 +63,16 @@ def cluster_cards() -> list[float] | None:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]  # type: ignore[no-untyped-call]
     if not nodes:
         return None
-    with_gpus = [node["NodeID"] for node in nodes if node["Resources"].get("GPU", 0) > 0]
+    with_gpus = {node["NodeID"]: math.ceil(node["Resources"].get("GPU", 0)) for node in nodes}
     # a new process for each task, because CUDA keeps memory in one that has asked
     ask = ray.remote(num_cpus=0, max_calls=1)(card_bytes)
-    asked = [ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)) for node in with_gpus]
+    asked = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(gpus)
+        for node, gpus in with_gpus.items()
+        if gpus
+    ]
     try:
-        answers: list[list[float]] = ray.get([task.remote() for task in asked], timeout=_PATIENCE_SECONDS)
+        answers: list[list[float]] = ray.get(asked, timeout=_PATIENCE_SECONDS)
     except RayError as error:
         raise _unknown(f"a machine did not say: {error}") from error
     if not all(answers):
@@ -71,16 +80,34 @@ def cluster_cards() -> list[float] | None:
     return [card for answer in answers for card in answer]
 
 
-def card_bytes() -> list[float]:
-    """Return the bytes of memory of each GPU of this machine that torch sees. Starts CUDA in this process."""
-    import os
+def card_bytes(gpus: int) -> list[float]:
+    """Return the bytes of memory of the GPUs of this machine that Ray gives to actors. Starts CUDA in this process.
 
-    if not os.environ.get("CUDA_VISIBLE_DEVICES"):  # Ray hides all GPUs from a task that reserves none
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    Args:
+        gpus: how many Ray counts. It gives actors the first ones of those that its daemon sees.
+    """
+    seen = daemon_environment()
+    if seen is not None:  # Ray may hide all GPUs from a task that reserves none
+        os.environ.pop(_VISIBLE, None)
+        os.environ.update({_VISIBLE: seen[_VISIBLE]} if _VISIBLE in seen else {})
 
     import torch
 
-    return [float(torch.cuda.get_device_properties(n).total_memory) for n in range(torch.cuda.device_count())]
+    there = min(gpus, torch.cuda.device_count())
+    return [float(torch.cuda.get_device_properties(n).total_memory) for n in range(there)]
+
+
+def daemon_environment() -> dict[str, str] | None:
+    """Return the variables with which Ray's daemon on this machine, the parent of its workers, started.
+
+    None: they cannot be read (not on Linux).
+    """
+    try:
+        text = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return None
+    pairs = (os.fsdecode(pair).partition("=") for pair in text.split(b"\0") if pair)
+    return {name: value for name, _, value in pairs}
 
 
 def _unknown(why: str) -> InvalidRequest:

@@ -13,7 +13,7 @@ from jobs.errors import RootGone, StorageFailure
 from jobs.execution.attempt import AttemptStatus
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt
-from jobs.execution.device import shared_device
+from jobs.execution.device import GpuUnusable, shared_device
 from jobs.execution.gpu_memory import recover, refusals
 from jobs.execution.retention import RetentionPolicy
 from jobs.kind import from_plain
@@ -53,8 +53,8 @@ class TrialActor(tune.Trainable):
         Raises:
             NodeDraining, GpuRefused: So that Tune does not reuse this actor.
             UnfitMachine: If this machine's package versions differ from the driver's; if a dataset or source model that
-                the driver has is missing, damaged or different here; or if the launch's results root is not accessible
-                here.
+                the driver has is missing, damaged or different here; if the launch's results root is not accessible here;
+                or if torch does not see the GPU that the actor requested.
         """
         require_same(self._job["versions"])  # first, because a package that adds a kind of trial may be missing here
         specs = [from_plain(values) for values in self._trials]
@@ -83,7 +83,10 @@ class TrialActor(tune.Trainable):
             outcomes[trial] = record_error(store, trial, attempts[trial], error)
 
         numbers = {trial: attempt.number for trial, attempt in attempts.items()}
-        device = shared_device(self._job["gpu_share"], self._job["gpu_memory"])
+        try:
+            device = shared_device(self._job["gpu_share"], self._job["gpu_memory"])
+        except GpuUnusable as error:
+            raise UnfitMachine(f"on {socket.gethostname()}: {error}") from error
         with progress_heard_by(stop.progressed), ActorOutput(store, numbers) as output:
             results = attempt_bundle(store, specs, catalog, device, attempts, retention, stop, failed, output.evaluated)
         for trial, ended in results.items():

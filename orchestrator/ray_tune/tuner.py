@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 from ray.job_config import JobConfig
 
@@ -161,6 +162,8 @@ def connect(address: str | None) -> None:
         make_home_absolute()
         # Ray itself would count cores that this process may not use
         here = {"include_dashboard": False, "num_cpus": cores(), **prepare_machine()}
+        if not torch.cuda.is_available():
+            here["num_gpus"] = 0  # Ray would count GPUs for which torch has no driver, or was built without CUDA
     try:
         with of_cluster(address), unchanged_signals():  # Ray installs its own handler of SIGTERM
             ray.init(address=address, job_config=OwnJob(), log_to_driver=False, logging_level=logging.ERROR, **here)

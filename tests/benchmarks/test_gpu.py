@@ -1,15 +1,26 @@
 """The script for a GPU machine: it runs here with few images, and needs nothing but what its requirements list."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 
-from benchmarks.gpu.__main__ import in_table
+from benchmarks.gpu import memory
+from benchmarks.gpu.__main__ import measured
+from benchmarks.gpu.machine import REHEARSAL, Machine
+from benchmarks.gpu.memory import Limited
+from benchmarks.gpu.processes import at_once
+from benchmarks.rows import Row, beside
+from tests.benchmarks import in_processes
+from tests.jobs.support import CPU
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "benchmarks" / "gpu" / "requirements.txt"
@@ -32,9 +43,15 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def pins(file: Path) -> dict[str, str]:
+    """Return the versions that a file of requirements pins, by name."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    pinned = [Requirement(line.removesuffix("\\")) for line in lines if line and line[0] not in "# "]
+    return {one.name.lower(): str(one.specifier) for one in pinned}
+
+
 def listed() -> set[str]:
-    lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    return {line.replace("-", "_") for line in lines if line and not line.startswith("#")}
+    return {name.replace("-", "_") for name in pins(REQUIREMENTS)}
 
 
 def required_by(distribution: str) -> set[str]:
@@ -66,28 +83,6 @@ def test_the_list_of_wheels_is_what_is_imported() -> None:
     assert listed() <= imported
 
 
-@pytest.mark.parametrize(
-    ("name", "gigabytes", "known"),
-    [
-        ("NVIDIA A100-SXM4-80GB, sm_80", 85.1, "A100-80GB"),
-        ("NVIDIA A100-SXM4-40GB, sm_80", 42.4, "A100"),
-        ("NVIDIA A10G, sm_86", 24.1, "A10G"),
-        ("NVIDIA A10, sm_86", 24.1, "A10"),
-        ("NVIDIA H200, sm_90", 150.0, "H200"),
-        ("NVIDIA H100 80GB HBM3, sm_90", 85.0, "H100"),
-        ("Tesla T4, sm_75", 15.8, "T4"),
-        ("Tesla V100-SXM2-16GB, sm_70", 16.9, "V100"),
-        ("NVIDIA L4, sm_89", 23.6, "L4"),
-        ("NVIDIA L40S, sm_89", 47.7, "L40S"),
-        ("NVIDIA GeForce RTX 4090, sm_89", 25.4, "RTX4090"),
-        ("NVIDIA RTX 6000 Ada Generation, sm_89", 51.0, "RTX6000-Ada"),
-        ("NVIDIA B200, sm_100", 190.0, None),
-    ],
-)
-def test_a_gpu_s_entry_in_the_table_of_plans(name: str, gigabytes: float, known: str | None) -> None:
-    assert in_table(name, 1e9 * gigabytes) == known
-
-
 @pytest.mark.slow(200)
 def test_a_rehearsal_without_a_gpu(tmp_path: Path) -> None:
     """Every part runs, and what a processor can show holds: equal bits of runs, bundles, resumes and processes."""
@@ -99,9 +94,102 @@ def test_a_rehearsal_without_a_gpu(tmp_path: Path) -> None:
         "peak_memory": "RuntimeError: only a GPU tells its memory",
         "starved": "RuntimeError: only a GPU's memory can be limited",
     }
-    equal = {row["name"]: row["holds"] for row in found["rows"] if "equal" in row["name"] or "compute" in row["name"]}
-    assert len(equal) == 3 * 2 + 4 + 3 + 1
-    assert all(equal.values()), equal
+    words = ("equal", "compute", "change")
+    checked = {row["name"]: row["holds"] for row in found["rows"] if any(word in row["name"] for word in words)}
+    assert len(checked) == 3 * 3 + 4 + 2 + 1
+    assert all(checked.values()), checked
+
+
+def test_the_wheels_have_the_versions_that_passed_the_tests() -> None:
+    """They are installed as they are, and pydantic accepts one version of its core."""
+    tested = pins(ROOT / "constraints.txt")
+    assert pins(REQUIREMENTS) == {name: tested[name] for name in pins(REQUIREMENTS)}
+
+
+def machine(seconds: float = 3600, device: torch.device = CPU) -> Machine:
+    return Machine(device, REHEARSAL, None, time.monotonic() + seconds)
+
+
+def first(machine: Machine) -> Iterator[Row]:
+    yield beside("a", [1.0])
+    raise RuntimeError("the card is full")
+
+
+def second(machine: Machine) -> Iterator[Row]:
+    yield beside("b", [2.0])
+    yield beside("c", [3.0])
+
+
+def test_every_row_is_kept_at_once_whatever_becomes_of_the_others() -> None:
+    kept: list[tuple[str, dict[str, str]]] = []
+
+    def keep(rows: Sequence[Row], missing: Mapping[str, str]) -> None:
+        kept.append(("".join(row.name for row in rows), dict(missing)))
+
+    measured(machine(), (first, second), keep)
+    problem = {"first": "RuntimeError: the card is full"}
+    assert kept[:4] == [("a", {}), ("a", problem), ("ab", problem), ("abc", problem)]
+    kept.clear()
+    measured(machine(seconds=-1), (first, second), keep)
+    assert kept[-1] == ("", {"first": "out of time", "second": "out of time"})
+
+
+def test_results_of_processes_come_in_the_order_of_their_arguments() -> None:
+    assert at_once(in_processes.squared, [(3,), (1,), (2,)], 300) == [9, 1, 4]
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("work", "problem"),
+    [
+        (in_processes.fail_first, "ValueError: the first one fails"),
+        (in_processes.die_first, "a process ended with exit status -9, without a result"),
+    ],
+    ids=["fails", "dies"],
+)
+def test_a_process_that_fails_ends_those_that_wait_for_it(work: Callable[..., None], problem: str) -> None:
+    together = multiprocessing.get_context("spawn").Barrier(3)
+    with pytest.raises(RuntimeError, match=problem):
+        at_once(work, [(place, together) for place in range(3)], 300)
+    assert multiprocessing.active_children() == []
+
+
+def test_processes_that_take_too_long_are_ended() -> None:
+    with pytest.raises(TimeoutError, match="expected 2 processes to end within 1 s"):
+        at_once(in_processes.hang, [(), ()], 1)
+    assert multiprocessing.active_children() == []
+
+
+EQUAL, OTHER, FAILED = Limited("a", "", 1000), Limited("b", "", 1000), Limited("", "WorkspaceRefused", 1000)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "enough", "right"),
+    [
+        ([EQUAL, EQUAL, FAILED, FAILED], True, True),
+        ([FAILED, FAILED, FAILED, FAILED], False, True),
+        ([EQUAL, EQUAL, OTHER, FAILED], True, False),
+    ],
+    ids=["as it should", "fails with enough memory", "other numbers"],
+)
+def test_a_trial_with_too_little_memory(
+    outcomes: list[Limited], enough: bool, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int | None] = []
+    found = iter([EQUAL, *outcomes])
+
+    def limited(machine: Machine, limit: int | None) -> Limited:
+        limits.append(limit)
+        return next(found)
+
+    monkeypatch.setattr(memory, "_limited", limited)
+    rows = list(memory.starved(machine(device=torch.device("cuda", 0))))
+    assert limits == [None, 1100, 900, 750, 600]
+    assert [row.holds for row in rows if row.holds is not None] == [enough, right]
+    assert [row.ratio for row in rows if row.holds is None] == [float(one is EQUAL) for one in outcomes]
+    assert [row.name.rpartition(": ")[2] for row in rows if row.holds is None] == [
+        {EQUAL: "equal numbers", OTHER: "OTHER NUMBERS", FAILED: "WorkspaceRefused"}[one] for one in outcomes
+    ]
 
 
 def test_without_a_gpu_it_says_what_to_do() -> None:

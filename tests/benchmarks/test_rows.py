@@ -16,7 +16,14 @@ def test_a_row_holds_by_its_median() -> None:
     assert at_most("a", ratios, 1.0).holds is False
     assert at_least("a", ratios, 1.1).holds is True
     assert at_least("a", ratios, 1.2).holds is False
-    assert beside("a", ratios)[1:] == (1.1, 1.0, 1.3, None, None)
+    assert beside("a", ratios)[1:4] == pytest.approx((1.1, 1.05, 1.2))
+    assert beside("a", ratios)[4:] == (None, None)
+
+
+def test_quartiles_are_within_the_ratios() -> None:
+    """Also those of two, which many rows have."""
+    assert beside("a", [1.0, 2.0])[1:4] == pytest.approx((1.5, 1.25, 1.75))
+    assert beside("a", [2.0, 1.0, 1.0, 2.0])[1:4] == pytest.approx((1.5, 1.0, 2.0))
 
 
 def test_one_ratio_has_no_spread() -> None:

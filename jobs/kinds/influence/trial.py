@@ -11,6 +11,7 @@ from jobs.data.batches import to_device, to_input
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.subsets import draw_subset, subset_digest
 from jobs.execution.determinism import memory_format
+from jobs.execution.gpu_memory import free_memory
 from jobs.execution.trial import require_shapes
 from jobs.kinds.diagnostic.trial import DiagnosticTrial, ExaminedNetwork
 from jobs.kinds.influence.hessian import ConjugateGradients, Examples, Hessian, pseudo_inverse
@@ -202,5 +203,5 @@ def _largest(spec: InfluenceSpec) -> bool:
 
 
 def _memory_of(device: torch.device) -> Memory:
-    """Return the memory of the GPU; for the CPU, that of the machine."""
-    return Memory(*torch.cuda.mem_get_info(device)) if device.type == "cuda" else machine_memory()
+    """Return this process's memory of the GPU; for the CPU, that of the machine."""
+    return free_memory(device) if device.type == "cuda" else machine_memory()

@@ -77,7 +77,7 @@ def require_memory(spec: InfluenceSpec, catalog: Catalog, there: Memory) -> None
     """Refuse to start a trial whose dense matrix does not fit into memory.
 
     Args:
-        there: memory of the device that would run it.
+        there: memory of the device that would run it, for this process.
 
     Raises:
         StorageFailure: stating the required and the free bytes; another machine may have more.
@@ -87,9 +87,9 @@ def require_memory(spec: InfluenceSpec, catalog: Catalog, there: Memory) -> None
         raise StorageFailure(
             Code.OUT_OF_MEMORY,
             f"{spec.trial_id} needs a dense matrix of {needed.rows:,} rows: expected {needed.bytes / 1e9:.1f} GB of "
-            f"free memory; got {there.free / 1e9:.1f} GB, of {there.total / 1e9:.1f} GB on this machine. Fix: "
-            "end other programs, let fewer trials share a machine (resources), use a machine with more memory, or use "
-            "the measure influence, which needs no dense matrix",
+            f"free memory; got {there.free / 1e9:.1f} GB, of {there.total / 1e9:.1f} GB that this process may use. "
+            "Fix: end other programs, let fewer trials share a machine (resources), use a machine with more memory, or "
+            "use the measure influence, which needs no dense matrix",
             key="measure",
         )
 

@@ -18,6 +18,7 @@ from jobs.data.batches import in_order
 from jobs.data.datasets import ImageSet, load_dataset
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.execution.determinism import deterministic, memory_format
+from jobs.execution.gpu_memory import refusals
 from jobs.execution.metrics import evaluate
 from jobs.execution.seeding import Purpose, generator
 from jobs.kinds.pretrain.trial import adversarial_accuracy
@@ -130,6 +131,7 @@ def check_source(
     Raises:
         InvalidRequest: if there is nothing to measure, or there are fewer images.
         MissingData, DamagedFile: if weights or images are missing or damaged.
+        WorkspaceRefused: if an accuracy may depend on what shares the GPU.
     """
     card = catalog.source(name)
     if card.random:
@@ -187,7 +189,9 @@ def _correct(network: Network, part: ImageSet, threat: ThreatModel | None, devic
         return round(adversarial_accuracy(network, part, threat, recipe, device) * len(part.labels_N) / 100)
     batches = in_order(part, recipe.evaluation_batch_size, device, memory_format(recipe))
     with deterministic(recipe):
-        return evaluate(network, batches).correct
+        correct = evaluate(network, batches).correct
+    refusals.require_none(device)
+    return correct
 
 
 class _TestImages:

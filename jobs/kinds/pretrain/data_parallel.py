@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from jobs.catalog.catalog import Catalog
 from jobs.errors import Code, InvalidRequest
-from jobs.execution.gpu_memory import says_out_of_memory
+from jobs.execution.gpu_memory import refusals, says_out_of_memory
 from jobs.execution.metrics import RunningMetrics
 from jobs.execution.optimizers import allocate_state
 from jobs.kinds.pretrain.spec import PretrainSpec
@@ -38,6 +38,9 @@ _PATIENCE = timedelta(hours=24)
 
 _NEWS_SECONDS = 5
 """A dying process closes its connections shortly before its exit status is available."""
+
+_Sign: TypeAlias = Literal["ready", "done"]
+"""What another replica says: that it can connect to the first; that it has computed its part of all batches."""
 
 
 class ReplicaFailure(RuntimeError):
@@ -97,12 +100,21 @@ class Replicas:
         _unflatten(flat, gradients)
         self._broadcast([b for b in network.buffers() if b.is_floating_point()])
 
-    def total(self, tally: RunningMetrics) -> RunningMetrics:
-        """Return the sum of all replicas' running sums."""
+    def total(self, tally: RunningMetrics, device: torch.device) -> RunningMetrics:
+        """Return the sum of all replicas' running sums.
+
+        Args:
+            device: this replica's own.
+
+        Raises:
+            WorkspaceRefused: on all replicas, if the GPU of any has refused a request without an error.
+        """
         if self.count == 1:
             return tally
-        sums = torch.tensor([tally.images, tally.correct, tally.loss], dtype=torch.float64)
+        refused = refusals.silent(device)
+        sums = torch.tensor([tally.images, tally.correct, tally.loss, refused], dtype=torch.float64)
         dist.all_reduce(sums, group=self._group)
+        refusals.require_none(device, others=bool(sums[3]))
         return RunningMetrics(int(sums[0]), int(sums[1]), float(sums[2]))
 
     def agree(self, pause: bool) -> bool:
@@ -154,7 +166,7 @@ def replicas_of(spec: PretrainSpec, catalog: Catalog, device: torch.device) -> I
 
     Raises:
         InvalidRequest: if there are fewer GPUs than replicas.
-        ReplicaFailure, ReplicaLost, MemoryError: if another replica ends before the first.
+        ReplicaFailure, ReplicaLost, MemoryError: if another replica ends before the first, or fails after it.
     """
     first = Replicas(0, spec.recipe.replicas)
     if device.type == "cuda" and torch.cuda.device_count() < first.count:
@@ -167,7 +179,7 @@ def replicas_of(spec: PretrainSpec, catalog: Catalog, device: torch.device) -> I
     with tempfile.TemporaryDirectory(prefix="deltasweep-replicas-") as folder:
         others = [_Other(Path(folder), spec, catalog, device, rank) for rank in range(1, first.count)]
         try:
-            _wait_for(others)
+            _wait_for(others, "ready")
             first.join(Path(folder) / "meeting", device)
             yield first
         except RuntimeError as error:  # raised by torch when a connection is closed
@@ -175,6 +187,8 @@ def replicas_of(spec: PretrainSpec, catalog: Catalog, device: torch.device) -> I
             if reason is None:
                 raise
             raise reason from error
+        else:
+            _wait_for(others, "done")
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
@@ -186,7 +200,8 @@ class _Other:
     """Another replica, as seen by the first one, which started it."""
 
     def __init__(self, folder: Path, spec: PretrainSpec, catalog: Catalog, device: torch.device, rank: int) -> None:
-        self.ready = folder / f"{rank}.ready"
+        self.signs: dict[_Sign, Path] = {"ready": folder / f"{rank}.ready", "done": folder / f"{rank}.done"}
+        """Files that it creates."""
         self.printed = folder / f"{rank}.log"
         order = {
             "spec": spec.model_dump(mode="json"),
@@ -194,7 +209,7 @@ class _Other:
             "builders": dict(catalog.builders),
             "device": device.type,
             "rank": rank,
-            "ready": str(self.ready),
+            **{sign: str(path) for sign, path in self.signs.items()},
             "meeting": str(folder / "meeting"),
             "parent": os.getpid(),
         }
@@ -230,9 +245,9 @@ class _Other:
             self.process.wait()
 
 
-def _wait_for(others: Iterable[_Other]) -> None:
+def _wait_for(others: Iterable[_Other], sign: _Sign) -> None:
     for other in others:
-        while not other.ready.exists():
+        while not other.signs[sign].exists():
             if (reason := other.reason()) is not None:
                 raise reason
             time.sleep(0.05)

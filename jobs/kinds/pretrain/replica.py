@@ -29,6 +29,7 @@ def follow(path: Path) -> None:
     trial.replicas.join(Path(order["meeting"]), device)
     trial.replicas.bring_together(trial)
     trial.advance(lambda: trial.replicas.agree(False))
+    Path(order["done"]).touch()
     dist.destroy_process_group()
 
 

@@ -15,6 +15,7 @@ from jobs.data.datasets import Dataset, ImageSet, load_dataset
 from jobs.data.device_images import kept_on
 from jobs.data.random_resized_crop import random_resized_crops
 from jobs.execution.determinism import deterministic, memory_format
+from jobs.execution.gpu_memory import refusals
 from jobs.execution.metrics import RunningMetrics, evaluate, evaluating
 from jobs.execution.seeding import Purpose, generator
 from jobs.execution.trial import Pin
@@ -133,7 +134,7 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         tally = RunningMetrics()
         if part.weight:
             tally.add(logits_NK.detach(), labels_N, loss.detach())
-        self.tally.include(self.replicas.total(tally))
+        self.tally.include(self.replicas.total(tally, self.device))
 
     def _uniform(self, path: str, shape: Sequence[int]) -> Tensor:
         """Draw for the whole batch and return this replica's part, so that numbers do not depend on their number.
@@ -194,7 +195,11 @@ def attack_in(constraint: Constraint, epsilon: float, band: Band | None = None) 
 def adversarial_accuracy(
     network: Network, images: ImageSet, threat: ThreatModel, recipe: TrainingRecipe, device: torch.device
 ) -> float:
-    """Return the accuracy in percent on images attacked by ``threat``; a random start uses a fixed generator."""
+    """Return the accuracy in percent on images attacked by ``threat``; a random start uses a fixed generator.
+
+    Raises:
+        WorkspaceRefused: if it may depend on what shares the GPU.
+    """
     tally = RunningMetrics()
     with deterministic(recipe), evaluating(network):
         batches = in_order(images, recipe.evaluation_batch_size, device, memory_format(recipe))
@@ -204,4 +209,5 @@ def adversarial_accuracy(
             with torch.no_grad():
                 logits_NK = network(moved_NCHW)
                 tally.add(logits_NK, labels_N, nn.functional.cross_entropy(logits_NK, labels_N))
+    refusals.require_none(device)
     return tally.accuracy_percent

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from jobs.execution import device_kind as kinds
 from jobs.execution import operations
 from jobs.execution.determinism import deterministic
 from jobs.execution.device_kind import PROBE_VERSION, _digest, _digest_of, device_kind, device_name, probe
@@ -131,6 +132,25 @@ def test_a_kind_names_the_further_operations_of_a_trial(monkeypatch: pytest.Monk
         names.add(device_kind(CPU, Execution(), ("cosine",)))
     _digest_of.cache_clear()
     assert len(names) == 2
+
+
+def test_beside_a_gpu_the_processor_computes_only_what_trials_compute_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processors without units for float16 emulate it slowly. A GPU that is only named stands for one."""
+    asked: list[tuple[str, torch.device]] = []
+
+    def digest_of(name: str, device: torch.device, execution: Execution) -> str:
+        asked.append((name, device))
+        return name
+
+    monkeypatch.setattr(kinds, "_digest", lambda device, execution: "probe")
+    monkeypatch.setattr(kinds, "_digest_of", digest_of)
+    monkeypatch.setattr(kinds, "device_name", lambda device: device.type)
+    gpu = torch.device("cuda", 0)
+    further = Recipe(optimizer="adamw", schedule="cosine", precision="float16").operations
+    assert device_kind(gpu, Execution(), further) == "cuda (probe, adamw, float16), cpu (probe, cosine)"
+    assert sorted(asked) == [("adamw", gpu), ("cosine", CPU), ("float16", gpu)]
+    assert device_kind(CPU, Execution(), further) == "cpu (probe, adamw, cosine, float16)"
+    assert device_kind(gpu, Execution()) == "cuda (probe), cpu (probe)"
 
 
 @pytest.mark.parametrize("precision", list(FORMATS))

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from jobs.execution import gpu_memory
-from jobs.execution.device import shared_device
+from jobs.execution.device import GpuUnusable, default_device, shared_device
 from jobs.execution.gpu_memory import (
     ALLOCATOR_VARIABLES,
     Refusals,
     WorkspaceRefused,
     allowed_bytes,
+    free_memory,
     images_room,
     is_out_of_memory,
     says_out_of_memory,
@@ -19,6 +20,7 @@ from jobs.execution.gpu_memory import (
     set_limit,
 )
 from jobs.execution.optimizers import fuses_steps
+from jobs.system import nvidia
 from jobs.system.memory import GPU_RUNTIME_BYTES
 
 CPU = torch.device("cpu")
@@ -135,30 +137,109 @@ def test_without_a_gpu_nothing_is_limited_and_no_image_stays() -> None:
 
 
 class Card:
-    """Properties of a card of 16 GB."""
+    """A card of 16 GB and its allocator, in place of torch's functions."""
 
     total_memory = 16_000_000_000
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.limits: list[float] = []
+        self.free = self.total_memory
+        self.allocated = self.reserved = 0
+        for name, function in {
+            "is_available": lambda: True,
+            "current_device": lambda: 0,
+            "get_device_properties": lambda device: self,
+            "set_per_process_memory_fraction": self._limit,
+            "get_per_process_memory_fraction": self._limited,
+            "mem_get_info": lambda device: (self.free, self.total_memory),
+            "memory_allocated": lambda device: self.allocated,
+            "memory_reserved": lambda device: self.reserved,
+            "empty_cache": lambda: None,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, function)
+        monkeypatch.setattr(gpu_memory, "_images_room", {})
+
+    def _limit(self, fraction: float, device: torch.device) -> None:
+        _require_index(device)
+        self.limits.append(fraction)
+
+    def _limited(self, device: torch.device) -> float:
+        _require_index(device)
+        return self.limits[-1] if self.limits else 1.0
+
+
+def _require_index(device: torch.device) -> None:
+    """Refuse a GPU without an index, as torch does where it has no default."""
+    if device.index is None:
+        raise ValueError(f"Expected a torch.device with a specified index or an integer, but got:{device}")
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    return Card(monkeypatch)
+
+
+@pytest.mark.usefixtures("card")
+def test_the_device_of_this_process_has_an_index() -> None:
+    assert default_device() == torch.device("cuda", 0)
 
 
 @pytest.mark.parametrize(
     ("share", "fraction", "room"), [(0.25, 0.25 - 0.6 / 16, 1.5e9), (1, 1.0, 7.5e9), (2, 1.0, 7.5e9), (0.05, 0.0125, 0)]
 )
 def test_the_limit_of_a_share_and_what_images_may_take_of_it(
-    share: float, fraction: float, room: float, monkeypatch: pytest.MonkeyPatch
+    share: float, fraction: float, room: float, card: Card
 ) -> None:
     """With 1 GB planned for the trial."""
-    limits, device = list[float](), torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda part, device: limits.append(part))
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(gpu_memory, "_images_room", {})
-    assert images_room(device) == 4_000_000_000, "not planned"
-    set_limit(device, share, 1e9)
-    assert limits == [pytest.approx(fraction)]
+    assert images_room(default_device()) == 4_000_000_000, "not planned"
+    device = shared_device(share, 1e9)
+    assert card.limits == [pytest.approx(fraction)]
     assert images_room(device) == pytest.approx(room)
     gpu_memory.recover(device)
     set_limit(device, share, 1e9)
     assert images_room(device) == 0, "a trial of this process has run out of memory"
+
+
+def test_the_memory_that_is_free_for_a_process_is_that_of_the_card_or_of_its_share(card: Card) -> None:
+    device = default_device()
+    assert free_memory(device) == (16_000_000_000, 16_000_000_000)
+    card.free, card.allocated, card.reserved = 9_000_000_000, 2_000_000_000, 3_000_000_000
+    assert free_memory(device) == (10_000_000_000, 16_000_000_000), "what the allocator holds unused counts"
+    set_limit(device, 0.35, 1e9)
+    assert free_memory(device) == pytest.approx((3e9, 5e9)), "5.6 GB with CUDA itself, of which 2 are allocated"
+    card.free = 500_000_000
+    assert free_memory(device).free == 1_500_000_000, "other processes have filled the card"
+    card.allocated = card.reserved = 6_000_000_000
+    assert free_memory(device).free == 0
+
+
+@pytest.mark.parametrize("given", ["0", "3,1", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", None])
+def test_a_gpu_that_torch_does_not_see_is_not_replaced_by_the_processor(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _give(given, monkeypatch)
+    monkeypatch.setattr(nvidia, "count_gpus", lambda: 2)
+    with pytest.raises(GpuUnusable, match="Fix: install a driver and a torch that fit"):
+        shared_device(0.25, 1e9)
+    assert shared_device(0, 1e9) == CPU
+
+
+@pytest.mark.parametrize(("given", "there"), [("0", 0), (None, 0), ("2", 2), ("-1", 2)])
+def test_a_gpu_that_is_only_a_number_is_the_processor(
+    given: str | None, there: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in clusters on one machine, whose nodes are started with numbers of GPUs."""
+    _give(given, monkeypatch)
+    monkeypatch.setattr(nvidia, "count_gpus", lambda: there)
+    assert shared_device(0.25, 1e9) == CPU
+
+
+def _give(gpus: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process see these GPUs, of which torch sees none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if gpus is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from jobs.errors import Code
 from jobs.results import commit, open_store
 from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
+from jobs.system import nvidia
 from orchestrator.planning import gpus, profile
-from orchestrator.planning.plan import Measured
+from orchestrator.planning.plan import Measured, MeasuredGpu
 from orchestrator.study.load import load_study
 from tests.orchestrator.support import Command
 from tests.results.rows import result_rows
@@ -37,7 +38,7 @@ recipe: {precision: bfloat16}
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "machine_has_gpu", lambda: False)
+    monkeypatch.setattr(nvidia, "machine_has_gpu", lambda: False)
 
 
 def planned(deltasweep: Command, *options: str) -> dict[str, Any]:
@@ -158,11 +159,42 @@ def test_nothing_is_timed_unasked_where_the_plan_is_for_a_gpu_or_for_programs(
 def test_nothing_is_timed_unasked_on_a_machine_with_a_gpu(
     deltasweep: Command, timed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpus, "machine_has_gpu", lambda: True)
+    monkeypatch.setattr(nvidia, "machine_has_gpu", lambda: True)
     assert "on this machine" not in deltasweep("plan", "demo").out
     assert timed == []
     deltasweep("plan", "demo", "--measure")
     assert timed == [60]
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "name", "price"),
+    [
+        ("NVIDIA H200", (), "H200", gpus.gpu("H200").on_demand),
+        ("NVIDIA H200", ("--gpu", "A100"), "A100", gpus.gpu("A100").on_demand),
+        ("NVIDIA B200", (), "NVIDIA B200", None),
+        ("NVIDIA B200", ("--price", "4"), "NVIDIA B200", gpus.gpu("H200", 4.0).on_demand),
+    ],
+)
+def test_hours_that_were_measured_on_a_gpu_have_its_price(
+    device: str,
+    options: tuple[str, ...],
+    name: str,
+    price: gpus.Offer | None,
+    deltasweep: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not that of the default GPU; none if there is no entry for it."""
+    measured = Measured("measured by a test", lambda _: 36.0, gpu=MeasuredGpu(device, 150e9))
+    monkeypatch.setattr(nvidia, "machine_has_gpu", lambda: True)
+    monkeypatch.setattr(profile, "profile_trials", lambda specs, catalog: measured)
+    plan = planned(deltasweep, "--measure", *options)
+    assert (plan["gpu"]["name"], plan["gpu_hours"]) == (name, pytest.approx(0.6))
+    assert plan["cost_on_demand"] == (None if price is None else pytest.approx(0.6 * price.dollars))
+    out = deltasweep("plan", "demo", "--measure", *options).out
+    assert (f"no price of {name} is known. Fix: give --price, in US dollars per GPU-hour, or --gpu" in out) == (
+        price is None
+    )
+    assert "A10G" not in out
 
 
 def test_networks_that_take_long_to_time_are_timed_if_asked(deltasweep: Command, timed: list[int]) -> None:

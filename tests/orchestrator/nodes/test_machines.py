@@ -23,6 +23,7 @@ from typing import Any
 import grpc
 import pytest
 import ray
+import torch
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
 from orchestrator.ray_tune import local_ray, reachable, tuner
@@ -479,3 +480,14 @@ def test_usage_statistics_are_off_before_ray_starts(machine: pytest.MonkeyPatch)
     machine.setattr(ray, "init", lambda **_: seen.append(os.environ["RAY_USAGE_STATS_ENABLED"]))
     tuner.connect(None)
     assert seen == ["0"]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_ray_counts_no_gpu_that_torch_does_not_see(seen: bool, machine: pytest.MonkeyPatch) -> None:
+    """Trials would reserve it and compute on the processor; a launch says that it has none."""
+    given: dict[str, object] = {}
+    machine.delenv("RAY_ADDRESS", raising=False)
+    machine.setattr(torch.cuda, "is_available", lambda: seen)
+    machine.setattr(ray, "init", lambda **options: given.update(options))
+    tuner.connect(None)
+    assert given.get("num_gpus") == (None if seen else 0)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
@@ -21,6 +22,7 @@ from jobs.results.layout import checkpoints_prefix, launch_key
 from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
 from jobs.study.model import Study
+from jobs.system import nvidia
 from orchestrator.failures.outcomes import NodeDraining, Outcome, State, StopCause
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.failures.versions import UnfitMachine, versions
@@ -242,6 +244,22 @@ def test_a_machine_without_the_drivers_inputs_ends_the_launch_and_charges_no_tri
     Reporter(state).on_trial_error(0, [], ended_by(raised.value, bundle, tmp_path))
     assert state.stop == (StopCause.MACHINE, str(raised.value))
     assert {outcome.state for outcome in state.round_outcomes.values()} == {State.STOPPED}
+    assert not read_failures(store)
+
+
+def test_a_machine_whose_gpu_torch_does_not_see_ends_the_launch_and_charges_no_trial(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(nvidia, "count_gpus", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    sharing = actor(store, monkeypatch)
+    sharing._job["gpu_share"] = 0.25
+    with pytest.raises(UnfitMachine, match=f"on {socket.gethostname()}: expected torch to see the GPU") as raised:
+        sharing.step()
+    state = LaunchState(store, "one", RetryPolicy())
+    Reporter(state).on_trial_error(0, [], ended_by(raised.value, bundled(expand(study()), "blocks")[0], tmp_path))
+    assert state.stop == (StopCause.MACHINE, str(raised.value))
     assert not read_failures(store)
 
 

@@ -9,8 +9,8 @@ import pytest
 from jobs.catalog.catalog import PACKAGED
 from jobs.catalog.costs import flops_trained_image
 from jobs.errors import Code, InvalidRequest
-from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, packaged_table, table_with
-from orchestrator.planning.gpus import RESNET50_FLOPS, SPOT, format_of, gpu
+from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, named_after, packaged_table, table_with
+from orchestrator.planning.gpus import RESNET50_FLOPS, SPOT, format_of, gpu, gpu_of_machine
 from tests.support import present, refused
 
 FORMATS: tuple[Format, ...] = ("float32", "tf32", "bfloat16", "float16")
@@ -291,3 +291,50 @@ def test_a_user_s_table_that_is_no_table(tmp_path: Path, text: str, code: Code) 
 def test_a_user_s_table_that_is_not_there(tmp_path: Path) -> None:
     with refused(Code.NO_SUCH_FILE, "none.yaml", "Fix: ", kind=InvalidRequest, file=tmp_path / "none.yaml"):
         table_with(tmp_path / "none.yaml")
+
+
+# --- the GPU of this machine ---
+
+
+@pytest.mark.parametrize(
+    ("device", "gigabytes", "name"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 85.1, "A100-80GB"),
+        ("NVIDIA A100-SXM4-40GB", 42.4, "A100"),
+        ("NVIDIA A100 80GB PCIe", 85.1, "A100-80GB"),
+        ("NVIDIA A10G", 24.1, "A10G"),
+        ("NVIDIA A10", 24.1, "A10"),
+        ("NVIDIA H200", 150.0, "H200"),
+        ("NVIDIA H100 80GB HBM3", 85.0, "H100"),
+        ("Tesla T4", 15.8, "T4"),
+        ("Tesla V100-SXM2-32GB", 34.1, "V100"),
+        ("NVIDIA L4", 23.6, "L4"),
+        ("NVIDIA L40S", 47.7, "L40S"),
+        ("NVIDIA GeForce RTX 4090", 25.4, "RTX4090"),
+        ("NVIDIA RTX 6000 Ada Generation", 51.0, "RTX6000-Ada"),
+        ("NVIDIA L40", 47.7, None),
+        ("NVIDIA GH200 480GB", 102.0, None),
+        ("NVIDIA B200", 190.0, None),
+        ("NVIDIA RTX A1000", 8.0, None),
+        ("Quadro RTX 6000", 25.2, None),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 21.0, None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 17.1, None),
+    ],
+)
+def test_the_entry_of_a_machine_s_gpu(device: str, gigabytes: float, name: str | None) -> None:
+    assert named_after(device, 1e9 * gigabytes, packaged_table()) == name
+
+
+def test_an_entry_with_the_whole_name_of_a_device_comes_first() -> None:
+    slice_of_a100 = "NVIDIA A100-SXM4-40GB MIG 3g.20gb"
+    table = {**packaged_table(), slice_of_a100: measured(float32=3)}
+    assert named_after(slice_of_a100, 21e9, table) == slice_of_a100
+
+
+def test_hours_of_this_machine_have_the_price_and_the_memory_of_its_gpu() -> None:
+    known = gpu_of_machine("NVIDIA H200", 150e9)
+    assert (known.name, known.memory, known.on_demand) == ("H200", 150e9, gpu("H200").on_demand)
+    other = gpu_of_machine("NVIDIA B200", 190e9)
+    assert (other.name, other.memory, other.on_demand, other.spot) == ("NVIDIA B200", 190e9, None, None)
+    priced = gpu_of_machine("NVIDIA B200", 190e9, 4.0, memory_gb=180)
+    assert (present(priced.on_demand).dollars, priced.memory) == (4.0, 180e9)

@@ -4,6 +4,7 @@ import csv
 import gzip
 from collections.abc import Collection
 from statistics import median
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from jobs.catalog.costs import flops_evaluated_image, flops_trained_image, memor
 from jobs.errors import Code, InvalidRequest
 from jobs.execution.device_kind import device_name
 from jobs.kind import workload
+from jobs.kinds.finetune.profiling import Rates
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.specs.recipes import Recipe
 from jobs.specs.section import Resources
@@ -20,6 +22,7 @@ from jobs.study.expand import expand
 from jobs.study.model import Study
 from jobs.system.memory import GPU_RUNTIME_BYTES
 from orchestrator.launching.budget import Budget, TimeLimit
+from orchestrator.planning import profile
 from orchestrator.planning.compare import compare
 from orchestrator.planning.flops import bundle_flops, kept_bytes, study_flops, trial_flops
 from orchestrator.planning.gpu_shares import SPARE, bundle_memory
@@ -377,6 +380,17 @@ def test_measuring_times_the_steps_that_the_trials_consist_of() -> None:
     assert plan.gpu_hours == pytest.approx(sum(map(seconds, specs)) / 3600)
     assert plan.rates == ()
     assert where in describe(plan, DEMO)
+
+
+def test_on_a_gpu_the_measurement_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "default_device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(profile, "device_name", lambda device: "NVIDIA L4, sm_89")
+    monkeypatch.setattr(profile, "measure", lambda *_: Rates(trained=0.01, evaluated=0.001))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA L4")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=24 * 10**9))
+    measured = profile_trials(expand(DEMO), PACKAGED)
+    assert measured.about.startswith("measured here on NVIDIA L4, sm_89, batches of ")
+    assert (measured.cores, measured.gpu) == (0, ("NVIDIA L4", 24 * 10**9))
 
 
 def test_hours_of_a_processor_have_no_price() -> None:

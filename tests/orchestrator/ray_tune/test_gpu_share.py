@@ -1,11 +1,15 @@
 """``gpu: auto`` in clusters of logical GPUs, and shares that grow after a lack of memory."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import ray
+import torch
 
 from jobs.errors import Code
 from jobs.results import FailureKind
@@ -16,10 +20,11 @@ from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.launching.retries import Retries
 from orchestrator.planning.gpu_shares import even_share
 from orchestrator.planning.stages import stages_of
-from orchestrator.ray_tune import tuner
+from orchestrator.ray_tune import gpu_share, tuner
 from orchestrator.ray_tune.gpu_share import cluster_cards, resolved
 from orchestrator.ray_tune.tuner import largest_multiple, multiple_of
 from orchestrator.study.load import load_study, parse_study
+from tests.machine import with_proc_environ
 from tests.support import refused
 
 GB = 1e9
@@ -70,7 +75,7 @@ class Cluster:
     """Ray's view of machines, and what they answer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[float]], **machines: Any) -> None:
-        self.asked: list[str] = []
+        self.asked: dict[str, int] = {}
         nodes = [{"NodeID": name, "Alive": True, "Resources": resources} for name, resources in machines.items()]
         monkeypatch.setattr(ray, "nodes", lambda: nodes)
         monkeypatch.setattr(ray, "remote", lambda **options: lambda function: self)
@@ -78,8 +83,12 @@ class Cluster:
 
     def options(self, scheduling_strategy: Any) -> SimpleNamespace:
         assert not scheduling_strategy.soft
-        self.asked.append(scheduling_strategy.node_id)
-        return SimpleNamespace(remote=lambda: scheduling_strategy.node_id)
+
+        def remote(gpus: int) -> str:
+            self.asked[scheduling_strategy.node_id] = gpus
+            return str(scheduling_strategy.node_id)
+
+        return SimpleNamespace(remote=remote)
 
 
 A, B, C = "a" * 56, "b" * 56, "c" * 56
@@ -89,7 +98,58 @@ def test_every_machine_with_gpus_is_asked(monkeypatch: pytest.MonkeyPatch) -> No
     machines = {A: {"CPU": 8, "GPU": 2}, B: {"CPU": 8}, C: {"CPU": 8, "GPU": 1}}
     cluster = Cluster(monkeypatch, {A: [24.0, 24.0], C: [16.0]}, **machines)
     assert cluster_cards() == [24.0, 24.0, 16.0]
-    assert cluster.asked == [A, C]
+    assert cluster.asked == {A: 2, C: 1}
+
+
+class Card(NamedTuple):
+    """Properties of a GPU."""
+
+    total_memory: int
+
+
+@pytest.mark.parametrize(
+    ("daemon", "own", "gpus", "expected"),
+    [
+        ({}, None, 4, [80, 24, 16, 8]),
+        ({}, "", 4, [80, 24, 16, 8]),
+        ({}, None, 2, [80, 24]),
+        ({"CUDA_VISIBLE_DEVICES": "2,1"}, "", 2, [16, 24]),
+        ({"CUDA_VISIBLE_DEVICES": "2,1"}, "2,1", 1, [16]),
+        ({"CUDA_VISIBLE_DEVICES": "3"}, "", 2, [8]),
+        ({"CUDA_VISIBLE_DEVICES": ""}, None, 1, []),
+        (None, "1", 1, [24]),
+    ],
+)
+def test_a_machine_says_the_memory_of_the_gpus_that_ray_gives_to_actors(
+    daemon: dict[str, str] | None, own: str | None, gpus: int, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of those that the user hid from Ray, nor of those beyond the number that Ray was started with."""
+
+    def seen() -> list[Card]:
+        cards = [Card(80), Card(24), Card(16), Card(8)]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return cards if visible is None else [cards[int(number)] for number in visible.split(",") if number]
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", own or "")
+    if own is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(gpu_share, "daemon_environment", lambda: daemon)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(seen()))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: seen()[number])
+    assert gpu_share.card_bytes(gpus) == expected
+
+
+@with_proc_environ
+def test_the_environment_of_the_daemon_is_that_of_the_parent() -> None:
+    code = 'from orchestrator.ray_tune.gpu_share import daemon_environment as e; print(e()["CUDA_VISIBLE_DEVICES"])'
+    done = subprocess.run(
+        ["sh", "-c", 'CUDA_VISIBLE_DEVICES= "$0" -c "$1"; true', sys.executable, code],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "2,1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "2,1\n", done.stderr
 
 
 def test_an_idle_head_is_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from jobs.catalog.catalog import PACKAGED
 from jobs.data.batches import in_order
 from jobs.data.datasets import Dataset
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
+from jobs.execution.gpu_memory import WorkspaceRefused, refusals
 from jobs.execution.metrics import evaluate
 from jobs.kinds.pretrain import check_source as check
 from jobs.kinds.pretrain.check_source import Measurement, attack_in, check_source, expectation
@@ -64,6 +65,13 @@ def test_an_attack(tiny: Network, few_digits: Dataset) -> None:
     _, attacked = measure(attack=L2)
     assert attacked.accuracy == adversarial_accuracy(tiny, few_digits.test, L2, TrainingRecipe(), CPU)
     assert (attacked.threat, attacked.expected, attacked.agrees) == (L2, None, None)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_clean_accuracy_is_refused_if_a_gpu_refused_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "_count", lambda device: 1)
+    with pytest.raises(WorkspaceRefused):
+        measure()
 
 
 def test_parts_are_counted_together(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from jobs.errors import Code, InvalidRequest
 from jobs.execution.attempt import AttemptStatus, attempt_trial
 from jobs.execution.commit import Attempt
 from jobs.execution.determinism import deterministic
+from jobs.execution.gpu_memory import WorkspaceRefused, refusals
 from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.pretrain import train_source
 from jobs.kinds.pretrain.data_parallel import ReplicaFailure, ReplicaLost, Replicas
@@ -43,6 +44,7 @@ from jobs.specs.optimizers import Precision, TrainingRecipe
 from jobs.specs.recipes import PretrainRecipe
 from jobs.specs.threat_model import Constraint, ThreatModel
 from jobs.verification.verify import verify
+from tests.jobs.kinds.pretrain import bad_replica
 from tests.jobs.support import CPU
 from tests.packaged import packaged_weights
 from tests.support import present, refused
@@ -432,6 +434,33 @@ def test_a_replica_that_is_killed_is_the_machine_s_fault(
     assert not trial.done
 
 
+def with_bad_replica(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the other replicas have a fault."""
+    monkeypatch.setattr("jobs.kinds.pretrain.data_parallel._MODULE", bad_replica.__name__)
+    monkeypatch.setenv(bad_replica.FAULT, fault)
+
+
+@pytest.mark.timeout(120)
+def test_a_batch_for_which_the_gpu_of_a_replica_refused_memory_is_not_counted(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_bad_replica("refuse", monkeypatch)
+    trial = Pretraining(pretrain_spec(NONE, replicas=2), few_digits, CPU)
+    with pytest.raises(WorkspaceRefused):
+        trial.advance()
+    assert trial.position == (1, 0)
+    assert trial.tally.images == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_replica_that_fails_when_the_first_has_ended_fails_the_trial(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_bad_replica("fail at the end", monkeypatch)
+    with pytest.raises(ReplicaFailure, match=bad_replica.AT_THE_END):
+        Pretraining(pretrain_spec(NONE, replicas=2), few_digits, CPU).advance()
+
+
 # --- crops ---
 
 
@@ -491,6 +520,15 @@ def test_adversarial_accuracy_is_that_of_the_attacked_images(network: Network, f
     found = adversarial_accuracy(network, few_digits.train, threat, TrainingRecipe(), CPU)
     assert 0 < found < 100
     assert found == pytest.approx(100 * float(right), abs=100 / 64)
+
+
+def test_adversarial_accuracy_is_refused_if_a_gpu_refused_memory(
+    network: Network, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also outside of trials: `models train` writes it into the card, and `models check` prints it."""
+    monkeypatch.setattr(refusals, "_count", lambda device: 1)
+    with pytest.raises(WorkspaceRefused):
+        adversarial_accuracy(network, few_digits.test, L2, TrainingRecipe(), CPU)
 
 
 def test_adversarial_accuracy_does_not_change_the_network(network: Network, few_digits: Dataset) -> None:
