@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -13,16 +14,19 @@ from jobs.execution.probe import CONVOLUTIONS, FORMATS, Numbers, gradients, netw
 
 
 def _stepped_by_adamw(numbers: Numbers) -> Iterator[Tensor]:
-    """Take steps with AdamW, in both memory formats and on few and on many numbers."""
-    for memory_format in FORMATS:
+    """Take steps with AdamW, in both memory formats and on few and on many numbers; on a GPU, fused and not."""
+    device = numbers.of(1).device
+    ways = dict.fromkeys((fuses_steps("float16", device), fuses_steps("float32", device)))
+    for fused, memory_format in product(ways, FORMATS):
         trained = [
             numbers.of(24, 16, 3, 3, memory_format=memory_format),
             numbers.of(2048, 10, offset=5),
             numbers.of(7, offset=3),
         ]
         trained = [parameter.clone().requires_grad_() for parameter in trained]
-        fused = fuses_steps("float32", trained[0].device) or None
-        optimizer = torch.optim.AdamW(trained, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=fused)
+        optimizer = torch.optim.AdamW(
+            trained, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=fused or None
+        )
         for step in range(4):
             for parameter in trained:
                 gradients = numbers.of(parameter.numel(), offset=11 + step)
