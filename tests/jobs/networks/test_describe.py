@@ -334,3 +334,11 @@ def test_a_card_that_is_not_of_its_network(update: dict[str, object], values: tu
         require_described(card)
     assert caught.value.code in (Code.UNUSABLE_NETWORK, Code.UNKNOWN_NAME)
     assert [value for value in values if value not in str(caught.value)] == []
+
+
+def test_a_card_of_images_that_are_too_small_for_a_batch_of_one() -> None:
+    """Before the trials start: the last block's activations have 1 x 1 pixels, and BatchNorm needs two values."""
+    card = PACKAGED.architecture("resnet18").model_copy(update={"name": "mine", "image_size": 32})
+    values = ("torchvision:resnet18", "one image", "32 x 32 pixels", "block 7 of 8")
+    with refused(Code.UNUSABLE_NETWORK, *values, kind=InvalidRequest, key="builder"):
+        require_described(card)

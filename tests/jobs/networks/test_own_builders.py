@@ -51,7 +51,7 @@ def build(labels):
 
 def test_a_network_of_a_file_keeps_its_own_initialization() -> None:
     """Also if it is a ResNet of torchvision, whose packaged architectures are initialized layer by layer."""
-    card = Catalog(Cards(architectures={"mine": describe("mine", BUILDER, 32, RESNET)}), {NAME: RESNET})
+    card = Catalog(Cards(architectures={"mine": describe("mine", BUILDER, 64, RESNET)}), {NAME: RESNET})
     parts = build(card.architecture("mine"), 7, torch.Generator().manual_seed(1))
     expected = built(BUILDER, 7, 1, RESNET).model.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in parts.model.state_dict().items())
