@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from jobs.catalog.builder_files import file_and_function
-from jobs.errors import InvalidRequest
+from jobs.errors import Code, InvalidRequest
 from jobs.networks.builders import load_weights
+from jobs.networks.drawing import DrawingLayer
 from jobs.networks.made import unusable
 from jobs.networks.network import Network
 from jobs.networks.own_builders import last_line, line_in
@@ -272,6 +273,44 @@ def _require_drawn_once(network: Network, images_NCHW: Tensor, what: str) -> Non
             "backward pass",
             "build the network without torch.utils.checkpoint",
         )
+
+
+@torch.no_grad()
+def require_drawn_by_image(network: Network, what: str, size: int) -> None:
+    """Require that what layers draw for a batch can be divided between replicas: the same number of rows per image.
+
+    Args:
+        network: of no other use afterwards.
+        size: of its images, in pixels per side.
+
+    Raises:
+        InvalidRequest: naming a layer that draws otherwise, such as dropout of activations with tokens before images.
+    """
+    if not any(isinstance(module, DrawingLayer) for module in network.modules()):
+        return
+    of_two, of_three = _rows_drawn(network, random_images(size)[:2]), _rows_drawn(network, random_images(size)[:3])
+    for (path, rows), (_, more) in zip(of_two, of_three, strict=True):
+        if 3 * rows != 2 * more:
+            raise InvalidRequest(
+                Code.UNUSABLE_NETWORK,
+                f"expected {what} to draw random numbers by image, so that replicas can share a batch; {path} draws "
+                f"for {rows} rows of 2 images, and for {more} of 3. Fix: use replicas: 1, or let the images be the "
+                "first dimension of its input",
+                key="replicas",
+            )
+
+
+def _rows_drawn(network: Network, images_NCHW: Tensor) -> list[tuple[str, int]]:
+    """Return the path of each layer that draws in training, and the first length of what it draws, in order."""
+    drawn: list[tuple[str, int]] = []
+
+    def draw(path: str, shape: Sequence[int]) -> Tensor:
+        drawn.append((path, shape[0]))
+        return fixed_numbers(path, shape)
+
+    network.draw_from(draw)
+    network.train()(images_NCHW)
+    return drawn
 
 
 @contextmanager

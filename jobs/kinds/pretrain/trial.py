@@ -24,6 +24,7 @@ from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.kinds.training.trial import Training
 from jobs.networks.builders import build
 from jobs.networks.network import Network
+from jobs.networks.proofs import require_drawn_by_image
 from jobs.perturbations.fourier import Band
 from jobs.perturbations.pgd import draw_noise, perturb
 from jobs.results import Store
@@ -77,6 +78,9 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         self.data = data
         self.replicas = replicas
         self.directory = directory
+        if spec.recipe.replicas > 1:
+            size = catalog.architecture(spec.architecture).image_size
+            require_drawn_by_image(initial_network(spec, catalog), spec.architecture, size)
         super().__init__(spec, initial_network(spec, catalog), device)
 
     @classmethod
