@@ -52,18 +52,38 @@ def _grouped(numbers: Numbers) -> Iterator[Tensor]:
             yield from (y, *gradients(y, numbers.of(*y.shape, offset=31, memory_format=memory_format), x, weight))
 
 
+def _activated(numbers: Numbers, *activations: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """Compute activations and their gradients."""
+    for activation in activations:
+        x = numbers.of(37, 1031, offset=3).requires_grad_()
+        y = activation(x)
+        yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x))
+
+
 def _smooth(numbers: Numbers) -> Iterator[Tensor]:
     """Compute activations that are made of exponential and error functions."""
-    for activation in (
+    return _activated(
+        numbers,
         nn.functional.gelu,
         lambda x: nn.functional.gelu(x, approximate="tanh"),
         nn.functional.silu,
         nn.functional.hardswish,
         torch.sigmoid,
-    ):
-        x = numbers.of(37, 1031, offset=3).requires_grad_()
-        y = activation(x)
-        yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x))
+    )
+
+
+def _other_activations(numbers: Numbers) -> Iterator[Tensor]:
+    """Compute further activations that are made of exponential functions and logarithms."""
+    return _activated(
+        numbers,
+        torch.tanh,
+        nn.functional.mish,
+        nn.functional.elu,
+        nn.functional.selu,
+        nn.functional.celu,
+        nn.functional.softplus,
+        nn.functional.logsigmoid,
+    )
 
 
 def _layer_normed(numbers: Numbers) -> Iterator[Tensor]:
@@ -72,6 +92,15 @@ def _layer_normed(numbers: Numbers) -> Iterator[Tensor]:
         scale, shift = numbers.of(width, offset=5).requires_grad_(), numbers.of(width, offset=7).requires_grad_()
         y = nn.functional.layer_norm(x, (width,), scale, shift)
         yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x, scale, shift))
+
+
+def _group_normed(numbers: Numbers) -> Iterator[Tensor]:
+    for images, channels, size, groups in ((4, 64, 14, 32), (8, 12, 7, 3), (2, 96, 5, 1)):
+        for memory_format in FORMATS:
+            x = numbers.of(images, channels, size, size, offset=3, memory_format=memory_format).requires_grad_()
+            scale, shift = (numbers.of(channels, offset=offset).requires_grad_() for offset in (5, 7))
+            y = nn.functional.group_norm(x, groups, scale, shift)
+            yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x, scale, shift))
 
 
 def _attended(numbers: Numbers) -> Iterator[Tensor]:
@@ -116,8 +145,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "cosine": Operation(1, _cosines),
     "folded": Operation(1, _folded),
     "float16": Operation(1, _of_networks),
+    "group-norm": Operation(1, _group_normed),
     "grouped-convolution": Operation(1, _grouped),
     "layer-norm": Operation(1, _layer_normed),
+    "other-activation": Operation(1, _other_activations),
     "smooth-activation": Operation(1, _smooth),
 }
 """What trials compute beyond the probe, by the names in ``Execution.operations`` and ``Network.operations``. An

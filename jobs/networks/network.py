@@ -122,8 +122,12 @@ class Network(nn.Module):
                 found.add("grouped-convolution")
             elif isinstance(module, nn.GELU | nn.SiLU | nn.Hardswish | nn.Sigmoid):
                 found.add("smooth-activation")
+            elif isinstance(module, nn.Tanh | nn.Mish | nn.ELU | nn.SELU | nn.CELU | nn.Softplus | nn.LogSigmoid):
+                found.add("other-activation")
             elif isinstance(module, nn.LayerNorm):
                 found.add("layer-norm")
+            elif isinstance(module, nn.GroupNorm):
+                found.add("group-norm")
             elif "Attention" in type(module).__name__:
                 found.add("attention")
         return tuple(sorted(found))
