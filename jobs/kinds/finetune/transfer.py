@@ -17,7 +17,7 @@ from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.models.weights import SourceWeights
 from jobs.networks.builders import build, load_weights
 from jobs.networks.drawing import DrawingLayer
-from jobs.networks.network import Network
+from jobs.networks.network import Network, layers_with_statistics
 from jobs.networks.parts import Parts
 from jobs.specs.base import ALL
 
@@ -112,7 +112,7 @@ def calibrate(network: Network, blocks: int, batches_NCHW: Iterable[Tensor]) -> 
     if blocks == ALL:
         return
     trunk = nn.Sequential(*network.trunk_modules(len(network.blocks) - blocks))
-    layers = [module for module in trunk.modules() if isinstance(module, _NormBase) and module.track_running_stats]
+    layers = layers_with_statistics(trunk)
     if not layers:
         return
     passes = Counter[_NormBase]()

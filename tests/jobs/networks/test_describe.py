@@ -62,6 +62,20 @@ def test_a_card_of_a_builder_file_has_its_parts_and_their_costs() -> None:
     assert card.fc.parameters == 1000 * 5
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MY_NET, True),
+        (changed("nn.BatchNorm2d(4)", "nn.InstanceNorm2d(4, track_running_stats=True)"), True),
+        (changed("nn.BatchNorm2d(4)", "nn.GroupNorm(2, 4)"), False),
+    ],
+)
+def test_a_card_says_whether_layers_have_running_statistics(text: str, expected: bool) -> None:
+    card = of_file(text)
+    assert card.running_statistics is expected
+    assert ("running_statistics" in card_text(card)) is not expected, "as in cards that were written before"
+
+
 def test_progress_is_said() -> None:
     said: list[str] = []
     describe("mine", BUILDER, SIZE, MY_NET, said.append)
