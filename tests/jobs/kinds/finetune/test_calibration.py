@@ -220,7 +220,8 @@ def test_running_statistics_of_every_norm_are_the_subset_s(norms: str) -> None:
     for name, found in seen.items():
         for part, values in zip(("mean", "var"), zip(*found, strict=True), strict=True):
             if name != "blocks.2.1":
-                torch.testing.assert_close(buffers[f"{name}.running_{part}"], torch.stack(values).mean(0))
+                expected = torch.stack(values).mean(0)
+                torch.testing.assert_close(buffers[f"{name}.running_{part}"], expected, rtol=1e-4, atol=1e-6)
     assert {m.momentum for m in network.model.modules() if isinstance(m, nn.InstanceNorm2d)} <= {0.1, 0.7}
 
 
