@@ -16,6 +16,7 @@ from jobs.catalog.builder_files import file_and_function, sha256_of
 from jobs.catalog.card import Card
 from jobs.specs.base import ALL
 from jobs.specs.canonical import digest
+from jobs.specs.growth import later
 from jobs.system.safe_yaml import load_packaged
 
 LABELS = 1000
@@ -92,6 +93,11 @@ class Architecture(Card):
     )
     tail: Part = Field(description="everything between the last block and the last layer")
     fc: Place = Field(description=f"the last layer, with {LABELS} labels")
+    running_statistics: bool = later(
+        True,
+        since="0.3.0",
+        description="false: no layer has running statistics, as BatchNorm has; `frozen_batchnorm` has no effect",
+    )
     _code: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")

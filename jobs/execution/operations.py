@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -13,16 +14,19 @@ from jobs.execution.probe import CONVOLUTIONS, FORMATS, Numbers, gradients, netw
 
 
 def _stepped_by_adamw(numbers: Numbers) -> Iterator[Tensor]:
-    """Take steps with AdamW, in both memory formats and on few and on many numbers."""
-    for memory_format in FORMATS:
+    """Take steps with AdamW, in both memory formats and on few and on many numbers; on a GPU, fused and not."""
+    device = numbers.of(1).device
+    ways = dict.fromkeys((fuses_steps("float16", device), fuses_steps("float32", device)))
+    for fused, memory_format in product(ways, FORMATS):
         trained = [
             numbers.of(24, 16, 3, 3, memory_format=memory_format),
             numbers.of(2048, 10, offset=5),
             numbers.of(7, offset=3),
         ]
         trained = [parameter.clone().requires_grad_() for parameter in trained]
-        fused = fuses_steps("float32", trained[0].device) or None
-        optimizer = torch.optim.AdamW(trained, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=fused)
+        optimizer = torch.optim.AdamW(
+            trained, lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=fused or None
+        )
         for step in range(4):
             for parameter in trained:
                 gradients = numbers.of(parameter.numel(), offset=11 + step)
@@ -48,18 +52,38 @@ def _grouped(numbers: Numbers) -> Iterator[Tensor]:
             yield from (y, *gradients(y, numbers.of(*y.shape, offset=31, memory_format=memory_format), x, weight))
 
 
+def _activated(numbers: Numbers, *activations: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """Compute activations and their gradients."""
+    for activation in activations:
+        x = numbers.of(37, 1031, offset=3).requires_grad_()
+        y = activation(x)
+        yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x))
+
+
 def _smooth(numbers: Numbers) -> Iterator[Tensor]:
     """Compute activations that are made of exponential and error functions."""
-    for activation in (
+    return _activated(
+        numbers,
         nn.functional.gelu,
         lambda x: nn.functional.gelu(x, approximate="tanh"),
         nn.functional.silu,
         nn.functional.hardswish,
         torch.sigmoid,
-    ):
-        x = numbers.of(37, 1031, offset=3).requires_grad_()
-        y = activation(x)
-        yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x))
+    )
+
+
+def _other_activations(numbers: Numbers) -> Iterator[Tensor]:
+    """Compute further activations that are made of exponential functions and logarithms."""
+    return _activated(
+        numbers,
+        torch.tanh,
+        nn.functional.mish,
+        nn.functional.elu,
+        nn.functional.selu,
+        nn.functional.celu,
+        nn.functional.softplus,
+        nn.functional.logsigmoid,
+    )
 
 
 def _layer_normed(numbers: Numbers) -> Iterator[Tensor]:
@@ -68,6 +92,15 @@ def _layer_normed(numbers: Numbers) -> Iterator[Tensor]:
         scale, shift = numbers.of(width, offset=5).requires_grad_(), numbers.of(width, offset=7).requires_grad_()
         y = nn.functional.layer_norm(x, (width,), scale, shift)
         yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x, scale, shift))
+
+
+def _group_normed(numbers: Numbers) -> Iterator[Tensor]:
+    for images, channels, size, groups in ((4, 64, 14, 32), (8, 12, 7, 3), (2, 96, 5, 1)):
+        for memory_format in FORMATS:
+            x = numbers.of(images, channels, size, size, offset=3, memory_format=memory_format).requires_grad_()
+            scale, shift = (numbers.of(channels, offset=offset).requires_grad_() for offset in (5, 7))
+            y = nn.functional.group_norm(x, groups, scale, shift)
+            yield from (y, *gradients(y, numbers.of(*y.shape, offset=31), x, scale, shift))
 
 
 def _attended(numbers: Numbers) -> Iterator[Tensor]:
@@ -118,8 +151,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "cosine": Operation(1, _cosines, on_processor=True),
     "folded": Operation(1, _folded),
     "float16": Operation(1, _of_networks),
+    "group-norm": Operation(1, _group_normed),
     "grouped-convolution": Operation(1, _grouped),
     "layer-norm": Operation(1, _layer_normed),
+    "other-activation": Operation(1, _other_activations),
     "smooth-activation": Operation(1, _smooth),
 }
 """What trials compute beyond the probe, by the names in ``Execution.operations`` and ``Network.operations``. An

@@ -32,16 +32,11 @@ def make_optimizer(network: Network, recipe: TrainingRecipe) -> torch.optim.Opti
         parts = [p for p in trained if id(p) not in last], [p for p in trained if id(p) in last]
         scales = recipe.backbone_lr_factor, 1.0
         groups = [{"params": part, _SCALE: scale} for part, scale in zip(parts, scales, strict=True) if part]
-    fused = fuses_steps(recipe.precision, trained[0].device) or None  # None: torch chooses among its others
     optimizer: torch.optim.Optimizer
     match recipe.optimizer:
         case "sgd":
             optimizer = torch.optim.SGD(
-                groups,
-                lr=recipe.learning_rate,
-                momentum=recipe.momentum,
-                weight_decay=recipe.weight_decay,
-                fused=fused,
+                groups, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
             )
         case "adamw":
             optimizer = torch.optim.AdamW(
@@ -50,18 +45,17 @@ def make_optimizer(network: Network, recipe: TrainingRecipe) -> torch.optim.Opti
                 betas=(recipe.beta1, recipe.beta2),
                 eps=recipe.eps,
                 weight_decay=recipe.weight_decay,
-                fused=fused,
+                fused=fuses_steps(recipe.precision, trained[0].device) or None,  # None: torch chooses among its others
             )
     set_learning_rate(optimizer, recipe.learning_rate)
     return optimizer
 
 
 def fuses_steps(precision: Precision, device: torch.device) -> bool:
-    """Whether one kernel computes the whole step of the optimizer (torch's fused implementations).
+    """Whether one kernel computes the whole step of AdamW (torch's fused implementation).
 
-    It does on a GPU; not on the processor, where it rounds otherwise than the trials of earlier releases. Nor in
-    float16: if the gradients of the first step overflow, torch's fused SGD skips the step, but then continues with
-    momentum that it never computed (torch 2.14).
+    It does on a GPU, except in float16, where the loss has a scale. Steps of SGD are torch's default on every device,
+    as in earlier releases, so that its trials keep their numbers.
     """
     return device.type == "cuda" and precision != "float16"
 

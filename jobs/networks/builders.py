@@ -32,6 +32,9 @@ _OWN: dict[str, Callable[[int], nn.Module]] = {
 }
 """Networks of this package: each maps the number of labels to a network."""
 
+_BY_LAYER = ("deltasweep:", "torchvision:")
+"""Builders whose ResNets are initialized by ``initialize``."""
+
 
 def build(architecture: Architecture, labels: int, generator: torch.Generator | None = None) -> Parts:
     """Build a network with fresh weights. Changes no random state.
@@ -40,7 +43,8 @@ def build(architecture: Architecture, labels: int, generator: torch.Generator | 
 
     Args:
         generator: what the weights are drawn from; without it they are of no use but to be replaced. ResNets of
-            torchvision are initialized layer by layer, every other network by its own constructor.
+            torchvision and of this package are initialized layer by layer, every other network by its own constructor,
+            also if a user's file or another package derives it from torchvision's ResNet.
 
     Raises:
         InvalidRequest: if the builder is unknown, the network is not the one that the card describes, or the user has
@@ -49,7 +53,7 @@ def build(architecture: Architecture, labels: int, generator: torch.Generator | 
     """
     seed = None if generator is None else generator.initial_seed()
     parts = built(architecture.builder, labels, seed, architecture.code)
-    if generator is not None and isinstance(parts.model, ResNet):
+    if generator is not None and isinstance(parts.model, ResNet) and architecture.builder.startswith(_BY_LAYER):
         initialize(parts.model, generator)
     _require_described(parts, architecture)
     return parts

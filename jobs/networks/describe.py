@@ -13,6 +13,7 @@ from jobs.catalog.catalog import Catalog
 from jobs.networks.arithmetic import attention_by_matrix_products
 from jobs.networks.builders import block_names, build, built
 from jobs.networks.counting import count
+from jobs.networks.network import layers_with_statistics
 from jobs.networks.parts import Parts
 from jobs.networks.proofs import examined, explained, random_images, require_seeded, require_usable
 
@@ -88,4 +89,5 @@ def _counted(
         ),
         tail=tail,
         fc=Place(modules=parts.fc, **last.model_dump()),
+        running_statistics=bool(layers_with_statistics(parts.model)),
     )

@@ -64,8 +64,8 @@ class _Folded(TorchFunctionMode):
         self._by_weight = {id(fold.weight): fold for fold in folds}
         self._means = {id(fold.mean) for fold in self._by_weight.values()}
         self._made: dict[int, tuple[Tensor, Tensor]] = {}
-        self._normalized: tuple[Tensor, Tensor] | None = None
-        """Output of the last folded convolution, and the running mean of the layer that must take it next."""
+        self._pending: dict[int, Tensor] = {}
+        """Outputs of folded convolutions, by ``id`` of the running mean of the layer that must take each."""
 
     def __torch_function__(
         self,
@@ -80,11 +80,10 @@ class _Folded(TorchFunctionMode):
         ):
             weight, bias = self._made.get(id(fold.weight)) or self._make(fold, given.x)
             y = nn.functional.conv2d(given.x, weight, bias, *given.others, **given.named)
-            self._normalized = y, fold.mean
+            self._pending[id(fold.mean)] = y
             return y
         if func is nn.functional.batch_norm and id((norm := _batch_norm(*args, **named)).mean) in self._means:
-            expected, self._normalized = self._normalized, None
-            if expected is None or expected[0] is not norm.x or expected[1] is not norm.mean:
+            if self._pending.pop(id(norm.mean), None) is not norm.x:
                 raise RuntimeError(
                     "expected the network to compute the same operations for every batch; a BatchNorm layer got "
                     "another input than the convolution that is folded with it. Fix: use evaluation: plain"

@@ -38,18 +38,18 @@ def ordinary(made: nn.Module | Parts, builder: str) -> nn.Module | Parts:
     for path, module in model.named_modules():
         for ancestor in type(module).__mro__:
             if by := _WRAPPERS.get(f"{ancestor.__module__}.{ancestor.__qualname__}"):
-                raise _unusable(
+                raise unusable(
                     f"expected {builder} to build plain modules; {path or 'the network'} is wrapped by {by}",
                     "let the builder return what is inside",
                 )
     for name, parameter in model.named_parameters():
         if is_lazy(parameter) or parameter.is_meta:
-            raise _unusable(
+            raise unusable(
                 f"expected {builder} to build weights with values; {name} has none yet",
                 "use layers that know their number of inputs, on the CPU",
             )
         if parameter.dtype is not torch.float32 or parameter.device.type != "cpu":
-            raise _unusable(
+            raise unusable(
                 f"expected {builder} to build weights in float32 on the CPU; {name} is {parameter.dtype} on "
                 f"{parameter.device}",
                 "let the builder return network.float().cpu()",
@@ -61,7 +61,7 @@ def require_labels(parts: Parts, labels: int, builder: str) -> None:
     """Require that the last layer has as many outputs as were asked for."""
     found = parts.model.get_submodule(parts.fc).out_features
     if found != labels:
-        raise _unusable(
+        raise unusable(
             f"expected {builder} to build a network with {labels} labels, as it was called with; "
             f"{parts.fc} has {found}",
             "use the function's argument for the last layer",
@@ -92,5 +92,6 @@ def settings_kept() -> Iterator[None]:
             torch.set_default_device(None if device.type == "cpu" else device)
 
 
-def _unusable(message: str, remedy: str) -> InvalidRequest:
+def unusable(message: str, remedy: str = "let the builder return a network that trials can use") -> InvalidRequest:
+    """Return the error for a network that trials could not use."""
     return InvalidRequest(Code.UNUSABLE_NETWORK, f"{message}. Fix: {remedy}", key="builder")

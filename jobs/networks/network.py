@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from jobs.networks.arithmetic import mixed_precision
 from jobs.networks.drawing import Draw, DrawingLayer
@@ -122,8 +123,12 @@ class Network(nn.Module):
                 found.add("grouped-convolution")
             elif isinstance(module, nn.GELU | nn.SiLU | nn.Hardswish | nn.Sigmoid):
                 found.add("smooth-activation")
+            elif isinstance(module, nn.Tanh | nn.Mish | nn.ELU | nn.SELU | nn.CELU | nn.Softplus | nn.LogSigmoid):
+                found.add("other-activation")
             elif isinstance(module, nn.LayerNorm):
                 found.add("layer-norm")
+            elif isinstance(module, nn.GroupNorm):
+                found.add("group-norm")
             elif "Attention" in type(module).__name__:
                 found.add("attention")
         return tuple(sorted(found))
@@ -171,3 +176,8 @@ class Network(nn.Module):
                 *zip(mine.buffers(), theirs.buffers(), strict=True),
             )
         ]
+
+
+def layers_with_statistics(module: nn.Module) -> list[_NormBase]:
+    """Return the layers of BatchNorm and InstanceNorm that keep running statistics for evaluation."""
+    return [layer for layer in module.modules() if isinstance(layer, _NormBase) and layer.track_running_stats]

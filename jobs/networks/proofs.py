@@ -4,7 +4,7 @@ Its parts are the network, its weights decide what it computes, and what it comp
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from typing import Any
@@ -12,49 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from jobs.catalog.builder_files import file_and_function
 from jobs.errors import Code, InvalidRequest
 from jobs.networks.builders import load_weights
+from jobs.networks.drawing import DrawingLayer
+from jobs.networks.made import unusable
 from jobs.networks.network import Network
 from jobs.networks.own_builders import last_line, line_in
 from jobs.networks.parts import Parts
+from jobs.networks.refused_operations import OperationsRefused
 
 _IMAGES = 3
 _SEED = 20_000_000
 _CLOSE = 1e-3
 """Largest difference between equal activations in other batches, relative to the largest activation."""
-
-_NOT_DETERMINISTIC = (
-    "_adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
-    "avg_pool3d",
-    "cumsum",
-    "fractional_max_pool2d",
-    "fractional_max_pool3d",
-    "grid_sampler_2d",
-    "grid_sampler_3d",
-    "max_pool3d_with_indices",
-    "max_unpool2d",
-    "max_unpool3d",
-    "reflection_pad1d",
-    "reflection_pad2d",
-    "reflection_pad3d",
-    "replication_pad1d",
-    "replication_pad2d",
-    "replication_pad3d",
-    "upsample_bicubic2d",
-    "upsample_bilinear2d",
-    "upsample_linear1d",
-    "upsample_trilinear3d",
-)
-"""Operations whose backward pass has no deterministic implementation on CUDA (documentation of
-``torch.use_deterministic_algorithms`` in torch 2.14, read in November 2026). Adaptive average pooling to one value per
-channel is a mean, which is deterministic.
-"""
 
 
 def random_images(size: int) -> Tensor:
@@ -84,7 +56,7 @@ def require_seeded(parts: Parts, again: Parts, other: Parts, what: str) -> None:
     second = again.model.state_dict()
     for name, tensor in parts.model.state_dict().items():
         if name not in second or not torch.equal(tensor, second[name]):
-            raise _unusable(
+            raise unusable(
                 f"expected {what} to draw weights from torch's generator, so that they follow from the seed; {name} "
                 "differs in a second network from the same seed",
                 "draw them with torch, on the CPU",
@@ -92,7 +64,7 @@ def require_seeded(parts: Parts, again: Parts, other: Parts, what: str) -> None:
     third = dict(other.model.named_parameters())
     mine = {name: p for name, p in parts.model.named_parameters() if not name.startswith(f"{parts.fc}.")}
     if mine and all(name in third and torch.equal(p, third[name]) for name, p in mine.items()):
-        raise _unusable(
+        raise unusable(
             f"expected {what} to draw weights that follow from the seed; networks from two seeds have the same",
             "let it draw fresh weights, without a seed of its own (trials load those of the source's card)",
         )
@@ -118,7 +90,7 @@ def require_usable(parts: Parts, what: str, images_NCHW: Tensor, other: Parts) -
     with explained(what, images_NCHW.shape[-1]):
         for mode in (False, True):
             network.train(mode)
-            with torch.no_grad(), _drawing_refused(parts.model, what), _Refused(parts.model, what):
+            with torch.no_grad(), _drawing_refused(parts.model, what), OperationsRefused(parts.model, what):
                 whole_NK = parts.model(images_NCHW.clone())
                 _restore(parts.model, state)
                 divided_NK = network.fc(_steps(network, images_NCHW.clone(), what)[-1])
@@ -127,6 +99,8 @@ def require_usable(parts: Parts, what: str, images_NCHW: Tensor, other: Parts) -
         _require_nothing_kept(examined(other), images_NCHW, what)
         _require_apart(network.eval(), images_NCHW, what)
         _require_no_other_state(network, other, images_NCHW, what)
+        _restore(parts.model, state)
+        _require_one_image(network.train(), images_NCHW[:1].clone(), what)
         _restore(parts.model, state)
         _require_drawn_once(network.train(), images_NCHW, what)
     _restore(parts.model, state)
@@ -152,7 +126,7 @@ def _require_modes(network: Network, what: str) -> None:
         network.train(mode)
         for path, module in network.model.named_modules():
             if module.training != whole[path]:
-                raise _unusable(
+                raise unusable(
                     f"expected {what} to set the mode of all its modules in train(); it sets that of {path} otherwise",
                     "leave out the network's own train(); a study's blocks and frozen_batchnorm say what is frozen",
                 )
@@ -160,19 +134,19 @@ def _require_modes(network: Network, what: str) -> None:
 
 def _require_equal(whole_NK: object, divided_NK: Tensor, mode: str, what: str) -> None:
     if not isinstance(whole_NK, Tensor):
-        raise _unusable(f"expected logits from {what} as a tensor; got a {type(whole_NK).__name__} in {mode}")
+        raise unusable(f"expected logits from {what} as a tensor; got a {type(whole_NK).__name__} in {mode}")
     if whole_NK.shape != divided_NK.shape:
-        raise _unusable(
+        raise unusable(
             f"expected logits of the shape that the parts of {what} return, {tuple(divided_NK.shape)}; got "
             f"{tuple(whole_NK.shape)} in {mode}"
         )
     if not whole_NK.isfinite().all():
-        raise _unusable(
+        raise unusable(
             f"expected finite logits from {what}; with fresh weights and random images it has others in {mode}",
             "initialize its weights otherwise",
         )
     if not torch.equal(whole_NK, divided_NK):
-        raise _unusable(
+        raise unusable(
             f"expected the parts of {what}, one after another, to compute what the network computes, bit for "
             f"bit; in {mode} their logits differ by up to {float((whole_NK - divided_NK).abs().max()):.3g}"
         )
@@ -194,14 +168,14 @@ def _steps(network: Network, x: Tensor, what: str) -> list[Tensor]:
         given, version = x, x._version
         x = part(x)
         if not isinstance(x, Tensor):
-            raise _unusable(f"expected parts of {what} that return one tensor; {name} returns a {type(x).__name__}")
+            raise unusable(f"expected parts of {what} that return one tensor; {name} returns a {type(x).__name__}")
         if x.dtype is not torch.float32 or not x.ndim or len(x) != images:
-            raise _unusable(
+            raise unusable(
                 f"expected parts of {what} that return float32 activations with the images along the first dimension; "
                 f"from {images} images {name} returns {tuple(x.shape)} in {x.dtype}"
             )
         if name.startswith("block") and given._version != version:
-            raise _unusable(
+            raise unusable(
                 f"expected blocks of {what} that leave their input as it is; {name} writes into it",
                 "use inplace=False in its first layers",
             )
@@ -216,7 +190,7 @@ def _require_apart(network: Network, images_NCHW: Tensor, what: str) -> None:
     steps = (_steps(network, batch_NCHW.clone(), what) for batch_NCHW in (images_NCHW, others_NCHW))
     for name, one, other in zip(_names(network), *steps, strict=True):
         if not torch.allclose(one[0], other[0], rtol=_CLOSE, atol=_CLOSE * float(one[0].abs().max())):
-            raise _unusable(
+            raise unusable(
                 f"expected {what} to compute, in evaluation, an image's activations from that image alone; those after "
                 f"{name} depend on the other images of the batch",
                 "use layers with running statistics (BatchNorm without track_running_stats=False), or that normalize "
@@ -233,7 +207,7 @@ def _require_no_other_state(network: Network, other: Parts, images_NCHW: Tensor,
         with torch.no_grad():
             mine, theirs = network.train(mode)(images_NCHW), second.train(mode)(images_NCHW)
         if not torch.equal(mine, theirs):
-            raise _unusable(
+            raise unusable(
                 f"expected the weights of {what} (its state_dict) to decide what it computes; networks from two seeds "
                 f"with the same weights differ in {'training' if mode else 'evaluation'}",
                 "make what it draws in its constructor, or keeps between batches, a parameter or a persistent buffer",
@@ -253,11 +227,31 @@ def _require_nothing_kept(network: Network, images_NCHW: Tensor, what: str) -> N
     except RuntimeError as error:
         if "inference tensor" not in str(error).lower():
             raise
-        raise _unusable(
+        raise unusable(
             f"expected {what} to keep nothing from one batch to the next; it trains with a tensor that it computed in "
             "an evaluation before",
             "compute it anew in each forward pass, or make it a persistent buffer",
         ) from error
+
+
+@torch.no_grad()
+def _require_one_image(network: Network, image_NCHW: Tensor, what: str) -> None:
+    """Require that the network trains on a batch of one image, as the last one of an epoch or a replica's part may be.
+
+    BatchNorm does not if it gets one value per channel: that of the image.
+    """
+    x = image_NCHW
+    for name, part in zip(_names(network), (network.stem, *network.blocks, network.tail), strict=True):
+        try:
+            x = part(x)
+        except (ValueError, RuntimeError) as error:
+            size = image_NCHW.shape[-1]
+            raise unusable(
+                f"expected {what} to train on a batch of one image, as the last one of an epoch may be, of {size} x "
+                f"{size} pixels; got {last_line(error)} in {name}",
+                "name a larger image size (--image-size), or use no BatchNorm where one value per channel is left, as "
+                "after global pooling",
+            ) from error
 
 
 def _require_drawn_once(network: Network, images_NCHW: Tensor, what: str) -> None:
@@ -274,11 +268,49 @@ def _require_drawn_once(network: Network, images_NCHW: Tensor, what: str) -> Non
     if logits_NK.requires_grad:
         logits_NK.sum().backward()
     if len(drawn) > forward:
-        raise _unusable(
+        raise unusable(
             f"expected {what} to draw random numbers only in its forward pass; {drawn[forward]} draws again in the "
             "backward pass",
             "build the network without torch.utils.checkpoint",
         )
+
+
+@torch.no_grad()
+def require_drawn_by_image(network: Network, what: str, size: int) -> None:
+    """Require that what layers draw for a batch can be divided between replicas: the same number of rows per image.
+
+    Args:
+        network: of no other use afterwards.
+        size: of its images, in pixels per side.
+
+    Raises:
+        InvalidRequest: naming a layer that draws otherwise, such as dropout of activations with tokens before images.
+    """
+    if not any(isinstance(module, DrawingLayer) for module in network.modules()):
+        return
+    of_two, of_three = _rows_drawn(network, random_images(size)[:2]), _rows_drawn(network, random_images(size)[:3])
+    for (path, rows), (_, more) in zip(of_two, of_three, strict=True):
+        if 3 * rows != 2 * more:
+            raise InvalidRequest(
+                Code.UNUSABLE_NETWORK,
+                f"expected {what} to draw random numbers by image, so that replicas can share a batch; {path} draws "
+                f"for {rows} rows of 2 images, and for {more} of 3. Fix: use replicas: 1, or let the images be the "
+                "first dimension of its input",
+                key="replicas",
+            )
+
+
+def _rows_drawn(network: Network, images_NCHW: Tensor) -> list[tuple[str, int]]:
+    """Return the path of each layer that draws in training, and the first length of what it draws, in order."""
+    drawn: list[tuple[str, int]] = []
+
+    def draw(path: str, shape: Sequence[int]) -> Tensor:
+        drawn.append((path, shape[0]))
+        return fixed_numbers(path, shape)
+
+    network.draw_from(draw)
+    network.train()(images_NCHW)
+    return drawn
 
 
 @contextmanager
@@ -292,7 +324,7 @@ def explained(what: str, size: int) -> Iterator[None]:
         named = file_and_function(what)
         line = None if named is None else line_in(error, named[0])
         place = f" ({named[0]}:{line})" if named and line else ""
-        raise _unusable(
+        raise unusable(
             f"expected {what} to run on images of {size} x {size} pixels; got {last_line(error)}{place}",
             "name the image size that it was made for (--image-size)" + (", or correct the file" if named else ""),
         ) from error
@@ -305,13 +337,13 @@ def _require_division(parts: Parts, what: str) -> None:
     tensors = {name: {id(t) for t in (*part.parameters(), *part.buffers())} for name, part in named.items()}
     for (one, mine), (other, theirs) in combinations(tensors.items(), 2):
         if mine & theirs:
-            raise _unusable(f"expected parts of {what} without common weights; {one} and {other} share some")
+            raise unusable(f"expected parts of {what} without common weights; {one} and {other} share some")
     belonging = set().union(*tensors.values())
     for name, tensor in (*parts.model.named_parameters(), *parts.model.named_buffers()):
         if id(tensor) not in belonging:
-            raise _unusable(f"expected every weight of {what} in one of its parts; {name} is in none")
+            raise unusable(f"expected every weight of {what} in one of its parts; {name} is in none")
     if count := len(belonging) - len({id(t) for t in (*parts.model.parameters(), *parts.model.buffers())}):
-        raise _unusable(f"expected the parts of {what} to have only its weights; they have {count} others")
+        raise unusable(f"expected the parts of {what} to have only its weights; they have {count} others")
 
 
 @contextmanager
@@ -339,54 +371,8 @@ def _drawing_refused(model: nn.Module, what: str) -> Iterator[None]:
     if others != (random.getstate(), str(np.random.get_state())):
         drawing.append("its code, by Python's or numpy's generator,")
     if drawing:  # the innermost is left first
-        raise _unusable(
+        raise unusable(
             f"expected {what} to draw random numbers only in layers that DeltaSweep can seed (torch.nn.Dropout, "
             f"torchvision's StochasticDepth, timm's DropPath); {drawing[0]} draws others",
             "build the network without that layer, or with probability 0",
         )
-
-
-class _Refused(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives it no types
-    """Refuses operations whose backward pass is not deterministic on CUDA, and names the module that runs them."""
-
-    def __init__(self, model: nn.Module, what: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
-        self._what = what
-        self._running: list[str] = []
-        self._hooks = [
-            hook
-            for path, module in model.named_modules()
-            for hook in (
-                module.register_forward_pre_hook(lambda *_, path=path: self._running.append(path)),
-                module.register_forward_hook(lambda *_: self._left()),
-            )
-        ]
-
-    def _left(self) -> None:
-        self._running.pop()
-
-    def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)  # type: ignore[no-untyped-call]  # torch gives it no types
-        for hook in self._hooks:
-            hook.remove()
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        name = str(getattr(func, "_overloadpacket", func)).rpartition(".")[2]
-        if name in _NOT_DETERMINISTIC:
-            place = self._running[-1] if self._running else ""
-            raise _unusable(
-                f"expected {self._what} to use only operations with a deterministic backward pass on CUDA; {name} in "
-                f"{place or 'the network'} has none",
-                "build the network with another operation in its place",
-            )
-        return func(*args, **(kwargs or {}))
-
-
-def _unusable(message: str, remedy: str = "let the builder return a network that trials can use") -> InvalidRequest:
-    return InvalidRequest(Code.UNUSABLE_NETWORK, f"{message}. Fix: {remedy}", key="builder")

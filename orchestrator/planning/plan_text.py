@@ -1,5 +1,6 @@
 """A plan as text. No torch."""
 
+from jobs.specs.base import ALL
 from jobs.specs.section import Resources
 from jobs.study.model import Study
 from jobs.system.memory import GPU_RUNTIME_BYTES
@@ -61,7 +62,7 @@ def describe(plan: Plan, study: Study, about_older: str | None = None, about_her
     lines[-1:-1] = [_held(matrices, gpu) for matrices in plan.matrices if matrices.bytes >= _TOLD_BYTES]
     if plan.activations:
         lines[-1] += f", and {_bytes(plan.activations)} of activations, limited by $DELTASWEEP_ACTIVATIONS_GB"
-    return "\n".join(lines)
+    return "\n".join([*lines, *_about_statistics(study)])
 
 
 def _time_and_money(plan: Plan, actor: str) -> list[str]:
@@ -114,6 +115,21 @@ def _savings(study: Study) -> str:
     bundles = study.bundle == "blocks"
     kept = any(recipe.frozen_batchnorm != "batch" for recipe in study.recipes)
     return " and ".join(["bundles"] * bundles + ["cached activations"] * kept)
+
+
+def _about_statistics(study: Study) -> list[str]:
+    """Say what would save work if no network of the grid has running statistics."""
+    if study.grid is None or all(blocks == ALL for blocks in study.grid.blocks):
+        return []
+    networks = [study.catalog.architecture_of(source) for source in study.grid.source]
+    if any(network.running_statistics for network in networks):
+        return []
+    if all(recipe.frozen_batchnorm == "source" for recipe in study.recipes):
+        return []
+    return [
+        "note: without BatchNorm every frozen_batchnorm computes the same, up to rounding; source is the quickest, "
+        "because activations of frozen blocks are computed once"
+    ]
 
 
 def _requested(plan: Plan, asked: Resources) -> str:

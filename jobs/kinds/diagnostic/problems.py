@@ -65,20 +65,29 @@ def mismatched(
 
 
 def section_problems(section: DiagnosticSection, tuned: Sequence[FinetuneSpec], catalog: Catalog) -> list[Mistake]:
-    """Require sources or fine-tuning trials; the sizes and seeds of the latter must be in the schedule."""
+    """Require sources or fine-tuning trials; their sizes, and as many seeds of each, must be in the schedule."""
     requested, mistakes = section.finetuned, []
     if requested is None:
         if not getattr(section, "source", ()):
             message = "expected source models (source), fine-tuning trials (finetuned), or both; got neither"
             mistakes.append(Mistake(Code.MISSING_KEY, Place(), message))
         return mistakes
-    known = dict.fromkeys(images_used(spec, catalog) for spec in tuned)
+    of_size = _seeds_by_size(tuned, catalog)
     for images in requested.images:
-        if images not in known and images not in {spec.images for spec in tuned}:
+        if images not in of_size:
+            known = dict.fromkeys(images_used(spec, catalog) for spec in tuned)
             message = f"no row of the schedule has {images} images; available: {[*known]}"
             mistakes.append(Mistake(Code.IMPOSSIBLE_TRIAL, Place(key="images"), message, images))
-    seeds = len({spec.seed for spec in tuned})
-    if tuned and requested.seeds > seeds:
-        message = f"the schedule has at most {seeds} seeds; got {requested.seeds}"
-        mistakes.append(Mistake(Code.IMPOSSIBLE_TRIAL, Place(key="seeds"), message, requested.seeds))
+        elif requested.seeds > (seeds := of_size[images]):
+            message = f"the schedule has {seeds} seeds of {images} images; got {requested.seeds}"
+            mistakes.append(Mistake(Code.IMPOSSIBLE_TRIAL, Place(key="seeds"), message, requested.seeds))
     return mistakes
+
+
+def _seeds_by_size(tuned: Sequence[FinetuneSpec], catalog: Catalog) -> dict[int, int]:
+    """Return the number of seeds of each size, both as it is written and in images; of datasets, the fewest counts."""
+    found: dict[int, dict[str, set[int]]] = {}
+    for spec in tuned:
+        for images in {spec.images, images_used(spec, catalog)}:
+            found.setdefault(images, {}).setdefault(spec.dataset, set()).add(spec.seed)
+    return {images: min(map(len, by_dataset.values())) for images, by_dataset in found.items()}

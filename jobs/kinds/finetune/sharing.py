@@ -62,7 +62,8 @@ def _trained_trunk(tuned: Sequence[FinetuneSpec], catalog: Catalog, there: set[o
     Args:
         tuned: trials of a bundle, largest heads first.
     """
-    calibrates = tuned[-1].recipe.frozen_batchnorm == "calibrated"
+    has_statistics = catalog.architecture_of(tuned[-1].source).running_statistics
+    calibrates = has_statistics and tuned[-1].recipe.frozen_batchnorm == "calibrated"
     once = _trunk(tuned[-1], catalog) if calibrates else 0
     each_batch = below = 0
     for spec in tuned:

@@ -1,11 +1,12 @@
 """Prepare a source model for fine-tuning: freeze, re-initialize the last layer, normalize."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.nn.modules.batchnorm import _NormBase
 
 from jobs.catalog.architecture_card import Architecture
 from jobs.catalog.catalog import PACKAGED, Catalog
@@ -16,7 +17,7 @@ from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.models.weights import SourceWeights
 from jobs.networks.builders import build, load_weights
 from jobs.networks.drawing import DrawingLayer
-from jobs.networks.network import Network
+from jobs.networks.network import Network, layers_with_statistics
 from jobs.networks.parts import Parts
 from jobs.specs.base import ALL
 
@@ -100,17 +101,39 @@ def set_training_modes(network: Network, spec: FinetuneSpec) -> None:
         module.train()
 
 
+@torch.no_grad()
 def calibrate(network: Network, blocks: int, batches_NCHW: Iterable[Tensor]) -> None:
-    """Set the statistics of frozen BatchNorm layers to those of these images, averaged equally over the batches.
+    """Set the running statistics of frozen layers to those of these images, averaged equally over the batches.
 
-    Inputs of a layer are normalized by batch statistics in this pass, as in training. The head is unchanged; with
-    ``blocks`` -1 there is nothing to calibrate.
+    These are the layers of BatchNorm, and of InstanceNorm if it has running statistics. In this pass they normalize by
+    the statistics of the batch, as in training. The head is unchanged; with ``blocks`` -1, or without such layers,
+    there is nothing to calibrate.
     """
     if blocks == ALL:
         return
     trunk = nn.Sequential(*network.trunk_modules(len(network.blocks) - blocks))
-    with network.in_its_precision():
-        update_bn((network.normalized(images_NCHW) for images_NCHW in batches_NCHW), trunk)
+    layers = layers_with_statistics(trunk)
+    if not layers:
+        return
+    passes = Counter[_NormBase]()
+
+    def weigh(layer: _NormBase, _: object) -> None:
+        passes[layer] += 1
+        layer.momentum = 1 / passes[layer]
+
+    momenta = [layer.momentum for layer in layers]
+    hooks = [layer.register_forward_pre_hook(weigh) for layer in layers]
+    trunk.train()
+    for layer in layers:
+        layer.reset_running_stats()
+    try:
+        with network.in_its_precision():
+            for images_NCHW in batches_NCHW:
+                trunk(network.normalized(images_NCHW))
+    finally:
+        for layer, momentum, hook in zip(layers, momenta, hooks, strict=True):
+            layer.momentum = momentum
+            hook.remove()
 
 
 def _fresh_fc(inputs: int, labels: int, init: Literal["normal", "default"], seed: int) -> nn.Linear:

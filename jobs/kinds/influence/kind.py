@@ -5,10 +5,10 @@ from math import isnan
 from typing import Any
 
 from jobs.catalog.catalog import Catalog
-from jobs.errors import Mistake
+from jobs.errors import Code, Mistake, Place
 from jobs.kind import Contradiction, Kind, ResultRow, Stage
 from jobs.kinds.diagnostic.problems import label_problems, section_problems
-from jobs.kinds.finetune.spec import images_used
+from jobs.kinds.finetune.spec import FinetuneSpec, images_used
 from jobs.kinds.influence.columns import ROWS
 from jobs.kinds.influence.spec import MOST_DECOMPOSED, MOST_DENSE, InfluenceSection, InfluenceSpec, expand
 from jobs.kinds.influence.workload import matrix_rows, workload
@@ -40,6 +40,24 @@ def _too_large(spec: InfluenceSpec, catalog: Catalog) -> list[Mistake]:
             f"measure: fisher needs at most {MOST_DENSE} training images; got {rows}. Fix: use the measure influence"
         )
     return []
+
+
+def influence_section_problems(
+    section: InfluenceSection, tuned: Sequence[FinetuneSpec], catalog: Catalog
+) -> list[Mistake]:
+    """Apply the rules of all diagnostics, and refuse choices that have no effect on any of the measures."""
+    mistakes = section_problems(section, tuned, catalog)
+    inverting = {"pseudo-inverse"}
+    needs = {"damping": {"influence", "fisher"}, "cutoff_absolute": inverting, "cutoff_relative": inverting}
+    for key, measures in needs.items():
+        value = getattr(section, key)
+        if value != type(section).model_fields[key].default and measures.isdisjoint(section.measures):
+            message = (
+                f"expected {key} only with the measure {' or '.join(sorted(measures))}; got {key} {value} and measures "
+                f"{', '.join(section.measures)}. Fix: leave out {key}"
+            )
+            mistakes.append(Mistake(Code.WRONG_VALUE, Place(key="measures"), message, section.measures))
+    return mistakes
 
 
 def row_numbers(first: ResultRow, numbers: Sequence[Any]) -> Sequence[Any]:
@@ -82,7 +100,7 @@ KIND = Kind(
     trial="jobs.kinds.influence.trial:InfluenceTrial",
     section=InfluenceSection,
     section_description="fine-tuning trials whose training images are compared; without this section, none",
-    section_problems=section_problems,
+    section_problems=influence_section_problems,
     expand=expand,
     report_section="analysis.figures.influence:SECTION",
 )

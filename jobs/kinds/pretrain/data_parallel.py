@@ -60,6 +60,14 @@ class BatchShare(NamedTuple):
     these process an image of another replica, which is not counted."""
 
 
+class SharedData(NamedTuple):
+    """The images that all replicas of a training read."""
+
+    directory: Path | None
+    """Folder with their files; None: this machine's."""
+    sha256: str
+
+
 class Replicas:
     """A process's place among the replicas of a training. With ``count`` 1 it does everything itself."""
 
@@ -161,7 +169,7 @@ ALONE = Replicas()
 
 
 @contextmanager
-def replicas_of(spec: PretrainSpec, catalog: Catalog, device: torch.device) -> Iterator[Replicas]:
+def replicas_of(spec: PretrainSpec, catalog: Catalog, device: torch.device, data: SharedData) -> Iterator[Replicas]:
     """Start the other replicas of a trial, and end them on exit. Yields the first replica.
 
     Raises:
@@ -177,7 +185,7 @@ def replicas_of(spec: PretrainSpec, catalog: Catalog, device: torch.device) -> I
             key="replicas",
         )
     with tempfile.TemporaryDirectory(prefix="deltasweep-replicas-") as folder:
-        others = [_Other(Path(folder), spec, catalog, device, rank) for rank in range(1, first.count)]
+        others = [_Other(Path(folder), spec, catalog, device, data, rank) for rank in range(1, first.count)]
         try:
             _wait_for(others, "ready")
             first.join(Path(folder) / "meeting", device)
@@ -199,7 +207,9 @@ def replicas_of(spec: PretrainSpec, catalog: Catalog, device: torch.device) -> I
 class _Other:
     """Another replica, as seen by the first one, which started it."""
 
-    def __init__(self, folder: Path, spec: PretrainSpec, catalog: Catalog, device: torch.device, rank: int) -> None:
+    def __init__(
+        self, folder: Path, spec: PretrainSpec, catalog: Catalog, device: torch.device, data: SharedData, rank: int
+    ) -> None:
         self.signs: dict[_Sign, Path] = {"ready": folder / f"{rank}.ready", "done": folder / f"{rank}.done"}
         """Files that it creates."""
         self.printed = folder / f"{rank}.log"
@@ -207,6 +217,8 @@ class _Other:
             "spec": spec.model_dump(mode="json"),
             "cards": catalog.own.model_dump(mode="json"),
             "builders": dict(catalog.builders),
+            "directory": None if data.directory is None else str(data.directory),
+            "data_sha256": data.sha256,
             "device": device.type,
             "rank": rank,
             **{sign: str(path) for sign, path in self.signs.items()},

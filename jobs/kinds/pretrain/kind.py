@@ -15,6 +15,7 @@ from jobs.kinds.rules import in_words, trainable, unknown_names, within_band
 from jobs.kinds.training.problems import beyond_warmup
 from jobs.kinds.training.rows import contradictions
 from jobs.specs.base import ALL
+from jobs.specs.threat_model import ThreatModel
 
 
 def problems(spec: PretrainSpec, catalog: Catalog) -> list[Mistake]:
@@ -29,7 +30,7 @@ def problems(spec: PretrainSpec, catalog: Catalog) -> list[Mistake]:
 
 
 def section_problems(section: PretrainSection, tuned: Sequence[object], catalog: Catalog) -> list[Mistake]:
-    """Require sources with a ``pretrain`` entry in their card that are not part of the package."""
+    """Require sources that are not part of the package, with a ``pretrain`` entry whose choices have an effect."""
     return [
         Mistake(code, Place(key="source"), message, name)
         for name in section.source
@@ -43,11 +44,17 @@ def _untrainable(card: SourceCard, catalog: Catalog) -> list[tuple[Code, str]]:
             (Code.IMPOSSIBLE_TRIAL, f"the weights of {card.name} are part of the package; there is nothing to train")
         ]
     try:
-        pretrain_spec(card, catalog)
+        threat = pretrain_spec(card, catalog).threat
     except InvalidRequest as error:
         return [(error.code, str(error))]
     except ValidationError as error:
         return [(Code.WRONG_VALUE, f"{card.name}: {in_words(mistake)}") for mistake in error.errors()]
+    if not threat.steps and threat.step_scale != ThreatModel.model_fields["step_scale"].default:
+        message = (
+            f"{card.name}: expected step_scale only with l2, linf or fourier; got constraint {threat.constraint} and "
+            f"step_scale {threat.step_scale}. Fix: leave out step_scale"
+        )
+        return [(Code.WRONG_VALUE, message)]
     return []
 
 

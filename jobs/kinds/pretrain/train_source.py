@@ -54,7 +54,7 @@ def train_source(
     _require_folder(out)
     store = open_store(root or str(out / "training"))
     begin(store)
-    trial = Pretraining(spec, data, device, catalog)
+    trial = Pretraining(spec, data, device, catalog, directory=data_directory)
     attempt = Attempt(next_attempt(store, spec.trial_id))
     retention = RetentionPolicy(checkpoint_every=1, checkpoint_batches=CHECKPOINT_BATCHES)
     if attempt_trial(store, trial, attempt, retention, stop, on_evaluation).status is AttemptStatus.STOPPED:

@@ -4,6 +4,7 @@ Equations (1) to (5) of the paper; the recipe's defaults are the hyper-parameter
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
@@ -19,11 +20,12 @@ from jobs.execution.gpu_memory import refusals
 from jobs.execution.metrics import RunningMetrics, evaluate, evaluating
 from jobs.execution.seeding import Purpose, generator
 from jobs.execution.trial import Pin
-from jobs.kinds.pretrain.data_parallel import ALONE, Replicas, replicas_of
+from jobs.kinds.pretrain.data_parallel import ALONE, Replicas, SharedData, replicas_of
 from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.kinds.training.trial import Training
 from jobs.networks.builders import build
 from jobs.networks.network import Network
+from jobs.networks.proofs import require_drawn_by_image
 from jobs.perturbations.fourier import Band
 from jobs.perturbations.pgd import draw_noise, perturb
 from jobs.results import Store
@@ -62,6 +64,7 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         device: torch.device,
         catalog: Catalog = PACKAGED,
         replicas: Replicas = ALONE,
+        directory: Path | None = None,
     ) -> None:
         """Set the trial to its start.
 
@@ -69,10 +72,16 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
             data: the spec's dataset at the architecture's image size.
             replicas: this process's place among the replicas; by default, ``advance`` starts the others if the recipe
                 has several.
+            directory: the folder from which ``data`` was loaded, and from which other replicas load it; default: this
+                machine's data directory.
         """
         self.catalog = catalog
         self.data = data
         self.replicas = replicas
+        self.directory = directory
+        if spec.recipe.replicas > 1:
+            size = catalog.architecture(spec.architecture).image_size
+            require_drawn_by_image(initial_network(spec, catalog), spec.architecture, size)
         super().__init__(spec, initial_network(spec, catalog), device)
 
     @classmethod
@@ -80,12 +89,13 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         return cls.load(spec, catalog, device)
 
     @classmethod
-    def load(cls, spec: PretrainSpec, catalog: Catalog, device: torch.device) -> Self:
-        """Load what a trial needs, like ``open``, but without a results root."""
+    def load(cls, spec: PretrainSpec, catalog: Catalog, device: torch.device, directory: Path | None = None) -> Self:
+        """Load what a trial needs, like ``open``, but without a results root; the dataset from ``directory``."""
         size = catalog.architecture(spec.architecture).image_size
-        data = load_dataset(catalog.dataset(spec.dataset), size)
+        data = load_dataset(catalog.dataset(spec.dataset), size, directory)
         # random resized crops are computed on the processor, from images there
-        return cls(spec, kept_on(device, data, train=spec.recipe.transforms == "none"), device, catalog)
+        kept = kept_on(device, data, train=spec.recipe.transforms == "none")
+        return cls(spec, kept, device, catalog, directory=directory)
 
     @property
     def pins(self) -> tuple[Pin, ...]:
@@ -105,7 +115,8 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         if self.spec.recipe.replicas == 1 or self.replicas is not ALONE:
             super().advance(pause)
             return
-        with replicas_of(self.spec, self.catalog, self.device) as self.replicas:
+        data = SharedData(self.directory, self.data.sha256)
+        with replicas_of(self.spec, self.catalog, self.device, data) as self.replicas:
             self.replicas.bring_together(self)
             super().advance(lambda: self.replicas.agree(pause()))
         self.replicas = ALONE

@@ -114,17 +114,17 @@ class Visualization(DiagnosticTrial[VisualizeSpec, Visualized]):
 
 
 class PassingFeatures:
-    """Features of a network, N x D, as by ``Network.trunk``, with gradients that pass the last ReLU unchanged.
+    """Features of a network, N x D, as by ``Network.trunk``, with gradients that pass the last rectifier unchanged.
 
-    As in the robustness library (``fake_relu``), the last ReLU before the features acts as the identity in the backward
-    pass, so that a feature that is 0 everywhere can increase. If the last block and the tail have no ReLU, gradients
-    are those of the network.
+    As in the robustness library (``fake_relu``), the last rectifier (ReLU, or ReLU6) before the features acts as the
+    identity in the backward pass, so that a feature that is 0 everywhere can increase. If the last block and the tail
+    have none, gradients are those of the network.
     """
 
     def __init__(self, network: Network) -> None:
         self._network = network
         last = [*network.blocks[-1].modules(), *network.tail.modules()]
-        self._rectifiers = list(dict.fromkeys(module for module in last if isinstance(module, nn.ReLU)))
+        self._rectifiers = list(dict.fromkeys(module for module in last if _rectifies(module)))
         self._calls: int | None = None
         """How often these modules are called in one pass, once it is known."""
 
@@ -140,7 +140,7 @@ class PassingFeatures:
 
     @contextmanager
     def _passing_at(self, number: int) -> Iterator[list[nn.Module]]:
-        """Replace one call of a ReLU, numbered from 1; yield a list to which calls are added."""
+        """Replace one call of a rectifier, numbered from 1; yield a list to which calls are added."""
         calls: list[nn.Module] = []
         replaced: list[Tensor] = []
 
@@ -149,10 +149,10 @@ class PassingFeatures:
             if len(calls) != number:
                 return None
             replaced.append(inputs[0])
-            return (inputs[0].detach().clone(),)  # a ReLU may overwrite its input
+            return (inputs[0].detach().clone(),)  # a rectifier may overwrite its input
 
         def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            return _PassingReLU.apply(replaced.pop()) if replaced else None
+            return _Passing.apply(replaced.pop(), output) if replaced else None
 
         hooks = [module.register_forward_pre_hook(enter) for module in self._rectifiers]
         hooks += [module.register_forward_hook(leave) for module in self._rectifiers]
@@ -163,13 +163,18 @@ class PassingFeatures:
                 hook.remove()
 
 
-class _PassingReLU(torch.autograd.Function):
-    """ReLU in the forward pass, identity in the backward pass."""
+def _rectifies(module: nn.Module) -> bool:
+    """Whether a module sets negative numbers to 0, and is linear from 0 on, at least up to a bound."""
+    return isinstance(module, nn.ReLU) or (isinstance(module, nn.Hardtanh) and module.min_val == 0)
+
+
+class _Passing(torch.autograd.Function):
+    """The output of a rectifier, with the gradient of the identity."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clamp(min=0)
+    def forward(ctx: Any, x: Tensor, output: Tensor) -> Tensor:
+        return output.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None

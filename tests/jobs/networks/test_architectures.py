@@ -72,6 +72,7 @@ def test_cards_agree_with_networks(name: str) -> None:
     assert network.fc.in_features == card.features
     assert parts.model.get_submodule(card.fc.modules) is network.fc
     assert network.fc.out_features == LABELS
+    assert card.running_statistics == any(name.endswith("running_mean") for name in parts.model.state_dict())
 
 
 @pytest.mark.slow

@@ -62,6 +62,20 @@ def test_a_card_of_a_builder_file_has_its_parts_and_their_costs() -> None:
     assert card.fc.parameters == 1000 * 5
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MY_NET, True),
+        (changed("nn.BatchNorm2d(4)", "nn.InstanceNorm2d(4, track_running_stats=True)"), True),
+        (changed("nn.BatchNorm2d(4)", "nn.GroupNorm(2, 4)"), False),
+    ],
+)
+def test_a_card_says_whether_layers_have_running_statistics(text: str, expected: bool) -> None:
+    card = of_file(text)
+    assert card.running_statistics is expected
+    assert ("running_statistics" in card_text(card)) is not expected, "as in cards that were written before"
+
+
 def test_progress_is_said() -> None:
     said: list[str] = []
     describe("mine", BUILDER, SIZE, MY_NET, said.append)
@@ -334,3 +348,11 @@ def test_a_card_that_is_not_of_its_network(update: dict[str, object], values: tu
         require_described(card)
     assert caught.value.code in (Code.UNUSABLE_NETWORK, Code.UNKNOWN_NAME)
     assert [value for value in values if value not in str(caught.value)] == []
+
+
+def test_a_card_of_images_that_are_too_small_for_a_batch_of_one() -> None:
+    """Before the trials start: the last block's activations have 1 x 1 pixels, and BatchNorm needs two values."""
+    card = PACKAGED.architecture("resnet18").model_copy(update={"name": "mine", "image_size": 32})
+    values = ("torchvision:resnet18", "one image", "32 x 32 pixels", "block 7 of 8")
+    with refused(Code.UNUSABLE_NETWORK, *values, kind=InvalidRequest, key="builder"):
+        require_described(card)

@@ -61,10 +61,17 @@ def functional(net: Net, x: Tensor) -> Tensor:
     )
 
 
+def branches(net: Net, x: Tensor) -> Tensor:
+    """Both convolutions run before either BatchNorm layer, and these in the other order."""
+    first, second = net.first(x), net.second(x[:, [0, 1, 2, 0]])
+    y: Tensor = net.other_norm(second) + net.norm(first)[..., 1:-1, 1:-1]
+    return y
+
+
 IMAGES_NCHW = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(4))
 
 
-@pytest.mark.parametrize("forward", [both, functional])
+@pytest.mark.parametrize("forward", [both, functional, branches])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_same_map(forward: Callable[[Net, Tensor], Tensor], memory_format: torch.memory_format) -> None:
     net = drawn(Net(forward)).to(memory_format=memory_format)

@@ -8,6 +8,7 @@ from torchvision.models.resnet import ResNet
 
 from jobs.catalog.catalog import PACKAGED
 from jobs.catalog.costs import activation_bytes, flops_evaluated_image, flops_trained_image, parameters
+from jobs.execution.operations import OPERATIONS
 from jobs.networks.builders import initialize
 from jobs.networks.network import Network
 from jobs.networks.small import resnet35_w8
@@ -48,6 +49,27 @@ def test_the_small_network_s_forward_is_torchvision_s(small: Network) -> None:
     x_NCHW = images(4, 32)
     normalized = (x_NCHW - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
     assert torch.equal(small(x_NCHW), small.model(normalized))
+
+
+@pytest.mark.parametrize(
+    ("layer", "operation"),
+    [
+        *((layer, "smooth-activation") for layer in (nn.GELU(), nn.SiLU(), nn.Hardswish(), nn.Sigmoid())),
+        *((layer, "other-activation") for layer in (nn.Tanh(), nn.Mish(), nn.ELU(), nn.SELU(), nn.CELU())),
+        *((layer, "other-activation") for layer in (nn.Softplus(), nn.LogSigmoid())),
+        (nn.LayerNorm(4), "layer-norm"),
+        (nn.GroupNorm(2, 4), "group-norm"),
+        (nn.Conv2d(4, 4, 3, groups=2), "grouped-convolution"),
+        (nn.MultiheadAttention(4, 2), "attention"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_a_network_computes_beyond_the_probe(layer: nn.Module, operation: str, small: Network) -> None:
+    assert small.operations == ()
+    model = resnet35_w8(10)
+    model.layer1.add_module("added", layer)
+    assert Network(model, MEAN, STD).operations == (operation,)
+    assert operation in OPERATIONS
 
 
 @torch.no_grad()

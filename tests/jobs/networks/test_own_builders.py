@@ -40,6 +40,24 @@ def test_a_card_is_built_by_the_file_that_was_given(catalog: Catalog) -> None:
     assert not torch.equal(drawn, different)
 
 
+RESNET = """\
+from torchvision.models.resnet import BasicBlock, ResNet
+
+
+def build(labels):
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=labels, zero_init_residual=True)
+"""
+
+
+def test_a_network_of_a_file_keeps_its_own_initialization() -> None:
+    """Also if it is a ResNet of torchvision, whose packaged architectures are initialized layer by layer."""
+    card = Catalog(Cards(architectures={"mine": describe("mine", BUILDER, 64, RESNET)}), {NAME: RESNET})
+    parts = build(card.architecture("mine"), 7, torch.Generator().manual_seed(1))
+    expected = built(BUILDER, 7, 1, RESNET).model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in parts.model.state_dict().items())
+    assert not expected["layer1.0.bn2.weight"].any()
+
+
 def test_a_file_that_changed_so_that_its_card_does_not_fit(catalog: Catalog) -> None:
     longer = {NAME: changed("block(), block(), block()", "block(), block(), block(), block()")}
     with refused(Code.UNUSABLE_NETWORK, "'mine'", BUILDER, "blocks.3", kind=InvalidRequest, key="mine"):

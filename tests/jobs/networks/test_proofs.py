@@ -133,3 +133,16 @@ def test_what_is_no_logits(forward: str, words: str) -> None:
 def test_what_is_no_activations_of_images(returned: str, words: str) -> None:
     text = after_the_stem(f"def forward(self, x):\n    return {returned}")
     refused_network(text.replace(FORWARD, "return self.fc(x.new_zeros(len(x), 4))"), words)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (changed("nn.Flatten(1), nn.Dropout(0.1)", "nn.Flatten(1), nn.BatchNorm1d(4)"), "the tail"),
+        (changed("stride=4, padding=1", "stride=32, padding=1"), "the stem"),
+    ],
+    ids=["after pooling", "small images"],
+)
+def test_a_network_that_does_not_train_on_one_image(text: str, place: str) -> None:
+    """The last batch of an epoch may have one."""
+    refused_network(text, "one image", "more than 1 value per channel", f"in {place}", "--image-size")

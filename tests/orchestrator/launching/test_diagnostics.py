@@ -442,12 +442,44 @@ def test_images_are_shown_to_sources_alone() -> None:
             "",
             ["damping", "weight_decay", "0"],
         ),
+        (
+            "[influence, pseudo-inverse, fisher]",
+            "[influence, fisher]",
+            Code.WRONG_VALUE,
+            "influence.measures",
+            ["cutoff_relative 0.05", "pseudo-inverse", "influence, fisher"],
+        ),
+        (
+            "[influence, pseudo-inverse, fisher]",
+            "[pseudo-inverse]",
+            Code.WRONG_VALUE,
+            "influence.measures",
+            ["damping 0.01", "fisher or influence", "pseudo-inverse"],
+        ),
         ("top: 3", "top: 31", Code.IMPOSSIBLE_TRIAL, "influence.top", ["30 training images", "31"]),
         ("top: 3", "tops: 3", Code.UNKNOWN_KEY, "influence.tops", ["did you mean 'top'?"]),
     ],
 )
 def test_mistakes_of_influence(old: str, new: str, code: Code, key: str, values: list[object]) -> None:
     check(mistake(old, new, WEIGHED), code, key, *values)
+
+
+@pytest.mark.parametrize("measures", ["influence", "pseudo-inverse"])
+def test_a_recorded_study_keeps_choices_without_effect(measures: str) -> None:
+    """Earlier releases accepted them; they change no id."""
+    text = WEIGHED.replace("influence, pseudo-inverse, fisher", measures)
+    recorded = expand(parse_study(text, "record.yaml", recorded=True))
+    unused = "cutoff_relative: 0.05" if measures == "influence" else "damping: 0.01"
+    left = expand(parse_study(text.replace(f"  {unused}\n", ""), "weighed.yaml"))
+    assert [spec.trial_id for spec in recorded] == [spec.trial_id for spec in left]
+
+
+def test_a_misspelt_measure_is_the_only_mistake() -> None:
+    check(
+        mistake("influence, pseudo-inverse, fisher", "pseudo-invers", WEIGHED),
+        Code.WRONG_VALUE,
+        "influence.measures[0]",
+    )
 
 
 def test_matrices_that_are_too_large_are_said_before_a_launch() -> None:
@@ -577,7 +609,8 @@ def test_a_cut_off_is_below_the_largest() -> None:
 
 
 def test_a_launch_fine_tunes_and_weighs_what_it_tuned_on(tmp_path: Path) -> None:
-    study, store = parse_study(WEIGHED.replace("pseudo-inverse, ", ""), "weighed.yaml"), open_store(tmp_path / "root")
+    text = WEIGHED.replace("pseudo-inverse, ", "").replace("  cutoff_relative: 0.05\n", "")
+    study, store = parse_study(text, "weighed.yaml"), open_store(tmp_path / "root")
     specs = expand(study)
     plan = make_plan(study, specs, {s.trial_id for s in specs if isinstance(s, FinetuneSpec)}, set(), gpu("A10G"))
     assert (plan.pending, plan.images_trained, plan.images_evaluated) == (4, 0, 4 * (30 + 797))

@@ -167,6 +167,35 @@ def test_a_calibrated_trunk_is_its_trials_own() -> None:
     assert kept_bytes(seeds, PACKAGED) == 2 * 10_000 * 1024 * 14 * 14 * 4
 
 
+def test_without_batchnorm_nothing_is_calibrated() -> None:
+    """The trunk of a vision transformer runs once, to keep its activations."""
+    card = PACKAGED.architecture("vit6-d64")
+    assert not card.running_statistics
+    calibrated, kept = (grey(mode, source="fmnist_vit6_natural") for mode in ("calibrated", "source"))
+    assert trial_flops(calibrated, PACKAGED).trunk == trial_flops(kept, PACKAGED).trunk > 0
+
+
+@pytest.mark.parametrize(
+    ("sources", "blocks", "recipe", "told"),
+    [
+        ("fmnist_vit6_natural, fmnist_vit6_l2_eps1", 3, "batch", True),
+        ("fmnist_vit6_natural", 3, "calibrated", True),
+        ("fmnist_vit6_natural", 3, "source", False),
+        ("fmnist_vit6_natural", -1, "batch", False),
+        ("fmnist_vit6_natural, fmnist_natural", 3, "batch", False),
+    ],
+)
+def test_a_plan_says_what_is_quickest_without_batchnorm(sources: str, blocks: int, recipe: str, told: bool) -> None:
+    """Not if some networks have it: their numbers would be others."""
+    study = parse_study(
+        f"name: without\ngrid: {{source: [{sources}], dataset: [digits], blocks: [{blocks}]}}\n"
+        "schedule: [{images: [20], epochs: 1, seeds: 1, evaluate_every: 1}]\n"
+        f"recipe: {{frozen_batchnorm: {recipe}}}\n",
+        "without.yaml",
+    )
+    assert ("note: without BatchNorm" in describe(planned(study), study)) == told
+
+
 def test_activations_are_not_kept_of_augmented_images_nor_of_too_many() -> None:
     colour = spec(recipe=Recipe(frozen_batchnorm="source"))
     assert study_flops([[colour]], PACKAGED).trunk == 10_000 * TRUNK_3

@@ -374,6 +374,17 @@ def test_a_damping_is_needed_where_any_recipe_has_no_weight_decay() -> None:
     check(found, Code.WRONG_VALUE, "", "influence", "damping", "weight_decay", "0", line=1)
 
 
+@pytest.mark.parametrize(("size", "line"), [(-1, 13), (1000, 13)])
+def test_as_many_seeds_are_examined_as_the_schedule_has_of_each_size(size: int, line: int) -> None:
+    """Of 1,000 digits, the whole set, it has one; of 50 it has two."""
+    section = "attack: {finetuned: {images: [%s], seeds: 2}}\n"
+    parse_study(GOOD + section % "50, 100", "mine.yaml")
+    text = GOOD + section % f"50, {size}"
+    (found,) = mistakes(text)
+    check(found, Code.IMPOSSIBLE_TRIAL, "attack.finetuned.seeds", f"1 seeds of {size} images", "got 2", line=line)
+    assert parse_study(text, "record.yaml", recorded=True).name == "mine", "records of earlier releases stay readable"
+
+
 # --- mistakes, with their lines ---
 
 

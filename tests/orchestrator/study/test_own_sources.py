@@ -67,6 +67,12 @@ def test_a_recorded_study_keeps_a_name_that_a_release_gave_to_a_packaged_source(
     assert study.catalog.source("resnet18_l2_eps3").architecture == "resnet35-w8"
 
 
+def test_a_recorded_study_keeps_a_step_scale_without_effect() -> None:
+    text = changed(("steps: 0}", "steps: 0, step_scale: 3.0}"))
+    made = [spec for spec in expand(parse_study(text, "own.yaml", recorded=True)) if isinstance(spec, PretrainSpec)]
+    assert [spec.threat.step_scale for spec in made] == [3.0, 2.5]
+
+
 def study(*replacements: tuple[str, str]) -> Study:
     return parse_study(changed(*replacements), "own.yaml")
 
@@ -149,6 +155,13 @@ def test_how_a_source_is_made_is_part_of_its_id() -> None:
             Code.WRONG_VALUE,
             "pretrain.source[1]",
             ["digits_l2: step_scale", "less than 4"],
+        ),
+        (
+            "steps: 0}",
+            "steps: 0, step_scale: 3.0}",
+            Code.WRONG_VALUE,
+            "pretrain.source[0]",
+            ["digits_natural", "step_scale", "constraint none", "3.0"],
         ),
         ("epsilon: 0.5", "epsilon: 4/0", Code.WRONG_VALUE, "sources.digits_l2.epsilon", ["4/255", "got '4/0'"]),
         ("epsilon: 0.5", "epsilon: four", Code.WRONG_VALUE, "sources.digits_l2.epsilon", ["4/255", "got 'four'"]),

@@ -6,13 +6,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from jobs.data.datasets import Dataset
 from jobs.execution.checkpoints import restore_checkpoint, save_checkpoint
-from jobs.kinds.finetune.transfer import head_modules
+from jobs.kinds.finetune.transfer import calibrate, head_modules
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.models.weights import SourceWeights
+from jobs.networks.builders import built
+from jobs.networks.network import Network
 from jobs.results import Store
+from tests.jobs.own_networks import BUILDER, MY_NET, changed
 from tests.jobs.support import CPU, finetune_spec, finetuned, make_weights, numbers
 from tests.support import present
 
@@ -161,3 +165,71 @@ def test_a_pause_before_the_first_batch_changes_nothing(weights: SourceWeights, 
     trial.advance(lambda: True)
     trial.advance()
     assert numbers(trial) == numbers(finetuned(trial.spec, weights, few_digits))
+
+
+# --- networks of users ---
+
+IN_BLOCKS = "nn.BatchNorm2d(4), nn.ReLU())\n\n"
+NORMS = {
+    "InstanceNorm": changed("nn.BatchNorm2d(4)", "nn.InstanceNorm2d(4, track_running_stats=True, momentum=0.7)"),
+    "both": changed(IN_BLOCKS, IN_BLOCKS.replace("nn.BatchNorm2d(4", "nn.InstanceNorm2d(4, track_running_stats=True")),
+}
+TWICE = changed(
+    "    return nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())",
+    "    norm = nn.BatchNorm2d(4)\n    return nn.Sequential(norm, nn.Conv2d(4, 4, 3, padding=1), norm, nn.ReLU())",
+)
+"""A BatchNorm layer is used twice in each block."""
+
+
+def of_user(text: str) -> Network:
+    """Return a network whose running statistics are not the initial ones."""
+    network = Network(built(BUILDER, 10, 1, text), (0.5,) * 3, (0.25,) * 3).requires_grad_(False)
+    for name, buffer in network.model.named_buffers():
+        if "running" in name:
+            buffer.add_(3)
+    return network
+
+
+def batches_of_noise() -> list[Tensor]:
+    rng = torch.Generator().manual_seed(3)
+    return [torch.rand(images, 3, 32, 32, generator=rng) for images in (5, 5, 2)]
+
+
+@pytest.mark.parametrize("norms", NORMS)
+def test_running_statistics_of_every_norm_are_the_subset_s(norms: str) -> None:
+    network = of_user(NORMS[norms])
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    other = copy.deepcopy(network).train()
+    up_to_the_tail = nn.Sequential(other.stem, *other.blocks)
+    layers = {name: m for name, m in other.model.named_modules() if isinstance(m, nn.BatchNorm2d | nn.InstanceNorm2d)}
+
+    def look(name: str, layer: nn.Module, x_NCHW: Tensor) -> None:
+        of_image = isinstance(layer, nn.InstanceNorm2d)
+        values = x_NCHW.flatten(2) if of_image else x_NCHW.transpose(0, 1).flatten(1)[None]
+        seen.setdefault(name, []).append((values.mean(2).mean(0), values.var(2, unbiased=True).mean(0)))
+
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(lambda layer, args, name=name: look(name, layer, args[0]))
+    for batch_NCHW in batches_of_noise():
+        up_to_the_tail(other.normalized(batch_NCHW))
+
+    calibrate(network, 1, batches_of_noise())
+    buffers = dict(network.model.named_buffers())
+    assert seen.keys() == {"stem.1", "blocks.0.1", "blocks.1.1", "blocks.2.1"}
+    assert (buffers["blocks.2.1.running_mean"] == 3).all(), "that of the head"
+    for name, found in seen.items():
+        for part, values in zip(("mean", "var"), zip(*found, strict=True), strict=True):
+            if name != "blocks.2.1":
+                expected = torch.stack(values).mean(0)
+                torch.testing.assert_close(buffers[f"{name}.running_{part}"], expected, rtol=1e-4, atol=1e-6)
+    assert {m.momentum for m in network.model.modules() if isinstance(m, nn.InstanceNorm2d)} <= {0.1, 0.7}
+
+
+@pytest.mark.parametrize("text", [MY_NET, TWICE], ids=["once", "twice"])
+def test_statistics_of_batchnorm_are_those_of_torch_s_tool(text: str) -> None:
+    network, other = of_user(text), of_user(text)
+    calibrate(network, 1, batches_of_noise())
+    update_bn(map(other.normalized, batches_of_noise()), nn.Sequential(*other.trunk_modules(2)))
+    found, expected = network.model.state_dict(), other.model.state_dict()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert (found["stem.1.running_mean"] != 3).all()

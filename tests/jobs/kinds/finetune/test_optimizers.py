@@ -269,6 +269,17 @@ def test_an_optimizer_of_a_whole_network_has_its_parameters(weights: SourceWeigh
         assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
 
 
+def test_steps_of_sgd_are_those_of_torch_s_default_on_every_device(
+    weights: SourceWeights, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where those of AdamW are fused: earlier releases had SGD alone, and its numbers stay."""
+    network = Finetuning(finetune_spec(), weights, few_digits, CPU).network
+    monkeypatch.setattr("jobs.execution.optimizers.fuses_steps", lambda precision, device: True)
+    sgd, adamw = (make_optimizer(network, Recipe(**choices)).param_groups[0] for choices in ({}, ADAMW))
+    assert (sgd["fused"], sgd["foreach"]) == (None, None)
+    assert adamw["fused"]
+
+
 @pytest.mark.parametrize("release", ["0.1.0", "0.2.0"])
 def test_the_state_in_checkpoints_of_older_releases_is_read(
     release: str, weights: SourceWeights, few_digits: Dataset

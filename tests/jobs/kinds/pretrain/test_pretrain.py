@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torchvision.transforms import RandomResizedCrop
 
 import jobs.kinds.pretrain.trial
-from jobs.catalog.catalog import PACKAGED, packaged_sources
+from jobs.catalog.catalog import PACKAGED, Cards, Catalog, packaged_sources
 from jobs.catalog.source_card import SourceCard
 from jobs.data.batches import to_input
 from jobs.data.datasets import Dataset
+from jobs.data.describe import describe
 from jobs.data.random_resized_crop import _window, random_resized_crops
 from jobs.errors import Code, InvalidRequest
 from jobs.execution.attempt import AttemptStatus, attempt_trial
@@ -44,6 +45,7 @@ from jobs.specs.optimizers import Precision, TrainingRecipe
 from jobs.specs.recipes import PretrainRecipe
 from jobs.specs.threat_model import Constraint, ThreatModel
 from jobs.verification.verify import verify
+from tests.jobs.data import made
 from tests.jobs.kinds.pretrain import bad_replica
 from tests.jobs.support import CPU
 from tests.packaged import packaged_weights
@@ -459,6 +461,32 @@ def test_a_replica_that_fails_when_the_first_has_ended_fails_the_trial(
     with_bad_replica("fail at the end", monkeypatch)
     with pytest.raises(ReplicaFailure, match=bad_replica.AT_THE_END):
         Pretraining(pretrain_spec(NONE, replicas=2), few_digits, CPU).advance()
+
+
+@pytest.mark.timeout(120)
+def test_replicas_that_have_other_images_do_not_begin(few_digits: Dataset) -> None:
+    trial = Pretraining(pretrain_spec(replicas=2), few_digits._replace(sha256="another digest"), CPU)
+    with pytest.raises(ReplicaFailure, match=f"another digest; this one reads others, {few_digits.sha256}"):
+        trial.advance()
+    assert trial.position == (1, 0)
+
+
+@pytest.mark.timeout(120)
+def test_replicas_read_the_folder_that_the_user_named(tmp_path: Path) -> None:
+    """`models train --data DIR`: the images are there, and not where the card says."""
+    folder = made.write(tmp_path / "moved", made.folder_files())
+    insects = describe(folder, "insects").card.model_dump(mode="json") | {"folder": str(tmp_path / "nowhere")}
+    source = {
+        "architecture": "resnet35-w8",
+        "trained_on": "insects",
+        "constraint": "none",
+        "epsilon": 0,
+        "mean": insects["mean"],
+        "std": insects["std"],
+        "pretrain": {"seed": 5, "epochs": 1, "steps": 0, "recipe": {"replicas": 2}},
+    }
+    own = Cards.model_validate({"sources": {"tiny": source}, "datasets": {"insects": insects}})
+    assert train_source.train_source("tiny", tmp_path / "weights", Catalog(own), data_directory=folder)
 
 
 # --- crops ---

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from robustness.attack_steps import L2Step
 from robustness.attacker import Attacker
-from torch import Tensor
+from torch import Tensor, nn
 
 from jobs.catalog.catalog import PACKAGED
 from jobs.data.batches import to_input
@@ -22,6 +22,7 @@ from jobs.execution.retention import RetentionPolicy
 from jobs.kinds.diagnostic.trial import ExaminedNetwork
 from jobs.kinds.visualize.spec import VisualizeSpec
 from jobs.kinds.visualize.trial import PassingFeatures, Visualization
+from jobs.networks.builders import build
 from jobs.networks.network import Network
 from jobs.networks.small import resnet35_w8
 from jobs.perturbations.pgd import ascend
@@ -136,6 +137,31 @@ def test_a_feature_that_is_0_everywhere_still_has_a_gradient(network: Network, d
         assert steep.abs().max() > 0
     finally:
         network.blocks[-1].bn3.bias.copy_(bias)
+
+
+@pytest.mark.parametrize("last", [nn.ReLU6(inplace=True), nn.Hardtanh(0, 0.5), nn.ReLU(inplace=True)], ids=str)
+def test_a_feature_below_0_has_a_gradient_behind_every_rectifier(last: nn.Module) -> None:
+    """That of the network with the identity in place of its last rectifier: ReLU6 in MobileNetV2."""
+    parts = build(PACKAGED.architecture("mobilenet_v2"), 3, torch.Generator().manual_seed(1))
+    network = Network(parts, (0.5,) * 3, (0.25,) * 3).eval().requires_grad_(False)
+    convolved: Any = parts.model.get_submodule("features.18")
+    assert isinstance(convolved[2], nn.ReLU6)
+    dead = 5
+    convolved[1].bias[dead] = -1e3
+    x_NCHW = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2)).requires_grad_(True)
+
+    def gradient(found_ND: Tensor) -> Tensor:
+        return torch.autograd.grad(found_ND[:, dead].sum(), [x_NCHW])[0]
+
+    convolved[2] = last
+    plain, passing = network.trunk(x_NCHW, len(network.blocks)), PassingFeatures(network)(x_NCHW)
+    assert torch.equal(plain, passing)
+    assert plain[:, dead].tolist() == [0, 0]
+    assert not gradient(plain).any()
+    steep = gradient(passing)
+    convolved[2] = nn.Identity()
+    torch.testing.assert_close(steep, gradient(network.trunk(x_NCHW, len(network.blocks))))
+    assert steep.any()
 
 
 def linear() -> tuple[Tensor, Tensor, float]:
