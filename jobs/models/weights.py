@@ -40,7 +40,8 @@ def load_source(source: SourceCard) -> SourceWeights:
 
     Raises:
         MissingData: if the file is not on this machine.
-        DamagedFile: if it is not a safetensors file, or differs from its card.
+        DamagedFile: if it is not a safetensors file, differs from its card, or was converted from another file than the
+            one whose digest the study has.
     """
     name = source.name
     if source.random:
@@ -66,6 +67,15 @@ def load_source(source: SourceCard) -> SourceWeights:
         raise DamagedFile(
             Code.DAMAGED_WEIGHTS,
             f"{path} has the sha256 {sha256}; its card has {card['sha256']}. Fix: {_REMEDY}",
+            file=path,
+        )
+    original = (card or {}).get("original")
+    # the source of a stranger's study may have the name of this file
+    if original and source.weights_sha256 not in (None, original["sha256"]):
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"expected {path} to be converted from the file with the sha256 {source.weights_sha256}; its card has "
+            f"{original['sha256']}. Fix: {_REMEDY}",
             file=path,
         )
     try:

@@ -50,6 +50,8 @@ def open_file(path: str | Path, *, shown: str | Path | None = None, folder: int 
     follow = folder is None
     try:
         handle = os.open(path, _READ | (0 if follow else os.O_NOFOLLOW), dir_fd=folder)
+    except ValueError as error:  # it has a null character, or one that no file name can have
+        raise NotAFile(shown or path, "not a possible path") from error
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise

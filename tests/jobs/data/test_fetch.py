@@ -15,7 +15,7 @@ from jobs.data.datasets import cached_dataset
 from jobs.data.fetch import fetch
 from jobs.data.locate import find, own_directory
 from jobs.data.readers import read_raw
-from jobs.errors import Code, DamagedFile, MissingData, StorageFailure
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, StorageFailure
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import LocalStore
 from tests.jobs.data import made
@@ -352,3 +352,23 @@ def test_a_trial_runs_on_what_was_fetched_and_asks_no_mirror(
     assert trial.done
     assert len(trial.data.test.labels_N) == PACKAGED.dataset(name).test
     cached_dataset.cache_clear()
+
+
+# --- cards of strangers ---
+
+
+@pytest.mark.parametrize("key", ["files", "members"])
+def test_a_variant_does_not_replace_the_files_of_its_original(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "mnist")
+    with mirror() as server:
+        serve(server, "mnist", files)
+        place = get("mnist", server)
+        before = {name: (place / name).read_bytes() for name in left_in(place)}
+        other = {"train-images-idx3-ubyte": b"other", "fetched.json": b"other"}
+        serve(server, "mnist", other)
+        card = PACKAGED.dataset("mnist").model_copy(
+            update={"name": "theirs", "of": "mnist", "train": 7, key: made.known(other)}
+        )
+        with refused(Code.WRONG_VALUE, "'theirs'", "of mnist", key, kind=InvalidRequest, key=key):
+            fetch(card, server.url, made.silent)
+    assert {name: (place / name).read_bytes() for name in left_in(place)} == before
