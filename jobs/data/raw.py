@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from jobs.errors import Code, DamagedFile, DeltaSweepError, machine_failure
+from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure, reading_failure
 from jobs.system.file_kinds import what_it_is
 from jobs.system.files import open_file
 from jobs.system.progress import progressed
@@ -128,19 +128,15 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except DeltaSweepError:
         raise
-    except PermissionError as error:
-        raise unreadable(path, error) from error
     except Exception as error:  # decoders can raise any exception for damaged files
-        removed = isinstance(error, FileNotFoundError)
-        if not removed and (failure := machine_failure(error, path)) is not None:
-            raise failure from error
-        known = what_it_is(path)
-        reason = f"it is {known}" if isinstance(error, UnidentifiedImageError) and known else error
-        raise DamagedFile(
+        known = what_it_is(path) if isinstance(error, UnidentifiedImageError) else None
+        reason = f"it is {known}" if known else error
+        damaged = DamagedFile(
             Code.DAMAGED_DATA,
             f"{path} cannot be read as an image ({reason}). Fix: replace it with the original file",
             file=path,
-        ) from error
+        )
+        raise reading_failure(error, path, damaged) from error
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -157,13 +153,12 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def unreadable(path: Path, error: OSError) -> DamagedFile:
-    """Return the error for a file or folder of a dataset that the operating system cannot read."""
-    return DamagedFile(
-        Code.DAMAGED_DATA,
-        f"{path} cannot be read ({error.strerror or error}). Fix: make it readable, or remove it",
-        file=path,
+def unreadable(path: Path, error: OSError) -> DamagedFile | StorageFailure:
+    """Return the error for a file or folder of a dataset that cannot be opened, listed or read."""
+    damaged = DamagedFile(
+        Code.DAMAGED_DATA, f"{path} cannot be read ({error}). Fix: replace it with the original file", file=path
     )
+    return reading_failure(error, path, damaged)
 
 
 class Raw(NamedTuple):
@@ -193,7 +188,12 @@ def content_digest(*parts: RawPart) -> str:
 
 
 def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
-    """Return the sha256 of each file's part, relative path and bytes, which does not depend on image decoders."""
+    """Return the sha256 of each file's part, relative path and bytes, which does not depend on image decoders.
+
+    Raises:
+        DamagedFile: if a file is missing, may not be read, or is not a regular file.
+        StorageFailure: if the disk fails.
+    """
     hasher = hashlib.sha256()
     for number, part in enumerate(parts):
         for path in part.paths:

@@ -14,8 +14,9 @@ from jobs.data.folders import read_caltech101, read_cue_conflict, read_image_fol
 from jobs.data.locate import require, require_unchanged
 from jobs.data.manifest import require_fetched
 from jobs.data.raw import Raw, RawPart, in_memory
-from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.errors import Code, DamagedFile, InvalidRequest, reading_failure
 from jobs.specs.canonical import digest
+from jobs.system.files import open_file
 
 
 def read_raw(card: DatasetCard, directory: Path | None = None) -> Raw:
@@ -26,7 +27,8 @@ def read_raw(card: DatasetCard, directory: Path | None = None) -> Raw:
 
     Raises:
         MissingData: if the files are not on this machine.
-        DamagedFile: if they do not match the card or the record of the fetch.
+        DamagedFile: if they do not match the card or the record of the fetch, or may not be read.
+        StorageFailure: if the disk fails.
         InvalidRequest: if a directory is given for the digits, which have no files.
     """
     if card.format is DatasetFormat.DIGITS:
@@ -143,7 +145,8 @@ def _read_matlab(path: Path) -> RawPart:
     import scipy.io  # imported lazily, like scikit-learn
 
     try:
-        content = scipy.io.loadmat(path, variable_names=["X", "y"])
+        with open_file(path) as file:
+            content = scipy.io.loadmat(file, variable_names=["X", "y"])
         images_HWCN, labels = content["X"], content["y"].ravel().astype(np.int64)
     except (
         scipy.io.matlab.MatReadError,
@@ -154,11 +157,12 @@ def _read_matlab(path: Path) -> RawPart:
         LookupError,
         NotImplementedError,
     ) as error:
-        raise DamagedFile(
+        damaged = DamagedFile(
             Code.DAMAGED_DATA,
             f"{path} has no readable `X` and `y` ({error}). Fix: remove it and fetch the dataset again",
             file=path,
-        ) from error
+        )
+        raise reading_failure(error, path, damaged) from error
     if images_HWCN.dtype != np.uint8 or images_HWCN.shape[2:] != (3, len(labels)):
         raise DamagedFile(
             Code.DAMAGED_DATA,
