@@ -161,6 +161,23 @@ def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     assert files() == []
 
 
+@pytest.mark.usefixtures("on_disk")
+def test_a_disk_that_fails_while_images_are_decoded_is_no_failure_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made.write(tmp_path / "images", {"0.png": made.image_bytes(30, 30, seed=0)})
+    part = FolderPart((folder / "0.png",), np.zeros(1, np.int64), colour=True)
+
+    def fails(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("jobs.data.raw.open_file", fails)
+    monkeypatch.setattr("jobs.data.resize.machine_memory", lambda: Memory(1000, 10**12))
+    with refused(Code.STORAGE, os.strerror(errno.EIO), kind=StorageFailure, file=folder / "0.png"):
+        resized(part, 32, "x")
+    assert files() == []
+
+
 def _resize(home: str, both_ready: Barrier) -> str:
     os.environ["DELTASWEEP_HOME"] = home
     module._IN_MEMORY_BYTES = 0
