@@ -216,6 +216,18 @@ def test_a_file_without_digits_in_its_name(published: bytes, served: Mirror, mon
     assert (found.known_beforehand, card.weights_sha256) == (TRUSTED, sha256(published))
 
 
+def test_a_file_that_a_killed_process_left_is_not_taken_for_the_published_one(
+    published: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.files["weights.pth"] = published
+    monkeypatch.setattr(ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1.value, "url", f"{served.url}/weights.pth")
+    for folder in ("downloads", f"downloads/{NAME.replace(':', '.')}"):
+        path = weights_directory() / folder / "weights.pth"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"another file")
+    assert fetch(NAME)[0].weights_sha256 == sha256(published)
+
+
 def test_a_mirror_is_asked_instead(published: bytes, served: Mirror) -> None:
     (name,) = served.files
     with mirror(files={f"models/{name}": published}) as other:
