@@ -111,16 +111,23 @@ def read_cue_conflict(directory: Path, colour: bool, upright: bool = False) -> R
 
 
 def _texture(path: Path, names: list[str]) -> str:
-    shape = path.parent.name
-    match = re.fullmatch(rf"{re.escape(shape)}\d*-(.+?)\d*", path.stem)
-    if match is None or match[1] not in names:
+    """Return the texture in the name of an image: a label, which may end in digits, and perhaps the number of an image.
+
+    Raises:
+        DamagedFile: if there is none.
+    """
+    match = re.fullmatch(rf"{re.escape(path.parent.name)}\d*-((.+?)\d*)", path.stem)
+    numbered, shortest = match.groups() if match else ("", "")
+    labels = [label for end in range(len(shortest), len(numbered) + 1) if (label := numbered[:end]) in names]
+    if not labels:
         raise DamagedFile(
             Code.DAMAGED_DATA,
             f"the name of {path} does not consist of its shape (its folder) and its texture (one of "
             f"{', '.join(names)}). Fix: rename it as {_CUES}, or remove it",
             file=path,
         )
-    return match[1]
+    # results of earlier versions, which knew labels without digits at their end only, are of the shortest
+    return shortest if shortest in labels else labels[-1]
 
 
 def _place(root: Path, path: Path) -> bytes:
