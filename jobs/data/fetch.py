@@ -51,8 +51,9 @@ def fetch(card: DatasetCard, mirror: str | None, on_progress: Callable[[str], Pr
         raw = read_raw(card)
     directory = require(card)
     if directory == own_directory(card) and not is_recorded(card):
-        with writing(directory):
-            record_fetched(card, directory, raw.sha256)
+        with _alone(directory):
+            if not is_recorded(card):
+                record_fetched(card, directory, raw.sha256)
     return directory
 
 
@@ -97,7 +98,7 @@ def _download_and_extract(card: DatasetCard, mirror: str | None, on_progress: Ca
             size=file.size,
             on_progress=on_progress(file.name),
         )
-    with writing(directory), FileLock(directory / "extract.lock"):
+    with _alone(directory):
         match card.format:
             case DatasetFormat.CIFAR:
                 _extract_members(card, directory)
@@ -105,6 +106,13 @@ def _download_and_extract(card: DatasetCard, mirror: str | None, on_progress: Ca
                 _extract_caltech101(directory / card.files[0].name, directory)
             case DatasetFormat.IDX:
                 _refuse_unpacked(card, directory)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let one process change a dataset's files, or record them, while others wait."""
+    with writing(directory), FileLock(directory / "extract.lock"):
+        yield
 
 
 def _refuse_unpacked(card: DatasetCard, directory: Path) -> None:

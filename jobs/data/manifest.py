@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.locate import own_directory
 from jobs.errors import Code, DamagedFile, reading_failure
-from jobs.system.files import read_file
+from jobs.system.files import read_file, write_files
 
 _FILE = "fetched.json"
 
@@ -28,9 +28,8 @@ def record_fetched(card: DatasetCard, directory: Path, sha256: str) -> None:
     """Record that the dataset has the digest ``sha256`` on this machine; the record is written atomically."""
     target = own_directory(card) / _FILE
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{_FILE}.part")
-    part.write_text(Fetched(sha256=sha256, files=_digests(directory)).model_dump_json(indent=1), encoding="utf-8")
-    part.replace(target)
+    fetched = Fetched(sha256=sha256, files=_digests(directory))
+    write_files({target: fetched.model_dump_json(indent=1).encode()})
 
 
 def require_fetched(card: DatasetCard, directory: Path, sha256: str) -> None:

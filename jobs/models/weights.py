@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from jobs.results import open_store
 from jobs.results.layout import MOST_WEIGHTS_BYTES, trained_weights_key
 from jobs.results.trained import require_trained
 from jobs.specs.canonical import digest
-from jobs.system.files import FileTooLarge, NotAFile, read_file
+from jobs.system.files import FileTooLarge, NotAFile, read_file, write_files
 
 _REMEDY = "fetch it again with --replace, or train it again"
 
@@ -135,18 +134,5 @@ def write_source(
             file=path,
             key="--replace",
         )
-    _publish({path.with_suffix(".json"): (json.dumps(card, indent=2) + "\n").encode(), path: data})
+    write_files({path.with_suffix(".json"): (json.dumps(card, indent=2) + "\n").encode(), path: data})
     return path
-
-
-def _publish(files: dict[Path, bytes]) -> None:
-    """Move files to their final paths, in order, once all of them are written."""
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
-    try:
-        for path, data in files.items():
-            temporaries[path].write_bytes(data)
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)

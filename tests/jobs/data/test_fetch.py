@@ -9,11 +9,14 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from jobs.catalog.catalog import PACKAGED, packaged_datasets
+from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.datasets import cached_dataset
 from jobs.data.fetch import fetch
 from jobs.data.locate import find, own_directory
+from jobs.data.manifest import record_fetched
 from jobs.data.readers import read_raw
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, StorageFailure
 from jobs.kinds.finetune.trial import Finetuning
@@ -175,6 +178,23 @@ def test_an_image_deleted_or_added_after_the_fetch_is_named(monkeypatch: pytest.
     values = ("label_0/image_0019.jpg", "label_0/image_0099.jpg", "deltasweep data fetch caltech101")
     with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=own_directory(PACKAGED.dataset("caltech101"))):
         read_raw(PACKAGED.dataset("caltech101"))
+
+
+def test_no_other_process_changes_the_files_while_they_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "mnist")
+    place, recorded = made.write(own_directory(PACKAGED.dataset("mnist")), files), []
+
+    def record(card: DatasetCard, directory: Path, sha256: str) -> None:
+        with pytest.raises(Timeout), FileLock(directory / "extract.lock", timeout=0):
+            pass
+        record_fetched(card, directory, sha256)
+        recorded.append(directory)
+
+    monkeypatch.setattr("jobs.data.fetch.record_fetched", record)
+    with mirror() as server:
+        get("mnist", server)
+    assert recorded == [place]
+    assert left_in(place) == {*files, "fetched.json"}
 
 
 # --- archives ---
