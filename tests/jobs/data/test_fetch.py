@@ -182,7 +182,8 @@ def test_an_image_deleted_or_added_after_the_fetch_is_named(monkeypatch: pytest.
 
 def test_no_other_process_changes_the_files_while_they_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     files = made.downloads(monkeypatch, "mnist")
-    place, recorded = made.write(own_directory(PACKAGED.dataset("mnist")), files), []
+    place = made.write(own_directory(PACKAGED.dataset("mnist")), files)
+    recorded: list[Path] = []
 
     def record(card: DatasetCard, directory: Path, sha256: str) -> None:
         with pytest.raises(Timeout), FileLock(directory / "extract.lock", timeout=0):

@@ -126,7 +126,8 @@ def test_if_one_file_cannot_be_written_the_others_stay_as_they_are(tmp_path: Pat
 
 def test_another_process_may_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one with the same number, in another container: here it writes before the first has the file on the disk."""
-    path, fsync, written = tmp_path / "a", os.fsync, []
+    path, fsync = tmp_path / "a", os.fsync
+    written: list[bytes] = []
 
     def interrupted(handle: int) -> None:
         monkeypatch.setattr(os, "fsync", fsync)
