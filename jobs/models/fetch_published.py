@@ -196,12 +196,21 @@ def _published_file(
 
 def _require_announced(path: Path, sha256: str | None) -> None:
     if sha256 is not None and (found := sha256_of(path)) != sha256:
+        places = " and ".join(map(str, _with_targets(path)))
         raise DamagedFile(
             Code.DAMAGED_DOWNLOAD,
-            f"expected {path} to have the sha256 that the hub announced, {sha256}; got {found}. Fix: remove it, and "
-            "run the command again",
+            f"expected {path} to have the sha256 that the hub announced, {sha256}; got {found}. Fix: remove "
+            f"{places}, and run the command again",
             file=path,
         )
+
+
+def _with_targets(path: Path) -> list[Path]:
+    """Return a path, and what it links to: while that is there, the hub's library does not download the file again."""
+    if not path.is_symlink():
+        return [path]
+    target = path.parent / path.readlink()
+    return [path, *_with_targets(target.parent.resolve() / target.name)]
 
 
 def _converted(file: _File, card: SourceCard, catalog: Catalog) -> Path:
