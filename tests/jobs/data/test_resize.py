@@ -1,6 +1,7 @@
 """Resizing as in the paper's code, and the files that contain resized images."""
 
 import errno
+import gzip
 import hashlib
 import multiprocessing
 import os
@@ -296,6 +297,28 @@ def test_images_are_read_again_from_their_files_when_what_was_resized_is_damaged
     for part, images_NCHW in zip((data.train, data.test), before, strict=True):
         with pytest.warns(UserWarning, match=r"fmnist-.*\.npy is damaged"):
             assert torch.equal(part.images_NCHW[torch.arange(len(images_NCHW))], images_NCHW)
+    cached_dataset.cache_clear()
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_images_that_have_changed_are_not_resized_under_the_digest_of_the_original_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made.use(monkeypatch, "fmnist", train=6, test=4)
+    folder = made.write(Path(os.environ["DELTASWEEP_HOME"]) / "data/fmnist", made.idx_files())
+    cached_dataset.cache_clear()
+    data = packaged_dataset("fmnist", 32)
+    other = made.idx_bytes(made.random_images(6, 28, 28, seed=9))
+    made.write(folder, {"train-images-idx3-ubyte.gz": gzip.compress(other)})
+    for path in files():
+        damage(path, -100)
+    for part in (data.train, data.test):
+        with (
+            pytest.warns(UserWarning, match="is damaged"),
+            refused(Code.DAMAGED_DATA, "'fmnist'", data.sha256, kind=DamagedFile, file=folder, key="sha256"),
+        ):
+            part.images_NCHW[:]
+    assert files() == []
     cached_dataset.cache_clear()
 
 
