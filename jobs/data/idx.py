@@ -27,7 +27,12 @@ def find(directory: Path, stem: str) -> Path:
     for path in (directory / stem, directory / f"{stem}.gz"):
         if path.is_file():
             return path
-    raise MissingData(Code.MISSING_DATA, f"neither {stem} nor {stem}.gz is in {directory}", file=directory / stem)
+    raise MissingData(
+        Code.MISSING_DATA,
+        f"neither {stem} nor {stem}.gz is in {directory}. Fix: fetch the dataset again with deltasweep data fetch, or put "
+        "the file there",
+        file=directory / stem,
+    )
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
