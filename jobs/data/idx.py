@@ -29,8 +29,8 @@ def find(directory: Path, stem: str) -> Path:
             return path
     raise MissingData(
         Code.MISSING_DATA,
-        f"neither {stem} nor {stem}.gz is in {directory}. Fix: fetch the dataset again with deltasweep data fetch, or put "
-        "the file there",
+        f"neither {stem} nor {stem}.gz is in {directory}. Fix: put the file there, or get the dataset with "
+        "deltasweep data fetch",
         file=directory / stem,
     )
 

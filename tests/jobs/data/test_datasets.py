@@ -326,15 +326,16 @@ def test_a_dataset_that_is_fetched_in_part_hides_no_complete_one(
     write_fashion_mnist(own)
     card = use(monkeypatch, "fmnist", train=6, test=4)
     assert find(card) == own
-    missing = own / "t10k-labels-idx1-ubyte"
-    missing.rename(own / f"{missing.name}.gz.part")
+    missing = own / "t10k-labels-idx1-ubyte.gz"
+    missing.rename(own / f"{missing.name}.part")
     (own / "train-images-idx3-ubyte.gz").write_bytes(b"half")
     assert find(card) == debian
     assert len(packaged_dataset("fmnist", 32).test.labels_N) == 4
     (debian / missing.name).unlink()
     cached_dataset.cache_clear()
     assert find(card) == own
-    with refused(Code.MISSING_DATA, missing.name, "deltasweep data fetch", kind=MissingData, file=missing):
+    values, file = (missing.name, "deltasweep data fetch"), missing.with_suffix("")
+    with refused(Code.MISSING_DATA, *values, kind=MissingData, file=file):
         packaged_dataset("fmnist", 32)
 
 
