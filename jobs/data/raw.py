@@ -1,7 +1,8 @@
 """A dataset's images before resizing, in memory or still in their files, and their digest."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from jobs.data.normalization_forms import Form
 from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure, reading_failure
 from jobs.system.file_kinds import what_it_is
 from jobs.system.files import open_file
@@ -187,8 +189,11 @@ def content_digest(*parts: RawPart) -> str:
     return hasher.hexdigest()
 
 
-def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
+def files_digest(folder: Path, parts: Sequence[FolderPart], form: Form | None = None) -> str:
     """Return the sha256 of each file's part, relative path and bytes, which does not depend on image decoders.
+
+    Args:
+        form: as if the names of labels and files were in this Unicode normalization form; None: as they are.
 
     Raises:
         DamagedFile: if a file is missing, may not be read, or is not a regular file.
@@ -196,12 +201,16 @@ def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
     """
     hasher = hashlib.sha256()
     for number, part in enumerate(parts):
-        for path in part.paths:
+        named: Iterable[tuple[str, Path]] = ((path.relative_to(folder).as_posix(), path) for path in part.paths)
+        if form is not None:
+            renamed = [(unicodedata.normalize(form, name), path) for name, path in named]
+            named = sorted(renamed, key=lambda one: one[0].split("/"))  # as folders are listed
+        for name, path in named:
             progressed()
             try:
                 with open_file(path) as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 raise unreadable(path, error) from error
-            hasher.update(f"{number} {content} {path.relative_to(folder).as_posix()}\n".encode())
+            hasher.update(f"{number} {content} {name}\n".encode())
     return hasher.hexdigest()
