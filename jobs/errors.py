@@ -260,18 +260,22 @@ def raise_together(errors: Sequence[DeltaSweepError]) -> None:
     )
 
 
+_OF_CONTENTS = {None, errno.EINVAL, errno.EOVERFLOW}
+"""Numbers of errors that contents may cause: of none, and of a position before or far behind a file."""
+
+
 def machine_failure(error: BaseException, file: object) -> StorageFailure | None:
     """Return the failure to raise instead of an error that is not caused by the contents of the file being read:
     memory, file handles or the disk failed. Return None if the file itself may be the cause.
 
     An ``OSError`` from the operating system has an ``errno``; libraries raise ``OSError`` without one for invalid
-    file contents.
+    file contents. A few numbers mean that the contents led a library to an impossible place in the file.
     """
     if isinstance(error, StorageFailure):
         return error
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return out_of_memory(error, file)
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno not in _OF_CONTENTS:
         return StorageFailure(
             Code.STORAGE,
             f"{file} cannot be read now ({error.strerror or error}); this does not mean that it is damaged. Fix: check "
@@ -279,6 +283,25 @@ def machine_failure(error: BaseException, file: object) -> StorageFailure | None
             file=file,
         )
     return None
+
+
+def reading_failure(error: BaseException, file: object, damaged: DamagedFile) -> DamagedFile | StorageFailure:
+    """Return the error to raise after an error while a file or folder of the user's machine was read.
+
+    Only contents that are not what they should be are damage; a file that may not be read or does not exist, and a
+    failure of the machine (``machine_failure``), have other remedies.
+
+    Args:
+        damaged: the error to return if the contents are at fault. Its code is also that of a file that may not be read
+            or does not exist.
+    """
+    if isinstance(error, PermissionError):
+        reason, remedy = error.strerror or str(error), "make it readable, or remove it"
+    elif isinstance(error, FileNotFoundError | NotADirectoryError):
+        reason, remedy = error.strerror or str(error), "put the original file back"
+    else:
+        return machine_failure(error, file) or damaged
+    return DamagedFile(damaged.code, f"{file} cannot be read ({reason}). Fix: {remedy}", file=file)
 
 
 def out_of_memory(error: MemoryError | OSError, file: object) -> StorageFailure:

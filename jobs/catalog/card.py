@@ -1,9 +1,10 @@
-"""Base class and number types shared by all cards."""
+"""Base class of all cards, and the types of numbers and file names that they share."""
 
+import re
 from fractions import Fraction
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from jobs.specs.growth import Growing
 
@@ -22,6 +23,31 @@ def _fraction(value: object) -> object:
 
 
 Radius = Annotated[float, BeforeValidator(_fraction)]
+
+_NOT_IN_NAMES = re.compile(r"[\\\x00-\x1f\x7f-\x9f]")
+
+
+def _inside(path: str) -> str:
+    """Refuse a path that may lead out of its folder. Cards may come from strangers."""
+    if _NOT_IN_NAMES.search(path) or any(name in ("", ".", "..") for name in path.split("/")):
+        raise ValueError(
+            "expected a relative path of a file: names joined by `/`, none of them empty, `.` or `..`, without "
+            "backslashes and control characters"
+        )
+    return path
+
+
+def _single(name: str) -> str:
+    if "/" in name:
+        raise ValueError("expected the name of a file, without folders")
+    return name
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+"""Path of a file in a folder of DeltaSweep's own, which cannot lead out of it."""
+
+FileName = Annotated[str, AfterValidator(_single), AfterValidator(_inside)]
+"""Name of a file in such a folder."""
 
 
 class Card(Growing):

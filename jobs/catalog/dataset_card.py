@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from jobs.catalog.card import Card, Deviation, Radius
+from jobs.catalog.card import Card, Deviation, Radius, RelativePath
 from jobs.specs.canonical import digest
 from jobs.specs.growth import later
 
@@ -37,7 +37,7 @@ ExifOrientation = Literal["ignored", "applied"]
 class DataFile(Card):
     """One file with its known digest. An md5 is accepted where no sha256 has been published."""
 
-    name: str = Field(description="name of the file")
+    name: RelativePath = Field(description="name of the file")
     sha256: str | None = Field(default=None, description="its sha256, where one is known")
     md5: str | None = Field(default=None, description="its md5, where no sha256 is published")
     size: int | None = Field(default=None, description="its size in bytes")

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobs.catalog.card import Card, Deviation, Radius
+from jobs.catalog.card import Card, Deviation, FileName, Radius
 from jobs.specs.canonical import digest
 from jobs.specs.growth import later
 from jobs.specs.recipes import PretrainRecipe
@@ -35,7 +35,7 @@ with normalizer and attacker; or those of torchvision in a safetensors file."""
 class Release(Card):
     """A published file with a source's weights, and its known digest and size."""
 
-    file: str = Field(description="name of the file; `--mirror URL` fetches `URL/FILE`")
+    file: FileName = Field(description="name of the file; `--mirror URL` fetches `URL/FILE`")
     format: Format = Field(description="how the file names its tensors")
     urls: tuple[str, ...] = Field(description="addresses, in the order to try them")
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="its sha256, where one is known")

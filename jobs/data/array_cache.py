@@ -58,7 +58,7 @@ class MachineCache(NamedTuple):
 
         Raises:
             OSError: if the file can be neither read nor written on this machine.
-            InvalidRequest: if the limit is not a number.
+            InvalidRequest: if the limit is not a number of 0 or more.
         """
         return StoredArray(self, name, shape, np.dtype(dtype), chunks)
 
@@ -162,15 +162,20 @@ class MachineCache(NamedTuple):
             path.unlink(missing_ok=True)
 
     def _limit(self) -> float:
-        text = os.environ.get(self.variable, str(self.default_gb))
+        """Return the limit in bytes, perhaps infinite; blank counts as unset, as for other variables."""
+        text = os.environ.get(self.variable, "").strip()
         try:
-            return float(text) * 1e9
-        except ValueError as error:
+            limit = float(text) if text else self.default_gb
+        except ValueError:
+            limit = math.nan
+        if not limit >= 0:  # nan compares as false, and would let no file stay
             raise InvalidRequest(
                 Code.WRONG_VALUE,
-                f"expected a number of gigabytes in ${self.variable}; got {text!r}",
+                f"expected a number of gigabytes, 0 or more, in ${self.variable}; got {text!r}. Fix: correct it, or "
+                f"unset it for {self.default_gb:g}",
                 key=f"${self.variable}",
-            ) from error
+            )
+        return limit * 1e9
 
 
 class OpenFile(NamedTuple):

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.cue_conflict import in_conflict
+from jobs.data.locate import own_directory
 from jobs.data.low_pass import Degradation
 from jobs.data.raw import LabelledImages, Raw
-from jobs.data.readers import read_raw
+from jobs.data.readers import how_to_go_on, read_raw
 from jobs.data.resize import Images, resized
 from jobs.data.whole_image import whole
+from jobs.errors import Code, DamagedFile
 
 
 class ImageSet(NamedTuple):
@@ -75,6 +77,20 @@ def cached_dataset(card: DatasetCard, image_size: int, directory: Path | None, w
     lost = Degradation(card.low_resolution, card.low_pass, aspect_kept=card.aspect == "kept")
     names = parts.raw.names or tuple(map(str, range(card.labels)))
     cues = None if parts.textures_N is None else Cues(torch.from_numpy(parts.textures_N.copy()), names)
+    original = parts.raw.sha256
+
+    def read_again() -> _Parts:
+        """Read the files again, which must not have changed: their digest is in the names of cached files."""
+        found = _parts(card, image_size, directory)
+        if found.raw.sha256 != original:
+            raise DamagedFile(
+                Code.DAMAGED_DATA,
+                f"dataset {card.name!r} has changed while it was in use: its images had the digest {original} and now "
+                f"have {found.raw.sha256}. {how_to_go_on(card)}",
+                file=card.folder or directory or own_directory(card),
+                key="sha256",
+            )
+        return found
 
     def images(
         part: LabelledImages, which: str, again: Callable[[], LabelledImages], whole_images: bool = False
@@ -83,8 +99,8 @@ def cached_dataset(card: DatasetCard, image_size: int, directory: Path | None, w
         images_NCHW = keep(part, image_size, f"{card.name}-{sha256[:16]}-{which}", lost, again)
         return ImageSet(images_NCHW, torch.from_numpy(part.labels_N.copy()))
 
-    train = images(parts.raw.train, "train", lambda: _parts(card, image_size, directory).raw.train, whole_training)
-    test = images(parts.test, "test", lambda: _parts(card, image_size, directory).test)
+    train = images(parts.raw.train, "train", lambda: read_again().raw.train, whole_training)
+    test = images(parts.test, "test", lambda: read_again().test)
     return Dataset(card.name, train, test, sha256, cues)
 
 

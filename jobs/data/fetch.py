@@ -13,13 +13,14 @@ from typing import IO
 
 from filelock import FileLock
 
+from jobs.catalog.catalog import PACKAGED
 from jobs.catalog.dataset_card import DatasetCard, DatasetFormat
 from jobs.data import idx
 from jobs.data.locate import CALTECH101_IMAGES, own_directory, require, require_unchanged
 from jobs.data.manifest import is_recorded, record_fetched
 from jobs.data.raw import Raw
 from jobs.data.readers import read_raw
-from jobs.errors import Code, DamagedFile, MissingData
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from jobs.system.download import Progress, download, writing
 
 _CALTECH101_ARCHIVE = f"{CALTECH101_IMAGES}.tar.gz"  # inside the zip file that is downloaded
@@ -39,6 +40,7 @@ def fetch(card: DatasetCard, mirror: str | None, on_progress: Callable[[str], Pr
         The directory with the files; None for a dataset that is part of a package.
 
     Raises:
+        InvalidRequest: if files are missing and the card, which is ``of`` a packaged dataset, has others.
         MissingData, DamagedFile, StorageFailure: see ``jobs.system.download.download``; no partial dataset is left.
     """
     if card.format is DatasetFormat.DIGITS:
@@ -49,8 +51,9 @@ def fetch(card: DatasetCard, mirror: str | None, on_progress: Callable[[str], Pr
         raw = read_raw(card)
     directory = require(card)
     if directory == own_directory(card) and not is_recorded(card):
-        with writing(directory):
-            record_fetched(card, directory, raw.sha256)
+        with _alone(directory):
+            if not is_recorded(card):
+                record_fetched(card, directory, raw.sha256)
     return directory
 
 
@@ -67,7 +70,23 @@ def _read_verified(card: DatasetCard) -> Raw | None:
         raise
 
 
+def _require_files_of_original(card: DatasetCard) -> None:
+    """Refuse a variant with files of its own, which would replace those of the packaged dataset in its folder."""
+    if card.of is None:
+        return
+    original = PACKAGED.dataset(card.of)
+    own = [key for key in ("files", "members") if getattr(card, key) != getattr(original, key)]
+    if own:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"expected dataset {card.name!r}, which is of {card.of}, to have its {' and '.join(own)}; got others. Fix: "
+            f"remove {' and '.join(own)} from its card; or, if it is another dataset, remove `of`",
+            key=own[0],
+        )
+
+
 def _download_and_extract(card: DatasetCard, mirror: str | None, on_progress: Callable[[str], Progress]) -> None:
+    _require_files_of_original(card)
     folders = [f"{mirror.rstrip('/')}/{card.files_of}"] if mirror else list(card.mirrors)
     directory = own_directory(card)
     for file in card.files:
@@ -79,7 +98,7 @@ def _download_and_extract(card: DatasetCard, mirror: str | None, on_progress: Ca
             size=file.size,
             on_progress=on_progress(file.name),
         )
-    with writing(directory), FileLock(directory / "extract.lock"):
+    with _alone(directory):
         match card.format:
             case DatasetFormat.CIFAR:
                 _extract_members(card, directory)
@@ -87,6 +106,13 @@ def _download_and_extract(card: DatasetCard, mirror: str | None, on_progress: Ca
                 _extract_caltech101(directory / card.files[0].name, directory)
             case DatasetFormat.IDX:
                 _refuse_unpacked(card, directory)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let one process change a dataset's files, or record them, while others wait."""
+    with writing(directory), FileLock(directory / "extract.lock"):
+        yield
 
 
 def _refuse_unpacked(card: DatasetCard, directory: Path) -> None:
@@ -112,7 +138,7 @@ def _extract_members(card: DatasetCard, directory: Path) -> None:
                 _write(tar.extractfile(member.name), temporary / member.name)
         require_unchanged(temporary, card.members)
         for member in card.members:
-            (directory / member.name).parent.mkdir(exist_ok=True)
+            (directory / member.name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / member.name).replace(directory / member.name)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jobs.data.locate import CALTECH101_IMAGES
+from jobs.data.normalization_forms import how_to_rename, in_form
 from jobs.data.raw import FolderPart, Raw, files_digest, unreadable
 from jobs.errors import Code, DamagedFile, raise_together
 from jobs.system.file_kinds import what_it_is
@@ -64,9 +65,11 @@ def list_image_folder(directory: Path) -> ImageFolder:
     (train, problems), (test, of_test) = (_listed(directory / part, _FOLDER) for part in ("train", held_out))
     problems += of_test
     if unknown := sorted(test.keys() - train.keys()):
+        alike = set(in_form(unknown, "NFC")) <= set(in_form(train, "NFC"))
+        fix = "Fix: add training images, or remove the test images of these labels"
         message = (
-            f"expected training images of every test label; {directory}/train has none of {', '.join(unknown)}. Fix: "
-            "add training images, or remove the test images of these labels"
+            f"expected training images of every test label; {directory}/train has none of {', '.join(unknown)}. "
+            f"{how_to_rename(directory) if alike else fix}"
         )
         problems.append(DamagedFile(Code.DAMAGED_DATA, message, file=directory / "train"))
     return ImageFolder(directory, train, test, problems)
@@ -111,16 +114,31 @@ def read_cue_conflict(directory: Path, colour: bool, upright: bool = False) -> R
 
 
 def _texture(path: Path, names: list[str]) -> str:
-    shape = path.parent.name
-    match = re.fullmatch(rf"{re.escape(shape)}\d*-(.+?)\d*", path.stem)
-    if match is None or match[1] not in names:
-        raise DamagedFile(
-            Code.DAMAGED_DATA,
-            f"the name of {path} does not consist of its shape (its folder) and its texture (one of "
-            f"{', '.join(names)}). Fix: rename it as {_CUES}, or remove it",
-            file=path,
-        )
-    return match[1]
+    """Return the texture of an image.
+
+    Raises:
+        DamagedFile: if the image's name does not contain it.
+    """
+    shape, stem = path.parent.name, path.stem
+    if (texture := _texture_in(stem, shape, names)) is not None:
+        return texture
+    (stem, shape, *alike) = in_form([stem, shape, *names], "NFC")
+    fix = f"Fix: rename it as {_CUES}, or remove it"
+    raise DamagedFile(
+        Code.DAMAGED_DATA,
+        f"the name of {path} does not consist of its shape (its folder) and its texture (one of {', '.join(names)}). "
+        f"{fix if _texture_in(stem, shape, alike) is None else how_to_rename(path.parents[1])}",
+        file=path,
+    )
+
+
+def _texture_in(stem: str, shape: str, names: list[str]) -> str | None:
+    """Return the label at the end of an image's name, before the number of the image; labels may end in digits, too."""
+    match = re.fullmatch(rf"{re.escape(shape)}\d*-((.+?)\d*)", stem)
+    numbered, shortest = match.groups() if match else ("", "")
+    labels = [label for end in range(len(shortest), len(numbered) + 1) if (label := numbered[:end]) in names]
+    # results of earlier versions, which knew labels without digits at their end only, are of the shortest
+    return shortest if shortest in labels else labels[-1] if labels else None
 
 
 def _place(root: Path, path: Path) -> bytes:

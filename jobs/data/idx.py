@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobs.errors import Code, DamagedFile, MissingData
+from jobs.errors import Code, DamagedFile, MissingData, reading_failure
 from jobs.system.files import open_file
 
 FILES = tuple(f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
@@ -27,24 +27,31 @@ def find(directory: Path, stem: str) -> Path:
     for path in (directory / stem, directory / f"{stem}.gz"):
         if path.is_file():
             return path
-    raise MissingData(Code.MISSING_DATA, f"neither {stem} nor {stem}.gz is in {directory}", file=directory / stem)
+    raise MissingData(
+        Code.MISSING_DATA,
+        f"neither {stem} nor {stem}.gz is in {directory}. Fix: put the file there, or get the dataset with "
+        "deltasweep data fetch",
+        file=directory / stem,
+    )
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes, gzipped or not, into an array of the declared shape.
 
     Raises:
-        DamagedFile: if the header, the length or the compression is invalid.
+        DamagedFile: if the header, the length or the compression is invalid, or the file may not be read.
+        StorageFailure: if the disk fails.
     """
     try:
         with open_file(path) as packed, gzip.open(packed) if path.suffix == ".gz" else packed as file:
             data = file.read(_MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DamagedFile(
+        damaged = DamagedFile(
             Code.DAMAGED_DATA,
             f"{path} cannot be unpacked ({error}). Fix: remove it and install the dataset again",
             file=path,
-        ) from error
+        )
+        raise reading_failure(error, path, damaged) from error
     if len(data) > _MOST_BYTES:
         raise DamagedFile(
             Code.DAMAGED_DATA,

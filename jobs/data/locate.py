@@ -21,13 +21,15 @@ def own_directory(card: DatasetCard) -> Path:
 
 
 def find(card: DatasetCard, directory: Path | None = None) -> Path | None:
-    """Return the directory with a dataset's files, or at least one of them; None if there is none.
+    """Return the directory with a dataset's files, preferably all of them; None if there is none with at least one.
 
     Args:
         directory: where to look; by default the image folder itself, or ``own_directory`` and Debian's packages.
     """
-    candidates = [directory] if directory else _candidates(card)
-    return next((place for place in candidates if any(_present(card, place))), None)
+    places = [directory] if directory else _candidates(card)
+    needed = {place: [any(path.exists() for path in paths) for paths in _needed(card, place)] for place in places}
+    begun = [place for place in places if any(needed[place])]
+    return next((place for place in begun if all(needed[place])), next(iter(begun), None))
 
 
 def require(card: DatasetCard, directory: Path | None = None) -> Path:
@@ -97,17 +99,16 @@ def _layout(card: DatasetCard) -> str:
     return "one folder per shape" if card.format is DatasetFormat.CUE_CONFLICT else "train/ and test/ or val/"
 
 
-def _present(card: DatasetCard, directory: Path) -> list[Path]:
-    """Return the dataset's files or folders in a directory; lock files and partial downloads are ignored."""
+def _needed(card: DatasetCard, directory: Path) -> list[list[Path]]:
+    """Return the files and folders that a dataset has in a directory, each with its alternatives."""
     match card.format:
         case DatasetFormat.IMAGE_FOLDER | DatasetFormat.IMAGENET:
-            wanted = [directory / "train", directory / "test", directory / "val"]
+            return [[directory / "train"], [directory / "test", directory / "val"]]
         case DatasetFormat.CUE_CONFLICT:
-            wanted = [path for path in directory.iterdir() if path.is_dir()] if directory.is_dir() else []
+            return [[path] for path in directory.iterdir() if path.is_dir()] if directory.is_dir() else []
         case DatasetFormat.CALTECH101:
-            wanted = [directory / CALTECH101_IMAGES]
+            return [[directory / CALTECH101_IMAGES]]
         case DatasetFormat.IDX:
-            wanted = [directory / name for stem in idx.FILES for name in (stem, f"{stem}.gz")]
+            return [[directory / name for name in (stem, f"{stem}.gz")] for stem in idx.FILES]
         case _:
-            wanted = [directory / file.name for file in card.members or card.files]
-    return [path for path in wanted if path.exists()]
+            return [[directory / file.name] for file in card.members or card.files]

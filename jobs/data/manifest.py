@@ -3,11 +3,12 @@
 import hashlib
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.locate import own_directory
-from jobs.errors import Code, DamagedFile
+from jobs.errors import Code, DamagedFile, reading_failure
+from jobs.system.files import read_file, write_files
 
 _FILE = "fetched.json"
 
@@ -27,9 +28,8 @@ def record_fetched(card: DatasetCard, directory: Path, sha256: str) -> None:
     """Record that the dataset has the digest ``sha256`` on this machine; the record is written atomically."""
     target = own_directory(card) / _FILE
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{_FILE}.part")
-    part.write_text(Fetched(sha256=sha256, files=_digests(directory)).model_dump_json(indent=1), encoding="utf-8")
-    part.replace(target)
+    fetched = Fetched(sha256=sha256, files=_digests(directory))
+    write_files({target: fetched.model_dump_json(indent=1).encode()})
 
 
 def require_fetched(card: DatasetCard, directory: Path, sha256: str) -> None:
@@ -37,18 +37,20 @@ def require_fetched(card: DatasetCard, directory: Path, sha256: str) -> None:
 
     Raises:
         DamagedFile: if it differs, naming the changed files; or if the record cannot be read.
+        StorageFailure: if the disk fails.
     """
     path = own_directory(card) / _FILE
     if not is_recorded(card):
         return
     try:
-        fetched = Fetched.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, ValidationError) as error:
-        raise DamagedFile(
+        fetched = Fetched.model_validate_json(read_file(path))
+    except (OSError, ValueError) as error:
+        damaged = DamagedFile(
             Code.DAMAGED_RECORD,
             f"{path} cannot be read. Fix: remove it and run: deltasweep data fetch {card.name}",
             file=path,
-        ) from error
+        )
+        raise reading_failure(error, path, damaged) from error
     if fetched.sha256 == sha256:
         return
     now = _digests(directory)

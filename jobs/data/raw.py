@@ -1,7 +1,8 @@
 """A dataset's images before resizing, in memory or still in their files, and their digest."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from jobs.errors import Code, DamagedFile, DeltaSweepError, machine_failure
+from jobs.data.normalization_forms import Form
+from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure, reading_failure
 from jobs.system.file_kinds import what_it_is
 from jobs.system.files import open_file
 from jobs.system.progress import progressed
@@ -128,19 +130,15 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except DeltaSweepError:
         raise
-    except PermissionError as error:
-        raise unreadable(path, error) from error
     except Exception as error:  # decoders can raise any exception for damaged files
-        removed = isinstance(error, FileNotFoundError)
-        if not removed and (failure := machine_failure(error, path)) is not None:
-            raise failure from error
-        known = what_it_is(path)
-        reason = f"it is {known}" if isinstance(error, UnidentifiedImageError) and known else error
-        raise DamagedFile(
+        known = what_it_is(path) if isinstance(error, UnidentifiedImageError) else None
+        reason = f"it is {known}" if known else error
+        damaged = DamagedFile(
             Code.DAMAGED_DATA,
             f"{path} cannot be read as an image ({reason}). Fix: replace it with the original file",
             file=path,
-        ) from error
+        )
+        raise reading_failure(error, path, damaged) from error
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -157,13 +155,12 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def unreadable(path: Path, error: OSError) -> DamagedFile:
-    """Return the error for a file or folder of a dataset that the operating system cannot read."""
-    return DamagedFile(
-        Code.DAMAGED_DATA,
-        f"{path} cannot be read ({error.strerror or error}). Fix: make it readable, or remove it",
-        file=path,
+def unreadable(path: Path, error: OSError) -> DamagedFile | StorageFailure:
+    """Return the error for a file or folder of a dataset that cannot be opened, listed or read."""
+    damaged = DamagedFile(
+        Code.DAMAGED_DATA, f"{path} cannot be read ({error}). Fix: replace it with the original file", file=path
     )
+    return reading_failure(error, path, damaged)
 
 
 class Raw(NamedTuple):
@@ -192,16 +189,28 @@ def content_digest(*parts: RawPart) -> str:
     return hasher.hexdigest()
 
 
-def files_digest(folder: Path, parts: Sequence[FolderPart]) -> str:
-    """Return the sha256 of each file's part, relative path and bytes, which does not depend on image decoders."""
+def files_digest(folder: Path, parts: Sequence[FolderPart], form: Form | None = None) -> str:
+    """Return the sha256 of each file's part, relative path and bytes, which does not depend on image decoders.
+
+    Args:
+        form: as if the names of labels and files were in this Unicode normalization form; None: as they are.
+
+    Raises:
+        DamagedFile: if a file is missing, may not be read, or is not a regular file.
+        StorageFailure: if the disk fails.
+    """
     hasher = hashlib.sha256()
     for number, part in enumerate(parts):
-        for path in part.paths:
+        named: Iterable[tuple[str, Path]] = ((path.relative_to(folder).as_posix(), path) for path in part.paths)
+        if form is not None:
+            renamed = [(unicodedata.normalize(form, name), path) for name, path in named]
+            named = sorted(renamed, key=lambda one: one[0].split("/"))  # as folders are listed
+        for name, path in named:
             progressed()
             try:
                 with open_file(path) as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 raise unreadable(path, error) from error
-            hasher.update(f"{number} {content} {path.relative_to(folder).as_posix()}\n".encode())
+            hasher.update(f"{number} {content} {name}\n".encode())
     return hasher.hexdigest()

@@ -13,9 +13,11 @@ from jobs.data import cifar, idx
 from jobs.data.folders import read_caltech101, read_cue_conflict, read_image_folder
 from jobs.data.locate import require, require_unchanged
 from jobs.data.manifest import require_fetched
-from jobs.data.raw import Raw, RawPart, in_memory
-from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.data.normalization_forms import FORMS, how_to_rename, in_form, is_in_form
+from jobs.data.raw import FolderPart, Raw, RawPart, files_digest, in_memory
+from jobs.errors import Code, DamagedFile, InvalidRequest, reading_failure
 from jobs.specs.canonical import digest
+from jobs.system.files import open_file
 
 
 def read_raw(card: DatasetCard, directory: Path | None = None) -> Raw:
@@ -26,7 +28,8 @@ def read_raw(card: DatasetCard, directory: Path | None = None) -> Raw:
 
     Raises:
         MissingData: if the files are not on this machine.
-        DamagedFile: if they do not match the card or the record of the fetch.
+        DamagedFile: if they do not match the card or the record of the fetch, or may not be read.
+        StorageFailure: if the disk fails.
         InvalidRequest: if a directory is given for the digits, which have no files.
     """
     if card.format is DatasetFormat.DIGITS:
@@ -65,11 +68,12 @@ def _require_as_on_card(card: DatasetCard, raw: Raw, directory: Path | None) -> 
             f"contain {_told(trained, 'the training set')}, and {_told(tested, 'the test set')}",
         )
     if card.label_names is not None and raw.names and (names := digest(raw.names)) != card.label_names:
+        fix = "Fix: name the folders as in the original dataset, or correct `label_names` in the card"
         raise other(
             "label_names",
             f"expected the names of the {card.labels} labels of dataset {card.name!r}, in order, to have the digest "
             f"{card.label_names}; those of the files, {raw.names[0]} to {raw.names[-1]}, have {names}. "
-            "Fix: name the folders as in the original dataset, or correct `label_names` in the card",
+            f"{_other_form_of_labels(card, raw, directory) or fix}",
         )
     if (channels := 3 if card.colour else 1) != raw.train.channels or channels != raw.test.channels:
         raise other(
@@ -81,8 +85,28 @@ def _require_as_on_card(card: DatasetCard, raw: Raw, directory: Path | None) -> 
         raise other(
             "sha256",
             f"expected dataset {card.name!r} to have the digest {card.sha256}; the files have {raw.sha256}. "
-            f"{how_to_go_on(card)}",
+            f"{_other_form_of_names(card, raw, directory) or how_to_go_on(card)}",
         )
+
+
+def _other_form_of_labels(card: DatasetCard, raw: Raw, directory: Path | None) -> str | None:
+    """Return how to rename labels whose names are those of the card in another Unicode normalization form, if any."""
+    for form in FORMS:
+        if directory is not None and digest(sorted(in_form(raw.names, form))) == card.label_names:
+            return how_to_rename(directory, form)
+    return None
+
+
+def _other_form_of_names(card: DatasetCard, raw: Raw, directory: Path | None) -> str | None:
+    """Return the same for names of labels and images. Files are read again only if they have letters with forms."""
+    parts = [part for part in (raw.train, raw.test) if isinstance(part, FolderPart)]
+    if directory is None:
+        return None
+    names = [str(path.relative_to(directory)) for part in parts for path in part.paths]
+    for form in FORMS:
+        if not is_in_form(names, form) and files_digest(directory, parts, form) == card.sha256:
+            return how_to_rename(directory, form)
+    return None
 
 
 def how_to_go_on(card: DatasetCard) -> str:
@@ -143,7 +167,8 @@ def _read_matlab(path: Path) -> RawPart:
     import scipy.io  # imported lazily, like scikit-learn
 
     try:
-        content = scipy.io.loadmat(path, variable_names=["X", "y"])
+        with open_file(path) as file:
+            content = scipy.io.loadmat(file, variable_names=["X", "y"])
         images_HWCN, labels = content["X"], content["y"].ravel().astype(np.int64)
     except (
         scipy.io.matlab.MatReadError,
@@ -154,11 +179,12 @@ def _read_matlab(path: Path) -> RawPart:
         LookupError,
         NotImplementedError,
     ) as error:
-        raise DamagedFile(
+        damaged = DamagedFile(
             Code.DAMAGED_DATA,
             f"{path} has no readable `X` and `y` ({error}). Fix: remove it and fetch the dataset again",
             file=path,
-        ) from error
+        )
+        raise reading_failure(error, path, damaged) from error
     if images_HWCN.dtype != np.uint8 or images_HWCN.shape[2:] != (3, len(labels)):
         raise DamagedFile(
             Code.DAMAGED_DATA,

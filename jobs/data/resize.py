@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as transforms
 from jobs.data.array_cache import MachineCache, StoredArray
 from jobs.data.low_pass import Degradation, low_pass
 from jobs.data.raw import LabelledImages
-from jobs.errors import Code, StorageFailure
+from jobs.errors import Code, DeltaSweepError, StorageFailure
 from jobs.paths import data_directory
 from jobs.system.memory import machine_memory
 from jobs.system.progress import progressed
@@ -87,7 +87,7 @@ def resized(
 
     Raises:
         DamagedFile: if an image cannot be decoded.
-        StorageFailure: if the images fit neither on the disk nor in memory.
+        StorageFailure: if the disk fails while an image is read, or the images fit neither on the disk nor in memory.
     """
     shape = (len(part.labels_N), part.channels, image_size, image_size)
 
@@ -114,6 +114,8 @@ def kept(
         return _in_memory(shape, chunks(part))
     try:
         return _stored(part, shape, name, chunks, again)
+    except DeltaSweepError:  # of the original images
+        raise
     except OSError as error:
         if math.prod(shape) > machine_memory().free / 2:
             raise StorageFailure(

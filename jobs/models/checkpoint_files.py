@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, _weights_only_unpickler
 from torch.serialization import safe_globals
 
-from jobs.errors import Code, DamagedFile, out_of_memory
+from jobs.errors import Code, DamagedFile, out_of_memory, reading_failure
 from jobs.system.file_kinds import what_it_is
 from jobs.system.files import open_file
 
@@ -120,7 +120,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         DamagedFile: if it has no named tensors, would execute code, or is another kind of file; the message says which.
-        StorageFailure: if this machine has too little memory.
+        StorageFailure: if this machine has too little memory, or the disk fails.
     """
     with open_file(path) as file:
         head = file.read(9)
@@ -141,11 +141,12 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
     except (SafetensorError, *_UNREADABLE) as error:
-        raise DamagedFile(
+        damaged = DamagedFile(
             Code.DAMAGED_WEIGHTS,
             f"expected a complete safetensors file; cannot read {path} ({error}). Fix: get it again",
             file=path,
-        ) from error
+        )
+        raise reading_failure(error, path, damaged) from error
 
 
 def _require_torch_zip(path: Path) -> None:
@@ -158,7 +159,7 @@ def _require_torch_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             inside = archive.infolist()
     except _UNREADABLE as error:
-        raise _no_checkpoint(path) from error
+        raise reading_failure(error, path, _no_checkpoint(path)) from error
     names = {entry.filename.rsplit("/", 1)[-1] for entry in inside}
     if "constants.pkl" in names:
         raise DamagedFile(
@@ -203,7 +204,7 @@ def _unpickled(path: Path, *, mapped: bool) -> object:
     except _UNREADABLE as error:
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
             raise MemoryError from error
-        raise _no_checkpoint(path) from error
+        raise reading_failure(error, path, _no_checkpoint(path)) from error
 
 
 def _globals(path: Path, *, mapped: bool) -> list[str]:

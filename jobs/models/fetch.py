@@ -47,11 +47,11 @@ def fetch_source(
         return described(weights_path(card), was_here=was_here)
     release = _release(card)
     path = weights_path(card)
-    target = weights_directory() / "downloads" / release.file
+    target = weights_directory() / "downloads" / card.file_stem / release.file  # others may have a file of that name
     urls = (f"{mirror.rstrip('/')}/{release.file}",) if mirror else release.urls
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f"{name}.lock")):  # one process fetches while the others wait
+        with FileLock(target.with_name("source.lock")):  # one process fetches while the others wait
             if path.is_file() and not replace:
                 return _verified(card, release, path)
             download(urls, target, sha256=release.sha256, size=release.size, on_progress=on_progress)

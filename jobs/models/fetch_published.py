@@ -67,7 +67,7 @@ def fetch_by_name(
     """
     about = published_weights(published)
     name = source or about.name.partition(":")[2].partition("@")[0].lower()
-    if name in packaged_sources() or not re.match(NAME_PATTERN, name):
+    if name in packaged_sources() or not re.fullmatch(NAME_PATTERN, name):
         wrong = "the name of a packaged source" if name in packaged_sources() else f"not of the form {NAME_PATTERN}"
         raise InvalidRequest(Code.WRONG_NAME, f"{name!r} is {wrong}. Fix: choose another name with --as", key="--as")
     architecture = _architecture(about, catalog)
@@ -182,7 +182,7 @@ def _published_file(
         known = unknown if found.sha256 is None else f"sha256 {found.sha256} (the hub)"
         yield _File(found.path, found.url, f"{about.name.partition('@')[0]}@{found.commit}", known)
         return
-    target = weights_directory() / "downloads" / about.file.name
+    target = weights_directory() / "downloads" / stem_of(about.name) / about.file.name
     url = f"{mirror.rstrip('/')}/{about.file.name}" if mirror else about.file.url
     prefix, known_from = about.file.sha256_prefix, "torchvision, in the file's name"
     with writing(target):
@@ -196,12 +196,21 @@ def _published_file(
 
 def _require_announced(path: Path, sha256: str | None) -> None:
     if sha256 is not None and (found := sha256_of(path)) != sha256:
+        places = " and ".join(map(str, _with_targets(path)))
         raise DamagedFile(
             Code.DAMAGED_DOWNLOAD,
-            f"expected {path} to have the sha256 that the hub announced, {sha256}; got {found}. Fix: remove it, and "
-            "run the command again",
+            f"expected {path} to have the sha256 that the hub announced, {sha256}; got {found}. Fix: remove "
+            f"{places}, and run the command again",
             file=path,
         )
+
+
+def _with_targets(path: Path) -> list[Path]:
+    """Return a path, and what it links to: while that is there, the hub's library does not download the file again."""
+    if not path.is_symlink():
+        return [path]
+    target = path.parent / path.readlink()
+    return [path, *_with_targets(target.parent.resolve() / target.name)]
 
 
 def _converted(file: _File, card: SourceCard, catalog: Catalog) -> Path:

@@ -82,7 +82,8 @@ def _get(hub: Any, repository: str, name: str, commit: str | None, wanted: str) 
     except errors.HTTPError as error:  # of the library below, as for a proxy that refuses
         raise _refusal(wanted, f"{page} cannot be reached ({error})", "check the network, and HTTPS_PROXY") from error
     found = path.parent.name if commit is None else commit
-    blob = path.resolve().name
+    # not resolved: the blob may itself be a link, to a file with a name of another sort that repositories share
+    blob = path.readlink().name if path.is_symlink() else ""
     return HubFile(path, f"{page}/resolve/{found}/{name}", found, blob if _SHA256.fullmatch(blob) else None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.catalog.source_card import AttackAccuracy, SourceCard
-from jobs.errors import Code, DamagedFile
+from jobs.errors import Code, DamagedFile, reading_failure
 from jobs.paths import weights_directory
 from jobs.system.files import read_file
 
@@ -68,6 +68,7 @@ def read_card(weights: Path) -> dict[str, Any] | None:
 
     Raises:
         DamagedFile: if it cannot be read, or a field that is read back has the wrong type.
+        StorageFailure: if the disk fails.
     """
     path = weights.with_suffix(".json")
     if not path.is_file():
@@ -75,11 +76,12 @@ def read_card(weights: Path) -> dict[str, Any] | None:
     try:
         return _Facts.model_validate_json(read_file(path, _MOST_BYTES)).model_dump(exclude_unset=True)
     except (ValueError, OSError) as error:
-        raise DamagedFile(
+        damaged = DamagedFile(
             Code.DAMAGED_RECORD,
             f"expected the card of a source model; cannot read {path} ({error}). Fix: fetch or train the source again",
             file=path,
-        ) from error
+        )
+        raise reading_failure(error, path, damaged) from error
 
 
 def standing(card: SourceCard) -> Standing:

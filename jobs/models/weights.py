@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from jobs.results import open_store
 from jobs.results.layout import MOST_WEIGHTS_BYTES, trained_weights_key
 from jobs.results.trained import require_trained
 from jobs.specs.canonical import digest
-from jobs.system.files import FileTooLarge, NotAFile, read_file
+from jobs.system.files import FileTooLarge, NotAFile, read_file, write_files
 
 _REMEDY = "fetch it again with --replace, or train it again"
 
@@ -40,7 +39,8 @@ def load_source(source: SourceCard) -> SourceWeights:
 
     Raises:
         MissingData: if the file is not on this machine.
-        DamagedFile: if it is not a safetensors file, or differs from its card.
+        DamagedFile: if it is not a safetensors file, differs from its card, or was converted from another file than the
+            one whose digest the study has.
     """
     name = source.name
     if source.random:
@@ -66,6 +66,15 @@ def load_source(source: SourceCard) -> SourceWeights:
         raise DamagedFile(
             Code.DAMAGED_WEIGHTS,
             f"{path} has the sha256 {sha256}; its card has {card['sha256']}. Fix: {_REMEDY}",
+            file=path,
+        )
+    original = (card or {}).get("original")
+    # the source of a stranger's study may have the name of this file
+    if original and source.weights_sha256 not in (None, original["sha256"]):
+        raise DamagedFile(
+            Code.DAMAGED_WEIGHTS,
+            f"expected {path} to be converted from the file with the sha256 {source.weights_sha256}; its card has "
+            f"{original['sha256']}. Fix: {_REMEDY}",
             file=path,
         )
     try:
@@ -125,18 +134,5 @@ def write_source(
             file=path,
             key="--replace",
         )
-    _publish({path.with_suffix(".json"): (json.dumps(card, indent=2) + "\n").encode(), path: data})
+    write_files({path.with_suffix(".json"): (json.dumps(card, indent=2) + "\n").encode(), path: data})
     return path
-
-
-def _publish(files: dict[Path, bytes]) -> None:
-    """Move files to their final paths, in order, once all of them are written."""
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
-    try:
-        for path, data in files.items():
-            temporaries[path].write_bytes(data)
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)

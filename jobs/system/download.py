@@ -78,8 +78,8 @@ def download(
     """Download a file to ``target``, complete and verified; on failure an existing target is unchanged.
 
     A partial download is kept as ``TARGET.part`` and resumed by the next call, provided that the expected digest is
-    known, so that the assembled file can be verified. A target that is already as expected is not downloaded again;
-    otherwise it is replaced. If several processes call this, one downloads and the others wait.
+    known, so that the assembled file can be verified. A target that has the expected digest is not downloaded again;
+    any other is replaced. If several processes call this, one downloads and the others wait.
 
     Args:
         urls: http, https or file URLs of the same file, tried in order.
@@ -105,7 +105,7 @@ def download(
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f"{target.name}.lock")):
-            if target.is_file() and expected.problem(target) is None:
+            if expected.has_digest and target.is_file() and expected.problem(target) is None:
                 return
             _download(urls, target, expected, on_progress)
 

@@ -1,4 +1,4 @@
-"""Opening files at untrusted paths: only regular files are opened, and errors describe anything else.
+"""Opening files at untrusted paths: only regular files are opened, and errors describe anything else. Replacing files.
 
 Opening a named pipe could block forever, and a device can return an endless stream of bytes. Nothing here loads torch.
 """
@@ -6,6 +6,8 @@ Opening a named pipe could block forever, and a device can return an endless str
 import errno
 import os
 import stat
+import uuid
+from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
 
@@ -50,6 +52,8 @@ def open_file(path: str | Path, *, shown: str | Path | None = None, folder: int 
     follow = folder is None
     try:
         handle = os.open(path, _READ | (0 if follow else os.O_NOFOLLOW), dir_fd=folder)
+    except ValueError as error:  # it has a null character, or one that no file name can have
+        raise NotAFile(shown or path, "not a possible path") from error
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise
@@ -82,6 +86,29 @@ def read_file(path: str | Path, most: int | None = None) -> bytes:
         if most is not None and size > most:
             raise FileTooLarge(f"{path} has {size:,} bytes; expected at most {most:,}")
         return file.read()
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write files, or replace them, in existing folders: each is on the disk, complete, before any gets its name.
+
+    They get their names in the order given. Any number of processes may write the same files, on several machines.
+
+    Raises:
+        OSError: if they cannot be written; what was there before is unchanged, unless the disk failed in the moment in
+            which they get their names.
+    """
+    parts = {path: path.with_name(f".{uuid.uuid4().hex}.part") for path in files}
+    try:
+        for path, part in parts.items():
+            with part.open("xb") as file:
+                file.write(files[path])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def words(mode: int) -> str:

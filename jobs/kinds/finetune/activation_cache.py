@@ -19,6 +19,7 @@ from torch import Tensor
 from jobs.data.array_cache import Array, MachineCache, StoredArray
 from jobs.data.batches import to_device, to_input
 from jobs.data.datasets import Dataset
+from jobs.errors import DeltaSweepError
 from jobs.execution.determinism import memory_format
 from jobs.execution.device_kind import device_kind
 from jobs.execution.gpu_memory import refusals
@@ -153,6 +154,8 @@ class _Passes:
         cache = MachineCache(activations_directory(), LIMIT_VARIABLE, _DEFAULT_LIMIT_GB)
         try:
             stored = cache.array(self._name(), self._shape, self._numpy, self._chunks)
+        except DeltaSweepError:  # of the images, or of the activations that they are computed from
+            raise
         except OSError as error:
             warnings.warn(
                 f"activations of the {self._part} images of {self._trial.data.name} are not shared, and each trial "

@@ -16,7 +16,7 @@ from jobs.catalog.catalog import Catalog, how_to_get
 from jobs.catalog.source_card import AttackAccuracy, Expected, SourceCard
 from jobs.data.batches import in_order
 from jobs.data.datasets import ImageSet, load_dataset
-from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, reading_failure
 from jobs.execution.determinism import deterministic, memory_format
 from jobs.execution.gpu_memory import refusals
 from jobs.execution.metrics import evaluate
@@ -246,11 +246,12 @@ def _decoded(folder: ImageFolder, indices: Tensor) -> ImageSet:
             image, label = folder[index]
         except (OSError, SyntaxError) as error:
             path = folder.samples[index][0]
-            raise DamagedFile(
+            damaged = DamagedFile(
                 Code.DAMAGED_DATA,
                 f"{path} cannot be read as an image ({error}). Fix: replace it with the original file",
                 file=path,
-            ) from error
+            )
+            raise reading_failure(error, path, damaged) from error
         images.append(image)
         labels.append(label)
     return ImageSet(torch.stack(images), torch.tensor(labels))

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from jobs.data.array_cache import Array, MachineCache, StoredArray
-from jobs.errors import Code, StorageFailure
+from jobs.errors import Code, InvalidRequest, StorageFailure
 from tests.jobs.support import damage
 from tests.support import refused
 
@@ -218,6 +218,30 @@ def test_what_is_in_use_is_not_removed(tmp_path: Path, monkeypatch: pytest.Monke
     del used
     array(tmp_path, "more", more)
     assert names(tmp_path) == ["more.npy"]
+
+
+@pytest.mark.parametrize("limit", ["much", "nan", "-1", "-inf", "1 GB"])
+def test_a_limit_that_is_no_size_removes_nothing(limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array(tmp_path, "unused")
+    monkeypatch.setenv(VARIABLE, limit)
+    with refused(Code.WRONG_VALUE, f"${VARIABLE}", repr(limit), kind=InvalidRequest, key=f"${VARIABLE}"):
+        array(tmp_path, "new")
+    assert names(tmp_path) == ["unused.npy"]
+
+
+@pytest.mark.parametrize("limit", ["", " ", "inf", " 1 ", "1e-6"])
+def test_limits(limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blank one counts as unset."""
+    monkeypatch.setenv(VARIABLE, limit)
+    array(tmp_path, "a")
+    array(tmp_path, "b")
+    assert names(tmp_path) == ["a.npy", "b.npy"]
+
+
+def test_a_limit_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "0")
+    with pytest.raises(OSError, match=r"280 bytes are needed, more than the limit \$TEST_CACHE_GB \(0 GB\)"):
+        array(tmp_path)
 
 
 def test_who_reads_a_file_may_go_on_when_it_is_removed(tmp_path: Path) -> None:

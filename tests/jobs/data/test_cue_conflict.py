@@ -149,6 +149,37 @@ def test_shapes_are_folders_and_textures_stand_in_names(tmp_path: Path) -> None:
         assert raw.test.image(2).tobytes() == image.tobytes()
 
 
+def textures(tmp_path: Path, *files: str) -> list[str]:
+    """Return the names of the textures of images with these names, in their order."""
+    labels = {file.split("/")[0] for file in files}
+    raw = read_raw(
+        card(
+            made.write(tmp_path, {file: made.image_bytes(9, 9, seed=1) for file in files}),
+            test=len(files),
+            labels=len(labels),
+        )
+    )
+    assert raw.textures_N is not None
+    return [raw.names[texture] for texture in raw.textures_N]
+
+
+def test_labels_that_end_in_digits(tmp_path: Path) -> None:
+    """WordNet ids: the number of the image follows without a separator."""
+    files = ("n01440764/n014407641-n014435372.png", "n01443537/n0144353712-n01440764.png")
+    assert textures(tmp_path, *files) == ["n01443537", "n01440764"]
+
+
+def test_the_longest_label_that_leaves_a_number_is_the_texture(tmp_path: Path) -> None:
+    files = ("a1/a1-a12.png", "a12/a12-a123.png", "a12/a121-a1.png", "b/b1-a129.png")
+    assert textures(tmp_path, *files) == ["a12", "a12", "a1", "a12"]
+
+
+def test_labels_that_could_be_read_before_are_read_the_same(tmp_path: Path) -> None:
+    """Without the digits at its end, ``cat21`` is a label; so it is the 21st cat."""
+    files = ("1/1-12.png", "12/12-1.png", "cat/cat1-cat21.png", "cat2/cat2-cat2.png")
+    assert textures(tmp_path, *files) == ["1", "1", "cat", "cat"]
+
+
 def test_as_a_dataset(tmp_path: Path) -> None:
     data = load_dataset(card(made.write(tmp_path, FILES)), 32)
     assert data.train.images_NCHW.shape == (0, 3, 32, 32)

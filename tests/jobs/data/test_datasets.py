@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from jobs.catalog.catalog import PACKAGED, packaged_datasets
 from jobs.data import idx
 from jobs.data.datasets import Dataset, cached_dataset
-from jobs.data.locate import own_directory
+from jobs.data.locate import find, own_directory
 from jobs.data.raw import RawPart, content_digest
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from tests.jobs.data.made import idx_bytes, use
@@ -317,6 +317,28 @@ def test_fashion_mnist_comes_from_this_machine_s_data_directory(
     assert data.test.labels_N.tolist() == [0, 1, 2, 0]
 
 
+def test_a_dataset_that_is_fetched_in_part_hides_no_complete_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debian, own = tmp_path / "debian", own_directory(PACKAGED.dataset("fmnist"))
+    monkeypatch.setattr("jobs.data.locate._DEBIAN", {"fmnist": debian})
+    write_fashion_mnist(debian)
+    write_fashion_mnist(own)
+    card = use(monkeypatch, "fmnist", train=6, test=4)
+    assert find(card) == own
+    missing = own / "t10k-labels-idx1-ubyte.gz"
+    missing.rename(own / f"{missing.name}.part")
+    (own / "train-images-idx3-ubyte.gz").write_bytes(b"half")
+    assert find(card) == debian
+    assert len(packaged_dataset("fmnist", 32).test.labels_N) == 4
+    (debian / missing.name).unlink()
+    cached_dataset.cache_clear()
+    assert find(card) == own
+    values, file = (missing.name, "deltasweep data fetch"), missing.with_suffix("")
+    with refused(Code.MISSING_DATA, *values, kind=MissingData, file=file):
+        packaged_dataset("fmnist", 32)
+
+
 def test_fashion_mnist_nowhere(tmp_path: Path) -> None:
     values = ("'fmnist'", tmp_path / "nowhere", "deltasweep data fetch fmnist", "dataset-fashion-mnist")
     with refused(Code.MISSING_DATA, *values, kind=MissingData, file=tmp_path / "nowhere"):
@@ -327,7 +349,8 @@ def test_fashion_mnist_with_a_file_missing(tmp_path: Path) -> None:
     write_fashion_mnist(tmp_path / "own")
     missing = tmp_path / "own" / "t10k-images-idx3-ubyte"
     missing.unlink()
-    with refused(Code.MISSING_DATA, missing.name, missing.parent, kind=MissingData, file=missing):
+    values = (missing.name, missing.parent, "deltasweep data fetch")
+    with refused(Code.MISSING_DATA, *values, kind=MissingData, file=missing):
         packaged_dataset("fmnist", 32, tmp_path / "own")
 
 

@@ -9,13 +9,16 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from jobs.catalog.catalog import PACKAGED, packaged_datasets
+from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.datasets import cached_dataset
 from jobs.data.fetch import fetch
 from jobs.data.locate import find, own_directory
+from jobs.data.manifest import record_fetched
 from jobs.data.readers import read_raw
-from jobs.errors import Code, DamagedFile, MissingData, StorageFailure
+from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData, StorageFailure
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import LocalStore
 from tests.jobs.data import made
@@ -175,6 +178,24 @@ def test_an_image_deleted_or_added_after_the_fetch_is_named(monkeypatch: pytest.
     values = ("label_0/image_0019.jpg", "label_0/image_0099.jpg", "deltasweep data fetch caltech101")
     with refused(Code.DAMAGED_DATA, *values, kind=DamagedFile, file=own_directory(PACKAGED.dataset("caltech101"))):
         read_raw(PACKAGED.dataset("caltech101"))
+
+
+def test_no_other_process_changes_the_files_while_they_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "mnist")
+    place = made.write(own_directory(PACKAGED.dataset("mnist")), files)
+    recorded: list[Path] = []
+
+    def record(card: DatasetCard, directory: Path, sha256: str) -> None:
+        with pytest.raises(Timeout), FileLock(directory / "extract.lock", timeout=0):
+            pass
+        record_fetched(card, directory, sha256)
+        recorded.append(directory)
+
+    monkeypatch.setattr("jobs.data.fetch.record_fetched", record)
+    with mirror() as server:
+        get("mnist", server)
+    assert recorded == [place]
+    assert left_in(place) == {*files, "fetched.json"}
 
 
 # --- archives ---
@@ -352,3 +373,23 @@ def test_a_trial_runs_on_what_was_fetched_and_asks_no_mirror(
     assert trial.done
     assert len(trial.data.test.labels_N) == PACKAGED.dataset(name).test
     cached_dataset.cache_clear()
+
+
+# --- cards of strangers ---
+
+
+@pytest.mark.parametrize("key", ["files", "members"])
+def test_a_variant_does_not_replace_the_files_of_its_original(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = made.downloads(monkeypatch, "mnist")
+    with mirror() as server:
+        serve(server, "mnist", files)
+        place = get("mnist", server)
+        before = {name: (place / name).read_bytes() for name in left_in(place)}
+        other = {"train-images-idx3-ubyte": b"other", "fetched.json": b"other"}
+        serve(server, "mnist", other)
+        card = PACKAGED.dataset("mnist").model_copy(
+            update={"name": "theirs", "of": "mnist", "train": 7, key: made.known(other)}
+        )
+        with refused(Code.WRONG_VALUE, "'theirs'", "of mnist", key, kind=InvalidRequest, key=key):
+            fetch(card, server.url, made.silent)
+    assert {name: (place / name).read_bytes() for name in left_in(place)} == before

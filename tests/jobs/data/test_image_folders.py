@@ -1,6 +1,5 @@
 """Image folders in practice: misplaced files, and images that are not read as they look."""
 
-import errno
 import os
 import struct
 import zlib
@@ -295,26 +294,3 @@ def test_a_damaged_image_is_an_image_or_one_error(data: st.DataObject, tmp_path:
         assert image.mode == "RGB"
     with suppress(DamagedFile), opened(path) as again:
         again.getexif()
-
-
-@pytest.mark.parametrize(
-    ("fault", "code", "words"),
-    [
-        (PermissionError(errno.EACCES, "Permission denied"), Code.DAMAGED_DATA, "Fix: make it readable"),
-        (OSError(errno.EIO, "Input/output error"), Code.STORAGE, "does not mean that it is damaged"),
-        (MemoryError(), Code.OUT_OF_MEMORY, "too little memory"),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory"), Code.DAMAGED_DATA, "the original file"),
-    ],
-)
-def test_a_disk_that_fails_does_not_mean_a_damaged_image(
-    fault: Exception, code: Code, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "1.png"
-    path.write_bytes(made.image_bytes(9, 9, seed=1))
-
-    def fails(_: Path) -> None:
-        raise fault
-
-    monkeypatch.setattr("jobs.data.raw.open_file", fails)
-    with refused(code, words, file=path), opened(path):
-        pass

@@ -1,6 +1,7 @@
 """Resizing as in the paper's code, and the files that contain resized images."""
 
 import errno
+import gzip
 import hashlib
 import multiprocessing
 import os
@@ -161,6 +162,23 @@ def test_an_image_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     assert files() == []
 
 
+@pytest.mark.usefixtures("on_disk")
+def test_a_disk_that_fails_while_images_are_decoded_is_no_failure_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made.write(tmp_path / "images", {"0.png": made.image_bytes(30, 30, seed=0)})
+    part = FolderPart((folder / "0.png",), np.zeros(1, np.int64), colour=True)
+
+    def fails(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("jobs.data.raw.open_file", fails)
+    monkeypatch.setattr("jobs.data.resize.machine_memory", lambda: Memory(1000, 10**12))
+    with refused(Code.STORAGE, os.strerror(errno.EIO), kind=StorageFailure, file=folder / "0.png"):
+        resized(part, 32, "x")
+    assert files() == []
+
+
 def _resize(home: str, both_ready: Barrier) -> str:
     os.environ["DELTASWEEP_HOME"] = home
     module._IN_MEMORY_BYTES = 0
@@ -279,6 +297,28 @@ def test_images_are_read_again_from_their_files_when_what_was_resized_is_damaged
     for part, images_NCHW in zip((data.train, data.test), before, strict=True):
         with pytest.warns(UserWarning, match=r"fmnist-.*\.npy is damaged"):
             assert torch.equal(part.images_NCHW[torch.arange(len(images_NCHW))], images_NCHW)
+    cached_dataset.cache_clear()
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_images_that_have_changed_are_not_resized_under_the_digest_of_the_original_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made.use(monkeypatch, "fmnist", train=6, test=4)
+    folder = made.write(Path(os.environ["DELTASWEEP_HOME"]) / "data/fmnist", made.idx_files())
+    cached_dataset.cache_clear()
+    data = packaged_dataset("fmnist", 32)
+    other = made.idx_bytes(made.random_images(6, 28, 28, seed=9))
+    made.write(folder, {"train-images-idx3-ubyte.gz": gzip.compress(other)})
+    for path in files():
+        damage(path, -100)
+    for part in (data.train, data.test):
+        with (
+            pytest.warns(UserWarning, match="is damaged"),
+            refused(Code.DAMAGED_DATA, "'fmnist'", data.sha256, kind=DamagedFile, file=folder, key="sha256"),
+        ):
+            part.images_NCHW[:]
+    assert files() == []
     cached_dataset.cache_clear()
 
 

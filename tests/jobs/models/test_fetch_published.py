@@ -33,7 +33,7 @@ from jobs.paths import weights_directory
 from tests.jobs.hubs import Hub, hub
 from tests.jobs.mirrors import Mirror, mirror
 from tests.jobs.released import RunsCode
-from tests.jobs.support import built
+from tests.jobs.support import built, damage
 from tests.support import present, refused
 
 NAME = "torchvision:shufflenet_v2_x1_0.IMAGENET1K_V1"
@@ -216,6 +216,18 @@ def test_a_file_without_digits_in_its_name(published: bytes, served: Mirror, mon
     assert (found.known_beforehand, card.weights_sha256) == (TRUSTED, sha256(published))
 
 
+def test_a_file_that_a_killed_process_left_is_not_taken_for_the_published_one(
+    published: bytes, served: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.files["weights.pth"] = published
+    monkeypatch.setattr(ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1.value, "url", f"{served.url}/weights.pth")
+    for folder in ("downloads", f"downloads/{NAME.replace(':', '.')}"):
+        path = weights_directory() / folder / "weights.pth"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"another file")
+    assert fetch(NAME)[0].weights_sha256 == sha256(published)
+
+
 def test_a_mirror_is_asked_instead(published: bytes, served: Mirror) -> None:
     (name,) = served.files
     with mirror(files={f"models/{name}": published}) as other:
@@ -373,6 +385,37 @@ def test_a_file_that_is_not_the_one_that_the_hub_announced(hosted: Hub) -> None:
     with refused(Code.DAMAGED_DOWNLOAD, "0" * 64, sha256(data), kind=DamagedFile):
         fetch(TIMM)
     assert left() == []
+
+
+def test_a_damaged_file_in_the_hub_s_cache(hosted: Hub, tmp_path: Path) -> None:
+    """Without all the files that the message names, the command downloads it again."""
+    card, found = fetch(TIMM)
+    found.path.unlink()
+    (link,) = (tmp_path / "hub").rglob("model.safetensors")
+    blob = link.resolve()
+    assert blob != link
+    damage(blob, -1)
+    with refused(Code.DAMAGED_DOWNLOAD, link, blob, card.weights_sha256, kind=DamagedFile, file=link):
+        again(card)
+    for file in (link, blob):
+        file.unlink()
+    assert again(card).original_sha256 == card.weights_sha256
+
+
+def test_a_file_that_repositories_of_the_hub_share(hosted: Hub, tmp_path: Path) -> None:
+    """The hub's library can store a file under a digest of another sort, and link the repository's file to it."""
+    card, found = fetch(TIMM)
+    found.path.unlink()
+    (link,) = (tmp_path / "hub").rglob("model.safetensors")
+    blob, shared = link.resolve(), tmp_path / "hub" / "blobs" / ("5" * 64)
+    shared.parent.mkdir()
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    assert again(card).original_sha256 == card.weights_sha256
+    weights_path(card).unlink()
+    damage(shared, -1)
+    with refused(Code.DAMAGED_DOWNLOAD, link, blob, shared, kind=DamagedFile, file=link):
+        again(card)
 
 
 def test_a_repository_without_safetensors(hosted: Hub, efficientnet: dict[str, Tensor]) -> None:

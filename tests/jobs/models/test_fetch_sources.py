@@ -61,7 +61,7 @@ def fetch(**options: Any) -> Fetched:
 
 def not_fetched(code: Code, *values: object, **options: Any) -> None:
     kind = MissingData if code is Code.NO_DOWNLOAD else DamagedFile
-    with refused(code, *values, kind=kind, file=weights_directory() / "downloads" / "tiny.pt"):
+    with refused(code, *values, kind=kind, file=weights_directory() / "downloads" / "tiny" / "tiny.pt"):
         fetch(**options)
     assert left() == [], "nothing half-done is left"
     assert standing(PACKAGED.source("tiny")) is Standing.MISSING
@@ -189,6 +189,35 @@ def test_a_digest_that_nobody_knows_is_recorded(
     assert found.original_sha256 == hashlib.sha256(published).hexdigest()
     assert found.known_beforehand == "no digest was known: this file is trusted on first use"
     assert fetch().original_sha256 == found.original_sha256
+
+
+@pytest.mark.parametrize("abandoned", ["downloads/tiny.pt", "downloads/tiny/tiny.pt"])
+def test_a_file_that_nobody_can_verify_is_not_taken_for_the_published_one(
+    abandoned: str,
+    published: bytes,
+    served: Mirror,
+    other_weights: SourceWeights,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Its name is that of the published file. A process that was killed left it, or another source's file."""
+    register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
+    path = weights_directory() / abandoned
+    path.parent.mkdir(parents=True)
+    path.write_bytes(checkpoint(other_weights.tensors, tmp_path))
+    assert fetch().original_sha256 == hashlib.sha256(published).hexdigest()
+
+
+def test_two_sources_whose_files_have_one_name(
+    published: bytes, served: Mirror, other_weights: SourceWeights, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = checkpoint(other_weights.tensors, tmp_path)
+    served.files["other/tiny.pt"] = other
+    register(monkeypatch, release={"urls": [f"{served.url}/tiny.pt"]})
+    register(monkeypatch, name="other", release={"urls": [f"{served.url}/other/tiny.pt"]})
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda name: fetch_source(name, PACKAGED, lambda *_: None), ["tiny", "other"]))
+    assert [one.original_sha256 for one in found] == [hashlib.sha256(data).hexdigest() for data in (published, other)]
 
 
 def test_a_pickle_that_runs_code(served: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from jobs.catalog.catalog import Cards, Catalog
-from jobs.catalog.source_card import SourceCard
+from jobs.catalog.source_card import Release, SourceCard
 from jobs.errors import Code, DamagedFile, MissingData, StorageFailure
 from jobs.models.conversion import about_original, convert_source
 from jobs.models.own_weights import convert_own, load_any
@@ -101,6 +101,25 @@ def test_two_studies_may_give_one_name_to_two_files(
         assert same(load_any(one, ones).tensors, weights.tensors)
         assert same(load_any(other, others).tensors, other_weights.tensors)
         load_source.cache_clear()
+
+
+def test_weights_of_another_study_under_the_name_of_the_converted_file_are_not_taken_for_it(
+    weights: SourceWeights, other_weights: SourceWeights, tmp_path: Path
+) -> None:
+    """That name follows from the study, so a stranger's study can give it to a published source."""
+    card, catalog = own(saved(weights.tensors, tmp_path / "mine.pt"))
+    release = Release(file="theirs.pt", format="torchvision", urls=())
+    theirs = card.model_copy(
+        update={"name": card.file_stem, "weights": None, "weights_sha256": None, "release": release}
+    )
+    file = saved(other_weights.tensors, tmp_path / "theirs.pt")
+    path = convert_source(file, theirs.name, Catalog(Cards(sources={theirs.name: theirs})))
+    assert path == weights_path(card)
+    values = (path, card.weights_sha256, hashlib.sha256(file.read_bytes()).hexdigest(), "--replace")
+    with refused(Code.DAMAGED_WEIGHTS, *values, kind=DamagedFile, file=path):
+        load_any(card, catalog)
+    convert_own(card, catalog, replace=True)
+    assert same(load_any(card, catalog).tensors, weights.tensors)
 
 
 def test_processes_that_need_it_at_once_convert_it_once(weights: SourceWeights, tmp_path: Path) -> None:

@@ -82,6 +82,15 @@ def test_a_swapped_file_is_replaced(target: Path) -> None:
     assert target.read_bytes() == BODY
 
 
+@pytest.mark.parametrize("size", [None, len(BODY)])
+def test_a_file_that_cannot_be_verified_is_replaced(size: int | None, target: Path) -> None:
+    target.parent.mkdir()
+    target.write_bytes(BODY[::-1])
+    with mirror(files={"weights.bin": BODY}) as server:
+        get(target, f"{server.url}/weights.bin", sha256=None, size=size)
+    assert target.read_bytes() == BODY
+
+
 def test_the_next_mirror_is_asked_when_one_fails(target: Path) -> None:
     with mirror(status=503) as broken, mirror(files={"weights.bin": BODY}) as server:
         get(target, f"{broken.url}/weights.bin", f"{server.url}/weights.bin")

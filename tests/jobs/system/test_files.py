@@ -8,7 +8,7 @@ import pytest
 
 import analysis
 from jobs.errors import Code, InvalidRequest
-from jobs.system.files import FileTooLarge, NotAFile, open_file, read_file
+from jobs.system.files import FileTooLarge, NotAFile, open_file, read_file, write_files
 from orchestrator.study.load import load_study
 from tests.file_systems import IRREGULAR, PIPES, Disk
 from tests.support import refused
@@ -101,3 +101,41 @@ def test_a_disk_is_filled_and_taken_away(disk: Disk) -> None:
         (disk.folder / "more").write_bytes(bytes(10_000))
     disk.take_away()
     assert list(disk.folder.iterdir()) == []
+
+
+# --- writing ---
+
+
+def test_files_that_are_written_together(tmp_path: Path) -> None:
+    files = {tmp_path / "a": b"new", tmp_path / "b": b""}
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "as-usual").touch()
+    write_files(files)
+    assert {path: path.read_bytes() for path in files} == files
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "as-usual", "b"]
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "as-usual").stat().st_mode, "readable by the same users"
+
+
+def test_if_one_file_cannot_be_written_the_others_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(FileNotFoundError):
+        write_files({tmp_path / "a": b"new", tmp_path / "nowhere" / "b": b"new"})
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_another_process_may_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one with the same number, in another container: here it writes before the first has the file on the disk."""
+    path, fsync = tmp_path / "a", os.fsync
+    written: list[bytes] = []
+
+    def interrupted(handle: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        write_files({path: b"other"})
+        written.append(path.read_bytes())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    write_files({path: b"own"})
+    assert (written, path.read_bytes()) == ([b"other"], b"own")
+    assert list(tmp_path.iterdir()) == [path]

@@ -26,6 +26,8 @@ from jobs.study.expand import expand
 from orchestrator.launching.launch import launch
 from orchestrator.launching.local import run_locally
 from orchestrator.study.load import load_study, parse_study
+from tests.jobs.data import made
+from tests.jobs.mirrors import mirror
 from tests.jobs.released import RunsCode
 from tests.orchestrator.support import Command, mistakes
 from tests.results.rows import result_rows
@@ -52,6 +54,8 @@ VERBS = (
     ("run", "study.yaml", "--trial", TRIAL, "--results", "root"),
     ("resume", "--results", "root"),
     ("launch", "study.yaml", "--results", "root"),
+    ("data", "fetch", "--study", "study.yaml"),
+    ("models", "fetch", "--study", "study.yaml"),
 )
 
 
@@ -115,6 +119,57 @@ def test_a_study_file_may_have_aliases() -> None:
     found = mistakes(text.replace("schedule: [{images: [20], epochs: 1, seeds: 1, evaluate_every: 1}]", row))
     (seeds,) = [one for one in found if one.place.key == "schedule[0].seeds"]
     assert "[0, 1]" in seeds.message, "understood as the list that it stands for"
+
+
+THESIS = "thesis.pdf"
+OUTSIDE = (f"../../../{THESIS}", f"x/../../../../{THESIS}", f"{{folder}}/{THESIS}")
+"""Paths of a file of the user, from the folder of a dataset or of downloaded weights."""
+EVIL = b"evil"
+
+
+def of_files(file: str, url: str, archive: bytes) -> dict[str, Any]:
+    """Return the parts of a study with a dataset that is fetched from a stranger's server."""
+    return of_dataset(url, files=[{"name": file, "sha256": hashlib.sha256(EVIL).hexdigest()}], format="svhn")
+
+
+def of_members(file: str, url: str, archive: bytes) -> dict[str, Any]:
+    member = {"name": file, "sha256": hashlib.sha256(EVIL).hexdigest()}
+    packed = {"name": "archive", "sha256": hashlib.sha256(archive).hexdigest()}
+    return of_dataset(url, files=[packed], members=[member], format="cifar")
+
+
+def of_dataset(url: str, **card: Any) -> dict[str, Any]:
+    facts = {"train": 1, "test": 1, "labels": 2, "colour": True, "mean": [0.5] * 3, "std": [0.5] * 3}
+    return {"datasets": {"theirs": {**facts, "mirrors": [url], **card}}, "grid": {"dataset": ["theirs"]}}
+
+
+def of_release(file: str, url: str, archive: bytes) -> dict[str, Any]:
+    release = {"file": file, "format": "torchvision", "urls": [f"{url}/archive"]}
+    training = {"trained_on": "digits", "constraint": "none", "epsilon": 0, "mean": [0.5] * 3, "std": [0.5] * 3}
+    card = {"architecture": "resnet35-w8", **training, "release": release}
+    return {"sources": {"theirs": card}, "grid": {"source": ["theirs"]}}
+
+
+@pytest.mark.parametrize("outside", OUTSIDE, ids=["above", "above a folder", "absolute"])
+@pytest.mark.parametrize("keys", [of_files, of_members, of_release])
+def test_a_study_file_that_names_a_file_of_the_user(
+    keys: Callable[[str, str, bytes], dict[str, Any]], outside: str, deltasweep: Command, tmp_path: Path
+) -> None:
+    """It is neither replaced nor removed, and nothing is downloaded."""
+    (tmp_path / THESIS).write_bytes(b"years of work")
+    file = outside.format(folder=tmp_path)
+    archive = made.tar_gz({file: EVIL})
+    with mirror(files={file.lstrip("/"): EVIL, "archive": archive}) as server:
+        study = yaml.safe_load(STUDY)
+        theirs = keys(file, server.url, archive)
+        theirs["grid"] = study["grid"] | theirs["grid"]
+        (deltasweep.folder / "study.yaml").write_text(yaml.safe_dump(study | theirs))
+        for verb in VERBS:
+            if "study.yaml" in verb:
+                result = deltasweep(*verb)
+                assert (result.code, THESIS in result.message) == (2, True), result.message
+    assert (tmp_path / THESIS).read_bytes() == b"years of work"
+    assert server.asked == []
 
 
 # --- a results root ---

@@ -164,6 +164,14 @@ def test_cards_with_mistakes(old: str, new: str, code: Code, key: str, file: Pat
     assert (code, key) in [(one.code, one.place.key) for one in found]
 
 
+@pytest.mark.parametrize("path", [r"a\0b.pt", r"\ud800.pt"])
+def test_a_path_that_no_file_has(path: str, file: Path) -> None:
+    """YAML can write characters that no operating system accepts."""
+    text = STUDY.replace("checkpoints/mine.pt", f'"{path}"').replace("SHA256", sha256_of(file))
+    found = mistakes(text, str(file.parents[1] / "own.yaml"))
+    assert (Code.NO_SUCH_FILE, "sources.mine.weights") in [(one.code, one.place.key) for one in found]
+
+
 def test_a_study_is_planned_where_the_file_is_not(file: Path) -> None:
     before = study_of(file)
     file.unlink()

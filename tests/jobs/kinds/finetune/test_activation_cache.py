@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from jobs.data.datasets import Dataset, ImageSet
+from jobs.data.resize import Images
+from jobs.errors import Code, StorageFailure
 from jobs.execution.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.kinds.finetune import activation_cache as module
 from jobs.kinds.finetune.bundle import Bundle
@@ -19,6 +22,7 @@ from jobs.paths import activations_directory
 from jobs.results import Store
 from tests.jobs.support import CPU, damage, finetune_spec, make_weights, numbers
 from tests.packaged import packaged_weights
+from tests.support import refused
 
 SOURCE = {"frozen_batchnorm": "source"}
 MODES = ("source", "calibrated")
@@ -184,6 +188,31 @@ def test_a_limit_that_is_too_low_is_said_and_changes_nothing(
         UserWarning, match=r"524,704 bytes are needed, more than the limit \$DELTASWEEP_ACTIVATIONS_GB \(0.0005"
     ):
         assert run(opened(weights, few_digits, seed=8)) == made
+
+
+class Unreadable:
+    """Images of which only one at a time can be read."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self.shape = images.shape
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, images: slice | Tensor, /) -> Tensor:
+        found = self._images[images]
+        if len(found) > 1:
+            raise StorageFailure(Code.STORAGE, "no answer", file="/data/1.png")
+        return found
+
+
+def test_images_that_cannot_be_read_are_no_failure_of_the_cache(weights: SourceWeights, few_digits: Dataset) -> None:
+    images = Unreadable(few_digits.test.images_NCHW)
+    data = few_digits._replace(test=ImageSet(images, few_digits.test.labels_N))
+    with refused(Code.STORAGE, "no answer", kind=StorageFailure, file="/data/1.png"):
+        run(opened(weights, data))
+    assert files() == []
 
 
 def test_a_damaged_file_is_made_again(weights: SourceWeights, few_digits: Dataset) -> None:
