@@ -122,8 +122,9 @@ class StopWatcher:
             self.stopping = self._flag_is_set()
         if time.monotonic() >= self._next_look:  # also while the flag does not answer
             self._next_look = time.monotonic() + POLL_SECONDS
-            # There is no public API for this; Ray Serve uses the same call.
-            self.draining = self._node in cluster_state.get_draining_nodes()
+            with suppress(ray.exceptions.RayError):  # a GCS that does not answer must not make a trial fail either
+                # There is no public API for this; Ray Serve uses the same call.
+                self.draining = self._node in cluster_state.get_draining_nodes()
         return self.stopping or self.draining
 
     def progressed(self) -> None:

@@ -306,6 +306,17 @@ def test_an_actor_hears_of_a_drain_while_the_flag_hangs(monkeypatch: pytest.Monk
     assert (asked.draining, asked.stopping) == (True, False)
 
 
+def test_a_silent_head_node_makes_no_trial_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise ray.exceptions.RaySystemError("Failed to connect to GCS")  # type: ignore[no-untyped-call]  # untyped in Ray
+
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
+    monkeypatch.setattr(ray, "get_actor", silent)
+    cluster = SimpleNamespace(get_draining_nodes=silent)
+    monkeypatch.setattr("orchestrator.ray_tune.stop_signal.cluster_state", cluster)
+    assert not StopWatcher("launch", "actor")()
+
+
 @pytest.mark.usefixtures("without_ray")
 def test_the_command_line_takes_the_time_and_refuses_none(deltasweep: Command) -> None:
     (deltasweep.folder / "mini.yaml").write_text(STUDY, encoding="utf-8")
