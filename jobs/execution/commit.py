@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from jobs.catalog.catalog import Catalog
+from jobs.errors import DamagedFile
 from jobs.execution.trial import Trial
-from jobs.kind import kind_of
+from jobs.kind import kind_of, workload
 from jobs.models.storable import saved
 from jobs.provenance import code_version
 from jobs.results import Committed, Store, commit, pin
-from jobs.results.layout import trained_weights_key
-from jobs.results.schema import schema
+from jobs.results.layout import trained_weights_key, trial_key
+from jobs.results.parquet import looks_whole
+from jobs.results.schema import most_bytes, schema
 from jobs.results.trained import Trained, record_trained
 from jobs.specs.canonical import canonical_json
 from jobs.specs.trial import TrialSpec, recipe_digest
@@ -23,6 +26,25 @@ class Attempt(NamedTuple):
 
     number: int = 1
     launch: str = ""
+
+
+def is_committed(store: Store, spec: TrialSpec, catalog: Catalog, weights: bool = False) -> bool:
+    """Return whether a trial need not run, because another process has committed it meanwhile: its whole result is in
+    the root and, if it keeps its network, so are the weights.
+
+    Takes one request, and a second one for weights.
+
+    Args:
+        weights: as in ``commit_trial``.
+    """
+    try:
+        if not looks_whole(store.read_within(trial_key(spec.kind, spec.trial_id), most_bytes(spec.kind))):
+            return False
+        if kind_of(spec).keeps_weights or (weights and workload(spec, catalog).checkpoint_blocks is not None):
+            store.read_start(trained_weights_key(spec.trial_id), 1)
+    except (FileNotFoundError, DamagedFile):
+        return False
+    return True
 
 
 def commit_trial(store: Store, trial: Trial[Any, Any], attempt: Attempt, weights: bool = False) -> Committed:

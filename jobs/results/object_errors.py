@@ -14,7 +14,8 @@ _METADATA_SERVICES = ("/latest/api/token", "/latest/meta-data", "169.254.", "met
 """Where the client looks last, if the environment has no credentials."""
 _BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 _STATUS = re.compile(r"status code: (\d{3})")
-_ASK_AGAIN = ("408", "429")
+_ASK_AGAIN = ("408", "409", "412", "429")
+"""Too slow, too often, or in conflict with another write: answers to this request, and not to all of them."""
 _HTTP_KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 
 

@@ -29,13 +29,15 @@ class RootFailure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The outcome of one attempt. Only failed attempts have fields other than ``state`` and ``notes``."""
+    """The outcome of one attempt. ``kind``, ``signature`` and ``root_failure`` are those of a failed one."""
 
     state: State
     notes: tuple[str, ...] = ()
     kind: FailureKind | None = None
     signature: str = ""
     root_failure: RootFailure | None = None
+    host: str = ""
+    """Where the attempt ran, if its actor returned the outcome."""
 
     @classmethod
     def failed(cls, failure: Failure, notes: tuple[str, ...] = (), root: RootFailure | None = None) -> "Outcome":
@@ -51,6 +53,7 @@ class Outcome(NamedTuple):
             FailureKind(str(kind)) if kind else None,
             str(plain["signature"]),
             RootFailure(*root) if root else None,  # type: ignore[misc]  # a list of its fields, by plain()
+            str(plain["host"]),
         )
 
     def plain(self) -> dict[str, object]:
@@ -60,6 +63,7 @@ class Outcome(NamedTuple):
             "kind": self.kind.value if self.kind else None,
             "signature": self.signature,
             "root_failure": list(self.root_failure) if self.root_failure else None,
+            "host": self.host,
         }
 
 
@@ -80,17 +84,25 @@ class GpuRefused(ActorLeaves):
     """The actor's process may compute other numbers than others (``jobs.execution.gpu_memory``)."""
 
 
+class GpuFailed(ActorLeaves):
+    """The actor's process can no longer compute on its GPU (``failure_classification.breaks_gpu``)."""
+
+
+class MachineFailed(ActorLeaves):
+    """A trial failed for an infrastructure reason, which may lie in this process; the next actor is a new one."""
+
+
 class StopCause(StrEnum):
     """Why a launch stopped before all its trials were finished."""
 
     INTERRUPTED = "interrupted"
-    """A signal."""
+    """A signal, or something else that ended the round while trials ran."""
     LIMIT = "limit"
     """The limit on cost or time was reached."""
     FAILING = "failing"
     """The first trials all failed with the same error, so every trial would fail."""
     MACHINE = "machine"
-    """A machine differs from the driver's, so every trial would fail there."""
+    """Every trial would fail on one of the machines: it differs from the driver's, or fails again and again."""
     STORAGE = "storage"
     """The results root refuses access or does not respond."""
 

@@ -12,7 +12,7 @@ class RetryPolicy:
 
     | cause of the end of an attempt | kind (``failure_classification``) | what follows |
     | --- | --- | --- |
-    | lost machine, hung actor, ``OSError`` | infrastructure | retried, up to ``infrastructure_failures`` |
+    | lost machine, hung actor, failed GPU, ``OSError`` | infrastructure | retried, up to ``infrastructure_failures`` |
     | out of memory | memory | retried outside its bundle, then with a larger share (``share_growth``) |
     | any other exception of the trial | error | retried alone, up to ``own_errors`` or ``quarantine_after`` |
     | a stop, or a draining node | none | resumed; not counted |
@@ -24,6 +24,12 @@ class RetryPolicy:
     """Number of failures of a trial's machine, actor or storage in one launch after which the launch gives up on the
     trial. They do not count towards quarantine.
     """
+    host_failures: int = 10
+    """Number of different trials that fail one after another on one machine for infrastructure reasons, with none done
+    there in between, after which the launch stops and names the machine, which would go on to take and fail every
+    waiting trial. Of actors that ran there at the same time, only the first to fail counts, so that one short outage is
+    one failure. Actors that die without an answer do not count, because their machine is not known.
+    """
     own_errors: int = 3
     """Number of errors of the trial itself in one launch after which the launch gives up on it, even if they differ."""
     quarantine_after: int = 2
@@ -31,8 +37,9 @@ class RetryPolicy:
     launches then skip it unless ``--retry-quarantined`` is given.
     """
     share_growth: int = 2
-    """Factor by which a trial's share grows after it ran out of memory, up to a whole GPU or the largest share that a
-    machine has; then the launch gives up on the trial.
+    """Factor by which a trial's share grows after it ran out of memory. A part of a GPU grows up to a whole one; whole
+    GPUs, and CPUs without GPUs, up to the most that a machine of the cluster has had in this launch. Then the launch
+    gives up on the trial.
     """
     leaves_bundle_after: frozenset[Literal["infrastructure", "memory", "error"]] = frozenset({"memory", "error"})
     """Kinds of failure after which a trial runs alone for the rest of the launch. A trial that ran out of memory in a

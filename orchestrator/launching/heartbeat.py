@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from jobs.errors import DeltaSweepError
+from jobs.errors import Code, DeltaSweepError, StorageFailure
 from jobs.provenance import code_version, packages
-from jobs.results import Launch, Store, compact, kinds, read_launches, uncovered, write_launch
+from jobs.results import Launch, Store, compact, kinds, readable_launches, uncovered, write_launch
 from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
 from jobs.results.layout import launch_key, study_key
 
@@ -53,9 +53,9 @@ def _user() -> str:
 
 
 def others_alive(store: Store) -> list[Launch]:
-    """Return the launches on this root whose drivers are alive."""
+    """Return the launches on this root whose drivers are alive and whose records can be read."""
     now = datetime.now(UTC)
-    return [launch for launch in read_launches(store) if launch.alive(now)]
+    return [launch for launch in readable_launches(store) if launch.alive(now)]
 
 
 class Heartbeat:
@@ -115,21 +115,31 @@ class Heartbeat:
     def _write(self, **fields: Any) -> DeltaSweepError | None:
         try:
             write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), **fields))
-        except DeltaSweepError as error:
+        except (DeltaSweepError, MemoryError) as error:
+            failure = error if isinstance(error, DeltaSweepError) else _no_memory(self._store)
             if not self._failing:
-                self._warn(f"Warning: the record of this launch could not be written: {error}")
+                self._warn(f"Warning: the record of this launch could not be written: {failure}")
             self._failing = True
-            return error
+            return failure
         self._failing = False
         return None
 
     def _compact(self) -> None:
-        """Update the index if enough trials are not covered by it."""
+        """Update the index if enough trials are not covered by it. No error ends the thread, or the launch would look
+        dead.
+        """
         if self._failing:
             return
         try:
             for kind in kinds():
                 if uncovered(self._store, kind) >= COMPACT_FROM:
                     compact(self._store, kind)
-        except DeltaSweepError as error:
-            self._warn(f"Warning: the results were not compacted: {error}")
+        except Exception as error:  # noqa: BLE001  # a lack of memory, for example
+            reason = str(error) if isinstance(error, DeltaSweepError) else f"{type(error).__name__}: {error}"
+            self._warn(f"Warning: the results were not compacted: {reason}")
+
+
+def _no_memory(store: Store) -> StorageFailure:
+    return StorageFailure(
+        Code.OUT_OF_MEMORY, "this machine has too little memory. Fix: end other programs", file=store.uri
+    )

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from jobs.errors import DeltaSweepError, RootGone
 from jobs.results import (
-    FailureKind,
     Launch,
     Store,
     begin,
@@ -29,7 +28,7 @@ from orchestrator.failures.outcomes import Outcome, State, Stop, StopCause
 from orchestrator.failures.versions import versions
 from orchestrator.launching.budget import Budget, TimeLimit
 from orchestrator.launching.heartbeat import Heartbeat, new_launch, others_alive
-from orchestrator.launching.launch_state import LaunchState
+from orchestrator.launching.launch_state import LEAVING, LaunchState
 from orchestrator.launching.options import Options, page_command
 from orchestrator.launching.preparation import Preparation, prepare
 from orchestrator.launching.progress import ProgressView, Tallies
@@ -142,10 +141,11 @@ def _run(launching: Launching, record: Launch) -> Summary:
     warn = partial(launching.console.print, markup=False)
     live_page = launching.options.live_page
     warn(f"Live page: {live_page() if live_page else page_command(store.uri)}")
-    for other in others_alive(store):
+    others = others_alive(store)
+    for other in others:
         warn(
-            f"Warning: {other.told} is also running on this root. No result will be lost or duplicated, but some "
-            "trials may run twice."
+            f"Warning: {other.told} is also running on this root. No result will be lost or duplicated. This launch "
+            "takes its trials in the opposite order; a trial that both have begun runs twice."
         )
 
     def failed(error: DeltaSweepError) -> None:
@@ -153,13 +153,14 @@ def _run(launching: Launching, record: Launch) -> Summary:
         if failure is not None and (failure.lasting or isinstance(error, RootGone)):
             state.root_failed(failure)
 
+    starts_ray = tuner.starts_here(launching.options.address)
     with Heartbeat(store, record, lambda: state.in_flight, warn, failed) as heartbeat:
         state.root_answers = lambda: heartbeat.beat() is None
         with tuner.connected(launching.options.address):
             if (spending := launching.options.spending) is not None:
                 state.limits.append(Budget(*spending, tuner.billed_units, state.policy.stop_grace_seconds).spend)
             try:
-                given_up = _run_stages(launching)
+                given_up = _run_stages(launching, starts_ray=starts_ray, backwards=bool(others))
             finally:
                 heartbeat.finish()
     store.require_held()
@@ -167,15 +168,20 @@ def _run(launching: Launching, record: Launch) -> Summary:
     return _summary(launching, given_up)
 
 
-def _run_stages(launching: Launching) -> dict[str, str]:
-    """Run all stages until no trial is waiting or a stop is requested. Return the trials given up, with reasons."""
+def _run_stages(launching: Launching, *, starts_ray: bool, backwards: bool) -> dict[str, str]:
+    """Run all stages until no trial is waiting or a stop is requested. Return the trials given up, with reasons.
+
+    Args:
+        starts_ray: Whether the launch started Ray, on this machine.
+        backwards: Whether to begin each stage with its last trial, so that two launches meet in the middle.
+    """
     prepared, state, console = launching.prepared, launching.state, launching.console
     notes = dict[str, None]()
     shares = [
         tuner.share_of(resolved(stage.resources, stage.memory, notes.setdefault), notes.setdefault)
         for stage in prepared.stages
     ]
-    if tuner.starts_here(launching.options.address):
+    if starts_ray:
         staged = zip(prepared.stages, shares, strict=True)
         on_processor = [
             prepared.specs[trial] for stage, share in staged if "GPU" not in share for trial in stage.trials
@@ -186,6 +192,7 @@ def _run_stages(launching: Launching) -> dict[str, str]:
         console.print(note, markup=False)
     flag = raise_flag_for(state.launch)
     state.on_stop = flag.set.remote
+    state.tell = partial(console.print, markup=False)
     state.listen = Listener(flag, state.policy.flag_patience_seconds)
     given_up: dict[str, str] = {}
     with _at_work(state), ProgressView(launching.tallies, console) as view:
@@ -193,8 +200,9 @@ def _run_stages(launching: Launching) -> dict[str, str]:
             if state.stopping:
                 break
             given_up |= unmet_dependencies(launching.store, prepared.specs, stage.trials, prepared.catalog)
+            order = reversed(stage.trials) if backwards else stage.trials
             retries = Retries(
-                [trial for trial in stage.trials if trial not in given_up],
+                [trial for trial in order if trial not in given_up],
                 state.policy,
                 partial(tuner.largest_multiple, share),
                 lambda trial: bundle_of(prepared.specs[trial], prepared.bundling),
@@ -223,19 +231,17 @@ def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, ret
         bundles = [[prepared.specs[trial] for trial in bundle] for bundle in this.bundles]
         grown = tuner.multiple_of(share, this.share)
         tuner.run_round(bundles, job | {"gpu_share": grown.get("GPU", 0)}, grown, state)
-        outcomes = state.round_outcomes if state.stopping else _with_lost(this.trials, state.round_outcomes)
-        _print_notes(outcomes, launching.console)
-        if any(outcome.state is not State.DONE for outcome in outcomes.values()):
+        _print_notes(state.round_outcomes, launching.console)
+        missing = len(this.trials) - len(state.round_outcomes)
+        if missing and not state.stopping:
+            state.request_stop(
+                StopCause.INTERRUPTED, f"Ray Tune ended the round without the outcomes of {missing} trials"
+            )
+        unfinished = {trial for trial, outcome in state.round_outcomes.items() if outcome.state is not State.DONE}
+        if unfinished:
             # an actor may die after it has committed some trials of a bundle
-            committed = outcomes.keys() & completed(store, prepared.specs)
-            outcomes |= dict.fromkeys(committed, Outcome(State.DONE))
-        retries.record(outcomes, quarantined(read_failures(store), state.policy.quarantine_after))
-
-
-def _with_lost(trials: list[str], outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
-    """Add failures for trials without an outcome, so that no trial waits forever."""
-    lost = Outcome(State.FAILED, (), FailureKind.INFRASTRUCTURE, "Ray Tune ended without reporting its outcome")
-    return dict.fromkeys(trials, lost) | outcomes
+            state.committed(unfinished & completed(store, prepared.specs))
+        retries.record(state.round_outcomes, quarantined(read_failures(store), state.policy.quarantine_after))
 
 
 def _print_notes(outcomes: dict[str, Outcome], console: Console) -> None:
@@ -245,16 +251,18 @@ def _print_notes(outcomes: dict[str, Outcome], console: Console) -> None:
 
 
 def _stopper(state: LaunchState, console: Console) -> Callable[[signal.Signals], None]:
-    """Return the signal handler. The first signal asks running trials to save and exit; a second one, or the first if
-    no trial runs, ends the launch immediately.
+    """Return the signal handler. The first signal asks running trials to save and exit, even if the launch is already
+    stopping; a second one, or the first if no trial runs, ends the launch immediately.
     """
+    received = list[signal.Signals]()
 
     def handle(number: signal.Signals) -> None:
-        if state.stopping or not state.at_work:
+        if received or not state.at_work:
             raise KeyboardInterrupt
+        received.append(number)
         state.request_stop(StopCause.INTERRUPTED, number.name)
         with suppress(RuntimeError):  # the signal arrived during a print
-            console.print("\nStopping: running trials save and exit after their current batch. Repeat to exit at once.")
+            console.print(f"\nStopping: {LEAVING[0].lower()}{LEAVING[1:]} Repeat to exit at once.")
 
     return handle
 

@@ -1,7 +1,7 @@
 """State of a launch in its driver while rounds run, including the decision to stop. No Ray."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jobs.results import Store
 from orchestrator.failures.failure_classification import record_crash
@@ -9,7 +9,10 @@ from orchestrator.failures.outcomes import ActorLeaves, Outcome, RootFailure, St
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.failures.versions import UnfitMachine
 from orchestrator.launching.hanging import ActorHung, Silences
+from orchestrator.launching.hosts import HostFailures
 from orchestrator.launching.retries import all_fail_alike
+
+LEAVING = "Running trials save and exit after their current batch."
 
 
 class LaunchState:
@@ -21,6 +24,8 @@ class LaunchState:
         self.policy = policy
         self.on_change: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
+        self.tell: Callable[[str], None] = lambda _: None
+        """Tells the user something while trials run."""
         self.listen: Callable[[Sequence[str]], Mapping[str, float] | None] = lambda _: None
         """Returns the seconds of silence of actors, which are named by their first trials; None if not known yet."""
         self.root_answers: Callable[[], bool] = lambda: True
@@ -42,6 +47,7 @@ class LaunchState:
         self.running: dict[str, tuple[str, ...]] = {}
         """The trials of each run of an actor, by run id."""
         self._silences = Silences(policy)
+        self._hosts = HostFailures(policy)
         self._ends: dict[str, tuple[str, Callable[[], None]]] = {}
         """The run of each actor and the function that kills it, by the actor's name."""
         self._hung: set[str] = set()
@@ -78,6 +84,9 @@ class LaunchState:
 
     def begin_round(self) -> None:
         self.round_outcomes = {}
+        self.running = {}  # a round that ended early has left some
+        self._ends = {}
+        self._silences.ended(self._silences.actors)
 
     def tick(self) -> None:
         """Check limits, hung actors and stop requests. Called repeatedly by the driver's loop."""
@@ -87,9 +96,11 @@ class LaunchState:
         if (silent_seconds := self.listen(self._silences.actors)) is not None:
             for actor in self._silences.hanging(silent_seconds):
                 self._end(actor)
-        if self.stopping and self._leaving is None:
+        if self.stop is not None and self._leaving is None:
             self._leaving = set(self.running)
             self._stop_requested_at = time.monotonic()
+            if self._leaving and self.stop.cause is not StopCause.INTERRUPTED:  # the signal's handler has told
+                self.tell(f"Stopping: {self.stop.reason.rstrip('.')}. {LEAVING}")
         if self.stopping and time.monotonic() >= self._next_call:
             self._next_call = time.monotonic() + 1.0
             self.on_stop()  # repeated, because a restarted flag has lost its state
@@ -105,6 +116,7 @@ class LaunchState:
 
     def started(self, run: str, trials: tuple[str, ...], end: Callable[[], None]) -> None:
         """Record that an actor starts its trials. ``end`` kills the actor, so that its run fails."""
+        self._hosts.started(run)
         self.running[run] = trials
         self._ends[trials[0]] = run, end
         self._silences.started(trials[0])
@@ -117,22 +129,42 @@ class LaunchState:
             self._ends.pop(actor, None)
         if self._leaving:
             self._leaving.discard(run)
-        self.outcomes |= outcomes
-        self.round_outcomes |= outcomes
-        finished = [trial for trial, outcome in outcomes.items() if outcome.state is State.DONE]
-        self.done += len(finished)
-        self.operations_done += sum(self.operations.get(trial, 0.0) for trial in finished)
+        self._record(outcomes)
         for outcome in outcomes.values():
-            if outcome.root_failure is not None:
-                self.root_failed(outcome.root_failure)
+            if (failure := outcome.root_failure) is not None:
+                where = f"on {outcome.host}: " if outcome.host else ""
+                self.root_failed(failure._replace(message=f"{where}{failure.message}"))
+        if (host := self._hosts.ended(run, outcomes)) is not None and not self.stopping:
+            last = next(outcome.signature for outcome in outcomes.values() if outcome.signature)
+            self.request_stop(
+                StopCause.MACHINE,
+                f"on {host}, {self.policy.host_failures} trials failed one after another and none was done; the last "
+                f"with {last}. Fix: repair that machine or remove it from the cluster, then resume",
+            )
         if not self.stopping and (signature := all_fail_alike(self.outcomes.values(), self.policy)):
             self.request_stop(
                 StopCause.FAILING, f"the first {len(self.outcomes)} trials all failed with the same error: {signature}"
             )
 
-    def failed(self, run: str, trials: tuple[str, ...], error: BaseException) -> None:
-        """Record that an actor's run ended with an exception instead of outcomes."""
+    def committed(self, trials: Iterable[str]) -> None:
+        """Record that actors had committed trials before they died without an answer."""
+        self._record(dict.fromkeys(trials, Outcome(State.DONE)))
+
+    def _record(self, outcomes: Mapping[str, Outcome]) -> None:
+        self.outcomes |= outcomes
+        self.round_outcomes |= outcomes
+        finished = [trial for trial, outcome in outcomes.items() if outcome.state is State.DONE]
+        self.done += len(finished)
+        self.operations_done += sum(self.operations.get(trial, 0.0) for trial in finished)
+
+    def failed(self, run: str, trials: tuple[str, ...], error: BaseException, log: str = "") -> None:
+        """Record that an actor's run ended with an exception instead of outcomes.
+
+        Args:
+            log: the traceback of an exception that the actor raised; empty for an error of Ray or Tune.
+        """
         if run in self._hung:
+            log = ""
             error = ActorHung(
                 f"no sign of progress for {self.policy.hang_after_minutes:g} minutes (--hang-after); its actor was "
                 "killed"
@@ -144,7 +176,7 @@ class LaunchState:
             self.request_stop(StopCause.MACHINE, str(error))
             self.ended(run, dict.fromkeys(trials, Outcome(State.STOPPED)))
         else:
-            self.ended(run, {trial: record_crash(self.store, trial, self.launch, error) for trial in trials})
+            self.ended(run, {trial: record_crash(self.store, trial, self.launch, error, log) for trial in trials})
 
     def _end(self, actor: str) -> None:
         """Kill a hung actor."""

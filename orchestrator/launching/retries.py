@@ -35,12 +35,14 @@ class Retries:
         """
         Args:
             trials: Ids in the order in which they should run.
-            largest_share: Returns the largest multiple of the study's share that any machine has now.
+            largest_share: Returns the largest multiple of the study's share that any machine has now; 0: there is none.
             bundle_of: Returns a key that is equal for trials that run in one actor. By default every trial runs alone.
         """
         self._waiting: dict[str, int] = dict.fromkeys(trials, 1)
         self._policy = policy
         self._largest_share = largest_share
+        self._largest_seen = 0
+        """The largest multiple that any machine has had. A cluster that shrank grows again while trials wait."""
         self._bundle_of = bundle_of
         self._bundled: set[str] = set()
         """Trials of the last round that shared an actor."""
@@ -55,6 +57,7 @@ class Retries:
         """Return the waiting trials with the smallest share, or None if no trial is waiting."""
         if not self._waiting:
             return None
+        self._look()
         share = min(self._waiting.values())
         bundles: dict[Hashable, list[str]] = {}
         for trial in (trial for trial, wanted in self._waiting.items() if wanted == share):
@@ -96,11 +99,18 @@ class Retries:
     def _after_memory(self, trial: str) -> str | None:
         if trial in self._bundled and trial in self._alone:
             return None
-        grown = min(self._waiting[trial] * self._policy.share_growth, self._largest_share())
+        grown = self._waiting[trial] * self._policy.share_growth
+        if (largest := self._look()) > 0:  # else no machine is known yet, and one that is large enough may come
+            grown = min(grown, largest)
         if grown <= self._waiting[trial]:
             return "out of memory even with the largest share of any machine"
         self._waiting[trial] = grown
         return None
+
+    def _look(self) -> int:
+        """Return the largest multiple of the share that any machine has had, after a look at those of now."""
+        self._largest_seen = max(self._largest_seen, self._largest_share())
+        return self._largest_seen
 
     def _after_own_error(self, trial: str, quarantined: set[str]) -> str | None:
         self._own_errors[trial] += 1

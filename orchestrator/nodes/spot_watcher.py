@@ -32,7 +32,12 @@ _MOST_BYTES = 65_536
 _SHOWN = 200
 """Maximum number of characters of an unexpected response that are logged."""
 _TOKEN_TTL_SECONDS = 21_600
-_DRAIN_ATTEMPTS = 5
+_ANSWER_SECONDS = 10.0
+"""Time for the GCS to answer."""
+_DRAIN_SECONDS = 40.0
+"""Time for one attempt to drain, so that a GCS which hangs leaves time for another."""
+_PAUSE_SECONDS = 2.0
+"""Pause between two attempts."""
 _AFTERWARDS_SECONDS = 600.0
 """Time to sleep after draining. The machine is gone before it has passed."""
 
@@ -132,11 +137,13 @@ def drain(address: str, node_ip: str, reason: str, deadline_seconds: int) -> Non
     """Drain Ray's node on this machine.
 
     Raises:
-        subprocess.CalledProcessError: If Ray refuses.
+        Exception: If Ray refuses or does not answer.
     """
     command = ["ray", "drain-node", "--address", address, "--node-id", node_of(address, node_ip)]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", f"spot notice: {reason}"]
-    subprocess.run([*command, "--deadline-remaining-seconds", str(deadline_seconds)], check=True, timeout=60)
+    subprocess.run(
+        [*command, "--deadline-remaining-seconds", str(deadline_seconds)], check=True, timeout=_DRAIN_SECONDS
+    )
 
 
 def node_of(address: str, node_ip: str) -> str:
@@ -147,7 +154,7 @@ def node_of(address: str, node_ip: str) -> str:
     """
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 
-    for node_id, node in GcsClient(address=address).get_all_node_info().items():
+    for node_id, node in GcsClient(address=address).get_all_node_info(timeout=_ANSWER_SECONDS).items():
         if node.node_manager_address == node_ip and node.state == node.ALIVE:
             return str(node_id.hex())
     raise LookupError(f"the cluster at {address} has no live node at {node_ip}")
@@ -167,19 +174,27 @@ def main(arguments: list[str] | None = None) -> None:
     notice = watch(lambda: cloud.notice(server), given.poll_seconds)
     heard = time.monotonic()
     _say(f"notice: {notice}")
-    announce_leaving()
-    for attempt in range(1, _DRAIN_ATTEMPTS + 1):
-        left = cloud.deadline_seconds - int(time.monotonic() - heard)
+    try:
+        announce_leaving()
+    except Exception as error:  # noqa: BLE001  # the drain matters more
+        _say(f"supervisors may restart Ray here: {type(error).__name__}: {error}")
+    if not _drain_until(heard + cloud.deadline_seconds, given.address, given.node_ip, notice):
+        sys.exit(1)
+    time.sleep(_AFTERWARDS_SECONDS)
+
+
+def _drain_until(deadline: float, address: str, node_ip: str, notice: str) -> bool:
+    """Drain the node, again after any failure, until the machine is gone. Return whether that succeeded."""
+    while (left := int(deadline - time.monotonic())) > 0:
         try:
-            drain(given.address, given.node_ip, notice, max(left, 1))
-        except (subprocess.SubprocessError, LookupError, RuntimeError, OSError) as error:
-            _say(f"drain attempt {attempt} of {_DRAIN_ATTEMPTS} failed: {error}")
-            time.sleep(2)
-            continue
-        print(f"drained with {left} s left", flush=True)
-        time.sleep(_AFTERWARDS_SECONDS)
-        return
-    sys.exit(1)
+            drain(address, node_ip, notice, left)
+        except Exception as error:  # noqa: BLE001  # whatever it is, such as an RpcError of Ray, it may pass
+            _say(f"not drained, {left} s left: {type(error).__name__}: {error}")
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            print(f"drained with {left} s left", flush=True)
+            return True
+    return False
 
 
 def _ask(url: str, headers: dict[str, str], method: str = "GET") -> str | None:

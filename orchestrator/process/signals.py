@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -28,13 +28,13 @@ def stop_signals_to(handle: Callable[[signal.Signals], object]) -> Iterator[None
 
 
 @contextmanager
-def unchanged_signals() -> Iterator[Mapping[signal.Signals, Any]]:
-    """Restore the handlers of the stop signals on exit; yield them by signal.
+def unchanged_signals(numbers: Iterable[signal.Signals] = STOP_SIGNALS) -> Iterator[Mapping[signal.Signals, Any]]:
+    """Restore the handlers of signals, by default those that stop a command, on exit; yield them by signal.
 
     Does nothing outside the main thread. Handlers that were not installed from Python are left alone.
     """
     mine = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS if mine}
+    handlers = {number: signal.getsignal(number) for number in numbers if mine}
     before = {number: old for number, old in handlers.items() if old is not None}
     try:
         yield before

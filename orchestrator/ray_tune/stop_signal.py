@@ -21,7 +21,7 @@ _LISTEN_SECONDS = 10.0
 _ANSWER_SECONDS = 5.0
 """Time that an actor waits for an answer, short so that a hung flag does not block it."""
 _LATER_SECONDS = 60.0
-"""Delay of an actor's next poll after one without an answer."""
+"""Delay of an actor's next question after one without an answer."""
 
 
 @ray.remote(num_cpus=0)
@@ -110,18 +110,21 @@ class StopWatcher:
         self._actor = actor
         self._flag: Any = None
         self._node = ray.get_runtime_context().get_node_id()
-        self._next = self._next_sign = 0.0
+        self._next_question = self._next_look = self._next_sign = 0.0
         self.stopping = False
         self.draining = False
 
     def __call__(self) -> bool:
         """Return whether the trial should save and exit now."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + POLL_SECONDS
+        if time.monotonic() >= self._next_question:
+            self._next_question = time.monotonic() + POLL_SECONDS
             self._next_sign = time.monotonic() + _SIGN_SECONDS
             self.stopping = self._flag_is_set()
-            # There is no public API for this; Ray Serve uses the same call.
-            self.draining = self._node in cluster_state.get_draining_nodes()
+        if time.monotonic() >= self._next_look:  # also while the flag does not answer
+            self._next_look = time.monotonic() + POLL_SECONDS
+            with suppress(ray.exceptions.RayError):  # a GCS that does not answer must not make a trial fail either
+                # There is no public API for this; Ray Serve uses the same call.
+                self.draining = self._node in cluster_state.get_draining_nodes()
         return self.stopping or self.draining
 
     def progressed(self) -> None:
@@ -136,7 +139,7 @@ class StopWatcher:
         try:
             return bool(ray.get(self._found().is_set.remote(self._actor), timeout=_ANSWER_SECONDS))
         except ray.exceptions.GetTimeoutError:
-            self._next = time.monotonic() + _LATER_SECONDS
+            self._next_question = time.monotonic() + _LATER_SECONDS
             return self.stopping
         except (ray.exceptions.RayError, ValueError):
             self._flag = None

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -24,7 +25,7 @@ from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
 from jobs.system.processor import cores
 from orchestrator.process.signals import unchanged_signals
-from orchestrator.ray_tune.callbacks import NoReport, Reporter, RoundObserver, StopWhenAllLeft
+from orchestrator.ray_tune.callbacks import KeepsHandlers, NoReport, Reporter, RoundObserver, StopWhenAllLeft
 from orchestrator.ray_tune.local_ray import prepare_machine, require_own_packages
 from orchestrator.ray_tune.lost_actors import let_tune_survive
 from orchestrator.ray_tune.reachable import of_cluster, require_ray, require_same_ray
@@ -132,8 +133,8 @@ def _address(given: str | None) -> str:
 
 
 def starts_here(address: str | None) -> bool:
-    """Return whether a launch at this address runs on this machine, by Ray that it starts itself."""
-    return _address(address) == "local"
+    """Return whether a launch at this address, which has not connected yet, will start Ray on this machine."""
+    return _address(address) == "local" and not ray.is_initialized()
 
 
 def connect(address: str | None) -> None:
@@ -145,7 +146,7 @@ def connect(address: str | None) -> None:
         InvalidRequest: If no cluster responds, its version differs, or Ray cannot start workers here.
         StorageFailure: If this machine has no usable directory for Ray's files.
     """
-    os.environ.update(_ENVIRONMENT)
+    _prepare_tune()
     address = _address(address)
     if address == "local" and any(map(str.isspace, sys.executable)):
         raise InvalidRequest(
@@ -156,7 +157,6 @@ def connect(address: str | None) -> None:
             file=sys.executable,
             key="--address",
         )
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     here: dict[str, Any] = {}
     if address == "local":
         make_home_absolute()
@@ -181,6 +181,12 @@ def connect(address: str | None) -> None:
             raise
         where = "start on this machine" if address == "local" else f"connect this process at {address}"
         raise InvalidRequest(Code.NO_CLUSTER, f"Ray did not {where}: {error}", file=address, key="--address") from error
+
+
+def _prepare_tune() -> None:
+    """Set what Tune reads from the environment, and silence it."""
+    os.environ.update(_ENVIRONMENT)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 def share_of(resources: Resources, say: Callable[[str], object]) -> Share:
@@ -261,6 +267,8 @@ def run_round(
 ) -> None:
     """Run the trials in one Tuner. Outcomes are reported to ``observer`` and written to the results root.
 
+    If Tune ends early, for whatever reason, some trials have no outcome.
+
     Args:
         bundles: Trials that share an actor; usually one.
         job: Configuration of every actor besides its trials (see ``TrialActor``).
@@ -268,8 +276,9 @@ def run_round(
     # as text, because Tune deep-copies each trial's configuration and encodes it again whenever it writes its state
     encoded = json.dumps(job)
     configurations = [{"trials": json.dumps([plain(spec) for spec in bundle]), "job": encoded} for bundle in bundles]
+    _prepare_tune()  # the calling process may have joined Ray itself
     let_tune_survive()
-    with _scratch() as scratch:
+    with _scratch() as scratch, unchanged_signals((signal.SIGINT, signal.SIGUSR1)) as handlers:
         tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([share])),
             tune_config=tune.TuneConfig(
@@ -284,7 +293,7 @@ def run_round(
                 verbose=0,
                 progress_reporter=NoReport(),
                 stop=StopWhenAllLeft(observer),
-                callbacks=[Reporter(observer)],
+                callbacks=[KeepsHandlers(handlers), Reporter(observer)],
                 # checkpoints are stored by trial id in the results root, not in Tune's storage
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=0),

@@ -5,13 +5,14 @@ They are reported to the driver as Tune reports them. For tests of what a launch
 """
 
 import json
-import pickle
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 from ray.exceptions import RayTaskError
 
 from jobs.kind import plain
@@ -36,6 +37,17 @@ class NeverStops:
 
     def __call__(self) -> bool:
         return False
+
+
+def error_file(error: Exception, file: Path) -> str:
+    """Write the file of Tune about an exception that an actor has raised, as Ray raises it in the driver; return its
+    path.
+    """
+    text = "".join(traceback.format_exception(error))
+    actor = {"proctitle": "ray::TrialActor.train", "actor_repr": "TrialActor", "actor_id": "0123"}
+    raised = RayTaskError("train", text, error, **actor)  # type: ignore[no-untyped-call]  # untyped in Ray
+    file.write_bytes(cloudpickle.dumps(raised.as_instanceof_cause()))  # type: ignore[no-untyped-call]
+    return str(file)
 
 
 def replace_ray(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -63,9 +75,7 @@ def replace_ray(patch: pytest.MonkeyPatch, folder: Path) -> None:
             try:
                 tune_trial.last_result = actor.step()
             except Exception as error:  # noqa: BLE001  # any error of an actor reaches the driver wrapped by Ray
-                file = folder / f"{state.launch}-{number}.pkl"
-                file.write_bytes(pickle.dumps(RayTaskError("step", "traceback", error)))  # type: ignore[no-untyped-call]  # untyped in Ray
-                tune_trial.pickled_error_file = str(file)
+                tune_trial.pickled_error_file = error_file(error, folder / f"{state.launch}-{number}.pkl")
                 reporter.on_trial_error(number, [], tune_trial)
             else:
                 reporter.on_trial_complete(number, [], tune_trial)

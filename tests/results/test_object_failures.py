@@ -86,7 +86,7 @@ def test_nobody_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         begin(store)  # the network is down: the request is valid and may succeed later
 
 
-@pytest.mark.parametrize("status", [500, 503, 408, 429])
+@pytest.mark.parametrize("status", [500, 503, 408, 409, 412, 429])
 def test_a_root_is_not_called_unwritable_when_the_storage_fails(store: Store, proxy: Proxy, status: int) -> None:
     proxy.mishaps = [answer(status)] * 100
     with refused(Code.STORAGE, store.uri, kind=StorageFailure, file=store.uri):

@@ -271,6 +271,29 @@ def test_a_signal_while_trials_run_lets_them_leave_and_a_second_does_not(
 
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_while_a_launch_stops_at_a_limit_lets_trials_leave_and_a_second_does_not(
+    times: int, number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one is that of a user who does not know that the launch is stopping."""
+
+    def run_round(bundles: object, job: object, share: object, state: LaunchState) -> None:
+        state.started("a run", ("a trial",), lambda: None)
+        state.request_stop(StopCause.LIMIT, "the limit was reached.")
+        state.tick()
+        for _ in range(times):
+            send(number)
+
+    monkeypatch.setattr(tuner, "run_round", run_round)
+    ended = start("launch", "mini.yaml", "--results", "new")
+    assert (ended.code, ended.err) == (1 if times == 1 else 130, "")
+    assert ended.out.count(b"Stopping: the limit was reached. Running trials save and exit") == 1
+    assert b"Repeat to exit at once" in ended.out
+    assert (b"Interrupted; committed" in ended.out) is (times == 2)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", STOP)
 def test_a_signal_that_is_ignored_stays_ignored(
     number: signal.Signals, start: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

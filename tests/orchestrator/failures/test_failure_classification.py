@@ -24,7 +24,9 @@ from jobs.execution.commit import Attempt
 from jobs.execution.gpu_memory import WorkspaceRefused
 from jobs.results import FailureKind, open_store, read_failures
 from orchestrator.failures.failure_classification import (
+    breaks_gpu,
     classify,
+    context_lost,
     is_about_inputs,
     record_crash,
     record_error,
@@ -63,10 +65,34 @@ def test_whose_fault_an_exception_is(fault: str) -> None:
         (out_of_memory(MemoryError(), "/root/x"), FailureKind.MEMORY),
         (DamagedFile(Code.DAMAGED_DATA, "cut off", file="/data"), FailureKind.ERROR),
         (RuntimeError("memory format"), FailureKind.ERROR),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), FailureKind.ERROR),
+        (torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"), FailureKind.INFRASTRUCTURE),
+        (RuntimeError("CUDA error: the MPS client has been terminated by the server"), FailureKind.INFRASTRUCTURE),
+        (RuntimeError("CUDA error: unspecified launch failure"), FailureKind.ERROR),
+        (RuntimeError("CUDA error: unknown error"), FailureKind.INFRASTRUCTURE),
+        (RuntimeError("No CUDA GPUs are available"), FailureKind.INFRASTRUCTURE),
+        (context_lost(RuntimeError("CUDA error: an illegal memory access")), FailureKind.INFRASTRUCTURE),
     ],
 )
 def test_whose_fault_is_said_by_the_type(error: Exception, kind: FailureKind) -> None:
     assert classify(error) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "breaks"),
+    [
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (RuntimeError("No CUDA GPUs are available"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_after_which_errors_a_process_computes_nothing_more_on_its_gpu(error: Exception, breaks: bool) -> None:
+    assert breaks_gpu(error) is breaks
 
 
 @pytest.mark.parametrize(
@@ -137,3 +163,10 @@ def test_what_a_root_answers_to_every_trial_lasts(
     error.__cause__ = None if number is None else OSError(number, os.strerror(number))
     assert root_failure(store, error) == RootFailure(str(error), lasting)
     assert record_error(store, "x-1", Attempt(1, "launch"), error).root_failure == RootFailure(str(error), lasting)
+
+
+def test_what_a_bucket_refuses_lasts(tmp_path: Path) -> None:
+    """Its client's errors have no error number of the system."""
+    store = open_store(tmp_path / "root")
+    error = StorageFailure(Code.STORAGE, "access was denied", file=store.uri, refuses=True)
+    assert root_failure(store, error) == RootFailure("access was denied", True)

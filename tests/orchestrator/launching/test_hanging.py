@@ -32,6 +32,7 @@ from jobs.kinds.influence.influence_functions import fisher_similarities
 from jobs.perturbations.pgd import perturb
 from jobs.results import FailureKind, open_store, read_failures
 from jobs.specs.threat_model import Constraint, ThreatModel
+from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
 from jobs.system.progress import computing, progress_heard_by, progressed
 from orchestrator.failures.retry_policy import RetryPolicy
@@ -174,6 +175,59 @@ def test_a_hanging_actor_is_ended_and_its_trials_are_tried_again(
     assert all("30 minutes (--hang-after)" in one.reason for one in failures)
 
 
+def test_an_actor_that_hangs_between_two_trials_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune reports its next run only when it has prepared for it; until then that run is pending, with an actor."""
+    clock, killed = Clock(), list[object]()
+    monkeypatch.setattr(launch_state, "Silences", partial(Silences, clock=clock))
+    monkeypatch.setattr("orchestrator.ray_tune.callbacks.time.monotonic", clock)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    (spec, other) = expand(parse_study(STUDY, "mini.yaml"))
+
+    def tune_trial(name: str, spec: TrialSpec, status: str, actor: str | None) -> Any:
+        config = {"trials": json.dumps([plain(spec)])}
+        return SimpleNamespace(
+            trial_id=name, status=status, config=config, temporary_state=SimpleNamespace(ray_actor=actor)
+        )
+
+    waits, hangs = tune_trial("t0", spec, "PENDING", None), tune_trial("t1", other, "PENDING", "actor")
+    state = LaunchState(open_store(tmp_path / "root"), "one", RetryPolicy())
+    state.listen = lambda actors: {}
+    reporter = Reporter(state)
+    for minutes in range(31):
+        reporter.on_step_begin(0, [waits, hangs])
+        assert state.in_flight == (other.trial_id,)
+        assert killed == [], f"after {minutes} minutes"
+        clock.now += 59
+    for _ in range(2):
+        reporter.on_step_begin(0, [waits, hangs])
+        clock.now += 59
+    assert killed == ["actor"]
+
+
+def test_one_that_has_prepared_starts_its_time_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, killed = Clock(), list[object]()
+    monkeypatch.setattr(launch_state, "Silences", partial(Silences, clock=clock))
+    monkeypatch.setattr("orchestrator.ray_tune.callbacks.time.monotonic", clock)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    spec, _ = expand(parse_study(STUDY, "mini.yaml"))
+    trial = SimpleNamespace(
+        trial_id="t0",
+        status="PENDING",
+        config={"trials": json.dumps([plain(spec)])},
+        temporary_state=SimpleNamespace(ray_actor="actor"),
+    )
+    state = LaunchState(open_store(tmp_path / "root"), "one", RetryPolicy())
+    state.listen = lambda actors: {}
+    reporter = Reporter(state)
+    for _ in range(2):
+        for _ in range(29):
+            reporter.on_step_begin(0, [trial])
+            clock.now += 59
+        trial.status = "RUNNING"
+        reporter.on_trial_start(0, [trial], trial)
+    assert killed == []
+
+
 def test_the_flag_tells_who_was_silent_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr("orchestrator.ray_tune.stop_signal.time.monotonic", clock)
@@ -230,6 +284,37 @@ def test_an_actor_waits_for_no_flag_that_hangs(stopping: bool, monkeypatch: pyte
         assert asked() is stopping
         clock.now += 1
     assert waited == [5.0], "once a minute, and not for long"
+
+
+def test_an_actor_hears_of_a_drain_while_the_flag_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, draining = Clock(), dict[str, int]()
+
+    def hang(_: object, timeout: float) -> None:
+        raise ray.exceptions.GetTimeoutError
+
+    monkeypatch.setattr("orchestrator.ray_tune.stop_signal.time.monotonic", clock)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
+    monkeypatch.setattr(ray, "get_actor", lambda _: SimpleNamespace(is_set=SimpleNamespace(remote=lambda _: None)))
+    cluster = SimpleNamespace(get_draining_nodes=lambda: draining)
+    monkeypatch.setattr("orchestrator.ray_tune.stop_signal.cluster_state", cluster)
+    monkeypatch.setattr(ray, "get", hang)
+    asked = StopWatcher("launch", "actor")
+    assert not asked()
+    draining["node"] = 0
+    clock.now += 1
+    assert asked()
+    assert (asked.draining, asked.stopping) == (True, False)
+
+
+def test_a_silent_head_node_makes_no_trial_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise ray.exceptions.RaySystemError("Failed to connect to GCS")  # type: ignore[no-untyped-call]  # untyped in Ray
+
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
+    monkeypatch.setattr(ray, "get_actor", silent)
+    cluster = SimpleNamespace(get_draining_nodes=silent)
+    monkeypatch.setattr("orchestrator.ray_tune.stop_signal.cluster_state", cluster)
+    assert not StopWatcher("launch", "actor")()
 
 
 @pytest.mark.usefixtures("without_ray")

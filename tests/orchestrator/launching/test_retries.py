@@ -61,6 +61,24 @@ def test_out_of_memory_doubles_the_share_after_the_others_until_nothing_is_large
     assert "largest share" in retries.given_up["a"]
 
 
+def test_out_of_memory_without_a_machine_waits_for_one() -> None:
+    """As in a cluster whose workers come only when trials wait for them."""
+    retries = Retries(["a"], POLICY, largest_share=lambda: 0)
+    assert trials_of(retries) == (1, ["a"])
+    retries.record({"a": MEMORY}, set())
+    assert trials_of(retries) == (2, ["a"])
+
+
+def test_a_cluster_that_shrank_is_waited_for() -> None:
+    largest = iter([4, 0, 0, 2, 2, 4])
+    retries = Retries(["a"], POLICY, largest_share=lambda: next(largest))
+    for share in (1, 2, 4):
+        assert trials_of(retries) == (share, ["a"])
+        retries.record({"a": MEMORY}, set())
+    assert retries.next_round() is None
+    assert "largest share" in retries.given_up["a"]
+
+
 def bundles_of(retries: Retries) -> tuple[int, list[list[str]]] | None:
     this = retries.next_round()
     return (this.share, this.bundles) if this else None

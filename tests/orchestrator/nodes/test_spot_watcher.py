@@ -9,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RpcError
 
 from jobs.errors import Code
+from orchestrator.nodes import spot_watcher
 from orchestrator.nodes.spot_watcher import CLOUDS, NoMetadata, aws_notice, gcp_notice, main, watch
 from tests.jobs.mirrors import mirror
 from tests.orchestrator.metadata import NOTICE, Metadata
@@ -209,6 +211,62 @@ def test_the_notice_leads_to_a_drain(metadata: Metadata, tmp_path: Path, monkeyp
     assert options["--address"] == "10.0.0.1:6379"
     assert options["--reason"] == "DRAIN_NODE_REASON_PREEMPTION"
     assert 100 <= int(options["--deadline-remaining-seconds"]) <= 110
+
+
+class Timer:
+    """A clock that advances only while somebody sleeps, or by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def silent(*_: object) -> None:
+    raise RpcError("GCS unavailable", rpc_code=14)  # type: ignore[no-untyped-call]  # untyped in Ray
+
+
+def test_ray_is_asked_again_until_the_machine_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timer, lefts = Timer(), list[int]()
+
+    def drain(address: str, node_ip: str, reason: str, left: int) -> None:
+        lefts.append(left)
+        silent()
+
+    monkeypatch.setattr(spot_watcher, "time", timer)
+    monkeypatch.setattr(spot_watcher, "drain", drain)
+    assert not spot_watcher._drain_until(timer.now + 110, "10.0.0.1:6379", "10.0.0.2", "taken")
+    assert lefts == list(range(110, 0, -2))
+    assert "RpcError" in capsys.readouterr().out
+
+
+def test_a_notice_outlasts_a_silent_ray_and_a_home_that_cannot_be_written(
+    metadata: Metadata, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter([*[silent] * 6, lambda *_: None])
+
+    def drain(*given: object) -> None:
+        next(answers)(*given)
+
+    def unwritable() -> None:
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(spot_watcher, "drain", drain)
+    monkeypatch.setattr(spot_watcher, "announce_leaving", unwritable)
+    monkeypatch.setattr(spot_watcher, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(spot_watcher, "_AFTERWARDS_SECONDS", 0)
+    metadata.action = NOTICE
+    main(["--cloud", "aws", "--address", "10.0.0.1:6379", "--node-ip", "10.0.0.2", "--server", metadata.address])
+    said = capsys.readouterr().out
+    assert said.count("RpcError: ") == 6
+    assert "Read-only file system" in said
+    assert "drained with" in said
 
 
 def test_the_watcher_is_a_program() -> None:

@@ -1,7 +1,6 @@
 """Bundles under Ray: which trials share an actor, what the actor reports per trial, and the numbers of a launch."""
 
 import json
-import pickle
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +9,28 @@ from typing import Any
 
 import pytest
 import torch
-from ray.exceptions import RayTaskError
 from rich.console import Console
 
-from jobs.errors import Code, DamagedFile, MissingData
+from jobs.errors import Code, DamagedFile, MissingData, StorageFailure
+from jobs.execution.bundles import attempt_bundle
 from jobs.execution.retention import RetentionPolicy
 from jobs.kind import plain
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.results import FailureKind, Store, comparable_columns, done, open_store, pin, read_failures, read_trials
-from jobs.results.layout import checkpoints_prefix, launch_key
+from jobs.results.layout import checkpoints_prefix, launch_key, log_key
 from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
 from jobs.study.model import Study
 from jobs.system import nvidia
-from orchestrator.failures.outcomes import NodeDraining, Outcome, State, StopCause
+from orchestrator.failures.outcomes import (
+    ActorLeaves,
+    GpuFailed,
+    MachineFailed,
+    NodeDraining,
+    Outcome,
+    State,
+    StopCause,
+)
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.failures.versions import UnfitMachine, versions
 from orchestrator.launching.launch import Launching, _run_stage, launch
@@ -39,6 +46,7 @@ from orchestrator.ray_tune import trainable, tuner
 from orchestrator.ray_tune.callbacks import Reporter
 from orchestrator.ray_tune.trainable import TrialActor
 from orchestrator.study.load import load_study, parse_study
+from tests.orchestrator.in_process import error_file
 from tests.support import finetune_specs
 
 pytestmark = pytest.mark.usefixtures("without_ray", "short_tests")
@@ -119,6 +127,7 @@ def test_what_an_actor_committed_before_it_died_is_not_run_again(store: Store, m
     launching = Launching(prepared, store, Console(quiet=True), Options(), state, Tallies(planned=2))
     _run_stage(launching, stage, {"CPU": 1}, Retries(specs, RetryPolicy(), lambda: 1, lambda trial: "one"))
     assert rounds == [[first, second], [first]]
+    assert state.done == 2, "they count as finished by this launch"
 
 
 # --- the actor ---
@@ -163,31 +172,51 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
     return made
 
 
-def break_blocks_1(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def break_blocks(monkeypatch: pytest.MonkeyPatch, error: type[Exception], message: str, *blocks: int) -> None:
     original = Finetuning.learn
 
     def learn(self: Finetuning, *batch: Any) -> None:
-        if self.spec.blocks == 1:
-            raise error
+        if self.spec.blocks in blocks:
+            raise error(message)
         original(self, *batch)
 
     monkeypatch.setattr(Finetuning, "learn", learn)
 
 
+def answer(actor: TrialActor, leaves: type[ActorLeaves] | None) -> dict[str, Outcome]:
+    """Run an actor's trials and return what it reports, by leaving if that is expected."""
+    if leaves is None:
+        plain = json.loads(actor.step()["outcomes"])
+    else:
+        with pytest.raises(ActorLeaves) as raised:
+            actor.step()
+        assert type(raised.value) is leaves
+        plain = raised.value.outcomes
+    return {trial: Outcome.parse(outcome) for trial, outcome in plain.items()}
+
+
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("error", "message", "kind", "leaves"),
     [
-        (RuntimeError("wrong"), FailureKind.ERROR),
-        (MemoryError("full"), FailureKind.MEMORY),
-        (OSError("no route"), FailureKind.INFRASTRUCTURE),
+        (RuntimeError, "wrong", FailureKind.ERROR, None),
+        (MemoryError, "full", FailureKind.MEMORY, None),
+        (OSError, "no route", FailureKind.INFRASTRUCTURE, MachineFailed),
+        (RuntimeError, "CUDA error: device-side assert triggered", FailureKind.ERROR, GpuFailed),
+        (RuntimeError, "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", FailureKind.ERROR, GpuFailed),
+        (RuntimeError, "CUDA error: uncorrectable ECC error encountered", FailureKind.INFRASTRUCTURE, GpuFailed),
     ],
 )
 def test_an_actor_answers_for_each_trial_of_its_bundle(
-    error: Exception, kind: FailureKind, store: Store, monkeypatch: pytest.MonkeyPatch
+    error: type[Exception],
+    message: str,
+    kind: FailureKind,
+    leaves: type[ActorLeaves] | None,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    break_blocks_1(monkeypatch, error)
-    result = actor(store, monkeypatch).step()
-    outcomes = {trial: Outcome.parse(outcome) for trial, outcome in json.loads(result["outcomes"]).items()}
+    """It is not used again if its machine or its process may be at fault."""
+    break_blocks(monkeypatch, error, message, 1)
+    outcomes = answer(actor(store, monkeypatch), leaves)
     first, broken, last = (spec.trial_id for spec in bundled(expand(study()), "blocks")[0])
     assert {trial: outcome.state for trial, outcome in outcomes.items()} == {
         first: State.DONE,
@@ -195,18 +224,49 @@ def test_an_actor_answers_for_each_trial_of_its_bundle(
         last: State.DONE,
     }
     assert outcomes[broken].kind is kind
+    assert {outcome.host for outcome in outcomes.values()} == {socket.gethostname()}
     assert done(store, "finetune") == {first, last}
     (failure,) = read_failures(store)
     assert (failure.trial_id, failure.kind, failure.launch) == (broken, kind, "one")
 
 
+def test_a_trial_whose_gpu_failed_under_another_is_not_charged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first error has destroyed the context, in which no other trial can compute."""
+    break_blocks(monkeypatch, RuntimeError, "CUDA error: an illegal memory access was encountered", 1, 3)
+    answer(actor(store, monkeypatch), GpuFailed)
+    assert sorted(failure.kind for failure in read_failures(store)) == [FailureKind.ERROR, FailureKind.INFRASTRUCTURE]
+
+
+def test_an_actor_without_its_gpu_charges_no_trial(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(share: float, planned: float) -> None:
+        raise RuntimeError("No CUDA GPUs are available")
+
+    monkeypatch.setattr(trainable, "shared_device", lost)
+    outcomes = answer(actor(store, monkeypatch), GpuFailed)
+    assert {outcome.kind for outcome in outcomes.values()} == {FailureKind.INFRASTRUCTURE}
+    assert len(outcomes) == 3
+
+
+def test_an_actor_leaves_out_what_another_launch_has_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, last = bundled(expand(study()), "blocks")[0]
+    run_locally(study(), second.trial_id, store, Console(quiet=True))
+    ran = list[list[TrialSpec]]()
+
+    def attempt(store: Store, specs: list[TrialSpec], *rest: Any) -> Any:
+        ran.append(specs)
+        return attempt_bundle(store, specs, *rest)
+
+    monkeypatch.setattr(trainable, "attempt_bundle", attempt)
+    assert {outcome.state for outcome in answer(actor(store, monkeypatch), None).values()} == {State.DONE}
+    assert {outcome.state for outcome in answer(actor(store, monkeypatch), None).values()} == {State.DONE}
+    assert ran == [[first, last]]
+
+
 def ended_by(error: Exception, bundle: list[TrialSpec], folder: Path) -> SimpleNamespace:
     """Return Tune's trial object of an actor that raised, as the driver receives it."""
-    (folder / "error.pkl").write_bytes(pickle.dumps(RayTaskError("step", "traceback", error)))  # type: ignore[no-untyped-call]  # untyped in Ray
     config = {"trials": json.dumps([plain(spec) for spec in bundle])}
-    return SimpleNamespace(
-        trial_id="tune-1", config=config, pickled_error_file=str(folder / "error.pkl"), error_file=None
-    )
+    file = error_file(error, folder / "error.pkl")
+    return SimpleNamespace(trial_id="tune-1", config=config, pickled_error_file=file, error_file=None)
 
 
 def lacks_a_source(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -267,7 +327,7 @@ def test_a_draining_node_does_not_make_a_failed_trial_a_stopped_one(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The trials that are still running are saved at their current state; the driver is told about each one."""
-    break_blocks_1(monkeypatch, RuntimeError("wrong"))
+    break_blocks(monkeypatch, RuntimeError, "wrong", 1)
     with pytest.raises(NodeDraining) as raised:
         actor(store, monkeypatch, drain_after=2).step()
     bundle = bundled(expand(study()), "blocks")[0]
@@ -299,3 +359,40 @@ def test_a_crashed_actor_is_a_failure_of_each_trial_of_its_bundle(store: Store, 
     Reporter(state).on_trial_error(0, [], ended)
     assert {failure.trial_id for failure in read_failures(store)} == {spec.trial_id for spec in bundle}
     assert {outcome.kind for outcome in state.round_outcomes.values()} == {FailureKind.INFRASTRUCTURE}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError("what is wrong"), FailureKind.ERROR),
+        (MemoryError("what is wrong"), FailureKind.MEMORY),
+        (OSError("what is wrong"), FailureKind.INFRASTRUCTURE),
+    ],
+)
+def test_an_actors_own_exception_is_told_as_its_trials_are(
+    error: Exception, kind: FailureKind, store: Store, tmp_path: Path
+) -> None:
+    """It was raised outside of all trials, for example while a device was chosen."""
+    bundle = bundled(expand(study()), "blocks")[0]
+    state = LaunchState(store, "one", RetryPolicy())
+    try:
+        raise error
+    except type(error):
+        ended = ended_by(error, bundle, tmp_path)
+    Reporter(state).on_trial_error(0, [], ended)
+    failures = read_failures(store)
+    assert {(failure.kind, failure.error, failure.reason) for failure in failures} == {
+        (kind, type(error).__name__, "what is wrong")
+    }
+    log = store.read(log_key(bundle[0].trial_id, 1)).decode()
+    assert f"{type(error).__name__}: what is wrong" in log
+    assert __name__.rpartition(".")[2] in log, "the traceback"
+    assert "\x1b" not in log
+
+
+def test_what_the_root_refuses_to_an_actor_stops_the_launch(store: Store, tmp_path: Path) -> None:
+    bundle = bundled(expand(study()), "blocks")[0]
+    state = LaunchState(store, "one", RetryPolicy())
+    refused = StorageFailure(Code.STORAGE, "access was denied", file=store.uri, refuses=True)
+    Reporter(state).on_trial_error(0, [], ended_by(refused, bundle, tmp_path))
+    assert state.stop == (StopCause.STORAGE, "access was denied")

@@ -1,0 +1,63 @@
+"""The heartbeat of a launch outlasts whatever happens while it writes its record and the index."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.errors import Code
+from jobs.results import Launch, open_store, read_launches, write_launch
+from orchestrator.launching import heartbeat
+from orchestrator.launching.heartbeat import Heartbeat, new_launch
+
+
+def fails_to_compact(monkeypatch: pytest.MonkeyPatch, fail: Callable[..., Any]) -> None:
+    monkeypatch.setattr(heartbeat, "uncovered", fail)
+
+
+def fails_to_write(monkeypatch: pytest.MonkeyPatch, fail: Callable[..., Any]) -> None:
+    monkeypatch.setattr(Launch, "_replace", fail)
+
+
+@pytest.mark.parametrize("lacks", [fails_to_compact, fails_to_write])
+def test_a_launch_that_lacks_memory_for_a_moment_goes_on_to_live(
+    lacks: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.01)
+    store, warned = open_store(tmp_path / "root"), list[str]()
+    failed, again = threading.Event(), threading.Event()
+
+    def fail(*_: object, **__: object) -> None:
+        failed.set()
+        raise MemoryError
+
+    def write(*given: Any) -> None:
+        write_launch(*given)
+        if failed.is_set():
+            again.set()
+
+    monkeypatch.setattr(heartbeat, "write_launch", write)
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, warned.append):
+        with pytest.MonkeyPatch.context() as patch:
+            lacks(patch, fail)
+            assert failed.wait(30)
+        assert again.wait(30)
+    assert any("memory" in line.lower() for line in warned)
+    (record,) = read_launches(store)
+    assert record.ended_at is not None
+
+
+def test_a_lack_of_memory_is_no_failure_of_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    store = open_store(tmp_path / "root")
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, lambda _: None) as beating:
+        monkeypatch.setattr(heartbeat, "write_launch", fail)
+        error = beating.beat()
+        assert error is not None
+        assert error.code is Code.OUT_OF_MEMORY
+        monkeypatch.undo()

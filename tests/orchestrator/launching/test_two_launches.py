@@ -1,0 +1,122 @@
+"""Two launches on one root share the work: what one has finished, the other does not run again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from jobs.execution.bundles import attempt_bundle
+from jobs.execution.commit import is_committed
+from jobs.results import Store, open_store, with_weights, write_launch
+from jobs.results.layout import launch_key, trained_weights_key, trial_key
+from jobs.specs.trial import TrialSpec
+from jobs.study.expand import expand
+from jobs.study.model import Study
+from orchestrator.launching.heartbeat import new_launch
+from orchestrator.launching.launch import launch
+from orchestrator.launching.local import run_locally
+from orchestrator.ray_tune import trainable, tuner
+from orchestrator.study.load import parse_study
+from tests.orchestrator.in_process import replace_ray
+
+pytestmark = pytest.mark.usefixtures("short_tests")
+
+QUIET = Console(quiet=True)
+STUDY = """
+name: mini
+grid: {source: [fmnist_natural], dataset: [digits], blocks: [0]}
+schedule: [{images: [20], epochs: 1, seeds: 3, evaluate_every: 1}]
+"""
+
+
+def study(more: str = "") -> Study:
+    return parse_study(STUDY + more, "mini.yaml")
+
+
+TRIALS = [spec.trial_id for spec in expand(study())]
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_ray(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "root")
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, root: Store, others: Study) -> list[str]:
+    """Let another process finish all other trials while the first one runs; return the trials that a launch ran."""
+    ran = list[str]()
+
+    def attempt(store: Store, specs: Sequence[TrialSpec], *rest: Any) -> Any:
+        ran.extend(spec.trial_id for spec in specs)
+        if len(ran) == 1:
+            for trial in TRIALS:
+                if trial not in ran:
+                    run_locally(others, trial, root, QUIET)
+        return attempt_bundle(store, specs, *rest)
+
+    monkeypatch.setattr(trainable, "attempt_bundle", attempt)
+    return ran
+
+
+def test_what_another_launch_has_finished_is_done(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = meanwhile(monkeypatch, root, study())
+    summary = launch(study(), root, QUIET)
+    assert (summary.done, summary.failed, len(ran)) == (3, {}, 1)
+    assert list(root.keys("conflicts")) == []
+
+
+def test_weights_that_another_launch_has_not_kept_are_trained(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = meanwhile(monkeypatch, root, study())
+    assert launch(study("keep_weights: true\n"), root, QUIET).done == 3
+    assert (len(ran), with_weights(root)) == (3, set(TRIALS))
+
+
+def test_weights_that_another_launch_has_kept_are_not_trained_again(
+    root: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = meanwhile(monkeypatch, root, study("keep_weights: true\n"))
+    assert launch(study("keep_weights: true\n"), root, QUIET).done == 3
+    assert (len(ran), with_weights(root)) == (1, set(TRIALS))
+
+
+def test_only_a_whole_result_is_done(root: Store) -> None:
+    spec, other, _ = expand(study())
+    keeps = study("keep_weights: true\n")
+    assert not is_committed(root, spec, keeps.catalog)
+    run_locally(keeps, spec.trial_id, root, QUIET)
+    assert is_committed(root, spec, keeps.catalog)
+    assert is_committed(root, spec, keeps.catalog, weights=True)
+    root.delete(trained_weights_key(spec.trial_id))
+    assert is_committed(root, spec, keeps.catalog)
+    assert not is_committed(root, spec, keeps.catalog, weights=True)
+    whole = root.read(trial_key(spec.kind, spec.trial_id))
+    root.create(trial_key(other.kind, other.trial_id), whole[:-10])
+    assert not is_committed(root, other, keeps.catalog)
+
+
+@pytest.mark.parametrize("bundle", ["none", "blocks"])
+def test_the_second_begins_at_the_other_end(bundle: str, root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise both would run the same trials at the same time, one after another."""
+    orders = list[list[str]]()
+
+    def run_round(bundles: Sequence[Sequence[TrialSpec]], job: object, share: object, state: Any) -> None:
+        orders.append([spec.trial_id for specs in bundles for spec in specs])
+
+    monkeypatch.setattr(tuner, "run_round", run_round)
+    launch(study(f"bundle: {bundle}\n"), root, QUIET)
+    write_launch(root, new_launch("another", "0123"))
+    launch(study(f"bundle: {bundle}\n"), root, QUIET)
+    first, second = orders
+    assert sorted(first) == sorted(TRIALS)
+    assert second == first[::-1]
+
+
+def test_a_torn_record_of_another_launch_stops_none(root: Store) -> None:
+    root.create(launch_key("20260101T000000Z-01234567"), b"{")
+    assert launch(study(), root, QUIET).done == 3
