@@ -25,7 +25,7 @@ _STILL_HERE = 15.0
 """Seconds after which a stream without news says that it is alive, so that lost connections are noticed."""
 
 
-def make_app(watch: Watch, token: str, port: int, hosts: set[str]) -> Starlette:
+def make_app(watch: Watch, token: str, hosts: set[str]) -> Starlette:
     """Return the application.
 
     Args:

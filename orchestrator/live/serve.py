@@ -106,7 +106,7 @@ def serve(
     watch, served = Watch(store, gpu), ServedPage(store.uri)
     try:
         watch.start()
-        app = make_app(watch, at.token, at.port, names_of(at.host))
+        app = make_app(watch, at.token, names_of(at.host))
         Pages(watch).whole(PAGES[0], {}, {})  # loads and expands what the first view needs, before somebody waits
         gc.freeze()  # what has been read stays; looking for garbage in it takes as long as an update
         if not is_loopback(at.host):

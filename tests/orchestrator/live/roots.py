@@ -147,7 +147,7 @@ def rows(spec: FinetuneSpec, **columns: object) -> list[dict[str, Any]]:
 
 def client(watch: Watch, *, authorized: bool = True) -> TestClient:
     """Return a client of the live page, which the caller's watch has looked at."""
-    app = make_app(watch, TOKEN, 8737, {"localhost"})
+    app = make_app(watch, TOKEN, {"localhost"})
     made = TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=True)
     if authorized:
         assert made.get("/", params={"token": TOKEN}).status_code == 200

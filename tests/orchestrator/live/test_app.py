@@ -22,7 +22,7 @@ from jobs.errors import Code, InvalidRequest
 from jobs.results import LocalStore, commit, open_store, record_study
 from jobs.results.layout import log_key, trial_key
 from orchestrator.live import watch as watching
-from orchestrator.live.access import is_loopback, names_of
+from orchestrator.live.access import cookie_name, is_loopback, names_of
 from orchestrator.live.app import make_app
 from orchestrator.live.watch import Watch
 from tests.analysis.examined import visualized
@@ -97,15 +97,27 @@ def test_nothing_is_shown_without_the_token(watch: Watch, sweep: Sweep) -> None:
             assert answer.status_code == 403, address
             assert "small" not in answer.text
             assert "set-cookie" not in answer.headers
-    stranger.cookies.set("deltasweep-8737", "another")
+    stranger.cookies.set(cookie_name(TOKEN), "another")
     assert stranger.get("/").status_code == 403
 
 
 def test_the_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_get(watch: Watch) -> None:
     answer = client(watch, authorized=False).get("/", params={"token": TOKEN})
     assert answer.status_code == 200
-    assert answer.headers["set-cookie"] == f"deltasweep-8737={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
+    assert answer.headers["set-cookie"] == f"{cookie_name(TOKEN)}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
     assert TOKEN not in answer.text
+
+
+def test_only_the_token_is_remembered(page: TestClient) -> None:
+    for other in ("another", "", "\u00e9", "\u20ac", "\r\nx: y"):
+        answer = page.get("/", params={"token": other})
+        assert (answer.status_code, "set-cookie" in answer.headers) == (200, False), other
+
+
+def test_pages_of_several_machines_behind_one_name_have_cookies_of_their_own() -> None:
+    """As tunnels to them have, if they end at the same port of this machine one after the other."""
+    assert cookie_name(TOKEN) != cookie_name(f"{TOKEN}x")
+    assert TOKEN not in cookie_name(TOKEN)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8737", "127.0.0.1.evil.example", "", "[evil]:8737"])
@@ -116,7 +128,7 @@ def test_another_name_for_this_address_is_refused(page: TestClient, sweep: Sweep
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8737", "localhost:1234", "LOCALHOST", "[::1]:8737", "[::1]", "192.0.2.7"])
 def test_own_names_and_addresses_in_numbers_are_answered(page: TestClient, host: str) -> None:
-    assert page.get("/", headers={"host": host, "cookie": f"deltasweep-8737={TOKEN}"}).status_code == 200
+    assert page.get("/", headers={"host": host, "cookie": f"{cookie_name(TOKEN)}={TOKEN}"}).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -441,7 +453,7 @@ def serving(watch: Watch) -> Iterator[Callable[..., Viewer]]:
     """Serve the live page on a free port of this machine; provide a function that opens a stream of updates."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app = make_app(watch, TOKEN, port, {"localhost"})
+    app = make_app(watch, TOKEN, {"localhost"})
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()

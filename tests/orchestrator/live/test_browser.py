@@ -29,7 +29,7 @@ def served(watch: Watch) -> Iterator[str]:
     """Serve the live page; provide its address with the token."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app = make_app(watch, TOKEN, port, {"localhost"})
+    app = make_app(watch, TOKEN, {"localhost"})
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
