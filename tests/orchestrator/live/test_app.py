@@ -1,19 +1,14 @@
 """Every address of the live page: who is answered, what is escaped, that nothing is written, and updates to many."""
 
-import http.client
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 from analysis import deltas, formats
@@ -23,57 +18,11 @@ from jobs.results import LocalStore, commit, open_store, record_study
 from jobs.results.layout import log_key, trial_key
 from orchestrator.live import watch as watching
 from orchestrator.live.access import cookie_name, is_loopback, names_of
-from orchestrator.live.app import make_app
 from orchestrator.live.watch import Watch
 from tests.analysis.examined import visualized
-from tests.orchestrator.live.roots import OTHER_KIND, TOKEN, Sweep, client, listing, watched
+from tests.orchestrator.live.roots import OTHER_KIND, TOKEN, TRAP, Sweep, client, listing, watched
+from tests.orchestrator.live.viewers import Tags, serving
 from tests.support import refused
-
-TRAP = "<img src=x onerror=ran=1>"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def sweep(root: Path) -> Sweep:
-    """Half of a study: finished, running and failed trials."""
-    made = Sweep(LocalStore(root))
-    made.commit(*made.specs[:14])
-    made.beat(*made.specs[14:17])
-    made.checkpoint(made.specs[14])
-    made.fail(made.specs[17], f"it broke {TRAP}", f"line one\n{TRAP}\x1b[31m\n")
-    return made
-
-
-@pytest.fixture
-def watch(sweep: Sweep) -> Iterator[Watch]:
-    made = watched(sweep.store)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def page(watch: Watch) -> TestClient:
-    return client(watch)
-
-
-class Tags(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def addresses(sweep: Sweep) -> list[str]:
@@ -414,74 +363,6 @@ def test_a_root_that_fails_is_said_and_the_last_view_stays(page: TestClient, roo
 # --- updates ---
 
 
-class Viewer:
-    """Follows the updates of a page in a thread."""
-
-    def __init__(self, port: int, address: str) -> None:
-        self.news: list[dict[str, Any]] = []
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        self._connection.request("GET", f"{address}?token={TOKEN}")
-        self._socket = self._connection.sock
-        self._answer = self._connection.getresponse()
-        self.status = self._answer.status
-        self._thread = threading.Thread(target=self._follow)
-        self._thread.start()
-
-    def _follow(self) -> None:
-        with suppress(OSError, http.client.HTTPException):
-            for line in self._answer:
-                if line.startswith(b"data: "):
-                    self.news.append(json.loads(line[6:]))
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(30)
-        self._answer.close()
-        self._connection.close()
-
-    def waits_for(self, words: str, part: str) -> None:
-        """Wait until a part with these words arrives."""
-        until = time.monotonic() + 60
-        while not any(words in news["parts"].get(part, "") for news in self.news):
-            assert time.monotonic() < until, self.news[-1]
-            time.sleep(0.05)
-
-
-@contextmanager
-def serving(watch: Watch) -> Iterator[Callable[..., Viewer]]:
-    """Serve the live page on a free port of this machine; provide a function that opens a stream of updates."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    app = make_app(watch, TOKEN, {"localhost"})
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    opened: list[Viewer] = []
-
-    def view(address: str = "/events") -> Viewer:
-        opened.append(Viewer(port, address))
-        return opened[-1]
-
-    try:
-        yield view
-    finally:
-        watch.close()
-        for viewer in opened:
-            viewer.close()
-        server.should_exit = True
-        thread.join(30)
-        listening.close()
-        assert not thread.is_alive()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the root all the time."""
-    monkeypatch.setattr(watching, "_SOONEST", 0.05)
-    monkeypatch.setattr(watching, "SHARE", 1.0)
-
-
 @pytest.mark.usefixtures("quick")
 def test_all_viewers_see_what_a_launch_writes(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: set[int] = set()
@@ -526,6 +407,27 @@ def test_only_parts_that_changed_are_sent(sweep: Sweep) -> None:
         last = next(news for news in viewer.news if "only a failure" in news["parts"].get("lately", ""))
         assert "deltas" not in last["parts"]
         assert "curves" not in last["parts"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_connects_again_gets_what_has_changed_since(sweep: Sweep) -> None:
+    """A browser connects again to the first address, whose digests are old by then, with the id of its last event."""
+    watch = watched(sweep.store)
+    with serving(watch) as view:
+        viewer = view()
+        viewer.waits_for_news(1)
+        seen = viewer.ids[0]
+        assert re.fullmatch(r"(\w+:[0-9a-f]{12},?)+", seen)
+        old = re.sub(r"(deltas|curves):\w+", r"\1:old", seen)
+        for address, last_event, sent in (
+            (f"/events?seen={old}", seen, False),
+            (f"/events?seen={seen}", old, True),
+            (f"/events?seen={seen}", "", False),
+            (f"/events?seen={old}", "", True),
+        ):
+            again = view(address, last_event)
+            again.waits_for_news(1)
+            assert ({"deltas", "curves"} <= again.news[0]["parts"].keys()) == sent
 
 
 def test_nobody_watches_nobody_looks(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Reading a root that grows: the same answer as `status`, each file once, and damaged files named."""
 
 import threading
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,38 +17,10 @@ from orchestrator.live.reading import Reader
 from orchestrator.live.studies import Planned, planned, recorded, standing
 from orchestrator.planning.status import status_of
 from orchestrator.study.history import recorded_study
-from tests.orchestrator.live.roots import KIND, OTHER_KIND, Sweep
+from tests.orchestrator.live.roots import KIND, OTHER_KIND, Counting, Sweep
 from tests.support import refused
 
 ROOTS = Path(__file__).parents[2] / "roots"
-
-
-class Counting(LocalStore):
-    """Counts how often each object is read, and refuses to write."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.read_keys: Counter[str] = Counter()
-
-    def read(self, key: str) -> bytes:
-        self.read_keys[key] += 1
-        return super().read(key)
-
-    def read_within(self, key: str, most: int) -> bytes:
-        self.read_keys[key] += 1
-        return super().read_within(key, most)
-
-    def create(self, key: str, data: bytes) -> bool:
-        raise AssertionError(f"the live page writes {key}")
-
-    def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        raise AssertionError(f"the live page writes {key}")
-
-    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
-        raise AssertionError(f"the live page writes {key}")
-
-    def delete(self, key: str) -> None:
-        raise AssertionError(f"the live page deletes {key}")
 
 
 class Failing(LocalStore):
