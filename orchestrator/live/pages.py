@@ -11,6 +11,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 
+from analysis.statistics.paired_t import FEW_VALUES
 from analysis.web.templates import environment as templates_in
 from analysis.words import depth_text, size_text
 from jobs.provenance import code_version
@@ -189,7 +190,7 @@ def environment() -> Environment:
         "query": _query,
         "share": lambda part, whole: f"{100 * part / whole:.1f} %" if whole else "",
     }
-    templates.globals |= {"key": svg.key, "bar": bar, "map_cells": map_cells}
+    templates.globals |= {"key": svg.key, "bar": bar, "map_cells": map_cells, "few_values": FEW_VALUES}
     return templates
 
 
