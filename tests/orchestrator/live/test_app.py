@@ -113,7 +113,7 @@ def test_headers_forbid_code_from_elsewhere_and_inline(page: TestClient, sweep: 
 # --- what is shown ---
 
 
-def test_the_first_page_says_what_runs(page: TestClient) -> None:
+def test_the_first_page_says_what_runs(page: TestClient, sweep: Sweep) -> None:
     text = " ".join(Tags(page.get("/").text).text.split())
     for words in (
         "small running",
@@ -122,6 +122,7 @@ def test_the_first_page_says_what_runs(page: TestClient) -> None:
         "failed1not done",
         "launch 20260101T000000Z-00000000 by ada on head",
         "worker-7",
+        f"seed {sweep.specs[14].seed}",
         "running, without a checkpoint so far",
         "fmnist_l2_eps1 minus fmnist_natural",
         "Deltas so far",
@@ -232,6 +233,19 @@ def test_mixed_kinds_of_device_are_said_and_gpu_time_costs(sweep: Sweep) -> None
     assert "Finished trials ran on 2 kinds of device" in text
     assert "money so far $0.00" in text
     assert "A10G at $1.01 an hour" in text
+    found.close()
+
+
+def test_data_that_differ_between_machines_are_said(sweep: Sweep) -> None:
+    sweep.commit(sweep.specs[20], dataset_sha256="e" * 64)
+    found = watched(sweep.store)
+    page = client(found)
+    assert "different data" not in page.get("/").text, "one digest, beside results that have none"
+    sweep.commit(*sweep.specs[21:23], dataset_sha256="f" * 64)
+    text = " ".join(Tags(page.get("/").text).text.split())
+    assert "Finished trials read different data under one name" in text
+    assert "2 on digits ffffffffffffffff" in text
+    assert "1 on digits eeeeeeeeeeeeeeee" in text
     found.close()
 
 
