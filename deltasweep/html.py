@@ -62,5 +62,5 @@ def table(columns: Mapping[str, Collection[str]], right: Collection[str], units:
 
 
 def block(*parts: str) -> str:
-    """Return the parts below each other."""
-    return f'<div class="deltasweep">{"".join(parts)}</div>'
+    """Return the parts below each other. Notebooks must not take what is between two dollar signs for mathematics."""
+    return f'<div class="deltasweep tex2jax_ignore mathjax_ignore">{"".join(parts)}</div>'

@@ -50,7 +50,9 @@ def activations_directory() -> Path:
 
 
 def live_directory() -> Path:
-    """Return the directory that says which live pages this machine serves (``orchestrator.live.served``)."""
+    """Return the directory that says which live pages this machine serves, where this user can write it
+    (``orchestrator.live.own_folder``).
+    """
     return _home() / "live"
 
 
@@ -60,10 +62,15 @@ def make_home_absolute() -> None:
         os.environ[VARIABLE] = str(expanded(home, VARIABLE).absolute())
 
 
+def temporary_home() -> Path:
+    """Return this user's folder in the temporary directory, which somebody else may have made."""
+    return Path(tempfile.gettempdir()) / f"deltasweep-{os.getuid()}"
+
+
 def _home() -> Path:
     if home := os.environ.get(VARIABLE, "").strip():
         return expanded(home, VARIABLE)
     try:
         return Path("~/.cache/deltasweep").expanduser()
     except RuntimeError:  # a user without a home directory, as in many containers
-        return Path(tempfile.gettempdir()) / f"deltasweep-{os.getuid()}"
+        return temporary_home()

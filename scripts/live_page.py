@@ -39,7 +39,8 @@ _EVENTS = """
 | `trouble` | why it could not be read; empty if it could |
 | `parts` | the HTML of the parts of the page that have changed, by name |
 
-`seen`, a list of `NAME:DIGEST` with commas, names the parts that the viewer has; others are sent at once.
+`seen`, a list of `NAME:DIGEST` with commas, names the parts that the viewer has; others are sent at once. The id of an
+event is such a list, too: a browser that connects again sends it as `Last-Event-ID`, which goes before `seen`.
 """
 
 

@@ -1,5 +1,6 @@
 """Who may see the live page: a token, which the address or a cookie carries, and names under which it is asked for."""
 
+import hashlib
 import ipaddress
 import secrets
 import socket
@@ -33,6 +34,15 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
+def cookie_name(token: str) -> str:
+    """Return the name of the cookie with a token.
+
+    Browsers keep the cookies of all ports of a machine together, and tunnels give the pages of several machines one
+    name. Therefore each token has a cookie of its own.
+    """
+    return f"deltasweep-{hashlib.sha256(token.encode()).hexdigest()[:16]}"
+
+
 class Guard:
     """Middleware that answers nobody without the token, and no request for a host that is not this server.
 
@@ -40,14 +50,15 @@ class Guard:
     server; the name in the request then gives it away. Addresses in numbers cannot be rebound.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, *, token: str, hosts: Iterable[str]) -> None:
         """
         Args:
             hosts: the names of this server, besides addresses in numbers.
         """
         self._app = app
         self._token = token.encode()
-        self._cookie = f"deltasweep-{port}"
+        self._cookie = cookie_name(token)
+        self._remembered = f"{self._cookie}={token}; Path=/; HttpOnly; SameSite=Strict"
         self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,23 +66,22 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        given = request.query_params.get("token")
+        given = self._is_token(request.query_params.get("token"))
         answer: ASGIApp = self._app
         if not self._is_own(request.headers.get("host", "")):
             answer = PlainTextResponse("This is not the server of that name.\n", 421)
         elif request.method not in ("GET", "HEAD"):
             answer = PlainTextResponse("This page is only read.\n", 405, {"allow": "GET, HEAD"})
-        elif not self._is_token(given) and not self._is_token(request.cookies.get(self._cookie)):
+        elif not given and not self._is_token(request.cookies.get(self._cookie)):
             answer = PlainTextResponse(_NO_TOKEN, 403)
-        remember = answer is self._app and given is not None
+        remember = given and answer is self._app
 
         async def protected(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
                 if remember:
-                    value = f"{self._cookie}={given}; Path=/; HttpOnly; SameSite=Strict"
-                    headers.append("set-cookie", value)
+                    headers.append("set-cookie", self._remembered)
             await send(message)
 
         await answer(scope, receive, protected)

@@ -25,7 +25,7 @@ _STILL_HERE = 15.0
 """Seconds after which a stream without news says that it is alive, so that lost connections are noticed."""
 
 
-def make_app(watch: Watch, token: str, port: int, hosts: set[str]) -> Starlette:
+def make_app(watch: Watch, token: str, hosts: set[str]) -> Starlette:
     """Return the application.
 
     Args:
@@ -38,7 +38,7 @@ def make_app(watch: Watch, token: str, port: int, hosts: set[str]) -> Starlette:
         Route("/static/theme.css", _style),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
-    guard = Middleware(Guard, token=token, port=port, hosts=hosts)
+    guard = Middleware(Guard, token=token, hosts=hosts)
     return Starlette(
         routes=routes,
         middleware=[guard, Middleware(GZipMiddleware, minimum_size=1000)],
@@ -72,11 +72,17 @@ def _updates(watch: Watch, pages: Pages, page: Page) -> Callable[[Request], obje
         parameters, asked = request.path_params, _asked(request)
         await run_in_threadpool(pages.parts, page, parameters, asked)  # 404 before the stream begins
         return StreamingResponse(
-            _stream(watch, pages, page, parameters, asked, request.query_params.get("seen", "")),
+            _stream(watch, pages, page, parameters, asked, _seen(request)),
             media_type="text/event-stream",
         )
 
     return answer
+
+
+def _seen(request: Request) -> dict[str, str]:
+    """Return the digests of the parts that a viewer has: at the last event before it connected again, or first."""
+    text = request.headers.get("last-event-id") or request.query_params.get("seen", "")
+    return dict(pair.split(":", 1) for pair in text.split(",") if ":" in pair)
 
 
 def _asked(request: Request) -> dict[str, str]:
@@ -84,24 +90,26 @@ def _asked(request: Request) -> dict[str, str]:
 
 
 async def _stream(
-    watch: Watch, pages: Pages, page: Page, parameters: Mapping[str, str], asked: dict[str, str], seen: str
+    watch: Watch, pages: Pages, page: Page, parameters: Mapping[str, str], asked: dict[str, str], sent: dict[str, str]
 ) -> AsyncIterator[str]:
     """Yield events: the parts of the page that have changed, and when the root was read last.
 
     Args:
-        seen: the digests of the parts that the viewer has.
+        sent: the digests of the parts that the viewer has.
     """
-    sent = dict(pair.split(":", 1) for pair in seen.split(",") if ":" in pair)
     with watch.viewer() as news:
         yield "retry: 3000\n\n"
         while not watch.closed:
             news.clear()
-            parts = await run_in_threadpool(pages.parts, page, parameters, asked)
+            try:
+                parts = await run_in_threadpool(pages.parts, page, parameters, asked)
+            except HTTPException:  # no longer there: whoever connects again is told
+                return
             changed = {name: part.html for name, part in parts.items() if sent.get(name) != part.digest}
             sent = {name: part.digest for name, part in parts.items()}
             moment = watch.moment
             at = moment.contents.at.isoformat(timespec="seconds") if moment.contents else ""
-            yield _event({"at": at, "trouble": moment.trouble, "parts": changed})
+            yield _event({"at": at, "trouble": moment.trouble, "parts": changed}, sent)
             while not news.is_set():
                 try:
                     await asyncio.wait_for(news.wait(), _STILL_HERE)
@@ -109,5 +117,6 @@ async def _stream(
                     yield ": still here\n\n"
 
 
-def _event(value: Mapping[str, object]) -> str:
-    return f"data: {json.dumps(value)}\n\n"
+def _event(value: Mapping[str, object], digests: Mapping[str, str]) -> str:
+    """Return an event. Its id is sent by browsers that connect again."""
+    return f"id: {','.join(map(':'.join, digests.items()))}\ndata: {json.dumps(value)}\n\n"

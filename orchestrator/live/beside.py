@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from jobs.errors import InvalidRequest
@@ -68,13 +68,17 @@ def _page(root: str, request: LaunchRequest, until_end: ExitStack, tell: Callabl
     served = ServedPage(root)
     try:
         until_end.enter_context(served.needed())
+    except OSError as error:
+        return _no_page(root, error, f"set ${VARIABLE} to a folder that can be written, or give --no-ui")
+    try:
         with served.beginning():
             return served.address() or _serve(root, served, request, tell)
     except (OSError, InvalidRequest) as error:
-        return (
-            f"{page_command(root)} (no page is served: {error}. Fix: set ${VARIABLE} to a folder that can be written, "
-            "or give --no-ui)"
-        )
+        return _no_page(root, error, "run this command, or give --no-ui")
+
+
+def _no_page(root: str, error: Exception, fix: str) -> str:
+    return f"{page_command(root)} (no page is served: {error}. Fix: {fix})"
 
 
 def _serve(root: str, served: ServedPage, request: LaunchRequest, tell: Callable[[str], object]) -> str:
@@ -104,15 +108,20 @@ def _serve(root: str, served: ServedPage, request: LaunchRequest, tell: Callable
         assert server.stdin is not None
         with server.stdin as given:
             given.write(json.dumps(asked).encode())
-    threading.Thread(target=_tell_failure, args=(server, served.log, tell), daemon=True).start()
+    threading.Thread(target=_tell_failure, args=(root, server, served.log, tell), daemon=True).start()
     return address
 
 
-def _tell_failure(server: "subprocess.Popen[bytes]", log: Path, tell: Callable[[str], object]) -> None:
+def _tell_failure(root: str, server: "subprocess.Popen[bytes]", log: Path, tell: Callable[[str], object]) -> None:
     """Wait for the end of a server, which usually outlives this process; tell it if that was not what it should do."""
-    if server.wait() > 0:
-        last = log.read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
-        tell(f"Warning: the live page has ended: {one_line(last)} (more in {log})")
+    code = server.wait()
+    if code == 0:
+        return
+    why = f"signal {-code}" if code < 0 else f"code {code}"
+    if code > 0:
+        with suppress(OSError):  # somebody has removed it
+            why = one_line(log.read_text("utf-8", errors="replace").strip().rpartition("\n")[2])
+    tell(f"Warning: the live page has ended: {why} (more in {log}). Fix: {page_command(root)}")
 
 
 def _main() -> None:

@@ -7,16 +7,17 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from analysis.figures.drawing.style import numbers_of
+from analysis.statistics.paired_t import FEW_VALUES
 from analysis.web.svg import Axis, axis
-from analysis.words import size_text
+from analysis.words import counted, size_text
 from jobs.specs.base import ALL
 from orchestrator.live import svg
 from orchestrator.live.comparisons import Curve, Delta, Deltas
 
-_ENOUGH = 5
-"""Intervals of at least this many pairs determine the range of the axis; those of fewer are often much wider."""
 _APART = 7.0
-"""Distance of two sources at the same size, in pixels."""
+"""Most distance of two comparisons at the same size, in pixels."""
+_FILLED = 0.8
+"""Share of the place of a size that its comparisons take, where they do not have this distance."""
 _PANEL = (400, 250)
 _MOST_LABELS = 7
 
@@ -36,7 +37,8 @@ def delta_panels(found: Deltas, sources: Sequence[str]) -> list[Panel]:
     """
     sizes = sorted({cell.images for cell in found.cells}, key=lambda images: (images == ALL, images))
     drawn = [cell for cell in found.cells if cell.pairs]
-    ends = [end for cell in drawn if cell.pairs >= _ENOUGH for end in (cell.low, cell.high)]
+    # intervals of few pairs are often much wider than all others, and do not determine the range of the axis
+    ends = [end for cell in drawn if cell.pairs >= FEW_VALUES for end in (cell.low, cell.high)]
     y = axis("delta, points", (*(cell.mean for cell in drawn), *ends), around=[0.0], most=5)
     every = 1 + (len(sizes) - 1) // _MOST_LABELS  # the last size always has a label
     ticks = [(i, _short(size)) for i, size in enumerate(sizes) if (len(sizes) - 1 - i) % every == 0]
@@ -48,7 +50,8 @@ def delta_panels(found: Deltas, sources: Sequence[str]) -> list[Panel]:
         label = f"Deltas on {dataset} by training images, {len(cells)} cells; the table below has the numbers."
         chart = svg.Chart(x, y, label, _PANEL)
         chart.level(0.0)
-        shifts = {pair: _APART * (i - (len(found.comparisons) - 1) / 2) for i, pair in enumerate(found.comparisons)}
+        apart = min(_APART, _FILLED * (chart.x(1) - chart.x(0)) / len(found.comparisons))
+        shifts = {pair: apart * (i - (len(found.comparisons) - 1) / 2) for i, pair in enumerate(found.comparisons)}
         for pair, shift in shifts.items():
             of = [cell for cell in cells if (cell.source, cell.baseline) == (pair.source, pair.baseline)]
             colour, marker = numbers_of(sources.index(pair.source))
@@ -65,7 +68,8 @@ def delta_panels(found: Deltas, sources: Sequence[str]) -> list[Panel]:
 def delta_words(cell: Delta) -> str:
     """Describe a delta in words."""
     where = f"{cell.source} minus {cell.baseline}, {cell.dataset}, {size_text(cell.images)} images"
-    return f"{where}: {points(cell.mean)} ({interval_words(cell)}), {cell.pairs} pairs"
+    interval = f"{interval_words(cell)}; {cell.method}" if math.isfinite(cell.low) else cell.method
+    return f"{where}: {points(cell.mean)} ({interval}), {counted(cell.pairs, 'pair')}"
 
 
 def interval_words(cell: Delta) -> str:
@@ -86,17 +90,23 @@ class Summary(NamedTuple):
     """Of its source among all of the root, which decides colour and mark."""
     cells: int
     bounded: int
-    """Cells with an interval: of two pairs or more."""
+    """Cells with an interval, of two pairs or more, except those in which all differences are equal."""
     above: int
     below: int
+    equal: int
+    """Cells in which all differences are equal: an interval without width is not a precise one."""
+    few: int
+    """Cells with an interval of fewer than ``FEW_VALUES`` pairs, which rests on normal differences."""
     median: float | None
 
 
 def summaries(found: Deltas, sources: Sequence[str]) -> list[Summary]:
-    """Count the cells whose interval is above or below zero, by comparison."""
+    """Count the cells whose interval is above or below zero, and those whose interval says little, by comparison."""
     made = []
     for pair in found.comparisons:
         cells = [cell for cell in found.cells if (cell.source, cell.baseline) == (pair.source, pair.baseline)]
+        known = [cell for cell in cells if math.isfinite(cell.low)]
+        wide = [cell for cell in known if not cell.equal]
         means = sorted(cell.mean for cell in cells if cell.pairs)
         middle = len(means) // 2
         median = None if not means else means[middle] if len(means) % 2 else (means[middle - 1] + means[middle]) / 2
@@ -106,9 +116,11 @@ def summaries(found: Deltas, sources: Sequence[str]) -> list[Summary]:
                 pair.words,
                 sources.index(pair.source),
                 len(means),
-                sum(cell.low == cell.low for cell in cells),
-                sum(cell.low > 0 for cell in cells),
-                sum(cell.high < 0 for cell in cells),
+                len(wide),
+                sum(cell.low > 0 for cell in wide),
+                sum(cell.high < 0 for cell in wide),
+                len(known) - len(wide),
+                sum(cell.pairs < FEW_VALUES for cell in known),
                 median,
             )
         )

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from analysis.evaluations.frames import HEADLINE_BLOCKS, frame
 from analysis.evaluations.recipes import recipe_choices, recipe_words
-from analysis.paired.cells import summarize
+from analysis.paired.cells import ROUNDING, summarize
 from analysis.paired.contrasts import Comparison, Declared, Family, comparisons
 from analysis.paired.contrasts import Planned as Contrasted
 from analysis.paired.pairing import KEYS, pair_all
@@ -37,6 +37,13 @@ class Delta(NamedTuple):
     high: float
     pairs: int
     unpaired: int
+    method: str
+    """How the interval was computed, with its cautions."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether all differences are equal, so that the interval has no width. It is then not a precise one."""
+        return self.high - self.low < ROUNDING
 
 
 class Deltas(NamedTuple):
@@ -101,6 +108,7 @@ def _in_order(cells: pd.DataFrame, plan: Planned) -> list[Delta]:
         "ci_high",
         "n_pairs",
         "n_unpaired",
+        "method",
     )
     found = [Delta(*values) for values in cells[list(names)].itertuples(index=False, name=None)]
     sources, datasets = ({name: place for place, name in enumerate(names)} for names in (plan.sources, plan.datasets))

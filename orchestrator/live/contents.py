@@ -25,6 +25,9 @@ class Run(NamedTuple):
     """UTC, ISO 8601; empty if it was not recorded."""
     mixed: bool
     """Whether it ran on several kinds of device or versions of torch."""
+    dataset: str | None = None
+    dataset_sha256: str | None = None
+    """Of the images and labels; None where it is not recorded."""
 
 
 class Evaluated(NamedTuple):

@@ -1,17 +1,14 @@
 """The failed attempts of a root, the latest first, and the log of one of them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from jobs.errors import DamagedFile
-from jobs.results import Failure, Store
-from jobs.results.layout import log_key
-from jobs.system.printable import one_line, printable
+from jobs.results import Failure
+from jobs.system.printable import one_line
 from orchestrator.live.contents import Contents
-from orchestrator.live.studies import Standing
+from orchestrator.live.objects import Reading
+from orchestrator.planning.trial_logs import failed_attempt
 
-_MOST_LOG = 1 << 20
-_SHOWN_LOG = 200_000
-"""Characters: the end of a longer log."""
 _SHOWN = 200
 
 
@@ -24,7 +21,7 @@ class Shown(NamedTuple):
     words: str
     """Error and reason on one line."""
     after: str
-    """What became of its trial: done, running, quarantined, or waiting for a retry; empty: of another study."""
+    """What became of its trial: done, running, quarantined, or waiting for a retry; empty: unknown."""
 
 
 class Log(NamedTuple):
@@ -38,61 +35,56 @@ class Failures(NamedTuple):
     total: int
     shown: list[Shown]
     """The latest first."""
-    log: Log | None
+    log: Log | None = None
 
 
-_WORDS = {"failed": "waits for a retry", "pending": "waits", "quarantined": "quarantined"}
+_WORDS = {"done": "done since", "running": "running again", "failed": "waits for a retry", "pending": "waits"}
+"""By the state of the trial; the other states say enough."""
 
 
-def failures_of(
-    store: Store, contents: Contents, now: Standing | None, asked: str = "", *, with_log: bool = False
-) -> Failures:
-    """Return the failed attempts, and the log of one.
+def failures_of(contents: Contents, state_of: Callable[[str], str], *, known: bool = False) -> Failures:
+    """Return the failed attempts.
 
     Args:
-        now: the states of a study's trials; only its failures are returned. None: all failures.
-        asked: key of the failure whose log is read; empty: the latest.
+        state_of: returns the state of a trial; empty: unknown.
+        known: whether attempts at trials of unknown state are left out.
+    """
+    own = [failure for failure in reversed(contents.failures) if not known or state_of(failure.trial_id)]
+    return Failures(len(own), [_shown(failure, state_of) for failure in own[:_SHOWN]])
+
+
+def log_of(contents: Contents, state_of: Callable[[str], str], asked: str, read: Reading) -> Log | None:
+    """Return the log of a failed attempt; None: there is none.
+
+    Args:
+        state_of: as in ``failures_of``.
+        asked: key of the attempt; empty: the latest.
 
     Raises:
         LookupError: for an unknown key.
     """
-    done, running = contents.results, contents.in_flight
-    own = [failure for failure in reversed(contents.failures) if now is None or now.state_of(failure.trial_id)]
-
-    def after(trial: str) -> str:
-        if trial in done:
-            return "done since"
-        if trial in running:
-            return "running again"
-        state = now.state_of(trial) if now is not None else ""
-        return _WORDS.get(state, state)
-
-    shown = [_shown(failure, after(failure.trial_id)) for failure in own[:_SHOWN]]
-    log = None
+    for failure in reversed(contents.failures):
+        if asked in ("", _key(failure)):
+            return Log(_shown(failure, state_of), text_of(failure, read), follows=not asked)
     if asked:
-        chosen = next((failure for failure in own if _key(failure) == asked), None)
-        if chosen is None:
-            raise LookupError("this results root has no such failure")
-        log = Log(_shown(chosen, after(chosen.trial_id)), read_log(store, chosen), follows=False)
-    elif with_log and shown:
-        log = Log(shown[0], read_log(store, own[0]), follows=True)
-    return Failures(len(own), shown, log)
+        raise LookupError("this results root has no such failure")
+    return None
+
+
+def words_of(failure: Failure) -> str:
+    """Return error and reason on one line."""
+    return one_line(failure.signature)
+
+
+def text_of(failure: Failure, read: Reading) -> str:
+    """Return what a failed attempt printed, and its log."""
+    return failed_attempt(failure, lambda key: read.text(key, failure.failed_at)).body
 
 
 def _key(failure: Failure) -> str:
     return f"{failure.trial_id}/{failure.attempt}"
 
 
-def _shown(failure: Failure, after: str) -> Shown:
-    return Shown(_key(failure), failure, one_line(f"{failure.error}: {failure.reason}"), after)
-
-
-def read_log(store: Store, failure: Failure) -> str:
-    """Return the end of an attempt's log, printable."""
-    try:
-        text = store.read_within(log_key(failure.trial_id, failure.attempt), _MOST_LOG).decode(errors="replace")
-    except FileNotFoundError:
-        return "(its log is not in the root)"
-    except DamagedFile as error:
-        return f"({error})"
-    return printable(text[-_SHOWN_LOG:])
+def _shown(failure: Failure, state_of: Callable[[str], str]) -> Shown:
+    state = state_of(failure.trial_id)
+    return Shown(_key(failure), failure, words_of(failure), _WORDS.get(state, state))

@@ -1,7 +1,7 @@
 """The machines of a study: what each runs now, and what it has finished."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from analysis.words import depth_text, size_text
@@ -52,6 +52,9 @@ class Machines(NamedTuple):
     """Finished trials by kind of device, where trials that should have the same ran on several; else empty."""
     mixed: int
     """Finished trials that ran on several kinds of device or versions of torch."""
+    datasets: dict[str, int]
+    """Finished trials by dataset with the first digits of its digest, as in the report, where one name has several
+    digests; else empty."""
 
 
 def machines(contents: Contents, plan: Planned, now: Standing) -> Machines:
@@ -67,7 +70,7 @@ def machines(contents: Contents, plan: Planned, now: Standing) -> Machines:
     found = [_machine(host, done.get(host, []), running.get(host, []), contents) for host in {*done, *running}]
     found.sort(key=lambda one: (not one.running, one.host == _ON_NO_MACHINE, one.host))
     by_trial = {trial: run for trial, run in contents.runs.items() if trial in now.done}
-    return Machines(found, _several_kinds(by_trial, plan), sum(run.mixed for run in own))
+    return Machines(found, _several_kinds(by_trial, plan), sum(run.mixed for run in own), several_digests(own))
 
 
 def _several_kinds(done: Mapping[str, Run], plan: Planned) -> dict[str, int]:
@@ -85,6 +88,13 @@ def _several_kinds(done: Mapping[str, Run], plan: Planned) -> dict[str, int]:
     return dict(several.most_common())
 
 
+def several_digests(done: Iterable[Run]) -> dict[str, int]:
+    """Count trials by dataset and digest, for datasets of which trials have read different images or labels."""
+    counts = Counter((run.dataset, run.dataset_sha256) for run in done if run.dataset and run.dataset_sha256)
+    digests = Counter(name for name, _ in counts)
+    return {f"{name} {digest[:16]}": count for (name, digest), count in counts.most_common() if digests[name] > 1}
+
+
 def _running(contents: Contents, plan: Planned, now: Standing) -> Mapping[str, list[Running]]:
     found: dict[str, list[Running]] = {}
     for trial in sorted(now.running):
@@ -100,7 +110,7 @@ def _words(trial: str, spec: TrialSpec) -> str:
     """Describe a trial of the grid by its cell and seed; the id says enough about others."""
     if not isinstance(spec, FinetuneSpec):
         return trial
-    return f"{spec.source}, {depth_text(spec.blocks)}, {spec.dataset}, {size_text(spec.images)}"
+    return f"{spec.source}, {depth_text(spec.blocks)}, {spec.dataset}, {size_text(spec.images)}, seed {spec.seed}"
 
 
 def _machine(host: str, done: list[Run], running: list[Running], contents: Contents) -> Machine:

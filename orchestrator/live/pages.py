@@ -1,10 +1,8 @@
 """The pages of the live page and their parts. A part is a section that is replaced as a whole when it changes."""
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
@@ -13,6 +11,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 
+from analysis.statistics.paired_t import FEW_VALUES
 from analysis.web.templates import environment as templates_in
 from analysis.words import depth_text, size_text
 from jobs.provenance import code_version
@@ -20,12 +19,15 @@ from jobs.system.printable import one_line, printable
 from orchestrator.live import svg
 from orchestrator.live.charts import interval_words, points
 from orchestrator.live.contents import Contents
-from orchestrator.live.failures import Failures, failures_of
+from orchestrator.live.failures import failures_of, log_of
 from orchestrator.live.heatmap import Row
+from orchestrator.live.objects import Reading
+from orchestrator.live.once import Once
 from orchestrator.live.overview import Cell as Shown
 from orchestrator.live.overview import Overview, cell_key, overview
+from orchestrator.live.studies import States
 from orchestrator.live.trial import trial_view
-from orchestrator.live.watch import Watch
+from orchestrator.live.watch import Moment, Watch
 from orchestrator.process.numbers_as_text import duration
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -50,18 +52,21 @@ class Page(NamedTuple):
     asks: Mapping[str, str]
     """What its address may ask for, with a description of each."""
     parts: tuple[str, ...]
-    view: Callable[[Watch, Contents, Asked], Mapping[str, object]]
+    view: Callable[[Watch, Contents, Asked, Reading], Mapping[str, object]]
     """Raises ``LookupError``, with words for the reader, if there is no such thing."""
 
 
-def _overview(watch: Watch, contents: Contents, asked: Asked) -> Mapping[str, object]:
+def _overview(watch: Watch, contents: Contents, asked: Asked, _: Reading) -> Mapping[str, object]:
     view: Overview = overview(watch, contents, asked)
-    return {**view._asdict(), "failures": failures_of(watch.store, contents, view.standing)}
+    own = view.standing
+    state_of = States(contents, watch.plan).name if own is None else own.state_of
+    return {**view._asdict(), "failures": failures_of(contents, state_of, known=own is not None)}
 
 
-def _failures(watch: Watch, contents: Contents, asked: Asked) -> Mapping[str, object]:
-    view: Failures = failures_of(watch.store, contents, None, asked.get("log", ""), with_log=True)
-    return {"failures": view}
+def _failures(watch: Watch, contents: Contents, asked: Asked, read: Reading) -> Mapping[str, object]:
+    state_of = States(contents, watch.plan).name
+    log = log_of(contents, state_of, asked.get("log", ""), read)
+    return {"failures": failures_of(contents, state_of)._replace(log=log)}
 
 
 PAGES = (
@@ -98,13 +103,18 @@ PAGES = (
 """All pages. `/events` before a page's path is the stream of its updates."""
 
 
+class _Rendered(NamedTuple):
+    parts: dict[str, Part]
+    only: int | None
+    """The number of the only look for which they are right; None: they are as long as the stamp is the same."""
+
+
 class Pages:
     """Renders pages; parts of one view are rendered once for all its viewers. May be used by several threads."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[object, dict[str, Part]] = OrderedDict()
+        self._kept: Once[_Rendered] = Once(_KEPT)
 
     def whole(self, page: Page, parameters: Mapping[str, str], asked: Asked) -> str:
         """Return a whole page, with its parts as they are now.
@@ -132,24 +142,27 @@ class Pages:
         Raises:
             HTTPException: if there is no such page.
         """
-        key = page.name, tuple(sorted({**asked, **parameters}.items()))
-        with self._lock:
-            moment = self._watch.moment
-            if moment.contents is None:
-                raise HTTPException(503, moment.trouble or "the results root has not been read yet")
-            kept = self._kept.get((moment.stamp, key))
-            if kept is not None:
-                return kept
-            try:
-                values = page.view(self._watch, moment.contents, {**asked, **parameters})
-            except LookupError as error:
-                raise HTTPException(404, str(error.args[0])) from error
-            texts = {name: _filled(f"{page.name}_{name}.html", **values) for name in page.parts}
-            parts = {name: Part(text, hashlib.sha256(text.encode()).hexdigest()[:12]) for name, text in texts.items()}
-            self._kept[moment.stamp, key] = parts
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-            return parts
+        moment = self._watch.moment
+        if moment.contents is None:
+            raise HTTPException(503, moment.trouble or "the results root has not been read yet")
+        every = {**asked, **parameters}
+        key = moment.stamp, page.name, tuple(sorted(every.items()))
+        render = partial(self._rendered, page, moment, moment.contents, every)
+        found = self._kept.get(key, render)
+        if found.only is not None and found.only < moment.number:
+            self._kept.forget(key, found)
+            found = self._kept.get(key, render)
+        return found.parts
+
+    def _rendered(self, page: Page, moment: Moment, contents: Contents, asked: Asked) -> _Rendered:
+        read = Reading(self._watch.objects, contents, moment.number)
+        try:
+            values = page.view(self._watch, contents, asked, read)
+        except LookupError as error:
+            raise HTTPException(404, str(error.args[0])) from error
+        texts = {name: _filled(f"{page.name}_{name}.html", **values) for name in page.parts}
+        parts = {name: Part(text, hashlib.sha256(text.encode()).hexdigest()[:12]) for name, text in texts.items()}
+        return _Rendered(parts, moment.number if read.passing else None)
 
     def error(self, words: str) -> str:
         """Return a page that says why there is nothing to see."""
@@ -177,13 +190,14 @@ def environment() -> Environment:
         "query": _query,
         "share": lambda part, whole: f"{100 * part / whole:.1f} %" if whole else "",
     }
-    templates.globals |= {"key": svg.key, "bar": bar, "map_cells": map_cells}
+    templates.globals |= {"key": svg.key, "bar": bar, "map_cells": map_cells, "few_values": FEW_VALUES}
     return templates
 
 
 def _time(text: str | None) -> Markup:
     """Return a time element; the script shows it in the viewer's own time zone."""
-    return Markup('<time datetime="{}">{}</time>').format(text, (text or "")[:16].replace("T", " "))
+    known = one_line(text or "")
+    return Markup('<time datetime="{}">{}</time>').format(known, known[:16].replace("T", " "))
 
 
 def _query(asked: Asked, **changes: object) -> str:

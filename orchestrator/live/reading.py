@@ -77,8 +77,7 @@ class Reader:
         problems: list[str] = []
         self._list_results(problems)
         if self._exists and not self._begun:
-            for kind in kinds():
-                self._read_index(kind)
+            self._index = [message for kind in kinds() for message in self._read_index(kind)]
             self._begun = True
         self._read_results()
         launches = self._all("launches", read_launch, problems, final=lambda launch: launch.ended_at is not None)
@@ -144,44 +143,52 @@ class Reader:
         self._sources = {trial: of for trial, of in self._sources.items() if trial not in trials}
         self._named = frozenset(self._sources.values())
 
-    def _read_index(self, kind: str) -> None:
-        """Read the rows of finished trials from the compacted index."""
+    def _read_index(self, kind: str) -> list[str]:
+        """Read the rows of finished trials from the compacted index; return messages about it."""
         waiting = {trial_id_of(key): key for key, of in self._unread.items() if of == kind}
         if not waiting:
-            return
+            return []
         try:
             read = read_compacted(self.store, kind, columns(kind), encoded=True)
         except DamagedFile as error:
-            self._index.append(str(error))
-            return
+            return [str(error)]
         if read is None:
-            return
+            return []
         covered = read.table["trial_id"].cast(pa.string())
         table = read.table.filter(pc.is_in(covered, pa.array(list(waiting), pa.string())))
         self._add(table, kind)
         for trial in table["trial_id"].unique().to_pylist():
             del self._unread[waiting[trial]]
+        return []
 
     def _read_results(self) -> None:
-        """Read the files of finished trials that are new, and again those that were damaged: they may be restored."""
+        """Read the files of finished trials that are new, and again those that were damaged: they may be restored.
+
+        If the storage fails at one of them, nothing changes, and the next look reads all of them again.
+        """
         chosen = [*sorted(self._unread)[:_MOST_FILES], *sorted(self._damaged)[:_MOST_AGAIN]]
-        read: dict[str, list[pa.Table]] = {}
+        if not chosen:
+            return
         with ThreadPoolExecutor(_READERS) as pool:
-            for key, found in zip(chosen, pool.map(self._result, chosen), strict=True):
-                kind, trial = key.split("/")[1], trial_id_of(key)
-                self._unread.pop(key, None)
-                before = self._damaged.pop(key, None)
-                if isinstance(found, pa.Table):
-                    read.setdefault(kind, []).append(found)
-                    if before is not None:
-                        self._results = {**self._results, trial: kind}
-                else:
-                    if before is None:
-                        self._results = {one: of for one, of in self._results.items() if one != trial}
-                    if found:
-                        self._damaged[key] = found
+            found = dict(zip(chosen, pool.map(self._result, chosen), strict=True))
+        read: dict[str, list[pa.Table]] = {}
+        results = dict(self._results)
+        damaged = {key: message for key, message in self._damaged.items() if key not in found}
+        for key, one in found.items():
+            kind, trial = key.split("/")[1], trial_id_of(key)
+            if isinstance(one, pa.Table):
+                read.setdefault(kind, []).append(one)
+                results[trial] = kind
+            else:
+                results.pop(trial, None)
+                if one:
+                    damaged[key] = one
         for kind, tables in read.items():
             self._add(pa.concat_tables(tables), kind)
+        self._damaged = damaged
+        self._unread = {key: kind for key, kind in self._unread.items() if key not in found}
+        if results != self._results:
+            self._results = results
 
     def _result(self, key: str) -> pa.Table | str:
         """Return the rows in a trial's file, or a message about it; an empty one if it was removed."""

@@ -1,7 +1,7 @@
 """From the rows of results to what is kept of each trial."""
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, repeat
 from typing import Any
 
 import pyarrow as pa
@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 from analysis.paired.names import SOURCE, has_source
 from jobs.kind import GRID_KIND
 from jobs.provenance import THEN, history_of
-from jobs.results.schema import numbering
+from jobs.results.schema import numbering, schema
 from orchestrator.live.contents import Evaluated, Run
 
 _RUN = ("seconds", "device_kind", "packages", "host", "launch", "finished_at")
+_DATASET = ("dataset", "dataset_sha256")
 _VARYING = ("epoch", "test_accuracy")
 
 
@@ -21,7 +22,8 @@ def columns(kind: str) -> list[str]:
     """Return the columns that are read of a kind's results."""
     evaluated = (*Evaluated._fields, "recipe_json") if kind == GRID_KIND else ()
     source = [SOURCE] if has_source(kind) else []
-    return list(dict.fromkeys(["trial_id", numbering(kind), *_RUN, *source, *evaluated]))
+    dataset = _DATASET if set(_DATASET) <= {*schema(kind).names} else ()
+    return list(dict.fromkeys(["trial_id", numbering(kind), *_RUN, *dataset, *source, *evaluated]))
 
 
 def runs(table: pa.Table) -> dict[str, Run]:
@@ -32,10 +34,15 @@ def runs(table: pa.Table) -> dict[str, Run]:
     """
     starts = _starts(table)
     last = table.take([end - 1 for end in starts[1:]])
-    values = {name: last[name].to_pylist() for name in ("trial_id", *_RUN)}
+    values = [last[name].to_pylist() for name in ("trial_id", *_RUN)]
+    datasets: Iterable[tuple[Any, Any]] = repeat((None, None))
+    if set(_DATASET) <= {*table.column_names}:
+        datasets = zip(last["dataset"].to_pylist(), last["dataset_sha256"].to_pylist(), strict=True)
     return {
-        trial: Run(seconds, device, host, launch, finished or "", _is_mixed(device, packages))
-        for trial, seconds, device, packages, host, launch, finished in zip(*values.values(), strict=True)
+        trial: Run(seconds, device, host, launch, finished or "", _is_mixed(device, packages), *dataset)
+        for (trial, seconds, device, packages, host, launch, finished), dataset in zip(
+            zip(*values, strict=True), datasets, strict=False
+        )
     }
 
 

@@ -6,7 +6,6 @@ import gc
 import socket
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -26,7 +25,7 @@ LOOPBACK = "127.0.0.1"
 _MOST_WAITING = 128
 _GRACE_SECONDS = 2
 _ASK_SECONDS = 2
-"""How often a server in the background asks whether it is needed."""
+"""How often a server sees to it that its address is announced and, in the background, whether it is needed."""
 
 
 class Place(NamedTuple):
@@ -106,7 +105,7 @@ def serve(
     watch, served = Watch(store, gpu), ServedPage(store.uri)
     try:
         watch.start()
-        app = make_app(watch, at.token, at.port, names_of(at.host))
+        app = make_app(watch, at.token, names_of(at.host))
         Pages(watch).whole(PAGES[0], {}, {})  # loads and expands what the first view needs, before somebody waits
         gc.freeze()  # what has been read stays; looking for garbage in it takes as long as an update
         if not is_loopback(at.host):
@@ -115,17 +114,20 @@ def serve(
                 "the results, and the connection is not encrypted. An SSH tunnel is safer: "
                 f"ssh -L {at.port}:{LOOPBACK}:{at.port} MACHINE"
             )
-        ready(at.address)
+        address = at.address
+        ready(address)
         needed_at = time.monotonic()
 
-        async def end_if_idle(most: float) -> None:
+        async def look_around() -> None:
             nonlocal needed_at
             now = time.monotonic()
             if served.is_needed():
                 needed_at = now
-            if now - max(needed_at, watch.watched_at) > most:
+            if linger is not None and now - max(needed_at, watch.watched_at) > linger:
                 watch.close()
                 server.should_exit = True
+            else:
+                await asyncio.to_thread(served.announce_again, address)
 
         config = uvicorn.Config(
             app,
@@ -135,11 +137,11 @@ def serve(
             server_header=False,
             ws="none",
             lifespan="off",
-            callback_notify=None if linger is None else partial(end_if_idle, linger),
+            callback_notify=look_around,
             timeout_notify=_ASK_SECONDS,
         )
         server = _Server(config, watch)
-        with served.announced(at.address):
+        with served.announced(address):
             asyncio.run(server.serve([at.listening]))
     finally:
         watch.close()

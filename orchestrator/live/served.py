@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from jobs.paths import live_directory
 from jobs.specs.canonical import digest
 from jobs.system.files import read_file
+from orchestrator.live.own_folder import own_folder
 
 _PATIENCE = 10.0
 """Seconds in which a live page has to answer, also while trials take all cores."""
@@ -33,17 +33,21 @@ class ServedPage:
             root: URI of the results root.
         """
         # machines may share the folder, but not their loopback
-        name = f"{socket.gethostname()}-{digest(root)[:16]}"
-        self._address = live_directory() / f"{name}.address"
-        self._lock = live_directory() / f"{name}.lock"
-        self._beginning = FileLock(live_directory() / f"{name}.begin")
-        self.log = live_directory() / f"{name}.log"
-        """What a server in the background prints."""
+        self._name = f"{socket.gethostname()}-{digest(root)[:16]}"
+
+    @property
+    def log(self) -> Path:
+        """What a server in the background prints.
+
+        Raises:
+            OSError: if no folder can be written.
+        """
+        return self._file("log", make=True)
 
     def address(self) -> str | None:
         """Return the address of the page, if it answers there."""
         try:
-            address = read_file(self._address, _LONGEST_ADDRESS).decode()
+            address = self._announced()
         except (OSError, ValueError):
             return None
         return address if _answers(address) else None
@@ -53,52 +57,62 @@ class ServedPage:
         """Keep other launches from serving the page as well, until the address is announced.
 
         Raises:
-            OSError: if the folder cannot be written.
+            OSError: if no folder can be written.
         """
-        self._make_folder()
-        with self._beginning:
+        with FileLock(self._file("begin", make=True)):
             yield
 
     def announce(self, address: str) -> None:
         """Tell this user's launches the address.
 
         Raises:
-            OSError: if the folder cannot be written.
+            OSError: if no folder can be written.
         """
-        self._make_folder()
-        written = self._address.with_suffix(f".{os.getpid()}")
+        address_file = self._file("address", make=True)
+        written = address_file.with_suffix(f".{os.getpid()}")
         written.touch(mode=0o600)
         written.write_text(address, encoding="utf-8")
-        written.replace(self._address)
+        written.replace(address_file)
+
+    def announce_again(self, address: str) -> None:
+        """Announce the address unless a page of the root is announced that answers: another server, which had taken
+        its place, may have ended.
+        """
+        with suppress(OSError, ValueError):
+            if self._announced() == address:
+                return
+        if self.address() is None:
+            with suppress(OSError):
+                self.announce(address)
 
     @contextmanager
     def announced(self, address: str) -> Iterator[None]:
-        """Announce the address for as long as the page is served there, if the folder can be written."""
+        """Announce the address for as long as the page is served there, if a folder can be written."""
         with suppress(OSError):
             self.announce(address)
         try:
             yield
         finally:
-            with suppress(OSError):
-                if read_file(self._address, _LONGEST_ADDRESS).decode() == address:
-                    self._address.unlink()
+            with suppress(OSError, ValueError):
+                if self._announced() == address:
+                    self._file("address").unlink()
 
     @contextmanager
     def needed(self) -> Iterator[None]:
         """Keep a server in the background from ending.
 
         Raises:
-            OSError: if the folder cannot be written.
+            OSError: if no folder can be written.
         """
-        self._make_folder()
-        with self._lock.open("a+b") as file:  # NFS refuses a shared lock of what is not open for reading
+        lock = self._file("lock", make=True)
+        with lock.open("a+b") as file:  # NFS refuses a shared lock of what is not open for reading
             fcntl.flock(file, fcntl.LOCK_SH)
             yield
 
     def is_needed(self) -> bool:
         """Return whether a launch on this machine needs the page."""
         try:
-            with self._lock.open("a+b") as file:
+            with self._file("lock").open("a+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -106,9 +120,11 @@ class ServedPage:
             return False
         return False
 
-    def _make_folder(self) -> None:
-        folder: Path = live_directory()
-        folder.mkdir(parents=True, exist_ok=True)
+    def _announced(self) -> str:
+        return read_file(self._file("address"), _LONGEST_ADDRESS).decode()
+
+    def _file(self, what: str, *, make: bool = False) -> Path:
+        return own_folder(make=make) / f"{self._name}.{what}"
 
 
 def _answers(address: str) -> bool:

@@ -1,6 +1,6 @@
 """The studies of a results root: which there are, and what each plans."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -92,7 +92,7 @@ class Planned:
         """
         if card in self._shares:
             return self._shares[card]
-        study, found = self.study, self._shares.setdefault(card, {})
+        study, found = self.study, dict[str, float]()
         for kind in {spec.kind for spec in self.specs.values()}:
             section = study.sections.get(kind)
             resources = (study if section is None else section).resources
@@ -104,6 +104,7 @@ class Planned:
             for trial, work in works.items():
                 asked = (1 if work.replicas > 1 else auto) if isinstance(resources.gpu, str) else resources.gpu
                 found[trial] = asked * (1 if section is None else work.replicas)
+        self._shares[card] = found  # complete: several threads ask
         return found
 
     @cached_property
@@ -168,3 +169,36 @@ def last_failures(failures: Sequence[Failure]) -> dict[str, Failure]:
         known = last.pop(failure.trial_id, None)
         last[failure.trial_id] = failure if known is None or known.attempt < failure.attempt else known
     return dict(reversed(last.items()))
+
+
+class States:
+    """The states of a root's trials: each that in the study launched last that plans it."""
+
+    def __init__(self, contents: Contents, plan: Callable[[Recorded], Planned | str]) -> None:
+        """
+        Args:
+            plan: returns a study's trials, or why they are unknown.
+        """
+        self._contents = contents
+        self._plan = plan
+        self._recorded = recorded(contents)
+        self._in_flight = contents.in_flight
+        self._standings: dict[str, Standing] = {}
+        """By study."""
+
+    def planned(self, trial: str) -> tuple[TrialSpec | None, str]:
+        """Return a trial's spec and state; None and empty if no study plans it."""
+        for record in self._recorded:
+            plan = self._plan(record)
+            if isinstance(plan, Planned) and trial in plan.specs:
+                if record.name not in self._standings:
+                    self._standings[record.name] = standing(plan, self._contents)
+                return plan.specs[trial], self._standings[record.name].state_of(trial)
+        return None, ""
+
+    def name(self, trial: str) -> str:
+        """Return a trial's state; of one that no study plans, whether it is done or running; else empty."""
+        _, state = self.planned(trial)
+        if state:
+            return state
+        return "done" if trial in self._contents.results else "running" if trial in self._in_flight else ""

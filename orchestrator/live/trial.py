@@ -6,25 +6,23 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from jobs.errors import DamagedFile
 from jobs.kind import kinds, plain
 from jobs.provenance import UNKNOWN, history_of, parts_of
-from jobs.results import Role, Store
-from jobs.results.failures import Failure
-from jobs.results.layout import trial_key
-from jobs.results.parquet import decode_trial
+from jobs.results import Failure, Role
 from jobs.results.progress import Progress
-from jobs.results.schema import columns, most_bytes, numbering
+from jobs.results.schema import columns, numbering
 from jobs.specs.trial import TrialSpec
 from jobs.system.printable import one_line
 from orchestrator.live.charts import trial_chart
 from orchestrator.live.contents import Contents
-from orchestrator.live.failures import read_log
-from orchestrator.live.studies import Planned, recorded, standing
+from orchestrator.live.failures import text_of, words_of
+from orchestrator.live.objects import Reading
+from orchestrator.live.studies import States
 from orchestrator.live.watch import Watch
+from orchestrator.planning.trial_logs import done_attempt, running_attempt
 
 _CURVES = ("test_accuracy", "train_accuracy")
-_MOST_ROWS, _MOST_TEXT = 200, 300
+_MOST_ROWS, _MOST_TEXT, _MOST_ATTEMPTS = 200, 300, 20
 _TABLE = (int, float, str, bool, type(None))
 
 
@@ -57,18 +55,20 @@ class TrialView(NamedTuple):
     """Of its result, or of its checkpoint while it runs; text."""
     more_rows: int
     chart: Markup | None
+    printed: str
+    """By the running attempt, or the one that finished, as far as it is in the root."""
     attempts: list[tuple[Failure, str, str]]
-    """Failed attempts, the latest first: each with its error on one line and its log."""
+    """Failed attempts, the latest first: each with its error on one line, and what it printed with its log."""
 
 
-def trial_view(watch: Watch, contents: Contents, asked: Mapping[str, str]) -> Mapping[str, object]:
+def trial_view(watch: Watch, contents: Contents, asked: Mapping[str, str], read: Reading) -> Mapping[str, object]:
     """Return the values of a trial's page.
 
     Raises:
         LookupError: if nothing in the root mentions the trial.
     """
     trial = asked["trial"]
-    spec, state = _planned(watch, contents, trial)
+    spec, state = States(contents, watch.plan).planned(trial)
     kind = contents.results.get(trial) or (spec.kind if spec else "")
     failed = [failure for failure in reversed(contents.failures) if failure.trial_id == trial]
     if not (kind or failed or trial in contents.damaged):
@@ -76,7 +76,8 @@ def trial_view(watch: Watch, contents: Contents, asked: Mapping[str, str]) -> Ma
     rows: list[dict[str, Any]] = []
     why = contents.damaged.get(trial, "")
     if trial in contents.results:
-        rows, why = _rows(watch.store, contents.results[trial], trial)
+        found = read.result(kind, trial)
+        rows, why = ([], found) if isinstance(found, str) else (found.to_pylist(), "")
     progress = contents.running.get(trial)
     shown = rows or list(progress.evaluations if progress else ())
     names = _varying(kind, shown)
@@ -99,34 +100,23 @@ def trial_view(watch: Watch, contents: Contents, asked: Mapping[str, str]) -> Ma
         [[_text(row.get(name)) for name in names] for row in shown[:_MOST_ROWS]],
         max(len(shown) - _MOST_ROWS, 0),
         _chart(trial, shown, not rows),
-        [
-            (failure, one_line(f"{failure.error}: {failure.reason}"), read_log(watch.store, failure))
-            for failure in failed[:20]
-        ],
+        _printed(trial, kind, rows, contents, read),
+        [(failure, words_of(failure), text_of(failure, read)) for failure in failed[:_MOST_ATTEMPTS]],
     )
     return view._asdict()
 
 
-def _planned(watch: Watch, contents: Contents, trial: str) -> tuple[TrialSpec | None, str]:
-    """Return a trial's spec and state in the study launched last that plans it."""
-    for record in recorded(contents):
-        plan = watch.plan(record)
-        if isinstance(plan, Planned) and trial in plan.specs:
-            return plan.specs[trial], standing(plan, contents).state_of(trial)
-    return None, ""
-
-
-def _rows(store: Store, kind: str, trial: str) -> tuple[list[dict[str, Any]], str]:
-    key = trial_key(kind, trial)
-    try:
-        data = store.read_within(key, most_bytes(kind))
-        table = decode_trial(data, kind, trial, f"{store.uri}/{key}").table
-    except (FileNotFoundError, DamagedFile) as error:
-        return [], str(error) if isinstance(error, DamagedFile) else "its result was removed"
-    large = [
-        name for name in table.column_names if str(table.schema.field(name).type) in ("binary", "list<item: int64>")
-    ]
-    return table.drop_columns(large).to_pylist(), ""
+def _printed(trial: str, kind: str, rows: list[dict[str, Any]], contents: Contents, read: Reading) -> str:
+    """Return what the attempt that finished printed, or, with its position, one that is running."""
+    if rows:
+        return done_attempt(trial, kind, rows, lambda key: read.text(key, rows[-1].get("finished_at") or "")).output
+    launch = next((one for one in contents.live if trial in one.in_flight), None)
+    if launch is None or trial in contents.results:
+        return ""
+    attempt = 1 + max((one.attempt for one in contents.failures if one.trial_id == trial), default=0)
+    progress = contents.running.get(trial)
+    position = None if progress is None else (progress.epoch, progress.batch)
+    return running_attempt(trial, attempt, launch, position, read.text).body
 
 
 def _varying(kind: str, rows: list[dict[str, Any]]) -> list[str]:

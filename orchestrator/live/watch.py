@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from analysis.paired.names import sources_of
-from jobs.errors import DeltaSweepError
-from jobs.results import LocalStore, Store, StudyRecord
+from jobs.errors import DeltaSweepError, RootGone
+from jobs.results import LocalStore, Store, StudyRecord, open_store
+from jobs.results.root_record import is_begun
 from orchestrator.live.contents import Contents
+from orchestrator.live.objects import Objects
 from orchestrator.live.progress import Work, work_of
 from orchestrator.live.reading import Reader
 from orchestrator.live.studies import Planned, Recorded, planned
@@ -53,6 +55,7 @@ class Watch:
         self.store = store
         self.gpu = gpu
         self.closed = False
+        self.objects = Objects(store)
         self._reader = Reader(store)
         self._soonest = _SOONEST if isinstance(store, LocalStore) else _SOONEST_IN_BUCKETS
         self._moment = Moment(0, (), None, "")
@@ -177,7 +180,7 @@ class Watch:
             with self._changed:
                 self._looked, self._at_look, self._elsewhere = time.monotonic(), time.process_time(), 0.0
             try:
-                moment = self._look(self._reader.look())
+                moment = self._look(self._contents())
             except DeltaSweepError as error:
                 moment = self._failed(str(error))
             except Exception as error:  # noqa: BLE001  # the page must say so, and go on with the next look
@@ -199,6 +202,23 @@ class Watch:
                     return True
                 self._changed.wait(min(left, 1.0) if self._viewers and left > 0 else None)
             return False
+
+    def _contents(self) -> Contents:
+        """Read what is new. A root that was removed is read anew once another one has been begun in its place.
+
+        Raises:
+            DeltaSweepError: if it cannot be read.
+        """
+        try:
+            return self._reader.look()
+        except RootGone:
+            store = open_store(self.store.uri)
+            if not is_begun(store):
+                raise
+            reader = Reader(store)
+            contents = reader.look()
+            self.store, self.objects, self._reader = store, Objects(store), reader
+            return contents
 
     def _look(self, contents: Contents) -> Moment:
         before = self._moment

@@ -1,12 +1,14 @@
 """What is known about the attempts at one trial: failed, finished and running ones. No torch."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jobs.errors import Code, InvalidRequest
 from jobs.kind import kinds
+from jobs.provenance import UNKNOWN
 from jobs.results import Failure, Launch, Store, next_attempt, read_failures, read_launches
 from jobs.results.layout import (
     checkpoint_position,
@@ -25,12 +27,16 @@ from orchestrator.process.tail import new_part
 
 _FOLLOW_SECONDS = 2.0
 
+Texts: TypeAlias = Callable[[str], str]
+"""Returns the text under a key of a results root; empty if there is none."""
+
 
 class LoggedAttempt(NamedTuple):
     """One attempt at a trial."""
 
     trial: str
     attempt: int
+    """From 1; 0: unknown."""
     state: Literal["failed", "done", "running"]
     header: str
     """One line that describes it."""
@@ -40,7 +46,12 @@ class LoggedAttempt(NamedTuple):
     """The end of what its actor printed, if that is in the root."""
 
     def text(self) -> str:
-        return f"{one_line(self.header)}\n" + "".join(map(_ended, filter(None, (self.output, self.log))))
+        return f"{one_line(self.header)}\n{self.body}"
+
+    @property
+    def body(self) -> str:
+        """What it printed, then its log."""
+        return "".join(map(_ended, filter(None, (self.output, self.log))))
 
 
 def attempts_of(store: Store, trial: str) -> list[LoggedAttempt]:
@@ -52,16 +63,16 @@ def attempts_of(store: Store, trial: str) -> list[LoggedAttempt]:
     Raises:
         InvalidRequest: If the root knows no attempt at such a trial.
     """
-    failures = [f for f in read_failures(store) if _is(f.trial_id, trial)]
-    attempts = [_failed(store, failure) for failure in failures]
-    done = _done(store, trial)
+    texts = partial(_read, store)
+    attempts = [failed_attempt(failure, texts) for failure in read_failures(store) if _is(failure.trial_id, trial)]
+    done = _done(store, trial, texts)
     if done is not None:
         return [*attempts, done]
     now = datetime.now(UTC)
     for launch in read_launches(store):
         for running in launch.in_flight if launch.alive(now) else ():
             if _is(running, trial):
-                attempts.append(_running(store, running, launch))
+                attempts.append(_running(store, running, launch, texts))
     if not attempts:
         raise InvalidRequest(
             Code.NO_ANSWER,
@@ -117,32 +128,58 @@ def _read(store: Store, key: str) -> str:
         return ""
 
 
-def _failed(store: Store, failure: Failure) -> LoggedAttempt:
+def failed_attempt(failure: Failure, texts: Texts) -> LoggedAttempt:
+    """Return a failed attempt."""
     header = (
         f"== {failure.trial_id}, attempt {failure.attempt}, {failure.failed_at}, on {failure.host} "
         f"({failure.kind}): {failure.signature}"
     )
-    log = _read(store, log_key(failure.trial_id, failure.attempt)) or "(its log is not in the root)"
-    output = _read(store, output_key(failure.trial_id, failure.attempt))
+    log = texts(log_key(failure.trial_id, failure.attempt)) or "(its log is not in the root)"
+    output = texts(output_key(failure.trial_id, failure.attempt))
     return LoggedAttempt(failure.trial_id, failure.attempt, "failed", header, log, output)
 
 
-def _done(store: Store, trial: str) -> LoggedAttempt | None:
+def done_attempt(trial: str, kind: str, rows: Sequence[Mapping[str, Any]], texts: Texts) -> LoggedAttempt:
+    """Return the attempt that finished a trial.
+
+    Args:
+        rows: of its result.
+    """
+    last = rows[-1]
+    told = {name: UNKNOWN if value is None else value for name, value in last.items()}  # as of imported trials
+    took = UNKNOWN if last["seconds"] is None else f"{last['seconds']:.1f} s"
+    header = (
+        f"== {trial}, attempt {told['attempt']}, {told['finished_at']}, on {told['host']} (done): {took} on "
+        f"{told['device_kind']}" + (f", launch {last['launch']}" if last["launch"] else "")
+    )
+    names = [numbering(kind), *sorted(varying(kind) - {numbering(kind)})]
+    lines = [numbers_of({name: row.get(name) for name in names}) for row in rows]
+    attempt = last["attempt"] or 0
+    output = texts(output_key(trial, attempt)) if attempt else ""
+    return LoggedAttempt(trial, attempt, "done", header, "\n".join(lines), output)
+
+
+def running_attempt(
+    trial: str, attempt: int, launch: Launch, position: tuple[int, int] | None, texts: Texts
+) -> LoggedAttempt:
+    """Return an attempt that is running.
+
+    Args:
+        position: epoch and batch of its newest checkpoint; None: it has none.
+    """
+    header = f"== {trial}, attempt {attempt}, running in {launch.told}, last heard of at {launch.heartbeat_at}"
+    saved = "no checkpoint yet" if position is None else "checkpoint before batch {1} of epoch {0}".format(*position)
+    output = texts(output_key(trial, attempt))
+    about = "" if output else "; its output arrives every 10 s, and lies on its machine in Ray's session_latest/logs"
+    return LoggedAttempt(trial, attempt, "running", header, f"({saved}{about})", output)
+
+
+def _done(store: Store, trial: str, texts: Texts) -> LoggedAttempt | None:
     """Return the attempt that finished a trial; None if none did."""
     for kind, trial_id in _results(store, trial):
         key = trial_key(kind, trial_id)
         table = decode_trial(store.read_within(key, most_bytes(kind)), kind, trial_id, f"{store.uri}/{key}").table
-        rows: list[dict[str, Any]] = table.to_pylist()
-        last = rows[-1]
-        header = (
-            f"== {trial_id}, attempt {last['attempt']}, {last['finished_at']}, on {last['host']} (done): "
-            f"{last['seconds']:.1f} s on {last['device_kind']}"
-            + (f", launch {last['launch']}" if last["launch"] else "")
-        )
-        names = [numbering(kind), *sorted(varying(kind) - {numbering(kind)})]
-        lines = [numbers_of({name: row.get(name) for name in names}) for row in rows]
-        output = _read(store, output_key(trial_id, int(last["attempt"])))
-        return LoggedAttempt(trial_id, int(last["attempt"]), "done", header, "\n".join(lines), output)
+        return done_attempt(trial_id, kind, table.to_pylist(), texts)
     return None
 
 
@@ -156,11 +193,6 @@ def _results(store: Store, trial: str) -> Iterator[tuple[str, str]]:
                 yield kind, found
 
 
-def _running(store: Store, trial_id: str, launch: Launch) -> LoggedAttempt:
-    attempt = next_attempt(store, trial_id)
-    header = f"== {trial_id}, attempt {attempt}, running in {launch.told}, last heard of at {launch.heartbeat_at}"
-    positions = [found for key in store.keys(checkpoints_prefix(trial_id)) if (found := checkpoint_position(key))]
-    saved = "no checkpoint yet" if not positions else "checkpoint before batch {1} of epoch {0}".format(*max(positions))
-    output = _read(store, output_key(trial_id, attempt))
-    about = "" if output else "; its output arrives every 10 s, and lies on its machine in Ray's session_latest/logs"
-    return LoggedAttempt(trial_id, attempt, "running", header, f"({saved}{about})", output)
+def _running(store: Store, trial: str, launch: Launch, texts: Texts) -> LoggedAttempt:
+    saved = [found for key in store.keys(checkpoints_prefix(trial)) if (found := checkpoint_position(key))]
+    return running_attempt(trial, next_attempt(store, trial), launch, max(saved, default=None), texts)

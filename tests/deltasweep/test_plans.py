@@ -55,6 +55,18 @@ def test_what_a_notebook_shows() -> None:
         assert text in shown
 
 
+def test_notebooks_take_money_for_no_mathematics(finished: Path) -> None:
+    """What is between two dollar signs would be typeset; both classes are asked for, by versions of MathJax."""
+    study = small()
+    for shown in (
+        study._repr_html_(),
+        study.plan(price=2)._repr_html_(),
+        ds.status(finished)._repr_html_(),
+        ds.deltas(finished)._repr_html_(),
+    ):
+        assert shown.startswith('<div class="deltasweep tex2jax_ignore mathjax_ignore">')
+
+
 def test_what_cannot_be_planned() -> None:
     with refused(Code.UNKNOWN_NAME, "A10G", kind=InvalidRequest, key="--gpu"):
         small().plan(gpu="A11")

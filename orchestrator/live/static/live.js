@@ -15,7 +15,6 @@ const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 const today = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const seconds = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 let lastRead = null;
-let connected = true;
 
 function localize(within) {
   for (const time of within.querySelectorAll("time[datetime]:not(#at)")) {
@@ -33,7 +32,7 @@ function showRead() {
   const ago = Math.round((Date.now() - lastRead) / 1000);
   at.textContent = seconds.format(lastRead);
   at.title = `${ago} s ago`;
-  at.parentElement.classList.toggle("late", !connected);
+  at.parentElement.classList.toggle("late", troubles.server !== "");
 }
 
 // what a reader has opened, scrolled or focused stays as it is when a part is replaced
@@ -144,29 +143,53 @@ function prepare(within) {
   if (within.querySelector(".map")) prepareMap();
 }
 
+// why the page may be old: what the server says of the results root, or that the server does not answer
+const troubles = { root: document.getElementById("trouble")?.textContent ?? "", server: "" };
+function showTroubles() {
+  const line = document.getElementById("trouble");
+  const said = [troubles.server, troubles.root].filter(Boolean).join(" ");
+  if (line === null || line.textContent === said) return;
+  line.textContent = said;
+  line.hidden = !said;
+}
+
+let shown = [...document.querySelectorAll(".part")].map((one) => `${one.id.slice(5)}:${one.dataset.digest}`).join(",");
+let events = null;
 function listen() {
-  const parts = [...document.querySelectorAll(".part")];
-  const seen = parts.map((one) => `${one.id.slice(5)}:${one.dataset.digest}`).join(",");
-  const events = new EventSource(`${document.body.dataset.events}&seen=${encodeURIComponent(seen)}`);
-  events.addEventListener("open", () => { connected = true; showRead(); });
-  events.addEventListener("error", () => { connected = false; showRead(); });
-  events.addEventListener("message", (event) => {
+  const heard = new EventSource(`${document.body.dataset.events}&seen=${encodeURIComponent(shown)}`);
+  events = heard;
+  const connection = (words) => {
+    troubles.server = words;
+    showTroubles();
+    showRead();
+  };
+  heard.addEventListener("open", () => connection(""));
+  heard.addEventListener("error", () => connection(heard.readyState === EventSource.CLOSED
+    ? "This page has ended; open the address that its server printed."
+    : "The server of this page does not answer; trying again."));
+  heard.addEventListener("message", (event) => {
     const news = JSON.parse(event.data);
-    connected = true;
     if (news.at) lastRead = new Date(news.at);
     for (const [name, html] of Object.entries(news.parts)) {
       const part = document.getElementById(`part-${name}`);
       if (part) replace(part, html);
     }
-    const trouble = document.getElementById("trouble");
-    trouble.hidden = !news.trouble;
-    if (news.trouble) trouble.textContent = `The results root could not be read: ${news.trouble}`;
-    showRead();
+    shown = event.lastEventId;
+    troubles.root = news.trouble ? `The results root could not be read: ${news.trouble}` : "";
+    connection("");
     root.dataset.updates = String(Number(root.dataset.updates ?? 0) + 1);
   });
-  // a page that is left must not hold a connection: browsers allow six to one server
-  addEventListener("pagehide", () => events.close());
-  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+}
+
+function hush() {
+  events?.close();
+  events = null;
+}
+
+// browsers allow six connections to one server: a page that is left or that nobody sees must not hold one
+function listenIfSeen() {
+  if (document.visibilityState === "hidden") hush();
+  else if (events === null) listen();
 }
 
 const at = document.getElementById("at");
@@ -174,4 +197,9 @@ if (at !== null) lastRead = new Date(at.dateTime);
 prepare(document);
 showRead();
 setInterval(showRead, 1000);
-if (document.body.dataset.events) listen();
+if (document.body.dataset.events) {
+  addEventListener("pagehide", hush);
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+  document.addEventListener("visibilitychange", listenIfSeen);
+  listenIfSeen();
+}

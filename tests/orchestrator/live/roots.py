@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,8 @@ KIND = "AMD EPYC, avx2 (probe 1: 0123456789ab)"
 OTHER_KIND = "NVIDIA A10G, sm_86 (probe 1: ba9876543210), AMD EPYC, avx2 (probe 1: 0123456789ab)"
 TOKEN = "a-token"
 HOST = "127.0.0.1:8737"
+TRAP = "<img src=x onerror=ran=1>"
+"""Text of a stranger that must not become markup."""
 
 
 def study(text: str = STUDY) -> Study:
@@ -87,10 +90,13 @@ class Sweep:
         for spec in specs:
             commit(self.store, "finetune", rows(spec, launch=self.launch.launch, **columns))
 
-    def fail(self, spec: FinetuneSpec, reason: str = "it broke", log: str = "a log\n", attempt: int = 1) -> None:
-        """Record a failed attempt."""
-        failed = timestamp()
-        failure = Failure(spec.trial_id, attempt, FailureKind.ERROR, "ValueError", reason, "worker", "", failed)
+    def fail(
+        self, spec: FinetuneSpec, reason: str = "it broke", log: str = "a log\n", attempt: int = 1, at: str = ""
+    ) -> None:
+        """Record an attempt that failed now, or at another time."""
+        failure = Failure(
+            spec.trial_id, attempt, FailureKind.ERROR, "ValueError", reason, "worker", "", at or timestamp()
+        )
         record_failure(self.store, failure, log)
 
     def checkpoint(self, spec: FinetuneSpec, **changes: object) -> str:
@@ -106,6 +112,34 @@ class Sweep:
             **changes,
         }
         return put_checkpoint(self.store, spec.trial_id, state)
+
+
+class Counting(LocalStore):
+    """Counts how often each object is read, and refuses to write."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.read_keys: Counter[str] = Counter()
+
+    def read(self, key: str) -> bytes:
+        self.read_keys[key] += 1
+        return super().read(key)
+
+    def read_within(self, key: str, most: int) -> bytes:
+        self.read_keys[key] += 1
+        return super().read_within(key, most)
+
+    def create(self, key: str, data: bytes) -> bool:
+        raise AssertionError(f"the live page writes {key}")
+
+    def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        raise AssertionError(f"the live page writes {key}")
+
+    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        raise AssertionError(f"the live page writes {key}")
+
+    def delete(self, key: str) -> None:
+        raise AssertionError(f"the live page deletes {key}")
 
 
 def put_checkpoint(store: Store, trial: str, state: Mapping[str, object]) -> str:
@@ -147,7 +181,7 @@ def rows(spec: FinetuneSpec, **columns: object) -> list[dict[str, Any]]:
 
 def client(watch: Watch, *, authorized: bool = True) -> TestClient:
     """Return a client of the live page, which the caller's watch has looked at."""
-    app = make_app(watch, TOKEN, 8737, {"localhost"})
+    app = make_app(watch, TOKEN, {"localhost"})
     made = TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=True)
     if authorized:
         assert made.get("/", params={"token": TOKEN}).status_code == 200

@@ -1,19 +1,14 @@
 """Every address of the live page: who is answered, what is escaped, that nothing is written, and updates to many."""
 
-import http.client
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 from analysis import deltas, formats
@@ -22,58 +17,12 @@ from jobs.errors import Code, InvalidRequest
 from jobs.results import LocalStore, commit, open_store, record_study
 from jobs.results.layout import log_key, trial_key
 from orchestrator.live import watch as watching
-from orchestrator.live.access import is_loopback, names_of
-from orchestrator.live.app import make_app
+from orchestrator.live.access import cookie_name, is_loopback, names_of
 from orchestrator.live.watch import Watch
 from tests.analysis.examined import visualized
-from tests.orchestrator.live.roots import OTHER_KIND, TOKEN, Sweep, client, listing, watched
+from tests.orchestrator.live.roots import OTHER_KIND, TOKEN, TRAP, Sweep, client, listing, watched
+from tests.orchestrator.live.viewers import Tags, serving
 from tests.support import refused
-
-TRAP = "<img src=x onerror=ran=1>"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def sweep(root: Path) -> Sweep:
-    """Half of a study: finished, running and failed trials."""
-    made = Sweep(LocalStore(root))
-    made.commit(*made.specs[:14])
-    made.beat(*made.specs[14:17])
-    made.checkpoint(made.specs[14])
-    made.fail(made.specs[17], f"it broke {TRAP}", f"line one\n{TRAP}\x1b[31m\n")
-    return made
-
-
-@pytest.fixture
-def watch(sweep: Sweep) -> Iterator[Watch]:
-    made = watched(sweep.store)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def page(watch: Watch) -> TestClient:
-    return client(watch)
-
-
-class Tags(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def addresses(sweep: Sweep) -> list[str]:
@@ -97,15 +46,27 @@ def test_nothing_is_shown_without_the_token(watch: Watch, sweep: Sweep) -> None:
             assert answer.status_code == 403, address
             assert "small" not in answer.text
             assert "set-cookie" not in answer.headers
-    stranger.cookies.set("deltasweep-8737", "another")
+    stranger.cookies.set(cookie_name(TOKEN), "another")
     assert stranger.get("/").status_code == 403
 
 
 def test_the_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_get(watch: Watch) -> None:
     answer = client(watch, authorized=False).get("/", params={"token": TOKEN})
     assert answer.status_code == 200
-    assert answer.headers["set-cookie"] == f"deltasweep-8737={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
+    assert answer.headers["set-cookie"] == f"{cookie_name(TOKEN)}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
     assert TOKEN not in answer.text
+
+
+def test_only_the_token_is_remembered(page: TestClient) -> None:
+    for other in ("another", "", "\u00e9", "\u20ac", "\r\nx: y"):
+        answer = page.get("/", params={"token": other})
+        assert (answer.status_code, "set-cookie" in answer.headers) == (200, False), other
+
+
+def test_pages_of_several_machines_behind_one_name_have_cookies_of_their_own() -> None:
+    """As tunnels to them have, if they end at the same port of this machine one after the other."""
+    assert cookie_name(TOKEN) != cookie_name(f"{TOKEN}x")
+    assert TOKEN not in cookie_name(TOKEN)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8737", "127.0.0.1.evil.example", "", "[evil]:8737"])
@@ -116,7 +77,7 @@ def test_another_name_for_this_address_is_refused(page: TestClient, sweep: Sweep
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8737", "localhost:1234", "LOCALHOST", "[::1]:8737", "[::1]", "192.0.2.7"])
 def test_own_names_and_addresses_in_numbers_are_answered(page: TestClient, host: str) -> None:
-    assert page.get("/", headers={"host": host, "cookie": f"deltasweep-8737={TOKEN}"}).status_code == 200
+    assert page.get("/", headers={"host": host, "cookie": f"{cookie_name(TOKEN)}={TOKEN}"}).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -152,7 +113,7 @@ def test_headers_forbid_code_from_elsewhere_and_inline(page: TestClient, sweep: 
 # --- what is shown ---
 
 
-def test_the_first_page_says_what_runs(page: TestClient) -> None:
+def test_the_first_page_says_what_runs(page: TestClient, sweep: Sweep) -> None:
     text = " ".join(Tags(page.get("/").text).text.split())
     for words in (
         "small running",
@@ -161,6 +122,7 @@ def test_the_first_page_says_what_runs(page: TestClient) -> None:
         "failed1not done",
         "launch 20260101T000000Z-00000000 by ada on head",
         "worker-7",
+        f"seed {sweep.specs[14].seed}",
         "running, without a checkpoint so far",
         "fmnist_l2_eps1 minus fmnist_natural",
         "Deltas so far",
@@ -271,6 +233,19 @@ def test_mixed_kinds_of_device_are_said_and_gpu_time_costs(sweep: Sweep) -> None
     assert "Finished trials ran on 2 kinds of device" in text
     assert "money so far $0.00" in text
     assert "A10G at $1.01 an hour" in text
+    found.close()
+
+
+def test_data_that_differ_between_machines_are_said(sweep: Sweep) -> None:
+    sweep.commit(sweep.specs[20], dataset_sha256="e" * 64)
+    found = watched(sweep.store)
+    page = client(found)
+    assert "different data" not in page.get("/").text, "one digest, beside results that have none"
+    sweep.commit(*sweep.specs[21:23], dataset_sha256="f" * 64)
+    text = " ".join(Tags(page.get("/").text).text.split())
+    assert "Finished trials read different data under one name" in text
+    assert "2 on digits ffffffffffffffff" in text
+    assert "1 on digits eeeeeeeeeeeeeeee" in text
     found.close()
 
 
@@ -402,74 +377,6 @@ def test_a_root_that_fails_is_said_and_the_last_view_stays(page: TestClient, roo
 # --- updates ---
 
 
-class Viewer:
-    """Follows the updates of a page in a thread."""
-
-    def __init__(self, port: int, address: str) -> None:
-        self.news: list[dict[str, Any]] = []
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        self._connection.request("GET", f"{address}?token={TOKEN}")
-        self._socket = self._connection.sock
-        self._answer = self._connection.getresponse()
-        self.status = self._answer.status
-        self._thread = threading.Thread(target=self._follow)
-        self._thread.start()
-
-    def _follow(self) -> None:
-        with suppress(OSError, http.client.HTTPException):
-            for line in self._answer:
-                if line.startswith(b"data: "):
-                    self.news.append(json.loads(line[6:]))
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(30)
-        self._answer.close()
-        self._connection.close()
-
-    def waits_for(self, words: str, part: str) -> None:
-        """Wait until a part with these words arrives."""
-        until = time.monotonic() + 60
-        while not any(words in news["parts"].get(part, "") for news in self.news):
-            assert time.monotonic() < until, self.news[-1]
-            time.sleep(0.05)
-
-
-@contextmanager
-def serving(watch: Watch) -> Iterator[Callable[..., Viewer]]:
-    """Serve the live page on a free port of this machine; provide a function that opens a stream of updates."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    app = make_app(watch, TOKEN, port, {"localhost"})
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    opened: list[Viewer] = []
-
-    def view(address: str = "/events") -> Viewer:
-        opened.append(Viewer(port, address))
-        return opened[-1]
-
-    try:
-        yield view
-    finally:
-        watch.close()
-        for viewer in opened:
-            viewer.close()
-        server.should_exit = True
-        thread.join(30)
-        listening.close()
-        assert not thread.is_alive()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the root all the time."""
-    monkeypatch.setattr(watching, "_SOONEST", 0.05)
-    monkeypatch.setattr(watching, "SHARE", 1.0)
-
-
 @pytest.mark.usefixtures("quick")
 def test_all_viewers_see_what_a_launch_writes(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: set[int] = set()
@@ -514,6 +421,27 @@ def test_only_parts_that_changed_are_sent(sweep: Sweep) -> None:
         last = next(news for news in viewer.news if "only a failure" in news["parts"].get("lately", ""))
         assert "deltas" not in last["parts"]
         assert "curves" not in last["parts"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_connects_again_gets_what_has_changed_since(sweep: Sweep) -> None:
+    """A browser connects again to the first address, whose digests are old by then, with the id of its last event."""
+    watch = watched(sweep.store)
+    with serving(watch) as view:
+        viewer = view()
+        viewer.waits_for_news(1)
+        seen = viewer.ids[0]
+        assert re.fullmatch(r"(\w+:[0-9a-f]{12},?)+", seen)
+        old = re.sub(r"(deltas|curves):\w+", r"\1:old", seen)
+        for address, last_event, sent in (
+            (f"/events?seen={old}", seen, False),
+            (f"/events?seen={seen}", old, True),
+            (f"/events?seen={seen}", "", False),
+            (f"/events?seen={old}", "", True),
+        ):
+            again = view(address, last_event)
+            again.waits_for_news(1)
+            assert ({"deltas", "curves"} <= again.news[0]["parts"].keys()) == sent
 
 
 def test_nobody_watches_nobody_looks(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

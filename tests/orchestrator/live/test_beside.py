@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +23,7 @@ from jobs.results import open_store
 from orchestrator.launching.request import LaunchRequest
 from orchestrator.live import beside, serve
 from orchestrator.live.beside import page_of_launch, page_of_root
-from orchestrator.live.served import ServedPage
+from orchestrator.live.served import ServedPage, _answers
 from tests.orchestrator.live.roots import Sweep
 from tests.support import refused
 
@@ -54,7 +55,39 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[b
 
 
 def page_of(root: str, request: LaunchRequest) -> AbstractContextManager[Callable[[], str]]:
-    return page_of_launch(root, request, pytest.fail)
+    return page_of_launch(root, request, only_the_end)
+
+
+def only_the_end(line: str) -> None:
+    """Be told nothing but that the test has killed the server."""
+    assert f"signal {signal.SIGKILL.value}" in line
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary directory, also of processes that a test starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def take(folder: Path) -> None:
+    """Make a folder that this user cannot write, or that belongs to another one."""
+    folder.mkdir(parents=True)
+    if os.getuid() == 0:
+        os.chown(folder, 12345, 12345)
+    else:
+        folder.chmod(0o500)
+
+
+def waits_for(address: str, root: str) -> None:
+    """Wait until the address is announced."""
+    until = time.monotonic() + 60
+    while page_of_root(root, "here") != address:
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_a_launch_that_does_not_ask_prints_the_command(root: str, servers: list[subprocess.Popen[bytes]]) -> None:
@@ -106,17 +139,16 @@ def test_nobody_takes_over_an_address_that_no_longer_answers(root: str) -> None:
     served = ServedPage(root)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    served._make_folder()
+    file = served._file("address", make=True)
     for stale in (f"http://127.0.0.1:{port}/?token=x", "http://[", "", "http://127.0.0.1:99999/?token=x", "\0"):
-        served._address.write_text(stale)
+        file.write_text(stale)
         assert page_of_root(root, "here") == "deltasweep ui --results here"
     with page_of(root, ASKED) as live_page:
         address = live_page()
         with urllib.request.urlopen(address, timeout=60):
             pass
         other = address[: address.index("=")] + "=another"
-        served._address.write_text(other)
-        assert page_of_root(root, "here") == "deltasweep ui --results here"
+        assert not _answers(other)
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(other, timeout=60)
 
@@ -124,9 +156,10 @@ def test_nobody_takes_over_an_address_that_no_longer_answers(root: str) -> None:
 def test_the_address_is_for_this_user_only(root: str) -> None:
     served = ServedPage(root)
     with served.announced("http://127.0.0.1:1/?token=x"):
-        assert served._address.stat().st_mode & 0o777 == 0o600
-        served._address.write_text("of another server")
-    assert served._address.read_text() == "of another server", "a server removes only its own"
+        file = served._file("address")
+        assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        file.write_text("of another server")
+    assert file.read_text() == "of another server", "a server removes only its own"
 
 
 def test_a_launch_that_was_killed_needs_no_page(root: str) -> None:
@@ -146,13 +179,70 @@ def test_a_launch_that_was_killed_needs_no_page(root: str) -> None:
     assert not served.is_needed()
 
 
-def test_a_launch_goes_on_where_no_page_can_be_served(root: str) -> None:
-    live_directory().parent.mkdir(parents=True, exist_ok=True)
-    live_directory().write_text("a file in the way")
+def test_a_page_is_announced_again_after_another_one(root: str) -> None:
+    """`deltasweep ui` takes its place, and removes it at its end, or cannot if it is killed."""
+    with page_of(root, ASKED) as live_page:
+        address, other = live_page(), "http://127.0.0.1:1/?token=x"
+        with urllib.request.urlopen(address, timeout=60):
+            pass
+        with ServedPage(root).announced(other):
+            pass
+        waits_for(address, root)
+        ServedPage(root).announce(other)
+        waits_for(address, root)
+
+
+def test_the_page_needs_no_home_that_can_be_written(root: str, temporary: Path) -> None:
+    take(live_directory())
+    with page_of(root, ASKED) as live_page:
+        address = live_page()
+        with urllib.request.urlopen(address, timeout=60):
+            pass
+        assert page_of_root(root, "here") == address
+        waits_for(address, root)
+    own = temporary / f"deltasweep-{os.getuid()}"
+    assert [folder.stat().st_mode & 0o777 for folder in (own, own / "live")] == [0o700, 0o700]
+    assert list(live_directory().iterdir()) == []
+
+
+@pytest.mark.parametrize("planted", ["a link", "a link to live", "a file", "a folder of others", "a folder for all"])
+def test_what_others_have_planted_is_not_used(root: str, temporary: Path, planted: str) -> None:
+    """A folder in the temporary directory that is not this user's own, as the only one that could be used."""
+    take(live_directory())
+    own, elsewhere = temporary / f"deltasweep-{os.getuid()}", temporary / "elsewhere"
+    elsewhere.mkdir()
+    match planted:
+        case "a link":
+            own.symlink_to(elsewhere)
+        case "a link to live":
+            own.mkdir(mode=0o700)
+            (own / "live").symlink_to(elsewhere)
+        case "a file":
+            own.write_text("")
+        case "a folder of others":
+            take(own)
+        case _:
+            own.mkdir()
+            own.chmod(0o777)
     with page_of(root, ASKED) as live_page:
         said = live_page()
     assert said.startswith(f"deltasweep ui --results '{root}' (no page is served: ")
-    assert [word for word in (str(live_directory()), "$DELTASWEEP_HOME", "--no-ui") if word not in said] == []
+    assert [word for word in (str(own), "$DELTASWEEP_HOME", "--no-ui") if word not in said] == []
+    assert list(elsewhere.iterdir()) == []
+    assert page_of_root(root, "here") == "deltasweep ui --results here"
+
+
+def test_a_machine_that_starts_no_process_is_not_told_to_change_its_home(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    with page_of(root, ASKED) as live_page:
+        said = live_page()
+    assert said.startswith(f"deltasweep ui --results '{root}' (no page is served: Resource temporarily unavailable")
+    assert "DELTASWEEP_HOME" not in said
 
 
 def test_an_address_that_was_asked_for_is_told_by_a_quiet_launch(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +261,16 @@ def test_a_server_that_fails_is_told(root: str, tmp_path: Path) -> None:
         line = told.get(timeout=60)
     assert line.startswith("Warning: the live page has ended: ")
     assert str(live_directory()) in line
+
+
+def test_a_server_that_was_killed_is_told(root: str, servers: list[subprocess.Popen[bytes]]) -> None:
+    told: queue.Queue[str] = queue.Queue()
+    with page_of_launch(root, ASKED, told.put) as live_page:
+        live_page()
+        servers[0].kill()
+        line = told.get(timeout=60)
+    assert line.startswith("Warning: the live page has ended: signal 9 ")
+    assert f"deltasweep ui --results '{root}'" in line
 
 
 def test_the_usual_port_or_a_free_one() -> None:

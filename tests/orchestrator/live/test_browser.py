@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,11 @@ from orchestrator.live import watch as watching
 from orchestrator.live.app import make_app
 from orchestrator.live.watch import Watch
 from tests.machine import module
-from tests.orchestrator.live.roots import OTHER_KIND, TOKEN, Sweep, listing, watched
+from tests.orchestrator.live.roots import OTHER_KIND, TOKEN, TRAP, Sweep, listing, watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-TRAP = "<img src=x onerror=ran=1>"
 WAIT = 60_000
 
 
@@ -29,7 +29,7 @@ def served(watch: Watch) -> Iterator[str]:
     """Serve the live page; provide its address with the token."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app = make_app(watch, TOKEN, port, {"localhost"})
+    app = make_app(watch, TOKEN, {"localhost"})
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
@@ -97,6 +97,14 @@ class Opened:
         before = int(self.page.evaluate("Number(document.documentElement.dataset.updates ?? 0)"))
         self.page.wait_for_function(
             "least => Number(document.documentElement.dataset.updates ?? 0) >= least", arg=before + more
+        )
+
+    def seen(self, state: str) -> None:
+        """Let the page be hidden or visible, as if another tab were in front of it, or not."""
+        self.page.evaluate(
+            "state => { Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });"
+            "  document.dispatchEvent(new Event('visibilitychange')); }",
+            state,
         )
 
     def close(self) -> None:
@@ -226,8 +234,37 @@ def test_a_viewer_is_told_when_the_root_or_the_server_is_gone(
         made.page.wait_for_selector("#trouble:has-text('could not be read')")
         (tmp_path / "hidden").rename(tmp_path / "root")
         made.page.wait_for_selector("#trouble", state="hidden")
-    made.page.wait_for_selector(".seen.late")
+    made.page.wait_for_selector("#trouble:has-text('does not answer; trying again')")
+    assert "late" in (made.page.get_attribute(".seen", "class") or "").split()
     made.context.close()
+
+
+def test_a_page_that_nobody_sees_holds_no_connection(
+    browser: "Browser", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers allow six connections to one server, for all of their tabs."""
+    monkeypatch.setattr(watching, "_SOONEST", 0.1)
+    monkeypatch.setattr(watching, "SHARE", 1.0)
+    sweep = Sweep(LocalStore(tmp_path / "root"))
+    sweep.commit(*sweep.specs[:3])
+    watch = watched(sweep.store)
+    with served(watch) as address:
+        made = Opened(browser, address)
+        made.page.wait_for_selector(".tile:has-text('3of 24')")
+        made.seen("hidden")
+        until = time.monotonic() + 60
+        while watch._viewers:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        sweep.commit(sweep.specs[3])
+        made.seen("visible")
+        made.page.wait_for_selector(".tile:has-text('4of 24')")
+        assert made.page.is_hidden("#trouble")
+        made.context.clear_cookies()  # as if another server had taken the port
+        made.seen("hidden")
+        made.seen("visible")
+        made.page.wait_for_selector("#trouble:has-text('This page has ended')")
+        made.context.close()
 
 
 def test_looking_writes_nothing(opened: Opened, sweep: Sweep, root: Path) -> None:

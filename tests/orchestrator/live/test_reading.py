@@ -1,11 +1,12 @@
 """Reading a root that grows: the same answer as `status`, each file once, and damaged files named."""
 
-from collections import Counter
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jobs.errors import Code, RootGone
+from jobs.errors import Code, RootGone, StorageFailure
 from jobs.results import FailureKind, LocalStore, Store, compact, open_store, record_failure
 from jobs.results.failures import Failure
 from jobs.results.launches import timestamp
@@ -16,38 +17,34 @@ from orchestrator.live.reading import Reader
 from orchestrator.live.studies import Planned, planned, recorded, standing
 from orchestrator.planning.status import status_of
 from orchestrator.study.history import recorded_study
-from tests.orchestrator.live.roots import KIND, OTHER_KIND, Sweep
+from tests.orchestrator.live.roots import KIND, OTHER_KIND, Counting, Sweep
 from tests.support import refused
 
 ROOTS = Path(__file__).parents[2] / "roots"
 
 
-class Counting(LocalStore):
-    """Counts how often each object is read, and refuses to write."""
+class Failing(LocalStore):
+    """Fails once: at the n-th object that is read."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, number: int) -> None:
         super().__init__(directory)
-        self.read_keys: Counter[str] = Counter()
+        self.left = number
+        self._counting = threading.Lock()
+
+    def _count(self) -> None:
+        with self._counting:
+            self.left -= 1
+            fails = self.left == 0
+        if fails:
+            raise StorageFailure(Code.STORAGE, "the storage does not respond")
 
     def read(self, key: str) -> bytes:
-        self.read_keys[key] += 1
+        self._count()
         return super().read(key)
 
     def read_within(self, key: str, most: int) -> bytes:
-        self.read_keys[key] += 1
+        self._count()
         return super().read_within(key, most)
-
-    def create(self, key: str, data: bytes) -> bool:
-        raise AssertionError(f"the live page writes {key}")
-
-    def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        raise AssertionError(f"the live page writes {key}")
-
-    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
-        raise AssertionError(f"the live page writes {key}")
-
-    def delete(self, key: str) -> None:
-        raise AssertionError(f"the live page deletes {key}")
 
 
 @pytest.fixture
@@ -210,6 +207,50 @@ def test_a_trial_on_several_kinds_of_device_is_mixed(root: Path, sweep: Sweep) -
     sweep.commit(sweep.specs[1])
     runs = Reader(open_store(root)).look().runs
     assert [runs[spec.trial_id].mixed for spec in sweep.specs[:2]] == [True, False]
+
+
+@pytest.mark.parametrize("compacted", [0, 4])
+def test_a_look_that_fails_loses_nothing(root: Path, sweep: Sweep, compacted: int) -> None:
+    """Whichever read of the storage fails, a later look has all results, and says each problem once."""
+    sweep.commit(*sweep.specs[:compacted])
+    if compacted:
+        compact(sweep.store, "finetune")
+    sweep.commit(*sweep.specs[compacted:8])
+    sweep.fail(sweep.specs[9])
+    torn = root / trial_key("finetune", sweep.specs[7].trial_id)
+    torn.write_bytes(torn.read_bytes()[:-40])
+    plain = Reader(open_store(root)).look()
+    fails = 0
+    for number in range(1, 1000):
+        store = Failing(root, number)
+        reader = Reader(store)
+        try:
+            contents = reader.look()
+        except StorageFailure:
+            fails += 1
+            contents = reader.look()
+        assert replace(contents, at=plain.at) == plain
+        if store.left > 0:
+            break
+    assert fails > 8
+
+
+def test_a_look_that_fails_at_a_restored_result_shows_it_later(root: Path, sweep: Sweep) -> None:
+    sweep.commit(*sweep.specs[:3])
+    torn = root / trial_key("finetune", sweep.specs[0].trial_id)
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[:-40])
+    store = Failing(root, 1000)
+    reader = Reader(store)
+    assert reader.look().damaged.keys() == {sweep.specs[0].trial_id}
+    torn.write_bytes(whole)
+    sweep.commit(sweep.specs[3])
+    store.left = 2  # of root.json, and of the first of two results
+    with pytest.raises(StorageFailure):
+        reader.look()
+    contents = reader.look()
+    assert (contents.damaged, contents.unread) == ({}, 0)
+    assert contents.evaluations.keys() == contents.results.keys() == {one.trial_id for one in sweep.specs[:4]}
 
 
 def test_a_root_that_disappears_is_an_error(root: Path, sweep: Sweep) -> None:

@@ -73,6 +73,15 @@ def test_a_running_trial_has_its_checkpoint_and_what_it_printed(store: Store) ->
     assert "hello\n" in running.text()
 
 
+def test_an_imported_trial_has_neither_attempt_nor_time(store: Store) -> None:
+    unknown = dict.fromkeys(("attempt", "seconds", "finished_at", "host", "device_kind", "launch", "packages"))
+    commit(store, "finetune", result_rows(FIRST, origin="imported", **unknown))
+    (done,) = attempts_of(store, FIRST)
+    assert (done.state, done.attempt, done.output) == ("done", 0, "")
+    assert "attempt unknown" in done.header
+    assert "test accuracy" in done.text()
+
+
 def test_an_unknown_trial_is_refused(store: Store) -> None:
     run(store, FIRST)
     with refused(Code.NO_ANSWER, SECOND, store.uri, kind=InvalidRequest, file=store.uri, key="TRIAL"):
