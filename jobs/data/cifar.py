@@ -22,7 +22,7 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         match module, name:
             case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
-                return _RECONSTRUCT
+                return _empty
             case "numpy", "ndarray":
                 return np.ndarray
             case "numpy", "dtype":
@@ -86,6 +86,13 @@ def _unpickle(path: Path, file: IO[bytes]) -> Any:
             f"{path} cannot be unpickled ({error}). Fix: remove it and fetch the dataset again",
             file=path,
         ) from error
+
+
+def _empty(kind: object, shape: object, *_: object) -> Any:
+    """Return the empty array that NumPy pickles before its contents; another shape would allocate memory."""
+    if shape != (0,):
+        raise pickle.UnpicklingError(f"it contains an array that begins with the shape {shape!r:.100}")
+    return _RECONSTRUCT(np.ndarray, (0,), b"b")
 
 
 def _bytes_only(name: str, *_: object) -> np.dtype[np.uint8]:

@@ -123,6 +123,9 @@ class _Count:
         self._progress(self._done, self._total)
 
 
+_AT_ONCE = 1 << 20  # pixels
+
+
 class _Statistics(NamedTuple):
     """Statistics over all pixels of a part, per channel: count, sum, and sum of squares (exact)."""
 
@@ -138,14 +141,16 @@ class _Statistics(NamedTuple):
         for index in range(len(part.labels_N)):
             after_each()
             try:
-                pixels_PC = np.asarray(part.image(index)).reshape(-1, 3).astype(np.int64)
+                all_PC = np.asarray(part.image(index)).reshape(-1, 3)
             except DamagedFile as error:
                 problems.append(error)
                 continue
-            colour = colour or bool((pixels_PC != pixels_PC[:, :1]).any())
-            pixels += len(pixels_PC)
-            sums_C += pixels_PC.sum(axis=0)
-            squares_C += (pixels_PC**2).sum(axis=0)
+            pixels += len(all_PC)
+            for start in range(0, len(all_PC), _AT_ONCE):  # an image may have a hundred million pixels
+                pixels_PC = all_PC[start : start + _AT_ONCE].astype(np.int64)
+                colour = colour or bool((pixels_PC != pixels_PC[:, :1]).any())
+                sums_C += pixels_PC.sum(axis=0)
+                squares_C += (pixels_PC**2).sum(axis=0)
         return cls(colour, pixels, sums_C, squares_C)
 
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

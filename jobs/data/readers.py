@@ -1,6 +1,7 @@
 """Reading a dataset's original files and validating them against its card. No torch, no network."""
 
 import hashlib
+import math
 import shlex
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from jobs.data.raw import FolderPart, Raw, RawPart, files_digest, in_memory
 from jobs.errors import Code, DamagedFile, InvalidRequest, reading_failure
 from jobs.specs.canonical import digest
 from jobs.system.files import open_file
+
+_MOST_VALUES = 1 << 31
+"""The most values of an array of SVHN that are read; its largest file, of extra images, has 1.6 billion."""
 
 
 def read_raw(card: DatasetCard, directory: Path | None = None) -> Raw:
@@ -168,6 +172,12 @@ def _read_matlab(path: Path) -> RawPart:
 
     try:
         with open_file(path) as file:
+            for name, shape, _ in scipy.io.whosmat(file):
+                if math.prod(shape) > _MOST_VALUES:
+                    raise ValueError(
+                        f"{name} would have {math.prod(shape):,} values; at most {_MOST_VALUES:,} are read"
+                    )
+            file.seek(0)
             content = scipy.io.loadmat(file, variable_names=["X", "y"])
         images_HWCN, labels = content["X"], content["y"].ravel().astype(np.int64)
     except (

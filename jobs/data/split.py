@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.data.folders import images_by_label
-from jobs.data.raw import unreadable
-from jobs.errors import Code, InvalidRequest, StorageFailure, raise_together
+from jobs.data.raw import opened, unreadable
+from jobs.errors import Code, DamagedFile, DeltaSweepError, InvalidRequest, StorageFailure, raise_together
 from jobs.paths import expanded
 from jobs.system.files import open_file
 
@@ -78,9 +78,14 @@ def _require_new(out: Path, folder: Path) -> None:
 
 def _divided(images: dict[str, list[Path]], test: float) -> Parts:
     parts: Parts = {part: {label: [] for label in images} for part in ("train", "test")}
+    damaged: list[DeltaSweepError] = []
     for label, paths in images.items():
         for path in paths:
-            parts["test" if _place(path) < test else "train"][label].append(path)
+            try:
+                parts["test" if _place(path) < test else "train"][label].append(path)
+            except DamagedFile as error:
+                damaged.append(error)
+    raise_together(damaged)
     problems = [
         InvalidRequest(
             Code.WRONG_VALUE,
@@ -97,7 +102,13 @@ def _divided(images: dict[str, list[Path]], test: float) -> Parts:
 
 
 def _place(path: Path) -> float:
-    """Return a number in [0, 1), uniformly distributed, that depends only on the bytes of an image."""
+    """Return a number in [0, 1), uniformly distributed, that depends only on the bytes of an image.
+
+    Raises:
+        DamagedFile: if the file is not an image, by its beginning: links could lead to anything, which would be copied.
+    """
+    with opened(path):
+        pass
     try:
         with open_file(path) as file:
             content = hashlib.file_digest(file, "sha256").digest()

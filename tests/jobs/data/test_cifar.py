@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torchvision
 
+from jobs.data import cifar
 from jobs.data.raw import RawPart
 from jobs.data.readers import read_raw
 from jobs.errors import Code, DamagedFile, MissingData
@@ -105,3 +106,11 @@ def test_other_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content:
     file = tmp_path / "cifar-100-python/train"
     with refused(Code.DAMAGED_DATA, file, value, kind=DamagedFile, file=file):
         read_raw(card_of(monkeypatch, "cifar100", members), made.write(tmp_path, members))
+
+
+def test_an_array_that_begins_with_a_size_takes_no_memory(tmp_path: Path) -> None:
+    """NumPy pickles an empty array and then its contents; a file of a few bytes could ask for any amount."""
+    batch = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1000000000\nI3072\ntS'b'\ntR."
+    (tmp_path / "batch").write_bytes(batch)
+    with refused(Code.DAMAGED_DATA, "begins with the shape (1000000000, 3072)", kind=DamagedFile):
+        cifar._read_batch(tmp_path / "batch")

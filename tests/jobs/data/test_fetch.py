@@ -393,3 +393,16 @@ def test_a_variant_does_not_replace_the_files_of_its_original(key: str, monkeypa
         with refused(Code.WRONG_VALUE, "'theirs'", "of mnist", key, kind=InvalidRequest, key=key):
             fetch(card, server.url, made.silent)
     assert {name: (place / name).read_bytes() for name in left_in(place)} == before
+
+
+@pytest.mark.parametrize("name", ["cifar10", "caltech101"])
+def test_an_archive_that_would_fill_the_disk_is_not_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros take a thousandth of their size in an archive."""
+    monkeypatch.setattr("jobs.data.fetch._MOST_UNPACKED", 100_000)
+    if name == "cifar10":
+        content = {"cifar-10-batches-py/data_batch_1": bytes(200_000)}
+        files = archive_of(monkeypatch, name, made.tar_gz(content), members=made.known(content), train=6, test=4)
+    else:
+        content = {"101_ObjectCategories/ant/image_0001.jpg": bytes(200_000)}
+        files = archive_of(monkeypatch, name, made.caltech101_zip(content))
+    not_extracted(name, files, "100,000 bytes")

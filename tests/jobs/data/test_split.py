@@ -14,8 +14,12 @@ LABELS = ("ant", "bee")
 
 
 def photographs(count: int, first: int = 0) -> dict[str, bytes]:
-    """Images, whose bytes nothing here decodes."""
-    return {f"{label}/{i}.jpg": f"{label} {i}".encode() for label in LABELS for i in range(first, first + count)}
+    """Different images."""
+    return {
+        f"{label}/{i}.jpg": made.image_bytes(3, 3, seed=1000 * number + i)
+        for number, label in enumerate(LABELS)
+        for i in range(first, first + count)
+    }
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -78,7 +82,7 @@ def test_equal_files_are_in_the_same_part(tmp_path: Path) -> None:
         ({}, 1.0, "new", Code.WRONG_VALUE, "between 0 and 1"),
         ({}, float("nan"), "new", Code.WRONG_VALUE, "between 0 and 1"),
         ({"train/ant/0.jpg": b"x"}, 0.3, "new", Code.WRONG_VALUE, "divided already"),
-        ({"cat/0.jpg": b"x"}, 0.3, "new", Code.WRONG_VALUE, "cat would have"),
+        ({"cat/0.jpg": made.image_bytes(3, 3, seed=9)}, 0.3, "new", Code.WRONG_VALUE, "cat would have"),
         ({"ant/a.heic": b"x"}, 0.3, "new", Code.DAMAGED_DATA, "JPEG"),
         ({"notes.txt": b"x"}, 0.3, "new", Code.DAMAGED_DATA, "one per label"),
     ],
@@ -105,3 +109,17 @@ def test_an_interrupted_copy_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         split(folder, tmp_path / "divided", 0.3, interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_what_is_no_image_is_not_copied(tmp_path: Path) -> None:
+    """A link in a stranger's folder may lead to anything."""
+    (tmp_path / "secret").write_text("a key")
+    made.write(
+        tmp_path / "photos", {f"{label}/{i}.png": made.image_bytes(9, 9, seed=i) for label in "ab" for i in range(9)}
+    )
+    for label in "ab":
+        (tmp_path / "photos" / label / "x.png").symlink_to(tmp_path / "secret")
+    with pytest.raises(DamagedFile) as caught:
+        split(tmp_path / "photos", tmp_path / "out", 0.2)
+    assert [Path(one.place.file).name for one in caught.value.mistakes] == ["x.png", "x.png"]
+    assert not (tmp_path / "out").exists()
