@@ -121,7 +121,7 @@ def serve(
         async def look_around() -> None:
             nonlocal needed_at
             now = time.monotonic()
-            if served.is_needed():
+            if linger is not None and served.is_needed():
                 needed_at = now
             if linger is not None and now - max(needed_at, watch.watched_at) > linger:
                 watch.close()
