@@ -19,6 +19,7 @@ from benchmarks.gpu.trials import (
 from benchmarks.rows import Row, beside
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.provenance import History
+from jobs.specs.base import ALL
 
 PAUSED_AFTER = 3
 """Batches: in the middle of an epoch."""
@@ -42,6 +43,9 @@ def equal_bits(machine: Machine) -> Iterator[Row]:
             f"these trials in {name} change all their parameters", all(map(all_differ, starts, map(parameters, trials)))
         )
         yield from scales(name, trials)
+        whole = compared_work(machine, depths=(ALL,), **choices, evaluation="folded")
+        first, second = (digest(run_alone(machine, whole, 0)) for _ in range(2))
+        yield holds(f"two runs of all blocks in {name} are equal", first == second)
 
 
 def parameters(trial: Finetuning) -> list[torch.Tensor]:

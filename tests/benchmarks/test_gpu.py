@@ -96,7 +96,7 @@ def test_a_rehearsal_without_a_gpu(tmp_path: Path) -> None:
     }
     words = ("equal", "compute", "change")
     checked = {row["name"]: row["holds"] for row in found["rows"] if any(word in row["name"] for word in words)}
-    assert len(checked) == 3 * 3 + 4 + 2 + 1
+    assert len(checked) == 3 * 4 + 4 + 2 + 1
     assert all(checked.values()), checked
 
 
