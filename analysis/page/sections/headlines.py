@@ -1,6 +1,7 @@
 """Headline deltas in sentences and as a table, with their uncertainty."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -188,9 +189,10 @@ def _planned(contrasts: Declared) -> dict[_Arms, set[Cell]]:
     """Return the cells that studies declared: values of ``PLANNED``."""
     cells: dict[_Arms, set[Cell]] = {}
     for one, of in (planned for family in contrasts.families for planned in family.planned):
-        for blocks in one.blocks:
+        for blocks, cell in product(one.blocks, of):
             other = blocks if one.baseline_blocks is None else one.baseline_blocks
-            cells.setdefault(_Arms(one.source, one.baseline, blocks, other, str(one.epoch)), set()).update(of)
+            at = _LAST if cell[_EPOCHS] == one.epoch else str(one.epoch)  # as in headline_cells
+            cells.setdefault(_Arms(one.source, one.baseline, blocks, other, at), set()).add(cell)
     return cells
 
 
@@ -200,9 +202,9 @@ def _in_advance(declared: "pd.Series[bool]") -> list[str]:
 
 def _findings(found: Sequence[Headline], looks: Mapping[str, Look]) -> Iterator[Findings]:
     """Yield what studies declared, and then the rest; all in one if no declared contrast has results."""
-    some = any(one.declared and len(one.cells) for one in found)
+    apart = any(one.declared and len(one.cells) for one in found)
     for name, first in (("forest", True), ("forest-others", False)):
-        if part := [one for one in found if (one.declared == some) == first]:
+        if part := [one for one in found if (one.declared or not apart) == first]:
             drawn = [
                 (one.what, one.where, looks[one.cells["source"].iloc[0]], one.cells) for one in part if len(one.cells)
             ]
