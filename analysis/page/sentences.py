@@ -8,8 +8,9 @@ import pandas as pd
 from analysis.evaluations.lengths import lengths_text
 from analysis.paired.cells import ROUNDING
 from analysis.paired.studies import CELL
+from analysis.paired.unpaired import without_pair
 from analysis.statistics.paired_t import FEW_VALUES
-from analysis.words import counted, delta_text
+from analysis.words import counted, delta_text, in_a_sentence
 
 Cell: TypeAlias = tuple[object, ...]
 """Values of ``analysis.paired.studies.CELL``."""
@@ -21,20 +22,17 @@ def sentence(cells: pd.DataFrame, unfinished: Sequence[Cell] = ()) -> str:
     An interval that contains zero shows no difference; that it shows equality is never said.
 
     Args:
-        cells: ``delta_cells`` of one comparison, blocks and epoch, with those that have no pair.
+        cells: ``delta_cells`` of one comparison, blocks and epoch, also those without a pair.
         unfinished: further cells that the declaring study plans.
     """
     paired = cells[cells["n_pairs"] > 0]
     known = paired[paired["ci_low"].notna()]
     clauses = [*_shown(known), *_corrected(known), *_limits(paired, known)]
-    alone = len(cells) - len(paired)
-    if alone:
-        clauses.append(f"{counted(alone, 'cell')} {_verb(alone, 'has')} no pair, since trials of one arm are missing")
+    clauses += without_pair(cells["no_pair"])
     if unfinished:
         waiting = f"{counted(len(unfinished), 'planned cell')}{_of_other_length(cells, unfinished)}"
         clauses.append(f"{waiting} {_verb(len(unfinished), 'has')} no trial yet")
-    text = "; ".join(clauses)
-    return f"{text[0].upper()}{text[1:]}."
+    return in_a_sentence(clauses)
 
 
 def _of_other_length(cells: pd.DataFrame, unfinished: Sequence[Cell]) -> str:

@@ -33,6 +33,7 @@ from analysis.paired.contrasts import (
 from analysis.paired.families import declared_cells
 from analysis.paired.pairing import DEPTH, KEYS, Pairing, pair_all
 from analysis.paired.schema import DELTAS, with_notes
+from analysis.paired.unpaired import why_no_pair, without_pair
 from analysis.statistics.holm import holm
 from analysis.words import counted
 from jobs.errors import Code, InvalidRequest
@@ -108,6 +109,7 @@ def deltas(
     repeated = evaluations.num_rows - len(whole)
     notes = [
         *unfinished({*evaluations["trial_id"].to_pylist()}, store, study),
+        *without_pair(cells["no_pair"]),
         *_notes(repeated, len(_diverged(evaluations) & _trials(pairs))),
     ]
     return with_notes(as_table(cells), [*notes, *_recipes(store, set(cells["recipe"]))])
@@ -125,7 +127,7 @@ def delta_cells(
     """Return the deltas of the chosen comparisons, as ``deltas`` does, with ``images_used`` and ``length``.
 
     ``family`` names the cells that are corrected together, and their number; ``declared`` is true for the cells of a
-    study's contrasts.
+    study's contrasts; ``no_pair`` says why a cell has no pair, and is empty for others.
 
     Args:
         data: the requested evaluations, of all depths that ``chosen`` compares.
@@ -177,7 +179,8 @@ def _deltas(
             every = length_of(counts, of_all_depths)
             numbered = summarize(more, every, KEYS, (*_CURVE, "epoch"), confidence, method)
             cells, pairs = pd.concat([cells, numbered], ignore_index=True), pd.concat([pairs, more])
-    return _corrected(cells, family, contrasts), pairs
+    cells = _corrected(cells, family, contrasts)
+    return cells.assign(no_pair=why_no_pair(cells, whole)), pairs
 
 
 def _diverged(evaluations: pa.Table) -> set[str]:

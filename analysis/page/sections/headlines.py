@@ -19,7 +19,8 @@ from analysis.paired.contrasts import Declared
 from analysis.paired.pairing import DEPTH
 from analysis.paired.studies import CELL as PLANNED
 from analysis.paired.table import delta_cells
-from analysis.words import counted, depth_text, size_text
+from analysis.paired.unpaired import without_pair, without_partner
+from analysis.words import depth_text, in_a_sentence, size_text
 from jobs.specs.base import ALL
 
 COVERS = (
@@ -57,7 +58,7 @@ def _values(results: Results) -> dict[str, Any]:
     return {
         "findings": list(_findings(found, results.looks["source"])),
         "rising": still_rising(results.data),
-        "left_out": unpaired(cells),
+        "left_out": left_out(cells),
         "covers": COVERS,
         "columns": HEADLINE_COLUMNS,
         "rows": headline_rows(shown),
@@ -271,12 +272,7 @@ def _interval(row: dict[Any, Any], suffix: str) -> str:
     return "" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
 
 
-def unpaired(cells: pd.DataFrame) -> str:
+def left_out(cells: pd.DataFrame) -> str:
     """Return a sentence on what the deltas leave out; empty if nothing."""
-    paired = cells[cells["n_pairs"] > 0]
-    alone, lost = len(cells) - len(paired), int(paired["n_unpaired"].sum())
-    left_out: Sequence[str] = [
-        *([f"{counted(lost, 'trial')} without a partner in the other arm of the cell"] if lost else []),
-        *([f"{counted(alone, 'cell')} with only one arm"] if alone else []),
-    ]
-    return f"Not included in any delta: {'; '.join(left_out)}." if left_out else ""
+    partly = int(((cells["n_pairs"] > 0) & (cells["n_unpaired"] > 0)).sum())
+    return in_a_sentence([*([without_partner(partly)] if partly else []), *without_pair(cells["no_pair"])])

@@ -97,3 +97,13 @@ def test_what_was_declared_is_never_among_what_was_not(build: Build) -> None:
     first, others = findings(root)
     assert [one.what for one in first.headlines] == ["l2 minus natural"]
     assert [one.what for one in others.headlines] == ["linf minus natural"]
+
+
+def test_a_trial_without_a_partner_in_several_comparisons_is_not_counted_as_several(build: Build) -> None:
+    trials = finished(build, {100: 30}, ("natural", "l2", "linf"))
+    root = build.root([*trials, build.trial("natural", 9, {30: 50.0})])
+    text = analysis.report(root).read_text()
+    assert "In 2 cells, trials without a partner in the other arm do not enter the delta." in text
+    build.root(finished(build, {200: 30}, ("natural",)))
+    text = analysis.report(root).read_text()
+    assert "do not enter the delta; 2 cells have no pair, since trials of one arm are missing." in text
