@@ -1,6 +1,7 @@
 """Format numbers for use in sentences and in tables."""
 
 import math
+from collections.abc import Sequence
 
 from jobs.specs.base import ALL
 
@@ -38,3 +39,14 @@ def size_text(images: int) -> str:
 def depth_text(blocks: int) -> str:
     """Return which part of the network is fine-tuned."""
     return {0: "FC layer only", ALL: "all blocks", 1: "last block"}.get(blocks, f"last {blocks} blocks")
+
+
+def in_a_sentence(clauses: Sequence[str]) -> str:
+    """Join clauses by semicolons to one sentence; empty without a clause."""
+    text = "; ".join(clauses)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def without_width(number: int, noun: str, values: str = "differences") -> str:
+    """Return a clause on the intervals of equal values: ``in 1 cell all differences are equal: ...``."""
+    return f"in {counted(number, noun)} all {values} are equal: an interval without width, not precision"

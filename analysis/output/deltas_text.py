@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from analysis.output.layout import Layout
 from analysis.paired.pairing import DEPTH
-from analysis.paired.schema import notes
+from analysis.paired.schema import confidence_of, notes
+from analysis.paired.unpaired import without_partner
 from analysis.words import counted
 
 _IDENTITY = (
@@ -40,7 +41,9 @@ def deltas_layout(table: pa.Table) -> Layout:
     columns = {name: [identity_text(name, row[name]) for row in rows] for name in varying}
     columns["pairs"] = [pairs_text(row) for row in rows]
     columns["delta"] = [signed_text(row["mean_delta"]) for row in rows]
-    columns["95 % interval"] = [interval_text(row["ci_low"], row["ci_high"]) for row in rows]
+    columns[f"{100 * confidence_of(table.schema):g} % interval"] = [
+        interval_text(row["ci_low"], row["ci_high"]) for row in rows
+    ]
     columns["simultaneous"] = [interval_text(row["ci_low_simultaneous"], row["ci_high_simultaneous"]) for row in rows]
     columns["p (Holm)"] = [p_text(row["p_holm"]) for row in rows]
     right = set(columns) - {"source", "baseline", "dataset", "recipe", "origin"}
@@ -77,18 +80,15 @@ def _notes(rows: Sequence[dict[str, object]]) -> list[str]:
     notes_below = []
     for method in sorted({str(row["method"]) for row in rows if row["n_pairs"]}):
         notes_below.append(f"{counted(sum(row['method'] == method for row in rows), 'row')}: {method}")
-    unpaired = sum(int(str(row["n_unpaired"])) for row in rows if row["n_pairs"])
-    if unpaired:
-        trials, they = counted(unpaired, "trial"), "it enters" if unpaired == 1 else "they enter"
-        notes_below.append(f"(+n): {trials} of one arm without a partner in the other; {they} no delta")
+    if partly := sum(bool(row["n_pairs"] and row["n_unpaired"]) for row in rows):
+        notes_below.append(f"(+n): {without_partner(partly)}")
     outside = sum(row["p_value"] is not None and row["p_holm"] is None for row in rows)
     if outside:
         notes_below.append(
             f"p (Holm) is left out for {counted(outside, 'cell')} outside the contrasts that studies declare in their "
             "newest versions"
         )
-    alone = [row for row in rows if not row["n_pairs"]]
-    if alone:
-        left_out = "is left out; --format csv lists it" if len(alone) == 1 else "are left out; --format csv lists them"
-        notes_below.append(f"{counted(len(alone), 'cell')} with only one arm {left_out}")
+    if alone := sum(not row["n_pairs"] for row in rows):
+        left_out = "is left out; --format csv lists it" if alone == 1 else "are left out; --format csv lists them"
+        notes_below.append(f"{counted(alone, 'cell')} without a pair {left_out}")
     return notes_below

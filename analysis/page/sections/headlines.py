@@ -1,6 +1,7 @@
 """Headline deltas in sentences and as a table, with their uncertainty."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -18,7 +19,8 @@ from analysis.paired.contrasts import Declared
 from analysis.paired.pairing import DEPTH
 from analysis.paired.studies import CELL as PLANNED
 from analysis.paired.table import delta_cells
-from analysis.words import counted, depth_text, size_text
+from analysis.paired.unpaired import without_pair, without_partner
+from analysis.words import depth_text, in_a_sentence, size_text
 from jobs.specs.base import ALL
 
 COVERS = (
@@ -51,12 +53,12 @@ def _why_none(results: Results) -> str:
 def _values(results: Results) -> dict[str, Any]:
     cells = delta_cells(results.data, [*results.comparisons, *results.depths], results.contrasts, epoch=None)
     cells = length_of(cells, results.data, "variant")
-    shown = headline_cells(cells, headline_blocks(results.data))
+    shown = headline_cells(cells)
     found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {
         "findings": list(_findings(found, results.looks["source"])),
         "rising": still_rising(results.data),
-        "left_out": unpaired(cells),
+        "left_out": left_out(cells),
         "covers": COVERS,
         "columns": HEADLINE_COLUMNS,
         "rows": headline_rows(shown),
@@ -114,22 +116,32 @@ _HEADLINE = [*_ARMS, "variant"]
 _EPOCHS = PLANNED.index("epochs")
 
 
-def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
+def headline_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of headlines: declared contrasts at their blocks and epoch, all comparisons at the last epoch.
 
-    Adds ``at``: ``last``, or the number of the epoch. Declared comparisons come first.
+    A comparison that is not declared is shown at three blocks, or else at its largest number with pairs. Adds ``at``:
+    ``last``, or the number of the epoch. Declared comparisons come first.
 
     Args:
         cells: ``delta_cells`` with ``variant``.
-        blocks: for the comparisons that are not declared.
     """
-    at = cells["epoch"].astype(str).where(cells["epoch"] != cells["epochs"], _LAST)
-    shown = cells.assign(at=at)[cells["declared"] | ((cells["blocks"] == blocks) & (at == _LAST))]
+    cells = cells.assign(at=cells["epoch"].astype(str).where(cells["epoch"] != cells["epochs"], _LAST))
+    shown = cells[cells["declared"] | ((cells["at"] == _LAST) & (cells["blocks"] == _depths(cells)))]
     first = ~shown.groupby(_HEADLINE)["declared"].transform("any").astype(bool)
     places = {variant: place for place, variant in enumerate(variants(shown))}
     order = ["_later", "source", "baseline", "_place", "blocks", DEPTH, "epoch", "dataset", "images_used"]
     placed = shown.assign(_later=first, _place=shown["variant"].map(places))
     return placed.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_later", "_place"])
+
+
+def _depths(cells: pd.DataFrame) -> "pd.Series[int]":
+    """Return for each cell the blocks at which its comparison and variant is shown; those of its own for two depths."""
+    depths = cells["blocks"].copy()
+    last = cells[(cells["at"] == _LAST) & (cells["blocks"] == cells[DEPTH])]
+    for _, of in last.groupby(["source", "baseline", "variant"]):
+        paired = of.loc[of["n_pairs"] > 0, "blocks"]
+        depths[of.index] = headline_blocks(paired if len(paired) else of["blocks"])
+    return depths
 
 
 def headlines(shown: pd.DataFrame, contrasts: Declared) -> list[Headline]:
@@ -188,9 +200,10 @@ def _planned(contrasts: Declared) -> dict[_Arms, set[Cell]]:
     """Return the cells that studies declared: values of ``PLANNED``."""
     cells: dict[_Arms, set[Cell]] = {}
     for one, of in (planned for family in contrasts.families for planned in family.planned):
-        for blocks in one.blocks:
+        for blocks, cell in product(one.blocks, of):
             other = blocks if one.baseline_blocks is None else one.baseline_blocks
-            cells.setdefault(_Arms(one.source, one.baseline, blocks, other, str(one.epoch)), set()).update(of)
+            at = _LAST if cell[_EPOCHS] == one.epoch else str(one.epoch)  # as in headline_cells
+            cells.setdefault(_Arms(one.source, one.baseline, blocks, other, at), set()).add(cell)
     return cells
 
 
@@ -200,9 +213,9 @@ def _in_advance(declared: "pd.Series[bool]") -> list[str]:
 
 def _findings(found: Sequence[Headline], looks: Mapping[str, Look]) -> Iterator[Findings]:
     """Yield what studies declared, and then the rest; all in one if no declared contrast has results."""
-    some = any(one.declared and len(one.cells) for one in found)
+    apart = any(one.declared and len(one.cells) for one in found)
     for name, first in (("forest", True), ("forest-others", False)):
-        if part := [one for one in found if (one.declared == some) == first]:
+        if part := [one for one in found if (one.declared or not apart) == first]:
             drawn = [
                 (one.what, one.where, looks[one.cells["source"].iloc[0]], one.cells) for one in part if len(one.cells)
             ]
@@ -269,12 +282,7 @@ def _interval(row: dict[Any, Any], suffix: str) -> str:
     return "" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
 
 
-def unpaired(cells: pd.DataFrame) -> str:
+def left_out(cells: pd.DataFrame) -> str:
     """Return a sentence on what the deltas leave out; empty if nothing."""
-    paired = cells[cells["n_pairs"] > 0]
-    alone, lost = len(cells) - len(paired), int(paired["n_unpaired"].sum())
-    left_out: Sequence[str] = [
-        *([f"{counted(lost, 'trial')} without a partner in the other arm of the cell"] if lost else []),
-        *([f"{counted(alone, 'cell')} with only one arm"] if alone else []),
-    ]
-    return f"Not included in any delta: {'; '.join(left_out)}." if left_out else ""
+    partly = int(((cells["n_pairs"] > 0) & (cells["n_unpaired"] > 0)).sum())
+    return in_a_sentence([*([without_partner(partly)] if partly else []), *without_pair(cells["no_pair"])])

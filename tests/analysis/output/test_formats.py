@@ -126,8 +126,14 @@ class TestDeltas:
         assert "100 5 (+1) +20.80 [" in words
         assert "all 5 +20.80 [" in words
         assert "2 rows: paired t 95%; Holm over 2 cells asked for" in words
-        assert "1 trial of one arm without a partner in the other; it enters no delta" in words
-        assert "1 cell with only one arm is left out; --format csv lists it" in words
+        assert "(+n): in 1 cell, trials without a partner in the other arm do not enter the delta" in words
+        assert "1 cell without a pair is left out; --format csv lists it" in words
+        assert "1 cell has no pair, since trials of one arm are missing" in words
+
+    def test_the_heading_says_the_confidence(self, build: Build) -> None:
+        root = build.root(build.arms([50, 51, 52], [70, 71, 75]))
+        assert "95 % interval" in text(analysis.deltas(root), "table")
+        assert "90 % interval" in text(analysis.deltas(root, confidence=0.9), "table")
 
     def test_the_other_formats_have_every_row_and_column(self, table: pa.Table) -> None:
         assert len(json.loads(text(table, "json"))) == table.num_rows == 3
@@ -135,7 +141,9 @@ class TestDeltas:
 
     def test_no_pairs_at_all(self, build: Build) -> None:
         trials = [build.trial("natural", 0, 50.0), build.trial("robust", 1, 60.0)]
-        assert "1 cell with only one arm" in text(analysis.deltas(build.root(trials)), "table")
+        words = text(analysis.deltas(build.root(trials)), "table")
+        assert "1 cell without a pair is left out" in words
+        assert "1 cell has no pair, since no seed is recorded in both arms" in words
 
     def test_diverged_trials_among_the_pairs_are_counted(self, build: Build) -> None:
         lost = {"test_loss": float("nan")}

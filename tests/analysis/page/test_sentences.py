@@ -7,8 +7,21 @@ import pandas as pd
 import pytest
 
 from analysis.page.sentences import Cell, sentence
+from analysis.paired.unpaired import NO_TRIALS
 
-COLUMNS = ["mean_delta", "ci_low", "ci_high", "n_pairs", "p_holm", "family", "dataset", "images", "epochs", "recipe"]
+COLUMNS = [
+    "mean_delta",
+    "ci_low",
+    "ci_high",
+    "n_pairs",
+    "p_holm",
+    "family",
+    "dataset",
+    "images",
+    "epochs",
+    "recipe",
+    "no_pair",
+]
 NONE = float("nan")
 CLEAR, LOWER, OPEN = (2.0, 1.0, 3.0, 8), (-2.5, -4.0, -1.0, 8), (0.5, -1.0, 2.0, 8)
 
@@ -17,7 +30,7 @@ WAITING: Cell = ("mnist", 100, 30, "r")
 
 
 def said(*cells: tuple[float, float, float, int], unfinished: Sequence[Cell] = (), **more: Any) -> str:
-    rows = [(*cell, NONE, None, "digits", 100, 30, "r") for cell in cells]
+    rows = [(*cell, NONE, None, "digits", 100, 30, "r", "" if cell[3] else NO_TRIALS) for cell in cells]
     return sentence(pd.DataFrame(rows, columns=COLUMNS).assign(**more), unfinished)
 
 
