@@ -47,7 +47,7 @@ class Study(Checked):
             keys: the keys of a study; they replace those of ``study``. Relative paths start in the current directory.
 
         Raises:
-            InvalidRequest: if the study has mistakes; the message lists all of them.
+            InvalidRequest: if the study has mistakes; the message lists them.
         """
         if study is None and not keys:
             raise InvalidRequest(

@@ -238,6 +238,12 @@ MOST_LISTED = 20
 """The number of errors that a combined message lists."""
 
 
+def first_lines(lines: Sequence[str]) -> list[str]:
+    """Return the first ``MOST_LISTED`` lines of a combined message, one per error, and the number of the others."""
+    unlisted = len(lines) - MOST_LISTED
+    return [*lines[:MOST_LISTED], *([f"... and {unlisted:,} more"] if unlisted > 0 else [])]
+
+
 def raise_together(errors: Sequence[DeltaSweepError]) -> None:
     """Raise one error that lists all errors; a single error is raised unchanged, and an empty list raises nothing.
 
@@ -251,10 +257,9 @@ def raise_together(errors: Sequence[DeltaSweepError]) -> None:
         raise first
     kinds = {type(error) for error in errors}
     kind = kinds.pop() if len(kinds) == 1 else DeltaSweepError
-    unlisted = len(errors) - MOST_LISTED
     raise kind(
         first.code,
-        "\n".join([*map(str, errors[:MOST_LISTED]), *([f"... and {unlisted:,} more"] if unlisted > 0 else [])]),
+        "\n".join(first_lines([str(error) for error in errors])),
         **first.place._asdict(),
         mistakes=[Mistake(error.code, error.place, str(error)) for error in errors],
     )

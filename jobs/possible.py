@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from jobs.catalog.catalog import Catalog
-from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.errors import Code, InvalidRequest, Mistake, Place, first_lines
 from jobs.kind import kind_of
 from jobs.specs.base import NAME_BYTES
 from jobs.specs.trial import TrialSpec
+from jobs.system.printable import brief
 
 _LONGEST_SUFFIX = ".safetensors"
 
@@ -52,8 +53,8 @@ def require_all_possible(specs: Iterable[TrialSpec], catalog: Catalog) -> None:
 
 
 def _refuse(rule: str, mistakes: Sequence[Mistake]) -> None:
-    """Raise an error that lists mistakes, if there are any; its code and place are those of the first."""
+    """Raise an error that lists the first mistakes, if there are any; its code and place are those of the first."""
     if mistakes:
-        lines = "\n".join(f"- {mistake.message}" for mistake in mistakes)
+        lines = "\n".join(first_lines([f"- {brief(mistake.message)}" for mistake in mistakes]))
         first = mistakes[0]
         raise InvalidRequest(first.code, f"{rule}:\n{lines}", key=first.place.key, mistakes=mistakes)

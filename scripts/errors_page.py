@@ -29,8 +29,8 @@ empty; the line is null.
 
 Commands that print JSON (`--json`, `--format json`) print the error as one object on standard error, on one line, the
 last one, in place of the message; standard output is empty. A message that reports several mistakes, such as those of
-a study file, lists each of them under `mistakes`; its own code and place are those of the first, or what they have in
-common.
+a study file, lists them under `mistakes` (those of a file up to 100); its own code and place are those of the first, or
+what they have in common.
 
 ```json
 {"error": {"code": "unknown-name", "message": "first.yaml: 2 mistakes\\n  line 3: ...",

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from jobs.errors import Code, DamagedFile
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import StudyRecord
+from jobs.results.records import reason
 from jobs.results.studies import of_newer_version, unknown_keys
 from jobs.specs.contrast import EvaluatedEpoch
 from jobs.specs.trial import recipe_digest
@@ -40,8 +41,8 @@ def study_of(record: StudyRecord) -> Study:
             raise of_newer_version(place, unknown) from error
         raise DamagedFile(
             Code.DAMAGED_RECORD,
-            f"the study {record.name} in version {record.digest} of this root cannot be read: {error}. Fix: launch its "
-            f"file again, then remove {place}",
+            f"the study {record.name} in version {record.digest} of this root cannot be read: {reason(error)}. Fix: "
+            f"launch its file again, then remove {place}",
             file=place,
         ) from error
 
@@ -55,7 +56,7 @@ def planned_cells(record: StudyRecord) -> PlannedCells:
     epochs: set[EvaluatedEpoch] = {"last", *(declared.epoch for declared in record.contrasts)}
     epochs |= {declared.epoch for declared in record.equivalences}
     return {
-        epoch: frozenset(values for spec, values in planned if epoch == "last" or epoch in spec.evaluated_epochs)
+        epoch: frozenset(values for spec, values in planned if epoch == "last" or spec.evaluates(epoch))
         for epoch in epochs
     }
 

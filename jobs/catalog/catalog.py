@@ -6,7 +6,6 @@ needs cards receives a ``Catalog``; there is no global one.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
@@ -23,7 +22,10 @@ from jobs.paths import weights_directory
 from jobs.specs.base import NAME_PATTERN
 from jobs.specs.canonical import digest
 from jobs.specs.growth import later
+from jobs.system.commands import command
+from jobs.system.printable import listing, shown
 from jobs.system.safe_yaml import load_packaged
+from jobs.system.similar import close_matches
 
 T = TypeVar("T")
 
@@ -177,12 +179,12 @@ def how_to_get(source: SourceCard) -> str:
 
     For own weights that are not on this machine, it has the placeholder FILE: a copy of the checkpoint.
     """
-    of_study = "" if source.name in packaged_sources() else " --study STUDY"
+    of_study = [] if source.name in packaged_sources() else ["--study", "STUDY"]
     if source.pretrain:
-        return f"deltasweep models train {source.name}{of_study} --out {weights_directory()}"
+        return command("models", "train", source.name, *of_study, "--out", weights_directory())
     if source.weights and not Path(source.weights).is_file():
-        return f"deltasweep models convert FILE --as {source.name}{of_study}"
-    return f"deltasweep models fetch {source.name}{of_study}"
+        return command("models", "convert", "FILE", "--as", source.name, *of_study)
+    return command("models", "fetch", source.name, *of_study)
 
 
 def _source_digest(card: SourceCard) -> str:
@@ -199,10 +201,10 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
         known: the names that could have been meant.
     """
     names = sorted(known)
-    near = get_close_matches(name, names)
+    near = close_matches(name, names)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    listed = f"for all names: {_LISTS[what]}" if what in _LISTS else f"known: {', '.join(names)}"
-    return f"unknown {what} {name!r}{hint}; {listed}"
+    listed = f"for all names: {_LISTS[what]}" if what in _LISTS else f"known: {listing(names)}"
+    return f"unknown {what} {shown(name)}{hint}; {listed}"
 
 
 _LISTS = {"source": "deltasweep models list", "dataset": "deltasweep data list"}

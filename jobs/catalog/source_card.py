@@ -9,6 +9,7 @@ from jobs.specs.canonical import digest
 from jobs.specs.growth import later
 from jobs.specs.recipes import PretrainRecipe
 from jobs.specs.threat_model import Constraint, require_band
+from jobs.system.commands import command
 
 
 class Pretraining(Card):
@@ -135,7 +136,7 @@ class SourceCard(Card):
         if self.published is not None and self.weights_sha256 is None:
             raise ValueError(
                 f"expected weights_sha256 with published, so that every machine uses the same file; source {self.name} "
-                f"has none. Fix: copy it from the card that this prints: deltasweep models fetch {self.published}"
+                f"has none. Fix: copy it from the card that this prints: {command('models', 'fetch', self.published)}"
             )
         if self.bundled and given[0] in ("weights", "published"):
             raise ValueError(f"expected {given[0]} or bundled; source {self.name} has both. Fix: remove bundled")

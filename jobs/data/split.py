@@ -10,6 +10,7 @@ from jobs.data.folders import images_by_label
 from jobs.data.raw import opened, unreadable
 from jobs.errors import Code, DamagedFile, DeltaSweepError, InvalidRequest, StorageFailure, raise_together
 from jobs.paths import expanded
+from jobs.system.commands import command
 from jobs.system.files import open_file
 
 Parts = dict[str, dict[str, list[Path]]]
@@ -48,7 +49,8 @@ def split(
         raise InvalidRequest(
             Code.WRONG_VALUE,
             f"expected a folder with one folder per label; {folder} has train, so its images seem to be divided "
-            f"already. Fix: describe it with deltasweep data describe, or split {folder}/train",
+            f"already. Fix: describe it with {command('data', 'describe', folder)}, or divide its training images with "
+            f"{command('data', 'split', folder / 'train', '--out', 'OUT')}",
             file=folder,
         )
     images = images_by_label(folder, "LABEL/*")

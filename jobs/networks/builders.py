@@ -20,6 +20,7 @@ from jobs.networks.own_builders import function_of, last_line
 from jobs.networks.parts import Parts
 from jobs.networks.small import resnet18_w16, resnet35_w8, vit6_d64
 from jobs.provenance import packages
+from jobs.system.commands import command
 from jobs.system.telemetry import disable_telemetry
 
 _OWN: dict[str, Callable[[int], nn.Module]] = {
@@ -70,8 +71,8 @@ def _require_described(parts: Parts, architecture: Architecture) -> None:
             Code.UNUSABLE_NETWORK,
             f"expected the {len(expected) - 1} blocks and the last layer of the card of {architecture.name!r}; "
             f"{architecture.builder} built a network with {len(found) - 1} blocks. The first that differs is {here}, "
-            f"for {there} in the card. Fix: write the card again with: deltasweep models describe "
-            f"{architecture.builder}",
+            f"for {there} in the card. Fix: write the card again with: "
+            f"{command('models', 'describe', architecture.builder)}",
             key=architecture.name,
         )
 

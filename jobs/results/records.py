@@ -6,8 +6,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from jobs.errors import Code, DamagedFile, machine_failure
+from jobs.errors import MOST_LISTED, Code, DamagedFile, machine_failure
 from jobs.results.store import Store
+from jobs.system.printable import brief, shown
 
 T = TypeVar("T")
 MOST_BYTES = 16 << 20
@@ -67,10 +68,11 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it contains {next(name for name in names if names.count(name) > 1)!r:.100} twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"it contains {shown(name, 100)} twice")
+        found[name] = value
     return found
 
 
@@ -79,12 +81,13 @@ def _no_number(text: str) -> float:
 
 
 def reason(error: Exception) -> str:
-    """Return an error's message on one line."""
-    if isinstance(error, ValidationError):
-        mistakes = error.errors(include_url=False, include_context=False, include_input=False)
-        places = [".".join(map(str, item["loc"])) for item in mistakes]
-        messages = "; ".join(
-            f"{place}: {item['msg']}" if place else item["msg"] for place, item in zip(places, mistakes, strict=True)
-        )
-        return " ".join(messages.split())
-    return " ".join(str(error).split())
+    """Return an error's message on one line; of very many mistakes, the first ones."""
+    if not isinstance(error, ValidationError):
+        return brief(" ".join(str(error).split()))
+    mistakes = error.errors(include_url=False, include_context=False, include_input=False)
+    messages = [
+        f"{'.'.join(map(str, item['loc']))}: {item['msg']}".removeprefix(": ") for item in mistakes[:MOST_LISTED]
+    ]
+    if (unlisted := len(mistakes) - MOST_LISTED) > 0:
+        messages.append(f"and {unlisted:,} more")
+    return brief(" ".join("; ".join(messages).split()))

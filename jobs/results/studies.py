@@ -16,6 +16,7 @@ from jobs.results.store import Store
 from jobs.specs.contrast import Contrast
 from jobs.specs.equivalence import Equivalence
 from jobs.system import safe_yaml
+from jobs.system.printable import listing
 
 _MOST_BYTES = safe_yaml.MOST_CHARACTERS
 """Maximum size of a resolved study; the largest packaged study takes 4 kB."""
@@ -118,7 +119,7 @@ def of_newer_version(file: str, keys: Iterable[str], versions: Iterable[str] = (
     by = " and ".join(versions)
     return DamagedFile(
         Code.NEWER_VERSION,
-        f"{file} has keys that DeltaSweep {code_version()} does not know ({', '.join(keys)}); "
+        f"{file} has keys that DeltaSweep {code_version()} does not know ({listing(keys)}); "
         f"{f'DeltaSweep {by}' if by else 'a newer version'} launched it. Fix: install that version, or a later one",
         file=file,
     )

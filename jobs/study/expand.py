@@ -1,24 +1,28 @@
 """Expand a study into its trials."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
+from jobs.errors import Code, InvalidRequest
 from jobs.kind import Stage, kinds, sources_made
 from jobs.kinds.finetune.spec import FinetuneSpec, whole_set_as_all
 from jobs.specs.recipes import Recipe
 from jobs.specs.section import seeds
 from jobs.specs.trial import TrialSpec
-from jobs.study.model import Grid, ScheduleRow, Study
+from jobs.study.model import MOST_TRIALS, Grid, ScheduleRow, Study
 
 
 def expand(study: Study) -> list[TrialSpec]:
-    """Return the trials of a study without duplicates: those that train sources first, diagnostics last."""
+    """Return the trials of a study without duplicates: those that train sources first, diagnostics last.
+
+    Raises:
+        InvalidRequest: if there are more than ``MOST_TRIALS`` with those of the study's sections.
+    """
     tuned = fine_tuned(study)
     stages: dict[Stage, list[TrialSpec]] = {stage: [] for stage in Stage} | {Stage.TRANSFER: [*tuned]}
-    for name, section in study.sections.items():
-        kind = kinds()[name]
-        assert kind.expand is not None, f"the kind {name} has a section but no expand"
-        stages[kind.stage] += kind.expand(section, tuned, study.catalog)
+    for name in study.sections:
+        before = sum(map(len, stages.values()))
+        stages[kinds()[name].stage] += section_trials(study, name, tuned, before)
     return list({spec.trial_id: spec for trials in stages.values() for spec in trials}.values())
 
 
@@ -29,6 +33,30 @@ def fine_tuned(study: Study) -> list[FinetuneSpec]:
     recipes, catalog = study.recipes, study.catalog
     trials = (spec for row in study.schedule for spec in _row(grid, row, recipes))
     return [whole_set_as_all(spec, catalog) for spec in trials]
+
+
+def section_trials(study: Study, name: str, tuned: Sequence[FinetuneSpec], before: int = 0) -> Iterator[TrialSpec]:
+    """Yield the trials of one of the study's sections.
+
+    Args:
+        name: the kind of the section.
+        tuned: the study's fine-tuning trials.
+        before: the number of the study's other trials.
+
+    Raises:
+        InvalidRequest: if there are more than ``MOST_TRIALS`` with these.
+    """
+    kind = kinds()[name]
+    assert kind.expand is not None, f"the kind {name} has a section but no expand"
+    for number, spec in enumerate(kind.expand(study.sections[name], tuned, study.catalog)):
+        if before + number == MOST_TRIALS:
+            raise InvalidRequest(
+                Code.WRONG_VALUE,
+                f"expected at most {MOST_TRIALS:,} trials of a study; {study.name} has more with those of {name}. Fix: "
+                "divide it into several studies",
+                key=name,
+            )
+        yield spec
 
 
 def sources_read(study: Study) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -29,6 +30,14 @@ from jobs.specs.optimizers import DOES_NOT_FIT, on_top_of
 from jobs.specs.recipes import Recipe, named_recipe, varied
 from jobs.specs.section import KindSection, Resources, Section
 from jobs.system import safe_yaml
+
+MOST_RECIPES = 10_000
+"""The limit for combinations of choices, each of which is validated whenever a study is loaded."""
+MOST_TRIALS = 1_000_000
+"""The limit for trials of a study, with which this program still fits into the memory of a laptop."""
+MOST_CONTRASTS = 1_000
+MOST_EQUIVALENCES = 100
+"""Limits for what a study declares, which is compared with all trials or recipes."""
 
 
 class Grid(Section):
@@ -67,11 +76,14 @@ class StudyFile(Section):
         default=Recipe(), description="a named recipe, or choices other than those of `base`, by default Tables 3 and 4"
     )
     contrasts: tuple[Contrast, ...] = Field(
-        default=(), description="comparisons declared beforehand; their cells are the families for Holm's correction"
+        default=(),
+        max_length=MOST_CONTRASTS,
+        description="comparisons declared beforehand; their cells are the families for Holm's correction",
     )
     equivalences: tuple[Equivalence, ...] = later(
         (),
         since="0.3.0",
+        max_length=MOST_EQUIVALENCES,
         description="changes of the recipe that are declared beforehand not to move deltas by more than a margin",
     )
     sources: SourceCards = Field(default={}, description="own source models, with the keys of the catalogue")
@@ -92,18 +104,20 @@ class StudyFile(Section):
     _builders: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
+    def _within_limits(self) -> Self:
+        _refuse(self.beyond_limits())
+        return self
+
+    @model_validator(mode="after")
     def _choices_fit(self) -> Self:
-        if misfits := [
-            InitErrorDetails(type=PydanticCustomError(DOES_NOT_FIT, message), loc=location, input=None)
-            for location, message in self.misfits().items()
-        ]:
-            raise ValidationError.from_exception_data("recipe", misfits)
+        _refuse(self.misfits())
         return self
 
     @model_validator(mode="after")
     def _sections_go_with_recipes(self) -> Self:
+        recipes = self.recipes if self.sections else ()
         for section in self.sections.values():
-            section.require_recipes(self.recipes)
+            section.require_recipes(recipes)
         return self
 
     @property
@@ -113,6 +127,30 @@ class StudyFile(Section):
         Choices of `recipe` that have no effect in a combination are left out of it.
         """
         return tuple(recipe for _, recipe in self._combinations() if isinstance(recipe, Recipe))
+
+    def beyond_limits(self) -> dict[tuple[str | int, ...], str]:
+        """Return the limit that the study exceeds, by its location: for combinations of choices, else for trials.
+
+        Nothing is combined for this, so it is known of any study.
+        """
+        if (grid := self.grid) is None:
+            return {}
+        if (recipes := prod(map(len, grid.recipe.values()))) > MOST_RECIPES:
+            factors = " x ".join(f"{len(values):,}" for values in grid.recipe.values())
+            message = (
+                f"expected at most {MOST_RECIPES:,} combinations of choices; got {factors} = {recipes:,}. Fix: vary "
+                "fewer choices, or divide them among several studies"
+            )
+            return {("grid", "recipe"): message}
+        cells = prod(map(len, (grid.source, grid.dataset, grid.blocks))) * recipes
+        trials = cells * sum(len(row.images) * row.seeds for row in self.schedule)
+        if trials > MOST_TRIALS:
+            message = (
+                f"expected at most {MOST_TRIALS:,} trials of a study; got {trials:,}: every combination of the grid, "
+                f"{cells:,}, for every number of images and seed. Fix: divide it into several studies"
+            )
+            return {("schedule",): message}
+        return {}
 
     def misfits(self) -> dict[tuple[str | int, ...], str]:
         """Return the rules that combinations of choices break, by the location of the choice."""
@@ -127,11 +165,12 @@ class StudyFile(Section):
     def _combinations(self) -> Iterator[tuple[dict[str, int], Recipe | ValidationError]]:
         """Yield the places of varied choices in their lists, and the recipe or its mistakes."""
         varying = self.grid.recipe if self.grid is not None else {}
+        base = self.recipe.model_dump()
         for numbers in product(*(range(len(values)) for values in varying.values())):
             places = dict(zip(varying, numbers, strict=True))
             choices = {key: varying[key][place] for key, place in places.items()}
             try:
-                yield places, Recipe.model_validate(on_top_of(self.recipe.model_dump(), choices))
+                yield places, Recipe.model_validate(on_top_of(base, choices))
             except ValidationError as error:
                 yield places, error
 
@@ -176,6 +215,18 @@ class StudyFile(Section):
         """Return the study as YAML, including all defaults."""
         data: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
         return safe_yaml.dump(data)
+
+
+def _refuse(mistakes: Mapping[tuple[str | int, ...], str]) -> None:
+    """Raise an error with all mistakes, which are messages by location; nothing if there are none."""
+    if mistakes:
+        raise ValidationError.from_exception_data(
+            "study",
+            [
+                InitErrorDetails(type=PydanticCustomError(DOES_NOT_FIT, message), loc=location, input=None)
+                for location, message in mistakes.items()
+            ],
+        )
 
 
 def unknown_sections(values: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Safe loading of untrusted YAML: plain values only, with limits on size and number of values.
+"""Safe loading of untrusted YAML: plain values only, with limits on sizes and numbers. Every error is a ``YAMLError``.
 
 Files written by users are read with the core schema of YAML 1.2, as in other current tools: ``1e-3`` is a number,
 ``no`` and ``1:30`` are text. Files written by this program with PyYAML are read as PyYAML reads them, which is YAML
@@ -10,19 +10,69 @@ from typing import Any
 
 import yaml
 
+from jobs.system.printable import brief, shown
+
 MOST_CHARACTERS = 4_000_000
 MOST_VALUES = 100_000
 """The limit with all aliases expanded. A few lines of nested aliases can expand to more than fits in memory."""
+MOST_DIGITS = 1_000
+"""The limit for characters of a number. Python has no text for integers of thousands of digits, and the time to read
+numbers in base 60 (YAML 1.1) grows with the square of their length.
+"""
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_MOST_REREAD = 100
+_TOO_MANY = f"it has more than {MOST_VALUES:,} values after expanding aliases; use fewer"
+_TOO_DEEP = "it is nested too deeply"
 
 
-class CoreLoader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
+    """Load plain values as PyYAML does, within the limits; a value that cannot be constructed is a ``YAMLError``."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._composed += 1
+        if self._composed > MOST_VALUES:  # before they fill the memory
+            raise yaml.YAMLError(_TOO_MANY)
+        return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        text = super().construct_scalar(node)
+        if node.tag in _NUMBERS and len(text) > MOST_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"expected a number of at most {MOST_DIGITS:,} characters; got one of {len(text):,}. Fix: shorten it, "
+                "or quote it if it is text",
+                node.start_mark,
+            )
+        return text
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+            kind = node.tag.rpartition(":")[2]
+            got = f"; got {shown(node.value)}" if isinstance(node, yaml.ScalarNode) else ""
+            why = f" ({brief(str(error), 200)})" if isinstance(error, ValueError) else ""
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"expected a value of the type {kind}{got}{why}",
+                node.start_mark,
+            ) from error
+
+
+class CoreLoader(Loader):
     """Load plain values according to YAML 1.2's core schema, and ``<<``, which YAML readers commonly support."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # as in PyYAML
 
 
 def _integer(loader: CoreLoader, node: yaml.ScalarNode) -> int:
-    text = node.value
+    text = loader.construct_scalar(node)
     if led := re.fullmatch("([-+]?)0+([0-9]+)", text):
         sign, digits = led.groups()
         raise yaml.constructor.ConstructorError(
@@ -36,12 +86,13 @@ def _integer(loader: CoreLoader, node: yaml.ScalarNode) -> int:
 
 
 def _floating(loader: CoreLoader, node: yaml.ScalarNode) -> float:
-    value = float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
-    if value == 0 and re.search("[1-9]", re.split("[eE]", node.value)[0]):
+    text = loader.construct_scalar(node)
+    value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if value == 0 and re.search("[1-9]", re.split("[eE]", text)[0]):
         raise yaml.constructor.ConstructorError(
             None,
             None,
-            f"expected a number that is not rounded to 0; got {node.value}. Fix: write 0",
+            f"expected a number that is not rounded to 0; got {text}. Fix: write 0",
             node.start_mark,
         )
     return value
@@ -89,14 +140,18 @@ def dump(value: object, *, width: int = 110, flow: bool | None = None) -> str:
 
 
 def otherwise_read(text: str) -> object:
-    """Return how YAML 1.1 reads a plain value that is text in the core schema; the text itself if both agree."""
+    """Return how YAML 1.1 reads a plain value that is text in the core schema; the text itself if both agree.
+
+    Long texts and collections are returned as they are: nobody means a number or a Boolean by them.
+    """
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        value = load(text) if len(text) <= _MOST_REREAD else text
+    except yaml.YAMLError:
         return text
+    return text if isinstance(value, dict | list | set) else value
 
 
-def compose(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> yaml.Node | None:
+def compose(text: str, loader: type[Loader] = Loader) -> yaml.Node | None:
     """Return the node tree of one YAML document; None for an empty one. Aliases share their node.
 
     Raises:
@@ -109,11 +164,11 @@ def compose(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> yaml.
         if root is not None:
             _count(root, {})
     except RecursionError as error:
-        raise yaml.YAMLError("it is nested too deeply") from error
+        raise yaml.YAMLError(_TOO_DEEP) from error
     return root
 
 
-def load(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+def load(text: str, loader: type[Loader] = Loader) -> Any:
     """Return the values of one YAML document; tags for anything but plain values are refused.
 
     Args:
@@ -121,13 +176,15 @@ def load(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
         loader: ``CoreLoader`` for files written by users; the default is for files written by PyYAML.
 
     Raises:
-        yaml.YAMLError: as ``compose``.
-        ValueError: for an invalid plain value, such as a date that does not exist.
+        yaml.YAMLError: as ``compose``, or for an invalid plain value, such as a date that does not exist; it is marked
+            with the place of the value.
     """
     root = compose(text, loader)
     constructor = loader("")  # a SafeLoader, which constructs plain values only
     try:
         return None if root is None else constructor.construct_document(root)
+    except RecursionError as error:
+        raise yaml.YAMLError(_TOO_DEEP) from error
     finally:
         constructor.dispose()
 
@@ -151,6 +208,6 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
     inside = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
     count = 1 if isinstance(node, yaml.ScalarNode) else 1 + sum(_count(part, known) for part in inside)
     if count > MOST_VALUES:
-        raise yaml.YAMLError(f"it has more than {MOST_VALUES:,} values after expanding aliases; use fewer")
+        raise yaml.YAMLError(_TOO_MANY)
     known[id(node)] = count
     return count

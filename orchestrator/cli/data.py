@@ -1,6 +1,5 @@
 """``deltasweep data``: list and fetch the target datasets that a study can name; split and describe image folders."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ from rich.table import Column, Table
 from jobs.catalog.dataset_card import DatasetFormat, ExifOrientation
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, raise_together
 from jobs.system import safe_yaml
+from jobs.system.commands import command
 from orchestrator.cli.options import Json, Quiet
 from orchestrator.cli.output import err, notes, out, print_json, print_table
 from orchestrator.study.cards import Known, known_catalog
@@ -156,7 +156,7 @@ def split(
         return
     for count in counts:
         notes.print(f"{count['label']}: {count['train']:,} training images, {count['test']:,} test images")
-    notes.print(f"Next: deltasweep data describe {shlex.quote(str(to))}")
+    notes.print(f"Next: {command('data', 'describe', to)}")
 
 
 @data.command()

@@ -3,6 +3,7 @@
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jobs.system.commands import command
 from jobs.system.printable import one_line
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.output import notes, tell_failed
@@ -71,8 +72,7 @@ class Ended(NamedTuple):
     def tell_next(self) -> None:
         """Print how to look at the results, if all trials are done."""
         if self.exit_code is ExitCode.ALL_DONE:
-            command = shlex.join(["deltasweep", "report", "--results", self.results])
-            notes.print(f"Deltas, figures and tables: {command}")
+            notes.print(f"Deltas, figures and tables: {command('report', '--results', self.results)}")
 
     def tell(self) -> None:
         """Print the end, and the command that continues it."""

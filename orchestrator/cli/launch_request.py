@@ -1,7 +1,6 @@
 """Submission of ``launch`` and ``resume`` to a cluster's head node."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -9,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from jobs.errors import Code, InvalidRequest
+from jobs.system.commands import command
 from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.options import as_arguments
 from orchestrator.cli.output import notes, print_json
@@ -43,7 +43,7 @@ def resume_command(request: LaunchRequest, results: str, study: str) -> str:
         *as_words(request._replace(max_trials=None)),
         *as_arguments(builder=request.builders),
     ]
-    return shlex.join(["deltasweep", "resume", *words])
+    return command("resume", *words)
 
 
 def submit_verb(
@@ -81,14 +81,14 @@ def submit_verb(
     where = require_submittable(address, results)
     uploaded = as_arguments(builder=[path.name for path in builders])
     submission = submit(where, verb, [*arguments, *uploaded, "--results", results], study_file, texts)
-    watch = ["deltasweep", "status", "--watch", *as_arguments(results=results, study=study)]
+    watch = command("status", "--watch", *as_arguments(results=results, study=study))
     again = as_arguments(address=address, results=results, study=study, builder=list(builders))
     come_back = (
-        f"Status: {shlex.join(watch)}\n"
+        f"Status: {watch}\n"
         f"Live page: {page_command(results)}\n"
         f"Output: {submission.logs_command()}\n"
         f"Stop: {submission.stop_command()}\n"
-        f"Resume on a new cluster: {shlex.join(['deltasweep', 'resume', '--submit', *again])}"
+        f"Resume on a new cluster: {command('resume', '--submit', *again)}"
     )
     notes.print(f"Submitted as {submission.job}. Ctrl-C detaches and leaves the job running.\n{come_back}\n")
     heard = listen(submission, lambda text: notes.print(text, end=""))

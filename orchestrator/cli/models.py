@@ -2,7 +2,6 @@
 networks.
 """
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +11,7 @@ from rich.table import Column, Table
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, raise_together
 from jobs.paths import RESULTS_VARIABLE, expanded
+from jobs.system.commands import command
 from orchestrator.cli.options import Builders, Json, Quiet, as_arguments
 from orchestrator.cli.output import notes, out, print_json, print_table, tell_failed
 from orchestrator.process.signals import stop_requests
@@ -49,8 +49,8 @@ def list_models(study: Known = None, as_json: Json = False, quiet: Quiet = False
         table.add_row(name, card.architecture, pixels, card.trained_on, card.constraint, epsilon, where)
     print_table(table)
     of_study = as_arguments(study=study)
-    fetch = shlex.join(["deltasweep", "models", "fetch", "NAME", *of_study])
-    train = shlex.join(["deltasweep", "models", "train", "NAME", *of_study, "--out", str(weights_directory())])
+    fetch = command("models", "fetch", "NAME", *of_study)
+    train = command("models", "train", "NAME", *of_study, "--out", weights_directory())
     notes.print(f"To fetch: {fetch}\nTo train: {train}")
 
 

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from jobs.errors import Code, InvalidRequest
 from jobs.paths import expanded
+from jobs.system.commands import command
 from jobs.system.printable import one_line
 from orchestrator.cli.options import Json, Quiet
 from orchestrator.cli.output import notes, out, print_json, print_table
@@ -113,7 +114,7 @@ def new(
             f"expected a folder that can be written; {file}: {error.strerror}. Fix: choose another",
             file,
         ) from error
-    notes.print(f"Wrote {file}. Next: {shlex.join(['deltasweep', 'plan', str(file)])}")
+    notes.print(f"Wrote {file}. Next: {command('plan', file)}")
     if as_json:
         print_json({"study": file.stem, "file": str(file)})
 

@@ -1,10 +1,10 @@
 """Options of a launch. None of them changes a result."""
 
-import shlex
 from collections.abc import Callable
 from typing import NamedTuple
 
 from jobs.specs.trial import Numerics
+from jobs.system.commands import command
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning.older_numerics import NONE_OLDER
 
@@ -37,4 +37,4 @@ class Options(NamedTuple):
 
 def page_command(root: str) -> str:
     """Return the command that serves the live page of a results root."""
-    return shlex.join(["deltasweep", "ui", "--results", root])
+    return command("ui", "--results", root)

@@ -2,20 +2,23 @@
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.errors import Code, InvalidRequest, Mistake, Place, first_lines
 from jobs.paths import expanded
 from jobs.system import safe_yaml
 from jobs.system.files import read_file
+from jobs.system.printable import brief, listing, one_line, shown
 from orchestrator.study import yaml_lines
-from orchestrator.study.yaml_lines import Document, Location
+from orchestrator.study.raw_values import MOST_MISTAKES, Violation, Violations, counted
+from orchestrator.study.yaml_lines import Document
 
 Format: TypeAlias = Literal["float32", "tf32", "bfloat16", "float16"]
 """Number format of matrix products and convolutions: a recipe's precision, or ``tf32`` for float32 with ``tf32``."""
@@ -165,18 +168,19 @@ def table_with(path: str | Path | None) -> Table:
             "GPU, with its keys indented below it",
             file=path,
         )
-    found = [
+    found: list[Violation] = [
         (location, Code.REPEATED, f"expected each key once; it is again in line {line}. Fix: remove one")
-        for location, line in document.duplicates
+        for location, line in document.duplicates[:MOST_MISTAKES]
     ]
     own: dict[str, GpuCard] = {}
     try:
         own = _CARDS.validate_python(document.value)
     except ValidationError as error:
-        found += [(location, *_about(details)) for details in error.errors() for location in [tuple(details["loc"])]]
+        mistakes = error.errors(include_url=False)[:MOST_MISTAKES]
+        found += [(tuple(details["loc"]), *_about(details)) for details in mistakes]
     table = {**packaged_table(), **own}
     if not found:
-        found += _wrong_references(own, table)
+        found += islice(_wrong_references(own, table), MOST_MISTAKES)
     if found:
         raise _refusal(document, found)
     return table
@@ -197,7 +201,7 @@ def _text(path: str | Path) -> str:
         ) from error
 
 
-def _wrong_references(cards: Table, table: Table) -> Iterator[tuple[Location, Code, str]]:
+def _wrong_references(cards: Table, table: Table) -> Violations:
     """Yield the rates that are relative to a GPU without a measured rate in that format."""
     for name, card in cards.items():
         for form, rate in card.rates.items():
@@ -209,7 +213,7 @@ def _wrong_references(cards: Table, table: Table) -> Iterator[tuple[Location, Co
                 yield (
                     (name, "rates", form, "of"),
                     Code.UNKNOWN_NAME,
-                    f"expected a GPU with a measured rate in {form}: {', '.join(measured)}; got {rate.of}. Fix: use "
+                    f"expected a GPU with a measured rate in {form}: {listing(measured)}; got {rate.of}. Fix: use "
                     "one of these, or give images_per_second or tflops",
                 )
 
@@ -229,19 +233,24 @@ def _about(details: Any) -> tuple[Code, str]:
         return Code.UNKNOWN_KEY, f"expected one of the keys {valid}; got {location[-1]}. Fix: use one of these"
     message = str(details["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     if message.startswith("expected"):
-        return Code.WRONG_VALUE, message if "got " in message else f"{message}; got {given!r}. Fix: change it"
-    return Code.WRONG_VALUE, f"expected {message}; got {given!r}. Fix: change it"
+        return Code.WRONG_VALUE, message if "got " in message else f"{message}; got {shown(given)}. Fix: change it"
+    return Code.WRONG_VALUE, f"expected {message}; got {shown(given)}. Fix: change it"
 
 
-def _refusal(document: Document, found: list[tuple[Location, Code, str]]) -> InvalidRequest:
-    """Return the error with all mistakes, ordered by line."""
+def _refusal(document: Document, found: list[Violation]) -> InvalidRequest:
+    """Return the error with all mistakes, ordered by line; its message lists the first ones."""
     mistakes = [
-        Mistake(code, Place(document.path, document.line(location), ".".join(map(str, location))), message)
-        for location, code, message in sorted(found, key=lambda one: document.line(one[0]) or 0)
+        Mistake(
+            code, Place(document.path, document.line(location), brief(".".join(map(str, location)))), brief(message)
+        )
+        for location, code, message in sorted(found, key=lambda one: document.line(one[0]) or 0)[:MOST_MISTAKES]
     ]
     lines = [f"  line {one.place.line}: {one.place.key}: {one.message}" for one in mistakes]
-    head = f"{document.path}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
+    head = f"{one_line(document.path)}: {counted(len(mistakes), len(found))}"
     first = mistakes[0]
     return InvalidRequest(
-        first.code, "\n".join([head, *lines]), **first.place._asdict(), mistakes=mistakes if len(mistakes) > 1 else ()
+        first.code,
+        "\n".join([head, *first_lines(lines)]),
+        **first.place._asdict(),
+        mistakes=mistakes if len(mistakes) > 1 else (),
     )

@@ -2,13 +2,17 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
-from typing import Any, TypeVar
+from functools import cache
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from jobs.errors import Code
 from jobs.specs.contrast import Contrast, EvaluatedEpoch
 from jobs.specs.equivalence import Equivalence
 from jobs.study.model import ScheduleRow
+from jobs.system.printable import listing, shown
+from jobs.system.similar import close_matches
+from orchestrator.study.mistaken import Mistaken
 from orchestrator.study.raw_values import Violations, items, repeated
 from orchestrator.study.understand import STAND_IN, usable
 from orchestrator.study.yaml_lines import Location
@@ -16,87 +20,119 @@ from orchestrator.study.yaml_lines import Location
 D = TypeVar("D", Contrast, Equivalence)
 
 _OWN_FAMILY = "the study's own"
+_MOST_ROWS = 20
+"""The number of rows of the schedule that a message describes."""
 
 
-def contrast_violations(
-    raw: dict[str, Any], schedule: Sequence[ScheduleRow], mistaken: Sequence[Location]
-) -> Violations:
+def contrast_violations(raw: dict[str, Any], schedule: Sequence[ScheduleRow], mistaken: Mistaken) -> Violations:
     """Yield contrasts of sources, blocks and epochs that the study does not have, and repeated comparisons.
 
     Args:
         schedule: the rows of the study, as far as they have no mistakes.
         mistaken: the locations of mistakes in the file.
     """
-    rows = rows_with_epochs(schedule, mistaken)
+    trained = Trained(raw, schedule, mistaken)
     contrasts = usable_items(raw, "contrasts", Contrast, mistaken)
     for location, contrast in contrasts.items():
         depths = [((*location, "baseline_blocks"), contrast.baseline_blocks)]
-        yield from outside_the_study(raw, location, contrast, rows, mistaken, depths)
-    yield from _compared_twice(without_mistakes(contrasts, mistaken), {row.epochs for row in rows})
+        yield from trained.violations(location, contrast, depths)
+    yield from _compared_twice(without_mistakes(contrasts, mistaken), trained.last_epochs)
 
 
-def rows_with_epochs(schedule: Sequence[ScheduleRow], mistaken: Sequence[Location]) -> Sequence[ScheduleRow]:
-    """Return the rows of the schedule; none if a mistake leaves open after which epochs they evaluate."""
-    rhythm = ((), ("epochs",), ("evaluate_every",))
-    return [] if any(at[:1] == ("schedule",) and at[2:] in rhythm for at in mistaken) else schedule
-
-
-def usable_items(raw: dict[str, Any], key: str, model: type[D], mistaken: Sequence[Location]) -> dict[Location, D]:
-    """Return the usable parts of a list of declarations, by location."""
-    found = {}
-    for location, written in items(raw, (key,)):
+def usable_items(raw: dict[str, Any], key: str, model: type[D], mistaken: Mistaken) -> dict[Location, D]:
+    """Return the usable parts of a list of declarations, by location; none if there is a mistake in the list itself."""
+    found: dict[Location, D] = {}
+    for location, written in items(raw, (key,)) if (key,) not in mistaken else ():
         with suppress(LookupError):
             found[location] = usable(model, written, location, mistaken)
     return found
 
 
-def without_mistakes(declared: Mapping[Location, D], mistaken: Sequence[Location]) -> dict[Location, D]:
+def without_mistakes(declared: Mapping[Location, D], mistaken: Mistaken) -> dict[Location, D]:
     """Return the declarations that have no mistake in them."""
-    return {place: one for place, one in declared.items() if not any(at[:2] == place for at in mistaken)}
+    return {place: one for place, one in declared.items() if not mistaken.within(place)}
 
 
-def outside_the_study(
-    raw: dict[str, Any],
-    location: Location,
-    declared: Contrast | Equivalence,
-    rows: Sequence[ScheduleRow],
-    mistaken: Sequence[Location],
-    depths: Sequence[tuple[Location, int | None]] = (),
-) -> Violations:
-    """Yield the sources, blocks and epoch of a declaration that the study does not have.
+class _InGrid(NamedTuple):
+    """A list of the grid."""
 
-    Nothing is said about values that mistakes in the grid may be the reason for.
+    values: list[Any]
+    known: set[Any]
+    unclear: list[str]
+    """Its items with mistakes."""
+    readable: bool
 
-    Args:
-        depths: blocks besides those in ``blocks``, with their locations.
-    """
-    grid = {key: [value for _, value in items(raw, ("grid", key))] for key in ("source", "blocks")}
-    for key in ("source", "baseline"):
-        name = getattr(declared, key)
-        if name not in (*grid["source"], STAND_IN) and _is_sure(name, raw, "source", mistaken):
-            message = f"{name!r} is not a source of this study's grid ({', '.join(map(str, grid['source']))})"
-            yield (*location, key), Code.UNKNOWN_NAME, message
-    blocks = items(raw, (*location, "blocks"))
-    yield from repeated(blocks)
-    for place, depth in [*blocks, *depths]:
-        if place not in mistaken and depth not in (*grid["blocks"], None) and _is_sure(depth, raw, "blocks", mistaken):
-            message = f"{depth} is not among this study's blocks ({grid['blocks']})"
-            yield place, Code.IMPOSSIBLE_TRIAL, message
-    if rows and declared.epoch != "last" and not any(_evaluates(row, declared.epoch) for row in rows):
-        evaluated = "; ".join(dict.fromkeys(map(_evaluated, rows)))
-        message = (
-            f"expected an epoch after which a row of the schedule evaluates ({evaluated}); got {declared.epoch}. "
-            "Fix: name one of these, or change evaluate_every"
-        )
-        yield (*location, "epoch"), Code.IMPOSSIBLE_TRIAL, message
+    def may_have(self, value: object) -> bool:
+        """Whether the list may have a value once the mistakes in it are fixed: it cannot be read, or one of its items
+        with mistakes resembles the value.
+        """
+        return value in self.known or not self.readable or bool(close_matches(str(value), self.unclear))
 
 
-def _is_sure(value: object, raw: dict[str, Any], key: str, mistaken: Sequence[Location]) -> bool:
-    """Whether a value would be absent from a list of the grid even without the mistakes there: the list can be read,
-    and none of its items with mistakes resembles the value.
-    """
-    unclear = [str(item) for location, item in items(raw, ("grid", key)) if location in mistaken]
-    return not {("grid",), ("grid", key)} & {*mistaken} and not get_close_matches(str(value), unclear)
+class Trained:
+    """What the grid and the schedule of a study train, for declarations that refer to it."""
+
+    def __init__(self, raw: dict[str, Any], schedule: Sequence[ScheduleRow], mistaken: Mistaken) -> None:
+        """Read the grid and the schedule.
+
+        Args:
+            schedule: the rows of the study, as far as they have no mistakes.
+            mistaken: the locations of mistakes in the file.
+        """
+        rhythm = ((), ("epochs",), ("evaluate_every",))
+        unclear = any(at[:1] == ("schedule",) and at[2:] in rhythm for at in mistaken)
+        self._rows = [] if unclear else schedule
+        self.last_epochs = {row.epochs for row in self._rows}
+        self._raw = raw
+        self._mistaken = mistaken
+        self._sources, self._blocks = (self._listed(key) for key in ("source", "blocks"))
+        self._is_evaluated = cache(lambda epoch: any(_evaluates(row, epoch) for row in self._rows))
+
+    def violations(
+        self,
+        location: Location,
+        declared: Contrast | Equivalence,
+        depths: Sequence[tuple[Location, int | None]] = (),
+    ) -> Violations:
+        """Yield the sources, blocks and epoch of a declaration that the study does not have.
+
+        Nothing is said about values that mistakes in the grid may be the reason for.
+
+        Args:
+            depths: blocks besides those in ``blocks``, with their locations.
+        """
+        for key in ("source", "baseline"):
+            name = getattr(declared, key)
+            if name != STAND_IN and not self._sources.may_have(name):
+                message = f"{shown(name)} is not a source of this study's grid ({listing(self._sources.values)})"
+                yield (*location, key), Code.UNKNOWN_NAME, message
+        blocks = items(self._raw, (*location, "blocks"))
+        yield from repeated(blocks)
+        for place, depth in [*blocks, *depths]:
+            if place not in self._mistaken and depth is not None and not self._blocks.may_have(depth):
+                message = f"{shown(depth)} is not among this study's blocks ({shown(self._blocks.values)})"
+                yield place, Code.IMPOSSIBLE_TRIAL, message
+        if self._rows and declared.epoch != "last" and not self._is_evaluated(declared.epoch):
+            message = (
+                f"expected an epoch after which a row of the schedule evaluates ({self._evaluated()}); got "
+                f"{declared.epoch}. Fix: name one of these, or change evaluate_every"
+            )
+            yield (*location, "epoch"), Code.IMPOSSIBLE_TRIAL, message
+
+    def _listed(self, key: str) -> _InGrid:
+        written = items(self._raw, ("grid", key))
+        values = [value for _, value in written]
+        unclear = [
+            value if isinstance(value, str) else shown(value)
+            for location, value in written
+            if location in self._mistaken
+        ]
+        readable = ("grid",) not in self._mistaken and ("grid", key) not in self._mistaken
+        return _InGrid(values, {value for value in values if isinstance(value, str | int | float)}, unclear, readable)
+
+    def _evaluated(self) -> str:
+        rows = dict.fromkeys(map(_evaluated, islice(self._rows, _MOST_ROWS)))
+        return "; ".join([*rows, *(["..."] * (len(self._rows) > _MOST_ROWS))])
 
 
 def same_epochs(epoch: EvaluatedEpoch, last_epochs: Collection[int]) -> set[EvaluatedEpoch]:
@@ -116,7 +152,7 @@ def _compared_twice(contrasts: Mapping[Location, Contrast], last_epochs: Collect
     A repeated comparison would enlarge the family of Holm's correction. A cell has one corrected p-value, so a
     comparison is in one family only; the reversed comparison is the same test.
     """
-    families: dict[tuple[object, object], dict[str, object]] = {}
+    families: dict[object, dict[EvaluatedEpoch, dict[str, object]]] = {}
     seen: set[Contrast] = set()
     for location, contrast in contrasts.items():
         if contrast in seen:
@@ -128,9 +164,11 @@ def _compared_twice(contrasts: Mapping[Location, Contrast], last_epochs: Collect
         for blocks in contrast.blocks:
             baseline_blocks = blocks if contrast.baseline_blocks is None else contrast.baseline_blocks
             arms = frozenset({(contrast.source, blocks), (contrast.baseline, baseline_blocks)})
-            for other in equal:
-                others |= {name: at for name, at in families.get((arms, other), {}).items() if name != family}
-            families.setdefault((arms, epoch), {}).setdefault(family, location[-1])
+            compared = families.setdefault(arms, {})
+            for other, named in compared.items():
+                if other in equal:
+                    others |= {name: at for name, at in named.items() if name != family}
+            compared.setdefault(epoch, {}).setdefault(family, location[-1])
         for other_family, first in list(others.items())[:1]:
             message = (
                 "expected each comparison in one family, since a cell has one corrected p-value; got a comparison of "
@@ -146,6 +184,6 @@ def _evaluates(row: ScheduleRow, epoch: int) -> bool:
 
 def _evaluated(row: ScheduleRow) -> str:
     """Describe the epochs after which trials of a row are evaluated."""
-    first = range(1, row.epochs, row.evaluate_every)
-    shown = [*map(str, first[:3]), *(["..."] if len(first) > 3 else []), str(row.epochs)]
-    return f"images {', '.join(map(str, row.images))}: {', '.join(shown)}"
+    epochs = range(1, row.epochs, row.evaluate_every)
+    first = [*map(str, epochs[:3]), *(["..."] if len(epochs) > 3 else []), str(row.epochs)]
+    return f"images {listing(row.images)}: {', '.join(first)}"

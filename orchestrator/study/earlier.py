@@ -4,7 +4,6 @@ Study files change, and so do packaged studies: another recipe, fewer seeds, one
 name stay in the root. Those that are no longer part of the study are reported before anything runs.
 """
 
-import shlex
 from collections.abc import Mapping
 from itertools import product
 from typing import NamedTuple, TypeAlias
@@ -18,6 +17,7 @@ from jobs.specs.recipes import Recipe
 from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
 from jobs.study.model import Study
+from jobs.system.commands import command
 from jobs.system.printable import one_line
 from orchestrator.study.differences import differences, some
 from orchestrator.study.history import parse_recorded
@@ -58,14 +58,14 @@ def earlier_versions(store: Store, study: Study, specs: Specs) -> Earlier:
         try:
             record = read_study(store, key)
             version = parse_recorded(store, record)
+            if (contents := _trials_of(version)) not in expanded:
+                expanded[contents] = {spec.trial_id: spec for spec in expand(version) if spec.trial_id not in specs}
         except (DamagedFile, InvalidRequest) as error:
             why = "; ".join(line.strip() for line in str(error).splitlines())
             messages.append(
                 f"An earlier version of study {study.name} cannot be read, so its finished trials are unknown: {why}"
             )
             continue
-        if (contents := _trials_of(version)) not in expanded:
-            expanded[contents] = {spec.trial_id: spec for spec in expand(version) if spec.trial_id not in specs}
         left_out[record.digest] = expanded[contents]
     there = all_done(store) if any(left_out.values()) else set()
     finished = {
@@ -123,13 +123,15 @@ def _commands(store: Store, study: Study, finished: Mapping[str, Specs], package
     while rest:
         digest = max(sorted(finished), key=lambda digest: len(rest & finished[digest].keys()))
         here = rest & finished[digest].keys()
-        command = _launch(f"{store.uri}/{study_key(study.name, digest)}", store)
-        commands.append(command if len(here) == len(rest) and not commands else f"{command} ({len(here):,} of them)")
+        launched = _launch(f"{store.uri}/{study_key(study.name, digest)}", store)
+        commands.append(launched if len(here) == len(rest) and not commands else f"{launched} ({len(here):,} of them)")
         rest -= here
     more = len(commands) - _COMMANDS
     return ", ".join(commands[:_COMMANDS]) + (f", and {more:,} more versions" if more > 0 else "")
 
 
 def _launch(study: str, store: Store) -> str:
-    copy = "a copy here of " if "://" in study else ""  # a study is read from this machine's files
-    return f"deltasweep launch {copy}{shlex.quote(study)} --results {shlex.quote(store.uri)}"
+    launched = command("launch", study, "--results", store.uri)
+    if "://" in study:  # a study is read from this machine's files
+        return launched.replace("launch ", "launch a copy here of ", 1)
+    return launched

@@ -4,16 +4,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from jobs.errors import Code
+from jobs.specs.contrast import EvaluatedEpoch
 from jobs.specs.equivalence import Equivalence
 from jobs.specs.recipes import Recipe
 from jobs.study.model import ScheduleRow
-from orchestrator.study.contrast_rules import (
-    outside_the_study,
-    rows_with_epochs,
-    same_epochs,
-    usable_items,
-    without_mistakes,
-)
+from jobs.system.printable import listing
+from orchestrator.study.contrast_rules import Trained, same_epochs, usable_items, without_mistakes
+from orchestrator.study.mistaken import Mistaken
 from orchestrator.study.raw_values import Violations
 from orchestrator.study.yaml_lines import Location
 
@@ -24,7 +21,7 @@ def equivalence_violations(
     raw: dict[str, Any],
     schedule: Sequence[ScheduleRow],
     recipes: Callable[[], Sequence[Recipe]],
-    mistaken: Sequence[Location],
+    mistaken: Mistaken,
 ) -> Violations:
     """Yield equivalences of sources, blocks, epochs and recipes that the study does not have, and repeated ones.
 
@@ -33,15 +30,16 @@ def equivalence_violations(
         recipes: returns the recipes of the study; called only if what they are made of has no mistakes.
         mistaken: the locations of mistakes in the file.
     """
-    rows = rows_with_epochs(schedule, mistaken)
+    trained = Trained(raw, schedule, mistaken)
     declared = usable_items(raw, "equivalences", Equivalence, mistaken)
     complete = without_mistakes(declared, mistaken)
     known = not any(at[:1] == ("recipe",) or at == ("grid",) or at[:2] == ("grid", "recipe") for at in mistaken)
+    there = recipes() if known and declared else ()
     for location, equivalence in declared.items():
-        yield from outside_the_study(raw, location, equivalence, rows, mistaken)
+        yield from trained.violations(location, equivalence)
         if known:
-            yield from _other_recipes(location, equivalence, recipes(), location in complete)
-    yield from _declared_twice(complete, {row.epochs for row in rows})
+            yield from _other_recipes(location, equivalence, there, location in complete)
+    yield from _declared_twice(complete, trained.last_epochs)
 
 
 def _other_recipes(
@@ -55,7 +53,7 @@ def _other_recipes(
             if value not in there:
                 unknown = True
                 message = (
-                    f"expected a value that a recipe of this study has ({', '.join(map(str, there))}); got {value}. "
+                    f"expected a value that a recipe of this study has ({listing(there)}); got {value}. "
                     f"Fix: add it to grid.recipe.{key}, or name another"
                 )
                 yield (*location, side, key), Code.IMPOSSIBLE_TRIAL, message
@@ -88,15 +86,16 @@ def _not_compared(location: Location, equivalence: Equivalence, recipes: Sequenc
 
 def _declared_twice(equivalences: Mapping[Location, Equivalence], last_epochs: Collection[int]) -> Violations:
     """Yield repeated comparisons, since each has one margin. Swapped sources or recipes only change the sign."""
-    seen: dict[tuple[object, ...], object] = {}
+    seen: dict[tuple[object, ...], dict[EvaluatedEpoch, object]] = {}
     for location, one in equivalences.items():
         sources = frozenset({one.source, one.baseline})
         recipes = frozenset(frozenset(choices.items()) for choices in (one.recipe, one.against))
+        equal = same_epochs(one.epoch, last_epochs)
         same = [
-            seen[comparison]
+            first
             for blocks in one.blocks
-            for epoch in same_epochs(one.epoch, last_epochs)
-            if (comparison := (sources, recipes, blocks, epoch)) in seen
+            for epoch, first in seen.get((sources, recipes, blocks), {}).items()
+            if epoch in equal
         ]
         if same:
             message = (
@@ -104,4 +103,5 @@ def _declared_twice(equivalences: Mapping[Location, Equivalence], last_epochs: C
                 "it out of one of them"
             )
             yield location, Code.REPEATED, message
-        seen |= {(sources, recipes, blocks, one.epoch): location[-1] for blocks in one.blocks}
+        for blocks in one.blocks:
+            seen.setdefault((sources, recipes, blocks), {})[one.epoch] = location[-1]

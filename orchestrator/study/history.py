@@ -6,6 +6,8 @@ from jobs.results.studies import StudyRecord, launched_by, of_newer_version
 from jobs.study.expand import expand
 from jobs.study.model import Study, unknown_sections
 from jobs.system import safe_yaml
+from jobs.system.commands import command
+from jobs.system.printable import listing, shown
 from orchestrator.study.load import parse_study
 
 
@@ -19,16 +21,16 @@ def recorded_study(store: Store, name: str | None) -> Study:
     if not launches:
         raise InvalidRequest(
             Code.NO_ROOT,
-            f"{store.uri} has no launches. Fix: start one with deltasweep launch STUDY --results {store.uri}",
+            f"{store.uri} has no launches. Fix: start one with {command('launch', 'STUDY', '--results', store.uri)}",
             file=store.uri,
             key="--results",
         )
     matching = [launch for launch in launches if name in (None, launch.study)]
     if not matching:
-        known = ", ".join(sorted({launch.study for launch in launches}))
+        known = listing(sorted({launch.study for launch in launches}))
         raise InvalidRequest(
             Code.UNKNOWN_NAME,
-            f"{store.uri} has no launch of a study {name!r}; it has: {known}",
+            f"{store.uri} has no launch of a study {shown(name)}; it has: {known}",
             file=store.uri,
             key="--study",
         )
@@ -42,10 +44,9 @@ def planned_trials(store: Store) -> set[str] | None:
     """
     try:
         records = recorded_studies(store)
-        studies = [parse_recorded(store, record) for record in records]
+        specs = [spec for record in records for spec in expand(parse_recorded(store, record))]
     except (DamagedFile, InvalidRequest):
         return None
-    specs = [spec for study in studies for spec in expand(study)]
     return {trial for spec in specs for trial in (spec.trial_id, *spec.older_ids)} if records else None
 
 

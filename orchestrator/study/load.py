@@ -4,17 +4,17 @@ import codecs
 import datetime
 import difflib
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from jobs.catalog.architecture_card import Architecture
 from jobs.catalog.builder_files import read_builders
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.catalog.source_card import PUBLISHED_PATTERN, SourceCard
-from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.errors import Code, InvalidRequest, Mistake, Place, first_lines
 from jobs.kind import INSTALL_IT, NOT_INSTALLED
 from jobs.paths import expanded
 from jobs.provenance import code_version
@@ -22,12 +22,14 @@ from jobs.specs.optimizers import DOES_NOT_FIT
 from jobs.study.model import Study, unknown_sections
 from jobs.system import safe_yaml
 from jobs.system.files import line_of, read_file
+from jobs.system.printable import brief, one_line, shown
+from jobs.system.similar import close_matches
 from orchestrator.study import yaml_lines
 from orchestrator.study.models import model_at
 from orchestrator.study.own_architectures import card_files, in_its_file
 from orchestrator.study.own_paths import with_absolute_paths
 from orchestrator.study.packaged_studies import packaged_studies, packaged_text
-from orchestrator.study.raw_values import Violation
+from orchestrator.study.raw_values import MOST_MISTAKES, Violation, counted
 from orchestrator.study.validate import violations
 from orchestrator.study.yaml_lines import Document, Location
 
@@ -79,13 +81,13 @@ def _meant_files(path: Path) -> str:
     except OSError:
         return ""
     meant = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
-    return f" (did you mean {beside[meant[0]]}?)" if meant else ""
+    return f" (did you mean {brief(str(beside[meant[0]]))}?)" if meant else ""
 
 
 def unknown_study(name: str) -> InvalidRequest:
     """Return the error for a name that no packaged study has."""
     file = f"{name}.yaml"
-    meant = [file] if _is_file(file) else difflib.get_close_matches(name, packaged_studies(), n=1)
+    meant = [file] if _is_file(file) else close_matches(name, packaged_studies(), 1)
     hint = f" (did you mean {meant[0]}?)" if meant else ""
     return InvalidRequest(
         Code.UNKNOWN_NAME,
@@ -142,7 +144,7 @@ def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
     Raises:
         InvalidRequest: if the text has mistakes; lists all of them, each with its key and line.
     """
-    document = yaml_lines.parse(text, path, yaml.SafeLoader if recorded else safe_yaml.CoreLoader)
+    document = yaml_lines.parse(text, path, safe_yaml.Loader if recorded else safe_yaml.CoreLoader)
     if not isinstance(document.value, dict):
         raise InvalidRequest(
             Code.UNREADABLE_FILE,
@@ -169,7 +171,8 @@ def study_from(values: Mapping[str, Any]) -> Study:
 def _valid(document: Document, recorded: bool = False) -> Study:
     folder = Path(document.path).parent
     mistakes: list[Violation] = [
-        (location, Code.REPEATED, f"duplicate key (again in line {line})") for location, line in document.duplicates
+        (location, Code.REPEATED, f"duplicate key (again in line {line})")
+        for location, line in document.duplicates[:MOST_MISTAKES]
     ]
     files, unread = ({}, []) if recorded else card_files(document.value, folder)
     mistakes += unread
@@ -178,38 +181,44 @@ def _valid(document: Document, recorded: bool = False) -> Study:
         study = Study.model_validate(document.value)
         study = study.model_copy(update=with_absolute_paths(study.sources, study.datasets, folder))
     except ValidationError as error:
-        places = [location for location, _, _ in unread]
+        places = {location for location, _, _ in unread}
         mistakes += [mistake for mistake in _type_mistakes(error, document) if mistake[0] not in places]
-    mistakes += violations(document.value, study, mistakes, folder, recorded)
+    room = max(MOST_MISTAKES - len(mistakes), 0)
+    mistakes += islice(violations(document.value, study, tuple(mistakes), folder, recorded), room)
     if mistakes or study is None:
         raise _refusal(document, mistakes, files)
     return study
 
 
 def _refusal(document: Document, violations: list[Violation], files: Mapping[str, Document]) -> InvalidRequest:
-    """Return the error with all mistakes, ordered by line, without duplicates.
+    """Return the error with all mistakes, ordered by line, without duplicates; its message lists the first ones.
 
     Args:
         files: cards in files of their own, whose mistakes are at the line of their path.
     """
     by_line: dict[tuple[int, str, str], Mistake] = {}
-    for location, code, about in violations:
-        message = f"{in_its_file(location, files)}{about}"
-        line, key = document.line(location), _dotted(location)
+    for location, code, about in violations[:MOST_MISTAKES]:
+        message = brief(f"{in_its_file(location, files)}{about}")
+        line, key = document.line(location), brief(_dotted(location))
         mistake = Mistake(code, Place(document.path, line, key), message)
         by_line.setdefault((line or 0, key or "study", message), mistake)
     ordered = sorted(by_line)
-    head = f"{document.path or 'the study'}: {len(ordered)} mistake{'s' if len(ordered) > 1 else ''}"
     lines = [f"  {f'line {line}: ' if line else ''}{key}: {message}" for line, key, message in ordered]
     mistakes = [by_line[place] for place in ordered]
     first = mistakes[0]
-    return InvalidRequest(first.code, "\n".join([head, *lines]), **first.place._asdict(), mistakes=mistakes)
+    head = f"{one_line(document.path) or 'the study'}: {counted(len(mistakes), len(violations))}"
+    return InvalidRequest(
+        first.code, "\n".join([head, *first_lines(lines)]), **first.place._asdict(), mistakes=mistakes
+    )
 
 
 def _type_mistakes(error: ValidationError, document: Document) -> list[Violation]:
-    """Return pydantic's errors. A value that matches none of several alternatives is one mistake, with all of them."""
+    """Return pydantic's errors; of very many, the first ones.
+
+    A value that matches none of several alternatives is one mistake, with all of them.
+    """
     mistakes: dict[Location, tuple[Code, str]] = {}
-    for details in map(dict, error.errors()):
+    for details in map(dict, error.errors(include_url=False)):
         if details["type"] == "too_short" and details["input"]:
             continue  # its items have mistakes, which are reported themselves
         location, message = _in_file(details, document.value), _message(details, document)
@@ -217,7 +226,9 @@ def _type_mistakes(error: ValidationError, document: Document) -> list[Violation
         if location in mistakes:
             code, before = mistakes[location]
             message = f"{before.partition('; got ')[0]}, or {message}"
-        mistakes[location] = code, message
+        elif len(mistakes) == MOST_MISTAKES:
+            break
+        mistakes[location] = code, brief(message)
     return [(location, code, message) for location, (code, message) in mistakes.items()]
 
 
@@ -225,13 +236,18 @@ def _in_file(error: dict[str, Any], value: Any) -> Location:
     """Return a mistake's location in the file: pydantic's without the names of alternatives, which files lack."""
     location: Location = tuple(error["loc"])
     for depth, step in enumerate(location):
-        if isinstance(value, dict) and (known := [key for key in value if str(key) == str(step)]):
+        if isinstance(value, dict) and (known := _keys_as_text(value, step)):
             value = value[known[0]]
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             value = value[step]
         else:
             return location if error["type"] == "missing" else location[:depth]
     return location
+
+
+def _keys_as_text(mapping: dict[Any, Any], step: int | str) -> list[Any]:
+    """Return the keys of a mapping that pydantic calls ``step``: it converts some keys."""
+    return [step] if isinstance(step, str) and step in mapping else [key for key in mapping if str(key) == str(step)]
 
 
 _CODES = {
@@ -256,8 +272,8 @@ def _message(error: dict[str, Any], document: Document) -> str:
     given, written = error["input"], document.written(location)
     if error["type"] in _LISTS:
         meant = "" if given is None or written is None else f". Fix: write [{written}]"
-        shown = "keys with values" if isinstance(given, dict) else f"{_as_yaml(given)}{meant}"
-        return f"expected a list, in brackets or with a dash before each item; got {shown}"
+        got = "keys with values" if isinstance(given, dict) else f"{_as_yaml(given)}{meant}"
+        return f"expected a list, in brackets or with a dash before each item; got {got}"
     if error["type"] in _MAPPINGS:
         return f"expected keys with values; got {_as_yaml(given)}"
     if error["type"] == "string_type" and written and not isinstance(given, str | dict | list):
@@ -267,19 +283,19 @@ def _message(error: dict[str, Any], document: Document) -> str:
     if error["type"] == "missing":
         return "this key is required"
     if _is_digest(error):
-        return f"expected a sha256: 64 digits of 0-9 and a-f (its first digits as sha256_prefix); got {given!r}"
+        return f"expected a sha256: 64 digits of 0-9 and a-f (its first digits as sha256_prefix); got {shown(given)}"
     if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == PUBLISHED_PATTERN:
         return (
             "expected published weights, torchvision:NAME.WEIGHTS or timm:NAME.TAG@COMMIT, as `deltasweep models "
-            f"fetch` prints them; got {error['input']!r}"
+            f"fetch` prints them; got {shown(given)}"
         )
     if error["type"] == "string_pattern_mismatch":
-        return f"expected a name of lower-case letters, digits, '.', '_' and '-'; got {error['input']!r}"
+        return f"expected a name of lower-case letters, digits, '.', '_' and '-'; got {shown(given)}"
     message = str(error["msg"]).removeprefix("Value error, ")
     message = f"{message[0].lower()}{message[1:]}"
     if not location or isinstance(given, dict) or error["type"] == DOES_NOT_FIT:  # said already, or a whole section
         return message
-    return f"{message}; got {given!r}{_instead(given, error['type'])}{_unquoted(given, error['type'])}"
+    return f"{message}; got {shown(given)}{_instead(given, error['type'])}{_unquoted(given, error['type'])}"
 
 
 def _unquoted(given: object, wrong: str) -> str:
@@ -307,7 +323,7 @@ _KINDS = {
 
 
 def _as_yaml(value: object) -> str:
-    return "nothing (null)" if value is None else repr(value)
+    return "nothing (null)" if value is None else shown(value)
 
 
 _MEANT: dict[str, tuple[type, ...]] = {"int_type": (int,), "float_type": (int, float), "bool_type": (bool,)}
@@ -323,7 +339,7 @@ def _instead(given: object, wrong: str) -> str:
 def _unknown_key(location: Location, document: Document) -> str:
     section = model_at(location[:-1])
     valid = [*(["base"] if location[:-1] == ("recipe",) else []), *section.model_fields]
-    close = difflib.get_close_matches(str(location[-1]), valid, n=1)
+    close = close_matches(str(location[-1]), valid, 1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     if not close and len(location) == 1 and (sections := _sections_of(document.value[location[0]])):
         return (

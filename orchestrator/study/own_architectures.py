@@ -1,20 +1,23 @@
 """A study's own architectures: cards in files of their own, and the rules of these cards. No torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jobs.catalog.architecture_card import Architecture, Architectures
 from jobs.catalog.builder_files import file_and_function
 from jobs.errors import Code, InvalidRequest
-from jobs.system.files import read_file
+from jobs.system.commands import command
+from jobs.system.files import FileTooLarge, read_file
+from jobs.system.printable import brief, shown
 from orchestrator.study.own_paths import absolute
-from orchestrator.study.raw_values import Violation, Violations, mapping
+from orchestrator.study.raw_values import MOST_MISTAKES, Violation, Violations, mapping
 from orchestrator.study.yaml_lines import Document, Location, parse
 
 MOST_BYTES = 1_000_000
-"""Largest size of an architecture's file."""
+"""Largest size of an architecture's file, and of all files of one study together; a packaged card takes up to 17 kB."""
 _OF_PACKAGES = re.compile(r"(deltasweep|torchvision|timm):[^\s:]+")
 
 
@@ -26,18 +29,19 @@ def card_files(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Document], 
         folder: the folder of the study file, in which relative paths start.
 
     Returns:
-        The files by the name of the architecture, and the mistakes of files that cannot be read.
+        The files by the name of the architecture, and the mistakes of files that cannot be read, at most
+        ``MOST_MISTAKES``.
     """
     files: dict[str, Document] = {}
     mistakes: list[Violation] = []
     cards = dict(mapping(raw, "architectures"))
+    read = _reader()
     for name, path in mapping(raw, "architectures").items():
-        if isinstance(path, str):
+        if isinstance(path, str) and len(mistakes) < MOST_MISTAKES:
             place = ("architectures", name)
-            try:
-                file = _read(absolute(path, folder))
-            except InvalidRequest as error:
-                mistakes.append((place, error.code, str(error)))
+            file = read(absolute(path, folder))
+            if isinstance(file, InvalidRequest):
+                mistakes.append((place, file.code, brief(str(file))))
                 cards[name] = None
                 continue
             files[name], cards[name] = file, file.value
@@ -50,24 +54,50 @@ def card_files(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Document], 
     return files, mistakes
 
 
-def _read(path: Path) -> Document:
+def _reader() -> Callable[[Path], Document | InvalidRequest]:
+    """Return a function that reads the cards of one study, or says why one cannot be used.
+
+    Each file is read once, and files only as long as all of them together are no larger than one may be.
+    """
+    room = MOST_BYTES
+
+    @cache
+    def read(path: Path) -> Document | InvalidRequest:
+        nonlocal room
+        try:
+            data = read_file(path, room)
+            room -= len(data)
+            return _parsed(path, data)
+        except InvalidRequest as error:
+            return error
+        except FileNotFoundError:
+            again = command("models", "describe", "BUILDER", "--out", path)
+            return InvalidRequest(
+                Code.NO_SUCH_FILE,
+                f"there is no file {path}. Fix: correct the path, which starts in the study file's folder, or write "
+                f"the card with: {again}",
+            )
+        except FileTooLarge as error:
+            return InvalidRequest(
+                Code.UNREADABLE_FILE,
+                f"expected cards of architectures in files of at most {MOST_BYTES:,} bytes, all together; {error}",
+            )
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
+            return InvalidRequest(
+                Code.UNREADABLE_FILE, f"expected an architecture's card in UTF-8; {path} cannot be read: {error}"
+            )
+
+    return read
+
+
+def _parsed(path: Path, data: bytes) -> Document:
     """Parse a card.
 
     Raises:
-        InvalidRequest: if it is not on this machine, or not a mapping in YAML.
+        InvalidRequest: if it is not a mapping in YAML.
+        UnicodeDecodeError: if it is not UTF-8.
     """
-    try:
-        file = parse(read_file(path, MOST_BYTES).decode("utf-8"), str(path))
-    except FileNotFoundError as error:
-        raise InvalidRequest(
-            Code.NO_SUCH_FILE,
-            f"there is no file {path}. Fix: correct the path, which starts in the study file's folder, or write the "
-            f"card with: deltasweep models describe BUILDER --out {path}",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(
-            Code.UNREADABLE_FILE, f"expected an architecture's card in UTF-8; {path} cannot be read: {error}"
-        ) from error
+    file = parse(data.decode("utf-8"), str(path))
     if not isinstance(file.value, dict):
         raise InvalidRequest(
             Code.UNREADABLE_FILE,
@@ -93,6 +123,6 @@ def own_architectures_violations(raw: dict[str, Any], cards: Mapping[str, Archit
         if file_and_function(card.builder) is None and _OF_PACKAGES.fullmatch(card.builder) is None:
             message = (
                 "expected a builder such as torchvision:resnet18, timm:vit_small_patch16_224 or my_net.py:build (the "
-                f"name of the file without its folder); got {card.builder!r}"
+                f"name of the file without its folder); got {shown(card.builder)}"
             )
             yield ("architectures", name, "builder"), Code.WRONG_VALUE, message

@@ -6,6 +6,7 @@ from pathlib import Path
 from jobs.catalog.dataset_card import DatasetCard, DatasetFormat
 from jobs.errors import DamagedFile
 from jobs.study.model import Study
+from jobs.system.printable import brief
 
 
 def changed_own_images(study: Study, names: Iterable[str]) -> list[str]:
@@ -17,7 +18,7 @@ def changed_own_images(study: Study, names: Iterable[str]) -> list[str]:
     """
     cards = [study.datasets[name] for name in dict.fromkeys(names) if name in study.datasets]
     return [
-        f"A launch would refuse the images of {card.name}: {why}"
+        brief(f"A launch would refuse the images of {card.name}: {why}")
         for card in cards
         if card.folder is not None and card.format is DatasetFormat.IMAGE_FOLDER and Path(card.folder).exists()
         if (why := _refused(card, Path(card.folder)))

@@ -3,7 +3,6 @@
 Values with mistakes are left out. A required value is replaced by a placeholder that breaks no rule by itself.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, get_args, get_origin
 
@@ -15,6 +14,7 @@ from jobs.catalog.dataset_card import DatasetCard
 from jobs.catalog.source_card import SourceCard
 from jobs.specs.base import ALL
 from jobs.study.model import Study
+from orchestrator.study.mistaken import Mistaken
 from orchestrator.study.models import type_of
 from orchestrator.study.yaml_lines import Location
 
@@ -24,7 +24,7 @@ STAND_IN = "x-stands-in-x"
 _STAND_INS: list[Any] = [*(value for plain in (STAND_IN, ALL, 0, 1) for value in ([plain], plain)), {}]
 
 
-def understood(raw: dict[str, Any], mistaken: Sequence[Location]) -> Study:
+def understood(raw: dict[str, Any], mistaken: Mistaken) -> Study:
     """Return the study without the values that have mistakes, and with cards for the placeholder names."""
     study: Study = usable(Study, raw, (), mistaken)
     statistics = {"name": STAND_IN, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -41,7 +41,7 @@ def understood(raw: dict[str, Any], mistaken: Sequence[Location]) -> Study:
     return study.model_copy(update={"sources": sources, "datasets": datasets})
 
 
-def usable(annotation: Any, value: Any, location: Location, mistaken: Sequence[Location]) -> Any:
+def usable(annotation: Any, value: Any, location: Location, mistaken: Mistaken) -> Any:
     """Return the part of a value that has no mistakes.
 
     Raises:
@@ -49,25 +49,36 @@ def usable(annotation: Any, value: Any, location: Location, mistaken: Sequence[L
     """
     of = type_of(annotation)
     with suppress(ValidationError):
-        if not _within(location, mistaken):
+        if not mistaken.within(location):
             return TypeAdapter(annotation).validate_python(value)
-        if isinstance(value, dict) and get_origin(of) is dict:
-            right_items = {key: item for key, item in value.items() if not _within((*location, key), mistaken)}
+        if isinstance(value, dict) and get_origin(of) is dict and location not in mistaken:
+            right_items = {key: item for key, item in value.items() if not mistaken.within((*location, key))}
             return TypeAdapter(annotation).validate_python(right_items)
     if isinstance(value, dict) and _is_model(of):
         return _usable_fields(of, value, location, mistaken)
-    listed: list[Any] = []
-    for index, item in enumerate(value if isinstance(value, list) and is_list(of) else ()):
-        with suppress(LookupError):
-            listed.append(usable(get_args(of)[0], item, (*location, index), mistaken))
+    listed = (
+        _usable_items(get_args(of)[0], value, location, mistaken) if isinstance(value, list) and is_list(of) else []
+    )
     if not listed:
         raise LookupError(location)
     return tuple(listed)
 
 
-def _usable_fields(
-    model: type[BaseModel], values: dict[str, Any], location: Location, mistaken: Sequence[Location]
-) -> BaseModel:
+def _usable_items(annotation: Any, values: list[Any], location: Location, mistaken: Mistaken) -> list[Any]:
+    adapter = TypeAdapter(annotation)  # creating it takes longer than validating an item
+    listed: list[Any] = []
+    for index, item in enumerate(values):
+        place = (*location, index)
+        with suppress(LookupError):
+            if not mistaken.within(place):
+                with suppress(ValidationError):
+                    listed.append(adapter.validate_python(item))
+                    continue
+            listed.append(usable(annotation, item, place, mistaken))
+    return listed
+
+
+def _usable_fields(model: type[BaseModel], values: dict[str, Any], location: Location, mistaken: Mistaken) -> BaseModel:
     fields = {}
     for key, field in model.model_fields.items():
         place = (*location, key)
@@ -108,8 +119,3 @@ def is_list(of: Any) -> bool:
 
 def _is_model(of: Any) -> bool:
     return isinstance(of, type) and issubclass(of, BaseModel)
-
-
-def _within(location: Location, mistaken: Sequence[Location]) -> bool:
-    """Whether there is a mistake at or below a location. Steps are compared as text: pydantic converts some keys."""
-    return any([*map(str, place[: len(location)])] == [*map(str, location)] for place in mistaken)

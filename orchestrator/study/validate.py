@@ -4,6 +4,7 @@ All mistakes are reported at once. Values with mistakes are left out, and the re
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from jobs.kinds.rules import in_words
 from jobs.possible import problems
 from jobs.specs.base import ALL, MOST
 from jobs.specs.trial import TrialSpec
-from jobs.study.expand import fine_tuned
+from jobs.study.expand import fine_tuned, section_trials
 from jobs.study.model import ScheduleRow, Study
+from jobs.system.printable import shown
 from orchestrator.study.contrast_rules import contrast_violations
 from orchestrator.study.equivalence_rules import equivalence_violations
+from orchestrator.study.mistaken import Mistaken
 from orchestrator.study.models import sections
 from orchestrator.study.own_architectures import own_architectures_violations
 from orchestrator.study.own_weights import own_weights_violations
-from orchestrator.study.raw_values import Violation, Violations, items, mapping, repeated, walk
+from orchestrator.study.raw_values import MOST_MISTAKES, Violation, Violations, Written, items, mapping, repeated
 from orchestrator.study.understand import STAND_IN, is_list, understood
 from orchestrator.study.yaml_lines import Location
 
@@ -33,7 +36,7 @@ from orchestrator.study.yaml_lines import Location
 def violations(
     raw: dict[str, Any], study: Study | None, known: Sequence[Violation], folder: Path, recorded: bool = False
 ) -> Violations:
-    """Yield every rule that a study breaks, except for the types of its values.
+    """Yield every rule that a study breaks, except for the types of its values; if there are very many, some of them.
 
     Args:
         study: the values as a study, if their types are right.
@@ -43,23 +46,29 @@ def violations(
             applied to records, because later versions may add rules, and all recorded trials must remain accessible.
     """
     yield from _repeated(raw)
-    typed = study or understood(raw, _locations(known))
-    broken = [*_parts(raw), *_unknown_names(raw), *_impossible_sizes(raw), *_repeated_sizes(raw, typed.catalog)]
-    broken += [
-        *_own_cards(raw, typed.catalog, recorded),
-        *own_architectures_violations(raw, typed.architectures, recorded),
-    ]
-    broken += _misfits(typed, _locations(known))
-    if not recorded:
-        broken += own_weights_violations(raw, folder)
+    of_types = Mistaken(_locations(known))
+    typed = study or understood(raw, of_types)
+    rules = chain(
+        _parts(raw),
+        _unknown_names(raw),
+        _impossible_sizes(raw),
+        _repeated_sizes(raw, typed.catalog),
+        _own_cards(raw, typed.catalog, recorded),
+        own_architectures_violations(raw, typed.architectures, recorded),
+        _misfits(typed, of_types),
+        () if recorded else own_weights_violations(raw, folder),
+    )
+    broken = list(islice(rules, MOST_MISTAKES))
     yield from broken
-    if not recorded:
-        mistaken = _locations([*known, *broken])
-        if mistaken or study is None:
-            study = understood(raw, [*mistaken, *_depending(raw, mistaken)])
+    if recorded or len(broken) == MOST_MISTAKES:
+        return
+    mistaken = Mistaken(_locations([*known, *broken]))
+    if mistaken or study is None:
+        study = understood(raw, Mistaken([*mistaken, *_depending(raw, mistaken)]))
+    if not study.beyond_limits():
         yield from (rule for rule in _of_trials(raw, study, mistaken) if STAND_IN not in rule[2])
-        yield from contrast_violations(raw, typed.schedule, mistaken)
-        yield from equivalence_violations(raw, typed.schedule, lambda: typed.recipes, mistaken)
+    yield from contrast_violations(raw, typed.schedule, mistaken)
+    yield from equivalence_violations(raw, typed.schedule, lambda: typed.recipes, mistaken)
 
 
 def _locations(mistakes: Iterable[Violation]) -> list[Location]:
@@ -67,19 +76,20 @@ def _locations(mistakes: Iterable[Violation]) -> list[Location]:
     return [location for location, code, _ in mistakes if code is not Code.REPEATED]
 
 
-def _depending(raw: dict[str, Any], mistaken: Sequence[Location]) -> Iterator[Location]:
+def _depending(raw: dict[str, Any], mistaken: Mistaken) -> Iterator[Location]:
     """Yield the locations of cards with mistakes in them, in their dataset or in their architecture, and of the names
     that refer to them.
     """
     broken = {place[:2] for place in mistaken if place[:1] in (("sources",), ("datasets",), ("architectures",))}
     for name in mapping(raw, "sources"):
-        if ("architectures", str(mapping(raw, "sources", name).get("architecture"))) in broken:
+        architecture = mapping(raw, "sources", name).get("architecture")
+        if isinstance(architecture, str) and ("architectures", architecture) in broken:
             broken.add(("sources", name))
-        shown = [
+        datasets = [
             mapping(raw, "sources", name).get("trained_on"),
             mapping(raw, "sources", name, "expected").get("dataset"),
         ]
-        if any(("datasets", dataset) in broken for dataset in shown if isinstance(dataset, str)):
+        if any(("datasets", dataset) in broken for dataset in datasets if isinstance(dataset, str)):
             broken.add(("sources", name))
     yield from broken
     yield from (location for location, key, name in _names(raw) if (f"{key}s", name) in broken)
@@ -101,7 +111,7 @@ def _parts(raw: dict[str, Any]) -> Violations:
             )
             yield (key,), Code.MISSING_KEY, message
         else:
-            yield (key,), Code.WRONG_VALUE, f"expected at least one entry; got {raw[key]!r}"
+            yield (key,), Code.WRONG_VALUE, f"expected at least one entry; got {shown(raw[key])}"
 
 
 def _repeated(raw: dict[str, Any]) -> Violations:
@@ -140,7 +150,8 @@ def _sizes(raw: dict[str, Any]) -> list[tuple[Location, int]]:
 
 def _impossible_sizes(raw: dict[str, Any]) -> Violations:
     """Yield numbers of images and blocks that no trial can have."""
-    cards = [packaged_datasets().get(str(name)) for _, name in items(raw, ("grid", "dataset"))]
+    names = dict.fromkeys(name for _, name in items(raw, ("grid", "dataset")) if isinstance(name, str))
+    cards = [packaged_datasets().get(name) for name in names]
     for location, images in _sizes(raw):
         if images != ALL and not 1 <= images <= MOST:
             rule = f"expected 1 to {MOST} images, or {ALL} for all; got {images}"
@@ -151,24 +162,32 @@ def _impossible_sizes(raw: dict[str, Any]) -> Violations:
             yield location, Code.IMPOSSIBLE_TRIAL, f"expected at most {MOST} blocks; got {blocks}"
 
 
-def _misfits(study: Study, mistaken: Sequence[Location]) -> Violations:
-    """Yield choices of the recipe that do not go with each other, unless choices with mistakes may explain it."""
-    if not any(place[:1] == ("recipe",) or place[:2] == ("grid", "recipe") for place in mistaken):
-        for location, message in study.misfits().items():
-            yield location, Code.WRONG_VALUE, message
+def _misfits(study: Study, mistaken: Mistaken) -> Violations:
+    """Yield the limit that a study exceeds, else choices of the recipe that do not go with each other, unless choices
+    with mistakes may explain it.
+    """
+    found = study.beyond_limits()
+    if not found and not any(place[:1] == ("recipe",) or place[:2] == ("grid", "recipe") for place in mistaken):
+        found = study.misfits()
+    for location, message in found.items():
+        yield location, Code.WRONG_VALUE, message
 
 
 def _repeated_sizes(raw: dict[str, Any], catalog: Catalog) -> Violations:
     """Yield repeated sizes, including a number of images that equals the whole set."""
-    names = [name for _, name in items(raw, ("grid", "dataset")) if isinstance(name, str) and name in catalog.datasets]
-    for name in names:
-        seen: set[int] = set()
-        for location, images in _sizes(raw) if (whole := catalog.dataset(name).train) else ():
-            size = ALL if images == whole else images
-            if size in seen:
+    sizes = _sizes(raw)
+    places: dict[int, list[int]] = {}
+    for number, (_, images) in enumerate(sizes):
+        places.setdefault(images, []).append(number)
+    twice = [at for at in places.values() if len(at) > 1]
+    names = (name for _, name in items(raw, ("grid", "dataset")) if isinstance(name, str) and name in catalog.datasets)
+    for name in dict.fromkeys(names):
+        whole = sorted([*places.get(ALL, ()), *places.get(catalog.dataset(name).train, ())])
+        for at in twice if len(whole) < 2 else [*twice, whole]:
+            for number in at[1:]:
+                location, images = sizes[number]
                 message = f"expected each size once; {images} images of {name} are in the schedule twice"
                 yield location, Code.REPEATED, message
-            seen.add(size)
 
 
 # --- rules of a study's own cards ---
@@ -218,40 +237,40 @@ def _own_source(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catal
 # --- rules of trials ---
 
 
-def _of_trials(raw: dict[str, Any], study: Study, mistaken: Sequence[Location]) -> Violations:
+def _of_trials(raw: dict[str, Any], study: Study, mistaken: Mistaken) -> Violations:
     """Yield the kinds' rules that sections and trials break, each at the value that breaks it."""
     once = study.model_copy(update={"schedule": [row.model_copy(update={"seeds": 1}) for row in study.schedule]})
+    written = Written(raw)
     first = fine_tuned(once)  # no rule depends on the seed
-    yield from _located(raw, "grid", first, study.catalog)
+    yield from _located(written, "grid", first, study.catalog)
     tuned = fine_tuned(study) if study.sections else []
     for name, section in study.sections.items():
         kind = kinds()[name]
-        assert kind.expand is not None
         of_section = kind.section_problems(section, tuned, study.catalog)
         for mistake in of_section:
-            location = _location(raw, name, mistake.place.key, mistake.value)
-            if location not in mistaken and not _unclear(raw, name, mistake, mistaken):
+            location = _location(written, name, mistake.place.key, mistake.value)
+            if location not in mistaken and not _unclear(written, name, mistake, mistaken):
                 yield location, mistake.code, mistake.message
         try:
-            yield from _located(raw, name, kind.expand(section, first, study.catalog), study.catalog)
+            yield from _located(written, name, section_trials(study, name, first), study.catalog)
         except (ValidationError, InvalidRequest) as error:
             if not of_section and not mistaken:  # no other mistake explains the missing trials
                 messages = map(in_words, error.errors()) if isinstance(error, ValidationError) else [str(error)]
                 yield (name,), Code.IMPOSSIBLE_TRIAL, "; ".join(messages)
 
 
-def _unclear(raw: dict[str, Any], section: str, mistake: Mistake, mistaken: Sequence[Location]) -> bool:
+def _unclear(written: Written, section: str, mistake: Mistake, mistaken: Mistaken) -> bool:
     """Whether a section may satisfy a rule once other mistakes are fixed: those in the schedule or grid that the rule
     refers to, or in the value itself.
     """
     key, value = mistake.place.key, mistake.value
     rows = [place[2:3] for place in mistaken if place[:1] == ("schedule",)]
     unsure = ("grid",) in mistaken or () in rows or (key,) in rows
-    stands_in = value is not None and not _places(raw, section, key, value)
+    stands_in = value is not None and _place(written, section, key, value) is None
     return bool(mistaken) and (stands_in or (unsure and key in ScheduleRow.model_fields))
 
 
-def _located(raw: dict[str, Any], section: str, specs: Iterable[TrialSpec], catalog: Catalog) -> Violations:
+def _located(written: Written, section: str, specs: Iterable[TrialSpec], catalog: Catalog) -> Violations:
     """Yield the mistakes of a section's trials, without duplicates."""
     seen = set()
     for spec in specs:
@@ -262,27 +281,19 @@ def _located(raw: dict[str, Any], section: str, specs: Iterable[TrialSpec], cata
                 parts = (spec, getattr(spec, "threat", None), spec.trial_read)  # the value may be in a part of the spec
                 value = next((getattr(part, key) for part in parts if hasattr(part, key)), None)
                 message = mistake.message.removeprefix(f"{key}: ")
-                yield _location(raw, section, key, value), mistake.code, message
+                yield _location(written, section, key, value), mistake.code, message
 
 
-def _location(raw: dict[str, Any], section: str, key: str, value: Any) -> Location:
+def _location(written: Written, section: str, key: str, value: Any) -> Location:
     """Return the location of a value that breaks a rule: in the section itself, or in the grid or the schedule, which
     declare the fine-tuning trials; otherwise the section.
     """
     for part in (section, "grid", "schedule"):
-        if places := _places(raw, part, key, value):
-            return places[0]
-    return (section, key) if key in mapping(raw, section) else (section,)
+        if (place := _place(written, part, key, value)) is not None:
+            return place
+    return (section, key) if written.has(section, key) else (section,)
 
 
-def _places(raw: dict[str, Any], part: str, key: str, value: Any) -> list[Location]:
-    """Return the locations of a spec field's value in a part of a study: under its name, its plural, or ``source``."""
-    keys = {key, f"{key}s", "source" if key == "network" else key}
-    values = (value, list(value)) if isinstance(value, tuple) else (value,)
-    written = [location for location, item in walk(raw.get(part), (part,)) if item in values]
-    return [location for location in written if _key(location) in keys]
-
-
-def _key(location: Location) -> str:
-    """Return the last key in a location: the key of the value, or of the list that contains it."""
-    return next(step for step in reversed(location) if isinstance(step, str))
+def _place(written: Written, part: str, key: str, value: Any) -> Location | None:
+    """Return the first location of a spec field's value in a part of a study: its name, its plural or ``source``."""
+    return written.first(part, {key, f"{key}s", "source" if key == "network" else key}, value)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from jobs.errors import Code, DamagedFile, ResultsConflict
 from jobs.results import (
@@ -35,6 +36,7 @@ from jobs.results.layout import (
     study_key,
 )
 from jobs.results.parquet import encode
+from jobs.results.records import json_object, reason
 from jobs.specs.base import MOST, MOST_EPOCHS
 from jobs.study.model import Study
 from jobs.verification.verify import verify
@@ -92,6 +94,23 @@ def test_what_is_no_record_is_named_by_reader_and_verify(key: str, record: objec
     assert str(caught.value).startswith(f"{store.uri}/{key} ")
     assert "\n" not in str(caught.value)
     assert [(finding.key, finding.problem) for finding in verify(store)] == [(key, Problem.UNREADABLE_RECORD)]
+
+
+def test_one_key_twice_among_very_many_is_found_at_once() -> None:
+    """Counting each of them would take an hour."""
+    keys = [*map(str, range(500_000)), "499999"]
+    with pytest.raises(ValueError, match="it contains '499999' twice"):
+        json_object(json.dumps(dict.fromkeys(keys[:-1]))[:-1].encode() + b', "499999": 1}')
+    assert json_object(json.dumps(dict.fromkeys(keys)).encode()) == dict.fromkeys(keys)
+
+
+def test_of_very_many_mistakes_the_first_are_told() -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Launch).validate_python({f"key\n{number}": 1 for number in range(10_000)})
+    said = reason(caught.value)
+    assert len(said) < 3_000
+    assert "\n" not in said
+    assert said.endswith(" more")
 
 
 def test_a_launch_comes_back_as_it_was_written(any_store: Store) -> None:

@@ -107,15 +107,7 @@ class AttackSection(DiagnosticSection):
 
 
 def expand(section: AttackSection, tuned: Sequence[FinetuneSpec], catalog: Catalog) -> Iterator[AttackSpec]:
-    shown: list[tuple[str | FinetuneSpec, str]] = [
-        *(
-            (name, dataset)
-            for name in section.source
-            for dataset in section.dataset or (catalog.source(name).test_dataset,)
-        ),
-        *((spec, spec.dataset) for spec in tuned_networks(section, tuned, catalog)),
-    ]
-    for network, dataset in shown:
+    for network, dataset in _shown(section, tuned, catalog):
         card = catalog.datasets.get(dataset)
         whole = card is not None and section.test_images == card.test
         for threat, restarts in _threats(section):
@@ -128,6 +120,17 @@ def expand(section: AttackSection, tuned: Sequence[FinetuneSpec], catalog: Catal
                 seed=section.seed,
                 recipe=section.recipe,
             )
+
+
+def _shown(
+    section: AttackSection, tuned: Sequence[FinetuneSpec], catalog: Catalog
+) -> Iterator[tuple[str | FinetuneSpec, str]]:
+    """Yield the networks, each with a dataset whose test images it is shown."""
+    for name in section.source:
+        for dataset in section.dataset or (catalog.source(name).test_dataset,):
+            yield name, dataset
+    for spec in tuned_networks(section, tuned, catalog):
+        yield spec, spec.dataset
 
 
 def _threats(section: AttackSection) -> Iterator[tuple[ThreatModel, int]]:

@@ -77,7 +77,9 @@ class DiagnosticSpec(TrialSpec):
 class Finetuned(Section):
     """The study's fine-tuning trials to examine, from every source, dataset and depth of its grid."""
 
-    images: tuple[StrictInt, ...] = Field(min_length=1, description="training subset sizes from the schedule")
+    images: tuple[StrictInt, ...] = Field(
+        min_length=1, max_length=100, description="training subset sizes from the schedule"
+    )
     seeds: StrictInt = Field(ge=1, le=10_000, description="number of seeds of each size, from the first on")
 
 

@@ -21,7 +21,7 @@ def workload(spec: FinetuneSpec, catalog: Catalog) -> Workload:
         batch_size=spec.recipe.batch_size,
         evaluation_batch_size=spec.recipe.evaluation_batch_size,
         images_trained=images_used(spec, catalog) * spec.epochs,
-        images_evaluated=catalog.dataset(spec.dataset).test * len(spec.evaluated_epochs),
+        images_evaluated=catalog.dataset(spec.dataset).test * spec.evaluations,
         checkpoint_blocks=spec.blocks,
         state_numbers=spec.recipe.state_numbers,
         whole_training_images=crops_whole(spec, catalog),

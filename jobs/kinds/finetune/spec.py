@@ -55,6 +55,15 @@ class FinetuneSpec(TrainingSpec):
         return sorted({*range(1, self.epochs + 1, self.evaluate_every), self.epochs})
 
     @property
+    def evaluations(self) -> int:
+        """The number of these epochs, without listing them: some trials may have a million."""
+        return len(range(1, self.epochs, self.evaluate_every)) + 1
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether an epoch is one of them."""
+        return epoch == self.epochs or epoch in range(1, self.epochs, self.evaluate_every)
+
+    @property
     def keeps_activations(self) -> bool:
         """Whether the trunk's statistics are fixed, so that its activations can be computed once per image."""
         return self.blocks != ALL and self.recipe.frozen_batchnorm != "batch"

@@ -181,7 +181,7 @@ class Finetuning(Training[FinetuneSpec, Evaluation]):
     @property
     def evaluates(self) -> bool:
         """Whether the test set is evaluated after this epoch."""
-        return self.epoch in self.spec.evaluated_epochs
+        return self.spec.evaluates(self.epoch)
 
     def test_batches(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield the batches of the test set in order: image slices, and labels N."""

@@ -255,7 +255,10 @@ def test_impossible_choices_of_a_recipe_are_refused(field: str, value: object) -
     ],
 )
 def test_evaluated_epochs(epochs: int, every: int, expected: list[int]) -> None:
-    assert demo_spec(epochs=epochs, evaluate_every=every).evaluated_epochs == expected
+    spec = demo_spec(epochs=epochs, evaluate_every=every)
+    assert spec.evaluated_epochs == expected
+    assert spec.evaluations == len(expected)
+    assert [epoch for epoch in range(epochs + 3) if spec.evaluates(epoch)] == expected
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ def test_the_digest_is_required_and_the_error_says_it(file: Path) -> None:
     text = STUDY.replace("    weights_sha256: SHA256\n", "")
     path = written(file.parents[1], text)
     (found,) = mistakes(text, path)
-    check(found, Code.MISSING_KEY, KEY, f"    weights_sha256: {sha256_of(file)}", line=3)
-    line = found.message.splitlines()[-1]
+    check(found, Code.MISSING_KEY, KEY, f"add the line weights_sha256: {sha256_of(file)}", line=3)
+    line = f"    {found.message.partition('add the line ')[2]}"
     fixed = text.replace("weights: checkpoints/mine.pt\n", f"weights: checkpoints/mine.pt\n{line}\n")
     assert load_study(written(file.parents[1], fixed)) == study_of(file)
 
