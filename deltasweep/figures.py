@@ -15,6 +15,7 @@ from deltasweep.roots import Root, root_of
 from deltasweep.tables import Table
 from jobs.errors import Code, InvalidRequest
 from jobs.paths import expanded
+from jobs.system.printable import one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -80,7 +81,7 @@ class Figure:
         return drawing(self._data)
 
     def __repr__(self) -> str:
-        return f"<Figure {self._data.name}: {self.title}>"
+        return one_line(f"<Figure {self._data.name}: {self.title}>")
 
     def _repr_svg_(self) -> str:
         return self._drawing.rendered("svg").decode()

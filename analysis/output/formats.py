@@ -4,7 +4,8 @@ import base64
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -15,9 +16,14 @@ from analysis.output.grid import UNLIMITED, grid
 from analysis.output.layout import Layout, more
 from analysis.paired.schema import is_table
 from jobs.errors import Code, InvalidRequest
+from jobs.system.printable import one_line
 
 Format: TypeAlias = Literal["table", "csv", "json", "parquet"]
 _MUST_QUOTE = frozenset(',"\r\n')
+_FORMULA = re.compile("[-=+@\t\r\n\uff0b\uff0d\uff1d\uff20]")
+"""First characters with which a spreadsheet may take a text for a formula, some only in their wide forms."""
+_NUMBERS = re.compile(r"(?:[-+\u2212\d.,%()\[\] ]|\de[-+\d]| to )+", re.ASCII)
+"""Texts of numbers and intervals, with which no formula can do anything."""
 
 
 def text(table: pa.Table, fmt: Literal["table", "csv", "json"], width: int = UNLIMITED) -> str:
@@ -59,9 +65,17 @@ def laid_out(layouts: Sequence[Layout], width: int = UNLIMITED) -> str:
     """Return layouts as text that ends with a newline."""
     return "\n".join(
         (grid(layout.columns, layout.right, width, layout.title) if layout.columns else "")
-        + "".join(f"{note}\n" for note in layout.notes)
+        + "".join(f"{one_line(note)}\n" for note in layout.notes)
         for layout in layouts
     )
+
+
+def spreadsheet(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Format as CSV for a reader, who may open it in a spreadsheet.
+
+    It is the CSV of ``text``, but an apostrophe stands before texts that a spreadsheet would take for formulas.
+    """
+    return "".join(",".join(_quoted(_inert(value)) for value in row) + "\n" for row in (columns, *rows))
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -126,12 +140,25 @@ def _csv(table: pa.Table) -> str:
 
 
 def _csv_field(value: object) -> str:
-    # not the csv module: with "\n" between lines it leaves a lone carriage return unquoted, where readers split lines
+    return _quoted(_words(value))
+
+
+def _words(value: object) -> str:
     if value is None:
         return ""
     plain = _json_value(value) if isinstance(value, list | dict | bytes) else value
-    words = json.dumps(plain, default=str, allow_nan=False) if isinstance(plain, list | dict) else str(plain)
+    return json.dumps(plain, default=str, allow_nan=False) if isinstance(plain, list | dict) else str(plain)
+
+
+def _quoted(words: str) -> str:
+    # not the csv module: with "\n" between lines it leaves a lone carriage return unquoted, where readers split lines
     return '"' + words.replace('"', '""') + '"' if _MUST_QUOTE.intersection(words) else words
+
+
+def _inert(value: object) -> str:
+    words = _words(value)
+    is_number = isinstance(value, int | float | Decimal) or _NUMBERS.fullmatch(words)
+    return f"'{words}" if _FORMULA.match(words) and not is_number else words
 
 
 def _json(table: pa.Table) -> str:

@@ -12,6 +12,7 @@ from analysis.page.sentences import families_text
 from analysis.statistics.paired_t import FEW_VALUES
 from analysis.web.svg import FONT, GRID, INK, PANEL, SOFT, Axis, axis, scale, shape
 from analysis.words import bounds_text, counted, delta_text, size_text
+from jobs.system.printable import printable
 
 MOST_ROWS = 40
 """A plot of more cells shows some of them, and says which."""
@@ -113,7 +114,7 @@ def svg(plot: Forest, narrow: bool = False) -> Markup:
     Args:
         narrow: 340 pixels wide, with the numbers of a row above its interval; otherwise 880, with columns.
     """
-    return _Sheet(plot, narrow).drawn()
+    return Markup(printable(_Sheet(plot, narrow).drawn()))
 
 
 class _Sheet:

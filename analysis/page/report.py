@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.evaluations.reading import open_results
 from analysis.figures.drawing.model import Figure
 from analysis.figures.drawing.render import drawing
+from analysis.output.formats import spreadsheet
 from analysis.page.directory import report_directory, written_into
 from analysis.page.render import Head, render
 from analysis.page.results import Results, read
@@ -127,9 +128,9 @@ def _write(folder: Path, shown: Sequence[Content], drawings: Drawings) -> None:
     """Write the files beside the page."""
     for drawn in drawings.values():
         drawn.save(folder)
-        drawn.figure.table().to_csv(folder / f"{drawn.figure.name}.csv", index=False)
+        _save_numbers(drawn.figure.table(), folder / f"{drawn.figure.name}.csv")
     for exhibit in (exhibit for content in shown for exhibit in content.pictures):
-        exhibit.numbers.to_csv(folder / f"{exhibit.name}.csv", index=False)
+        _save_numbers(exhibit.numbers, folder / f"{exhibit.name}.csv")
         if exhibit.png is not None:
             (folder / f"{exhibit.name}.png").write_bytes(exhibit.png)
     for name, svg in (drawn for content in shown for drawn in content.drawings.items()):
@@ -138,3 +139,9 @@ def _write(folder: Path, shown: Sequence[Content], drawings: Drawings) -> None:
             (folder / f"{name}.{form}").write_bytes(picture(svg, form))
     for table in (table for content in shown for table in content.tables):
         save_table(table, folder)
+
+
+def _save_numbers(numbers: pd.DataFrame, path: Path) -> None:
+    known = numbers.astype(object).where(numbers.notna(), None)
+    rows = known.itertuples(index=False, name=None)
+    path.write_text(spreadsheet([*map(str, numbers.columns)], rows), encoding="utf-8")

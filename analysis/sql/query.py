@@ -85,7 +85,7 @@ def query(root: str | Path, sql: str, *, timeout: float | None = None) -> pa.Tab
         known = {view(kind): schema(kind) for kind in kinds()} | {"failures": FAILURES}
         known["trials"] = known["evaluations"]
         answer = asked.run(lambda: _answer(connection, sql))
-        units = units_of(connection, sql, known)
+        units = asked.run(lambda: units_of(connection, sql, known))
         return with_units(answer, units) if len(units) == answer.num_columns else answer
 
 

@@ -6,7 +6,8 @@ no column gets one.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import duckdb
@@ -24,6 +25,8 @@ _KEEP = {
 _NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL"}
 _VISIBLE_JOINS = {"INNER", "LEFT"}
 """In other joins, columns of USING may come from either side, or one side is not visible."""
+_MOST_COLUMNS = 10_000
+"""Most columns of a part of a statement: a short WITH clause can double them in each of its queries."""
 
 
 class _Uncertain(Exception):
@@ -95,8 +98,16 @@ def _answer(node: Node, views: _Views) -> list[_Column]:
             ]
         case "SELECT_NODE":
             tables = _tables(node["from_table"], views)
-            return [column for item in node["select_list"] for column in _columns(item, tables)]
+            return _limited(column for item in node["select_list"] for column in _columns(item, tables))
     raise _Uncertain
+
+
+def _limited(columns: Iterable[_Column]) -> list[_Column]:
+    """Return the columns if there are at most ``_MOST_COLUMNS``; more are uncertain."""
+    found = list(islice(columns, _MOST_COLUMNS + 1))
+    if len(found) > _MOST_COLUMNS:
+        raise _Uncertain
+    return found
 
 
 def _columns_of(view: pa.Schema) -> _Table:
@@ -116,16 +127,15 @@ def _tables(source: Node, views: _Views) -> list[tuple[str, _Table]]:
         case "EMPTY":
             return []
         case "JOIN":
-            tables = [*_tables(source["left"], views), *_tables(source["right"], views)]
+            left, right = _tables(source["left"], views), _tables(source["right"], views)
             if source["join_type"] not in _VISIBLE_JOINS or source["ref_type"] not in ("REGULAR", "CROSS"):
                 raise _Uncertain
             # a column of USING appears once: that of the left side
             using = {name.lower() for name in source["using_columns"]}
-            left = len(_tables(source["left"], views))
-            return [
-                (name, [column for column in columns if number < left or column.name not in using])
-                for number, (name, columns) in enumerate(tables)
-            ]
+            right = [(name, [column for column in of if column.name not in using]) for name, of in right]
+            tables = [*left, *right]
+            _limited(column for _, of in tables for column in of)
+            return tables
         case "BASE_TABLE" if source["table_name"].lower() in views:
             view = views[source["table_name"].lower()]
             columns = _columns_of(view) if isinstance(view, pa.Schema) else view

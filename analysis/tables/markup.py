@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-
-from analysis.output.formats import text
+from analysis.output.formats import spreadsheet
 from analysis.tables.model import Table
 
 _LATEX = str.maketrans(
@@ -25,12 +23,12 @@ _LATEX = str.maketrans(
 
 
 def csv(table: Table) -> str:
-    """Format for programs: without emphasis, and without commas in numbers."""
-    columns = {
-        name: pa.array([_plain(row[index], name in table.numbers) for row in table.rows], pa.string())
-        for index, name in enumerate(table.columns)
-    }
-    return text(pa.table(columns), "csv")
+    """Format for spreadsheets and programs: without emphasis, and without commas in numbers."""
+    names = table.columns
+    rows = (
+        [_plain(value, name in table.numbers) for name, value in zip(names, row, strict=True)] for row in table.rows
+    )
+    return spreadsheet(names, rows)
 
 
 def _plain(value: str, number: bool) -> str:

@@ -24,8 +24,6 @@ _LETTERS = 0.88
 """Size of the picture's letters, relative to those of the SVG, of whose usual fonts matplotlib's is the widest."""
 
 _SVG = "{http://www.w3.org/2000/svg}"
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-"""Characters that names of strangers may contain, and XML not."""
 
 _STEP = re.compile(r"([MLHVaz])([^MLHVaz]*)")
 
@@ -37,7 +35,7 @@ def picture(svg: str, form: str) -> bytes:
         svg: a drawing in which colours are attributes; its paths consist of lines, or are a circle.
         form: ``png`` or ``pdf``.
     """
-    root = ElementTree.fromstring(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", svg))
+    root = ElementTree.fromstring(svg)
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     size = float(root.attrib["font-size"]) * _LETTERS * _POINTS / _PIXELS
     with mpl.rc_context({**PLAIN_TEXT, "font.size": size}):

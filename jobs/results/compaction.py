@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from jobs.errors import Code, DamagedFile, StorageFailure
 from jobs.kind import kinds
-from jobs.results.index import Entry, index_text, parse, read_compacted, read_index, render
+from jobs.results.index import Entry, LargeIndex, index_text, parse, read_compacted, read_index, render
 from jobs.results.layout import COMPACT, CURRENT, compact_key, compacted_at, generation_name
 from jobs.results.parquet import Read, encode
 from jobs.results.reader import done, trial_files, with_files
@@ -63,19 +63,25 @@ def compact(store: Store, kind: str) -> Compaction:
 
 def forget_removed(store: Store) -> None:
     """Remove trials without a file from the index, before any of them runs again under the same id: its new rows, which
-    may differ, would otherwise never be read. A damaged index, of which nothing is read, is left as it is.
+    may differ, would otherwise never be read. A damaged index, of which nothing is read, is left as it is. One that
+    is too large to read now is no longer referred to, since others may read it.
 
     Raises:
         StorageFailure: if the storage fails; the index is unchanged.
     """
     for kind in kinds():
         for _ in range(_SWAPS):
+            present = None
             try:
                 present = read_index(store).get(kind)
                 compacted = read_compacted(store, kind, ["trial_id"], encoded=True)
                 if present is None or compacted is None or not (_trials(compacted.table) - done(store, kind)):
                     break
                 whole = read_compacted(store, kind)
+            except LargeIndex:
+                if _refer(store, kind, present, None):
+                    break
+                continue
             except DamagedFile:
                 break
             standing = pa.array(sorted(done(store, kind)), pa.string())
@@ -127,6 +133,18 @@ def _publish(store: Store, kind: str, table: pa.Table, before: Entry | None) -> 
     key = compact_key(generation_name(datetime.now(UTC), uuid.uuid4().hex[:8]), kind)
     store.create(key, data)
     new = Entry(key, hashlib.sha256(data).hexdigest(), len(table), len(_trials(table)), before and before.file)
+    return _refer(store, kind, before, new)
+
+
+def _refer(store: Store, kind: str, before: Entry | None, entry: Entry | None) -> bool:
+    """Refer to another compacted file of a kind in ``CURRENT.json``, or to none.
+
+    Args:
+        before: the entry that was there.
+
+    Returns:
+        False: the entry has changed since.
+    """
     for _ in range(_SWAPS):
         text = index_text(store)
         try:
@@ -135,7 +153,8 @@ def _publish(store: Store, kind: str, table: pa.Table, before: Entry | None) -> 
             entries = {}
         if entries.get(kind) != before:
             return False
-        if store.swap(CURRENT, text, render({**entries, kind: new})):
+        others = {name: of for name, of in entries.items() if name != kind}
+        if store.swap(CURRENT, text, render(others if entry is None else {**others, kind: entry})):
             return True
     raise _busy(store)
 

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jobs.errors import Code, DamagedFile
 from jobs.results.layout import failure_key, log_key
-from jobs.results.records import read_record
+from jobs.results.records import misnamed, read_record
 from jobs.results.store import Store
 
 
@@ -97,14 +96,10 @@ def read_failure(store: Store, key: str) -> Failure:
     """Read one failed attempt.
 
     Raises:
-        DamagedFile: naming the record, if it cannot be read or belongs to another attempt.
+        DamagedFile: naming the record, if it cannot be read or belongs to another attempt (MisnamedRecord).
     """
     failure = read_record(store, key, _FAILURE, "a failure record", _REMEDY)
     if key != failure_key(failure.trial_id, failure.attempt):
-        raise DamagedFile(
-            Code.DAMAGED_RECORD,
-            f"{store.uri}/{key} is the record of attempt {failure.attempt} of {failure.trial_id!r}, not of the attempt "
-            f"in its name. {_REMEDY}",
-            file=f"{store.uri}/{key}",
-        )
+        what = f"the record of attempt {failure.attempt} of {failure.trial_id!r:.200}, not of the attempt in its name"
+        raise misnamed(store, key, what, _REMEDY)
     return failure

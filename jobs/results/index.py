@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from jobs.errors import Code, DamagedFile
-from jobs.results.layout import COMPACT, CURRENT, compacted_at
+from jobs.errors import Code, DamagedFile, StorageFailure
+from jobs.results.layout import COMPACT, CURRENT, compacted_at, trial_id_at, trials_prefix
+from jobs.results.limits import Extent, MemoryBudget, usable_memory
 from jobs.results.parquet import Read, decode
 from jobs.results.records import MOST_BYTES, json_object
 from jobs.results.store import Store
@@ -19,6 +20,10 @@ from jobs.results.store import Store
 _VERSION = 1
 _MOST_BYTES = 4 << 30
 """Maximum size of a compacted file; the 14,400 trials of the paper take 2 MB."""
+_FEW_TRIALS = 100_000
+"""Only the number of trials of a larger index is compared with the list of files, since listing takes time."""
+_TIMES_LISTED = 10
+"""An index may state this many times the trials that are listed: files may have been removed since."""
 
 
 class Entry(NamedTuple):
@@ -30,6 +35,10 @@ class Entry(NamedTuple):
     trials: int
     previous: str | None = None
     """The previous file, kept for readers that have already read its name."""
+
+
+class LargeIndex(DamagedFile):
+    """A compacted file that is too large to read here and now; it may be valid, and other readers may read it."""
 
 
 _ENTRY = TypeAdapter(Entry)
@@ -99,6 +108,7 @@ def read_compacted(store: Store, kind: str, columns: list[str] | None = None, *,
 
     Raises:
         DamagedFile: if the index, or the file that it refers to, is invalid.
+        LargeIndex: if it is too large for this machine's memory, or for the root.
     """
     entry = read_index(store).get(kind)
     while entry is not None:
@@ -113,10 +123,10 @@ def read_compacted(store: Store, kind: str, columns: list[str] | None = None, *,
     return None
 
 
-def damaged(store: Store, key: str, why: object) -> DamagedFile:
+def damaged(store: Store, key: str, why: object, kind: type[DamagedFile] = DamagedFile) -> DamagedFile:
     """Return the error for a file of the index, which explains that no result is lost."""
     reason = " ".join(str(why).split())
-    return DamagedFile(
+    return kind(
         Code.DAMAGED_INDEX,
         f"{store.uri}/{key} of the compacted index cannot be used ({reason}). No result is lost: trial files are the "
         f"source of truth. Fix: run `deltasweep compact`, or delete {store.uri}/{COMPACT}",
@@ -125,14 +135,33 @@ def damaged(store: Store, key: str, why: object) -> DamagedFile:
 
 
 def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None, encoded: bool) -> Read:
+    _require_listed(store, kind, entry)
+    usable = usable_memory()
     try:
-        data = store.read_within(entry.file, _MOST_BYTES)
+        data = store.read_within(entry.file, min(_MOST_BYTES, usable))
     except DamagedFile as error:
-        raise damaged(store, entry.file, error) from error
+        raise damaged(store, entry.file, error, LargeIndex if usable < _MOST_BYTES else DamagedFile) from error
     found = hashlib.sha256(data).hexdigest()
     if found != entry.sha256:
         raise damaged(store, entry.file, f"its sha256 is {found}, not {entry.sha256}")
+    extent = Extent(entry.rows, entry.trials)
     try:
-        return decode(data, kind, entry.file, columns, encoded=encoded, of_index=entry.rows)
+        with MemoryBudget(store.uri).turn() as turn:
+            return decode(data, kind, entry.file, columns, encoded=encoded, of_index=extent, turn=turn)
     except DamagedFile as error:
         raise damaged(store, entry.file, error) from error
+    except StorageFailure as error:
+        if error.code is not Code.OUT_OF_MEMORY:
+            raise
+        raise damaged(store, entry.file, "this machine has too little memory to read it", LargeIndex) from error
+
+
+def _require_listed(store: Store, kind: str, entry: Entry) -> None:
+    """Refuse an index of far more trials than the root lists: its limits would follow from an invented number."""
+    if entry.trials <= _FEW_TRIALS:
+        return
+    listed = sum(1 for key in store.survey(trials_prefix(kind)).keys if trial_id_at(key, kind) is not None)
+    if entry.trials > _TIMES_LISTED * listed:
+        raise damaged(
+            store, CURRENT, f"it states {entry.trials:,} {kind} trials; the root lists {listed:,}", LargeIndex
+        )

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from jobs.errors import DamagedFile
 from jobs.results.layout import launch_key
-from jobs.results.records import Timestamp, read_record
+from jobs.results.records import Timestamp, misnamed, read_record
 from jobs.results.store import Store
 from jobs.system.printable import one_line
 
@@ -48,6 +48,7 @@ class Launch(NamedTuple):
 
 
 _LAUNCH = TypeAdapter(Launch)
+_REMEDY = "Fix: remove it; a running launch writes it again"
 
 
 def write_launch(store: Store, launch: Launch) -> None:
@@ -82,6 +83,9 @@ def read_launch(store: Store, key: str) -> Launch:
     """Read one launch.
 
     Raises:
-        DamagedFile: naming the record, if it cannot be read.
+        DamagedFile: naming the record, if it cannot be read or belongs to another launch (MisnamedRecord).
     """
-    return read_record(store, key, _LAUNCH, "a launch record", "Fix: remove it; a running launch writes it again")
+    launch = read_record(store, key, _LAUNCH, "a launch record", _REMEDY)
+    if key != launch_key(launch.launch):
+        raise misnamed(store, key, f"the record of launch {launch.launch!r:.200}, not of the one in its name", _REMEDY)
+    return launch

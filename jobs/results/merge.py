@@ -191,6 +191,7 @@ def _network_of(root: Store, kind: str, trial_id: str, key: str) -> str | None:
 
 
 def _require_quiet(root: Store) -> None:
+    """Refuse a root in which a launch is running, or one that has a damaged record of a launch."""
     now = datetime.now(UTC)
     alive = [launch for launch in read_launches(root) if launch.alive(now)]
     if alive:

@@ -1,8 +1,7 @@
 """Encoding of results as Parquet bytes, and decoding with validation of everything that readers rely on."""
 
-import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -10,21 +9,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.errors import DamagedFile, machine_failure
+from jobs.errors import DamagedFile, StorageFailure, machine_failure
 from jobs.provenance import code_version
+from jobs.results.limits import (
+    Extent,
+    Limit,
+    Turn,
+    limit_of,
+    require_short_texts,
+    require_size,
+    require_small_footer,
+    text_bytes,
+)
 from jobs.results.problems import DamagedResult, Problem, torn
 from jobs.results.records import reason
-from jobs.results.schema import (
-    KIND_KEY,
-    ROWS_KEY,
-    VERSION_KEY,
-    WRITER_KEY,
-    most_bytes,
-    most_rows,
-    numbering,
-    releases,
-    schema,
-)
+from jobs.results.rows_digest import rows_digest
+from jobs.results.schema import KIND_KEY, ROWS_KEY, VERSION_KEY, WRITER_KEY, numbering, releases, schema
 from jobs.results.schema import columns as schema_columns
 from jobs.specs.columns import Column
 
@@ -34,10 +34,8 @@ _WORTH_PACKING = 1_000
 """Minimum rows for zstd. With the 15 rows of a trial it does not reduce the size, and takes twice as long."""
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _MAGIC = b"PAR1"
-_TRIAL_FOOTER, _INDEX_FOOTER = 1 << 20, 64 << 20
-"""Maximum footer sizes in bytes. The footer of a trial takes 20 kB, nearly all of it the schema."""
 _MANY_ROWS = 10_000
-_PLAIN_BYTES = 1 << 30
+_PLAIN_BYTES = 64 << 20
 """If text columns could take more bytes than this, their size is checked before they are expanded."""
 
 
@@ -68,43 +66,32 @@ def signed(table: pa.Table, kind: str) -> pa.Table:
     return ordered.replace_schema_metadata({**(table.schema.metadata or {}), ROWS_KEY: rows_digest(ordered)})
 
 
-def rows_digest(table: pa.Table) -> str:
-    """Return the sha256 of a table's values, independent of their encoding and division into chunks.
-
-    Only names and values are hashed: types follow from the schema, and versions of Arrow spell them differently.
-    """
-    hasher = hashlib.sha256()
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        hasher.update(f"{name} {len(column)}\n".encode())
-        for part in _content(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()):
-            hasher.update(part)
-    return hasher.hexdigest()
-
-
-def _content(array: pa.Array) -> Iterator[bytes]:
-    """Yield the validity of values, the lengths of variable-length values, and the values."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if array.null_count:
-        yield array.is_valid().to_numpy(zero_copy_only=False).tobytes()
-        array = array.drop_null()
-    if pa.types.is_list(array.type):
-        yield array.value_lengths().to_numpy().astype("<i8").tobytes()
-        yield from _content(array.flatten())
-    elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
-        values = [value.encode() if isinstance(value, str) else value for value in array.to_pylist()]
-        yield repr([len(value) for value in values]).encode()
-        yield b"".join(values)
-    else:
-        values = array.to_numpy(zero_copy_only=False)
-        yield values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
 def looks_whole(data: bytes) -> bool:
     """Return whether bytes have a Parquet file's magic numbers and room for its footer: a quick check, not a proof."""
     if len(data) < 2 * len(_MAGIC) + 4 or not data.startswith(_MAGIC) or not data.endswith(_MAGIC):
         return False
     return _footer_bytes(data) <= len(data) - 2 * len(_MAGIC) - 4
+
+
+class _Opened(NamedTuple):
+    """A results file whose metadata and sizes have been checked; its contents have not been read."""
+
+    file: pq.ParquetFile
+    kind: str
+    path: str
+    version: int
+    digest: str
+    of_trial: bool
+    """False: it is an index."""
+    expands: bool
+    """Whether its text is expanded after reading, so that it may not be too long."""
+    limit: Limit
+    reads: Sequence[str]
+    """The columns to read."""
+    size: int
+    """What these take in memory, in bytes; repeated text counts once."""
+    text: int
+    """An upper bound on the size of their text."""
 
 
 def decode(
@@ -114,7 +101,8 @@ def decode(
     columns: list[str] | None = None,
     *,
     encoded: bool = False,
-    of_index: int | None = None,
+    of_index: Extent | None = None,
+    turn: Turn | None = None,
 ) -> Read:
     """Decode a Parquet file with any version of the kind's schema up to the current one.
 
@@ -127,48 +115,114 @@ def decode(
         path: the path for messages.
         columns: the columns to read; None: all.
         encoded: whether text columns are dictionary-encoded, as in ``encoded_schema``.
-        of_index: the number of rows that a compacted file must have; None: the file of one trial.
+        of_index: the size that a compacted file must have; None: the file of one trial.
+        turn: its use within the memory of all files that are read together; None: no other is read.
 
     Raises:
         DamagedResult: with ``path``, if it is not Parquet, of a newer version or another kind, does not have the
-            columns of its version, or has more rows or bytes than a result of its kind can have.
-        StorageFailure: if this machine cannot read it now; the file itself may be valid.
+            columns of its version, or has more rows or bytes than a result of its kind, or the trials of an index, can
+            have.
+        StorageFailure: if this machine cannot read it now, or it does not fit into the memory; the file itself may be
+            valid.
+    """
+    wanted = _wanted(kind, columns, encoded)
+    with _named(path):
+        opened = _opened(data, kind, path, wanted.names, of_index, expands=of_index is None or not encoded)
+        return Read(_shaped(opened, _contents(opened, len(data), turn), wanted), opened.version, opened.digest)
+
+
+def decode_trial(
+    data: bytes,
+    kind: str,
+    trial_id: str,
+    path: str,
+    columns: list[str] | None = None,
+    *,
+    encoded: bool = False,
+    turn: Turn | None = None,
+) -> Read:
+    """Decode one trial's file, with its rows in order.
+
+    All columns are read, because the digest in the file covers them, but only the requested ones are returned.
+
+    Args:
+        columns, encoded, turn: as in ``decode``.
+
+    Raises:
+        DamagedResult: as ``decode``, and if it contains another trial, or its rows were changed.
+        StorageFailure: as ``decode``.
     """
     with _named(path):
-        _require_small_footer(data, path, _INDEX_FOOTER if of_index is not None else _TRIAL_FOOTER)
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        footer, found = file.metadata, file.schema_arrow
-        metadata = found.metadata or {}
-        version = _require_version(metadata, kind, path)
-        _require_columns(found, kind, version, path)
-        _require_size(footer, kind, path, of_index)
-        texts = _texts(schema(kind, version))
-        as_dictionary = encoded or _text_bytes(footer, texts) > _PLAIN_BYTES
-        if as_dictionary:
-            file = pq.ParquetFile(
-                pa.BufferReader(data), metadata=footer, page_checksum_verification=True, read_dictionary=texts
-            )
-        if of_index is None and footer.num_rows > _MANY_ROWS:
-            _require_different(file.read([numbering(kind)])[numbering(kind)], kind, path)
-        wanted = encoded_schema(kind) if encoded else schema(kind)
-        if columns is not None:
-            wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
-        fills = _fills(kind, version)
-        decide = [column.fill_where[0] for name, column in fills.items() if name in wanted.names and column.fill_where]
-        there = [name for name in dict.fromkeys([*wanted.names, *decide]) if name not in fills]
-        # many small files are read concurrently, so each uses one thread
-        table = file.read(there, use_threads=len(data) > 1_000_000)
-        if as_dictionary and not encoded:
-            _require_short_texts(table, kind, path)
-        arrays = [
-            _filled(fills[field.name], field.type, table)
-            if field.name in fills
-            else table[field.name]
-            if table.schema.field(field.name).type == field.type
-            else table[field.name].cast(field.type)
-            for field in wanted
-        ]
-        return Read(pa.Table.from_arrays(arrays, schema=wanted), version, _said(metadata, ROWS_KEY))
+        opened = _opened(data, kind, path, schema(kind).names)
+        table = _ordered(opened, _contents(opened, len(data), turn), trial_id)
+        return Read(_shaped(opened, table, _wanted(kind, columns, encoded)), opened.version, opened.digest)
+
+
+def _wanted(kind: str, columns: list[str] | None, encoded: bool) -> pa.Schema:
+    whole = encoded_schema(kind) if encoded else schema(kind)
+    return whole if columns is None else pa.schema([whole.field(name) for name in columns], whole.metadata)
+
+
+def _opened(
+    data: bytes,
+    kind: str,
+    path: str,
+    wanted: Sequence[str],
+    of_index: Extent | None = None,
+    *,
+    expands: bool = True,
+) -> _Opened:
+    """Check a file's metadata and sizes. Text that may be long, or that is not expanded, is read as dictionaries."""
+    limit = limit_of(kind, of_index)
+    if data.endswith(_MAGIC) and len(data) > 8:
+        require_small_footer(_footer_bytes(data), path, limit)
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    footer, found = file.metadata, file.schema_arrow
+    metadata = found.metadata or {}
+    version = _require_version(metadata, kind, path)
+    _require_columns(found, kind, version, path)
+    fills = _fills(kind, version)
+    decide = [column.fill_where[0] for name, column in fills.items() if name in wanted and column.fill_where]
+    reads = [name for name in dict.fromkeys([*wanted, *decide]) if name not in fills]
+    size = require_size(footer, path, limit, of_index, reads)
+    texts = _texts(schema(kind, version))
+    text = text_bytes(footer, [name for name in texts if name in reads])
+    if not expands or text > _PLAIN_BYTES:
+        file = pq.ParquetFile(
+            pa.BufferReader(data), metadata=footer, page_checksum_verification=True, read_dictionary=texts
+        )
+    digest = _said(metadata, ROWS_KEY)
+    return _Opened(file, kind, path, version, digest, of_index is None, expands, limit, reads, size, text)
+
+
+def _contents(opened: _Opened, size: int, turn: Turn | None = None) -> pa.Table:
+    """Read the columns of a file with ``size`` bytes, as they are in the file."""
+    file, number = opened.file, numbering(opened.kind)
+    if turn is not None:
+        turn.decode(opened.size, opened.size + opened.text)
+    if opened.of_trial and file.metadata.num_rows > _MANY_ROWS:
+        _require_different(file.read([number])[number], opened.kind, opened.path)
+    # many small files are read concurrently, so each uses one thread
+    table = file.read(opened.reads, use_threads=size > 1_000_000)
+    if opened.expands and opened.text > _PLAIN_BYTES:
+        text = require_short_texts(table, opened.path, opened.limit)
+        if turn is not None:
+            turn.require(opened.size + text)
+    return table
+
+
+def _shaped(opened: _Opened, table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """Return the wanted columns, with the types of the current schema; those added later are filled."""
+    fills = _fills(opened.kind, opened.version)
+    arrays = [
+        _filled(fills[field.name], field.type, table)
+        if field.name in fills
+        else table[field.name]
+        if table.schema.field(field.name).type == field.type
+        else table[field.name].cast(field.type)
+        for field in wanted
+    ]
+    return pa.Table.from_arrays(arrays, schema=wanted)
 
 
 @contextmanager
@@ -177,7 +231,7 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        if isinstance(error, DamagedFile):
+        if isinstance(error, DamagedFile | StorageFailure):
             raise
         if (failure := machine_failure(error, path)) is not None:
             raise failure from error
@@ -194,46 +248,6 @@ def _footer_bytes(data: bytes) -> int:
     return int.from_bytes(data[-8:-4], "little")
 
 
-def _require_small_footer(data: bytes, path: str, most: int) -> None:
-    """Refuse a footer that is too large for a result, because a footer is parsed as a whole."""
-    if data.endswith(_MAGIC) and len(data) > 8 and (found := _footer_bytes(data)) > most:
-        raise _oversized(path, f"its footer takes {found:,} bytes; expected at most {most:,}")
-
-
-def _require_size(footer: pq.FileMetaData, kind: str, path: str, of_index: int | None) -> None:
-    """Compare the sizes in a file's metadata with the limits for its kind."""
-    if of_index is not None:
-        if footer.num_rows != of_index:
-            raise _oversized(path, f"it has {footer.num_rows:,} rows; expected {of_index:,}")
-        return
-    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    rows = max(footer.num_rows, sum(group.num_rows for group in groups))
-    if rows > most_rows(kind):
-        raise _oversized(path, f"it has {rows:,} rows; a {kind} result has at most {most_rows(kind):,}")
-    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-    needed = sum(max(chunk.total_uncompressed_size, 8 * chunk.num_values) for chunk in chunks)
-    if needed > most_bytes(kind):
-        raise _oversized(path, f"it takes {needed:,} bytes; a {kind} result takes at most {most_bytes(kind):,}")
-
-
-def _text_bytes(footer: pq.FileMetaData, texts: list[str]) -> int:
-    """Return an upper bound on the expanded size of text: each value may be as long as its whole column chunk."""
-    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    chunks = [(group.num_rows, group.column(number)) for group in groups for number in range(group.num_columns)]
-    return sum(rows * chunk.total_uncompressed_size for rows, chunk in chunks if chunk.path_in_schema in texts)
-
-
-def _require_short_texts(table: pa.Table, kind: str, path: str) -> None:
-    """Refuse dictionary-encoded text that would be too large when expanded."""
-    needed = 0
-    for name in table.column_names:
-        for chunk in table[name].chunks:
-            if pa.types.is_dictionary(chunk.type) and len(chunk):
-                needed += len(chunk) * (pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0)
-    if needed > most_bytes(kind):
-        raise _oversized(path, f"its text takes {needed:,} bytes; a {kind} result takes at most {most_bytes(kind):,}")
-
-
 def _require_different(numbers: pa.ChunkedArray, kind: str, path: str) -> None:
     """Refuse repeated row numbers; for many rows this is checked first, because repeated rows compress to almost
     nothing.
@@ -248,12 +262,6 @@ def _require_different(numbers: pa.ChunkedArray, kind: str, path: str) -> None:
             file=path,
             key=name,
         )
-
-
-def _oversized(path: str, why: str) -> DamagedResult:
-    return DamagedResult(
-        Problem.WRONG_CONTENT, f"{path} is not a DeltaSweep result: {why}. Fix: move it away and resume", file=path
-    )
 
 
 def _filled(column: Column, kind: pa.DataType, table: pa.Table) -> pa.Array | pa.ChunkedArray:
@@ -285,15 +293,9 @@ def _texts(plain: pa.Schema) -> list[str]:
     return [field.name for field in plain if pa.types.is_string(field.type)]
 
 
-def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
-    """Decode one trial's file, with its rows in order.
-
-    Raises:
-        DamagedResult: as ``decode``, and if it contains another trial, or its rows were changed.
-        StorageFailure: as ``decode``.
-    """
-    read = decode(data, kind, path)
-    table = read.table
+def _ordered(opened: _Opened, table: pa.Table, trial_id: str) -> pa.Table:
+    """Return the rows of a trial's file in order, after checking whose they are and that they were not changed."""
+    kind, path = opened.kind, opened.path
     found = pc.unique(table["trial_id"]).to_pylist()
     if found != [trial_id]:
         raise DamagedResult(
@@ -305,14 +307,14 @@ def decode_trial(data: bytes, kind: str, trial_id: str, path: str) -> Read:
     _require_different(table[numbering(kind)], kind, path)
     numbers = table[numbering(kind)].to_pylist()
     ordered = table if numbers == sorted(numbers) else table.sort_by(numbering(kind))
-    if read.digest and read.digest != rows_digest(ordered.select(schema(kind, read.version).names)):
+    if opened.digest and opened.digest != rows_digest(ordered.select(schema(kind, opened.version).names)):
         raise DamagedResult(
             Problem.WRONG_CONTENT,
-            f"the rows of {path} do not have the sha256 {read.digest} stored in the file: it was changed after it was "
-            "written. Fix: restore the original file, or move it away and resume",
+            f"the rows of {path} do not have the sha256 {opened.digest} stored in the file: it was changed after it "
+            "was written. Fix: restore the original file, or move it away and resume",
             file=path,
         )
-    return read._replace(table=ordered)
+    return ordered
 
 
 def _require_version(metadata: dict[bytes, bytes], kind: str, path: str) -> int:

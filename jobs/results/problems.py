@@ -20,7 +20,7 @@ class Problem(StrEnum):
     FOREIGN = "foreign"
     """Not created by DeltaSweep: an unexpected name, a file in place of a folder, a link, a named pipe."""
     MISNAMED = "misnamed"
-    """A result under a name or in a folder where it is never read."""
+    """A result under a name or in a folder where it is never read; a record, pin or log under the name of another."""
     CONFLICT = "conflict"
     """Different numbers for a finished trial."""
     IMPOSSIBLE = "impossible"

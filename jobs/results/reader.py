@@ -9,6 +9,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import accumulate, pairwise
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from jobs.errors import DamagedFile
 from jobs.kind import kinds
 from jobs.results.index import read_compacted, read_index
 from jobs.results.layout import kind_at, trial_id_at, trial_key, trials_prefix
+from jobs.results.limits import MemoryBudget
 from jobs.results.parquet import decode_trial, encoded_schema, looks_whole
 from jobs.results.problems import DamagedResult, Problem, torn
 from jobs.results.schema import most_bytes, numbering, schema
@@ -149,8 +151,10 @@ def with_files(
         table = table.filter(pc.invert(pc.is_in(table["trial_id"], gone)))
     if not new:
         return table
-    fresh = read_files(store, kind, {trial: files[trial] for trial in new}, skip_damaged=skip_damaged)
-    merged = _merged(table, fresh.select(columns).cast(table.schema))
+    fresh = read_files(
+        store, kind, {trial: files[trial] for trial in new}, columns, encoded=encoded, skip_damaged=skip_damaged
+    )
+    merged = _merged(table, fresh.cast(table.schema))
     # unify to one dictionary per column: otherwise each slice keeps its own whole dictionary
     return merged.unify_dictionaries().combine_chunks() if encoded else merged
 
@@ -184,26 +188,45 @@ def foreign(store: Store, key: str) -> DamagedResult:
     )
 
 
-def read_files(store: Store, kind: str, files: Mapping[str, str], *, skip_damaged: bool = False) -> pa.Table:
+def read_files(
+    store: Store,
+    kind: str,
+    files: Mapping[str, str],
+    columns: list[str] | None = None,
+    *,
+    encoded: bool = False,
+    skip_damaged: bool = False,
+) -> pa.Table:
     """Return the rows of the given trial files (id to key), in order of trial id and row number.
 
     Args:
-        skip_damaged: as in ``read_trials``.
+        columns: the columns to return, in this order; None: all.
+        encoded, skip_damaged: as in ``read_trials``.
+
+    Raises:
+        StorageFailure: if together they do not fit into this machine's memory.
     """
+    whole = encoded_schema(kind) if encoded else schema(kind)
+    nothing = whole.empty_table().select(whole.names if columns is None else columns)
+    budget = MemoryBudget(store.uri)
 
     def read(trial_id: str) -> pa.Table:
         key = files[trial_id]
         try:
-            data = require_present(store, key, "a result that was listed", most_bytes(kind))
-            return decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
+            with budget.turn() as turn:
+                data = turn.read(partial(require_present, store, key, "a result that was listed"), most_bytes(kind))
+                path = f"{store.uri}/{key}"
+                table = decode_trial(data, kind, trial_id, path, columns, encoded=encoded, turn=turn).table
+                budget.keep(table.nbytes)
+                return table
         except DamagedFile:
             if skip_damaged:
-                return schema(kind).empty_table()
+                return nothing
             raise
 
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(read, sorted(files)))
-    return pa.concat_tables([schema(kind).empty_table(), *tables]).combine_chunks()
+    return pa.concat_tables([nothing, *tables]).unify_dictionaries().combine_chunks()
 
 
 def _without(left: pa.Array, right: pa.Array) -> pa.Array:

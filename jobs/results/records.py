@@ -25,6 +25,10 @@ Timestamp = Annotated[str, AfterValidator(_aware)]
 """A time in ISO 8601 with an offset from UTC."""
 
 
+class MisnamedRecord(DamagedFile):
+    """A readable record, but of something else than its name says."""
+
+
 def read_record(store: Store, key: str, adapter: TypeAdapter[T], what: str, remedy: str) -> T:
     """Read a JSON record in strict mode: values are not converted, so ``"1"`` is not a number.
 
@@ -50,6 +54,17 @@ def read_record(store: Store, key: str, adapter: TypeAdapter[T], what: str, reme
             file=file,
             key=".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "",
         ) from error
+
+
+def misnamed(store: Store, key: str, what: str, remedy: str) -> MisnamedRecord:
+    """Return the error for a record of something else than its name says.
+
+    Args:
+        what: what it is the record of, and what its name says.
+        remedy: as in ``read_record``.
+    """
+    file = f"{store.uri}/{key}"
+    return MisnamedRecord(Code.DAMAGED_RECORD, f"{file} is {what}. {remedy}", file=file)
 
 
 def json_object(data: bytes) -> dict[str, Any]:

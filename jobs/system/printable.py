@@ -9,7 +9,8 @@ _COLOURS = re.compile("\x1b\\[[0-9;:]*m")
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 except tab and newline, DEL, C1: escapes, bells, carriage returns
     "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # text direction marks and line separators
-    "\ud800-\udfff]"  # surrogates, from names that are not UTF-8; no stream can encode them
+    "\ud800-\udfff"  # surrogates, from names that are not UTF-8; no stream can encode them
+    "\ufffe\uffff]"  # no characters; XML does not allow them
 )
 _MOST_IN_VALUE = 200
 _MOST_IN_MESSAGE = 2_000

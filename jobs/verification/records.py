@@ -15,7 +15,6 @@ from jobs.results.layout import (
     checkpoint_digest,
     imported_in_conflict,
     is_checkpoint,
-    launch_key,
     log_key,
     output_key,
     trained_weights_key,
@@ -26,7 +25,7 @@ from jobs.results.layout import (
 from jobs.results.parquet import decode_trial
 from jobs.results.pins import read_pin, wrong_pin
 from jobs.results.problems import DamagedResult, Finding, Problem
-from jobs.results.records import reason
+from jobs.results.records import MisnamedRecord, reason
 from jobs.results.schema import most_bytes
 from jobs.results.store import Store
 from jobs.results.studies import StudyRecord, of_newer_version, read_study, unknown_keys
@@ -108,6 +107,8 @@ def records(store: Store) -> Iterator[Finding]:
             try:
                 if (wrong := _wrong_record(store, key, read(store, key))) is not None:
                     yield wrong
+            except MisnamedRecord as error:
+                yield Finding(Problem.MISNAMED, key, str(error))
             except DamagedFile as error:
                 newer = error.code is Code.NEWER_VERSION
                 yield Finding(Problem.WRONG_VERSION if newer else Problem.UNREADABLE_RECORD, key, str(error))
@@ -116,13 +117,10 @@ def records(store: Store) -> Iterator[Finding]:
 
 
 def _wrong_record(store: Store, key: str, record: object) -> Finding | None:
-    """Check that a readable record matches its name, and that its times are not in the future."""
+    """Check that the times of a readable record are not in the future, and that a study matches its name."""
     file = f"{store.uri}/{key}"
     match record:
         case Launch():
-            if launch_key(record.launch) != key:
-                said = f"{file} is the record of launch {record.launch!r}, not of the one in its name. Fix: remove it"
-                return Finding(Problem.MISNAMED, key, said)
             return _ahead(key, file, record.started_at, record.heartbeat_at, record.ended_at)
         case Failure():
             return _ahead(key, file, record.failed_at)

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -27,11 +28,13 @@ from jobs.results.layout import (
     trial_id_of,
     trials_prefix,
 )
+from jobs.results.limits import MemoryBudget, Turn
 from jobs.results.local_store import TEMPORARY, is_temporary
-from jobs.results.parquet import decode_trial, rows_digest
+from jobs.results.parquet import decode_trial
 from jobs.results.pins import read_pin
 from jobs.results.problems import DamagedResult, Finding, Problem
 from jobs.results.reader import foreign
+from jobs.results.rows_digest import rows_digest
 from jobs.results.schema import most_bytes
 from jobs.results.store import Store, require_present
 from jobs.results.trained import require_trained
@@ -162,10 +165,12 @@ def _outside_kinds(store: Store) -> Iterator[Finding]:
 
 def _read_all(store: Store, kind: str, tuned: Mapping[str, FinetuneSpec]) -> tuple[list[_Trial], list[Finding]]:
     """Read every trial file of a kind; return the readable ones, and findings for the others."""
+    budget = MemoryBudget(store.uri)
 
     def read(key: str) -> _Trial | Finding:
         try:
-            return _read(store, kind, key, tuned)
+            with budget.turn() as turn:
+                return _read(store, kind, key, tuned, turn)
         except DamagedResult as error:
             return Finding(error.problem, key, str(error))
         except DamagedFile as error:
@@ -176,16 +181,16 @@ def _read_all(store: Store, kind: str, tuned: Mapping[str, FinetuneSpec]) -> tup
     return [r for r in results if isinstance(r, _Trial)], [r for r in results if isinstance(r, Finding)]
 
 
-def _read(store: Store, kind: str, key: str, tuned: Mapping[str, FinetuneSpec]) -> _Trial:
+def _read(store: Store, kind: str, key: str, tuned: Mapping[str, FinetuneSpec], turn: Turn) -> _Trial:
     trial_id = trial_id_at(key, kind)
-    data = require_present(store, key, "a result that was listed", most_bytes(kind))
+    data = turn.read(partial(require_present, store, key, "a result that was listed"), most_bytes(kind))
     if trial_id is not None:
-        table = decode_trial(data, kind, trial_id, f"{store.uri}/{key}").table
+        table = decode_trial(data, kind, trial_id, f"{store.uri}/{key}", turn=turn).table
         small = [field.name for field in table.schema if not pa.types.is_nested(field.type) and field.name != "image"]
         row = table.select(small).slice(0, 1).to_pylist()[0]
         return _Trial(key, trial_id, row, rows_digest(table), tuple(contradictions(kind, trial_id, table, tuned)))
     try:
-        decode_trial(data, kind, trial_id_of(key), f"{store.uri}/{key}")
+        decode_trial(data, kind, trial_id_of(key), f"{store.uri}/{key}", turn=turn)
     except DamagedResult as error:
         raise foreign(store, key) from error
     raise DamagedResult(

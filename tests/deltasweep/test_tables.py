@@ -96,6 +96,8 @@ def test_texts_of_strangers_are_text() -> None:
     assert "\x1b" not in html
     assert "\u202e" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3
+    shown = repr(ds.Table(pa.table({"a": ["x\nrobust  99.9"], "b\nc": ["d"]})))
+    assert len(shown.splitlines()) == 3
 
 
 def test_long_and_wide_tables_are_shown_in_part() -> None:

@@ -20,7 +20,7 @@ import pytest
 from analysis.figures.drawing.axis import Axis
 from analysis.figures.drawing.render import draw
 from analysis.figures.networks import NETWORKS
-from jobs.results.parquet import rows_digest
+from jobs.results.rows_digest import rows_digest
 from jobs.results.schema import ROWS_KEY
 
 INSTALLED = Path(__file__).parent / "installed"

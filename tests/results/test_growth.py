@@ -35,7 +35,8 @@ from jobs.results import (
 )
 from jobs.results.index import read_compacted
 from jobs.results.layout import trial_key
-from jobs.results.parquet import decode, encode, rows_digest
+from jobs.results.parquet import decode, encode
+from jobs.results.rows_digest import rows_digest
 from jobs.results.schema import columns, releases, version
 from jobs.specs.columns import Column, Role, RowSchema
 from jobs.verification.verify import verify

@@ -1,6 +1,7 @@
 """Merging roots: each trial once, names compared before anything is written, conflicts kept and reported."""
 
 import contextlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from jobs.results import (
     recorded_studies,
     write_launch,
 )
-from jobs.results.layout import checkpoint_key, log_key, output_key, pin_key, trained_weights_key, trial_key
+from jobs.results.layout import checkpoint_key, launch_key, log_key, output_key, pin_key, trained_weights_key, trial_key
 from jobs.results.root_record import read_root
 from jobs.results.schema import most_bytes
 from jobs.results.trained import made_again_key
@@ -285,6 +286,18 @@ def test_of_a_launch_the_record_that_heard_last_counts(roots: tuple[Store, Store
     merge(roots, target)
     merge(roots[:1], target)
     assert [(one.launch, one.ended_at is not None) for one in read_launches(target)] == [("1", True), ("2", False)]
+
+
+def test_a_record_of_another_launch_is_named_and_nothing_is_written(roots: tuple[Store, Store], target: Store) -> None:
+    """It would replace the record of that launch."""
+    write_launch(target, launch("1"))
+    before = everything(target)
+    forged = launch("1", user="eve", heartbeat_at="2026-02-01T00:00:00+00:00")
+    roots[1].create(launch_key("2"), json.dumps(forged._asdict()).encode())
+    file = f"{roots[1].uri}/{launch_key('2')}"
+    with refused(Code.DAMAGED_RECORD, file, "'1'", kind=DamagedFile, file=file):
+        merge(roots, target)
+    assert everything(target) == before
 
 
 def test_checkpoints_of_what_is_not_done_come_along(roots: tuple[Store, Store], target: Store) -> None:

@@ -73,17 +73,26 @@ DAMAGES: list[tuple[str, object]] = [
         (failure_key("x-1", 1), FAILURE._asdict() | wrong)
         for wrong in ({"attempt": "1"}, {"attempt": None}, {"kind": "bad luck"}, {"reason": ["no"]}, {"trial_id": 1})
     ],
-    *[(failure_key("x-1", 1), FAILURE._asdict() | another) for another in ({"trial_id": "../x-1"}, {"attempt": 3})],
     *[
         (pin_key(folder, "x"), wrong)
         for folder in ("sources", "datasets")
         for wrong in ("x", ["sha256"], {}, {"sha256": None}, {"sha256": 1}, {"sha256": ["d"]})
     ],
 ]
+MISNAMED: list[tuple[str, object]] = [
+    *[(failure_key("x-1", 1), FAILURE._asdict() | another) for another in ({"trial_id": "../x-1"}, {"attempt": 3})],
+    *[(launch_key("l"), LAUNCH._asdict() | {"launch": another}) for another in ("m", "../l", "", "y" * 10_000)],
+]
 
 
-@pytest.mark.parametrize(("key", "record"), DAMAGES)
-def test_what_is_no_record_is_named_by_reader_and_verify(key: str, record: object) -> None:
+@pytest.mark.parametrize(
+    ("key", "record", "problem"),
+    [
+        *((*damage, Problem.UNREADABLE_RECORD) for damage in DAMAGES),
+        *((*misnamed, Problem.MISNAMED) for misnamed in MISNAMED),
+    ],
+)
+def test_what_is_no_record_is_named_by_reader_and_verify(key: str, record: object, problem: Problem) -> None:
     store = MemoryStore()
     record_failure(store, FAILURE._replace(attempt=2), "a good one beside it")
     write_launch(store, LAUNCH._replace(launch="m"))
@@ -93,7 +102,8 @@ def test_what_is_no_record_is_named_by_reader_and_verify(key: str, record: objec
     assert (caught.value.code, caught.value.place.file) == (Code.DAMAGED_RECORD, f"{store.uri}/{key}")
     assert str(caught.value).startswith(f"{store.uri}/{key} ")
     assert "\n" not in str(caught.value)
-    assert [(finding.key, finding.problem) for finding in verify(store)] == [(key, Problem.UNREADABLE_RECORD)]
+    assert len(str(caught.value)) < 1_000
+    assert [(finding.key, finding.problem) for finding in verify(store)] == [(key, problem)]
 
 
 def test_one_key_twice_among_very_many_is_found_at_once() -> None:

@@ -1,7 +1,7 @@
 """A figure before it is drawn: panels of points with intervals, and text."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
@@ -10,6 +10,7 @@ from analysis.figures.drawing.axis import Axis
 from analysis.figures.drawing.limits import cut
 from analysis.statistics.paired_t import FEW_VALUES, ROUNDING
 from analysis.words import in_a_sentence, without_width
+from jobs.system.printable import one_line
 
 POINTS = (
     "series",
@@ -74,6 +75,13 @@ class Panel:
         points = self.points[list(POINTS)]
         return points.assign(x=[self.ticks[x] for x in points["x"]]) if self.ticks else points
 
+    @property
+    def printable(self) -> "Panel":
+        """The panel with printable texts, each on one line."""
+        points = self.points.assign(**{name: self.points[name].map(one_line) for name in ("series", "arm", "variant")})
+        ticks = tuple(map(one_line, self.ticks))
+        return replace(self, title=one_line(self.title), row=one_line(self.row), ticks=ticks, points=points)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
@@ -93,6 +101,18 @@ class Figure:
     """Full explanation of the intervals, for the page."""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """All names of a report in order, by kind of series (``Panel.by``), so that each looks the same in all figures."""
+
+    @property
+    def printable(self) -> "Figure":
+        """The figure with printable texts, each on one line: names come from results, and SVG has no control codes."""
+        return replace(
+            self,
+            title=one_line(self.title),
+            caption=one_line(self.caption),
+            panels=tuple(panel.printable for panel in self.panels),
+            notes=tuple(map(one_line, self.notes)),
+            names={kind: [*map(one_line, names)] for kind, names in self.names.items()},
+        )
 
     @property
     def words(self) -> str:

@@ -136,6 +136,7 @@ def draw(figure: Figure) -> Canvas:
 
 def drawing(figure: Figure) -> Drawing:
     """Draw all panels with their legends, the title above and the caption below."""
+    figure = figure.printable
     with mpl.rc_context(_RC):
         handles = legends(figure)
         layout = arrange(figure, under, {kind: lines(entries) for kind, entries in handles.items()})

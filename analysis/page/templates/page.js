@@ -49,16 +49,22 @@ for (const details of document.querySelectorAll("details[data-figure]")) {
   });
 }
 
-function asText(found, between, quote) {
-  const lines = [...found.querySelectorAll("tr")].map(row => [...row.cells].map(cell => quote(cell.textContent)).join(between));
+// An apostrophe stands before texts that a spreadsheet would take for formulas; numbers and intervals are none.
+const FORMULA = /^[-=+@\t\r\n\uff0b\uff0d\uff1d\uff20]/, NUMBERS = /^(?:[-+−\d.,%()[\] ]|\de[-+\d]| to )+$/;
+
+function plain(value) {
+  if (NUMERIC.test(value)) return value.replace("−", "-").replaceAll(",", "");
+  return FORMULA.test(value) && !NUMBERS.test(value) ? `'${value}` : value;
+}
+
+function asText(found, between) {
+  const quoted = value => value.includes(between) || /["\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+  const lines = [...found.querySelectorAll("tr")].map(row => [...row.cells].map(cell => quoted(plain(cell.textContent))).join(between));
   return lines.join("\n") + "\n";
 }
 
-const plain = value => NUMERIC.test(value) ? value.replace("−", "-").replaceAll(",", "") : value;
-const quoted = value => /[",\n]/.test(plain(value)) ? `"${plain(value).replaceAll('"', '""')}"` : plain(value);
-
 async function copy(found, status) {
-  const text = asText(found, "\t", plain);
+  const text = asText(found, "\t");
   try {
     await navigator.clipboard.writeText(text);
     status.textContent = "Copied.";
@@ -79,7 +85,7 @@ for (const tools of document.querySelectorAll(".tools[data-of]")) {
   const found = document.getElementById(tools.dataset.of), status = tools.querySelector("output");
   tools.querySelector(".copy").addEventListener("click", () => copy(found, status));
   tools.querySelector(".download").addEventListener("click", () =>
-    download(new Blob([asText(found, ",", quoted)], { type: "text/csv" }), `${tools.dataset.name}.csv`));
+    download(new Blob([asText(found, ",")], { type: "text/csv" }), `${tools.dataset.name}.csv`));
 }
 
 // Figures: a chart that is drawn in the page, or one that Python drew.

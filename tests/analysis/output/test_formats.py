@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.output.formats import parquet, text
+from analysis.output.formats import laid_out, parquet, spreadsheet, text
+from analysis.output.layout import Layout
 from jobs.errors import Code
 from tests.analysis.support import Build
 from tests.support import refused
@@ -85,6 +86,57 @@ def test_text_cannot_steer_the_terminal() -> None:
     assert "\r" not in shown
     assert "red\\u000d\\u0007" in shown
     assert "more" in shown.splitlines()[-1]
+
+
+def test_a_line_break_begins_no_line() -> None:
+    """Otherwise a name could be followed by rows of its own."""
+    evil = "x\nrobust  99.9"
+    told = Layout({evil: [2 * evil]}, frozenset(), title=f"[b] of {evil}", notes=(f"of {evil}",))
+    lines = laid_out([told]).splitlines()
+    assert len(lines) == 5
+    assert all("x\\u000arobust" in line for line in (lines[0], lines[1], lines[3], lines[4]))
+    assert lines[0].startswith("[b] of ")
+
+
+FORMULAS = [
+    '=HYPERLINK("http://x")',
+    "@SUM(1)",
+    "+cmd|' /C calc'!A0",
+    "-2+3+cmd",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\uff1d1",
+    "=1",
+    "-E5",
+    "+A1 to A2",
+]
+INERT = [
+    "-1.5",
+    "+20.80 [+1.00, +3.00]",
+    "-1.20 to +0.30",
+    "-",
+    "-1e-05",
+    "\u22121.5",
+    "x=1",
+    "",
+    "'=1",
+    "a@b",
+    "5 (+1)",
+]
+
+
+@pytest.mark.parametrize("value", [*FORMULAS, *INERT])
+def test_no_text_is_a_formula_in_the_csv_of_a_reader(value: str) -> None:
+    read = list(csv.reader(io.StringIO(spreadsheet([value, "n"], [[value, -1.5], [None, float("-inf")]]), newline="")))
+    shown = f"'{value}" if value in FORMULAS else value
+    assert read == [[shown, "n"], [shown, "-1.5"], ["", "-inf"]]
+
+
+@pytest.mark.parametrize("value", FORMULAS)
+def test_csv_for_programs_is_what_it_was(value: str) -> None:
+    ((read,),) = csv.reader(io.StringIO(text(pa.table({value: pa.array([], pa.string())}), "csv"), newline=""))
+    assert read == value
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])

@@ -1,5 +1,6 @@
 """The page in a real browser: numbers, choices, addresses, downloads, keyboard, phone, darkness, print, axe."""
 
+import csv
 import importlib
 import io
 import json
@@ -16,7 +17,17 @@ from PIL import Image
 import analysis
 from benchmarks.query import trials
 from jobs.provenance import code_version
-from jobs.results import Launch, LocalStore, Store, read_trials, record_study, write_launch
+from jobs.results import (
+    Failure,
+    FailureKind,
+    Launch,
+    LocalStore,
+    Store,
+    read_trials,
+    record_failure,
+    record_study,
+    write_launch,
+)
 from jobs.specs.recipes import Recipe
 from jobs.specs.trial import recipe_digest
 from tests.analysis.support import Build
@@ -463,6 +474,27 @@ def test_tables_can_be_copied_and_downloaded(opened: Opened) -> None:
     opened.page.click(".tools[data-name=headline-deltas] .copy")
     opened.page.wait_for_selector(".tools[data-name=headline-deltas] output:has-text('Copied.')")
     assert opened.page.evaluate("navigator.clipboard.readText()").startswith("source\tbaseline")
+
+
+def test_no_cell_is_a_formula_or_another_cell_where_it_is_pasted(browser: "Browser", build: Build) -> None:
+    root = build.root([])
+    said = {"error": '=HYPERLINK("http://x")', "reason": "a\tb\nc", "host": "@SUM(1)", "launch": "l"}
+    failure = Failure(trial_id="x-1", attempt=1, kind=FailureKind.ERROR, failed_at="2026-01-01T00:00:00+00:00", **said)
+    record_failure(LocalStore(root), failure, "log")
+    made = Opened(browser, analysis.report(root))
+    made.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    with made.page.expect_download() as caught:
+        made.page.click(".tools[data-name=failures] .download")
+    made.page.click(".tools[data-name=failures] .copy")
+    made.page.wait_for_selector(".tools[data-name=failures] output:has-text('Copied.')")
+    copied = made.page.evaluate("navigator.clipboard.readText()")
+    downloaded = Path(caught.value.path()).read_text(encoding="utf-8")
+    made.context.close()
+    for text, between in ((downloaded, ","), (copied, "\t")):
+        head, row = csv.reader(io.StringIO(text, newline=""), delimiter=between)
+        found = dict(zip(head, row, strict=True))
+        assert (found["error"], found["host"]) == (f"'{said['error']}", f"'{said['host']}")
+        assert (found["reason"], found["attempt"]) == (said["reason"], "1")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "light"), (1280, "dark")])

@@ -1,16 +1,21 @@
 """Untrusted results: names that contain code, lists of any length, values that are not numbers."""
 
+import base64
+import gzip
 import html
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 import analysis
@@ -28,10 +33,11 @@ from analysis.figures.visualize import features
 from analysis.page.forest import Forest, Group, Row, svg
 from analysis.page.render import environment
 from analysis.page.sections.curves import Choice, KindChoice
+from analysis.web.templates import environment as templates_in
 from jobs.catalog.catalog import PACKAGED
 from jobs.data.readers import read_raw
 from jobs.errors import Code, DamagedFile
-from jobs.results import LocalStore, commit
+from jobs.results import Failure, FailureKind, LocalStore, commit, record_failure, record_study
 from tests.analysis.examined import visualized, weighed
 from tests.analysis.support import Build, Rows
 from tests.support import present, refused
@@ -92,6 +98,63 @@ def test_the_report_of_a_dataset_whose_name_is_code(build: Build) -> None:
     assert len(pictures) == 2, "alike but for the number"
     assert {path.parent for path in page.parent.rglob("*") if path != page.parent} == {page.parent}
     assert any("data-name" in attributes for _, attributes in tags)
+
+
+def test_a_template_shows_marks_and_control_codes(tmp_path: Path) -> None:
+    """As every template does, whether it names a filter or not; what is HTML already stays as it is."""
+    made = templates_in(tmp_path).from_string("{{ name }} {{ name | join('') }} {{ html }} {{ 1 if false }}{{ names }}")
+    assert made.render(name="<\u202ea\x1b", html=Markup("<b>"), names=["\u202e"]) == (
+        "&lt;\\u202ea\\u001b &lt;\\u202ea\\u001b <b> [&#39;\\u202e&#39;]"
+    )
+
+
+MARKED, SHOWN = "rob\u202eust\x01\uffff", "rob\\u202eust\\u0001\\uffff"
+
+
+def test_a_figure_shows_marks_and_control_codes() -> None:
+    rows = table_of(weighed(1, LABELS, MARKED))
+    drawn = drawing(present(influence_figure(rows[list(CURVES)])))
+    written = drawn.rendered("svg").decode()
+    assert ElementTree.fromstring(written).tag.endswith("svg")
+    assert SHOWN in written
+    assert SHOWN in drawn.figure.table().to_csv()
+
+
+def test_a_report_shows_marks_of_text_direction_and_control_codes(build: Build) -> None:
+    """They would reorder the text around them, and no SVG may contain control codes."""
+    name, shown = MARKED, SHOWN
+    root = build.root(
+        build.trial(source, seed, 50.0 + seed, trial_id=f"finetune-{place}{seed}-{place}{seed:015x}", dataset=name)
+        for place, source in enumerate(("natural", name))
+        for seed in range(3)
+    )
+    failure = Failure("x-1", 1, FailureKind.ERROR, name, name, name, "l", "2026-01-01T00:00:00+00:00")
+    record_failure(LocalStore(root), failure, "log")
+    study = {
+        "name": "mine",
+        "description": name,
+        "grid": {"source": ["fmnist_natural"], "dataset": ["digits"], "blocks": [0]},
+        "schedule": [{"images": [50], "epochs": 2, "seeds": 1, "evaluate_every": 1}],
+        "recipe": {},
+    }
+    record_study(LocalStore(root), "mine", "d1", json.dumps(study))
+    page = analysis.report(root)
+    text = page.read_text(encoding="utf-8")
+    found = present(re.search(r'id="packed">([^<]*)<', text))
+    data = json.loads(gzip.decompress(base64.b64decode(found[1])))
+    files = [
+        *page.parent.glob("*.svg"),
+        *page.parent.glob("*.csv"),
+        *page.parent.glob("*.md"),
+        *page.parent.glob("*.tex"),
+    ]
+    for written in (text, json.dumps(data, ensure_ascii=False), *(file.read_text(encoding="utf-8") for file in files)):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\uffff]", written)
+    for drawn in page.parent.glob("*.svg"):
+        assert ElementTree.parse(drawn)
+    assert text.count(shown) > 10
+    choices = {str(attributes.get("value")) for _, attributes in Tags(text).found if attributes.get("name") == "source"}
+    assert choices == {"natural", shown} == set(data["looks"]["source"]), "by these the script looks them up"
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 """A query's result has the units of the columns it passes through; no unit is given where it is uncertain."""
 
 import io
+import threading
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 import analysis
 from analysis.output.formats import parquet
-from analysis.sql.units import units
+from analysis.sql import query as query_module
+from analysis.sql import units as units_module
+from analysis.sql.units import units, units_of
+from jobs.results import schema
 from tests.analysis.support import Build
 
 
@@ -108,3 +114,43 @@ def test_deltas_have_units(root: Path) -> None:
     found = units(analysis.deltas(root).schema)
     assert {found[name] for name in ("mean_delta", "ci_low", "ci_high_simultaneous")} == {"percentage points"}
     assert (found["images"], found["epoch"], found["n_pairs"]) == ("images", "epochs", "pairs")
+
+
+# --- statements that are longer than they look ---
+
+VIEWS = {"trials": schema("finetune")}
+
+
+def test_each_table_of_a_join_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second look at the left side of every join would double the work with each table."""
+    looked: list[str] = []
+    tables = units_module._tables
+
+    def observed(source: Any, views: Any) -> Any:
+        looked.append(source["type"])
+        return tables(source, views)
+
+    monkeypatch.setattr(units_module, "_tables", observed)
+    joined = ", ".join(f"trials t{number}" for number in range(16))
+    assert units_of(duckdb.connect(), f"SELECT t0.seconds FROM {joined}", VIEWS) == ["seconds"]
+    assert looked.count("BASE_TABLE") == 16
+
+
+@pytest.mark.parametrize(("levels", "expected"), [(3, ["seconds"]), (10, [])])
+def test_columns_that_double_with_each_level_have_no_units(levels: int, expected: list[str]) -> None:
+    doubled = (f"w{level} AS (SELECT * FROM w{level - 1} a, w{level - 1} b)" for level in range(1, levels))
+    sql = f"WITH w0 AS (FROM trials), {', '.join(doubled)} SELECT seconds FROM trials"
+    assert units_of(duckdb.connect(), sql, VIEWS) == expected
+
+
+def test_units_are_found_within_the_time_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everything that takes as long as the statement says: in the thread that ``timeout`` ends."""
+    threads: list[str] = []
+
+    def observed(*given: Any) -> list[str]:
+        threads.append(threading.current_thread().name)
+        return units_of(*given)
+
+    monkeypatch.setattr(query_module, "units_of", observed)
+    assert units(analysis.query(root, "SELECT seconds FROM trials").schema) == {"seconds": "seconds"}
+    assert threads == ["query"]

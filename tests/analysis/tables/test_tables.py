@@ -52,6 +52,29 @@ def test_latex() -> None:
     assert r"\caption{A table. A note.}" in text
 
 
+@pytest.mark.parametrize("form", markup.WRITERS)
+def test_a_name_begins_no_row_and_no_formula(form: str) -> None:
+    evil = "=x\n| forged | 99 |\u202e"
+    table = Table(
+        name="t",
+        title=evil,
+        columns=("a", evil),
+        rows=((evil, "-1,000"),),
+        numbers=frozenset({evil}),
+        best=frozenset({(0, evil)}),
+        notes=(evil,),
+    )
+    written = markup.WRITERS[form](table)
+    plain = Table(
+        name="t", title="t", columns=("a", "b"), rows=(("c", "-1,000"),), numbers=frozenset({"b"}), notes=("d",)
+    )
+    assert len(written.splitlines()) == len(markup.WRITERS[form](plain).splitlines())
+    assert "\u202e" not in written
+    if form == "csv":
+        shown = "'=x\\u000a| forged | 99 |\\u202e"
+        assert list(csv.reader(io.StringIO(written))) == [["a", shown], [shown, "-1000"]]
+
+
 def test_no_rows_can_be_written_too() -> None:
     empty = Table(name="t", title="T", columns=("a",), rows=(), numbers=frozenset())
     assert all(write(empty) for write in markup.WRITERS.values())
