@@ -13,7 +13,7 @@ from jobs.errors import Code, DamagedFile
 from jobs.system.files import open_file
 
 _SIDE = 32
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
+_RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from filelock import FileLock
 
@@ -209,16 +209,18 @@ def _regular_files(packed: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
     Raises:
         tarfile.TarError: if it has more than ``_MOST_UNPACKED`` bytes.
     """
-    with gzip.open(packed) as unpacked, tarfile.open(fileobj=_Bounded(unpacked), mode="r|") as tar:
-        for member in tar:
-            if member.isreg() and not member.issparse() and (content := tar.extractfile(member)) is not None:
-                yield member.name, content
+    with gzip.open(packed) as unpacked:
+        bounded: Any = _Bounded(unpacked)
+        with tarfile.open(fileobj=bounded, mode="r|") as tar:
+            for member in tar:
+                if member.isreg() and not member.issparse() and (content := tar.extractfile(member)) is not None:
+                    yield member.name, content
 
 
 class _Bounded(io.RawIOBase):
     """The beginning of a stream; reading more of it is an error."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
         self._left = _MOST_UNPACKED
 

@@ -6,6 +6,7 @@ import shlex
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -171,7 +172,8 @@ def _read_matlab(path: Path) -> RawPart:
     import scipy.io  # imported lazily, like scikit-learn
 
     try:
-        with open_file(path) as file:
+        with open_file(path) as opened:
+            file: Any = opened  # the types of scipy know only paths
             for name, shape, _ in scipy.io.whosmat(file):
                 if math.prod(shape) > _MOST_VALUES:
                     raise ValueError(

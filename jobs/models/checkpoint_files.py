@@ -96,7 +96,7 @@ _ONE_READER = threading.Lock()
 @contextmanager
 def _guarded() -> Iterator[None]:
     """Replace functions that ``weights_only`` allows, but that take memory and time out of all proportion to a file."""
-    allowed = _weights_only_unpickler._get_allowed_globals()  # type: ignore[no-untyped-call]  # one dictionary, cached
+    allowed = _weights_only_unpickler._get_allowed_globals()  # one dictionary, cached
     with _ONE_READER:
         own = {name: allowed[name] for name in _GUARDED}
         allowed.update(_GUARDED)

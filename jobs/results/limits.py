@@ -80,7 +80,7 @@ def require_size(
     if rows > limit.rows:
         raise oversized(path, f"it has {rows:,} rows; {limit.what} has at most {limit.rows:,}")
     chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-    needed = sum(
+    needed: int = sum(
         max(chunk.total_uncompressed_size, 8 * chunk.num_values)
         for chunk in chunks
         if of_index is None or _column(chunk) in columns
@@ -93,7 +93,7 @@ def text_bytes(footer: pq.FileMetaData, texts: Collection[str]) -> int:
     """Return an upper bound on the expanded size of text: each value may be as long as its whole column chunk."""
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     chunks = [(group.num_rows, group.column(number)) for group in groups for number in range(group.num_columns)]
-    return sum(rows * chunk.total_uncompressed_size for rows, chunk in chunks if _column(chunk) in texts)
+    return sum(int(rows * chunk.total_uncompressed_size) for rows, chunk in chunks if _column(chunk) in texts)
 
 
 def _column(chunk: pq.ColumnChunkMetaData) -> str:

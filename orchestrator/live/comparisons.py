@@ -7,10 +7,11 @@ import pyarrow as pa
 
 from analysis.evaluations.frames import HEADLINE_BLOCKS, frame
 from analysis.evaluations.recipes import recipe_choices, recipe_words
-from analysis.paired.cells import ROUNDING, summarize
+from analysis.paired.cells import summarize
 from analysis.paired.contrasts import Comparison, Declared, Family, comparisons
 from analysis.paired.contrasts import Planned as Contrasted
 from analysis.paired.pairing import KEYS, pair_all
+from analysis.statistics.paired_t import ROUNDING
 from jobs.errors import DeltaSweepError
 from jobs.specs.base import ALL
 from orchestrator.live.contents import Contents, Evaluated

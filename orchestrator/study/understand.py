@@ -105,7 +105,7 @@ def _stand_in(field: FieldInfo) -> Any:
     model = get_args(of)[0] if is_list(of) else of
     with suppress(LookupError):
         if _is_model(model):
-            part = _usable_fields(model, {}, (), ())
+            part = _usable_fields(model, {}, (), Mistaken(()))
             return part if model is of else (part,)
     if field.is_required():
         raise LookupError

@@ -213,7 +213,7 @@ class _Other:
         self.signs: dict[_Sign, Path] = {"ready": folder / f"{rank}.ready", "done": folder / f"{rank}.done"}
         """Files that it creates."""
         self.printed = folder / f"{rank}.log"
-        order = {
+        order: dict[str, object] = {
             "spec": spec.model_dump(mode="json"),
             "cards": catalog.own.model_dump(mode="json"),
             "builders": dict(catalog.builders),

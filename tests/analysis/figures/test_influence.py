@@ -4,6 +4,7 @@ import io
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -195,7 +196,12 @@ def test_the_page_shows_it_with_its_numbers(build: Build) -> None:
 
 def test_what_a_measure_has_not_is_named_too() -> None:
     """A legend has no entry without words."""
-    cut = {"measure": "pseudo-inverse", "damping": None, "cutoff_absolute": 0.0, "cutoff_relative": 0.05}
+    cut: dict[str, Any] = {
+        "measure": "pseudo-inverse",
+        "damping": None,
+        "cutoff_absolute": 0.0,
+        "cutoff_relative": 0.05,
+    }
     trials = [weighed(1, _LABELS[1]), weighed(2, _LABELS[2], damping=0.5), weighed(1, _LABELS[1], **cut)]
     influence, pseudo = drawn(trials).panels
     assert set(influence.points["variant"]) == {"damping 0.5", "damping 1.0"}

@@ -36,7 +36,8 @@ def reasons(build: Build, *trials: Rows, epoch: Epoch = "last") -> list[str]:
     ],
 )
 def test_why_a_cell_has_no_pair(build: Build, columns: dict[str, Any], why: list[str]) -> None:
-    other = build.trial("robust", **{"seed": 0, "accuracies": LAST} | columns)
+    chosen: dict[str, Any] = {"seed": 0, "accuracies": LAST} | columns
+    other = build.trial("robust", **chosen)
     assert reasons(build, build.trial("natural", 0, LAST), other) == why
 
 

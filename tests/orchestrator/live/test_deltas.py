@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 from starlette.testclient import TestClient
 
-from analysis.paired.cells import ROUNDING, method_words
+from analysis.paired.cells import method_words
 from analysis.paired.contrasts import Comparison
+from analysis.statistics.paired_t import ROUNDING
 from orchestrator.live.charts import delta_panels, delta_words, summaries
 from orchestrator.live.comparisons import Delta, Deltas
 from tests.orchestrator.live.viewers import Tags

@@ -182,12 +182,12 @@ def test_a_log_that_takes_long_delays_nobody_else(sweep: Sweep, root: Path) -> N
 def test_pages_show_what_logs_prints(sweep: Sweep, page: TestClient) -> None:
     """Of failed attempts what the actor printed and the log, of the running and the finished one what it printed."""
     failed, done, running = sweep.specs[17].trial_id, sweep.specs[0].trial_id, sweep.specs[14].trial_id
-    for trial, text in (
+    for trial, printed in (
         (failed, b"failing aloud\n"),
         (done, b"done <b>aloud</b>\n"),
         (running, b"running \x1b[1m\x07\n"),
     ):
-        sweep.store.replace(output_key(trial, 1), text)
+        sweep.store.replace(output_key(trial, 1), printed)
     for address in ("/failures", f"/trial/{failed}"):
         text = Tags(page.get(address).text).text
         assert text.index("failing aloud") < text.index("line one"), address

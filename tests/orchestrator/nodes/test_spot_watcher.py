@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -249,7 +249,7 @@ def test_ray_is_asked_again_until_the_machine_is_gone(
 def test_a_notice_outlasts_a_silent_ray_and_a_home_that_cannot_be_written(
     metadata: Metadata, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = iter([*[silent] * 6, lambda *_: None])
+    answers: Iterator[Callable[..., None]] = iter([*[silent] * 6, lambda *_: None])
 
     def drain(*given: object) -> None:
         next(answers)(*given)
