@@ -84,6 +84,8 @@ def _divided(images: dict[str, list[Path]], test: float) -> Parts:
     for label, paths in images.items():
         for path in paths:
             try:
+                with opened(path):  # links could lead to anything, which would be copied
+                    pass
                 parts["test" if _place(path) < test else "train"][label].append(path)
             except DamagedFile as error:
                 damaged.append(error)
@@ -104,13 +106,7 @@ def _divided(images: dict[str, list[Path]], test: float) -> Parts:
 
 
 def _place(path: Path) -> float:
-    """Return a number in [0, 1), uniformly distributed, that depends only on the bytes of an image.
-
-    Raises:
-        DamagedFile: if the file is not an image, by its beginning: links could lead to anything, which would be copied.
-    """
-    with opened(path):
-        pass
+    """Return a number in [0, 1), uniformly distributed, that depends only on the bytes of an image."""
     try:
         with open_file(path) as file:
             content = hashlib.file_digest(file, "sha256").digest()

@@ -262,7 +262,7 @@ CONTRADICTIONS: dict[str, tuple[str, Callable[[Store], object], Problem]] = {
     "a study with a key that none has": (
         study_key("mine", STUDY.digest),
         lambda store: store.replace(study_key("mine", STUDY.digest), f"{STUDY.resolved()}more: 1\n".encode()),
-        Problem.UNREADABLE_RECORD,
+        Problem.WRONG_VERSION,
     ),
     "a log of no attempt": ("logs/x-1/one.log", lambda store: store.create("logs/x-1/one.log", b""), Problem.MISNAMED),
     "a log of attempt 01": ("logs/x-1/01.log", lambda store: store.create("logs/x-1/01.log", b""), Problem.MISNAMED),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 from rich.console import Console
 
 import analysis
@@ -351,6 +352,8 @@ def test_a_machine_that_dies_while_it_makes_weights_again_is_no_success(
         rounds.append([spec.trial_id for bundle in bundles for spec in bundle])
         if len(rounds) > 1:
             run_round(bundles, job, share, state)
+        else:
+            state.failed("1", tuple(rounds[0]), ActorDiedError())
 
     monkeypatch.setattr(tuner, "run_round", dies_first)
     summary = launch(study, store, QUIET)
@@ -429,7 +432,7 @@ def test_images_are_shown_to_sources_alone() -> None:
         ),
         (
             "measures: [influence, pseudo-inverse, fisher]",
-            "measures: [influence, influence]",
+            "measures: [influence, influence, pseudo-inverse]",
             Code.REPEATED,
             "influence.measures[1]",
             ["'influence'"],

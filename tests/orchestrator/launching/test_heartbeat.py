@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 
 from jobs.errors import Code
-from jobs.results import Launch, open_store, read_launches, write_launch
+from jobs.results import Launch, Store, open_store, read_launches, record_study, write_launch
 from orchestrator.launching import heartbeat
 from orchestrator.launching.heartbeat import Heartbeat, new_launch
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A root with the record of a study that is launched."""
+    root = open_store(tmp_path / "root")
+    record_study(root, "mini", "0123", "name: mini")
+    return root
 
 
 def fails_to_compact(monkeypatch: pytest.MonkeyPatch, fail: Callable[..., Any]) -> None:
@@ -23,11 +31,11 @@ def fails_to_write(monkeypatch: pytest.MonkeyPatch, fail: Callable[..., Any]) ->
 
 @pytest.mark.parametrize("lacks", [fails_to_compact, fails_to_write])
 def test_a_launch_that_lacks_memory_for_a_moment_goes_on_to_live(
-    lacks: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lacks: Callable[..., None], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.01)
-    store, warned = open_store(tmp_path / "root"), list[str]()
+    warned = list[str]()
     failed, again = threading.Event(), threading.Event()
 
     def fail(*_: object, **__: object) -> None:
@@ -50,11 +58,10 @@ def test_a_launch_that_lacks_memory_for_a_moment_goes_on_to_live(
     assert record.ended_at is not None
 
 
-def test_a_lack_of_memory_is_no_failure_of_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_is_no_failure_of_the_root(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
-    store = open_store(tmp_path / "root")
     with Heartbeat(store, new_launch("mini", "0123"), tuple, lambda _: None) as beating:
         monkeypatch.setattr(heartbeat, "write_launch", fail)
         error = beating.beat()
