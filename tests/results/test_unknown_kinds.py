@@ -65,7 +65,7 @@ def test_one_that_is_wrong_besides_is_a_damaged_record(store: Store, more: str) 
 
 
 @pytest.mark.parametrize(
-    "more", ["probe: 3\n", "Probe: {depth: 3}\n", "contrasts: [{source: a, baseline: b, probe: 3}]\n"]
+    "more", ["probe: 3\n", "Probe: {depth: 3}\n", "contrasts: [{source: a, baseline: b, blocks: [0], probe: 3}]\n"]
 )
 def test_keys_that_are_no_sections_are_those_of_a_newer_version(store: Store, more: str) -> None:
     key = "studies/mine/0123456789abcdef.yaml"

@@ -154,7 +154,7 @@ def test_a_report_shows_marks_of_text_direction_and_control_codes(build: Build) 
         assert ElementTree.parse(drawn)
     assert text.count(shown) > 10
     choices = {str(attributes.get("value")) for _, attributes in Tags(text).found if attributes.get("name") == "source"}
-    assert choices == {"natural", shown} == set(data["looks"]["source"]), "by these the script looks them up"
+    assert choices == {"natural", shown} <= set(data["looks"]["source"]), "by these the script looks them up"
 
 
 @pytest.mark.parametrize(

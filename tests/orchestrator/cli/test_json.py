@@ -112,7 +112,10 @@ def ready(
     folder = deltasweep.folder
     shutil.copytree(finished, folder, dirs_exist_ok=True)
     made.write(folder / "insects", made.folder_files())
-    made.write(folder / "photos", {f"{label}/{i}.jpg": b"%d" % i for label in ("ant", "bee") for i in range(20)})
+    made.write(
+        folder / "photos",
+        {f"{label}/{i}.jpg": made.image_bytes(3, 3, seed=i) for label in ("ant", "bee") for i in range(20)},
+    )
     register(monkeypatch)
     load_source.cache_clear()
     save_robustness(folder / "tiny.pt", attacker_state(resnet_of(weights.tensors)))

@@ -236,7 +236,7 @@ def test_a_folder_with_a_space_and_one_in_latin_1(folder: str, deltasweep: Comma
     result = deltasweep("studies", "new", file)
     assert result.code == 0, result.message
     command = f"deltasweep plan '{printable(file)}'"
-    assert command in result.message
+    assert command in result.out + result.message
     assert command in (deltasweep.folder / file).read_text(encoding="utf-8")
     assert deltasweep("plan", file).code == 0
 
