@@ -10,7 +10,7 @@ from jobs.data.datasets import Dataset, ImageSet
 from jobs.kinds.finetune import trial as finetuning
 from jobs.kinds.pretrain import trial as pretraining
 from jobs.models.weights import SourceWeights
-from tests.jobs.support import load_short, make_weights
+from tests.jobs.support import few_images, load_short, make_weights
 from tests.packaged import packaged_dataset
 
 
@@ -23,10 +23,7 @@ def digits() -> Dataset:
 @pytest.fixture(scope="session")
 def few_digits(digits: Dataset) -> Dataset:
     """64 training and 64 test digits, with all ten labels in both."""
-    few = digits._replace(
-        train=ImageSet(digits.train.images_NCHW[:64], digits.train.labels_N[:64]),
-        test=ImageSet(digits.test.images_NCHW[:64], digits.test.labels_N[:64]),
-    )
+    few = few_images(digits)
     assert len(torch.unique(few.train.labels_N)) == len(torch.unique(few.test.labels_N)) == 10
     return few
 

@@ -7,6 +7,7 @@ resumed, unlike with the buckets of ``DistributedDataParallel``.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -38,6 +39,9 @@ _PATIENCE = timedelta(hours=24)
 
 _NEWS_SECONDS = 5
 """A dying process closes its connections shortly before its exit status is available."""
+
+_END_SECONDS = 60.0
+"""When the first replica has ended, the others have nothing left to compute."""
 
 _Sign: TypeAlias = Literal["ready", "done"]
 """What another replica says: that it can connect to the first; that it has computed its part of all batches."""
@@ -196,7 +200,7 @@ def replicas_of(spec: PretrainSpec, catalog: Catalog, device: torch.device, data
                 raise
             raise reason from error
         else:
-            _wait_for(others, "done")
+            _wait_for(others, "done", _END_SECONDS)
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
@@ -236,12 +240,17 @@ class _Other:
                 start_new_session=True,  # only the first replica receives Ctrl-C; it stops the others
             )
 
+    @property
+    def last_output(self) -> str:
+        """The end of what it printed."""
+        return self.printed.read_text(encoding="utf-8", errors="replace")[-2000:]
+
     def reason(self) -> Exception | None:
         """Return why it ended with an error; None if it did not."""
         code = self.process.poll()
         if not code:
             return None
-        last = self.printed.read_text(encoding="utf-8", errors="replace")[-2000:]
+        last = self.last_output
         if code < 0:
             return ReplicaLost(f"another replica was killed by signal {-code}; its last output:\n{last}")
         if says_out_of_memory(last):
@@ -257,11 +266,17 @@ class _Other:
             self.process.wait()
 
 
-def _wait_for(others: Iterable[_Other], sign: _Sign) -> None:
+def _wait_for(others: Iterable[_Other], sign: _Sign, seconds: float = math.inf) -> None:
+    until = time.monotonic() + seconds
     for other in others:
         while not other.signs[sign].exists():
             if (reason := other.reason()) is not None:
                 raise reason
+            if time.monotonic() > until:
+                raise ReplicaFailure(
+                    f"expected another replica to end with the first; it did not within {seconds:g} s; its last "
+                    f"output:\n{other.last_output}"
+                )
             time.sleep(0.05)
 
 

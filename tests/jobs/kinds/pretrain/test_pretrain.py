@@ -46,7 +46,7 @@ from jobs.specs.recipes import PretrainRecipe
 from jobs.specs.threat_model import Constraint, ThreatModel
 from jobs.verification.verify import verify
 from tests.jobs.data import made
-from tests.jobs.kinds.pretrain import bad_replica
+from tests.jobs.kinds.pretrain import altered_replica
 from tests.jobs.support import CPU
 from tests.packaged import packaged_weights
 from tests.support import present, refused
@@ -334,6 +334,12 @@ def test_sources_in_16_bits(precision: Precision, few_digits: Dataset, monkeypat
 # --- replicas ---
 
 
+def alter_replicas(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change the other replicas of this test's trainings."""
+    monkeypatch.setattr("jobs.kinds.pretrain.data_parallel._MODULE", altered_replica.__name__)
+    monkeypatch.setenv(altered_replica.CHANGE, change)
+
+
 def replicated(data: Dataset, recipe: dict[str, Any], stops: Sequence[int] = ()) -> Pretraining:
     """Train a source with two processes, stopped and resumed at the given batches."""
     spec = pretrain_spec(L2, epochs=2, replicas=2, **recipe)
@@ -382,6 +388,7 @@ def test_two_replicas_make_one_source_wherever_it_was_stopped(
 @pytest.mark.slow(60)
 def test_two_replicas_scale_their_loss_alike_in_float16(few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few images, because processors without units for float16 emulate it."""
+    alter_replicas("few images", monkeypatch)
     monkeypatch.setattr(jobs.kinds.pretrain.trial, "adversarial_accuracy", lambda *_: 0.0)
     recipe: dict[str, Any] = {"batch_size": 21, "learning_rate": 0.01, "precision": "float16"}
     whole = replicated(few_digits, recipe)
@@ -436,17 +443,11 @@ def test_a_replica_that_is_killed_is_the_machine_s_fault(
     assert not trial.done
 
 
-def with_bad_replica(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the other replicas have a fault."""
-    monkeypatch.setattr("jobs.kinds.pretrain.data_parallel._MODULE", bad_replica.__name__)
-    monkeypatch.setenv(bad_replica.FAULT, fault)
-
-
 @pytest.mark.timeout(120)
 def test_a_batch_for_which_the_gpu_of_a_replica_refused_memory_is_not_counted(
     few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_bad_replica("refuse", monkeypatch)
+    alter_replicas("refuse", monkeypatch)
     trial = Pretraining(pretrain_spec(NONE, replicas=2), few_digits, CPU)
     with pytest.raises(WorkspaceRefused):
         trial.advance()
@@ -458,8 +459,20 @@ def test_a_batch_for_which_the_gpu_of_a_replica_refused_memory_is_not_counted(
 def test_a_replica_that_fails_when_the_first_has_ended_fails_the_trial(
     few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_bad_replica("fail at the end", monkeypatch)
-    with pytest.raises(ReplicaFailure, match=bad_replica.AT_THE_END):
+    alter_replicas("few images", monkeypatch)
+    Pretraining(pretrain_spec(NONE, replicas=2), few_digits, CPU).advance()
+    alter_replicas("few images, fail at the end", monkeypatch)
+    with pytest.raises(ReplicaFailure, match=altered_replica.AT_THE_END):
+        Pretraining(pretrain_spec(NONE, replicas=2), few_digits, CPU).advance()
+
+
+@pytest.mark.timeout(120)
+def test_a_replica_that_goes_on_when_the_first_has_ended_fails_the_trial(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads all digits, so that its epoch has more batches."""
+    monkeypatch.setattr("jobs.kinds.pretrain.data_parallel._END_SECONDS", 0.5)
+    with pytest.raises(ReplicaFailure, match="expected another replica to end with the first"):
         Pretraining(pretrain_spec(NONE, replicas=2), few_digits, CPU).advance()
 
 
