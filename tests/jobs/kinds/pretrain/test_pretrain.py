@@ -456,11 +456,11 @@ def test_a_batch_for_which_the_gpu_of_a_replica_refused_memory_is_not_counted(
 
 @pytest.mark.timeout(120)
 def test_a_replica_that_fails_when_the_first_has_ended_fails_the_trial(
-    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_bad_replica("fail at the end", monkeypatch)
     with pytest.raises(ReplicaFailure, match=bad_replica.AT_THE_END):
-        Pretraining(pretrain_spec(NONE, replicas=2), few_digits, CPU).advance()
+        Pretraining(pretrain_spec(NONE, replicas=2), digits, CPU).advance()
 
 
 @pytest.mark.timeout(120)
