@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.provenance import code_version
@@ -29,6 +29,13 @@ class StudyRecord(NamedTuple):
     digest: str
     text: str
     contrasts: tuple[Contrast, ...]
+    equivalences: tuple[Equivalence, ...] = ()
+
+
+class _Declared(BaseModel):
+    """What a study's file declares, of all of its keys."""
+
+    contrasts: tuple[Contrast, ...] = ()
     equivalences: tuple[Equivalence, ...] = ()
 
 
@@ -77,8 +84,7 @@ def read_study(store: Store, key: str) -> StudyRecord:
         _, name, file = key.split("/")
         text = store.read_within(key, _MOST_BYTES).decode()
         values = safe_yaml.load(text)
-        contrasts = TypeAdapter(tuple[Contrast, ...]).validate_python(values.get("contrasts", []))
-        equivalences = TypeAdapter(tuple[Equivalence, ...]).validate_python(values.get("equivalences", []))
+        declared = _Declared.model_validate(values)
     except (ValueError, AttributeError, yaml.YAMLError, RecursionError) as error:
         if unknown := unknown_keys(error):
             versions = launched_by(store, name, file.removesuffix(".yaml"))
@@ -91,7 +97,7 @@ def read_study(store: Store, key: str) -> StudyRecord:
             file=f"{store.uri}/{key}",
             line=mark.line + 1 if mark else None,
         ) from error
-    return StudyRecord(name, file.removesuffix(".yaml"), text, contrasts, equivalences)
+    return StudyRecord(name, file.removesuffix(".yaml"), text, declared.contrasts, declared.equivalences)
 
 
 def unknown_keys(error: Exception) -> list[str]:

@@ -1,7 +1,9 @@
 """A replica besides the first: ``python -m jobs.kinds.pretrain.replica ORDER.json``, started by ``data_parallel``."""
 
 import json
+import os
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -41,8 +43,13 @@ def follow(path: Path) -> None:
     trial.replicas = Replicas(order["rank"], spec.recipe.replicas)
     Path(order["ready"]).touch()
     trial.replicas.join(Path(order["meeting"]), device)
-    trial.replicas.bring_together(trial)
-    trial.advance(lambda: trial.replicas.agree(False))
+    try:
+        trial.replicas.bring_together(trial)
+        trial.advance(lambda: trial.replicas.agree(False))
+    except BaseException:  # noqa: BLE001  # it is told by the output
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # a usual exit waits for the first replica's connection, and that one waits for this exit
     Path(order["done"]).touch()
     dist.destroy_process_group()
 

@@ -93,8 +93,8 @@ def test_a_line_break_begins_no_line() -> None:
     evil = "x\nrobust  99.9"
     told = Layout({evil: [2 * evil]}, frozenset(), title=f"[b] of {evil}", notes=(f"of {evil}",))
     lines = laid_out([told]).splitlines()
-    assert len(lines) == 5
-    assert all("x\\u000arobust" in line for line in (lines[0], lines[1], lines[3], lines[4]))
+    assert len(lines) == 6
+    assert all("x\\u000arobust" in line for line in (lines[0], lines[2], lines[4], lines[5]))
     assert lines[0].startswith("[b] of ")
 
 

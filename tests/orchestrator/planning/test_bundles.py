@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from jobs.data.datasets import cached_dataset
 from jobs.errors import Code, DamagedFile, MissingData, StorageFailure
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.retention import RetentionPolicy
@@ -278,10 +279,11 @@ def lacks_a_source(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def has_damaged_data(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
-    def damaged(*_: object) -> None:
+    def damaged(*_: object, **__: object) -> None:
         raise DamagedFile(Code.DAMAGED_DATA, "its images have another digest", file="/data/birds")
 
-    monkeypatch.setattr("jobs.kinds.finetune.trial.load_dataset", damaged)
+    cached_dataset.cache_clear()
+    monkeypatch.setattr("jobs.data.datasets.read_raw", damaged)
     return "its images have another digest"
 
 
