@@ -45,3 +45,8 @@ def in_a_sentence(clauses: Sequence[str]) -> str:
     """Join clauses by semicolons to one sentence; empty without a clause."""
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def without_width(number: int, noun: str, values: str = "differences") -> str:
+    """Return a clause on the intervals of equal values: ``in 1 cell all differences are equal: ...``."""
+    return f"in {counted(number, noun)} all {values} are equal: an interval without width, not precision"

@@ -1,6 +1,6 @@
 """Evaluations as a pandas frame, and functions that filter its rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from analysis.evaluations.lengths import Plan, with_lengths
 from jobs.errors import Code, InvalidRequest
+from jobs.specs.base import ALL
 
 Epoch: TypeAlias = int | Literal["last", "all"]
 """Which evaluations to select: those after one epoch (counted from 1), after each trial's last epoch, or all."""
@@ -104,10 +105,20 @@ def where(data: pd.DataFrame, **choices: Choice) -> pd.DataFrame:
     return data
 
 
-def headline_blocks(data: pd.DataFrame) -> int:
-    """Return three, as in the paper, or the largest number of blocks where no trial has three."""
-    present = set(data["blocks"])
-    return HEADLINE_BLOCKS if HEADLINE_BLOCKS in present else int(max(present))
+def headline_blocks(depths: Iterable[int]) -> int:
+    """Return three, as in the paper, or the largest of these numbers of blocks (at least one) if none is three."""
+    present = set(depths)
+    return HEADLINE_BLOCKS if HEADLINE_BLOCKS in present else int(max(present, key=whole_last))
+
+
+def shared_blocks(data: pd.DataFrame, sources: Iterable[str]) -> set[int]:
+    """Return the numbers of blocks at which all of these sources, at least one, have trials."""
+    return set.intersection(*(set(data.loc[data["source"] == source, "blocks"]) for source in sources))
+
+
+def whole_last(value: Any) -> tuple[bool, Any]:
+    """Return the key by which numbers of blocks or images are sorted: all of them (-1) are more than any number."""
+    return value == ALL, value
 
 
 def epoch_of(text: str) -> Epoch:

@@ -1,9 +1,11 @@
 """Trials of one cell that were trained for different numbers of epochs, which are never averaged or paired."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import pandas as pd
+
+from analysis.words import depth_text
 
 _SETTING = ("origin", "recipe", "numerics")
 CELL = ("dataset", "blocks", "images", *_SETTING)
@@ -104,6 +106,37 @@ def length_of(table: pd.DataFrame, data: pd.DataFrame, *names: str) -> pd.DataFr
         other = table.assign(source=table["baseline"], blocks=table[depth])[keys].merge(known, on=keys, how="left")
         own = own.where(own["length"].notna(), other[added])
     return table.assign(**{name: own[name] for name in added}).astype({"main": bool})
+
+
+def apart(trials: pd.DataFrame, *arms: str) -> pd.DataFrame:
+    """Return the arms and lengths of the cells whose arms have no length in common: they are not comparable.
+
+    Args:
+        trials: rows with ``length`` (``with_lengths``), by which each arm has one length in a cell.
+        arms: the columns that distinguish arms, such as ``source``; those that agree in a cell are the others.
+    """
+    cell = [name for name in (*_POINT, "length") if name not in arms]
+    known = trials[[*cell, *arms, "epochs"]].drop_duplicates()
+    return known[known.groupby(cell, dropna=False)["epochs"].transform("nunique") > 1]
+
+
+def apart_text(found: pd.DataFrame, arm: str) -> str:
+    """Return the lengths of each arm in the rows of ``apart``, at least one: ``l2: 10 epochs; natural: 30 epochs``."""
+    return "; ".join(f"{name}: {lengths_text(epochs)}" for name, epochs in found.groupby(arm)["epochs"])
+
+
+def apart_remark(trials: pd.DataFrame, arm: Literal["source", "blocks"] = "source") -> str:
+    """Return a remark on the cells whose arms have no length in common, without a full stop; empty if there are none.
+
+    Args:
+        trials: as in ``apart``.
+    """
+    found = apart(trials, arm)
+    if found.empty:
+        return ""
+    words = apart_text(found.assign(blocks=found["blocks"].map(depth_text)), arm)
+    noun = {"source": "sources", "blocks": "depths"}[arm]
+    return f"{noun} without a common length in a cell are not comparable and never paired ({words})"
 
 
 def lengths_text(lengths: Iterable[int]) -> str:

@@ -1,9 +1,11 @@
 """Reading a results root: its evaluations as one Arrow table, and its failures."""
 
+from collections.abc import Set
 from pathlib import Path
 
 import pyarrow as pa
 
+from analysis.evaluations.recipes import recipe_choices, recipe_words
 from jobs.kind import GRID_KIND
 from jobs.results import Failure, Store, open_store, read_failures, read_trials, require_root
 
@@ -41,3 +43,15 @@ def load(root: str | Path) -> pa.Table:
 def load_failures(store: Store) -> pa.Table:
     """Return the failed attempts of a root, sorted by trial id and attempt (columns of ``FAILURES``)."""
     return pa.Table.from_pylist([failure._asdict() for failure in read_failures(store)], schema=FAILURES)
+
+
+def recipes_in_words(store: Store, shown: Set[str]) -> dict[str, str]:
+    """Describe how recipes of a root differ, by digest; empty where fewer than two are shown.
+
+    Args:
+        shown: the digests of the recipes that are shown together.
+    """
+    if len(shown) < 2:
+        return {}
+    known = recipe_choices(read_trials(store, GRID_KIND, ["recipe", "recipe_json"], encoded=True))
+    return recipe_words({digest: choices for digest, choices in known.items() if digest in shown})

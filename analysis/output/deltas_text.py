@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from analysis.output.layout import Layout
 from analysis.paired.pairing import DEPTH
-from analysis.paired.schema import notes
+from analysis.paired.schema import confidence_of, notes
 from analysis.paired.unpaired import without_partner
 from analysis.words import counted
 
@@ -41,7 +41,9 @@ def deltas_layout(table: pa.Table) -> Layout:
     columns = {name: [identity_text(name, row[name]) for row in rows] for name in varying}
     columns["pairs"] = [pairs_text(row) for row in rows]
     columns["delta"] = [signed_text(row["mean_delta"]) for row in rows]
-    columns["95 % interval"] = [interval_text(row["ci_low"], row["ci_high"]) for row in rows]
+    columns[f"{100 * confidence_of(table.schema):g} % interval"] = [
+        interval_text(row["ci_low"], row["ci_high"]) for row in rows
+    ]
     columns["simultaneous"] = [interval_text(row["ci_low_simultaneous"], row["ci_high_simultaneous"]) for row in rows]
     columns["p (Holm)"] = [p_text(row["p_holm"]) for row in rows]
     right = set(columns) - {"source", "baseline", "dataset", "recipe", "origin"}

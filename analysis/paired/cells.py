@@ -10,16 +10,12 @@ import pandas as pd
 from analysis.paired.pairing import DEPTH
 from analysis.statistics.bootstrap import Interval, percentile
 from analysis.statistics.grouped import CONFIDENCE, with_intervals
-from analysis.statistics.paired_t import FEW_VALUES, Floats, Ints, moments, p_values
+from analysis.statistics.paired_t import FEW_VALUES, ROUNDING, Floats, Ints, moments, p_values
 
 Method: TypeAlias = Literal["paired-t", "paper-compatible"]
 """How intervals are computed: by the paired t test, or by a seeded percentile bootstrap akin to the paper's bands."""
 DEFAULT_METHOD: Method = "paired-t"
 
-ROUNDING = 1e-9
-"""Standard deviation, or width of an interval, in percentage points, below which differences are equal: accuracies are
-rounded to 53 bits.
-"""
 _SEED = 20_000_000  # of the bootstrap; the first seed in the paper's formula (6)
 
 

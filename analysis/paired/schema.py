@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from analysis.statistics.grouped import CONFIDENCE
+
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 _POINTS = {"unit": "percentage points"}
 
@@ -80,6 +82,16 @@ digests; ``other_choices`` describes the choices in which the study's recipes di
 def is_table(schema: pa.Schema, name: str) -> bool:
     """Whether a table was returned by the function ``name`` of ``analysis`` and has a layout for the terminal."""
     return (schema.metadata or {}).get(b"deltasweep_table") == name.encode()
+
+
+def with_confidence(table: pa.Table, confidence: float) -> pa.Table:
+    """Return the table with the confidence of its intervals in the metadata of its schema."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"deltasweep_confidence": str(confidence)})
+
+
+def confidence_of(schema: pa.Schema) -> float:
+    """Return the confidence that ``with_confidence`` stored."""
+    return float((schema.metadata or {}).get(b"deltasweep_confidence", CONFIDENCE))
 
 
 def with_notes(table: pa.Table, notes: Sequence[str]) -> pa.Table:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.evaluations.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
 from analysis.evaluations.lengths import length_of, with_lengths
-from analysis.evaluations.reading import open_results
-from analysis.evaluations.recipes import recipe_choices, recipe_words
+from analysis.evaluations.reading import open_results, recipes_in_words
 from analysis.paired.cells import DEFAULT_METHOD, Method, summarize
 from analysis.paired.contrasts import (
     Comparison,
@@ -32,13 +31,13 @@ from analysis.paired.contrasts import (
 )
 from analysis.paired.families import declared_cells
 from analysis.paired.pairing import DEPTH, KEYS, Pairing, pair_all
-from analysis.paired.schema import DELTAS, with_notes
+from analysis.paired.schema import DELTAS, with_confidence, with_notes
 from analysis.paired.unpaired import why_no_pair, without_pair
 from analysis.statistics.holm import holm
 from analysis.words import counted
 from jobs.errors import Code, InvalidRequest
 from jobs.kind import GRID_KIND
-from jobs.results import Store, read_trials
+from jobs.results import read_trials
 
 _LOSSES = ("test_loss", "train_loss")
 _CURVE = ("source", "baseline", "dataset", "blocks", DEPTH, "recipe", "numerics", "origin", "length")
@@ -112,7 +111,8 @@ def deltas(
         *without_pair(cells["no_pair"]),
         *_notes(repeated, len(_diverged(evaluations) & _trials(pairs))),
     ]
-    return with_notes(as_table(cells), [*notes, *_recipes(store, set(cells["recipe"]))])
+    notes += [f"recipe {digest}: {words}" for digest, words in recipes_in_words(store, set(cells["recipe"])).items()]
+    return with_notes(with_confidence(as_table(cells), confidence), notes)
 
 
 def delta_cells(
@@ -204,15 +204,6 @@ def _notes(repeated: int, diverged: int) -> list[str]:
             f"{counted(diverged, 'trial')} with a loss that is not finite (diverged) {verb} among the pairs"
         )
     return sentences
-
-
-def _recipes(store: Store, shown: set[str]) -> list[str]:
-    """Describe how the recipes of the cells differ, where there are several."""
-    if len(shown) < 2:
-        return []
-    known = recipe_choices(read_trials(store, GRID_KIND, ["recipe", "recipe_json"], encoded=True))
-    words = recipe_words({digest: choices for digest, choices in known.items() if digest in shown})
-    return [f"recipe {digest}: {choices}" for digest, choices in words.items()]
 
 
 def _at_numbered_epochs(

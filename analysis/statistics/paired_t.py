@@ -17,6 +17,11 @@ Ints = NDArray[np.int64]
 FEW_VALUES = 5
 """Intervals of fewer values carry a warning: with 2 to 4 values they assume normally distributed differences."""
 
+ROUNDING = 1e-9
+"""Standard deviation, or width of an interval, in percentage points, below which values are equal: accuracies are
+rounded to 53 bits.
+"""
+
 
 class Moments(NamedTuple):
     """Count, mean and standard deviation (n - 1) of each cell; NaN where a cell has too few values."""

@@ -7,12 +7,13 @@ Otherwise: the choices in which they differ.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.evaluations.frames import HEADLINE_BLOCKS
 from analysis.evaluations.recipes import Choices, in_words
 from analysis.statistics.grouped import CONFIDENCE
-from analysis.statistics.paired_t import Moments, half_width
+from analysis.statistics.paired_t import ROUNDING, Moments, half_width
 from analysis.tables.accuracy import means
 from analysis.tables.model import Table
 from analysis.tables.published import (
@@ -24,8 +25,11 @@ from analysis.tables.published import (
     printed,
     published_epochs,
 )
-from analysis.words import counted
+from analysis.words import counted, without_width
 from jobs.specs.base import ALL
+
+_RANDOM = "random_init"
+"""The source of which Table 7 has networks trained in all blocks."""
 
 
 def against_paper(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> pd.DataFrame:
@@ -33,22 +37,22 @@ def against_paper(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> pd.Data
 
     Columns: ``mean``, ``low``, ``high`` (t interval of the mean over seeds, percent), ``n``, ``epochs``, ``printed``
     (percent), ``difference`` (percentage points, own minus printed), ``unlike`` (how the trials differ from those of
-    the table; empty: no known difference), ``covered`` (None without an interval, and for trials that differ). The
-    interval ignores the noise of the printed mean itself, so that slightly fewer than 95 % would cover it even in an
-    exact repetition.
+    the table; empty: no known difference), ``covered`` (None for trials that differ, and without an interval of some
+    width). The interval ignores the noise of the printed mean itself, so that slightly fewer than 95 % would cover it
+    even in an exact repetition.
 
     Args:
         data: evaluations, of any recipes.
         recipes: the choices of recorded recipes, by digest. The recipe of imported trials is not recorded.
     """
-    own = means(data)
-    own = own[(own["blocks"] == HEADLINE_BLOCKS) | (own["source"] == "random_init")]
+    own = means(data[data["blocks"] == np.where(data["source"] == _RANDOM, ALL, HEADLINE_BLOCKS)])
     both = own.merge(printed(), on=["dataset", "images", "source"], how="inner")
     half = half_width(Moments(*(both[name].to_numpy() for name in ("n", "mean", "sd"))), CONFIDENCE)
     table = both.assign(low=both["mean"] - half, high=both["mean"] + half, difference=both["mean"] - both["printed"])
     table["unlike"] = pd.Series([_unlike(row, recipes) for row in table.to_dict("records")], table.index, dtype=object)
+    known = table["high"] - table["low"] >= ROUNDING
     inside = (table["low"] <= table["printed"]) & (table["printed"] <= table["high"])
-    table["covered"] = inside.astype(object).where(table["low"].notna() & (table["unlike"] == ""), None)
+    table["covered"] = inside.astype(object).where(known & (table["unlike"] == ""), None)
     order = ["origin", "recipe", "numerics", "images_used", "dataset", "source", "epochs"]
     return table.sort_values(order, ignore_index=True)
 
@@ -106,10 +110,9 @@ def summary(compared: pd.DataFrame) -> tuple[str, ...]:
     unlike = compared[compared["unlike"] != ""]
     if not unlike.empty:
         differences = ", ".join(listed(unlike["unlike"]))
-        many = counted(len(unlike), "cell")
         sentences.append(
-            f"Not compared: {many} with another recipe or trial length, listed with their differences (in brackets: "
-            f"{PUBLISHED}, and 100 epochs up to 1,600 images, 150 above): {differences}."
+            f"Not compared: {_counted(unlike)} with another recipe or trial length, listed with their differences (in "
+            f"brackets: {PUBLISHED}, and 100 epochs up to 1,600 images, 150 above): {differences}."
         )
     return (*sentences, NOT_COMPARED)
 
@@ -118,14 +121,28 @@ def _agreement(like: pd.DataFrame, which: str) -> str:
     if like.empty:
         return f"No cell of Table 7 has {which}."
     largest = like["difference"].abs().max()
-    words = (
-        f"{counted(len(like), 'cell')} of Table 7: {which}; the largest difference is {largest:.2f} percentage points"
-    )
-    known = like[like["covered"].notna()]
-    if known.empty:
+    words = f"{_counted(like)} of Table 7: {which}; the largest difference is {largest:.2f} percentage points"
+    if like["low"].isna().all():
         return f"{words}; no cell has two seeds, so no interval can be given."
-    covered = int(known["covered"].astype(bool).sum())
-    return f"{words}; the interval covers the printed value in {covered} of the {len(known)} cells with an interval."
+    equal = int((like["high"] - like["low"] < ROUNDING).sum())
+    if equal:
+        words += f"; {without_width(equal, 'row', 'accuracies')}"
+    known = like["covered"].dropna()
+    if known.empty:
+        return f"{words}."
+    noun = ("other " if equal else "") + ("cells" if _cells(like) == len(like) else "rows")
+    covered = f"{int(known.astype(bool).sum())} of the {len(known)} {noun} with an interval"
+    return f"{words}; the interval covers the printed value in {covered}."
+
+
+def _counted(rows: pd.DataFrame) -> str:
+    """Count the cells, and the rows if some cells have several: of other recipes, numerics or lengths."""
+    words = counted(_cells(rows), "cell")
+    return words if _cells(rows) == len(rows) else f"{words} ({counted(len(rows), 'row')})"
+
+
+def _cells(rows: pd.DataFrame) -> int:
+    return len(rows[["dataset", "images", "source"]].drop_duplicates())
 
 
 def _row(row: dict[Any, Any], varying: list[str]) -> tuple[str, ...]:

@@ -130,6 +130,11 @@ class TestDeltas:
         assert "1 cell without a pair is left out; --format csv lists it" in words
         assert "1 cell has no pair, since trials of one arm are missing" in words
 
+    def test_the_heading_says_the_confidence(self, build: Build) -> None:
+        root = build.root(build.arms([50, 51, 52], [70, 71, 75]))
+        assert "95 % interval" in text(analysis.deltas(root), "table")
+        assert "90 % interval" in text(analysis.deltas(root, confidence=0.9), "table")
+
     def test_the_other_formats_have_every_row_and_column(self, table: pa.Table) -> None:
         assert len(json.loads(text(table, "json"))) == table.num_rows == 3
         assert text(table, "csv").splitlines()[0] == ",".join(table.column_names)

@@ -62,7 +62,43 @@ def test_table7_has_means_and_the_best_in_bold(build: Build) -> None:
     made = table7(frame(build.table(trials)))
     assert made.columns == ("dataset", "images", "natural", "random_init (all blocks)", "robust")
     assert made.rows == (("digits", "100", "50.50", "", "55.50"), ("digits", "all", "", "70.00", ""))
-    assert made.best == {(0, "robust"), (1, "random_init (all blocks)")}
+    assert made.best == {(0, "robust")}, "the only source of a row is not the best of several"
+    assert made.title.endswith("fine-tuned: last 3 blocks")
+
+
+def test_table7_shows_every_source_at_its_own_depth(build: Build) -> None:
+    """Three blocks, or else the largest number; all blocks are more than any number, and no column has two depths."""
+    trials = [
+        *build.arms([50.0], [55.0]),
+        *build.arms([40.0], [45.0], blocks=1),
+        *build.arms([], [60.0], source="flat", blocks=1),
+        *build.arms([], [61.0], source="whole", blocks=1),
+        *build.arms([], [62.0], source="whole", blocks=-1, images=200),
+    ]
+    made = table7(frame(build.table(trials)))
+    assert made.columns == ("dataset", "images", "natural", "flat (last block)", "robust", "whole (all blocks)")
+    assert made.rows == (("digits", "100", "50.00", "60.00", "55.00", ""), ("digits", "200", "", "", "", "62.00"))
+    whole = table7(frame(build.table(build.arms([50.0], [55.0], blocks=-1))))
+    assert whole.title.endswith("fine-tuned: all blocks")
+    assert whole.columns == ("dataset", "images", "natural", "robust")
+
+
+def test_table7_marks_all_sources_that_are_best(build: Build) -> None:
+    trials = [*build.arms([50.0], [55.001]), *build.arms([], [54.999], source="alike")]
+    assert table7(frame(build.table(trials))).best == {(0, "robust"), (0, "alike")}
+
+
+@pytest.mark.parametrize("name", ["dataset", "images", "recipe", "origin", "length", "numerics"])
+def test_a_source_may_be_called_like_another_column(build: Build, name: str) -> None:
+    trials = [*build.arms([50.0], [55.0], source=name), *build.arms([60.0], [65.0], source=name, recipe="other")]
+    made = table7(frame(build.table(trials)))
+    assert len(set(made.columns)) == len(made.columns)
+    assert [row[-2:] for row in made.rows] in (
+        [("50.00", "55.00"), ("60.00", "65.00")],
+        [("60.00", "65.00"), ("50.00", "55.00")],
+    )
+    assert made.columns[-1] in (name, f"source {name}")
+    assert all(write(made) for write in markup.WRITERS.values())
 
 
 def test_table7_keeps_numerics_apart(build: Build) -> None:
@@ -214,7 +250,8 @@ def test_published_trials_of_other_lengths_are_no_agreement(published: pa.Table)
     assert large.loc[shorter, "covered"].isna().all()
     said = summary(found)
     assert said[1].startswith(f"{65 + int((~shorter).sum())} cells of Table 7: imported trials")
-    assert said[2].startswith(f"Not compared: {int(shorter.sum())} cells")
+    cells = len(large[shorter].drop_duplicates(["dataset", "images", "source"]))
+    assert said[2].startswith(f"Not compared: {cells} cells")
 
 
 def test_means_are_of_the_last_epoch(published: pa.Table) -> None:
@@ -224,3 +261,29 @@ def test_means_are_of_the_last_epoch(published: pa.Table) -> None:
     ]
     found = against_paper(frame(published), {}).query("dataset == 'mnist' and images == 200 and source == 'natural'")
     assert found["mean"].iloc[0] == pytest.approx(np.mean(chosen["test_accuracy"]), abs=1e-12)
+
+
+def test_equal_accuracies_cover_nothing_and_miss_nothing(build: Build) -> None:
+    """An interval without width is not counted as one that does not cover the printed value."""
+    equal, other = cell(build, "natural", [48.0, 48.0]), cell(build, "l2_eps3", [60.0, 60.1])
+    found = against_paper(frame(build.table([*equal, *other])), CHOICES)
+    assert found.set_index("source")["covered"].to_dict() == {"natural": None, "l2_eps3": False}
+    words = "in 1 row all accuracies are equal: an interval without width, not precision"
+    assert f"; {words}; the interval covers the printed value in 0 of the 1 other cells" in summary(found)[0]
+    alone = summary(against_paper(frame(build.table(equal)), CHOICES))[0]
+    assert alone.endswith(f"{words}.")
+
+
+def test_a_cell_of_several_rows_counts_once(build: Build) -> None:
+    twice = [*cell(build, "natural", [48.0, 49.0]), *cell(build, "natural", [47.0, 48.5], numerics=2)]
+    said = summary(against_paper(frame(build.table(twice)), CHOICES))
+    assert said[0].startswith("1 cell (2 rows) of Table 7: own trials")
+    assert "of the 2 rows with an interval" in said[0]
+    short = [*cell(build, "natural", [48.0], epochs=30), *cell(build, "natural", [47.0], epochs=50)]
+    assert summary(against_paper(frame(build.table(short)), CHOICES))[1].startswith("Not compared: 1 cell (2 rows) ")
+
+
+def test_random_initialization_is_compared_where_all_blocks_were_trained(build: Build) -> None:
+    deep, whole = (cell(build, "random_init", [48.0, 49.0], blocks=blocks) for blocks in (3, -1))
+    assert against_paper(frame(build.table(deep)), CHOICES).empty
+    assert len(against_paper(frame(build.table([*deep, *whole])), CHOICES)) == 1
