@@ -116,7 +116,7 @@ def figure(
     """
     from analysis.evaluations.frames import COLUMNS, frame, where
     from analysis.evaluations.lengths import with_lengths
-    from analysis.evaluations.reading import open_results
+    from analysis.evaluations.reading import open_results, recipes_in_words
     from analysis.figures.deltas import deltas_figure
     from analysis.figures.paper import FIGURES, names_of
     from analysis.figures.paper import figure as paper_figure
@@ -137,10 +137,12 @@ def figure(
     data = where(data, dataset=dataset, blocks=blocks)
     if name in FIGURES:
         data = with_lengths(data, lengths_in(store))
-        return Figure(replace(paper_figure(name, data), names=names))
+        words = recipes_in_words(store, set(data["recipe"]))
+        return Figure(replace(paper_figure(name, data, words), names=names))
     chosen = comparisons(data, baseline, declared_in(store, study))
     if source is not None:
         wanted = set(where(data, source=source)["source"])
         chosen = [comparison for comparison in chosen if comparison.source in wanted]
     data = with_lengths(of_compared(data, chosen) if chosen else data, lengths_in(store))
-    return Figure(replace(deltas_figure(data, chosen), names=names))
+    words = recipes_in_words(store, set(data["recipe"]))
+    return Figure(replace(deltas_figure(data, chosen, words), names=names))

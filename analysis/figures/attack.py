@@ -1,7 +1,7 @@
 """Accuracy under attack by radius, for sources and for networks fine-tuned from them."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -39,6 +39,8 @@ COLUMNS = (
 )
 _IMAGES = ("test_images", "test_images_used", "seed", "recipe", "numerics")
 """Columns in which the clean and the attacked rows of one curve agree, besides those that identify the network."""
+_OF_EVALUATION = ("seed", "recipe", "numerics")
+"""Those of them that the words on a search leave out."""
 
 _EPSILON = Axis(column="epsilon", label="epsilon")
 _MEANING = (
@@ -77,6 +79,26 @@ def attack_figure(attacks: pd.DataFrame) -> Figure | None:
 
 
 def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
+    drawn = list(_balls(rows))
+    choices = [*_IMAGES, *_SEARCH]
+    several = any(len(ball.rows[choices].drop_duplicates()) > 1 for ball in drawn)
+    varying = [name for name in _OF_EVALUATION if any(ball.rows[name].nunique() > 1 for ball in drawn)]
+    for ball in drawn:
+        points = _points(ball, several, varying)
+        yield Panel(title=ball.title, quantity=ACCURACY, against=_EPSILON, points=points, by="source")
+
+
+class _Ball(NamedTuple):
+    """The attacks of one panel."""
+
+    title: str
+    rows: pd.DataFrame
+    """The rows on clean images are the beginning of each curve."""
+    unit: float
+    """Factor from epsilon to the displayed radius."""
+
+
+def _balls(rows: pd.DataFrame) -> Iterator[_Ball]:
     for _, shown in rows.groupby(list(NETWORKS), sort=True, dropna=False):  # sources: null in all keys but dataset
         bands = sorted({name for name in shown["constraint"] if name.startswith(_BAND)})
         for constraint, (ball, unit) in {**_BALLS, **{name: (_band_words(name), 1.0) for name in bands}}.items():
@@ -87,23 +109,30 @@ def _panels(rows: pd.DataFrame) -> Iterator[Panel]:
             beginnings = attacked[["source", *_IMAGES, *_SEARCH]].drop_duplicates()
             curves = pd.concat([clean.merge(beginnings, on=["source", *_IMAGES]), attacked], ignore_index=True)
             ball_words = ball if unit == 1 else f"{ball} in {unit:.0f}ths"
-            title = f"{network_words(shown.iloc[0].to_dict(), rows)}: {ball_words}"
-            yield Panel(title=title, quantity=ACCURACY, against=_EPSILON, points=_points(curves, unit), by="source")
+            yield _Ball(f"{network_words(shown.iloc[0].to_dict(), rows)}: {ball_words}", curves, unit)
 
 
 def _band_words(constraint: str) -> str:
     return f"L2, frequencies {constraint.removeprefix(_BAND)}"
 
 
-def _points(rows: pd.DataFrame, unit: float) -> pd.DataFrame:
-    table = curve_means(rows, ["source", *_IMAGES, *_SEARCH], "epsilon", "robust_accuracy")
-    several = len(table[[*_IMAGES, *_SEARCH]].drop_duplicates()) > 1
-    words = [_search_words(row) if several else "" for row in table.to_dict("records")]
+def _points(ball: _Ball, several: bool, varying: Sequence[str]) -> pd.DataFrame:
+    """Return the points of a panel.
+
+    Args:
+        several: whether any panel has several attacks, which all panels then name.
+        varying: columns that distinguish attacks besides their search.
+    """
+    table = curve_means(ball.rows, ["source", *_IMAGES, *_SEARCH], "epsilon", "robust_accuracy")
+    words = [
+        ", ".join([_search_words(row), *(f"{name} {row[name]}" for name in varying)]) if several else ""
+        for row in table.to_dict("records")
+    ]
     points = table.assign(
         series=table["source"],
         arm=table["source"],
         variant=words,
-        x=table["epsilon"] * unit,
+        x=table["epsilon"] * ball.unit,
         whole=table["test_images"] == ALL,
     )
     return points[list(POINTS)]

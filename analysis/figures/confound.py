@@ -20,9 +20,9 @@ from analysis.paired.changes import changes, mean_changes
 from analysis.paired.contrasts import Comparison
 from analysis.paired.pairing import KEYS, pair_all
 from analysis.statistics.grouped import CONFIDENCE
-from analysis.statistics.paired_t import FEW_VALUES
+from analysis.statistics.paired_t import FEW_VALUES, ROUNDING
 from analysis.tables.model import Table
-from analysis.words import counted, interval, signed
+from analysis.words import counted, in_a_sentence, interval, signed, without_width
 from jobs.specs.base import ALL
 from jobs.specs.recipes import Recipe
 
@@ -207,11 +207,13 @@ def _table(cells: pd.DataFrame) -> Table:
 
 
 def _methods(cells: pd.DataFrame) -> list[str]:
-    """Describe how the intervals were computed, with a caution for few pairs."""
+    """Describe how the intervals were computed, with cautions for few pairs and for equal changes."""
     counts = cells["method"].value_counts().sort_index()
     sentences = [f"{counted(int(count), 'row')}: {method}." for method, count in counts.items()]
     if few := int(cells["n_changes"].between(2, FEW_VALUES - 1).sum()):
         sentences.append(f"{counted(few, 'change')} of few pairs: the interval assumes normal differences.")
+    if equal := int((cells["change_high"] - cells["change_low"] < ROUNDING).sum()):
+        sentences.append(in_a_sentence([without_width(equal, "row", "changes")]))
     return sentences
 
 

@@ -1,6 +1,6 @@
 """How often the most influential training images have the test image's label (Figure 7b of the paper)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from analysis.figures.influence_examples import COLUMNS as EXAMPLE_COLUMNS
 from analysis.figures.influence_examples import examples
 from analysis.figures.influence_matrices import COLUMNS as MATRIX_COLUMNS
 from analysis.figures.influence_matrices import matrices
-from analysis.figures.influence_rows import CHOICES, MEASURES, SHOWN, choice_words, require_weighed
+from analysis.figures.influence_rows import CHOICES, MEASURES, SHOWN, choice_words, require_weighed, varying_choices
 from analysis.figures.networks import network_words
 from analysis.figures.row_validation import matrix
 from analysis.statistics.grouped import curve_means
@@ -89,16 +89,17 @@ def _matches(influences: pd.DataFrame) -> Iterator[dict[Any, Any]]:
 
 
 def _panels(matches: pd.DataFrame) -> Iterator[Panel]:
-    for (*_, measure), shown in matches.groupby(list(SHOWN), sort=True):
+    groups = matches.groupby(list(SHOWN), sort=True)
+    varying = varying_choices(shown for _, shown in groups)
+    for (*_, measure), shown in groups:
         title = f"{network_words(shown.iloc[0].to_dict(), matches)}: {MEASURES[str(measure)]}"
-        yield Panel(title=title, quantity=_MATCH, against=_K, points=_points(shown), by="source")
+        yield Panel(title=title, quantity=_MATCH, against=_K, points=_points(shown, varying), by="source")
 
 
-def _points(rows: pd.DataFrame) -> pd.DataFrame:
+def _points(rows: pd.DataFrame, varying: Sequence[str]) -> pd.DataFrame:
     table = curve_means(rows, ["source", *CHOICES], "k", "match")
-    points = table.assign(
-        series=table["source"], arm=table["source"], variant=choice_words(table), x=table["k"], whole=False
-    )
+    words = choice_words(table, varying)
+    points = table.assign(series=table["source"], arm=table["source"], variant=words, x=table["k"], whole=False)
     return points[list(POINTS)]
 
 

@@ -22,7 +22,7 @@ COLUMNS = ("finetuned_seed", "test_image", "predicted_label", "train_images", "v
 
 _CAPTION = (
     "The first test image of each label and, below it, the training image ranked first for it by each source's network "
-    "of the lowest seed; labels are given above the images. These are examples: the curves use all test images."
+    "of {seed}; labels are given above the images. These are examples: the curves use all test images."
 )
 _NOT_DRAWN = "The images that were used are not available on this machine; the table gives their indices."
 _NAMES = ("source", "test image", "test label", "predicted label", "training image", "training label", "value")
@@ -31,7 +31,7 @@ _CELL_INCHES = 0.85
 
 
 def examples(influences: pd.DataFrame) -> Iterator[Exhibit]:
-    """Yield the first test image of each label, for each type of network and measure; networks of the lowest seed.
+    """Yield the first test image of each label, for each type of network and measure, by one network of each source.
 
     Args:
         influences: rows of the kind ``influence``, with the columns of the curves and ``COLUMNS``.
@@ -45,7 +45,8 @@ def examples(influences: pd.DataFrame) -> Iterator[Exhibit]:
         named = rows.assign(
             source=rows["trial_id"].map(dict(zip(trials["trial_id"], curve_names(trials), strict=True)))
         )
-        one_each = named[rows["finetuned_seed"] == rows["finetuned_seed"].min()].sort_values(["trial_id", "test_image"])
+        seeds, which = _seeds(named)
+        one_each = named[named["finetuned_seed"] == named["source"].map(seeds)].sort_values(["trial_id", "test_image"])
         one_each = one_each.drop_duplicates(["source", "test_image"])
         firsts = one_each.groupby("test_label")["test_image"].min().head(_MOST_LABELS)
         shown = one_each[one_each["test_image"].isin(firsts)].sort_values(["source", "test_label"])
@@ -55,17 +56,28 @@ def examples(influences: pd.DataFrame) -> Iterator[Exhibit]:
             value=_firsts(shown, "values"),
         )
         raw = images_at_hand(str(dataset), str(shown["dataset_sha256"].iloc[0]))
+        caption = _CAPTION.format(seed=which)
         picture = None if raw is None else _drawn(numbers.assign(trial_id=shown["trial_id"]), raw)
         yield Exhibit(
             like="Figure 6 of the paper",
             name=picture_name("figure6", number, str(dataset), str(measure)),
             title=f"{network_words(shown.iloc[0].to_dict(), influences)}: {MEASURES[str(measure)]}",
-            caption=_CAPTION if picture else f"{_CAPTION} {_NOT_DRAWN}",
+            caption=caption if picture else f"{caption} {_NOT_DRAWN}",
             numbers=numbers.reset_index(drop=True),
             columns=_NAMES,
             right=frozenset(_NAMES[1:]),
             png=picture,
         )
+
+
+def _seeds(named: pd.DataFrame) -> tuple[dict[str, int], str]:
+    """Return the fine-tuning seed of each curve: the lowest that all have, or else its own lowest; and words on it."""
+    seeds = {str(name): set(of) for name, of in named.groupby("source")["finetuned_seed"]}
+    if shared := set.intersection(*seeds.values()):
+        lowest = min(shared)
+        alike = all(min(of) == lowest for of in seeds.values())
+        return dict.fromkeys(seeds, lowest), "the lowest seed" if alike else "the lowest seed that all have"
+    return {name: min(of) for name, of in seeds.items()}, "its own lowest seed, since no seed is shared by all"
 
 
 def _firsts(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:

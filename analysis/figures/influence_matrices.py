@@ -27,7 +27,7 @@ COLUMNS = ("finetuned_seed", "test_image", "images_used", "matrix_norm", "cells"
 _CAPTION = (
     "Every training image (columns) against every test image (rows), both sorted by label. Cells are means over groups "
     "of images of one label, divided by the root mean square of the whole matrix, which is its norm up to a factor. "
-    "Helpful or similar images are blue. The pictures show the networks of the lowest seed; the table covers all "
+    "Helpful or similar images are blue. The pictures show each one's network of its lowest seed; the table covers all "
     "networks: the mean over cells with equal labels, over cells with different labels, and their difference, with "
     "95 % t intervals from five networks on."
 )

@@ -1,5 +1,7 @@
 """Rows of the kind ``influence``: which share a panel, which share a curve, and the names of the measures."""
 
+from collections.abc import Iterable, Sequence
+
 import pandas as pd
 
 from analysis.figures.networks import NETWORKS
@@ -25,11 +27,20 @@ def require_weighed(influences: pd.DataFrame) -> None:
 
 
 def curve_names(table: pd.DataFrame) -> list[str]:
-    """Return a name for each row: its source, and the choices that distinguish rows of one source."""
-    return [", ".join(filter(None, parts)) for parts in zip(table["source"], choice_words(table), strict=True)]
+    """Return a name for each row of one panel: its source, and the choices that distinguish rows of one source."""
+    words = choice_words(table, varying_choices([table]))
+    return [", ".join(filter(None, parts)) for parts in zip(table["source"], words, strict=True)]
 
 
-def choice_words(table: pd.DataFrame) -> list[str]:
-    """Describe each row by the choices, besides the source, that distinguish the rows of one panel."""
-    varying = [name for name in CHOICES if table[name].nunique(dropna=False) > 1]
-    return [", ".join(f"{name} {row[name]}" for name in varying) for row in table.to_dict("records")]
+def varying_choices(panels: Iterable[pd.DataFrame]) -> list[str]:
+    """Return the choices that distinguish the rows of any panel: the names of curves have all of them in all panels."""
+    varying = {name for table in panels for name in CHOICES if table[name].nunique(dropna=False) > 1}
+    return [name for name in CHOICES if name in varying]
+
+
+def choice_words(table: pd.DataFrame, varying: Sequence[str]) -> list[str]:
+    """Describe each row by some choices, besides the source."""
+    return [
+        ", ".join(f"no {name}" if pd.isna(row[name]) else f"{name} {row[name]}" for name in varying)
+        for row in table.to_dict("records")
+    ]

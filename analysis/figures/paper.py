@@ -1,12 +1,13 @@
 """The data of the paper's figures 2, 3, 4, 5, 8, 10 and 11 (by their numbers in the paper)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from analysis.evaluations.frames import HEADLINE_BLOCKS, at_epoch, headline_blocks
+from analysis.evaluations.frames import HEADLINE_BLOCKS, at_epoch, headline_blocks, shared_blocks, whole_last
+from analysis.evaluations.lengths import apart_remark
 from analysis.figures.drawing.axis import ACCURACY, AXES, DELTA, IMAGES
 from analysis.figures.drawing.model import Figure, Panel
 from analysis.figures.drawing.style import ordered
@@ -17,6 +18,7 @@ from jobs.errors import Code, InvalidRequest
 from jobs.specs.base import ALL
 
 _WITHOUT_BLOCKS = tuple(key for key in CELL if key != "blocks")
+_NONE: Mapping[str, str] = {}
 
 
 class _Scene(NamedTuple):
@@ -24,16 +26,32 @@ class _Scene(NamedTuple):
 
     data: pd.DataFrame
     parts: dict[Role, str]
-    blocks: int
 
-    def of(self, source: str, blocks: int | None = None) -> pd.DataFrame:
-        """All evaluations of a source at some number of blocks (None: that of the headline figures)."""
-        wanted = self.blocks if blocks is None else blocks
-        return self.data[(self.data["source"] == source) & (self.data["blocks"] == wanted)]
+    def blocks(self, *sources: str) -> int:
+        """Return the number of blocks at which a figure compares sources: three, or else the largest that all have.
+
+        Raises:
+            InvalidRequest: if there is none.
+        """
+        shared = shared_blocks(self.data, sources)
+        if not shared:
+            raise InvalidRequest(
+                Code.NO_ANSWER,
+                f"needs trials of {', '.join(sources)} with one number of fine-tuned blocks; there is no such number",
+                key="blocks",
+            )
+        return headline_blocks(shared)
+
+    def of(self, source: str, blocks: int) -> pd.DataFrame:
+        """Return all evaluations of a source at some number of blocks."""
+        return self.data[(self.data["source"] == source) & (self.data["blocks"] == blocks)]
 
 
-def figure(name: str, data: pd.DataFrame) -> Figure:
+def figure(name: str, data: pd.DataFrame, words: Mapping[str, str] = _NONE) -> Figure:
     """Return the data of a figure of the paper from any evaluations (``analysis.evaluations.frames.frame``).
+
+    Args:
+        words: descriptions of recipes, by digest, for legends.
 
     Raises:
         InvalidRequest: for an unknown name, or when the results lack what the figure shows.
@@ -44,36 +62,33 @@ def figure(name: str, data: pd.DataFrame) -> Figure:
         )
     if data.empty:
         raise InvalidRequest(Code.NO_ANSWER, f"Figure {name} needs finished trials; there are none yet")
-    return _made(name, _scene(data))
+    return _made(name, _Scene(data, cast(data)), words)
 
 
-def figures(data: pd.DataFrame) -> tuple[list[Figure], list[str]]:
+def figures(data: pd.DataFrame, words: Mapping[str, str] = _NONE) -> tuple[list[Figure], list[str]]:
     """Return all figures that the evaluations allow, and why the others are missing.
 
     Args:
         data: evaluations, not empty.
+        words: as in ``figure``.
     """
     shown: list[Figure] = []
     missing: list[str] = []
-    scene = _scene(data)
+    scene = _Scene(data, cast(data))
     for name in FIGURES:
         try:
-            shown.append(_made(name, scene))
+            shown.append(_made(name, scene, words))
         except InvalidRequest as error:
             missing.append(str(error))
     return shown, missing
 
 
-def _scene(data: pd.DataFrame) -> _Scene:
-    return _Scene(data, cast(data), headline_blocks(data))
-
-
-def _made(name: str, scene: _Scene) -> Figure:
+def _made(name: str, scene: _Scene, words: Mapping[str, str]) -> Figure:
     try:
         made = FIGURES[name](scene)
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"Figure {name} {error}", **error.place._asdict()) from None
-    return replace(made, panels=with_variants_named(made.panels))
+    return replace(made, panels=with_variants_named(made.panels, words))
 
 
 def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[str]]:
@@ -82,7 +97,7 @@ def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[
     Args:
         sources: further sources of the root.
     """
-    depths = sorted(set(data["blocks"]), key=lambda depth: (depth == ALL, depth))
+    depths = sorted(set(data["blocks"]), key=whole_last)
     return {
         "dataset": ordered(set(data["dataset"])),
         "source": sorted({*data["source"], *sources}),
@@ -92,15 +107,18 @@ def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[
 
 def _figure2(scene: _Scene) -> Figure:
     source, natural = need(scene.parts, Role.L2), need(scene.parts, Role.NATURAL)
+    blocks = scene.blocks(source, natural)
+    arms = scene.of(source, blocks), scene.of(natural, blocks)
     return Figure(
         name="figure2",
         title="Accuracy and delta by number of training images",
         caption="(a) Test accuracy after the last epoch. (b) Difference between the two sources, paired by seed. "
-        f"{_blocks_text(scene.blocks)} fine-tuned.",
+        f"{_blocks_text(blocks)} fine-tuned.",
         panels=(
-            _accuracy("(a) test accuracy", scene.of(source), scene.of(natural)),
-            _delta(f"(b) {source} minus {natural}", scene.of(source), scene.of(natural)),
+            _accuracy("(a) test accuracy", *arms),
+            _delta(f"(b) {source} minus {natural}", *arms),
         ),
+        notes=_lengths(*arms),
     )
 
 
@@ -126,74 +144,84 @@ def _figure11(scene: _Scene) -> Figure:
 def _figure5(scene: _Scene) -> Figure:
     robust = [need(scene.parts, part) for part in (Role.L2, Role.LINF_SMALL, Role.LINF_LARGE)]
     l2, small, large = robust
-    present = sorted(set(scene.data.loc[scene.data["source"].isin(robust), "dataset"]))
+    blocks = scene.blocks(*robust)
+    arms = {source: scene.of(source, blocks) for source in robust}
+    present = sorted({name for arm in arms.values() for name in arm["dataset"]})
     shown = [name for name in ("cifar10", "svhn") if name in present]
     shown = (shown + [name for name in present if name not in shown])[:2]
     accuracy = [
         _accuracy(
             f"({letter}) {name}",
-            *(_only(scene.of(source), dataset=name) for source in robust),
+            *(_only(arm, dataset=name) for arm in arms.values()),
             series="source",
             row="Robust sources",
         )
         for letter, name in zip("ab", shown, strict=False)
     ]
+    other = (
+        [] if shown == ["cifar10", "svhn"] else [f"(a, b) show {', '.join(shown)}; the paper shows cifar10 and svhn"]
+    )
     pairs = [("c", small, large), ("d", l2, small), ("e", l2, large)]
     return Figure(
         name="figure5",
         title="Comparison of robust sources",
         caption="(a, b) Test accuracy of the robust sources after the last epoch. (c\N{EN DASH}e) Differences between "
-        f"two of them, paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
+        f"two of them, paired by seed. {_blocks_text(blocks)} fine-tuned.",
         panels=(
             *accuracy,
             *(
-                _delta(f"({letter}) {left} minus {right}", scene.of(left), scene.of(right), row="Differences")
+                _delta(f"({letter}) {left} minus {right}", arms[left], arms[right], row="Differences")
                 for letter, left, right in pairs
             ),
         ),
         columns=3,
-        notes=()
-        if shown == ["cifar10", "svhn"]
-        else (f"(a, b) show {', '.join(shown)}; the paper shows cifar10 and svhn",),
+        notes=(*other, *_lengths(*arms.values())),
     )
 
 
 def _figure8(scene: _Scene) -> Figure:
     natural = need(scene.parts, Role.NATURAL)
     attacked = [need(scene.parts, part) for part in (Role.L2, Role.PGD1, Role.GAUSSIAN)]
+    blocks = scene.blocks(natural, *attacked)
+    arms = {source: scene.of(source, blocks) for source in (natural, *attacked)}
     return Figure(
         name="figure8",
         title="Effect of the source's adversary: PGD, PGD(1), Gaussian noise",
         caption="Differences in test accuracy after the last epoch, paired by seed, for sources trained with (a) PGD, "
-        f"(b) PGD(1), (c) Gaussian noise. {_blocks_text(scene.blocks)} fine-tuned.",
+        f"(b) PGD(1), (c) Gaussian noise. {_blocks_text(blocks)} fine-tuned.",
         panels=tuple(
-            _delta(f"({letter}) {source} minus {natural}", scene.of(source), scene.of(natural))
+            _delta(f"({letter}) {source} minus {natural}", arms[source], arms[natural])
             for letter, source in zip("abc", attacked, strict=True)
         ),
         columns=3,
+        notes=_lengths(*arms.values()),
     )
 
 
 def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
     """Figures 3 and 10: accuracy and delta by epoch, at given sizes."""
     source, natural = need(scene.parts, Role.L2), need(scene.parts, Role.NATURAL)
-    sizes = [_nearest(scene.of(source)["images"], size) for size in wanted]
-    panels = []
+    blocks = scene.blocks(source, natural)
+    arms = scene.of(source, blocks), scene.of(natural, blocks)
+    both = set(arms[0]["images"]) & set(arms[1]["images"])
+    sizes = [_nearest(both, size) for size in wanted]
+    panels: list[Panel] = []
+    shown: list[pd.DataFrame] = []
     for number, size in enumerate(dict.fromkeys(sizes), start=1):
         prefix = f"{number}" if len(wanted) > 1 else ""
-        left, right = _only(scene.of(source), images=size), _only(scene.of(natural), images=size)
+        left, right = (_only(arm, images=size) for arm in arms)
+        shown += [left, right]
         panels.append(_accuracy(f"(a{prefix}) test accuracy, {size:,} images", left, right, against="epoch"))
         panels.append(_delta(f"(b{prefix}) {source} minus {natural}, {size:,} images", left, right, against="epoch"))
-    missing = [f"{size:,}" for size in wanted if size not in sizes]
+    missing = ", ".join(f"{size:,}" for size in wanted if size not in sizes)
+    other = [f"The paper shows {missing} images; the nearest size in these results is shown instead"] if missing else []
     return Figure(
         name=name,
         title="Accuracy and delta during fine-tuning",
         caption="(a) Test accuracy during fine-tuning. (b) Difference between the two sources after the same epoch, "
-        f"paired by seed. {_blocks_text(scene.blocks)} fine-tuned.",
+        f"paired by seed. {_blocks_text(blocks)} fine-tuned.",
         panels=tuple(panels),
-        notes=(f"The paper shows {', '.join(missing)} images; the nearest size in these results is shown instead",)
-        if missing
-        else (),
+        notes=(*other, *_lengths(*shown)),
     )
 
 
@@ -201,7 +229,8 @@ def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
     """Figures 4 and 11: one panel per dataset with a curve for each number of blocks, then the delta between two."""
     for source in sources:
         _two_blocks(scene.data[scene.data["source"] == source])  # fail before computing anything
-    panels = []
+    panels: list[Panel] = []
+    notes: dict[str, None] = {}
     for source in sources:
         mine = at_epoch(scene.data[scene.data["source"] == source], "last")
         for dataset in ordered(set(mine["dataset"])):
@@ -217,11 +246,12 @@ def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
                 )
             )
         high, low = _two_blocks(mine)
-        points = delta_points(
-            _only(mine, blocks=high), _only(mine, blocks=low), "dataset", "images", source, _WITHOUT_BLOCKS
-        )
+        arms = _only(mine, blocks=high), _only(mine, blocks=low)
+        points = delta_points(*arms, "dataset", "images", source, _WITHOUT_BLOCKS)
         title = f"(b) {_blocks_text(high)} minus {low}"
+        _require_pairs(points, f"{title} of {source}", *arms, by="blocks")
         panels.append(Panel(title=title, quantity=DELTA, against=IMAGES, points=points, row=source))
+        notes |= dict.fromkeys(_lengths(mine, by="blocks"))
     return Figure(
         name=name,
         title="Accuracy by number of fine-tuned blocks",
@@ -229,6 +259,7 @@ def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
         "numbers of blocks, paired by seed.",
         panels=tuple(panels),
         columns=4,
+        notes=tuple(notes),
     )
 
 
@@ -255,7 +286,21 @@ def _delta(
     if against == "images":
         left, right = at_epoch(left, "last"), at_epoch(right, "last")
     points = delta_points(left, right, "dataset", against, title)
+    _require_pairs(points, title, left, right)
     return Panel(title=title, quantity=DELTA, against=AXES[against], points=points, row=row)
+
+
+def _require_pairs(
+    points: pd.DataFrame, what: str, *arms: pd.DataFrame, by: Literal["source", "blocks"] = "source"
+) -> None:
+    if points.empty:
+        why = "; ".join(["the results have none", *_lengths(*arms, by=by)])
+        raise InvalidRequest(Code.NO_ANSWER, f"needs pairs of trials for {what}; {why}", key="source")
+
+
+def _lengths(*arms: pd.DataFrame, by: Literal["source", "blocks"] = "source") -> tuple[str, ...]:
+    """Return a remark where arms have no length in common."""
+    return tuple(filter(None, [apart_remark(pd.concat(arms), by)]))
 
 
 def _only(data: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -265,24 +310,24 @@ def _only(data: pd.DataFrame, **values: object) -> pd.DataFrame:
 
 
 def _two_blocks(data: pd.DataFrame) -> tuple[int, int]:
-    present = sorted(set(data["blocks"]) - {ALL})
+    present = sorted(set(data["blocks"]), key=whole_last)
     if {1, HEADLINE_BLOCKS} <= set(present):
         return HEADLINE_BLOCKS, 1
     if len(present) < 2:
         raise InvalidRequest(
             Code.NO_ANSWER,
-            f"compares numbers of fine-tuned blocks; the results have only {present or 'all blocks'}",
+            f"compares numbers of fine-tuned blocks; the results have only {_blocks_text(present[0])}",
             key="blocks",
         )
     return present[-1], present[0]
 
 
-def _nearest(sizes: "pd.Series[int]", wanted: int) -> int:
+def _nearest(sizes: Iterable[int], wanted: int) -> int:
     """Return the size nearest to ``wanted`` by ratio."""
     present = sorted(set(sizes) - {ALL})
     if not present:
         raise InvalidRequest(
-            Code.NO_ANSWER, f"shows subsets of about {wanted:,} images; the results have none", key="images"
+            Code.NO_ANSWER, f"shows subsets of about {wanted:,} images of both sources; there are none", key="images"
         )
     return int(min(present, key=lambda size: max(size / wanted, wanted / size)))
 

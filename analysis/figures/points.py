@@ -1,18 +1,19 @@
 """Points of curves, computed from evaluations: mean accuracies, and deltas between two arms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from analysis.evaluations.lengths import length_of
+from analysis.evaluations.variants import VARIANT, variant_names
 from analysis.figures.drawing.model import POINTS, Panel
 from analysis.paired.cells import summarize
 from analysis.paired.pairing import CELL, pair
 from analysis.statistics.grouped import CONFIDENCE, moments_by, with_intervals
 from jobs.specs.base import ALL
 
-_VARIANT, _BETWEEN = ("origin", "recipe", "numerics", "length"), "\x1f"
+_BETWEEN = "\x1f"
 
 
 def accuracy_points(rows: pd.DataFrame, series: str, against: str) -> pd.DataFrame:
@@ -54,11 +55,11 @@ def delta_points(
 
 
 def _curve_keys(*names: str) -> list[str]:
-    return [*dict.fromkeys([*names, *_VARIANT])]
+    return [*dict.fromkeys([*names, *VARIANT])]
 
 
 def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
-    origin, recipe, numerics, length = (table[name].astype(str) for name in _VARIANT)
+    origin, recipe, numerics, length = (table[name].astype(str) for name in VARIANT)
     points = table.assign(
         series=table[series].astype(str),
         arm=table[arm],
@@ -71,28 +72,18 @@ def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
     return ordered[list(POINTS)]
 
 
-def with_variants_named(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+def with_variants_named(panels: Sequence[Panel], words: Mapping[str, str]) -> tuple[Panel, ...]:
     """Name variants by what distinguishes their origin, recipe, numerics and length in a figure.
 
     Names are the same in all panels, and empty where there is only one variant.
+
+    Args:
+        words: descriptions of recipes, by digest.
     """
     variants = dict.fromkeys(key for panel in panels for key in panel.points["variant"])
-    table = pd.DataFrame([key.split(_BETWEEN) for key in variants], columns=list(_VARIANT))
-    table["numerics"] = pd.to_numeric(table["numerics"], errors="coerce").astype("Int64")  # none for imported trials
-    names = dict(zip(variants, _variants(table), strict=True))
+    table = pd.DataFrame([key.split(_BETWEEN) for key in variants], columns=list(VARIANT))
+    names = dict(zip(variants, variant_names(table, words) if len(table) > 1 else [""] * len(table), strict=True))
     return tuple(
         replace(panel, points=panel.points.assign(variant=[names[key] for key in panel.points["variant"]]))
         for panel in panels
     )
-
-
-def _variants(table: pd.DataFrame) -> list[str]:
-    varying = [name for name in _VARIANT if table[name].nunique() > 1]
-    if "origin" in varying and table.loc[table["origin"] != "imported", "recipe"].nunique() <= 1:
-        own = table[table["origin"] != "imported"]
-        varying = ["origin", *(["numerics"] if own["numerics"].nunique() > 1 else [])]
-        varying += ["length"] if table["length"].nunique() > 1 else []
-    return [
-        " ".join(str(row[name]) for name in varying if pd.notna(row[name]) and row[name] != "")
-        for row in table[list(_VARIANT)].to_dict("records")
-    ]

@@ -14,9 +14,10 @@ from analysis.figures.points import accuracy_points, delta_points
 from analysis.figures.roles import Role, cast
 from analysis.paired.contrasts import Comparison, Declared
 from analysis.paired.table import delta_cells
+from analysis.statistics.paired_t import ROUNDING
 from analysis.tables.model import Table, TableRow
 from analysis.tables.published import NOT_COMPARED, PUBLISHED, listed, other_choices, other_length
-from analysis.words import counted
+from analysis.words import counted, in_a_sentence, without_width
 from jobs.specs.base import ALL
 
 _OWN, _PUBLISHED = "own trials", "published trials"
@@ -230,6 +231,9 @@ def _notes(rows: pd.DataFrame, others: int) -> tuple[str, ...]:
     if not unlike.empty:
         differences = ", ".join(listed(unlike["unlike"]))
         notes.append(f"Not counted: {counted(len(unlike), 'row')} that differ in recipe or length: {differences}.")
+    without = [rows[f"ci_high_{which}"] - rows[f"ci_low_{which}"] < ROUNDING for which in ("own", "published")]
+    if equal := int((without[0] | without[1]).sum()):
+        notes.append(in_a_sentence([without_width(equal, "row", "differences of own or of published trials")]))
     if others:
         notes.append(f"Own trials of a single recipe are shown; {counted(others, 'trial')} of others are left out.")
     return (*notes, NOT_COMPARED)

@@ -1,6 +1,6 @@
 """Shape bias: how often networks decide by shape where shape and texture conflict (Figure 4 of Geirhos et al. 2019)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -81,9 +81,12 @@ def shape_biases(decisions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panels(biases: pd.DataFrame) -> Iterator[Panel]:
-    for _, shown in biases.groupby(list(_KINDS), sort=True, dropna=False):  # sources: null in all keys but dataset
+    groups = biases.groupby(list(_KINDS), sort=True, dropna=False)  # sources: null in all keys but dataset
+    drawn = [shown.dropna(subset="bias") for _, shown in groups]
+    varying = [name for name in _CHOICES if any(shown[name].nunique() > 1 for shown in drawn)]
+    for (_, shown), decided in zip(groups, drawn, strict=True):
         names = (OVERALL, *sorted(set(shown["category"]) - {OVERALL}))
-        points = _points(shown.dropna(subset="bias"), names)
+        points = _points(decided, names, varying)
         yield Panel(
             title=_words(shown.iloc[0].to_dict(), biases),
             quantity=_BIAS,
@@ -100,10 +103,9 @@ def _words(row: Mapping[Any, Any], biases: pd.DataFrame) -> str:
     return network_words(row, biases) + (f", fine-tuned on {row['finetuned_dataset']}" if tuned else "")
 
 
-def _points(biases: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+def _points(biases: pd.DataFrame, names: tuple[str, ...], varying: Sequence[str]) -> pd.DataFrame:
     places = biases.assign(x=[names.index(category) for category in biases["category"]])
     table = curve_means(places, ["source", *_CHOICES], "x", "bias")
-    varying = [name for name in _CHOICES if table[name].nunique() > 1]
     words = [", ".join(f"{name} {row[name]}" for name in varying) for row in table.to_dict("records")]
     return table.assign(series=table["source"], arm=table["source"], variant=words, whole=False)[list(POINTS)]
 

@@ -7,6 +7,9 @@ import pytest
 
 import deltasweep as ds
 from jobs.errors import Code, InvalidRequest
+from jobs.specs.canonical import canonical_json
+from jobs.specs.recipes import Recipe
+from jobs.specs.trial import recipe_digest
 from tests.analysis.support import Build
 from tests.support import refused
 
@@ -78,3 +81,30 @@ def test_results_without_a_pair(tmp_path: Path) -> None:
     root = build.root([build.trial("natural", 0, 50.0), build.trial("robust", 1, 51.0)])
     with refused(Code.NO_ANSWER, "natural, robust", kind=InvalidRequest, key="source"):
         ds.figure(root)
+
+
+@pytest.mark.parametrize("name", ["deltas", "2"])
+def test_legends_describe_recipes(tmp_path: Path, name: str) -> None:
+    build = Build(tmp_path)
+    trials = [
+        rows
+        for made in (Recipe(), Recipe(learning_rate=0.05))
+        for rows in build.arms(
+            [50, 51, 52],
+            [53, 55, 54],
+            recipe=recipe_digest(made),
+            recipe_json=canonical_json(made.model_dump(mode="json")),
+        )
+    ]
+    figure = ds.figure(build.root(trials), name)
+    words = {f"own trials, learning_rate {rate}" for rate in (0.1, 0.05)}
+    assert set(figure.table.to_pandas()["variant"]) == words
+    said = {text.get_text() for legend in figure.matplotlib.legends for text in legend.get_texts()}
+    assert all(any(one in label for label in said) for one in words)
+    assert len(figure.table) == (2 if name == "deltas" else 6), "paired within each recipe"
+
+
+def test_comparisons_without_a_pair_are_named(tmp_path: Path) -> None:
+    build = Build(tmp_path)
+    root = build.root([*build.arms([50, 51, 52], [53, 55, 54]), build.trial("other", 9, 50.0)])
+    assert "No trials pair for other minus natural." in ds.figure(root).caption

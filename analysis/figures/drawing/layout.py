@@ -136,23 +136,23 @@ def wrapped(text: str, points: float, inches: float, bold: bool = False) -> list
     return lines
 
 
-def arrange(figure: Figure, under: Callable[[Panel, float], Under], legend_rows: Mapping[str, int]) -> Layout:
+def arrange(figure: Figure, under: Callable[[Panel, float], Under], legend_lines: Mapping[str, int]) -> Layout:
     """Stack title, legends, blocks of panels and caption from top to bottom.
 
     Args:
         under: returns the label and the space below a panel whose axes have the given width in inches.
-        legend_rows: the number of rows of each legend, by kind of series and for ``ALL_ELSE`` and ``FEW``.
+        legend_lines: the number of text lines of each legend, by kind of series and for ``ALL_ELSE`` and ``FEW``.
     """
-    return _Sheet(figure, under, legend_rows).arranged()
+    return _Sheet(figure, under, legend_lines).arranged()
 
 
 class _Sheet:
     """Places the parts of a figure from top to bottom."""
 
-    def __init__(self, figure: Figure, under: Callable[[Panel, float], Under], legend_rows: Mapping[str, int]) -> None:
+    def __init__(self, figure: Figure, under: Callable[[Panel, float], Under], legend_lines: Mapping[str, int]) -> None:
         self.figure = figure
         self.under = under
-        self.legend_rows = legend_rows
+        self.legend_lines = legend_lines
         self.top = EDGE
         self.places: list[Place] = []
         self.words: list[Words] = []
@@ -182,10 +182,10 @@ class _Sheet:
         self.top += len(lines) * line(points) + 0.02
 
     def _legend(self, kinds: tuple[str, ...]) -> None:
-        rows = sum(self.legend_rows[kind] for kind in kinds)
-        if rows:
+        lines = sum(self.legend_lines[kind] for kind in kinds)
+        if lines:
             self.legends.append(LegendPlace(kinds, self.top))
-            self.top += rows * line(TEXT_POINTS) + 0.05
+            self.top += lines * line(TEXT_POINTS) + 0.05
 
     def _block(self, block: _Block) -> None:
         panels = self.figure.panels

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.lines import Line2D
 
-from analysis.figures.drawing.layout import ALL_ELSE, EDGE, FEW, TEXT_POINTS, text_inches
+from analysis.figures.drawing.layout import ALL_ELSE, EDGE, FEW, TEXT_POINTS, text_inches, wrapped
 from analysis.figures.drawing.limits import bounds
 from analysis.figures.drawing.model import Figure
 from analysis.figures.drawing.style import DASHES, FILLS, WIDTH_INCHES, Look, looks
@@ -17,6 +17,7 @@ HANDLE, PAD, BETWEEN = 2.3, 0.5, 1.6
 FEW_DASH = (1.2, 1.4)
 
 _GREY = "#555555"
+_ROOM = WIDTH_INCHES - 2 * EDGE
 
 
 def legends(figure: Figure) -> dict[str, list[Line2D]]:
@@ -28,10 +29,22 @@ def legends(figure: Figure) -> dict[str, list[Line2D]]:
 
 def columns(handles: list[Line2D]) -> int:
     """Return the largest number of columns that fit, each as wide as its widest entry."""
-    height = TEXT_POINTS / 72
-    wide = [text_inches(str(handle.get_label()), TEXT_POINTS) + (HANDLE + PAD + BETWEEN) * height for handle in handles]
-    fits = (n for n in range(len(wide), 1, -1) if sum(max(wide[at::n]) for at in range(n)) <= WIDTH_INCHES - 2 * EDGE)
+    wide = [
+        max(text_inches(line, TEXT_POINTS) for line in _lines(handle)) + (HANDLE + PAD + BETWEEN) * TEXT_POINTS / 72
+        for handle in handles
+    ]
+    fits = (n for n in range(len(wide), 1, -1) if sum(max(wide[at::n]) for at in range(n)) <= _ROOM)
     return next(fits, 1)
+
+
+def lines(handles: list[Line2D]) -> int:
+    """Return the height of a legend in lines of text: that of its highest column (``by_rows``)."""
+    wide = columns(handles)
+    return max((sum(len(_lines(handle)) for handle in handles[at::wide]) for at in range(wide)), default=0)
+
+
+def _lines(handle: Line2D) -> list[str]:
+    return str(handle.get_label()).split("\n")
 
 
 def by_rows(handles: list[Line2D], wide: int) -> list[Line2D]:
@@ -90,8 +103,8 @@ def _of_curves(figure: Figure) -> list[Line2D]:
     several = variants(figure)
     if len(several) < 2:
         return [_handle(arm, _GREY, dash) for arm, dash in _arms(figure, next(iter(several), "")).items()]
-    how = strokes(figure, figure.panels[0].by)
-    joined = not figure.panels[0].ticks
+    first = next(panel for panel in figure.panels if not panel.points.empty)
+    how, joined = strokes(figure, first.by), not first.ticks
     handles = []
     for arm in how.arms or ("",):
         for name in several:
@@ -116,7 +129,8 @@ def _of_few(figure: Figure) -> list[Line2D]:
 
 
 def _handle(label: str, colour: str, dash: tuple[float, ...] | None, **more: Any) -> Line2D:
-    """Create a handle; ``dash`` is None where there is no line."""
+    """Create a handle with a label of one or more lines; ``dash`` is None where there is no line."""
     style: Any = "" if dash is None else (0, dash) if dash else "-"
     given = {"markersize": MARK_POINTS, **more}
+    label = "\n".join(wrapped(label, TEXT_POINTS, _ROOM - (HANDLE + PAD + BETWEEN) * TEXT_POINTS / 72))
     return Line2D([], [], color=colour, label=label, linewidth=LINE_POINTS, linestyle=style, **given)

@@ -8,7 +8,8 @@ import pandas as pd
 
 from analysis.figures.drawing.axis import Axis
 from analysis.figures.drawing.limits import cut
-from analysis.statistics.paired_t import FEW_VALUES
+from analysis.statistics.paired_t import FEW_VALUES, ROUNDING
+from analysis.words import in_a_sentence, without_width
 
 POINTS = (
     "series",
@@ -85,7 +86,7 @@ class Figure:
     columns: int = 2
     """The largest number of panels in a row."""
     notes: tuple[str, ...] = field(default=())
-    """Differences from the paper's figure that are due to the results."""
+    """Remarks that are due to the results, such as differences from the paper's figure; without full stops."""
     shades: str = SHADES
     """Sentence on the intervals, for the caption."""
     intervals: str = INTERVALS
@@ -104,11 +105,14 @@ class Figure:
 
     @property
     def remarks(self) -> list[str]:
-        """Differences from the paper's figure, and the number of intervals that the frames clip."""
+        """Remarks on these results, and the numbers of intervals that the frames clip or that have no width."""
         ends = sum(int(cut(panel.points, panel.quantity).sum()) for panel in self.panels)
-        drawn = sum(int(panel.points["low"].notna().sum()) for panel in self.panels)
-        cuts = [f"{ends} of {drawn} intervals are clipped at the frame"] if ends else []
-        return [f"{note}." for note in (*self.notes, *cuts)]
+        widths = [panel.points["high"] - panel.points["low"] for panel in self.panels]
+        drawn = sum(int(one.notna().sum()) for one in widths)
+        more = [f"{ends} of {drawn} intervals are clipped at the frame"] if ends else []
+        if equal := sum(int((one < ROUNDING).sum()) for one in widths):
+            more.append(without_width(equal, "point", "values"))
+        return [in_a_sentence([note]) for note in (*self.notes, *more)]
 
     def series(self, by: str) -> list[str]:
         """Return the names in a legend, in the order of the report, or as they occur in the points."""

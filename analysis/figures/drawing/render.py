@@ -1,7 +1,6 @@
 """Drawing a figure with matplotlib: PNG, SVG and PDF, 5.5 inches wide; the same data give the same bytes."""
 
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from analysis.figures.drawing.legends import (
     by_rows,
     columns,
     legends,
+    lines,
     looks_of,
     strokes,
 )
@@ -138,8 +138,7 @@ def drawing(figure: Figure) -> Drawing:
     """Draw all panels with their legends, the title above and the caption below."""
     with mpl.rc_context(_RC):
         handles = legends(figure)
-        rows = {kind: math.ceil(len(entries) / columns(entries)) for kind, entries in handles.items()}
-        layout = arrange(figure, under, rows)
+        layout = arrange(figure, under, {kind: lines(entries) for kind, entries in handles.items()})
         canvas = Canvas(figsize=(WIDTH_INCHES, layout.height))
         how = {kind: (looks_of(figure, kind), strokes(figure, kind)) for kind in handles if kind}
         for place in layout.places:
@@ -182,7 +181,7 @@ def _draw_legends(canvas: Canvas, height: float, place: LegendPlace, handles: Ma
             borderpad=0,
             borderaxespad=0,
         )
-        top += math.ceil(len(entries) / wide) * line(TEXT_POINTS)
+        top += lines(entries) * line(TEXT_POINTS)
 
 
 def _draw_panel(canvas: Canvas, whole: float, place: Place, looks: Mapping[str, Look], how: Strokes) -> None:

@@ -12,17 +12,19 @@ import pytest
 import analysis
 import deltasweep as ds
 from analysis.evaluations.frames import frame
-from analysis.evaluations.lengths import PLANNED, lengths_text, with_lengths
+from analysis.evaluations.lengths import PLANNED, apart, apart_remark, lengths_text, with_lengths
 from analysis.figures.paper import figure
 from analysis.page.payload import payload
 from analysis.page.report import contents
 from analysis.page.results import read, variants, with_variant
 from analysis.paired.contrasts import Comparison, planned_lengths
 from analysis.tables.accuracy import table7
+from jobs.errors import Code
 from jobs.results import Launch, LocalStore, StudyRecord, record_study, write_launch
 from jobs.specs.recipes import Recipe
 from jobs.specs.trial import recipe_digest
 from tests.analysis.support import Build, Rows
+from tests.support import refused
 
 CONTRAST: dict[str, Any] = {"source": "l2", "baseline": "natural", "blocks": [3]}
 SHORT, LONG = {50: 10, 200: 10, 800: 10}, {50: 30, 200: 30, 800: 10}
@@ -314,7 +316,10 @@ def test_figures_and_tables_show_each_length_apart(build: Build) -> None:
     data = frame(build.table(both(build)))
     accuracy, delta = figure("2", data).panels
     means = delta.points.groupby("variant")["mean"].mean().round(2)
-    assert means.to_dict() == {"10 epochs": -4.9, "10 or 30 epochs": round((5.1 + 5.1 - 4.9) / 3, 2)}
+    assert means.to_dict() == {
+        "own trials, 10 epochs": -4.9,
+        "own trials, 10 or 30 epochs": round((5.1 + 5.1 - 4.9) / 3, 2),
+    }
     assert set(accuracy.points["variant"]) == set(means.index)
     assert not accuracy.points.duplicated(["arm", "variant", "x"]).any()
     made = table7(data)
@@ -334,3 +339,65 @@ def test_lengths_in_words() -> None:
         "10 or 30 epochs",
         "1, 3 or 5 epochs",
     ]
+
+
+UNLIKE = (
+    "sources without a common length in a cell are not comparable and never paired (l2: 10 epochs; natural: 30 epochs)"
+)
+
+
+def unlike(build: Build) -> list[Rows]:
+    """Return trials of two sources with other lengths at 100 images, and with a common one at 800."""
+    alike = trials(build, {800: 10})
+    lengths = (("natural", 30), ("l2", 10))
+    return [*alike, *(build.trial(source, seed, {last: 50.0 + seed}) for source, last in lengths for seed in range(3))]
+
+
+def test_sources_without_a_common_length_are_found_in_their_cells(build: Build) -> None:
+    data = frame(build.table(unlike(build)))
+    found = apart(data, "source")
+    assert sorted(zip(found["source"], found["images"], found["epochs"], strict=True)) == [
+        ("l2", 100, 10),
+        ("natural", 100, 30),
+    ]
+    assert apart_remark(data) == UNLIKE
+    both = [*unlike(build), *(build.trial("l2", seed, {30: 60.0}) for seed in range(3))]
+    assert apart_remark(frame(build.table(both))) == "", "a common length, and another one that is named by itself"
+
+
+def test_depths_without_a_common_length_are_told_too(build: Build) -> None:
+    rows = [*trials(build, {50: 10}, blocks=1), *trials(build, {50: 30}), *trials(build, {800: 30}, blocks=1)]
+    data = frame(build.table([*rows, *trials(build, {800: 30})]))
+    (remark,) = figure("4", data).notes
+    assert remark == (
+        "depths without a common length in a cell are not comparable and never paired (last 3 blocks: 30 epochs; last "
+        "block: 10 epochs)"
+    )
+
+
+def test_figures_say_where_sources_have_no_common_length(build: Build) -> None:
+    root = build.root(unlike(build))
+    data = frame(build.table(unlike(build)))
+    for made in (figure("2", data), ds.figure(root)._data):
+        assert UNLIKE in made.notes
+        assert f"{UNLIKE.capitalize()}." in made.words
+    alone = frame(build.table(unlike(build)[6:]))
+    with refused(Code.NO_ANSWER, "Figure 2", "(b) l2 minus natural", UNLIKE, key="source"):
+        figure("2", alone)
+    with refused(Code.NO_ANSWER, "l2, natural", UNLIKE, key="source"):
+        ds.figure(build.root(unlike(build)[6:], "alone"))
+
+
+def test_no_source_is_best_where_lengths_differ(build: Build) -> None:
+    made = table7(frame(build.table(unlike(build))))
+    assert [row[1] for row in made.rows] == ["100", "800"]
+    assert made.best == {(1, "l2")}
+    assert made.notes[1] == (
+        "In 1 row no source is best: those without a common length are not comparable (l2: 10 epochs; natural: 30 "
+        "epochs)."
+    )
+
+
+def test_headlines_say_that_cells_have_no_pair_because_of_lengths(build: Build) -> None:
+    (text,) = headline(build.root(unlike(build))).values()
+    assert text.endswith("; 2 cells have no pair, since the trials of the two arms differ in epochs.")

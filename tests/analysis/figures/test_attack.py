@@ -161,3 +161,17 @@ def test_the_view(build: Build) -> None:
     assert found["best"].to_pylist() == [70.0]
     with refused(Code.WRONG_QUERY, "evaluations, trials, failures, pretrain, attacks", kind=InvalidRequest, key="SQL"):
         analysis.query(root, "SELECT * FROM attack")
+
+
+def test_attacks_are_named_in_all_panels_of_a_figure_or_in_none() -> None:
+    weaker = attacked(accuracy=65.0, steps=3, start="zero", restarts=1, trial_id="attack-x-0123456789abcdef")
+    found = present(drawn([*rows(), weaker]))
+    assert all("PGD(" in name for panel in found.panels for name in panel.points["variant"])
+    assert {name for panel in present(drawn(rows())).panels for name in panel.points["variant"]} == {""}
+
+
+def test_attacks_of_two_seeds_are_two_curves() -> None:
+    made = [attacked(seed=None, accuracy=40.0), attacked(seed=None, accuracy=41.0)]
+    twice = [{**row, "seed": seed} for seed, row in enumerate(made)]
+    (panel,) = present(drawn(twice)).panels
+    assert [name.rpartition(", ")[2] for name in panel.points["variant"]] == ["seed 0", "seed 1"]

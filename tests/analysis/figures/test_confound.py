@@ -274,3 +274,13 @@ def test_the_page_names_the_ways_in_words(build: Build) -> None:
     assert table["normalization"].tolist() == ["as-released", "source", "as-released"]
     plain = analysis.report(build.root(build.arms(NATURAL, NATURAL), "plain")).read_text()
     assert "Effect of normalization and BatchNorm mode" not in plain
+
+
+def test_equal_changes_have_an_interval_without_width_and_a_remark(build: Build) -> None:
+    released, gains = ("as-released", "batch"), GAINS["as-released", "batch"]
+    rows = [*arms(build, gains, recipe(*released)), *arms(build, [one - 3 for one in gains], recipe("source", "batch"))]
+    made = present(confound(*given(build, rows)))
+    assert made.table.rows[1][-2:] == ("-3.00", "-3.00 to -3.00")
+    assert made.table.notes[-1] == "In 1 row all changes are equal: an interval without width, not precision."
+    whole = present(confound(*given(build, trials(build))))
+    assert "equal" not in " ".join(whole.table.notes)

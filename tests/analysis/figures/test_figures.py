@@ -17,6 +17,7 @@ from analysis.figures.drawing.render import draw, save
 from analysis.figures.drawing.style import COLOURS, DARK_COLOURS
 from analysis.figures.paper import FIGURES, figure
 from analysis.figures.roles import Role, cast
+from analysis.page.results import with_variant
 from analysis.web.svg import GRID, INK, PANEL, SOFT
 from analysis.web.theme import theme
 from jobs.errors import Code, InvalidRequest
@@ -144,10 +145,10 @@ def test_imported_trials_stand_beside_own_ones(build: Build, data: pd.DataFrame)
     arms = {"natural": ("none", 0.0), "l2": ("l2", 3.0)}
     both = [*trials(build, arms), *trials(build, arms, origin="imported", recipe="imported", numerics=None)]
     made = figure("2", frame(build.table(both)))
-    assert set(made.panels[1].points["variant"]) == {"run", "imported"}
+    assert set(made.panels[1].points["variant"]) == {"own trials", "imported"}
     assert set(figure("2", data).panels[1].points["variant"]) == {""}
     told = {text.get_text() for legend in draw(made).legends for text in legend.get_texts()}
-    assert told >= {f"{source}, {origin}" for source in ("l2", "natural") for origin in ("run", "imported")}
+    assert told >= {f"{source}, {origin}" for source in ("l2", "natural") for origin in ("own trials", "imported")}
 
 
 def test_each_length_of_a_cell_is_a_curve_of_its_own(build: Build) -> None:
@@ -157,9 +158,12 @@ def test_each_length_of_a_cell_is_a_curve_of_its_own(build: Build) -> None:
     ]
     made = figure("2", frame(build.table([*arms[:6], *longer])))
     points = made.panels[1].points
-    assert dict(zip(points["variant"], points["n"], strict=True)) == {"1 epoch": 3, "200 epochs": 1}
+    assert dict(zip(points["variant"], points["n"], strict=True)) == {
+        "own trials, 1 epoch": 3,
+        "own trials, 200 epochs": 1,
+    }
     told = {text.get_text() for legend in draw(made).legends for text in legend.get_texts()}
-    assert told >= {"natural, 1 epoch", "robust, 200 epochs"}
+    assert told >= {"natural, own trials, 1 epoch", "robust, own trials, 200 epochs"}
 
 
 def test_curves_by_epoch_are_of_one_length(build: Build) -> None:
@@ -168,9 +172,9 @@ def test_curves_by_epoch_are_of_one_length(build: Build) -> None:
     long = [build.trial(source, i, often) for source in ("natural", "l2") for i in range(2)]
     for panel in figure("3", frame(build.table([*short, *long]))).panels:
         of = dict([*panel.points.groupby("variant")])
-        assert set(of["30 epochs"]["x"]) == {1, 30}
-        assert set(of["100 epochs"]["x"]) == set(often)
-        assert set(of["30 epochs"]["n"]) == {3}
+        assert set(of["own trials, 30 epochs"]["x"]) == {1, 30}
+        assert set(of["own trials, 100 epochs"]["x"]) == set(often)
+        assert set(of["own trials, 30 epochs"]["n"]) == {3}
 
 
 def test_wide_intervals_of_few_trials_do_not_rule_the_axis(build: Build) -> None:
@@ -250,8 +254,8 @@ def test_a_variant_has_one_name_in_all_panels(build: Build) -> None:
         *trials(build, {"natural": ("none", 0.0)}, recipe="natural alone"),
     ]
     accuracy, delta = figure("2", frame(build.table(both))).panels
-    assert set(accuracy.points["variant"]) == {"both", "natural alone"}
-    assert set(delta.points["variant"]) == {"both"}
+    assert set(accuracy.points["variant"]) == {"own trials, recipe both", "own trials, recipe natural alone"}
+    assert set(delta.points["variant"]) == {"own trials, recipe both"}
 
 
 def test_a_frame_shows_two_points_of_percent_at_least(build: Build) -> None:
@@ -260,3 +264,82 @@ def test_a_frame_shows_two_points_of_percent_at_least(build: Build) -> None:
         low, high = y_limits(panel.points, panel.quantity)
         assert high - low > 2
         assert low < panel.points["mean"].iloc[0] < high
+
+
+@pytest.mark.parametrize(
+    ("variants", "names"),
+    [
+        ([{}, {"origin": "imported", "recipe": "imported", "numerics": None}], {"own trials", "imported"}),
+        (
+            [{"numerics": 2}, {"numerics": 3}, {"origin": "imported", "recipe": "imported", "numerics": None}],
+            {"own trials, numerics 2", "own trials, numerics 3", "imported"},
+        ),
+        ([{"numerics": 2}, {"numerics": 3}], {"own trials, numerics 2", "own trials, numerics 3"}),
+        ([{"recipe": "a"}, {"recipe": "b"}], {"own trials, slow", "own trials, recipe b"}),
+    ],
+)
+def test_legends_name_variants_as_headlines_do(
+    build: Build, variants: list[dict[str, object]], names: set[str]
+) -> None:
+    sources = {"natural": ("none", 0.0), "l2": ("l2", 3.0)}
+    rows = [one for columns in variants for one in trials(build, sources, seeds=2, **columns)]
+    data, words = frame(build.table(rows)), {"a": "slow"}
+    assert set(figure("2", data, words).panels[0].points["variant"]) == names
+    assert set(with_variant(data, words)["variant"]) == names
+
+
+def two_studies(build: Build) -> list[Rows]:
+    """Return the trials of two studies: one of the last block alone, and one of three blocks with another source."""
+    return [
+        build.trial(source, seed, 50.0 + seed * number, blocks=blocks, constraint=constraint, dataset=dataset)
+        for blocks, dataset, sources in (
+            (1, "digits", {"natural": "none", "l2": "l2"}),
+            (3, "mnist", {"natural": "none", "linf": "linf"}),
+        )
+        for number, (source, constraint) in enumerate(sources.items(), 1)
+        for seed in range(3)
+    ]
+
+
+def test_a_figure_has_the_depth_that_its_sources_share(build: Build) -> None:
+    made = figure("2", frame(build.table(two_studies(build))))
+    assert "1 block fine-tuned." in made.caption
+    assert [len(panel.points) > 0 for panel in made.panels] == [True, True]
+    apart = [rows for rows in two_studies(build) if (rows[0]["source"], rows[0]["blocks"]) != ("natural", 1)]
+    with refused(Code.NO_ANSWER, "Figure 2", "l2, natural", kind=InvalidRequest, key="blocks"):
+        figure("2", frame(build.table(apart)))
+
+
+def test_all_blocks_are_the_largest_number(build: Build) -> None:
+    sources = {"natural": "none", "l2": "l2"}
+    rows = [
+        build.trial(source, seed, 50.0 + seed, blocks=blocks, constraint=constraint)
+        for source, constraint in sources.items()
+        for blocks in (1, -1)
+        for seed in range(2)
+    ]
+    data = frame(build.table(rows))
+    assert "all blocks fine-tuned." in figure("2", data).caption
+    assert figure("4", data).panels[-1].title == "(b) all blocks minus 1"
+
+
+def test_a_figure_without_pairs_is_not_drawn(build: Build) -> None:
+    rows = [build.trial(source, seed, 50.0) for source, seed in (("natural", 1), ("l2", 2))]
+    with refused(Code.NO_ANSWER, "Figure 2", "(b) l2 minus natural", kind=InvalidRequest, key="source"):
+        figure("2", frame(build.table(rows)))
+
+
+def test_datasets_of_other_depths_are_not_in_figure_5(build: Build) -> None:
+    robust = {"l2": ("l2", 3.0), "small": ("linf", 0.01), "large": ("linf", 0.03)}
+    deep = list(trials(build, robust, seeds=2, dataset="svhn"))
+    flat = [rows for rows in trials(build, robust, seeds=2, dataset="cifar10") if rows[0]["blocks"] == 1]
+    made = figure("5", frame(build.table([*deep, *flat])))
+    assert [panel.title for panel in made.panels[:2]] == ["(a) svhn", "(c) small minus large"]
+    assert all(len(panel.points) for panel in made.panels)
+
+
+def test_figures_by_epoch_take_a_size_of_both_sources(build: Build) -> None:
+    sources = {"natural": ("none", 0.0), "l2": ("l2", 3.0)}
+    more = [build.trial("l2", seed, {1: 30.0, 30: 50.0 + seed}, images=6400) for seed in range(2)]
+    few = [rows for rows in trials(build, sources, seeds=2) if rows[0]["images"] == 100]
+    assert figure("3", frame(build.table([*few, *more]))).panels[0].title == "(a) test accuracy, 100 images"

@@ -71,7 +71,7 @@ def test_measures_are_panels_and_other_choices_curves_of_their_own() -> None:
     trials = [weighed(1, _LABELS[1]), weighed(1, _LABELS[2], measure="fisher"), weighed(2, _LABELS[2], damping=0.5)]
     fisher, influence = drawn(trials).panels
     assert fisher.title.endswith("Fisher kernel")
-    assert fisher.points["variant"].unique().tolist() == [""]
+    assert fisher.points["variant"].unique().tolist() == ["damping 1.0"], "named in all panels"
     assert sorted(influence.points["variant"].unique()) == ["damping 0.5", "damping 1.0"]
 
 
@@ -191,3 +191,30 @@ def test_the_page_shows_it_with_its_numbers(build: Build) -> None:
     assert '<td class="number">-2.0000</td><td class="number">1.5000</td>' in text
     assert {f"figure7a-1-digits-influence.{form}" for form in ("png", "csv")} <= {p.name for p in page.parent.iterdir()}
     assert {f"influences.{form}" for form in ("png", "svg", "pdf", "csv")} <= {p.name for p in page.parent.iterdir()}
+
+
+def test_what_a_measure_has_not_is_named_too() -> None:
+    """A legend has no entry without words."""
+    cut = {"measure": "pseudo-inverse", "damping": None, "cutoff_absolute": 0.0, "cutoff_relative": 0.05}
+    trials = [weighed(1, _LABELS[1]), weighed(2, _LABELS[2], damping=0.5), weighed(1, _LABELS[1], **cut)]
+    influence, pseudo = drawn(trials).panels
+    assert set(influence.points["variant"]) == {"damping 0.5", "damping 1.0"}
+    assert set(pseudo.points["variant"]) == {"no damping"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "firsts", "words"),
+    [
+        ({"a": (1, 2), "b": (1, 3)}, {"a": 7, "b": 7}, "of the lowest seed;"),
+        ({"a": (1, 3), "b": (3,)}, {"a": 4, "b": 4}, "of the lowest seed that all have;"),
+        ({"a": (1,), "b": (3,)}, {"a": 7, "b": 4}, "of its own lowest seed, since no seed is shared by all;"),
+    ],
+)
+def test_no_source_is_lost_where_seeds_differ(
+    seeds: dict[str, tuple[int, ...]], firsts: dict[str, int], words: str
+) -> None:
+    rows = [row for source, of in seeds.items() for seed in of for row in weighed(seed, _LABELS[seed], source)]
+    (found,) = examples(pd.DataFrame(rows))
+    shown = found.numbers[found.numbers["test_image"] == 0]
+    assert dict(zip(shown["source"], shown["train_label"], strict=True)) == firsts
+    assert words in found.caption

@@ -292,3 +292,46 @@ def test_pictures_are_as_wide_as_the_paper() -> None:
     for png in (present(one.png) for one in (*features(shown), *matrices(heavy))):
         with Image.open(io.BytesIO(png)) as image:
             assert image.width / image.info["dpi"][0] == pytest.approx(5.5, abs=0.01)
+
+
+def varied(*variants: str) -> pd.DataFrame:
+    """Return points of two series in several variants, without intervals."""
+    points = [
+        {"series": series, "arm": "one", "variant": variant, "x": x, "mean": float(x), "n": 1}
+        for series, variant, x in product("ab", variants, (1, 2))
+    ]
+    none = dict.fromkeys(("low", "high", "low_simultaneous", "high_simultaneous"), np.nan)
+    return pd.DataFrame(points).assign(whole=False, **none)
+
+
+def drawn_with(*points: pd.DataFrame) -> Canvas:
+    panels = tuple(Panel(title="t", quantity=ACCURACY, against=EPOCH, points=one) for one in points)
+    canvas = draw(Figure(name="f", title="t", caption="c", panels=panels))
+    canvas.draw_without_rendering()
+    return canvas
+
+
+def test_long_names_stay_within_the_figure_and_above_its_panels() -> None:
+    names = [f"own trials, frozen_batchnorm batch, normalization {letter * 90}, numerics 2" for letter in "xyz"]
+    canvas = drawn_with(varied(*names))
+    lines = [text.get_text() for legend in canvas.legends for text in legend.get_texts()]
+    assert any("\n" in line for line in lines)
+    assert {"".join(line.split()) for line in lines} >= {"".join(name.split()) for name in names}
+    boxes = [legend.get_window_extent() for legend in canvas.legends]
+    assert all(box.x1 <= canvas.bbox.x1 for box in boxes)
+    above = [present(ax.get_tightbbox()).y1 for ax in canvas.axes]
+    assert min(box.y0 for box in boxes) >= max(above) - 1
+    for one, other in combinations(boxes, 2):
+        assert min(one.y1, other.y1) - max(one.y0, other.y0) < 1
+
+
+def test_a_panel_without_points_may_come_first() -> None:
+    points = varied("u", "v")
+    assert said(drawn_with(points.iloc[:0], points)) >= {"a", "b", "u", "v"}
+
+
+def test_intervals_without_width_are_told_under_the_figure() -> None:
+    points = varied("u").assign(n=2, low=[1.0, 2.0, 0.5, 2.0], high=[1.0, 2.0, 1.5, 2.0])
+    panel = Panel(title="t", quantity=ACCURACY, against=EPOCH, points=points)
+    words = "In 3 points all values are equal: an interval without width, not precision."
+    assert Figure(name="f", title="t", caption="c", panels=(panel,)).remarks == [words]

@@ -64,7 +64,7 @@ def test_networks_of_other_kinds_are_panels_and_other_recipes_series_of_their_ow
     assert (tuned.title, sources.title) == ("digits_conflict, 3 blocks, 400 images", "digits_conflict, sources")
     assert set(tuned.points["series"]) == {"natural", "l2_eps3"}
     assert set(tuned.points["variant"]) == {"recipe x", "recipe b"}
-    assert set(sources.points["variant"]) == {""}
+    assert set(sources.points["variant"]) == {"recipe x"}, "named in all panels: a legend has no entry without words"
 
 
 def test_networks_that_were_tuned_on_other_images_are_panels_of_their_own() -> None:
