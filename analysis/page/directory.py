@@ -1,5 +1,6 @@
 """The directory of a report, checked before anything is read, drawn or created."""
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from jobs.system.files import NotAFile, words
 
 _OWN = "report"
 """The folder of a results root that is reserved for the report; all others are for results."""
+
+_RECORD = "report-files.json"
+"""The names of the files of a report, by which the next one removes those that it does not make."""
 
 
 def report_directory(store: Store, out: str | Path | None) -> Path:
@@ -119,10 +123,10 @@ def _is_own(directory: Path, root: Path) -> bool:
 
 @contextmanager
 def written_into(directory: Path) -> Iterator[Path]:
-    """Yield a temporary folder whose files are then moved into the directory, replacing those of an older report.
+    """Yield a temporary folder whose files are then moved into the directory, in place of those of an older report.
 
-    Each file is replaced atomically. Anything in the directory that is not a regular file is neither followed nor
-    replaced. Failures are reported as one error.
+    Each file is replaced atomically; files of the older report that the new one does not have are removed. Anything in
+    the directory that is not a regular file is neither followed nor replaced. Failures are reported as one error.
 
     Raises:
         StorageFailure: with the file and the reason.
@@ -132,12 +136,18 @@ def written_into(directory: Path) -> Iterator[Path]:
         with TemporaryDirectory(dir=directory, prefix=".report-") as folder:
             yield Path(folder)
             files = sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".html")  # the page last
-            for file in files:
+            names = sorted(file.name for file in files)
+            (record := Path(folder) / _RECORD).write_text(json.dumps(names, indent=0), encoding="utf-8")
+            for file in (*files, record):
                 target = directory / file.name
                 if os.path.lexists(target) and not stat.S_ISREG(mode := target.lstat().st_mode):
                     raise NotAFile(target, words(mode))
             for file in files:
                 file.replace(directory / file.name)
+            for file in _recorded(directory):
+                if file.name not in names:
+                    file.unlink()
+            record.replace(directory / _RECORD)
     except OSError as error:
         if isinstance(error, StorageFailure):
             raise
@@ -148,3 +158,14 @@ def written_into(directory: Path) -> Iterator[Path]:
             file=error.path if isinstance(error, NotAFile) else directory,
             key="--out",
         ) from error
+
+
+def _recorded(directory: Path) -> list[Path]:
+    """Return the regular files that the record of an older report names; none without a record that can be read."""
+    try:
+        names = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return []
+    if not isinstance(names, list):
+        return []
+    return [file for file in directory.iterdir() if file.name in names and stat.S_ISREG(file.lstat().st_mode)]

@@ -176,3 +176,35 @@ def test_what_it_leaves_out_meanwhile_is_taken_up_again(build: Build) -> None:
             analysis.report(root)
         assert gc.isenabled()
         assert pd.get_option("mode.string_storage") == "auto"
+
+
+def test_files_that_the_next_report_does_not_make_are_removed(build: Build) -> None:
+    """Only those of an older report, and only files."""
+    out = build.folder / "out"
+    page = analysis.report(build.root(build.arms([50.0, 51.0], [55.0, 57.0])), out)
+    first = {path.name for path in out.iterdir()}
+    assert {"figure2.png", "forest.svg", "table7.csv"} <= first
+    (out / "mine.txt").write_text("kept")
+    (out / "figure2.csv").unlink()
+    (out / "figure2.csv").mkdir()
+    analysis.report(build.root([build.trial("natural", 0, 50.0)], "other"), out)
+    left = {path.name for path in out.iterdir()}
+    assert {"mine.txt", "figure2.csv", "index.html", "table7.csv"} <= left
+    assert not left & {"figure2.png", "forest.svg"}
+    assert "figure2" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1, null]", '["../kept", "kept/", ".", ""]', "[" * 100_000],
+    ids=["empty", "object", "values", "paths", "deep"],
+)
+def test_a_record_of_files_that_is_none_removes_nothing(build: Build, text: str) -> None:
+    root = build.root([])
+    out = build.folder / "out"
+    (out / "kept").mkdir(parents=True)
+    (build.folder / "kept").write_text("kept")
+    (out / "report-files.json").write_text(text)
+    analysis.report(root, out)
+    assert (out / "kept").is_dir()
+    assert (build.folder / "kept").read_text() == "kept"
