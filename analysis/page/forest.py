@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from analysis.figures.drawing.style import COLOURS, MARKERS, Look, ordered
 from analysis.output.deltas_text import p_text
+from analysis.page.sentences import families_text
 from analysis.statistics.paired_t import FEW_VALUES
 from analysis.web.svg import FONT, GRID, INK, PANEL, SOFT, Axis, axis, scale, shape
 from analysis.words import bounds_text, counted, delta_text, size_text
@@ -31,7 +32,7 @@ class Row(NamedTuple):
     high: float
     n: int
     p: str
-    """Corrected p-value; empty for cells that no study declared."""
+    """Corrected p-value; empty for cells of no family."""
 
     @property
     def numbers(self) -> str:
@@ -51,6 +52,8 @@ class Forest(NamedTuple):
     groups: tuple[Group, ...]
     shown: str
     """Which cells are shown, if not all; else empty."""
+    families: str = ""
+    """Over which cells the p-values are corrected; empty if there are none."""
 
 
 def forest(groups: Sequence[tuple[str, str, Look, pd.DataFrame]]) -> Forest:
@@ -77,7 +80,9 @@ def forest(groups: Sequence[tuple[str, str, Look, pd.DataFrame]]) -> Forest:
         for (what, where, look, _), cells in zip(groups, kept, strict=False)
     ]
     drawn = sum(map(len, kept))
-    return Forest(tuple(made), f"{drawn} of {total:,} cells are drawn: {words}." if drawn < total else "")
+    words = f"{drawn} of {total:,} cells are drawn: {words}." if drawn < total else ""
+    families = [family for cells in kept for family in cells.loc[cells["p_holm"].notna(), "family"]]
+    return Forest(tuple(made), words, families_text(families))
 
 
 def _ends(cells: pd.DataFrame, number: int) -> pd.DataFrame:

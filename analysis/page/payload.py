@@ -11,7 +11,7 @@ from analysis.paired.cells import summarize
 from analysis.paired.contrasts import Comparison
 from analysis.paired.pairing import KEYS, pair_all
 from analysis.statistics.grouped import CONFIDENCE, moments_by
-from analysis.statistics.paired_t import half_width
+from analysis.statistics.paired_t import ROUNDING, half_width
 
 MOST_ROWS = 25_000
 """Largest number of rows of deltas in the page; beyond it, only the default baselines can be selected."""
@@ -52,7 +52,7 @@ def _deltas(data: pd.DataFrame, chosen: Sequence[Comparison]) -> pd.DataFrame:
             "n": table["n_pairs"],
             "unpaired": table["n_unpaired"],
             "mean": table["mean_delta"].round(3),
-            "half": (table["ci_high"] - table["mean_delta"]).round(3),
+            "half": _rounded(table["ci_high"] - table["mean_delta"]),
             "band": (table["ci_high_simultaneous"] - table["mean_delta"]).round(3),
             "band_last": table["band_last"].round(3),
         }
@@ -69,7 +69,13 @@ def _accuracy(data: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracies by source and epoch, with the half widths of their t intervals."""
     keys = ["source", *_CELL]
     cells, accuracies = moments_by(data.sort_values([*keys, "seed", "trial_id"]), keys, "test_accuracy")
-    return cells.assign(mean=accuracies.mean.round(3), half=half_width(accuracies, CONFIDENCE).round(3))
+    half = pd.Series(half_width(accuracies, CONFIDENCE), cells.index)
+    return cells.assign(mean=accuracies.mean.round(3), half=_rounded(half))
+
+
+def _rounded(half: "pd.Series[float]") -> "pd.Series[float]":
+    """Round half widths of intervals to three digits; only those of equal values become 0."""
+    return half.round(3).clip(lower=0.001).mask(half < ROUNDING, 0.0)
 
 
 def too_many(data: pd.DataFrame) -> bool:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from analysis.evaluations.frames import frame
 from analysis.evaluations.recipes import NUMERICS, Choices, apart_by_numerics, in_words, recipe_choices, recipe_words
+from analysis.evaluations.variants import variant_names
 from analysis.figures.drawing.style import Look, looks
 from analysis.figures.exhibits import KindExhibits
 from analysis.figures.paper import names_of
@@ -162,19 +163,12 @@ def read(store: Store, compare_paper: bool = False) -> Results:
 
 
 def with_variant(data: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
-    """Add a readable description of origin, recipe, numerics and length, which distinguish trials besides the grid.
+    """Add ``variant`` (``evaluations.variants``): a readable description of what distinguishes trials besides the grid.
 
     Args:
-        words: descriptions of recipes, by digest; recipes without one are named by their digest.
+        words: descriptions of recipes, by digest.
     """
-    own = data["origin"] != "imported"
-    names = pd.Series("own trials", index=data.index)
-    if data.loc[own, "recipe"].nunique() > 1:
-        names += ", " + data["recipe"].map(lambda digest: words.get(digest, f"recipe {digest}"))
-    if data.loc[own, "numerics"].nunique() > 1:
-        names += ", numerics " + data["numerics"].astype(str)
-    names = names.where(own, "imported")
-    return data.assign(variant=names.where(data["length"] == "", names + ", " + data["length"]))
+    return data.assign(variant=variant_names(data, words))
 
 
 def variants(data: pd.DataFrame) -> list[str]:

@@ -1,16 +1,15 @@
 """What the headline deltas of one comparison show, in a sentence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import pandas as pd
 
 from analysis.evaluations.lengths import lengths_text
-from analysis.paired.cells import ROUNDING
 from analysis.paired.studies import CELL
 from analysis.paired.unpaired import without_pair
-from analysis.statistics.paired_t import FEW_VALUES
-from analysis.words import counted, delta_text, in_a_sentence
+from analysis.statistics.paired_t import FEW_VALUES, ROUNDING
+from analysis.words import counted, delta_text, in_a_sentence, without_width
 
 Cell: TypeAlias = tuple[object, ...]
 """Values of ``analysis.paired.studies.CELL``."""
@@ -71,8 +70,13 @@ def _corrected(known: pd.DataFrame) -> Iterator[str]:
     corrected = known[known["p_holm"].notna()]
     if len(corrected):
         differ = int((corrected["p_holm"] < 0.05).sum())
-        families = " and ".join(sorted({family.replace(" asked for", "") for family in corrected["family"]}))
+        families = families_text(corrected["family"])
         yield f"after Holm correction over {families}, {differ} of {len(corrected)} differ at the 5 % level"
+
+
+def families_text(families: Iterable[str]) -> str:
+    """Return the families over which p-values are corrected; empty if there is none."""
+    return " and ".join(sorted({family.replace(" asked for", "") for family in families}))
 
 
 def _limits(paired: pd.DataFrame, known: pd.DataFrame) -> Iterator[str]:
@@ -81,9 +85,8 @@ def _limits(paired: pd.DataFrame, known: pd.DataFrame) -> Iterator[str]:
         pairs = _reach(few["n_pairs"], "d")
         where = "" if len(few) == len(known) else f" in {counted(len(few), 'cell')}"
         yield f"with only {pairs} pairs{where}, an interval assumes normally distributed differences"
-    equal = known[known["ci_high"] - known["ci_low"] < ROUNDING]
-    if len(equal):
-        yield f"in {counted(len(equal), 'cell')} all differences are equal: an interval without width, not precision"
+    if equal := int((known["ci_high"] - known["ci_low"] < ROUNDING).sum()):
+        yield without_width(equal, "cell")
     single = paired[paired["ci_low"].isna()]
     if len(single):
         ends = dict.fromkeys(map(delta_text, (single["mean_delta"].min(), single["mean_delta"].max())))

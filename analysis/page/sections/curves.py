@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.evaluations.frames import HEADLINE_BLOCKS, headline_blocks
+from analysis.evaluations.frames import headline_blocks, shared_blocks, whole_last
 from analysis.figures.drawing.style import COLOURS, MARKERS, Look, ordered
 from analysis.page.payload import payload, shown_pairs, too_many
 from analysis.page.results import Results, variants
@@ -27,7 +27,8 @@ _CHARTS = {
 
 _BANDS = (
     "In charts by training images, the lighter band is simultaneous over all sizes of a curve (Bonferroni); with more "
-    f"than two curves in a panel it is left out. Fewer than {FEW_VALUES} pairs or trials: dotted bars, no band."
+    f"than two curves in a panel it is left out. Fewer than {FEW_VALUES} pairs or trials: dotted bars, no band. "
+    "Intervals of few may extend beyond the frame; the line above a chart counts those that it cuts."
 )
 _LAST = ("last", "last of each trial")
 _MOST = 8
@@ -79,7 +80,7 @@ def contents(results: Results) -> Iterator[Content]:
 def _drawn(results: Results) -> dict[str, Any]:
     """Return the data of the charts, and how they are drawn."""
     numbered = {kind: {name: _numbered(look) for name, look in of.items()} for kind, of in results.looks.items()}
-    depths = sorted(set(results.data["blocks"]), key=lambda depth: (depth == ALL, depth))
+    depths = sorted(set(results.data["blocks"]), key=whole_last)
     numbered["blocks"] = dict(zip(map(str, depths), numbered["blocks"].values(), strict=True))
     style = {
         "colours": COLOURS,
@@ -104,7 +105,7 @@ def _kinds(results: Results) -> Iterator[KindChoice]:
     compared = [one.source for one in results.comparisons if one.baseline == pair.baseline] or results.sources
     sources = list(dict.fromkeys([pair.source, *compared]))[:_MOST]
     datasets, kinds = ordered(set(data["dataset"])), variants(data)
-    depths = sorted(set(data["blocks"]), key=lambda depth: (depth == ALL, depth))
+    depths = sorted(set(data["blocks"]), key=whole_last)
     blocks = [(str(depth), depth_text(depth)) for depth in depths]
     yield KindChoice("source", "Sources", _named(results.sources), sources)
     yield KindChoice("dataset", "Datasets", _named(datasets), datasets[:_MOST])
@@ -132,13 +133,14 @@ def _first_shown(results: Results) -> _Shown:
     """Return the first declared contrast with results, else the first comparison."""
     data = results.data
     for contrast in results.contrasts.contrasts:
-        pair, blocks = Comparison(contrast.source, contrast.baseline), set(contrast.blocks) & set(data["blocks"])
+        pair = Comparison(contrast.source, contrast.baseline)
+        depths = set(contrast.blocks) & shared_blocks(data, pair[:2])
         evaluated = contrast.epoch == "last" or contrast.epoch in set(data["epoch"])
-        if pair in results.comparisons and blocks and evaluated:
-            return _Shown(pair, HEADLINE_BLOCKS if HEADLINE_BLOCKS in blocks else max(blocks), str(contrast.epoch))
+        if pair in results.comparisons and depths and evaluated:
+            return _Shown(pair, headline_blocks(depths), str(contrast.epoch))
     sources = results.sources
     pair = results.comparisons[0] if results.comparisons else Comparison(sources[0], sources[-1])
-    return _Shown(pair, headline_blocks(data), _LAST[0])
+    return _Shown(pair, headline_blocks(shared_blocks(data, pair[:2]) or data["blocks"]), _LAST[0])
 
 
 def _epochs(results: Results) -> list[tuple[str, str]]:
@@ -158,7 +160,7 @@ def _numbers(column: "pd.Series[int]") -> list[tuple[str, str]]:
 
 def _sizes(data: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the subset sizes in order, the whole set last."""
-    sizes = sorted(set(data["images"]), key=lambda size: (size == ALL, size))
+    sizes = sorted(set(data["images"]), key=whole_last)
     return [(str(size), size_text(size)) for size in sizes]
 
 

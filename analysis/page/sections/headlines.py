@@ -53,7 +53,7 @@ def _why_none(results: Results) -> str:
 def _values(results: Results) -> dict[str, Any]:
     cells = delta_cells(results.data, [*results.comparisons, *results.depths], results.contrasts, epoch=None)
     cells = length_of(cells, results.data, "variant")
-    shown = headline_cells(cells, headline_blocks(results.data))
+    shown = headline_cells(cells)
     found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {
         "findings": list(_findings(found, results.looks["source"])),
@@ -116,22 +116,32 @@ _HEADLINE = [*_ARMS, "variant"]
 _EPOCHS = PLANNED.index("epochs")
 
 
-def headline_cells(cells: pd.DataFrame, blocks: int) -> pd.DataFrame:
+def headline_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of headlines: declared contrasts at their blocks and epoch, all comparisons at the last epoch.
 
-    Adds ``at``: ``last``, or the number of the epoch. Declared comparisons come first.
+    A comparison that is not declared is shown at three blocks, or else at its largest number with pairs. Adds ``at``:
+    ``last``, or the number of the epoch. Declared comparisons come first.
 
     Args:
         cells: ``delta_cells`` with ``variant``.
-        blocks: for the comparisons that are not declared.
     """
-    at = cells["epoch"].astype(str).where(cells["epoch"] != cells["epochs"], _LAST)
-    shown = cells.assign(at=at)[cells["declared"] | ((cells["blocks"] == blocks) & (at == _LAST))]
+    cells = cells.assign(at=cells["epoch"].astype(str).where(cells["epoch"] != cells["epochs"], _LAST))
+    shown = cells[cells["declared"] | ((cells["at"] == _LAST) & (cells["blocks"] == _depths(cells)))]
     first = ~shown.groupby(_HEADLINE)["declared"].transform("any").astype(bool)
     places = {variant: place for place, variant in enumerate(variants(shown))}
     order = ["_later", "source", "baseline", "_place", "blocks", DEPTH, "epoch", "dataset", "images_used"]
     placed = shown.assign(_later=first, _place=shown["variant"].map(places))
     return placed.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_later", "_place"])
+
+
+def _depths(cells: pd.DataFrame) -> "pd.Series[int]":
+    """Return for each cell the blocks at which its comparison and variant is shown; those of its own for two depths."""
+    depths = cells["blocks"].copy()
+    last = cells[(cells["at"] == _LAST) & (cells["blocks"] == cells[DEPTH])]
+    for _, of in last.groupby(["source", "baseline", "variant"]):
+        paired = of.loc[of["n_pairs"] > 0, "blocks"]
+        depths[of.index] = headline_blocks(paired if len(paired) else of["blocks"])
+    return depths
 
 
 def headlines(shown: pd.DataFrame, contrasts: Declared) -> list[Headline]:

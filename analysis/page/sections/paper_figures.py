@@ -15,7 +15,7 @@ from analysis.page.section import Content
 
 def contents(results: Results) -> Iterator[Content]:
     if not results.data.empty:
-        drawn, missing = figures(results.worded)
+        drawn, missing = figures(results.data, results.recipes)
         values = {"intervals": list(dict.fromkeys(figure.intervals for figure in drawn)), "missing": missing}
         yield Content(
             title="Figures of the paper",

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from analysis.evaluations.frames import whole_last
 from analysis.page.results import Results
 from analysis.page.section import Content
 from analysis.paired.studies import study_of
+from analysis.words import depth_text
 from jobs.results import StudyRecord
 from jobs.specs.base import ALL
 from jobs.specs.contrast import Contrast
@@ -58,10 +60,10 @@ def progress(record: StudyRecord, finished: Collection[str]) -> Progress:
 
 
 def _in_words(contrast: Contrast) -> str:
-    blocks = ", ".join(map(str, contrast.blocks))
-    arms = f"{contrast.source} minus {contrast.baseline}, blocks {blocks}"
+    depths = " and ".join(map(depth_text, contrast.blocks))
+    arms = f"{contrast.source} minus {contrast.baseline}, {depths}"
     if contrast.baseline_blocks is not None:
-        arms = f"{contrast.source}, blocks {blocks} minus blocks {contrast.baseline_blocks}"
+        arms = f"{contrast.source}: {depths} minus {depth_text(contrast.baseline_blocks)}"
     when = "last epoch" if contrast.epoch == "last" else f"epoch {contrast.epoch}"
     return ", ".join([arms, when, *([f"family {contrast.family}"] if contrast.family is not None else [])])
 
@@ -81,5 +83,5 @@ def _counts(trials: pa.Table) -> str:
 def _values(values: Sequence[Any]) -> str:
     return ", ".join(
         "all" if value == ALL else f"{value:,}" if isinstance(value, int) else value
-        for value in sorted(set(values), key=lambda value: (value == ALL, value))
+        for value in sorted(set(values), key=whole_last)
     )

@@ -39,14 +39,24 @@ function ticksOf(low, high, most) {
   return found;
 }
 
+// The ends of what is drawn of a point's interval: of few, only the interval itself.
+const ends = (curve, point) => point.low === null ? [] : [point.low, point.high,
+  ...(curve.banded && point.n >= style.few ? [point.lowBand ?? point.low, point.highBand ?? point.high] : [])];
+
 // Covers all means, and the intervals of at least five; wide intervals of fewer are clipped.
 function range(curves, zero) {
-  const values = curves.flatMap(curve => curve.points.flatMap(point =>
-    [point.mean, ...(point.n >= style.few && point.low !== null ? [point.low, point.high, ...(curve.banded ? [point.lowBand ?? point.low, point.highBand ?? point.high] : [])] : [])]));
+  const values = curves.flatMap(curve => curve.points.flatMap(point => [point.mean, ...(point.n >= style.few ? ends(curve, point) : [])]));
   if (zero) values.push(0);
   let low = Math.min(...values), high = Math.max(...values);
   const span = Math.max(high - low, 2), margin = 0.06 * span + (span - (high - low)) / 2;
   return [low - margin, high + margin];
+}
+
+// How many intervals the frame cuts, in words.
+function cuts(curves, low, high) {
+  const known = curves.flatMap(curve => curve.points.map(point => ends(curve, point))).filter(all => all.length);
+  const cut = known.filter(all => Math.min(...all) < low || Math.max(...all) > high).length;
+  return cut ? [`${cut} of ${known.length} intervals are cut at the frame`] : [];
 }
 
 // Labels that fit beside one another; the last one always stays.
@@ -127,15 +137,16 @@ function drawn(spec, width) {
   const parts = [], all = spec.panels.flatMap(panel => panel.curves), few = Math.floor((width + 10) / 300) || 1;
   const rows = Math.ceil(spec.panels.length / Math.min(few, 4)), columns = Math.ceil(spec.panels.length / rows) || 1;
   for (const panel of spec.panels) for (const curve of panel.curves) curve.banded = panel.curves.length <= BANDED;
+  const [low, high] = all.length ? range(all, spec.y.zero) : [0, 1];
   let top = 0;
-  for (const words of lines(spec.context, width)) { parts.push(text(0, top + 12, words)); top += 17; }
+  for (const words of lines([spec.context, ...cuts(all, low, high)].join(" · "), width)) { parts.push(text(0, top + 12, words)); top += 17; }
   const [entries, under] = legend(spec.legend, width, top + 4);
   parts.push(...entries);
   top = under + 4;
   if (!all.length) return sheet([...parts, text(0, top + 14, spec.empty)], width, top + 30, spec.label);
   parts.push(text(0, top + 12, spec.y.title)); top += 20;
   const left = 38, gap = 14, each = (width - gap * (columns - 1)) / columns, height = columns > 1 ? 170 : 220;
-  const [low, high] = range(all, spec.y.zero), yTicks = ticksOf(low, high, columns > 1 ? 7 : 6);
+  const yTicks = ticksOf(low, high, columns > 1 ? 7 : 6);
   const xs = spec.x.ticks.map(([value]) => spec.x.log ? Math.log2(value) : value);
   const first = Math.min(...xs), span = Math.max(...xs) - first || 1;
   spec.panels.forEach((panel, number) => {

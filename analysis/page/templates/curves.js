@@ -9,6 +9,7 @@ const inputs = kind => [...(fieldset(kind)?.querySelectorAll("input") ?? [])];
 const selects = () => [...form.querySelectorAll("select")];
 const kinds = () => KINDS.filter(kind => fieldset(kind));
 const several = (view, kind) => view.colour === kind || view.panel === kind;
+const depth = row => row.blocks === -1 ? 1e9 : row.blocks;  // all blocks last
 const size = row => row.images === -1 ? `all (${row.images_used.toLocaleString("en")})` : row.images.toLocaleString("en");
 const signed = value => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 const named = (kind, value) => inputs(kind).find(one => one.value === String(value))?.dataset.words ?? String(value);
@@ -144,13 +145,28 @@ function ticks(points, byImages) {
   return [...found].sort(([a], [b]) => a - b);
 }
 
-function context(view, isDelta, byImages) {
+// Sources of a cell without a common length are never paired: their lengths in words. A source has one length in a cell.
+function apart(points) {
+  const cells = new Map(), found = new Map();
+  const into = (map, key) => map.has(key) ? map.get(key) : map.set(key, new Map()).get(key);
+  for (const { row } of points) into(cells, JSON.stringify([row.dataset, row.blocks, row.images, row.variant])).set(row.source, row.epochs);
+  for (const lengths of cells.values()) {
+    if (new Set(lengths.values()).size > 1) for (const [source, epochs] of lengths) into(found, source).set(epochs, epochs);
+  }
+  const words = [...found].map(([source, of]) => {
+    const all = [...of.keys()].sort((a, b) => a - b);
+    return `${source}: ${all.join(" or ")} epoch${all.at(-1) === 1 ? "" : "s"}`;
+  });
+  return words.length ? [`sources without a common length, never paired (${words.join("; ")})`] : [];
+}
+
+function context(view, isDelta, byImages, shown) {
   const fixed = kinds().filter(kind => !several(view, kind)).flatMap(kind => kind !== "source" ? view[kind].map(value => named(kind, value))
     : [isDelta ? minus(view.source[0], view.baseline) : view.source[0]]);
   const arms = isDelta || several(view, "source") && view.panel !== "source" ? [] : [`dashed: ${view.baseline}`];
   const when = byImages ? (view.epoch === LAST ? "last epoch" : `epoch ${view.epoch}`)
     : `${form.elements.images.selectedOptions[0].textContent} images`;
-  return [...fixed, when, ...arms].join(" · ");
+  return [...fixed, when, ...arms, ...apart(shown)].join(" · ");
 }
 
 function legendOf(drawnPanels, view, isDelta) {
@@ -165,11 +181,12 @@ function legendOf(drawnPanels, view, isDelta) {
 
 function specOf(name, view) {
   const [points, isDelta, byImages] = CHARTS[name](view), found = panels(points, view, isDelta);
+  const shown = isDelta ? accuracies(view, "epoch", byImages ? atEpoch : ofSize) : points;
   const baselineOnly = view.source.every(one => one === view.baseline);
   const empty = view.source.length === 0 || kinds().some(kind => view[kind].length === 0) ? "Choose at least one of each."
     : isDelta && baselineOnly ? "Choose a source that is not the baseline to see a delta." : "No results for these choices.";
   const title = document.querySelector(`figure[data-name="${name}"] h3`).textContent;
-  return { name, points, panels: found, empty, legend: legendOf(found, view, isDelta), context: context(view, isDelta, byImages),
+  return { name, points, panels: found, empty, legend: legendOf(found, view, isDelta), context: context(view, isDelta, byImages, shown),
     label: `${title}: ${points.length} points; the table below the chart has the numbers.`,
     y: { title: isDelta ? "delta, percentage points" : "test accuracy, %", zero: isDelta },
     x: { title: byImages ? "training images (log 2)" : "epoch", log: byImages, ticks: ticks(points, byImages) } };
@@ -196,8 +213,10 @@ function draw(width = 0) {
 function say(points, view) {
   const clear = points.filter(one => one.low > 0).length, below = points.filter(one => one.high < 0).length;
   const when = view.epoch === LAST ? "after the last epoch" : `after epoch ${view.epoch}`, alone = points.filter(one => one.low === null).length;
+  const equal = points.filter(one => one.low !== null && one.low === one.high).length;  // as words.without_width
   document.getElementById("said").textContent = points.length === 0 ? "" : `${points.length} delta${points.length === 1 ? "" : "s"} ${when}: `
     + `the 95 % interval is above zero in ${clear}, below zero in ${below}, and contains it in ${points.length - clear - below - alone}.`
+    + (equal ? ` In ${equal} all differences are equal: an interval without width, not precision.` : "")
     + (alone ? ` ${alone} of a single pair ha${alone === 1 ? "s" : "ve"} none.` : "");
 }
 
@@ -213,7 +232,7 @@ function fill(name) {
     ...(banded ? [["simultaneous low", one => bound(one.lowBand)], ["simultaneous high", one => bound(one.highBand)]] : []),
     ...(isDelta ? [["unpaired", one => one.row.unpaired]] : []), ["trials", one => one.row.variant]];
   const sorted = points.toSorted((a, b) => a.row.dataset.localeCompare(b.row.dataset) || a.arm.localeCompare(b.arm)
-    || a.row.blocks - b.row.blocks || a.row.images_used - b.row.images_used || a.row.epoch - b.row.epoch);
+    || depth(a.row) - depth(b.row) || a.row.images_used - b.row.images_used || a.row.epoch - b.row.epoch);
   build(details.querySelector("table"), columns.map(([head]) => head), sorted.map(one => columns.map(([, get]) => String(get(one)))));
 }
 

@@ -22,7 +22,7 @@ def cells(datasets: int, sizes: int) -> pd.DataFrame:
         {"dataset": f"d{dataset}", "images": 100 * 2**size, "images_used": 100 * 2**size, "epochs": 30, "p_holm": None}
         for dataset, size in product(range(datasets), range(sizes))
     ]
-    return pd.DataFrame(rows).assign(length="", mean_delta=1.0, ci_low=0.5, ci_high=1.5, n_pairs=9)
+    return pd.DataFrame(rows).assign(length="", mean_delta=1.0, ci_low=0.5, ci_high=1.5, n_pairs=9, family=None)
 
 
 def drawn(*groups: pd.DataFrame) -> Forest:

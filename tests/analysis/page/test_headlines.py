@@ -13,6 +13,7 @@ from analysis.page.results import read
 from analysis.page.sections.headlines import Findings
 from jobs.results import LocalStore, record_study
 from tests.analysis.support import Build, Rows
+from tests.support import present
 
 CONTRAST: dict[str, Any] = {"source": "l2", "baseline": "natural", "blocks": [3]}
 
@@ -107,3 +108,34 @@ def test_a_trial_without_a_partner_in_several_comparisons_is_not_counted_as_seve
     build.root(finished(build, {200: 30}, ("natural",)))
     text = analysis.report(root).read_text()
     assert "do not enter the delta; 2 cells have no pair, since trials of one arm are missing." in text
+
+
+def test_a_comparison_is_shown_at_its_own_depth(build: Build) -> None:
+    """One study fine-tuned the last block of two sources, another one three blocks of others."""
+    trials = [
+        build.trial(source, seed, 50.0 + seed * number, blocks=blocks)
+        for blocks, other in ((1, "l2"), (3, "linf"))
+        for number, source in enumerate(("natural", other), 1)
+        for seed in range(3)
+    ]
+    assert list(said(build.root(trials))) == [
+        "l2 minus natural; last block, last epoch",
+        "linf minus natural; last 3 blocks, last epoch",
+    ]
+    more = [build.trial("l2", seed, 60.0 + seed, blocks=-1) for seed in range(3)]
+    more += [build.trial("natural", seed, 50.0 - seed, blocks=-1) for seed in range(3)]
+    assert next(iter(said(build.root(more)))) == "l2 minus natural; all blocks, last epoch"
+
+
+def test_a_forest_plot_says_over_what_its_p_values_are_corrected(build: Build) -> None:
+    root = build.root(finished(build, {100: 30}))
+    plot = present(findings(root)[0].plot)
+    assert plot.families == "1 cell"
+    assert (
+        "declared" not in analysis.report(root).read_text().partition("<figcaption>")[2].partition("</figcaption>")[0]
+    )
+    record(root, CONTRAST, schedule={100: 30})
+    assert present(findings(root)[0].plot).families == "1 cell of the contrasts of mine"
+    assert "n: pairs; p: Holm over 1 cell of the contrasts of mine." in analysis.report(root).read_text()
+    single = build.root([build.trial(source, 0, 50.0) for source in ("natural", "l2")], "single")
+    assert present(findings(single)[0].plot).families == ""

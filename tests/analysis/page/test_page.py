@@ -380,6 +380,50 @@ def test_one_size_alone_shows_its_interval(browser: "Browser", build: Build) -> 
         made.context.close()
 
 
+def chart(made: Opened, name: str) -> str:
+    """Return all text of a chart."""
+    return " ".join(made.page.locator(f"#plot-{name} svg > text").all_text_contents())
+
+
+@pytest.mark.usefixtures("no_figure_files")
+def test_a_chart_says_how_many_intervals_it_cuts(browser: "Browser", build: Build) -> None:
+    wide = Opened(browser, analysis.report(build.root(build.arms([50.0, 60.0], [55.0, 80.0]), "wide")))
+    assert "last epoch \N{MIDDLE DOT} 1 of 1 intervals are cut at the frame" in chart(wide, "delta-images")
+    assert b"1 of 1 intervals are cut at the frame" in wide.saved("delta-images", "svg")
+    assert "counts those that it cuts" in present(wide.page.locator("#curves details").last.text_content())
+    wide.context.close()
+    values = [50.0, 51.0, 52.0, 50.5, 51.5]
+    firm = Opened(browser, analysis.report(build.root(build.arms(values, [55.0, 57.0, 58.0, 55.5, 57.5]), "firm")))
+    assert "frame" not in chart(firm, "delta-images") + chart(firm, "accuracy-images")
+    firm.context.close()
+
+
+@pytest.mark.usefixtures("no_figure_files")
+def test_charts_say_which_sources_have_no_common_length(browser: "Browser", build: Build) -> None:
+    trials = [
+        build.trial(source, seed, {last: 50.0 + seed})
+        for source, last in (("natural", 30), ("l2", 10))
+        for seed in (0, 1)
+    ]
+    made = Opened(browser, analysis.report(build.root(trials)))
+    words = "sources without a common length, never paired (l2: 10 epochs; natural: 30 epochs)"
+    for name in ("accuracy-images", "delta-images", "accuracy-epoch", "delta-epoch"):
+        assert words in chart(made, name)
+    assert "No results for these choices." in chart(made, "delta-images")
+    assert made.said == []
+    made.context.close()
+
+
+@pytest.mark.usefixtures("no_figure_files")
+def test_intervals_without_width_are_told_above_the_charts(browser: "Browser", build: Build) -> None:
+    made = Opened(browser, analysis.report(build.root(build.arms([50.0, 51.0], [55.0, 56.0]))))
+    assert made.page.inner_text("#said") == (
+        "1 delta after the last epoch: the 95 % interval is above zero in 1, below zero in 0, and contains it in 0. In "
+        "1 all differences are equal: an interval without width, not precision."
+    )
+    made.context.close()
+
+
 def test_turning_a_comparison_round_turns_the_sign(opened: Opened) -> None:
     opened.tick("source", "l2")
     before = [row["mean"] for row in opened.rows("delta-images")]
@@ -481,7 +525,7 @@ def test_text_of_studies_is_text(opened: Opened) -> None:
     said = opened.page.inner_text("#what-was-run")
     assert "A study <b>for</b> a test" in said
     assert "12 of 16 trials finished (75%)" in said
-    assert "l2 minus natural, blocks 3, last epoch; linf minus natural, blocks 1, epoch 11" in said
+    assert "l2 minus natural, last 3 blocks, last epoch; linf minus natural, last block, epoch 11" in said
 
 
 def test_headlines_in_words(opened: Opened) -> None:
