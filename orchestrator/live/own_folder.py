@@ -9,6 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from jobs.errors import InvalidRequest
 from jobs.paths import live_directory, temporary_home
 from jobs.system.files import words
 
@@ -22,7 +23,7 @@ def own_folder(*, make: bool = False) -> Path:
     Raises:
         OSError: naming the folder in the temporary directory, if neither can be used.
     """
-    with suppress(OSError):
+    with suppress(OSError, InvalidRequest):  # the latter: of the home of a user that this machine does not have
         return _usable(live_directory(), make)
     return _usable(temporary_home() / "live", make)
 

@@ -23,6 +23,7 @@ from jobs.results import open_store
 from orchestrator.launching.request import LaunchRequest
 from orchestrator.live import beside, serve
 from orchestrator.live.beside import page_of_launch, page_of_root
+from orchestrator.live.own_folder import own_folder
 from orchestrator.live.served import ServedPage, _answers
 from tests.orchestrator.live.roots import Sweep
 from tests.support import refused
@@ -203,6 +204,11 @@ def test_the_page_needs_no_home_that_can_be_written(root: str, temporary: Path) 
     own = temporary / f"deltasweep-{os.getuid()}"
     assert [folder.stat().st_mode & 0o777 for folder in (own, own / "live")] == [0o700, 0o700]
     assert list(live_directory().iterdir()) == []
+
+
+def test_a_home_of_a_user_that_this_machine_does_not_have(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTASWEEP_HOME", "~nobody-of-this-name/home")
+    assert own_folder(make=True) == own_folder() == temporary / f"deltasweep-{os.getuid()}" / "live"
 
 
 @pytest.mark.parametrize("planted", ["a link", "a link to live", "a file", "a folder of others", "a folder for all"])
