@@ -83,7 +83,8 @@ def test_the_list_of_wheels_is_what_is_imported() -> None:
     assert listed() <= imported
 
 
-@pytest.mark.slow(200)
+@pytest.mark.slow(400)
+@pytest.mark.timeout(1500)
 def test_a_rehearsal_without_a_gpu(tmp_path: Path) -> None:
     """Every part runs, and what a processor can show holds: equal bits of runs, bundles, resumes and processes."""
     out = tmp_path / "gpu.json"
