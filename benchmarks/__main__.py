@@ -32,7 +32,7 @@ WHOLE = [
 ]
 QUICK = [
     "benchmarks.scheduler --sizes 100 --repetitions 1 --resume 0 --no-idle",
-    "benchmarks.throughput --repetitions 3 --released 1 --epochs 6 --no-mix",
+    "benchmarks.throughput --repetitions 3 --released 1 --epochs 6 --mix 0",
     "benchmarks.execution --repetitions 5 --architectures resnet35-w8 --no-compile",
     "benchmarks.augmentation 3",
     "benchmarks.checkpoints 2",

@@ -7,10 +7,12 @@
   last trial, with one trial or bundle per core at a time, for ``launch``, for B1 in its own Tuner, and for B0's
   processes. B0's processes share nothing, so B0 is timed on the trials of one seed and multiplied by five.
 
-A ratio is DeltaSweep's trials per hour over the baseline's, measured within the same minute.
+A ratio is DeltaSweep's trials per hour over the baseline's, one measured right after the other.
 
-Usage: python -m benchmarks.throughput [--repetitions 5] [--released 3] [--epochs 30] [--no-cells] [--no-mix]
-``--released``: number of repetitions with B0, which takes longest.
+Usage: python -m benchmarks.throughput [--repetitions 5] [--released 3] [--mix 3] [--epochs 30] [--no-cells]
+``--released``: number of repetitions of bundles with B0, which takes longest. Separate trials, which have no target,
+and the mix, which averages over 48 of B0's processes, are timed with B0 once.
+``--mix``: number of repetitions of the mix with B1; 0 to skip the mix.
 """
 
 import argparse
@@ -48,9 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--released", type=int, default=3)
+    parser.add_argument("--mix", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--no-cells", action="store_true")
-    parser.add_argument("--no-mix", action="store_true")
     given = parser.parse_args()
     demo = load_study("demo")
     first = next(spec for spec in expand(demo) if isinstance(spec, FinetuneSpec))
@@ -59,11 +61,12 @@ def main() -> None:
             first.model_copy(update={"blocks": blocks, "images": images, "epochs": given.epochs}) for blocks in BLOCKS
         ]
         for spec in trials:
-            report(_in_process(f"blocks {spec.blocks}, {images} images", [spec], given.repetitions, given.released))
+            name = f"blocks {spec.blocks}, {images} images"
+            report(_in_process(name, [spec], given.repetitions, min(1, given.released)))
         name = f"blocks 0, 1, 3 in a bundle, {images} images"
         report(_in_process(name, trials, given.repetitions, given.released))
-    if not given.no_mix:
-        report(_mix(demo, given.repetitions, given.released))
+    if given.mix:
+        report(_mix(demo, given.mix, min(1, given.released)))
 
 
 def _in_process(name: str, specs: Sequence[FinetuneSpec], repetitions: int, with_released: int) -> list[Row]:
