@@ -28,8 +28,13 @@ from benchmarks.live_root import Continued, make_root
 from benchmarks.rows import Row, at_most, beside, report
 from jobs.results import FailureKind
 
-_WAITING = 600
-"""Trials of the study that are left for the launch to finish."""
+_SETTLING = 45
+"""Seconds until the plan's cost has been computed, which happens once."""
+
+
+def waiting(minutes: float) -> int:
+    """Return the number of trials that are left for the launch to finish, one a second: more than it will."""
+    return 300 + 2 * int(_SETTLING + 60 * minutes)
 
 
 @contextmanager
@@ -108,7 +113,7 @@ def cost_of_updates(root: Path, viewers: int, minutes: float) -> tuple[float, fl
     """Return processor seconds a minute while some watch, and seconds between two updates."""
     with serving(root) as (process, address, _):
         updates = follow(address, viewers)
-        time.sleep(45)  # the plan's cost is computed once
+        time.sleep(_SETTLING)
         before, begun, seen = processor_seconds(process), time.monotonic(), len(updates)
         time.sleep(60 * minutes)
         passed = time.monotonic() - begun
@@ -126,7 +131,7 @@ def main() -> None:
     made: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
-        launch = make_root(root, given.trials - _WAITING)
+        launch = make_root(root, given.trials - waiting(given.minutes))
         with writing(launch):
             with serving(root) as (_, address, start), sync_playwright() as playwright:
                 chromium = shutil.which("chromium") or shutil.which("chromium-browser")

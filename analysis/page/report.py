@@ -32,7 +32,7 @@ from analysis.page.sections import (
     what_was_run,
 )
 from analysis.tables.markup import save as save_table
-from analysis.web.picture import picture
+from analysis.web.picture import pictures
 from jobs.provenance import code_version
 
 SECTIONS: tuple[Section, ...] = (
@@ -133,10 +133,10 @@ def _write(folder: Path, shown: Sequence[Content], drawings: Drawings) -> None:
         _save_numbers(exhibit.numbers, folder / f"{exhibit.name}.csv")
         if exhibit.png is not None:
             (folder / f"{exhibit.name}.png").write_bytes(exhibit.png)
-    for name, svg in (drawn for content in shown for drawn in content.drawings.items()):
+    for name, svg in (item for content in shown for item in content.drawings.items()):
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-        for form in ("png", "pdf"):
-            (folder / f"{name}.{form}").write_bytes(picture(svg, form))
+        for form, made in pictures(svg).items():
+            (folder / f"{name}.{form}").write_bytes(made)
     for table in (table for content in shown for table in content.tables):
         save_table(table, folder)
 

@@ -112,7 +112,8 @@ class Results:
     @cached_property
     def names(self) -> dict[str, list[str]]:
         """The names of the series in all figures of the report, in the order in which looks are assigned."""
-        return names_of(self.data, sources_in(self.store))
+        own = self.evaluations["source"].unique().to_pylist()
+        return names_of(self.data, sources_in(self.store, {GRID_KIND: own}))
 
     @cached_property
     def looks(self) -> dict[str, dict[str, Look]]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.paired.cells import summarize
-from analysis.paired.contrasts import Declared, Family, Planned, compared
+from analysis.paired.contrasts import Comparison, Declared, Family, compared
 from analysis.paired.pairing import DEPTH, KEYS, pair_all
 from analysis.paired.studies import CELL as PLANNED
 from analysis.statistics.holm import holm
@@ -55,7 +56,7 @@ def _of_study(own: pd.DataFrame, families: list[Family]) -> pd.DataFrame:
 
 
 def _cells(own: pd.DataFrame, family: Family) -> pd.DataFrame:
-    tested = [_tested(own, planned) for planned in family.planned]
+    tested = [_tested(own, declaration, arms) for declaration, arms in _declarations(family).items()]
     cells = pd.concat(tested, ignore_index=True).drop_duplicates(list(KEYS), ignore_index=True)
     # trials from before a change of numerics are a separate family: the study planned each of its cells once
     parts = [_corrected(part, family.words) for _, part in cells.groupby("numerics", sort=True)]
@@ -68,8 +69,22 @@ def _corrected(cells: pd.DataFrame, whose: str) -> pd.DataFrame:
     return cells.assign(p_holm=p_holm, family=f"{size} of the contrasts of {whose}")
 
 
-def _tested(own: pd.DataFrame, planned: Planned) -> pd.DataFrame:
-    contrast = planned.contrast
-    rows = of_declared(own, planned.cells, {*contrast.blocks, contrast.baseline_blocks}, contrast.epoch)
-    pairs, counts = pair_all(rows, compared(contrast))
+class _Declaration(NamedTuple):
+    """What contrasts of a family share if their comparisons can be paired at once."""
+
+    cells: frozenset[tuple[object, ...]]
+    blocks: frozenset[int | None]
+    epoch: EvaluatedEpoch
+
+
+def _declarations(family: Family) -> dict[_Declaration, list[Comparison]]:
+    found: dict[_Declaration, list[Comparison]] = {}
+    for contrast, cells in family.planned:
+        blocks = frozenset({*contrast.blocks, contrast.baseline_blocks})
+        found.setdefault(_Declaration(cells, blocks, contrast.epoch), []).extend(compared(contrast))
+    return found
+
+
+def _tested(own: pd.DataFrame, declaration: _Declaration, arms: list[Comparison]) -> pd.DataFrame:
+    pairs, counts = pair_all(of_declared(own, *declaration), dict.fromkeys(arms))
     return summarize(pairs, counts, KEYS, KEYS, 0.95)[[*KEYS, "p_value"]]

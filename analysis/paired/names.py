@@ -3,6 +3,9 @@
 What cannot be read names nothing here: that is no reason to show no figure.
 """
 
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
 from analysis.paired.contrasts import newest_versions
 from analysis.paired.studies import study_of
 from jobs.errors import DamagedFile
@@ -30,16 +33,22 @@ def sources_of(record: StudyRecord) -> frozenset[str]:
     return frozenset(name for part in parts for name in getattr(part, SOURCE, ()))
 
 
-def sources_in(store: Store) -> list[str]:
+def sources_in(store: Store, already_read: Mapping[str, Iterable[str | None]] = MappingProxyType({})) -> list[str]:
     """Return the sources that results of all kinds or the newest versions of studies name, sorted.
 
     Their places are their looks.
+
+    Args:
+        already_read: by kind, the sources of its results where the caller has read them.
     """
-    columns = (
-        read_trials(store, kind, [SOURCE], encoded=True, skip_damaged=True)[SOURCE]
-        for kind in kinds()
-        if has_source(kind)
-    )
-    found = {name for column in columns for name in column.unique().to_pylist() if name is not None}
+    columns = (already_read[kind] if kind in already_read else _read(store, kind) for kind in kinds())
+    found = {name for column in columns for name in column if name is not None}
     versions = newest_versions(readable_studies(store), readable_launches(store))
     return sorted(found.union(*map(sources_of, versions)))
+
+
+def _read(store: Store, kind: str) -> list[str | None]:
+    if not has_source(kind):
+        return []
+    rows = read_trials(store, kind, [SOURCE], encoded=True, skip_damaged=True)
+    return list(rows[SOURCE].unique().to_pylist())

@@ -15,7 +15,7 @@ from analysis.figures.drawing.limits import y_limits
 from analysis.figures.drawing.model import POINTS
 from analysis.figures.drawing.render import draw, save
 from analysis.figures.drawing.style import COLOURS, DARK_COLOURS
-from analysis.figures.paper import FIGURES, figure
+from analysis.figures.paper import FIGURES, figure, figures
 from analysis.figures.roles import Role, cast
 from analysis.page.results import with_variant
 from analysis.web.svg import GRID, INK, PANEL, SOFT
@@ -139,6 +139,21 @@ def test_what_is_missing_is_named(build: Build) -> None:
         figure("7", few)
     with refused(Code.NO_ANSWER, "Figure 2", kind=InvalidRequest):
         figure("2", few.iloc[:0])
+
+
+def test_what_an_earlier_figure_shows_is_not_shown_again(build: Build, data: pd.DataFrame) -> None:
+    """Of three sizes, 3,200 images are the nearest to all that Figures 3 and 10 show; one robust source has one row."""
+    pair = frame(build.table(trials(build, {"natural": ("none", 0.0), "l2": ("l2", 3.0)}, seeds=2)))
+    shown, missing = figures(pair)
+    assert [one.name for one in shown] == ["figure2", "figure3", "figure4"]
+    assert "Figure 11 shows what Figure 4 shows in these results" in missing
+    shown, missing = figures(data)
+    different = [f"figure{number}" for number in (2, 3, 4, 5, 8, 11)]
+    assert [one.name for one in shown] == different
+    assert missing == ["Figure 10 shows what Figure 3 shows in these results"]
+    more = data.assign(**{name: data[name].replace(100, 800) for name in ("images", "images_used")})
+    shown, missing = figures(more)
+    assert ([one.name for one in shown], missing) == ([*different[:-1], "figure10", "figure11"], [])
 
 
 def test_imported_trials_stand_beside_own_ones(build: Build, data: pd.DataFrame) -> None:

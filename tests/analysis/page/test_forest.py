@@ -11,7 +11,7 @@ from PIL import Image
 
 from analysis.figures.drawing.style import COLOURS, MARKERS, Look
 from analysis.page.forest import MOST_ROWS, Forest, Group, Row, forest, svg
-from analysis.web.picture import picture
+from analysis.web.picture import pictures
 from analysis.web.svg import INK
 
 LOOK = Look(COLOURS[1], MARKERS[1])
@@ -77,8 +77,8 @@ def test_an_end_outside_of_the_frame_is_an_arrow() -> None:
 def test_the_picture_shows_what_the_drawing_does() -> None:
     """Lines and marks are where they are in the SVG, in their colours; the same plot gives the same bytes."""
     drawing = one(1.0, 0.5, 1.5, 5)
-    made = Image.open(io.BytesIO(picture(drawing, "png"))).convert("RGB")
-    dots = 300 / 96
+    made = Image.open(io.BytesIO(pictures(drawing)["png"])).convert("RGB")
+    dots = 200 / 96
     assert made.width == round(880 * dots)
     wanted = tuple(bytes.fromhex(LOOK.colour[1:]))
     lines = re.findall(r'class="stroke s1" d="M([\d.]+) ([\d.]+)H([\d.]+)"', drawing)
@@ -88,15 +88,15 @@ def test_the_picture_shows_what_the_drawing_does() -> None:
         assert made.getpixel(at) == wanted
     colours = {colour for _, colour in made.getcolors(10**6) or ()}
     assert {(255, 255, 255), tuple(bytes.fromhex(INK[1:]))} <= colours, "text, too"
-    assert picture(drawing, "png") == picture(drawing, "png")
-    assert picture(drawing, "pdf") == picture(drawing, "pdf")
+    assert pictures(drawing)["png"] == pictures(drawing)["png"]
+    assert pictures(drawing)["pdf"] == pictures(drawing)["pdf"]
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_dashes_are_as_long_as_in_the_drawing(width: int) -> None:
     line = f'<path d="M0 10H96" stroke="#000000" stroke-width="{width}" stroke-dasharray="2 2"/>'
     drawing = f'<svg xmlns="http://www.w3.org/2000/svg" width="96" height="20" font-size="10">{line}</svg>'
-    made = Image.open(io.BytesIO(picture(drawing, "png"))).convert("L")
+    made = Image.open(io.BytesIO(pictures(drawing)["png"])).convert("L")
     row = np.asarray(made)[made.height // 2] < 128
     assert sum(bool(dark and not before) for before, dark in pairwise([False, *row])) == 96 // 4
 
@@ -105,12 +105,12 @@ def test_dashes_are_as_long_as_in_the_drawing(width: int) -> None:
 def test_all_marks_can_be_pictures(marker: str) -> None:
     rows = (Row("digits", "100", 1.0, 0.0, 2.0, 9, ""),)
     group = Group("a minus b", "last epoch", Look(COLOURS[0], marker), rows)
-    assert picture(svg(Forest((group,), "")), "png")
+    assert pictures(svg(Forest((group,), "")))["png"]
 
 
 def test_a_picture_of_any_name() -> None:
     row = Row("<a>\x01$&", "100", 1.0, 0.0, 2.0, 9, "")
-    assert picture(svg(Forest((Group("a \x00", "$x$", LOOK, (row,)),), "")), "png")
+    assert pictures(svg(Forest((Group("a \x00", "$x$", LOOK, (row,)),), "")))["png"]
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -26,7 +26,11 @@ def root_of(build: Build) -> Path:
 
 
 def test_all_sources_of_a_root_have_a_place(build: Build) -> None:
-    assert sources_in(LocalStore(root_of(build))) == ["a-visualized-one", "b-planned-one", "natural", "robust"]
+    store = LocalStore(root_of(build))
+    names = ["a-visualized-one", "b-planned-one", "natural", "robust"]
+    assert sources_in(store) == names
+    assert sources_in(store, {"finetune": ["natural", "robust"]}) == names
+    assert sources_in(store, {"finetune": ["read-by-the-caller", None]}) == [*names[:3], "read-by-the-caller"]
 
 
 def test_what_cannot_be_read_names_nothing_and_fails_no_figure(build: Build) -> None:
