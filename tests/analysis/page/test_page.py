@@ -371,7 +371,7 @@ def test_figures_are_downloaded_light_and_whole(browser: "Browser", path: Path, 
 def test_what_is_drawn_for_paper_is_beside_the_page(path: Path) -> None:
     ElementTree.fromstring((path.parent / "forest.svg").read_bytes())
     drawn = Image.open(path.parent / "forest.png").convert("RGB")
-    assert drawn.width == 2750, "880 pixels of 1/96 inch, at 300 dots per inch"
+    assert drawn.width == 1833, "880 pixels of 1/96 inch, at 200 dots per inch"
     assert drawn.getpixel((0, 0)) == (255, 255, 255)
     assert (path.parent / "forest.pdf").read_bytes().startswith(b"%PDF")
 
