@@ -24,6 +24,7 @@ from benchmarks.rows import at_most, beside, report
 from jobs.catalog.catalog import PACKAGED
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import commit, open_store, record_study
+from jobs.specs.trial import recipe_digest
 from jobs.study.expand import expand
 from orchestrator.study.load import load_study
 
@@ -47,6 +48,7 @@ def make_root(directory: Path) -> None:
             **filled,
             **{name: getattr(spec, name) for name in ("trial_id", "source", "dataset", "blocks", "images", "seed")},
             **{name: getattr(spec, name) for name in ("epochs", "evaluate_every")},
+            "recipe": recipe_digest(spec.recipe),
             "numerics": spec.numerics_version,
             "constraint": str(card.constraint),
             "epsilon": card.epsilon,
