@@ -41,10 +41,13 @@ class Launch(NamedTuple):
         """A one-line description for messages."""
         return one_line(f"launch {self.launch} by {self.user} on {self.host}")
 
+    def silent_seconds(self, now: datetime) -> float:
+        """Return the time since the last heartbeat; negative if the clocks of its machine and this one differ."""
+        return (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
+
     def alive(self, now: datetime) -> bool:
         """Return whether the last heartbeat is more recent than ``STALE_SECONDS`` and the launch has not ended."""
-        silent = (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
-        return self.ended_at is None and -CLOCKS_DIFFER < silent < STALE_SECONDS
+        return self.ended_at is None and -CLOCKS_DIFFER < self.silent_seconds(now) < STALE_SECONDS
 
 
 _LAUNCH = TypeAdapter(Launch)
@@ -74,9 +77,13 @@ def readable_launches(store: Store) -> list[Launch]:
     return sorted(found, key=lambda launch: launch.launch)
 
 
-def timestamp() -> str:
-    """Return the current time in the format of records."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def timestamp(precision: str = "seconds") -> str:
+    """Return the current time in the format of records.
+
+    Args:
+        precision: ``seconds`` or ``milliseconds``.
+    """
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 def read_launch(store: Store, key: str) -> Launch:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from jobs.errors import Code, DeltaSweepError, StorageFailure
 from jobs.provenance import code_version, packages
-from jobs.results import Launch, Store, compact, kinds, readable_launches, uncovered, write_launch
+from jobs.results import Launch, Store, compact, kinds, uncovered, write_launch
 from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
 from jobs.results.layout import launch_key, study_key
 
@@ -52,12 +52,6 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def others_alive(store: Store) -> list[Launch]:
-    """Return the launches on this root whose drivers are alive and whose records can be read."""
-    now = datetime.now(UTC)
-    return [launch for launch in readable_launches(store) if launch.alive(now)]
-
-
 class Heartbeat:
     """Context manager that writes the launch's record every ``HEARTBEAT_SECONDS`` and compacts results, in a thread."""
 
@@ -93,7 +87,7 @@ class Heartbeat:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.finish()
         self._thread.join()
-        self._write(ended_at=timestamp())
+        self._write(ended_at=timestamp("milliseconds"))
 
     def finish(self) -> None:
         """Stop the heartbeat and compact a last time in the background. Exiting the context waits for this."""
