@@ -12,15 +12,12 @@ from typing import Any, Self
 
 from jobs.errors import Code, DeltaSweepError, StorageFailure
 from jobs.provenance import code_version, packages
-from jobs.results import Launch, Store, compact, kinds, uncovered, write_launch
+from jobs.results import Launch, Store, write_launch
 from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
 from jobs.results.layout import launch_key, study_key
 
 _FIRST_SECONDS = 5.0
 """Delay of the first heartbeat, short so that `status` soon shows running trials."""
-
-COMPACT_FROM = 500
-"""Number of trials outside the index that triggers a compaction. Reading them one by one takes about 0.2 s."""
 
 
 def new_launch(study: str, digest: str) -> Launch:
@@ -53,7 +50,7 @@ def _user() -> str:
 
 
 class Heartbeat:
-    """Context manager that writes the launch's record every ``HEARTBEAT_SECONDS`` and compacts results, in a thread."""
+    """Context manager that writes the launch's record every ``HEARTBEAT_SECONDS``, in a thread of its own."""
 
     def __init__(
         self,
@@ -66,8 +63,9 @@ class Heartbeat:
         """
         Args:
             in_flight: Returns the ids of the trials that actors are running. Called from the thread.
-            warn: Called with a message when the record (once per outage) or the index cannot be written; trials run on.
-            failed: Called with the error each time that the record could not be written, from the thread.
+            warn: Called with a message when the record cannot be written, once per outage; trials run on.
+            failed: Called with the error each time that the record could not be written, from the thread, until
+                ``finish``.
         """
         self._store = store
         self._launch = launch
@@ -85,13 +83,18 @@ class Heartbeat:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.finish()
+        self._over.set()
         self._thread.join()
         self._write(ended_at=timestamp("milliseconds"))
 
+    @property
+    def writes(self) -> bool:
+        """Whether the record could be written the last time."""
+        return not self._failing
+
     def finish(self) -> None:
-        """Stop the heartbeat and compact a last time in the background. Exiting the context waits for this."""
-        self._over.set()
+        """Report failures no longer to ``failed``, since no trial is left to stop. The heartbeat goes on."""
+        self._failed = lambda _: None
 
     def _beat(self) -> None:
         pause = _FIRST_SECONDS
@@ -99,8 +102,6 @@ class Heartbeat:
             pause = HEARTBEAT_SECONDS
             if (error := self.beat()) is not None:
                 self._failed(error)
-            self._compact()
-        self._compact()
 
     def beat(self) -> DeltaSweepError | None:
         """Write the record now. Return the error if it could not be written, else None."""
@@ -117,20 +118,6 @@ class Heartbeat:
             return failure
         self._failing = False
         return None
-
-    def _compact(self) -> None:
-        """Update the index if enough trials are not covered by it. No error ends the thread, or the launch would look
-        dead.
-        """
-        if self._failing:
-            return
-        try:
-            for kind in kinds():
-                if uncovered(self._store, kind) >= COMPACT_FROM:
-                    compact(self._store, kind)
-        except Exception as error:  # noqa: BLE001  # a lack of memory, for example
-            reason = str(error) if isinstance(error, DeltaSweepError) else f"{type(error).__name__}: {error}"
-            self._warn(f"Warning: the results were not compacted: {reason}")
 
 
 def _no_memory(store: Store) -> StorageFailure:

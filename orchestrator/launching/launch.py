@@ -29,6 +29,7 @@ from orchestrator.failures.failure_classification import root_failure
 from orchestrator.failures.outcomes import Outcome, State, Stop, StopCause
 from orchestrator.failures.versions import versions
 from orchestrator.launching.budget import Budget, TimeLimit
+from orchestrator.launching.compacting import Compacting
 from orchestrator.launching.heartbeat import Heartbeat, new_launch
 from orchestrator.launching.launch_state import LEAVING, LaunchState
 from orchestrator.launching.options import Options, page_command
@@ -153,7 +154,10 @@ def _run(launching: Launching, record: Launch) -> Summary:
     starts_ray = tuner.starts_here(launching.options.address)
     begun = timestamp("milliseconds")  # not before, since preparations of launches that start together differ in time
     record = record._replace(started_at=begun, heartbeat_at=begun)
-    with Heartbeat(store, record, lambda: state.in_flight, warn, failed) as heartbeat:
+    with (
+        Heartbeat(store, record, lambda: state.in_flight, warn, failed) as heartbeat,
+        Compacting(store, warn, lambda: heartbeat.writes) as compacting,
+    ):
         state.root_answers = lambda: heartbeat.beat() is None
         with tuner.connected(launching.options.address):
             if (spending := launching.options.spending) is not None:
@@ -162,6 +166,7 @@ def _run(launching: Launching, record: Launch) -> Summary:
                 given_up = _run_stages(launching, _place(launching, record), starts_ray=starts_ray)
             finally:
                 heartbeat.finish()
+                compacting.finish()
     store.require_held()
     store.hold()
     return _summary(launching, given_up)
