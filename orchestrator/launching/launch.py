@@ -1,6 +1,7 @@
 """A launch: run the pending trials of a study in rounds and sum up the outcome."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -254,6 +255,7 @@ def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, ret
         state.begin_round()
         bundles = [[prepared.specs[trial] for trial in bundle] for bundle in this.bundles]
         grown = tuner.multiple_of(share, this.share)
+        launching.tallies.share = " and ".join(f"{amount:g} {name}" for name, amount in grown.items())
         tuner.run_round(bundles, job | {"gpu_share": grown.get("GPU", 0)}, grown, state)
         _print_notes(state.round_outcomes, launching.console)
         missing = len(this.trials) - len(state.round_outcomes)
@@ -308,6 +310,8 @@ def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str
     tallies.failed = len(before) + len(given_up)
     tallies.names = state.in_flight
     tallies.running = len(tallies.names)
+    if tallies.names:
+        tallies.last_ran = time.monotonic()
     view.update()
 
 
