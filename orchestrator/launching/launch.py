@@ -260,9 +260,7 @@ def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, ret
         _print_notes(state.round_outcomes, launching.console)
         missing = len(this.trials) - len(state.round_outcomes)
         if missing and not state.stopping:
-            state.request_stop(
-                StopCause.INTERRUPTED, f"Ray Tune ended the round without the outcomes of {missing} trials"
-            )
+            state.request_stop(StopCause.TUNE, f"Ray Tune ended the round without the outcomes of {missing} trials")
         unfinished = {trial for trial, outcome in state.round_outcomes.items() if outcome.state is not State.DONE}
         if unfinished:
             # an actor may die after it has committed some trials of a bundle
