@@ -51,7 +51,7 @@ class Launch(NamedTuple):
 
 
 _LAUNCH = TypeAdapter(Launch)
-_REMEDY = "Fix: remove it; a running launch writes it again"
+_REMEDY = "Fix: wait a minute, in which a running launch replaces it; if that launch has ended, remove it"
 
 
 def write_launch(store: Store, launch: Launch) -> None:
