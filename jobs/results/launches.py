@@ -16,6 +16,8 @@ from jobs.system.printable import one_line
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 90.0
 """Three missed heartbeats: the driver has exited, or cannot reach the root."""
+CLOCKS_AGREE = 30.0
+"""Difference in seconds up to which clocks count as synchronized; of ``STALE_SECONDS``, two heartbeats remain."""
 CLOCKS_DIFFER = 3600.0
 """Tolerated clock difference between two machines, in seconds. Times further in the future are wrong and ignored."""
 
@@ -41,13 +43,24 @@ class Launch(NamedTuple):
         """A one-line description for messages."""
         return one_line(f"launch {self.launch} by {self.user} on {self.host}")
 
-    def silent_seconds(self, now: datetime) -> float:
-        """Return the time since the last heartbeat; negative if the clocks of its machine and this one differ."""
-        return (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
+    def heard(self, now: datetime) -> str:
+        """Return when the last heartbeat was, for messages."""
+        return self.about_clock(now) or f"last heard {max(self._silent_seconds(now), 0):,.0f} s ago"
+
+    def about_clock(self, now: datetime) -> str:
+        """Return a message about a last heartbeat in the future; empty if it is not."""
+        ahead = -self._silent_seconds(now)
+        if ahead <= CLOCKS_AGREE:
+            return ""
+        return f"last heard {ahead:,.0f} s in the future: synchronize the clock of its machine, or of this one"
 
     def alive(self, now: datetime) -> bool:
         """Return whether the last heartbeat is more recent than ``STALE_SECONDS`` and the launch has not ended."""
-        return self.ended_at is None and -CLOCKS_DIFFER < self.silent_seconds(now) < STALE_SECONDS
+        return self.ended_at is None and -CLOCKS_DIFFER < self._silent_seconds(now) < STALE_SECONDS
+
+    def _silent_seconds(self, now: datetime) -> float:
+        """Return the time since the last heartbeat; negative if the clocks of its machine and this one differ."""
+        return (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
 
 
 _LAUNCH = TypeAdapter(Launch)

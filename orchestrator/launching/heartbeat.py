@@ -6,6 +6,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +14,7 @@ from typing import Any, Self
 from jobs.errors import Code, DeltaSweepError, StorageFailure
 from jobs.provenance import code_version, packages
 from jobs.results import Launch, Store, write_launch
-from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
+from jobs.results.launches import CLOCKS_AGREE, HEARTBEAT_SECONDS, timestamp
 from jobs.results.layout import launch_key, study_key
 
 _FIRST_SECONDS = 5.0
@@ -77,8 +78,14 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
+        key = launch_key(self._launch.launch)
+        before = datetime.now(UTC)
         write_launch(self._store, self._launch)
-        self._store.hold(launch_key(self._launch.launch), study_key(self._launch.study, self._launch.digest))
+        after = datetime.now(UTC)
+        self._store.hold(key, study_key(self._launch.study, self._launch.digest))
+        with suppress(FileNotFoundError):  # it was removed, which the next write reports
+            if about_clock := _about_clock(before, after, self._store.written_at(key)):
+                self._warn(about_clock)
         self._thread.start()
         return self
 
@@ -118,6 +125,24 @@ class Heartbeat:
             return failure
         self._failing = False
         return None
+
+
+def _about_clock(before: datetime, after: datetime, written: datetime) -> str | None:
+    """Return a warning if this machine's clock is not synchronized with that of the storage.
+
+    Args:
+        before: this machine's time before a write, and ``after`` after it.
+        written: the storage's time of that write.
+    """
+    ahead, behind = (before - written).total_seconds(), (written - after).total_seconds()
+    if max(ahead, behind) <= CLOCKS_AGREE:
+        return None
+    differs = f"{ahead:,.0f} s ahead of" if ahead > behind else f"{behind:,.0f} s behind"
+    return (
+        f"Warning: this machine's clock is {differs} that of the results root. Status, merge and other launches may "
+        "take this launch for ended while it runs, or for running after its end. Fix: synchronize the clocks of all "
+        "machines"
+    )
 
 
 def _no_memory(store: Store) -> StorageFailure:

@@ -185,8 +185,8 @@ def _place(launching: Launching, record: Launch) -> int:
     for other in others:
         if other.alive(now):
             launching.console.print(
-                f"Warning: {other.told}, last heard {max(other.silent_seconds(now), 0):.0f} s ago, runs the same "
-                "trials. No result will be lost or duplicated. Each launch takes them in another order; a trial that "
+                f"Warning: {other.told} runs the same trials ({other.heard(now)}). "
+                "No result will be lost or duplicated. Each launch takes them in another order; a trial that "
                 "both have begun runs twice.",
                 markup=False,
             )

@@ -1,13 +1,14 @@
 """The heartbeat of a launch outlasts whatever happens while it writes its record."""
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.errors import Code
-from jobs.results import Launch, Store, open_store, read_launches, record_study, write_launch
+from jobs.results import Launch, LocalStore, Store, open_store, read_launches, record_study, write_launch
 from orchestrator.launching import heartbeat
 from orchestrator.launching.heartbeat import Heartbeat, new_launch
 
@@ -73,3 +74,15 @@ def test_what_fails_after_the_last_trial_stops_nothing(store: Store, monkeypatch
             patch.setattr(heartbeat, "write_launch", fail)
             assert all(tried.acquire(timeout=30) for _ in range(3)), "the heartbeat goes on"
     assert stopped == []
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(0, ""), (20, ""), (1800, "1,800 s ahead of"), (-120, "120 s behind")])
+def test_a_clock_that_differs_from_that_of_the_storage_is_told(
+    ahead: float, told: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow one makes its launch look dead to everybody, and a fast one alive after its end."""
+    written_at, warned = LocalStore.written_at, list[str]()
+    monkeypatch.setattr(LocalStore, "written_at", lambda *given: written_at(*given) - timedelta(seconds=ahead))
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, warned.append):
+        pass
+    assert [told in line for line in warned] == ([True] if told else [])

@@ -172,7 +172,7 @@ def test_when_another_was_last_heard_is_told(root: Store) -> None:
     write_launch(root, dead)
     launch(study(), root, said)
     (line,) = [line for line in said.export_text().splitlines() if "launch a by" in line]
-    assert re.search(r"last heard 5\d s ago, runs the same trials", line)
+    assert re.search(r"runs the same trials \(last heard 5\d s ago\)", line)
 
 
 def test_a_torn_record_of_another_launch_stops_none(root: Store) -> None:
