@@ -11,7 +11,7 @@ from jobs.study.model import Study
 from orchestrator.launching.sharing import from_place, others_sharing, place_among
 from orchestrator.study.load import parse_study
 
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 STUDY = """
 name: {name}
 grid: {{source: [fmnist_natural], dataset: [digits], blocks: [{blocks}]}}
@@ -19,14 +19,12 @@ schedule: [{{images: [20], epochs: 1, seeds: 3, evaluate_every: 1}}]
 """
 
 
-def at(seconds: float) -> str:
-    return (NOW + timedelta(seconds=seconds)).isoformat()
-
-
-def launched(name: str, start: float, heard: float, ended: float | None = None, **changes: str) -> Launch:
+def launched(
+    name: str, start: float, heard: float, ended: float | None = None, now: datetime = NOW, **changes: str
+) -> Launch:
     """The record of a launch; times are in seconds from now."""
-    begun, over = at(start), None if ended is None else at(ended)
-    record = Launch(name, "mini", "0123", "ada", "node7", begun, "0", {}, at(heard), (), over)
+    begun, last, over = ((now + timedelta(seconds=seconds or 0)).isoformat() for seconds in (start, heard, ended))
+    record = Launch(name, "mini", "0123", "ada", "node7", begun, "0", {}, last, (), None if ended is None else over)
     return record._replace(**changes)  # type: ignore[arg-type]  # names and texts only
 
 
@@ -69,7 +67,7 @@ def recorded(root: Store, name: str, blocks: int, heard: float = -5) -> Study:
     """Record a study and a launch of it."""
     study = parse_study(STUDY.format(name=name, blocks=blocks), "study.yaml")
     record_study(root, study.name, study.digest, study.resolved())
-    write_launch(root, launched(f"of-{name}", -60, heard, study=study.name, digest=study.digest))
+    write_launch(root, launched(f"of-{name}", -60, heard, now=datetime.now(UTC), study=name, digest=study.digest))
     return study
 
 
@@ -87,6 +85,6 @@ def test_only_launches_with_some_of_the_trials_count(root: Store) -> None:
 
 def test_a_study_that_cannot_be_read_is_judged_by_what_runs(root: Store) -> None:
     own = launched("own", 0, 0)
-    write_launch(root, launched("other", -60, -5, digest="4567")._replace(in_flight=("t-1",)))
+    write_launch(root, launched("other", -60, -5, now=datetime.now(UTC), digest="4567")._replace(in_flight=("t-1",)))
     assert [launch.launch for launch in others_sharing(root, own, {"t-1", "t-2"})] == ["other"]
     assert others_sharing(root, own, {"t-2"}) == []

@@ -147,7 +147,7 @@ def test_of_two_that_begin_together_one_begins_at_the_other_end(root: Store, mon
     """Each finds the other, whichever wrote its record first, and the two do not both give way."""
     orders = orders_of(monkeypatch)
     launch(study(), root, QUIET)
-    for seconds in (1, -1):
+    for seconds in (20, -20):
         monkeypatch.setattr(tuner, "connect", lambda _: launched(root, "a", study().digest, seconds=seconds))  # noqa: B023
         launch(study(), root, QUIET)
         root.delete(launch_key("a"))
@@ -172,7 +172,7 @@ def test_when_another_was_last_heard_is_told(root: Store) -> None:
     write_launch(root, dead)
     launch(study(), root, said)
     (line,) = [line for line in said.export_text().splitlines() if "launch a by" in line]
-    assert re.search(r"runs the same trials \(last heard 5\d s ago\)", line)
+    assert re.search(r"runs the same trials \(last heard [5-8]\d s ago\)", line)
 
 
 def test_a_torn_record_of_another_launch_stops_none(root: Store) -> None:
