@@ -16,6 +16,8 @@ from jobs.system.printable import one_line
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 90.0
 """Three missed heartbeats: the driver has exited, or cannot reach the root."""
+CLOCKS_AGREE = 30.0
+"""Difference in seconds up to which clocks count as synchronized; of ``STALE_SECONDS``, two heartbeats remain."""
 CLOCKS_DIFFER = 3600.0
 """Tolerated clock difference between two machines, in seconds. Times further in the future are wrong and ignored."""
 
@@ -41,14 +43,28 @@ class Launch(NamedTuple):
         """A one-line description for messages."""
         return one_line(f"launch {self.launch} by {self.user} on {self.host}")
 
+    def heard(self, now: datetime) -> str:
+        """Return when the last heartbeat was, for messages."""
+        return self.about_clock(now) or f"last heard {max(self._silent_seconds(now), 0):,.0f} s ago"
+
+    def about_clock(self, now: datetime) -> str:
+        """Return a message about a last heartbeat in the future; empty if it is not."""
+        ahead = -self._silent_seconds(now)
+        if ahead <= CLOCKS_AGREE:
+            return ""
+        return f"last heard {ahead:,.0f} s in the future: synchronize the clock of its machine, or of this one"
+
     def alive(self, now: datetime) -> bool:
         """Return whether the last heartbeat is more recent than ``STALE_SECONDS`` and the launch has not ended."""
-        silent = (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
-        return self.ended_at is None and -CLOCKS_DIFFER < silent < STALE_SECONDS
+        return self.ended_at is None and -CLOCKS_DIFFER < self._silent_seconds(now) < STALE_SECONDS
+
+    def _silent_seconds(self, now: datetime) -> float:
+        """Return the time since the last heartbeat; negative if the clocks of its machine and this one differ."""
+        return (now - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
 
 
 _LAUNCH = TypeAdapter(Launch)
-_REMEDY = "Fix: remove it; a running launch writes it again"
+_REMEDY = "Fix: wait a minute, in which a running launch replaces it; if that launch has ended, remove it"
 
 
 def write_launch(store: Store, launch: Launch) -> None:
@@ -74,9 +90,13 @@ def readable_launches(store: Store) -> list[Launch]:
     return sorted(found, key=lambda launch: launch.launch)
 
 
-def timestamp() -> str:
-    """Return the current time in the format of records."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def timestamp(precision: str = "seconds") -> str:
+    """Return the current time in the format of records.
+
+    Args:
+        precision: ``seconds`` or ``milliseconds``.
+    """
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 def read_launch(store: Store, key: str) -> Launch:

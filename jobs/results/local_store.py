@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -99,6 +99,11 @@ class LocalStore(Store):
                 open_file(name, shown=self.directory / key, folder=folder) as file,
             ):
                 return file.read(size)
+
+    def written_at(self, key: str) -> datetime:
+        *parts, name = _parts(key)
+        with self._explained("read", key, writing=False), self._root.folder(parts) as folder:
+            return datetime.fromtimestamp(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime, UTC)
 
     def keys(self, prefix: str) -> Iterator[str]:
         def refuse(error: NotAFile) -> None:

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import obstore
@@ -83,6 +83,10 @@ class ObjectStore(Store):
     def read_start(self, key: str, size: int) -> bytes:
         with self._explained():
             return obstore.get(self._bucket, key, options={"range": (0, size)}).bytes().to_bytes()
+
+    def written_at(self, key: str) -> datetime:
+        with self._explained():
+            return obstore.head(self._bucket, key)["last_modified"]
 
     def keys(self, prefix: str) -> Iterator[str]:
         with self._explained():

@@ -7,7 +7,7 @@ same contract tests.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from jobs.errors import Code, DamagedFile, RootGone, StorageFailure
@@ -120,6 +120,14 @@ class Store(ABC):
             FileNotFoundError: if it does not exist.
         """
         return self.read(key)[:size]
+
+    @abstractmethod
+    def written_at(self, key: str) -> datetime:
+        """Return when an object was written, by the clock of the storage: that of a file server, not of this machine.
+
+        Raises:
+            FileNotFoundError: if it does not exist.
+        """
 
     def _require_small(self, key: str, size: int, most: int) -> None:
         if size > most:

@@ -142,7 +142,10 @@ def _ahead(key: str, file: str, *times: str | None) -> Finding | None:
         if ahead:
             said = f"{file} contains the time {time}, which is after now ({now.isoformat(timespec='seconds')})"
             return Finding(
-                Problem.IN_FUTURE, key, f"{said}. Fix: correct the machines' clocks, or remove it if it was altered"
+                Problem.IN_FUTURE,
+                key,
+                f"{said}. Fix: correct the machines' clocks; remove it only if it was altered, and no launch runs that "
+                "wrote it",
             )
     return None
 

@@ -29,13 +29,13 @@ class Ended(NamedTuple):
         summary = self.summary
         if summary is None or summary.interrupted:
             return ExitCode.INTERRUPTED
-        if summary.stop is not None and summary.stop.cause in (StopCause.STORAGE, StopCause.MACHINE):
+        if summary.stop is not None and summary.stop.cause in (StopCause.STORAGE, StopCause.MACHINE, StopCause.TUNE):
             return ExitCode.TRY_AGAIN
         return ExitCode.SOME_FAILED if summary.failed or summary.stop_reason else ExitCode.ALL_DONE
 
     @property
     def is_over(self) -> bool:
-        """Whether later launches must not start: this one was interrupted, or the root or a machine failed."""
+        """Whether later launches must not start: this one was interrupted, or the root, a machine or Ray failed."""
         return self.exit_code in (ExitCode.INTERRUPTED, ExitCode.TRY_AGAIN)
 
     @property

@@ -96,7 +96,9 @@ class StopCause(StrEnum):
     """Why a launch stopped before all its trials were finished."""
 
     INTERRUPTED = "interrupted"
-    """A signal, or something else that ended the round while trials ran."""
+    """A signal."""
+    TUNE = "tune"
+    """Ray Tune ended a round without the outcomes of all its trials."""
     LIMIT = "limit"
     """The limit on cost or time was reached."""
     FAILING = "failing"

@@ -6,21 +6,19 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
 from jobs.errors import Code, DeltaSweepError, StorageFailure
 from jobs.provenance import code_version, packages
-from jobs.results import Launch, Store, compact, kinds, readable_launches, uncovered, write_launch
-from jobs.results.launches import HEARTBEAT_SECONDS, timestamp
+from jobs.results import Launch, Store, write_launch
+from jobs.results.launches import CLOCKS_AGREE, HEARTBEAT_SECONDS, timestamp
 from jobs.results.layout import launch_key, study_key
 
 _FIRST_SECONDS = 5.0
 """Delay of the first heartbeat, short so that `status` soon shows running trials."""
-
-COMPACT_FROM = 500
-"""Number of trials outside the index that triggers a compaction. Reading them one by one takes about 0.2 s."""
 
 
 def new_launch(study: str, digest: str) -> Launch:
@@ -52,14 +50,8 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def others_alive(store: Store) -> list[Launch]:
-    """Return the launches on this root whose drivers are alive and whose records can be read."""
-    now = datetime.now(UTC)
-    return [launch for launch in readable_launches(store) if launch.alive(now)]
-
-
 class Heartbeat:
-    """Context manager that writes the launch's record every ``HEARTBEAT_SECONDS`` and compacts results, in a thread."""
+    """Context manager that writes the launch's record every ``HEARTBEAT_SECONDS``, in a thread of its own."""
 
     def __init__(
         self,
@@ -72,8 +64,9 @@ class Heartbeat:
         """
         Args:
             in_flight: Returns the ids of the trials that actors are running. Called from the thread.
-            warn: Called with a message when the record (once per outage) or the index cannot be written; trials run on.
-            failed: Called with the error each time that the record could not be written, from the thread.
+            warn: Called with a message when the record cannot be written, once per outage; trials run on.
+            failed: Called with the error each time that the record could not be written, from the thread, until
+                ``finish``.
         """
         self._store = store
         self._launch = launch
@@ -85,19 +78,30 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
+        key = launch_key(self._launch.launch)
+        before = datetime.now(UTC)
         write_launch(self._store, self._launch)
-        self._store.hold(launch_key(self._launch.launch), study_key(self._launch.study, self._launch.digest))
+        after = datetime.now(UTC)
+        self._store.hold(key, study_key(self._launch.study, self._launch.digest))
+        with suppress(FileNotFoundError):  # it was removed, which the next write reports
+            if about_clock := _about_clock(before, after, self._store.written_at(key)):
+                self._warn(about_clock)
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.finish()
+        self._over.set()
         self._thread.join()
-        self._write(ended_at=timestamp())
+        self._write(ended_at=timestamp("milliseconds"))
+
+    @property
+    def writes(self) -> bool:
+        """Whether the record could be written the last time."""
+        return not self._failing
 
     def finish(self) -> None:
-        """Stop the heartbeat and compact a last time in the background. Exiting the context waits for this."""
-        self._over.set()
+        """Report failures no longer to ``failed``, since no trial is left to stop. The heartbeat goes on."""
+        self._failed = lambda _: None
 
     def _beat(self) -> None:
         pause = _FIRST_SECONDS
@@ -105,8 +109,6 @@ class Heartbeat:
             pause = HEARTBEAT_SECONDS
             if (error := self.beat()) is not None:
                 self._failed(error)
-            self._compact()
-        self._compact()
 
     def beat(self) -> DeltaSweepError | None:
         """Write the record now. Return the error if it could not be written, else None."""
@@ -124,19 +126,23 @@ class Heartbeat:
         self._failing = False
         return None
 
-    def _compact(self) -> None:
-        """Update the index if enough trials are not covered by it. No error ends the thread, or the launch would look
-        dead.
-        """
-        if self._failing:
-            return
-        try:
-            for kind in kinds():
-                if uncovered(self._store, kind) >= COMPACT_FROM:
-                    compact(self._store, kind)
-        except Exception as error:  # noqa: BLE001  # a lack of memory, for example
-            reason = str(error) if isinstance(error, DeltaSweepError) else f"{type(error).__name__}: {error}"
-            self._warn(f"Warning: the results were not compacted: {reason}")
+
+def _about_clock(before: datetime, after: datetime, written: datetime) -> str | None:
+    """Return a warning if this machine's clock is not synchronized with that of the storage.
+
+    Args:
+        before: this machine's time before a write, and ``after`` after it.
+        written: the storage's time of that write.
+    """
+    ahead, behind = (before - written).total_seconds(), (written - after).total_seconds()
+    if max(ahead, behind) <= CLOCKS_AGREE:
+        return None
+    differs = f"{ahead:,.0f} s ahead of" if ahead > behind else f"{behind:,.0f} s behind"
+    return (
+        f"Warning: this machine's clock is {differs} that of the results root. Status, merge and other launches may "
+        "take this launch for ended while it runs, or for running after its end. Fix: synchronize the clocks of all "
+        "machines"
+    )
 
 
 def _no_memory(store: Store) -> StorageFailure:

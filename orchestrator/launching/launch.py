@@ -1,8 +1,10 @@
 """A launch: run the pending trials of a study in rounds and sum up the outcome."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
@@ -21,18 +23,21 @@ from jobs.results import (
     require_pin,
     write_launch,
 )
+from jobs.results.launches import timestamp
 from jobs.study.model import Study
 from jobs.system.memory import machine_memory
 from orchestrator.failures.failure_classification import root_failure
 from orchestrator.failures.outcomes import Outcome, State, Stop, StopCause
 from orchestrator.failures.versions import versions
 from orchestrator.launching.budget import Budget, TimeLimit
-from orchestrator.launching.heartbeat import Heartbeat, new_launch, others_alive
+from orchestrator.launching.compacting import Compacting
+from orchestrator.launching.heartbeat import Heartbeat, new_launch
 from orchestrator.launching.launch_state import LEAVING, LaunchState
 from orchestrator.launching.options import Options, page_command
 from orchestrator.launching.preparation import Preparation, prepare
 from orchestrator.launching.progress import ProgressView, Tallies
 from orchestrator.launching.retries import Retries
+from orchestrator.launching.sharing import from_place, others_sharing, place_among
 from orchestrator.planning.bundles import bundle_of
 from orchestrator.planning.dependencies import completed, unmet_dependencies
 from orchestrator.planning.processor import without_units
@@ -141,12 +146,6 @@ def _run(launching: Launching, record: Launch) -> Summary:
     warn = partial(launching.console.print, markup=False)
     live_page = launching.options.live_page
     warn(f"Live page: {live_page() if live_page else page_command(store.uri)}")
-    others = others_alive(store)
-    for other in others:
-        warn(
-            f"Warning: {other.told} is also running on this root. No result will be lost or duplicated. This launch "
-            "takes its trials in the opposite order; a trial that both have begun runs twice."
-        )
 
     def failed(error: DeltaSweepError) -> None:
         failure = root_failure(store, error)
@@ -154,26 +153,52 @@ def _run(launching: Launching, record: Launch) -> Summary:
             state.root_failed(failure)
 
     starts_ray = tuner.starts_here(launching.options.address)
-    with Heartbeat(store, record, lambda: state.in_flight, warn, failed) as heartbeat:
+    begun = timestamp("milliseconds")  # not before, since preparations of launches that start together differ in time
+    record = record._replace(started_at=begun, heartbeat_at=begun)
+    with (
+        Heartbeat(store, record, lambda: state.in_flight, warn, failed) as heartbeat,
+        Compacting(store, warn, lambda: heartbeat.writes) as compacting,
+    ):
         state.root_answers = lambda: heartbeat.beat() is None
         with tuner.connected(launching.options.address):
             if (spending := launching.options.spending) is not None:
                 state.limits.append(Budget(*spending, tuner.billed_units, state.policy.stop_grace_seconds).spend)
             try:
-                given_up = _run_stages(launching, starts_ray=starts_ray, backwards=bool(others))
+                given_up = _run_stages(launching, _place(launching, record), starts_ray=starts_ray)
             finally:
                 heartbeat.finish()
+                compacting.finish()
     store.require_held()
     store.hold()
     return _summary(launching, given_up)
 
 
-def _run_stages(launching: Launching, *, starts_ray: bool, backwards: bool) -> dict[str, str]:
+def _place(launching: Launching, record: Launch) -> int:
+    """Return the launch's place among those that run the same trials (``from_place``), and report those.
+
+    To be called as late as possible, but at least after its own record was written: of two launches that begin at the
+    same time, each must find the other.
+    """
+    trials = {trial for stage in launching.prepared.stages for trial in stage.trials}
+    others = others_sharing(launching.store, record, trials)
+    now = datetime.now(UTC)
+    for other in others:
+        if other.alive(now):
+            launching.console.print(
+                f"Warning: {other.told} runs the same trials ({other.heard(now)}). "
+                "No result will be lost or duplicated. Each launch takes them in another order; a trial that "
+                "both have begun runs twice.",
+                markup=False,
+            )
+    return place_among(record, others)
+
+
+def _run_stages(launching: Launching, place: int, *, starts_ray: bool) -> dict[str, str]:
     """Run all stages until no trial is waiting or a stop is requested. Return the trials given up, with reasons.
 
     Args:
+        place: That of the launch among those that run the same trials (``from_place``).
         starts_ray: Whether the launch started Ray, on this machine.
-        backwards: Whether to begin each stage with its last trial, so that two launches meet in the middle.
     """
     prepared, state, console = launching.prepared, launching.state, launching.console
     notes = dict[str, None]()
@@ -200,7 +225,7 @@ def _run_stages(launching: Launching, *, starts_ray: bool, backwards: bool) -> d
             if state.stopping:
                 break
             given_up |= unmet_dependencies(launching.store, prepared.specs, stage.trials, prepared.catalog)
-            order = reversed(stage.trials) if backwards else stage.trials
+            order = from_place(stage.trials, place, prepared.operations)
             retries = Retries(
                 [trial for trial in order if trial not in given_up],
                 state.policy,
@@ -230,13 +255,12 @@ def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, ret
         state.begin_round()
         bundles = [[prepared.specs[trial] for trial in bundle] for bundle in this.bundles]
         grown = tuner.multiple_of(share, this.share)
+        launching.tallies.share = " and ".join(f"{amount:g} {name}" for name, amount in grown.items())
         tuner.run_round(bundles, job | {"gpu_share": grown.get("GPU", 0)}, grown, state)
         _print_notes(state.round_outcomes, launching.console)
         missing = len(this.trials) - len(state.round_outcomes)
         if missing and not state.stopping:
-            state.request_stop(
-                StopCause.INTERRUPTED, f"Ray Tune ended the round without the outcomes of {missing} trials"
-            )
+            state.request_stop(StopCause.TUNE, f"Ray Tune ended the round without the outcomes of {missing} trials")
         unfinished = {trial for trial, outcome in state.round_outcomes.items() if outcome.state is not State.DONE}
         if unfinished:
             # an actor may die after it has committed some trials of a bundle
@@ -284,6 +308,8 @@ def _show(launching: Launching, before: Mapping[str, str], given_up: Mapping[str
     tallies.failed = len(before) + len(given_up)
     tallies.names = state.in_flight
     tallies.running = len(tallies.names)
+    if tallies.names:
+        tallies.last_ran = time.monotonic()
     view.update()
 
 

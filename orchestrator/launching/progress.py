@@ -21,7 +21,7 @@ PLAIN_SECONDS = 10.0
 NOTEBOOK_SECONDS = 1.0
 """Interval between two states of the line in a notebook."""
 _WAIT_SECONDS = 20.0
-"""Time after which a launch says that no actor has started yet."""
+"""Time without a running trial after which a launch says what it waits for."""
 _NAMED = 2
 """Number of running trials that a line names."""
 _MOST_WIDTH = 80
@@ -40,6 +40,10 @@ class Tallies:
     running: int = 0
     names: tuple[str, ...] = ()
     """Ids of running trials."""
+    last_ran: float = float("-inf")
+    """When a trial was last running, in the time of ``started``."""
+    share: str = ""
+    """What an actor needs of a machine now: ``1 CPU and 0.5 GPU``; empty if unknown."""
     operations: float = 0.0
     """Planned operations of the trials that the launch runs; 0 if unknown: all trials count alike."""
     operations_done: float = 0.0
@@ -55,7 +59,7 @@ class Tallies:
 
     def line(self, now: float) -> str:
         """Return one line: ``done 12/80 · failed 0 · running 2 · 31/min · 2m 10s left``."""
-        rate, seconds = self.rate(now), self._seconds_left(now)
+        rate, seconds = self.rate(now), None if self._waits(now) else self._seconds_left(now)
         left = "time left unknown" if seconds is None else f"{duration(seconds)} left"
         done, failed = self.done_before + self.done, self.failed_before + self.failed
         speed = f"{rate * 3600:.0f}/h" if 0 < rate * 60 < 1 else f"{rate * 60:.0f}/min"
@@ -74,13 +78,19 @@ class Tallies:
     def at_work(self, now: float) -> str:
         """Return what runs: ``digits-fmnist_natural-k3-n50-s20000000, +1``; empty if nothing does.
 
-        If nothing has run for a while since the start, say what the launch waits for.
+        If nothing has run for a while, say what the launch waits for.
         """
-        if not (self.names or self.done or self.failed) and self.left and now - self.started > _WAIT_SECONDS:
-            return f"waiting for Ray to start an actor ({duration(now - self.started)})"
+        if (seconds := self._waits(now)) is not None:
+            machine = f"a machine with {self.share}" if self.share else "a machine"
+            return f"waiting for {machine} to start an actor ({duration(seconds)})"
         named = [_short(trial) for trial in self.names[:_NAMED]]
         more = [f"+{len(self.names) - _NAMED}"] if len(self.names) > _NAMED else []
         return ", ".join([*named, *more])
+
+    def _waits(self, now: float) -> float | None:
+        """Return the seconds for which nothing has run, if trials are left and it is a while; otherwise None."""
+        seconds = now - max(self.started, self.last_ran)
+        return seconds if self.left and not self.running and seconds > _WAIT_SECONDS else None
 
 
 def _short(trial: str) -> str:

@@ -44,6 +44,8 @@ class Status(NamedTuple):
     failed: dict[str, Failure]
     """Last failures of trials without a result. The next launch retries them."""
     pending: int
+    at: datetime
+    """The time to which ``live`` and ``stale`` refer."""
     live: list[Launch]
     stale: list[Launch]
     """Launches that ended without recording their end."""
@@ -162,6 +164,7 @@ def status_of(
         running=running,
         failed=failed,
         pending=len(planned) - len(done) - len(torn) - len(blocked) - len(running) - len(failed),
+        at=now,
         live=live,
         stale=[launch for launch in launches if launch.ended_at is None and not launch.alive(now)],
         older=known.older,
@@ -229,15 +232,19 @@ def describe(status: Status) -> str:
             f"{len(status.mixed):,} of the done trials ran on several kinds of device or versions of torch, which are "
             "recorded in their results (deltasweep verify)"
         )
-    lines += [f"running: {launch.told}" for launch in status.live]
+    lines += [f"running: {', '.join(filter(None, (one.told, one.about_clock(status.at))))}" for one in status.live]
     lines += [
-        f"stale: launch {launch.launch} on {launch.host}, last heartbeat {launch.heartbeat_at}; continue with resume"
+        f"stale: launch {launch.launch} on {launch.host}, {_last_heartbeat(launch, status.at)}; continue with resume"
         for launch in status.stale
     ]
     lines += [f"failed, retried by the next launch: {trial}: {f.signature}" for trial, f in status.failed.items()]
     lines += [f"damaged: {trial}: {remedy}" for trial, remedy in sorted(status.damaged.items())]
     lines += [f"quarantined: {trial}  (deltasweep logs {trial})" for trial in sorted(status.quarantined)]
     return "\n".join(map(one_line, lines))
+
+
+def _last_heartbeat(launch: Launch, now: datetime) -> str:
+    return launch.about_clock(now) or f"last heartbeat {launch.heartbeat_at}"
 
 
 def _pace_lines(status: Status) -> list[str]:

@@ -8,6 +8,7 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -289,3 +290,14 @@ def test_the_start_of_an_object_is_read(store: Store) -> None:
     assert store.read_start("a/b", 1000) == b"0123456789"
     with pytest.raises(FileNotFoundError):
         store.read_start("a/c", 4)
+
+
+def test_the_storage_says_when_an_object_was_written(store: Store) -> None:
+    """The clock of these storages is that of this machine; S3 gives whole seconds."""
+    tolerated = timedelta(seconds=2)
+    for write in (store.create, store.replace):
+        before = datetime.now(UTC)
+        write("a/b", b"1")
+        assert before - tolerated <= store.written_at("a/b") <= datetime.now(UTC) + tolerated
+    with pytest.raises(FileNotFoundError):
+        store.written_at("a/c")

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
@@ -54,6 +54,7 @@ class MemoryStore(Store):
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
+        self._written: dict[str, datetime] = {}
         self._lock = threading.Lock()
 
     def create(self, key: str, data: bytes) -> bool:
@@ -62,14 +63,14 @@ class MemoryStore(Store):
     def replace(self, key: str, data: bytes, *, durable: bool = True) -> None:
         self.require_held()
         with self._lock:
-            self._objects[key] = data
+            self._objects[key], self._written[key] = data, datetime.now(UTC)
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         self.require_held()
         with self._lock:
             if self._objects.get(key) != expected:
                 return False
-            self._objects[key] = data
+            self._objects[key], self._written[key] = data, datetime.now(UTC)
             return True
 
     def read(self, key: str) -> bytes:
@@ -77,6 +78,10 @@ class MemoryStore(Store):
             return self._objects[key]
         except KeyError as error:
             raise FileNotFoundError(key) from error
+
+    def written_at(self, key: str) -> datetime:
+        self.read(key)
+        return self._written[key]
 
     def keys(self, prefix: str) -> Iterator[str]:
         below = [key for key in list(self._objects) if not prefix or key.startswith(f"{prefix}/")]
@@ -114,6 +119,10 @@ class DyingStore(Store):
     def read(self, key: str) -> bytes:
         with self._operation():
             return self._inner.read(key)
+
+    def written_at(self, key: str) -> datetime:
+        with self._operation():
+            return self._inner.written_at(key)
 
     def keys(self, prefix: str) -> Iterator[str]:
         with self._operation():

@@ -308,3 +308,11 @@ def test_a_launch_of_the_future_is_not_alive_for_ever(ahead: float, alive: bool)
     now = datetime.now(UTC)
     heartbeat = (now + timedelta(seconds=ahead)).isoformat()
     assert LAUNCH._replace(heartbeat_at=heartbeat).alive(now) is alive
+
+
+def test_nobody_is_told_to_remove_the_record_of_a_running_launch(store: Store) -> None:
+    """Its next write would end it with RootGone, while a record that is torn is replaced by its next heartbeat."""
+    store.create(launch_key("l"), b"{")
+    file = f"{store.uri}/{launch_key('l')}"
+    with refused(Code.DAMAGED_RECORD, file, "if that launch has ended, remove it", kind=DamagedFile, file=file):
+        read_launches(store)

@@ -485,6 +485,7 @@ def test_what_ends_a_command_decides_its_exit_code(
 
 CODES = {
     StopCause.INTERRUPTED: ExitCode.INTERRUPTED,
+    StopCause.TUNE: ExitCode.TRY_AGAIN,
     StopCause.LIMIT: ExitCode.SOME_FAILED,
     StopCause.FAILING: ExitCode.SOME_FAILED,
     StopCause.MACHINE: ExitCode.TRY_AGAIN,

@@ -1,14 +1,14 @@
-"""The heartbeat of a launch outlasts whatever happens while it writes its record and the index."""
+"""The heartbeat of a launch outlasts whatever happens while it writes its record."""
 
 import threading
-from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.errors import Code
-from jobs.results import Launch, Store, open_store, read_launches, record_study, write_launch
+from jobs.results import Launch, LocalStore, Store, open_store, read_launches, record_study, write_launch
 from orchestrator.launching import heartbeat
 from orchestrator.launching.heartbeat import Heartbeat, new_launch
 
@@ -21,18 +21,7 @@ def store(tmp_path: Path) -> Store:
     return root
 
 
-def fails_to_compact(monkeypatch: pytest.MonkeyPatch, fail: Callable[..., Any]) -> None:
-    monkeypatch.setattr(heartbeat, "uncovered", fail)
-
-
-def fails_to_write(monkeypatch: pytest.MonkeyPatch, fail: Callable[..., Any]) -> None:
-    monkeypatch.setattr(Launch, "_replace", fail)
-
-
-@pytest.mark.parametrize("lacks", [fails_to_compact, fails_to_write])
-def test_a_launch_that_lacks_memory_for_a_moment_goes_on_to_live(
-    lacks: Callable[..., None], store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launch_that_lacks_memory_for_a_moment_goes_on_to_live(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.01)
     warned = list[str]()
@@ -50,7 +39,7 @@ def test_a_launch_that_lacks_memory_for_a_moment_goes_on_to_live(
     monkeypatch.setattr(heartbeat, "write_launch", write)
     with Heartbeat(store, new_launch("mini", "0123"), tuple, warned.append):
         with pytest.MonkeyPatch.context() as patch:
-            lacks(patch, fail)
+            patch.setattr(Launch, "_replace", fail)
             assert failed.wait(30)
         assert again.wait(30)
     assert any("memory" in line.lower() for line in warned)
@@ -68,3 +57,32 @@ def test_a_lack_of_memory_is_no_failure_of_the_root(store: Store, monkeypatch: p
         assert error is not None
         assert error.code is Code.OUT_OF_MEMORY
         monkeypatch.undo()
+
+
+def test_what_fails_after_the_last_trial_stops_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.01)
+    tried, stopped = threading.Semaphore(0), list[object]()
+
+    def fail(*_: object) -> None:
+        tried.release()
+        raise MemoryError
+
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, lambda _: None, stopped.append) as beating:
+        beating.finish()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(heartbeat, "write_launch", fail)
+            assert all(tried.acquire(timeout=30) for _ in range(3)), "the heartbeat goes on"
+    assert stopped == []
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(0, ""), (20, ""), (1800, "1,800 s ahead of"), (-120, "120 s behind")])
+def test_a_clock_that_differs_from_that_of_the_storage_is_told(
+    ahead: float, told: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow one makes its launch look dead to everybody, and a fast one alive after its end."""
+    written_at, warned = LocalStore.written_at, list[str]()
+    monkeypatch.setattr(LocalStore, "written_at", lambda *given: written_at(*given) - timedelta(seconds=ahead))
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, warned.append):
+        pass
+    assert [told in line for line in warned] == ([True] if told else [])

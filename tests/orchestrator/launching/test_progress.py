@@ -7,14 +7,29 @@ import re
 import select
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from jobs.results import open_store
+from orchestrator.launching.launch import launch
+from orchestrator.launching.launch_state import LaunchState
 from orchestrator.launching.progress import ProgressView, Tallies
 from orchestrator.process.numbers_as_text import duration
 from orchestrator.process.terminal import Terminal
+from orchestrator.ray_tune import tuner
+from orchestrator.study.load import parse_study
 from tests.documentation import ROOT
+from tests.orchestrator.in_process import replace_ray
+
+STUDY = """
+name: mini
+grid: {source: [fmnist_natural], dataset: [digits], blocks: [0]}
+schedule: [{images: [20], epochs: 1, seeds: 1, evaluate_every: 1}]
+"""
 
 
 @pytest.mark.parametrize(
@@ -54,7 +69,7 @@ def test_a_line_in_the_middle() -> None:
 
 def test_the_time_left_counts_operations_and_not_trials() -> None:
     """The longest trials run first: 4 of 10 trials were 80 of 100 operations."""
-    tallies = Tallies(planned=10, done=4, started=0, operations=100.0, operations_done=80.0)
+    tallies = Tallies(planned=10, done=4, running=1, started=0, operations=100.0, operations_done=80.0)
     assert tallies.line(now=80).endswith("20s left")
     tallies.failed = 1
     assert tallies.line(now=80).endswith("10s left"), "a failed trial leaves an average amount of work less"
@@ -90,16 +105,48 @@ def test_off_a_terminal_progress_is_plain_lines_and_the_last_one_is_always_there
 
 
 def test_slow_trials_have_a_rate_per_hour() -> None:
-    tallies = Tallies(planned=10, done=2, started=0)
-    assert tallies.line(now=3600) == "done 2/10 · failed 0 · running 0 · 2/h · 4h 00m left"
+    tallies = Tallies(planned=10, done=2, running=1, started=0)
+    assert tallies.line(now=3600) == "done 2/10 · failed 0 · running 1 · 2/h · 4h 00m left"
 
 
 def test_a_launch_without_an_actor_says_what_it_waits_for() -> None:
     """Ray's workers have a low priority, and start late on a busy machine."""
-    tallies = Tallies(planned=4, started=0)
-    assert tallies.at_work(now=45) == "waiting for Ray to start an actor (45s)"
-    tallies.failed = 1
-    assert tallies.at_work(now=45) == ""
+    tallies = Tallies(planned=4, started=0, share="1 CPU and 0.5 GPU")
+    assert tallies.at_work(now=15) == ""
+    assert tallies.at_work(now=45) == "waiting for a machine with 1 CPU and 0.5 GPU to start an actor (45s)"
+    tallies.failed = 4
+    assert tallies.at_work(now=45) == "", "nothing is left"
+
+
+def test_a_launch_that_has_lost_its_machines_waits_and_promises_no_end() -> None:
+    tallies = Tallies(planned=80, done=79, started=0, last_ran=100, share="4 CPU")
+    assert tallies.at_work(now=115) == ""
+    assert tallies.line(now=115).endswith("s left")
+    assert tallies.at_work(now=190) == "waiting for a machine with 4 CPU to start an actor (1m 30s)"
+    assert tallies.line(now=190).endswith("time left unknown")
+    tallies.running, tallies.names = 1, ("c",)
+    assert tallies.at_work(now=190) == "c"
+    assert tallies.line(now=190).endswith("s left")
+
+
+@pytest.mark.usefixtures("short_tests")
+def test_a_round_says_what_it_needs_and_when_it_last_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_ray(monkeypatch, tmp_path)
+    told = list[str]()
+
+    def run_round(bundles: Sequence[object], job: object, share: object, state: LaunchState) -> None:
+        for running in ({"run": ("a-1",)}, {}):
+            state.running = dict(running)
+            state.on_change()
+
+    def update(view: ProgressView, final: bool = False) -> None:
+        told.append(view._tallies.at_work(time.monotonic() + 30))
+
+    monkeypatch.setattr(tuner, "share_of", lambda *_: {"CPU": 1, "GPU": 0.25})
+    monkeypatch.setattr(tuner, "run_round", run_round)
+    monkeypatch.setattr(ProgressView, "update", update)
+    launch(parse_study(STUDY, "mini.yaml"), open_store(tmp_path / "root"), Console(quiet=True))
+    assert told[:2] == ["a", "waiting for a machine with 1 CPU and 0.25 GPU to start an actor (30s)"]
 
 
 def test_what_runs_is_named_shortly() -> None:

@@ -1,6 +1,9 @@
 """Two launches on one root share the work: what one has finished, the other does not run again."""
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -100,21 +103,76 @@ def test_only_a_whole_result_is_done(root: Store) -> None:
     assert not is_committed(root, other, keeps.catalog)
 
 
-@pytest.mark.parametrize("bundle", ["none", "blocks"])
-def test_the_second_begins_at_the_other_end(bundle: str, root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise both would run the same trials at the same time, one after another."""
+def orders_of(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Run no trials; return the orders in which launches would have run them."""
     orders = list[list[str]]()
 
     def run_round(bundles: Sequence[Sequence[TrialSpec]], job: object, share: object, state: Any) -> None:
         orders.append([spec.trial_id for specs in bundles for spec in specs])
 
     monkeypatch.setattr(tuner, "run_round", run_round)
-    launch(study(f"bundle: {bundle}\n"), root, QUIET)
-    write_launch(root, new_launch("another", "0123"))
-    launch(study(f"bundle: {bundle}\n"), root, QUIET)
+    return orders
+
+
+def launched(root: Store, name: str, digest: str, **begun: float) -> None:
+    """Write the record of a launch that runs, and began this long ago."""
+    begun_at = (datetime.now(UTC) - timedelta(**begun)).isoformat()
+    write_launch(root, new_launch("another", digest)._replace(launch=name, started_at=begun_at))
+
+
+@pytest.mark.parametrize("bundle", ["none", "blocks"])
+def test_the_second_begins_at_the_other_end(bundle: str, root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise both would run the same trials at the same time, one after another."""
+    orders, this = orders_of(monkeypatch), study(f"bundle: {bundle}\n")
+    launch(this, root, QUIET)
+    launched(root, "a", this.digest, minutes=5)
+    launch(this, root, QUIET)
     first, second = orders
     assert sorted(first) == sorted(TRIALS)
     assert second == first[::-1]
+
+
+def test_the_third_goes_neither_with_the_first_nor_with_the_second(
+    root: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = orders_of(monkeypatch)
+    for name in (None, "a", "b"):
+        if name is not None:
+            launched(root, name, study().digest, minutes=5)
+        launch(study(), root, QUIET)
+    assert len({order[0] for order in orders}) == 3
+
+
+def test_of_two_that_begin_together_one_begins_at_the_other_end(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finds the other, whichever wrote its record first, and the two do not both give way."""
+    orders = orders_of(monkeypatch)
+    launch(study(), root, QUIET)
+    for seconds in (20, -20):
+        monkeypatch.setattr(tuner, "connect", lambda _: launched(root, "a", study().digest, seconds=seconds))  # noqa: B023
+        launch(study(), root, QUIET)
+        root.delete(launch_key("a"))
+    alone, later, earlier = orders
+    assert (earlier, later) == (alone, alone[::-1])
+
+
+def test_a_launch_of_other_trials_changes_no_order(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders, said = orders_of(monkeypatch), Console(record=True, file=StringIO(), width=1000)
+    launch(study(), root, QUIET)
+    launched(root, "a", "0123", minutes=5)
+    launch(study(), root, said)
+    assert orders[0] == orders[1]
+    assert "runs the same trials" not in said.export_text()
+
+
+def test_when_another_was_last_heard_is_told(root: Store) -> None:
+    """It may have been killed: nobody can tell for the first 90 s."""
+    said = Console(record=True, file=StringIO(), width=1000)
+    heard = (datetime.now(UTC) - timedelta(seconds=50)).isoformat()
+    dead = new_launch("mini", study().digest)._replace(launch="a", started_at=heard, heartbeat_at=heard)
+    write_launch(root, dead)
+    launch(study(), root, said)
+    (line,) = [line for line in said.export_text().splitlines() if "launch a by" in line]
+    assert re.search(r"runs the same trials \(last heard [5-8]\d s ago\)", line)
 
 
 def test_a_torn_record_of_another_launch_stops_none(root: Store) -> None:

@@ -128,6 +128,15 @@ def test_a_launch_is_stale_after_ninety_seconds(silent: int, alive: bool, study:
     assert status.pending == (5 if alive else 6)
 
 
+@pytest.mark.parametrize(("ahead", "state"), [(1800, "running"), (7200, "stale")])
+def test_a_heartbeat_in_the_future_is_told(ahead: int, state: str, study: Study, store: Store) -> None:
+    write_launch(store, launched(study, "1", NOW + timedelta(seconds=ahead)))
+    (line,) = [line for line in describe(status_of(store, study, NOW)).splitlines() if line.startswith(f"{state}:")]
+    assert f"{ahead:,} s in the future: synchronize the clock" in line
+    write_launch(store, launched(study, "1", NOW + timedelta(seconds=20)))
+    assert "clock" not in describe(status_of(store, study, NOW))
+
+
 def test_a_launch_that_said_goodbye_is_neither_live_nor_stale(study: Study, store: Store) -> None:
     write_launch(store, launched(study, "1", NOW, ended_at=NOW.isoformat(), in_flight=("x",)))
     status = status_of(store, study, NOW)

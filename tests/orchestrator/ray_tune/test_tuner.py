@@ -94,7 +94,8 @@ def test_trials_without_an_outcome_are_neither_charged_nor_started_again(
     store = open_store(tmp_path / "root")
     summary = launch(parse_study(STUDY, "mini.yaml"), store, Console(quiet=True))
     assert summary.stop is not None
-    assert summary.stop.cause is StopCause.INTERRUPTED
+    assert summary.stop.cause is StopCause.TUNE
+    assert summary.status == "stopped", "nobody interrupted it"
     assert (summary.done, summary.failed, summary.left, rounds) == (1, {}, 2, [3])
     assert read_failures(store) == []
 
