@@ -17,7 +17,10 @@ from jobs.catalog.catalog import Cards, Catalog, packaged_datasets
 from jobs.data.describe import describe
 from jobs.data.raw import FolderPart, opened
 from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.possible import require_possible
+from jobs.specs.recipes import PretrainRecipe
+from jobs.specs.threat_model import Constraint, ThreatModel
 from tests.jobs.data import made
 from tests.jobs.data.made import RGB, encoded, oriented
 from tests.jobs.support import finetune_spec
@@ -141,9 +144,11 @@ def test_one_label_is_no_task(tmp_path: Path) -> None:
     with refused(Code.WRONG_VALUE, "ant", folder, kind=InvalidRequest, key="labels"):
         describe(folder, "ants")
     card = packaged_datasets()["digits"].model_copy(update={"name": "ones", "labels": 1})
-    spec = finetune_spec(dataset="ones")
-    with refused(Code.IMPOSSIBLE_TRIAL, "ones has 1", kind=InvalidRequest, key="dataset"):
-        require_possible(spec, Catalog(Cards(datasets={"ones": card})))
+    nothing = ThreatModel(constraint=Constraint.NONE, epsilon=0)
+    choices = {"architecture": "resnet35-w8", "threat": nothing, "recipe": PretrainRecipe(), "seed": 1, "epochs": 1}
+    for spec in (finetune_spec(dataset="ones"), PretrainSpec.model_validate({"dataset": "ones", **choices})):
+        with refused(Code.IMPOSSIBLE_TRIAL, "ones has 1", kind=InvalidRequest, key="dataset"):
+            require_possible(spec, Catalog(Cards(datasets={"ones": card})))
 
 
 # --- images that are not read as they look ---
