@@ -16,7 +16,7 @@ from jobs.data.raw import FolderPart, Raw, files_digest, unreadable
 from jobs.errors import Code, DamagedFile, raise_together
 from jobs.system.file_kinds import what_it_is
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff")
 _HEIC = (".heic", ".heif")
 _NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # created by Windows; hidden files are ignored too
 _CLUTTER = "BACKGROUND_Google"

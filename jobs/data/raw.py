@@ -25,6 +25,7 @@ MOST_ASPECT = 64
 20,000 pixels would take 3 GB.
 """
 
+_REPLACE = "replace it with the original file"
 _DEEP_MODES = ("I", "F")  # 16 and 32 bits per channel; PIL would clip them to 8
 
 
@@ -131,14 +132,19 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except DeltaSweepError:
         raise
     except Exception as error:  # decoders can raise any exception for damaged files
-        known = what_it_is(path) if isinstance(error, UnidentifiedImageError) else None
-        reason = f"it is {known}" if known else error
+        reason, fix = _why_not(path) if isinstance(error, UnidentifiedImageError) else (str(error), _REPLACE)
         damaged = DamagedFile(
-            Code.DAMAGED_DATA,
-            f"{path} cannot be read as an image ({reason}). Fix: replace it with the original file",
-            file=path,
+            Code.DAMAGED_DATA, f"{path} cannot be read as an image ({reason}). Fix: {fix}", file=path
         )
         raise reading_failure(error, path, damaged) from error
+
+
+def _why_not(path: Path) -> tuple[str, str]:
+    """Return why a file is not identified as an image, and the fix."""
+    if (known := what_it_is(path)) is None:
+        return f"it is in none of the formats {', '.join(FORMATS)}", f"convert it to PNG or JPEG, or {_REPLACE}"
+    what, _, fix = known.partition("; ")
+    return f"it is {what}", fix or _REPLACE
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:

@@ -74,6 +74,15 @@ def test_files_that_are_not_named_as_images(folder: Path, name: str) -> None:
     odd(folder, path, ".png, .jpg", file=path)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+@pytest.mark.parametrize("suffix", [".pbm", ".pgm", ".ppm", ".pnm"])
+def test_all_names_of_pnm(folder: Path, mode: str, suffix: str) -> None:
+    path = folder / f"train/bee/a{suffix}"
+    path.write_bytes(encoded("PPM", RGB.convert(mode)))
+    described = describe(folder, "insects")
+    assert (described.card.train, described.notes) == (10, [])
+
+
 @pytest.mark.parametrize("name", ["Thumbs.db", ".DS_Store", "._0.png", "desktop.ini", ".nfs0001"])
 @pytest.mark.parametrize("place", ["", "train", "train/ant"])
 def test_hidden_files_are_nobody_s(folder: Path, name: str, place: str) -> None:
@@ -263,6 +272,13 @@ def test_labels_that_are_not_tested_are_told(folder: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"/annex/objects/SHA256E-s9--0.png\n", "git annex get"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as an image"),
+        (b"\0\0\0\x18ftypheix\0\0\0\0", "HEIC image, the default of iPhones). Fix: convert it to JPEG"),
+        (b"\0\0\0\x18ftyphevc\0\0\0\0", "a HEIC image"),
+        (b"\0\0\0\x18ftypmsf1\0\0\0\0", "a HEIC or AVIF image sequence"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF image). Fix: convert it to JPEG"),
+        (encoded("JPEG2000", RGB), "a JPEG 2000 image). Fix: convert it to PNG or JPEG"),
+        (encoded("JPEG2000", RGB, no_jp2=True), "a JPEG 2000 image"),
+        (b"\0\0\1\0\1\0", "in none of the formats PNG, JPEG, BMP, WEBP, PPM, TIFF, GIF). Fix: convert it to PNG or"),
         (FILES["train/ant/0.png"][:60], "cannot be read as an image"),
         (FILES["train/ant/1.jpg"][:-200], "cannot be read as an image"),
     ],
