@@ -108,6 +108,8 @@ class FolderPart(NamedTuple):
             DamagedFile: see ``image``.
         """
         with opened(self.paths[index]) as image:
+            if turned_by_pillow(image):
+                image.load()
             turned = self.upright and turn_of(image) in _ACROSS
             return image.size[::-1] if turned else image.size
 
@@ -133,9 +135,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # decoders can raise any exception for damaged files
         reason, fix = _why_not(path) if isinstance(error, UnidentifiedImageError) else (str(error), _REPLACE)
-        damaged = DamagedFile(
-            Code.DAMAGED_DATA, f"{path} cannot be read as an image ({reason}). Fix: {fix}", file=path
-        )
+        damaged = DamagedFile(Code.DAMAGED_DATA, f"{path} cannot be read as an image ({reason}). Fix: {fix}", file=path)
         raise reading_failure(error, path, damaged) from error
 
 
@@ -155,6 +155,15 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
     """
     if image.format in ("TIFF", "PNG"):
         image.load()
+    return _turn(image)
+
+
+def turned_by_pillow(image: Image.Image) -> bool:
+    """Return whether Pillow will turn an open image when it decodes it, whatever the card says: TIFF only."""
+    return image.format == "TIFF" and _turn(image) is not None
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001  # damaged EXIF can raise any exception, and is ignored
