@@ -115,6 +115,58 @@ def test_val_is_a_name_of_the_test_part(folder: Path) -> None:
     assert (after.train, after.test) == (before.train, before.test)
 
 
+@pytest.mark.parametrize(
+    ("beside", "held_out", "note"),
+    [
+        (["val/ant/0.png"], "test", "only train and test are: val"),
+        (["validation/ant/0.png", "extra/a/x.png"], "val", "only train and val are: extra, validation"),
+        (["loose.png", "notes.txt", ".hidden/a.png"], "test", "only train and test are: loose.png"),
+        ([f"{i}.jpg" for i in range(7)], "test", "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more"),
+    ],
+)
+def test_images_beside_the_parts_are_told(folder: Path, beside: list[str], held_out: str, note: str) -> None:
+    (folder / "test").rename(folder / held_out)
+    before = describe(folder, "insects")
+    assert before.notes == []
+    made.write(folder, dict.fromkeys(beside, b"not read"))
+    after = describe(folder, "insects")
+    assert after.card == before.card
+    assert [note in said for said in after.notes] == [True]
+
+
+def test_names_beside_the_parts_may_be_no_text(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9")).mkdir()
+    assert describe(folder, "insects").notes == [r"not read, because only train and test are: caf\xe9"]
+
+
+def test_a_path_that_is_no_text(folder: Path) -> None:
+    """No study file can name it."""
+    above = Path(os.fsdecode(os.fsencode(folder.parent) + b"/caf\xe9"))
+    above.mkdir()
+    folder.rename(above / "insects")
+    odd(above / "insects", r"expected a path in UTF-8", rf"{folder.parent}/caf\xe9/insects. Fix: rename")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_is_taken_for_the_whole_folder(folder: Path, part: str) -> None:
+    odd(folder / part, f"Fix: use the folder of both parts: deltasweep data describe {folder}")
+
+
+def test_a_folder_of_labels_named_like_a_part_is_to_be_divided(folder: Path) -> None:
+    """Without test images beside it, it is not a part."""
+    (folder / "test").rename(folder / "other")
+    odd(folder / "train", f"deltasweep data split {folder}/train --out DIR")
+
+
+@pytest.mark.parametrize("name", [None, "digits"])
+def test_names_of_packaged_datasets_are_refused(folder: Path, name: str | None) -> None:
+    """``plan`` would refuse the card."""
+    if name is None:
+        folder = folder.rename(folder.parent / "Imagenet")
+    with refused(Code.WRONG_NAME, "packaged", "Fix: choose a name with --name", kind=InvalidRequest, key="--name"):
+        describe(folder, name)
+
+
 @pytest.mark.parametrize("make", [lambda path: None, os.mkdir, lambda path: path.write_bytes(b"x"), os.mkfifo])
 def test_what_is_no_image_folder(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "none")
