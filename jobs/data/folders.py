@@ -340,28 +340,9 @@ def _visible(directory: Path) -> list[Path]:
         raise unreadable(directory, error) from error
 
 
-def require_text(directory: Path) -> None:
-    """Refuse a folder whose path is not valid UTF-8, since no study file can contain it.
-
-    Raises:
-        DamagedFile: if it is not.
-    """
-    try:
-        str(directory).encode()
-    except UnicodeEncodeError:
-        told = _text(str(directory))
-        raise DamagedFile(
-            Code.DAMAGED_DATA, f"expected a path in UTF-8; got {told}. Fix: rename the folder", file=told
-        ) from None
-
-
 def _told(path: Path) -> str:
     """Return a name that can be shown in messages, even if its bytes are not valid UTF-8."""
-    return _text(path.name)
-
-
-def _text(name: str) -> str:
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return path.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _ignored(path: Path) -> bool:

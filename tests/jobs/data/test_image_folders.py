@@ -144,7 +144,11 @@ def test_a_path_that_is_no_text(folder: Path) -> None:
     above = Path(os.fsdecode(os.fsencode(folder.parent) + b"/caf\xe9"))
     above.mkdir()
     folder.rename(above / "insects")
-    odd(above / "insects", r"expected a path in UTF-8", rf"{folder.parent}/caf\xe9/insects. Fix: rename")
+    told = rf"{folder.parent}/caf\xe9/insects"
+    with refused(
+        Code.WRONG_PLACE, f"expected a path in UTF-8; got {told}. Fix: rename", kind=InvalidRequest, file=told
+    ):
+        describe(above / "insects")
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
