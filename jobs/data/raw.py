@@ -21,8 +21,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """Formats that are decoded, identified by content. Pillow supports more, one of them by running another program."""
 
 MOST_ASPECT = 64
-"""The largest aspect ratio of whole images (``jobs.data.whole_image``): 9.6 MB at 224 pixels, whereas an image of 1 x
-20,000 pixels would take 3 GB.
+"""The largest aspect ratio of images that are enlarged whole: 9.6 MB at 224 pixels, whereas an image of 1 x 20,000
+pixels would take 3 GB. Whole images (``jobs.data.whole_image``) may not be longer; of others, only the centre square is
+enlarged.
 """
 
 _REPLACE = "replace it with the original file"

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from jobs.data.array_cache import MachineCache, StoredArray
 from jobs.data.low_pass import Degradation, low_pass
-from jobs.data.raw import LabelledImages
+from jobs.data.raw import MOST_ASPECT, LabelledImages
 from jobs.errors import Code, DeltaSweepError, StorageFailure
 from jobs.paths import data_directory
 from jobs.system.memory import machine_memory
@@ -32,6 +32,7 @@ LIMIT_VARIABLE = "DELTASWEEP_CACHE_GB"
 _DEFAULT_LIMIT_GB = 64
 _NOTHING = Degradation()
 _IN_MEMORY_BYTES = 4 << 20  # up to this size, resizing again in each process is faster than using a file
+_AT_ONCE = 1 << 22  # pixels of one image that are enlarged together
 _TASK_IMAGES = 32
 _TASKS_A_CHUNK = 16
 
@@ -163,10 +164,38 @@ def pixels(image: Image.Image, size: int, lost: Degradation, fit: Callable[[Imag
 
 def resize(image: Image.Image, size: int) -> Image.Image:
     """Resize the shorter side to ``size``, then crop the centre square."""
+    if min(image.size) < size and max(image.size) > MOST_ASPECT * min(image.size):
+        return _centre_of_line(image, size)
     shortened = shorten(image, size)
     if shortened.width == shortened.height:
         return shortened
     return transforms.center_crop(shortened, [size, size])  # type: ignore[no-any-return]
+
+
+def _centre_of_line(image: Image.Image, size: int) -> Image.Image:
+    """Enlarge like ``resize``, but only what is in the centre square: a line of pixels would become gigabytes.
+
+    PIL enlarges rows, rounds, and enlarges columns. So the rows of a wide image are cropped between the two, and the
+    columns of a tall one are enlarged a few at a time.
+    """
+    length = longer(size, min(image.size), max(image.size))
+    start = round((length - size) / 2)  # as torchvision crops
+    if image.width > image.height:
+        rows = image.resize((length, image.height), Image.Resampling.BILINEAR)
+        return rows.crop((start, 0, start + size, image.height)).resize((size, size), Image.Resampling.BILINEAR)
+    columns = image.resize((size, image.height), Image.Resampling.BILINEAR)
+    square = Image.new(image.mode, (size, size))
+    step = max(1, _AT_ONCE // length)
+    for left in range(0, size, step):
+        right = min(left + step, size)
+        strip = columns.crop((left, 0, right, image.height)).resize((right - left, length), Image.Resampling.BILINEAR)
+        square.paste(strip.crop((0, start, right - left, start + size)), (left, 0))
+    return square
+
+
+def longer(size: int, short: int, long: int) -> int:
+    """Return the longer side after resizing the shorter side to ``size``, rounded like torchvision."""
+    return int(size * long / short)
 
 
 def shorten(image: Image.Image, size: int) -> Image.Image:

@@ -18,7 +18,7 @@ from torch import Tensor
 from jobs.data.array_cache import StoredArray
 from jobs.data.low_pass import Degradation
 from jobs.data.raw import MOST_ASPECT, FolderPart, LabelledImages
-from jobs.data.resize import Bytes, in_parts, kept, pixels, shorten
+from jobs.data.resize import Bytes, in_parts, kept, longer, pixels, shorten
 from jobs.errors import Code, DamagedFile
 from jobs.system.progress import progressed
 
@@ -158,15 +158,10 @@ def _sizes(part: LabelledImages, image_size: int, lost: Degradation) -> Sizes:
                 file=file,
             )
         if (reduced := lost.low_resolution) is not None:
-            short, long = reduced, _longer(reduced, short, long) if lost.aspect_kept else reduced
-        lines.append(_longer(image_size, short, long))
+            short, long = reduced, longer(reduced, short, long) if lost.aspect_kept else reduced
+        lines.append(longer(image_size, short, long))
         wide.append(width > height and lines[-1] > image_size)
     return Sizes(np.array(lines, np.int64), np.array(wide, np.bool_))
-
-
-def _longer(size: int, short: int, long: int) -> int:
-    """Return the longer side after resizing the shorter side to ``size``, rounded like torchvision."""
-    return int(size * long / short)
 
 
 def _rows(lines_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
