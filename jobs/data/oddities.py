@@ -21,7 +21,10 @@ _PNM_HEADER = 4096  # bytes searched for the header; there may be comments betwe
 _STORED = "with an EXIF orientation that is not applied: read as stored"
 _TURNED = "rotated or mirrored according to EXIF orientation"
 _TURNED_TIFF = "in TIFF, rotated or mirrored according to its orientation, whatever `exif_orientation` is"
-_LONG = f"more than {MOST_ASPECT} times as long on one side as on the other, which `crop: whole-image` refuses"
+_LONG = (
+    f"more than {MOST_ASPECT} times as long on one side as on the other, which `crop: whole-image` and `low_pass` with "
+    "`aspect: kept` refuse"
+)
 
 
 class Oddities(NamedTuple):

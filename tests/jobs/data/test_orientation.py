@@ -217,7 +217,7 @@ def test_which_cards_have_an_orientation_and_an_aspect() -> None:
     fields = packaged_datasets()["digits"].model_dump() | {"name": "mine"}
     with pytest.raises(ValueError, match="exif_orientation only for image files"):
         DatasetCard(**fields, exif_orientation="applied")
-    with pytest.raises(ValueError, match="no low_resolution"):
+    with pytest.raises(ValueError, match="has neither"):
         DatasetCard(**fields, aspect="kept")
     card = DatasetCard(**{**packaged_datasets()["caltech101_lowres32"].model_dump(), "exif_orientation": "applied"})
     digests = {
