@@ -34,6 +34,21 @@ def expanded(path: str | Path, key: str = "") -> Path:
         ) from error
 
 
+def require_utf8(path: Path) -> None:
+    """Refuse a path that is not valid UTF-8, since no study file or record can contain it.
+
+    Raises:
+        InvalidRequest: if it is not; its message shows the other bytes escaped.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        told = str(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise InvalidRequest(
+            Code.WRONG_PLACE, f"expected a path in UTF-8; got {told}. Fix: rename the folder", file=told
+        ) from None
+
+
 def data_directory() -> Path:
     """Return the directory of datasets, with one subdirectory per dataset."""
     return _home() / "data"

@@ -53,9 +53,9 @@ class DatasetCard(Card):
     """One dataset: the columns of Table 6, the statistics of its training images, and its files.
 
     A variant is ``of`` a packaged dataset and inherits its files and other facts. Variants with less texture set
-    ``low_resolution`` or ``low_pass`` (``jobs.data.low_pass``); ``aspect`` says what ``low_resolution`` reduces. The
-    test images of a variant with ``cue_conflict`` have the shape of one image and the texture of another
-    (``jobs.data.cue_conflict``).
+    ``low_resolution`` or ``low_pass`` (``jobs.data.low_pass``); ``aspect`` says of what: the centre
+    square, or the whole image. The test images of a variant with ``cue_conflict`` have the shape of one image and the
+    texture of another (``jobs.data.cue_conflict``).
 
     A user's own dataset has a ``folder`` (in a loaded study an absolute path) with ``train/LABEL/*``
     and ``test/LABEL/*``; ``deltasweep data describe FOLDER`` writes its card. It needs ``mean`` and ``std``, too,
@@ -90,8 +90,9 @@ class DatasetCard(Card):
     aspect: Literal["square", "kept"] = later(
         "square",
         since="0.3.0",
-        description="what low_resolution r reduces. square: the centre square is reduced to r x r; kept: the image's "
-        "shorter side is reduced to r, and the square is cut at the network's size",
+        description="of what texture is reduced. square: low_resolution r reduces the centre square to r x r, and "
+        "low_pass filters what is cropped from: the centre square, or whole training images; kept: the image's shorter "
+        "side is reduced to r, or all images are filtered whole, and the square is cut at the network's size",
     )
     exif_orientation: ExifOrientation = later(
         "ignored",
@@ -125,9 +126,9 @@ class DatasetCard(Card):
             )
         if self.low_resolution is not None and self.low_pass is not None:
             raise ValueError(f"expected low_resolution or low_pass; {self.name!r} has both. Fix: remove one")
-        if self.aspect != "square" and self.low_resolution is None:
+        if self.aspect != "square" and self.low_resolution is None and self.low_pass is None:
             raise ValueError(
-                f"expected aspect only with low_resolution; {self.name!r} has no low_resolution. Fix: remove aspect"
+                f"expected aspect only with low_resolution or low_pass; {self.name!r} has neither. Fix: remove aspect"
             )
         if self.exif_orientation != "ignored" and not self.of_image_files:
             raise ValueError(

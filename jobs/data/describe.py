@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jobs.catalog.catalog import packaged_datasets
 from jobs.catalog.dataset_card import DatasetCard, ExifOrientation
-from jobs.data.folders import list_image_folder, read_image_folder
+from jobs.data.folders import beside_parts, list_image_folder, read_image_folder
 from jobs.data.oddities import oddities
 from jobs.data.raw import FolderPart
 from jobs.errors import Code, DamagedFile, DeltaSweepError, InvalidRequest, raise_together
-from jobs.paths import expanded
+from jobs.paths import expanded, require_utf8
 from jobs.specs.base import NAME_PATTERN
 from jobs.specs.canonical import digest
 
@@ -51,10 +52,12 @@ def describe(
         progress: called after each image.
 
     Raises:
-        InvalidRequest: if the name is not a valid dataset name, there is only one label, or a channel is constant.
+        InvalidRequest: if the folder's path is not in UTF-8; if the name is not a valid dataset name, or is that of a
+            packaged dataset; if there is only one label, or a channel is constant.
         DamagedFile: if it is not an image folder, or files are not images or cannot be decoded; lists all of them.
     """
     folder = expanded(folder).resolve()
+    require_utf8(folder)
     listed = list_image_folder(folder)
     name = _name_of(folder) if name is None else name
     if not re.fullmatch(NAME_PATTERN, name):
@@ -62,6 +65,12 @@ def describe(
             Code.WRONG_NAME,
             f"expected a dataset name of lower-case letters, digits, `.`, `_` and `-`; got {name!r}. "
             "Fix: choose a name with --name",
+            key="--name",
+        )
+    if name in packaged_datasets():
+        raise InvalidRequest(
+            Code.WRONG_NAME,
+            f"expected a name that no packaged dataset has; got {name!r}. Fix: choose a name with --name",
             key="--name",
         )
     problems: list[DeltaSweepError] = [*listed.problems]
@@ -103,7 +112,7 @@ def describe(
         folder=str(folder),
         exif_orientation=exif_orientation if odd.turned else "ignored",
     )
-    return Described(card, odd.said, odd.turned)
+    return Described(card, [*beside_parts(folder), *odd.said], odd.turned)
 
 
 def _name_of(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +12,11 @@ import numpy as np
 from jobs.data.locate import CALTECH101_IMAGES
 from jobs.data.normalization_forms import how_to_rename, in_form
 from jobs.data.raw import FolderPart, Raw, files_digest, unreadable
-from jobs.errors import Code, DamagedFile, raise_together
+from jobs.errors import Code, DamagedFile, DeltaSweepError, raise_together
+from jobs.system.commands import command
 from jobs.system.file_kinds import what_it_is
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff")
 _HEIC = (".heic", ".heif")
 _NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # created by Windows; hidden files are ignored too
 _CLUTTER = "BACKGROUND_Google"
@@ -59,10 +59,10 @@ def list_image_folder(directory: Path) -> ImageFolder:
     Raises:
         DamagedFile: if a part is missing or has no labels, or a folder cannot be read.
     """
-    held_out = "test" if (directory / "test").exists() or not (directory / "val").exists() else "val"
-    for part in ("train", held_out):
+    parts = ("train", _held_out(directory))
+    for part in parts:
         _require_part(directory, part)
-    (train, problems), (test, of_test) = (_listed(directory / part, _FOLDER) for part in ("train", held_out))
+    (train, problems), (test, of_test) = (_listed(directory / part, _FOLDER) for part in parts)
     problems += of_test
     if unknown := sorted(test.keys() - train.keys()):
         alike = set(in_form(unknown, "NFC")) <= set(in_form(train, "NFC"))
@@ -73,6 +73,18 @@ def list_image_folder(directory: Path) -> ImageFolder:
         )
         problems.append(DamagedFile(Code.DAMAGED_DATA, message, file=directory / "train"))
     return ImageFolder(directory, train, test, problems)
+
+
+def _held_out(directory: Path) -> str:
+    """Return the name of the folder of test images."""
+    return "test" if (directory / "test").exists() or not (directory / "val").exists() else "val"
+
+
+def beside_parts(directory: Path) -> list[str]:
+    """Return a note about the folders and images of an image folder that are in neither part, if there are any."""
+    parts = ("train", _held_out(directory))
+    beside = [path for path in _visible(directory) if path.name not in parts and (path.is_dir() or _seems_image(path))]
+    return [f"not read, because only {' and '.join(parts)} are: {_few(beside)}"] if beside else []
 
 
 def read_image_folder(directory: Path, colour: bool, upright: bool = False) -> Raw:
@@ -165,22 +177,42 @@ def _require_part(directory: Path, part: str) -> None:
         raise DamagedFile(
             Code.DAMAGED_DATA, f"{directory} is {what}; expected an image folder with {_FOLDER}", file=directory
         )
-    names = [_told(path) for path in _entries(directory)]
-    meant = [name for name in names if name.lower() in _MEANT[part]]
-    more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+    entries = _entries(directory)
+    meant = [path.name for path in entries if path.name.lower() in _MEANT[part]]
     unsplit = directory if part == "train" else directory / "train"
-    remedy = (
-        f"rename {meant[0]} to {part}"
-        if meant
-        else f"if {unsplit} has a folder for each label, let deltasweep data split {shlex.quote(str(unsplit))} --out "
-        "DIR divide their images into training and test images"
-    )
+    if meant:
+        remedy = f"rename {meant[0]} to {part}"
+    elif _is_part(directory):
+        remedy = f"use the folder of both parts: {command('data', 'describe', directory.parent)}"
+    else:
+        split = command("data", "split", unsplit, "--out", "DIR")
+        remedy = (
+            f"if {unsplit} has a folder for each label, let {split} divide their images into training and test images"
+        )
     raise DamagedFile(
         Code.DAMAGED_DATA,
         f"{directory / part} does not exist; expected {_FOLDER}, or val for test, in lower case; {directory} has "
-        f"{', '.join(names[:_NAMES_SHOWN]) or 'nothing'}{more}. Fix: {remedy}",
+        f"{_few(entries) or 'nothing'}. Fix: {remedy}",
         file=directory / part,
     )
+
+
+def _is_part(directory: Path) -> bool:
+    """Whether a folder is one of the two parts of an image folder, by its name and those beside it."""
+    name = directory.name.lower()
+    try:
+        beside = {path.name.lower() for path in _visible(directory.parent)}
+    except DeltaSweepError:
+        return False
+    return any(
+        name in _MEANT[part] and beside & set(_MEANT[other]) for part, other in (("train", "test"), ("test", "train"))
+    )
+
+
+def _few(paths: Sequence[Path]) -> str:
+    """Return the first of some names."""
+    more = f" and {len(paths) - _NAMES_SHOWN:,} more" if len(paths) > _NAMES_SHOWN else ""
+    return f"{', '.join(_told(path) for path in paths[:_NAMES_SHOWN])}{more}"
 
 
 def images_by_label(directory: Path, layout: str) -> dict[str, list[Path]]:
@@ -283,10 +315,7 @@ def _entries(directory: Path) -> list[Path]:
     Raises:
         DamagedFile: if the folder cannot be read, or a name is not valid UTF-8.
     """
-    try:
-        entries = [path for path in sorted(directory.iterdir()) if not _ignored(path)]
-    except OSError as error:
-        raise unreadable(directory, error) from error
+    entries = _visible(directory)
     for path in entries:
         try:
             path.name.encode()
@@ -297,6 +326,18 @@ def _entries(directory: Path) -> list[Path]:
                 file=_told(path),
             ) from None
     return entries
+
+
+def _visible(directory: Path) -> list[Path]:
+    """Return the entries of a folder, sorted by name, without hidden and system files, whatever their names are.
+
+    Raises:
+        DamagedFile: if the folder cannot be read.
+    """
+    try:
+        return [path for path in sorted(directory.iterdir()) if not _ignored(path)]
+    except OSError as error:
+        raise unreadable(directory, error) from error
 
 
 def _told(path: Path) -> str:

@@ -14,8 +14,8 @@ class Degradation(NamedTuple):
     low_pass: float | None = None
     """The fraction of the frequencies in each direction, the highest, that is zeroed at the network's input size."""
     aspect_kept: bool = False
-    """True: ``low_resolution`` is the shorter side, and the aspect ratio is kept. False: images are cropped to their
-    centre square.
+    """True: ``low_resolution`` is the shorter side, or the whole image is filtered, and then cropped. False: images are
+    cropped to their centre square first, if squares are asked for.
     """
 
 

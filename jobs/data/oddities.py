@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from jobs.data.raw import MOST_ASPECT, FolderPart, Raw, opened, turn_of
+from jobs.data.raw import MOST_ASPECT, FolderPart, Raw, opened, turn_of, turned_by_pillow
 from jobs.system.files import open_file
 
 _BITS_PER_SAMPLE = 258  # TIFF's tag
@@ -20,7 +20,11 @@ _COLOUR_PNM = (b"P3", b"P6")
 _PNM_HEADER = 4096  # bytes searched for the header; there may be comments between its numbers
 _STORED = "with an EXIF orientation that is not applied: read as stored"
 _TURNED = "rotated or mirrored according to EXIF orientation"
-_LONG = f"more than {MOST_ASPECT} times as long on one side as on the other, which `crop: whole-image` refuses"
+_TURNED_TIFF = "in TIFF, rotated or mirrored according to its orientation, whatever `exif_orientation` is"
+_LONG = (
+    f"more than {MOST_ASPECT} times as long on one side as on the other, which `crop: whole-image` and `low_pass` with "
+    "`aspect: kept` refuse"
+)
 
 
 class Oddities(NamedTuple):
@@ -77,6 +81,8 @@ def oddities(folder: Path, raw: Raw, after_each: Callable[[], object]) -> Odditi
 
 def _oddities(image: Image.Image, path: Path, upright: bool) -> Iterator[str]:
     """Yield descriptions that fit both one image and several images."""
+    if turned_by_pillow(image):
+        yield _TURNED_TIFF
     if turn_of(image) is not None:
         yield _TURNED if upright else _STORED
     if getattr(image, "n_frames", 1) > 1:

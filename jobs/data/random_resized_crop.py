@@ -14,6 +14,10 @@ _TRIES = 10
 def random_resized_crops(images_NCHW: Tensor, generator: torch.Generator) -> Tensor:
     """Crop each image like torchvision's ``RandomResizedCrop`` and flip it with probability 1/2.
 
+    The windows have shares of the area of these images. In pretraining these are centre squares at the network's size,
+    where torchvision's own training crops original photographs: what is outside the square is not seen, and crops are
+    enlarged from fewer pixels.
+
     Args:
         images_NCHW: uint8 images; the crops have the same size.
         generator: the source of all draws.

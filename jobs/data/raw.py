@@ -21,10 +21,12 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """Formats that are decoded, identified by content. Pillow supports more, one of them by running another program."""
 
 MOST_ASPECT = 64
-"""The largest aspect ratio of whole images (``jobs.data.whole_image``): 9.6 MB at 224 pixels, whereas an image of 1 x
-20,000 pixels would take 3 GB.
+"""The largest aspect ratio of images that are enlarged whole: 9.6 MB at 224 pixels, whereas an image of 1 x 20,000
+pixels would take 3 GB. Whole images (``jobs.data.whole_image``) may not be longer; of others, only the centre square is
+enlarged.
 """
 
+_REPLACE = "replace it with the original file"
 _DEEP_MODES = ("I", "F")  # 16 and 32 bits per channel; PIL would clip them to 8
 
 
@@ -107,6 +109,8 @@ class FolderPart(NamedTuple):
             DamagedFile: see ``image``.
         """
         with opened(self.paths[index]) as image:
+            if turned_by_pillow(image):
+                image.load()
             turned = self.upright and turn_of(image) in _ACROSS
             return image.size[::-1] if turned else image.size
 
@@ -131,14 +135,17 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except DeltaSweepError:
         raise
     except Exception as error:  # decoders can raise any exception for damaged files
-        known = what_it_is(path) if isinstance(error, UnidentifiedImageError) else None
-        reason = f"it is {known}" if known else error
-        damaged = DamagedFile(
-            Code.DAMAGED_DATA,
-            f"{path} cannot be read as an image ({reason}). Fix: replace it with the original file",
-            file=path,
-        )
+        reason, fix = _why_not(path) if isinstance(error, UnidentifiedImageError) else (str(error), _REPLACE)
+        damaged = DamagedFile(Code.DAMAGED_DATA, f"{path} cannot be read as an image ({reason}). Fix: {fix}", file=path)
         raise reading_failure(error, path, damaged) from error
+
+
+def _why_not(path: Path) -> tuple[str, str]:
+    """Return why a file is not identified as an image, and the fix."""
+    if (known := what_it_is(path)) is None:
+        return f"it is in none of the formats {', '.join(FORMATS)}", f"convert it to PNG or JPEG, or {_REPLACE}"
+    what, _, fix = known.partition("; ")
+    return f"it is {what}", fix or _REPLACE
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -149,6 +156,15 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
     """
     if image.format in ("TIFF", "PNG"):
         image.load()
+    return _turn(image)
+
+
+def turned_by_pillow(image: Image.Image) -> bool:
+    """Return whether Pillow will turn an open image when it decodes it, whatever the card says: TIFF only."""
+    return image.format == "TIFF" and _turn(image) is not None
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001  # damaged EXIF can raise any exception, and is ignored

@@ -21,8 +21,8 @@ from torchvision.transforms.v2 import functional as transforms
 
 from jobs.data.array_cache import MachineCache, StoredArray
 from jobs.data.low_pass import Degradation, low_pass
-from jobs.data.raw import LabelledImages
-from jobs.errors import Code, DeltaSweepError, StorageFailure
+from jobs.data.raw import MOST_ASPECT, FolderPart, LabelledImages
+from jobs.errors import Code, DamagedFile, DeltaSweepError, StorageFailure
 from jobs.paths import data_directory
 from jobs.system.memory import machine_memory
 from jobs.system.progress import progressed
@@ -32,6 +32,7 @@ LIMIT_VARIABLE = "DELTASWEEP_CACHE_GB"
 _DEFAULT_LIMIT_GB = 64
 _NOTHING = Degradation()
 _IN_MEMORY_BYTES = 4 << 20  # up to this size, resizing again in each process is faster than using a file
+_AT_ONCE = 1 << 22  # pixels of one image that are enlarged together
 _TASK_IMAGES = 32
 _TASKS_A_CHUNK = 16
 
@@ -86,7 +87,7 @@ def resized(
         again: reads the part again, if the cache file is found damaged later; None: the part stays in memory.
 
     Raises:
-        DamagedFile: if an image cannot be decoded.
+        DamagedFile: if an image cannot be decoded, or is too long to be filtered whole.
         StorageFailure: if the disk fails while an image is read, or the images fit neither on the disk nor in memory.
     """
     shape = (len(part.labels_N), part.channels, image_size, image_size)
@@ -144,8 +145,32 @@ def _resize_all(part: LabelledImages, indices: range, size: int, lost: Degradati
     images_NCHW = np.empty((len(indices), part.channels, size, size), np.uint8)
     for image_CHW, index in zip(images_NCHW, indices, strict=True):
         progressed()
-        image_CHW[:] = pixels(part.image(index), size, lost, resize)
+        image = part.image(index)
+        if lost.low_pass is not None and lost.aspect_kept:
+            require_short(part, index, image.size, "for a low pass of the whole image", "`aspect: square`")
+        image_CHW[:] = pixels(image, size, lost, resize)
     return images_NCHW
+
+
+def require_short(part: LabelledImages, index: int, size: tuple[int, int], what_for: str, instead: str) -> None:
+    """Refuse an image that is too long to be enlarged whole.
+
+    Args:
+        size: its width and height.
+        what_for, instead: why it would be enlarged whole, and the choice that does not; for the message.
+
+    Raises:
+        DamagedFile: if its longer side exceeds ``MOST_ASPECT`` times the shorter.
+    """
+    width, height = size
+    if max(size) > MOST_ASPECT * min(size):
+        file = part.paths[index] if isinstance(part, FolderPart) else ""
+        raise DamagedFile(
+            Code.DAMAGED_DATA,
+            f"expected images whose longer side is at most {MOST_ASPECT} times the shorter, {what_for}; got {width} x "
+            f"{height} pixels{f' in {file}' if file else ''}. Fix: crop the image, or use {instead}",
+            file=file,
+        )
 
 
 def pixels(image: Image.Image, size: int, lost: Degradation, fit: Callable[[Image.Image, int], Image.Image]) -> Bytes:
@@ -156,17 +181,58 @@ def pixels(image: Image.Image, size: int, lost: Degradation, fit: Callable[[Imag
     """
     if lost.low_resolution is not None:
         image = (shorten if lost.aspect_kept else resize)(image, lost.low_resolution)
-    pixels = np.asarray(fit(image, size))
-    pixels_CHW = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return pixels_CHW if lost.low_pass is None else low_pass(pixels_CHW, lost.low_pass)
+    if lost.low_pass is None:
+        return _channels_first(fit(image, size))
+    if lost.aspect_kept and fit is resize:
+        return _centre(low_pass(_channels_first(shorten(image, size)), lost.low_pass), size)
+    return low_pass(_channels_first(fit(image, size)), lost.low_pass)
+
+
+def _channels_first(image: Image.Image) -> Bytes:
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _centre(pixels_CHW: Bytes, size: int) -> Bytes:
+    """Return the centre square, as torchvision crops it."""
+    top, left = (round((side - size) / 2) for side in pixels_CHW.shape[1:])
+    return pixels_CHW[:, top : top + size, left : left + size]
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
     """Resize the shorter side to ``size``, then crop the centre square."""
+    if min(image.size) < size and max(image.size) > MOST_ASPECT * min(image.size):
+        return _centre_of_line(image, size)
     shortened = shorten(image, size)
     if shortened.width == shortened.height:
         return shortened
     return transforms.center_crop(shortened, [size, size])  # type: ignore[no-any-return]
+
+
+def _centre_of_line(image: Image.Image, size: int) -> Image.Image:
+    """Enlarge like ``resize``, but only what is in the centre square: a line of pixels would become gigabytes.
+
+    PIL enlarges rows, rounds, and enlarges columns. So the rows of a wide image are cropped between the two, and the
+    columns of a tall one are enlarged a few at a time.
+    """
+    length = longer(size, min(image.size), max(image.size))
+    start = round((length - size) / 2)  # as torchvision crops
+    if image.width > image.height:
+        rows = image.resize((length, image.height), Image.Resampling.BILINEAR)
+        return rows.crop((start, 0, start + size, image.height)).resize((size, size), Image.Resampling.BILINEAR)
+    columns = image.resize((size, image.height), Image.Resampling.BILINEAR)
+    square = Image.new(image.mode, (size, size))
+    step = max(1, _AT_ONCE // length)
+    for left in range(0, size, step):
+        right = min(left + step, size)
+        strip = columns.crop((left, 0, right, image.height)).resize((right - left, length), Image.Resampling.BILINEAR)
+        square.paste(strip.crop((0, start, right - left, start + size)), (left, 0))
+    return square
+
+
+def longer(size: int, short: int, long: int) -> int:
+    """Return the longer side after resizing the shorter side to ``size``, rounded like torchvision."""
+    return int(size * long / short)
 
 
 def shorten(image: Image.Image, size: int) -> Image.Image:

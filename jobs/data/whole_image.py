@@ -17,8 +17,8 @@ from torch import Tensor
 
 from jobs.data.array_cache import StoredArray
 from jobs.data.low_pass import Degradation
-from jobs.data.raw import MOST_ASPECT, FolderPart, LabelledImages
-from jobs.data.resize import Bytes, in_parts, kept, pixels, shorten
+from jobs.data.raw import FolderPart, LabelledImages
+from jobs.data.resize import Bytes, in_parts, kept, longer, pixels, require_short, shorten
 from jobs.errors import Code, DamagedFile
 from jobs.system.progress import progressed
 
@@ -147,26 +147,13 @@ def _sizes(part: LabelledImages, image_size: int, lost: Degradation) -> Sizes:
     for index in range(len(part.labels_N)):
         progressed()
         width, height = part.size(index)
+        require_short(part, index, (width, height), "for crops of the whole image", "`crop: centre-square`")
         short, long = sorted((width, height))
-        if long > MOST_ASPECT * short:
-            file = part.paths[index] if isinstance(part, FolderPart) else ""
-            raise DamagedFile(
-                Code.DAMAGED_DATA,
-                f"expected images whose longer side is at most {MOST_ASPECT} times the shorter, for crops of the whole "
-                f"image; got {width} x {height} pixels{f' in {file}' if file else ''}. Fix: crop the image, or use "
-                "`crop: centre-square`",
-                file=file,
-            )
         if (reduced := lost.low_resolution) is not None:
-            short, long = reduced, _longer(reduced, short, long) if lost.aspect_kept else reduced
-        lines.append(_longer(image_size, short, long))
+            short, long = reduced, longer(reduced, short, long) if lost.aspect_kept else reduced
+        lines.append(longer(image_size, short, long))
         wide.append(width > height and lines[-1] > image_size)
     return Sizes(np.array(lines, np.int64), np.array(wide, np.bool_))
-
-
-def _longer(size: int, short: int, long: int) -> int:
-    """Return the longer side after resizing the shorter side to ``size``, rounded like torchvision."""
-    return int(size * long / short)
 
 
 def _rows(lines_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

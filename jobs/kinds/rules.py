@@ -33,12 +33,17 @@ def unknown_names(*lookups: tuple[Callable[[str], object], str]) -> list[Mistake
 
 
 def trainable(card: DatasetCard) -> list[Mistake]:
-    """Require a dataset with training images."""
-    if card.train:
-        return []
-    return impossible(
-        f"dataset: all {card.test} images of {card.name} are for testing. Fix: use a dataset with training images"
-    )
+    """Require a dataset with training images of at least two labels."""
+    if not card.train:
+        return impossible(
+            f"dataset: all {card.test} images of {card.name} are for testing. Fix: use a dataset with training images"
+        )
+    if card.labels < 2:
+        return impossible(
+            f"dataset: expected a dataset of at least two labels; {card.name} has {card.labels}. Fix: use another "
+            "dataset, or correct labels in its card"
+        )
+    return []
 
 
 def within_band(threat: ThreatModel, architecture: str, catalog: Catalog) -> list[Mistake]:

@@ -47,8 +47,8 @@ class PretrainRecipe(TrainingRecipe):
 
     transforms: Literal["none", "random-resized-crop"] = Field(
         default="none",
-        description="augmentation of training images: none, or a random crop of 8 to 100 % of the area, resized, and a "
-        "flip",
+        description="augmentation of training images: none, or a random crop of 8 to 100 % of the area of the resized "
+        "centre square, resized again, and a flip",
     )
     replicas: StrictInt = Field(
         default=1,

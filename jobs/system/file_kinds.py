@@ -6,6 +6,9 @@ from jobs.system.files import NotAFile, open_file
 
 _HEAD_BYTES = 1024
 _ANNEX_POINTER = b"/annex/objects/"
+_HEIC = "a HEIC image, the default of iPhones; convert it to JPEG"
+_JPEG_2000 = "a JPEG 2000 image; convert it to PNG or JPEG"
+_JPEG_XL = "a JPEG XL image; convert it to PNG or JPEG"
 _MAGIC: tuple[tuple[bytes, int, str], ...] = (
     (b"\x1f\x8b", 0, "a gzip archive; unpack it first"),
     (b"BZh", 0, "a bzip2 archive; unpack it first"),
@@ -22,8 +25,16 @@ _MAGIC: tuple[tuple[bytes, int, str], ...] = (
     (b"%PDF", 0, "a PDF document"),
     (b"\x89PNG\r\n\x1a\n", 0, "a PNG image"),
     (b"\xff\xd8\xff", 0, "a JPEG image"),
-    (b"ftyphei", 4, "a HEIC image, the default of iPhones; convert it to JPEG"),
-    (b"ftypmif1", 4, "a HEIC image, the default of iPhones; convert it to JPEG"),
+    (b"ftyphei", 4, _HEIC),
+    (b"ftyphev", 4, _HEIC),
+    (b"ftypmif1", 4, "a HEIC or AVIF image; convert it to JPEG"),
+    (b"ftypmsf1", 4, "a HEIC or AVIF image sequence; convert an image of it to JPEG"),
+    (b"ftypavi", 4, "an AVIF image; convert it to JPEG"),
+    (b"\0\0\0\x0cjP  ", 0, _JPEG_2000),
+    (b"\xff\x4f\xff\x51", 0, _JPEG_2000),
+    (b"\0\0\0\x0cJXL ", 0, _JPEG_XL),
+    (b"\xff\x0a", 0, _JPEG_XL),
+    (b"8BPS", 0, "a Photoshop document; export it as PNG"),
     (b"\x7fELF", 0, "an executable"),
     (b"MZ", 0, "a Windows executable"),
     (b"SQLite format 3\0", 0, "an SQLite database"),
@@ -32,7 +43,10 @@ _MAGIC: tuple[tuple[bytes, int, str], ...] = (
 
 
 def what_it_is(path: Path) -> str | None:
-    """Describe what is at a path, with its article; None for unknown binary formats. Opens regular files only."""
+    """Describe what is at a path, with its article, and how to get a usable file after ``; ``, where there is a way.
+
+    None for unknown binary formats. Opens regular files only.
+    """
     try:
         with open_file(path) as file:
             return _by_content(file.read(_HEAD_BYTES))

@@ -8,6 +8,7 @@ from typing import Any
 from jobs.catalog.card import Card
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.catalog.source_card import SourceCard
+from jobs.paths import require_utf8
 
 
 def with_absolute_paths(
@@ -19,6 +20,9 @@ def with_absolute_paths(
 
     Args:
         folder: where relative paths start.
+
+    Raises:
+        InvalidRequest: if a path is not in UTF-8, because ``folder`` is not: records of the study could not be read.
     """
     return {
         "sources": {name: _absolute(card, "weights", folder) for name, card in sources.items()},
@@ -28,7 +32,10 @@ def with_absolute_paths(
 
 def _absolute(card: Card, key: str, folder: Path) -> Card:
     path = getattr(card, key)
-    return card if path is None else card.model_copy(update={key: str(absolute(path, folder))})
+    if path is None:
+        return card
+    require_utf8(found := absolute(path, folder))
+    return card.model_copy(update={key: str(found)})
 
 
 def absolute(path: str, folder: Path) -> Path:

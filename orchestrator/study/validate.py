@@ -214,6 +214,21 @@ def _own_cards(raw: dict[str, Any], catalog: Catalog, recorded: bool) -> Violati
     for name, source in catalog.own.sources.items():
         if name != STAND_IN:
             yield from _own_source(raw, name, source, catalog)
+    if not recorded:  # versions up to 0.2.0 accepted any numbers
+        for name, source in catalog.own.sources.items():
+            yield from _of_pixels(("sources", name, "mean"), source.mean)
+        for name, dataset in catalog.own.datasets.items():
+            yield from _of_pixels(("datasets", name, "mean"), dataset.mean)
+            yield from _of_pixels(("datasets", name, "std"), dataset.std)
+
+
+def _of_pixels(place: Location, values: Sequence[float]) -> Violations:
+    """Check that means or standard deviations are of pixels in [0, 1]; a source may scale its images by any number."""
+    for channel, value in enumerate(values):
+        if not 0 <= value <= 1:  # nor is it NaN
+            fix = "divide mean and std by 255" if 1 < value <= 255 else "correct it"
+            message = f"expected the {place[-1]} of pixels in [0, 1]; got {value:g}. Fix: {fix}"
+            yield (*place, channel), Code.WRONG_VALUE, message
 
 
 def _own_source(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catalog) -> Violations:

@@ -22,10 +22,8 @@ def _of_dataset(spec: FinetuneSpec, catalog: Catalog) -> list[Mistake]:
     if unknown := unknown_names((catalog.dataset, spec.dataset)):
         return unknown
     card = catalog.dataset(spec.dataset)
-    if not card.train:
-        return trainable(card)
-    if card.labels < 2:
-        return impossible(f"dataset: expected a dataset of at least two labels; {card.name} has {card.labels}")
+    if untrainable := trainable(card):
+        return untrainable
     if spec.images != ALL and not card.labels <= spec.images <= card.train:
         return impossible(f"images: {size_rule(card, spec.images)}")
     return []

@@ -264,6 +264,7 @@ def test_sizes_of_table_6() -> None:
         "caltech101_lowres32": (3030, 5647, 101, True),
         "caltech101_lowres32_aspect": (3030, 5647, 101, True),
         "caltech101_lowpass": (3030, 5647, 101, True),
+        "caltech101_lowpass_aspect": (3030, 5647, 101, True),
         # the table counts 150,000 test images; 50,000 of them, the validation set, have published labels
         "imagenet": (1_281_167, 50_000, 1000, True),
         # images of conflicting cues, and Stylized-ImageNet (Geirhos et al. 2019)

@@ -17,7 +17,10 @@ from jobs.catalog.catalog import Cards, Catalog, packaged_datasets
 from jobs.data.describe import describe
 from jobs.data.raw import FolderPart, opened
 from jobs.errors import Code, DamagedFile, InvalidRequest
+from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.possible import require_possible
+from jobs.specs.recipes import PretrainRecipe
+from jobs.specs.threat_model import Constraint, ThreatModel
 from tests.jobs.data import made
 from tests.jobs.data.made import RGB, encoded, oriented
 from tests.jobs.support import finetune_spec
@@ -71,6 +74,15 @@ def test_files_that_are_not_named_as_images(folder: Path, name: str) -> None:
     odd(folder, path, ".png, .jpg", file=path)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+@pytest.mark.parametrize("suffix", [".pbm", ".pgm", ".ppm", ".pnm"])
+def test_all_names_of_pnm(folder: Path, mode: str, suffix: str) -> None:
+    path = folder / f"train/bee/a{suffix}"
+    path.write_bytes(encoded("PPM", RGB.convert(mode)))
+    described = describe(folder, "insects")
+    assert (described.card.train, described.notes) == (10, [])
+
+
 @pytest.mark.parametrize("name", ["Thumbs.db", ".DS_Store", "._0.png", "desktop.ini", ".nfs0001"])
 @pytest.mark.parametrize("place", ["", "train", "train/ant"])
 def test_hidden_files_are_nobody_s(folder: Path, name: str, place: str) -> None:
@@ -101,6 +113,62 @@ def test_val_is_a_name_of_the_test_part(folder: Path) -> None:
     (folder / "test").rename(folder / "val")
     after = describe(folder, "insects").card
     assert (after.train, after.test) == (before.train, before.test)
+
+
+@pytest.mark.parametrize(
+    ("beside", "held_out", "note"),
+    [
+        (["val/ant/0.png"], "test", "only train and test are: val"),
+        (["validation/ant/0.png", "extra/a/x.png"], "val", "only train and val are: extra, validation"),
+        (["loose.png", "notes.txt", ".hidden/a.png"], "test", "only train and test are: loose.png"),
+        ([f"{i}.jpg" for i in range(7)], "test", "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more"),
+    ],
+)
+def test_images_beside_the_parts_are_told(folder: Path, beside: list[str], held_out: str, note: str) -> None:
+    (folder / "test").rename(folder / held_out)
+    before = describe(folder, "insects")
+    assert before.notes == []
+    made.write(folder, dict.fromkeys(beside, b"not read"))
+    after = describe(folder, "insects")
+    assert after.card == before.card
+    assert [note in said for said in after.notes] == [True]
+
+
+def test_names_beside_the_parts_may_be_no_text(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9")).mkdir()
+    assert describe(folder, "insects").notes == [r"not read, because only train and test are: caf\xe9"]
+
+
+def test_a_path_that_is_no_text(folder: Path) -> None:
+    """No study file can name it."""
+    above = Path(os.fsdecode(os.fsencode(folder.parent) + b"/caf\xe9"))
+    above.mkdir()
+    folder.rename(above / "insects")
+    told = rf"{folder.parent}/caf\xe9/insects"
+    with refused(
+        Code.WRONG_PLACE, f"expected a path in UTF-8; got {told}. Fix: rename", kind=InvalidRequest, file=told
+    ):
+        describe(above / "insects")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_is_taken_for_the_whole_folder(folder: Path, part: str) -> None:
+    odd(folder / part, f"Fix: use the folder of both parts: deltasweep data describe {folder}")
+
+
+def test_a_folder_of_labels_named_like_a_part_is_to_be_divided(folder: Path) -> None:
+    """Without test images beside it, it is not a part."""
+    (folder / "test").rename(folder / "other")
+    odd(folder / "train", f"deltasweep data split {folder}/train --out DIR")
+
+
+@pytest.mark.parametrize("name", [None, "digits"])
+def test_names_of_packaged_datasets_are_refused(folder: Path, name: str | None) -> None:
+    """``plan`` would refuse the card."""
+    if name is None:
+        folder = folder.rename(folder.parent / "Imagenet")
+    with refused(Code.WRONG_NAME, "packaged", "Fix: choose a name with --name", kind=InvalidRequest, key="--name"):
+        describe(folder, name)
 
 
 @pytest.mark.parametrize("make", [lambda path: None, os.mkdir, lambda path: path.write_bytes(b"x"), os.mkfifo])
@@ -141,9 +209,11 @@ def test_one_label_is_no_task(tmp_path: Path) -> None:
     with refused(Code.WRONG_VALUE, "ant", folder, kind=InvalidRequest, key="labels"):
         describe(folder, "ants")
     card = packaged_datasets()["digits"].model_copy(update={"name": "ones", "labels": 1})
-    spec = finetune_spec(dataset="ones")
-    with refused(Code.IMPOSSIBLE_TRIAL, "ones has 1", kind=InvalidRequest, key="dataset"):
-        require_possible(spec, Catalog(Cards(datasets={"ones": card})))
+    nothing = ThreatModel(constraint=Constraint.NONE, epsilon=0)
+    choices = {"architecture": "resnet35-w8", "threat": nothing, "recipe": PretrainRecipe(), "seed": 1, "epochs": 1}
+    for spec in (finetune_spec(dataset="ones"), PretrainSpec.model_validate({"dataset": "ones", **choices})):
+        with refused(Code.IMPOSSIBLE_TRIAL, "ones has 1", kind=InvalidRequest, key="dataset"):
+            require_possible(spec, Catalog(Cards(datasets={"ones": card})))
 
 
 # --- images that are not read as they look ---
@@ -258,6 +328,13 @@ def test_labels_that_are_not_tested_are_told(folder: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"/annex/objects/SHA256E-s9--0.png\n", "git annex get"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as an image"),
+        (b"\0\0\0\x18ftypheix\0\0\0\0", "HEIC image, the default of iPhones). Fix: convert it to JPEG"),
+        (b"\0\0\0\x18ftyphevc\0\0\0\0", "a HEIC image"),
+        (b"\0\0\0\x18ftypmsf1\0\0\0\0", "a HEIC or AVIF image sequence"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF image). Fix: convert it to JPEG"),
+        (encoded("JPEG2000", RGB), "a JPEG 2000 image). Fix: convert it to PNG or JPEG"),
+        (encoded("JPEG2000", RGB, no_jp2=True), "a JPEG 2000 image"),
+        (b"\0\0\1\0\1\0", "in none of the formats PNG, JPEG, BMP, WEBP, PPM, TIFF, GIF). Fix: convert it to PNG or"),
         (FILES["train/ant/0.png"][:60], "cannot be read as an image"),
         (FILES["train/ant/1.jpg"][:-200], "cannot be read as an image"),
     ],

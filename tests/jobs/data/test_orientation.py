@@ -80,17 +80,23 @@ def test_exif_orientation(folder: Path, orientation: int, form: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_pillow_turns_tiff_itself(folder: Path, orientation: int) -> None:
-    """Such an image is upright with either card, and nothing is reported."""
+@pytest.mark.parametrize("of_xmp", [False, True])
+def test_pillow_turns_tiff_itself(folder: Path, orientation: int, of_xmp: bool) -> None:
+    """Such an image is upright with either card, which is reported, and no reason for another card."""
     path = folder / "train/bee/a.tif"
-    path.write_bytes(made.oriented(orientation, "TIFF"))
+    xmp = {700: XMP.replace(b'"6"', f'"{orientation}"'.encode())}
+    path.write_bytes(made.encoded("TIFF", made.RGB, tiffinfo=xmp) if of_xmp else made.oriented(orientation, "TIFF"))
     assert_read_as_pillow_turns(path)
     with Image.open(path) as image:
         turned = image.convert("RGB")
     upright = FolderPart((path,), np.zeros(1, np.int64), colour=True, upright=True).image(0)
     assert upright.tobytes() == turned.tobytes()
     assert (turned.size == made.RGB.size) == (orientation < 5)
-    assert describe(folder, "insects").turned == 0
+    applied, ignored = describe(folder, "insects"), describe(folder, "insects", "ignored")
+    assert applied == ignored
+    assert applied.turned == 0
+    (note,) = applied.notes
+    assert note.startswith("1 image: in TIFF, rotated or mirrored")
 
 
 XMP = (
@@ -211,7 +217,7 @@ def test_which_cards_have_an_orientation_and_an_aspect() -> None:
     fields = packaged_datasets()["digits"].model_dump() | {"name": "mine"}
     with pytest.raises(ValueError, match="exif_orientation only for image files"):
         DatasetCard(**fields, exif_orientation="applied")
-    with pytest.raises(ValueError, match="no low_resolution"):
+    with pytest.raises(ValueError, match="has neither"):
         DatasetCard(**fields, aspect="kept")
     card = DatasetCard(**{**packaged_datasets()["caltech101_lowres32"].model_dump(), "exif_orientation": "applied"})
     digests = {

@@ -8,6 +8,7 @@ import os
 import re
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from torchvision import transforms
 from jobs.data import array_cache
 from jobs.data import resize as module
 from jobs.data.datasets import cached_dataset
-from jobs.data.raw import FolderPart, RawPart
+from jobs.data.raw import MOST_ASPECT, FolderPart, RawPart
 from jobs.data.resize import resized
 from jobs.errors import Code, DamagedFile, InvalidRequest, StorageFailure
 from jobs.kinds.finetune.trial import Finetuning
@@ -80,6 +81,34 @@ def test_other_images_are_resized_by_their_shorter_side_and_cut_to_the_centre(tm
     released = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(64)])
     expected = [np.asarray(released(Image.open(path))).transpose(2, 0, 1) for path in part.paths]
     assert np.array_equal(pixels(resized(part, 64, "x")), np.stack(expected))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("short", [1, 2, 7, 33, 64])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("size", [32, 63])
+def test_lines_have_the_centres_of_their_whole_enlargement(
+    mode: str, short: int, turned: bool, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 10_000)
+    released = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+    for long in range(MOST_ASPECT * short, MOST_ASPECT * short + 3 * short + 3, 1 + short * 2 // 3):
+        pixels_HWC = made.random_images(1, short, long, 3, seed=long)[0]
+        whole = Image.fromarray(pixels_HWC.transpose(1, 0, 2) if turned else pixels_HWC).convert(mode)
+        assert np.array_equal(np.asarray(module.resize(whole, size)), np.asarray(released(whole)))
+
+
+@pytest.mark.parametrize("shape", [(20_000, 1), (1, 20_000)])
+def test_a_line_takes_no_gigabytes(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, before = [], Image.Image.resize
+
+    def spy(image: Image.Image, size: tuple[int, int], *how: Any) -> Image.Image:
+        sizes.append(size[0] * size[1])
+        return before(image, size, *how)
+
+    monkeypatch.setattr(Image.Image, "resize", spy)
+    assert module.resize(Image.new("RGB", shape, (7, 8, 9)), 32).getcolors() == [(32 * 32, (7, 8, 9))]
+    assert max(sizes) <= module._AT_ONCE
 
 
 def test_images_of_the_size_asked_for_are_left_alone() -> None:

@@ -22,13 +22,16 @@ from jobs.data.datasets import Dataset, cached_dataset, load_dataset
 from jobs.data.describe import describe
 from jobs.data.low_pass import Degradation, low_pass
 from jobs.data.raw import FolderPart
+from jobs.data.resize import resized
 from jobs.data.whole_image import WholeImages, whole
+from jobs.errors import Code, DamagedFile
 from jobs.execution.seeding import Purpose, generator
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.models.weights import SourceWeights
 from tests.jobs.oracles import pil
 from tests.jobs.support import CPU, finetune_spec, finetuned, numbers
 from tests.packaged import packaged_dataset
+from tests.support import refused
 
 SIZES = [(60, 40), (40, 61), (48, 48), (90, 31), (33, 34), (35, 34), (20, 300), (224, 149), (64, 70), (66, 64)]
 """Width and height: wide, high, square, nearly square, a panorama."""
@@ -298,6 +301,38 @@ def test_low_resolution_that_keeps_the_aspect(folder: Path, card: DatasetCard, l
         along = torch.tensor([max(left, top)])
         found = images.crops(torch.tensor([index]), along, torch.zeros(1, dtype=torch.int64))
         assert torch.equal(found[0], functional.pil_to_tensor(functional.crop(image, top, left, S, S)))
+
+
+@pytest.mark.parametrize("aspect", ["kept", "square"])
+def test_a_low_pass_of_whole_images(folder: Path, card: DatasetCard, aspect: str) -> None:
+    """If the aspect is kept, all parts are filtered and then cropped, so that they differ by their crops alone."""
+    filtered = DatasetCard(**{**card.model_dump(), "low_pass": 0.4, "aspect": aspect})
+    assert (filtered.shown_digest("0" * 64) == card.model_copy(update={"low_pass": 0.4}).shown_digest("0" * 64)) == (
+        aspect == "square"
+    )
+
+    def expected(path: Path, whole_first: bool) -> Tensor:
+        image = transforms.Resize(S)(Image.open(path).convert("RGB"))
+        if not whole_first:
+            return torch.from_numpy(low_pass(functional.pil_to_tensor(transforms.CenterCrop(S)(image)).numpy(), 0.4))
+        whole_CHW = torch.from_numpy(low_pass(functional.pil_to_tensor(image).numpy(), 0.4))
+        return transforms.CenterCrop(S)(whole_CHW)  # type: ignore[no-any-return]  # untyped in torchvision
+
+    for whole_training in (False, True):
+        data = load_dataset(filtered, S, whole_training=whole_training)
+        for part, images in (("train", data.train.images_NCHW), ("test", data.test.images_NCHW)):
+            whole_first = aspect == "kept" or (whole_training and part == "train")
+            wanted = [expected(path, whole_first) for path in paths(folder, part)]
+            assert torch.equal(images[:], torch.stack(wanted))
+
+
+def test_lines_are_not_filtered_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (2, 129)).save(path)
+    part = FolderPart((path,), np.zeros(1, np.int64), colour=True)
+    assert resized(part, 8, "x", Degradation(low_pass=0.5)).shape == (1, 3, 8, 8)
+    with refused(Code.DAMAGED_DATA, "2 x 129 pixels", path, "`aspect: square`", kind=DamagedFile, file=path):
+        resized(part, 8, "x", Degradation(low_pass=0.5, aspect_kept=True))
 
 
 def test_a_low_pass_of_a_whole_image_has_the_same_border_in_cycles_a_pixel() -> None:

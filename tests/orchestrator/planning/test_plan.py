@@ -318,7 +318,7 @@ def test_whole_training_images_take_the_room_of_photographs() -> None:
     squares = [
         spec.model_copy(update={"recipe": Recipe()})
         for spec in specs
-        if isinstance(spec, FinetuneSpec) and spec.dataset == "caltech101_lowpass"
+        if isinstance(spec, FinetuneSpec) and spec.dataset == "caltech101_lowpass_aspect"
     ]
     images = 3 * 224 * 224
     assert make_plan(study, specs, set(), set(), gpu()).images_at_rest == 2 * (3030 * 4 // 3 + 5647) * images

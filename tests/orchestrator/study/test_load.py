@@ -1,6 +1,7 @@
 """Study files: all mistakes at once, each with its line and its fix; and the contents of the packaged studies."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -741,6 +742,44 @@ def test_numbers_are_numbers(old: str, new: str, key: str, value: str) -> None:
     check(mistakes(changed((old, new)))[0], Code.WRONG_VALUE, key, value)
 
 
+CARD = """
+datasets:
+  mine:
+    {train: 900, test: 300, labels: 3, colour: true, mean: [0, 0.5, 1], std: [0.2, 0.3, 1], folder: /none}
+"""
+SOURCE = """
+sources:
+  mine: {architecture: resnet50, trained_on: mine, constraint: none, epsilon: 0, mean: [0, 0.5, 1], std: [0.2, 0.3, 1],
+         weights: mine.safetensors, weights_sha256: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa}
+"""
+MINE = GOOD + CARD + SOURCE
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new", "fix"),
+    [
+        ("datasets.mine.mean[1]", "0.5", "123.7", "got 123.7. Fix: divide mean and std by 255"),
+        ("datasets.mine.mean[1]", "0.5", ".nan", "got nan. Fix: correct it"),
+        ("datasets.mine.mean[1]", "0.5", ".inf", "got inf. Fix: correct it"),
+        ("datasets.mine.mean[1]", "0.5", "-0.5", "got -0.5. Fix: correct it"),
+        ("datasets.mine.std[1]", "0.3", "58.4", "got 58.4. Fix: divide mean and std by 255"),
+        ("sources.mine.mean[1]", "0.5", "123.7", "got 123.7. Fix: divide mean and std by 255"),
+    ],
+)
+def test_statistics_are_of_pixels_between_0_and_1(key: str, old: str, new: str, fix: str) -> None:
+    """Records keep what earlier versions accepted."""
+    before, after = (MINE, "") if key.startswith("sources") else (GOOD + CARD, SOURCE)
+    at = before.rindex(old)
+    text = f"{before[:at]}{new}{before[at + len(old) :]}{after}"
+    (found,) = (one for one in mistakes(text) if one.place.key == key)
+    check(found, Code.WRONG_VALUE, key, "expected the", "of pixels in [0, 1]", fix)
+    assert parse_study(text, "record.yaml", recorded=True).datasets["mine"].train == 900
+
+
+def test_statistics_may_be_0_and_1() -> None:
+    assert parse_study(MINE, "mine.yaml").sources["mine"].mean == (0, 0.5, 1)
+
+
 # --- not a study at all ---
 
 
@@ -848,6 +887,18 @@ def test_a_study_by_its_path(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("studies") / "mine.yaml"
     path.write_text(GOOD, encoding="utf-8")
     assert load_study(str(path)) == study()
+
+
+def test_relative_paths_in_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    """A record of the study could be written, but not read."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    path = folder / "mine.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    assert load_study(str(path)) == study()
+    path.write_text(GOOD + CARD.replace("/none", "none"), encoding="utf-8")
+    with refused(Code.WRONG_PLACE, rf"expected a path in UTF-8; got {tmp_path}/caf\xe9/none", kind=InvalidRequest):
+        load_study(str(path))
 
 
 def test_a_folder_is_no_study(tmp_path_factory: pytest.TempPathFactory) -> None:
