@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from jobs.data.locate import CALTECH101_IMAGES
 from jobs.data.normalization_forms import how_to_rename, in_form
 from jobs.data.raw import FolderPart, Raw, files_digest, unreadable
 from jobs.errors import Code, DamagedFile, raise_together
+from jobs.system.commands import command
 from jobs.system.file_kinds import what_it_is
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
@@ -172,8 +172,8 @@ def _require_part(directory: Path, part: str) -> None:
     remedy = (
         f"rename {meant[0]} to {part}"
         if meant
-        else f"if {unsplit} has a folder for each label, let deltasweep data split {shlex.quote(str(unsplit))} --out "
-        "DIR divide their images into training and test images"
+        else f"if {unsplit} has a folder for each label, let "
+        f"{command('data', 'split', unsplit, '--out', 'DIR')} divide their images into training and test images"
     )
     raise DamagedFile(
         Code.DAMAGED_DATA,

@@ -17,6 +17,7 @@ from jobs.specs.canonical import canonical_json
 from jobs.specs.trial import Numerics, TrialSpec, recipe_digest
 from jobs.study.expand import expand
 from jobs.study.model import Study
+from jobs.system.commands import command
 from jobs.system.printable import one_line
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning.dependencies import completion_of
@@ -236,7 +237,7 @@ def describe(status: Status) -> str:
     ]
     lines += [f"failed, retried by the next launch: {trial}: {f.signature}" for trial, f in status.failed.items()]
     lines += [f"damaged: {trial}: {remedy}" for trial, remedy in sorted(status.damaged.items())]
-    lines += [f"quarantined: {trial}  (deltasweep logs {trial})" for trial in sorted(status.quarantined)]
+    lines += [f"quarantined: {trial}  ({command('logs', trial)})" for trial in sorted(status.quarantined)]
     return "\n".join(map(one_line, lines))
 
 

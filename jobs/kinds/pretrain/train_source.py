@@ -21,6 +21,7 @@ from jobs.networks.describe import require_own_described
 from jobs.possible import require_possible
 from jobs.provenance import code_version, packages
 from jobs.results import begin, next_attempt, open_store
+from jobs.system.commands import command
 
 CPU = torch.device("cpu")
 CHECKPOINT_BATCHES = 500
@@ -60,7 +61,7 @@ def train_source(
     if attempt_trial(store, trial, attempt, retention, stop, on_evaluation).status is AttemptStatus.STOPPED:
         return None
     facts = {
-        "command": f"deltasweep models train {name}",
+        "command": command("models", "train", name),
         "trial_id": spec.trial_id,
         "spec": spec.model_dump(mode="json"),
         "dataset_sha256": data.sha256,
