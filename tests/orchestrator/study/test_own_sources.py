@@ -148,13 +148,19 @@ def test_how_a_source_is_made_is_part_of_its_id() -> None:
             "pretrain.source[0]",
             ["'natural'"],
         ),
-        ("steps: 1,", "steps: 0,", Code.WRONG_VALUE, "pretrain.source[1]", ["l2, linf and fourier", "at least 1"]),
+        (
+            "steps: 1,",
+            "steps: 0,",
+            Code.WRONG_VALUE,
+            "sources.digits_l2.pretrain",
+            ["l2, linf and fourier", "at least 1"],
+        ),
         (
             "steps: 1,",
             "steps: 1, step_scale: 9.0,",
             Code.WRONG_VALUE,
-            "pretrain.source[1]",
-            ["digits_l2: step_scale", "less than 4"],
+            "sources.digits_l2.pretrain.step_scale",
+            ["step_scale", "less than 4", "got 9.0"],
         ),
         (
             "steps: 0}",
