@@ -4,6 +4,7 @@ Tests that open the store only once also cover the in-memory store that other te
 server honours If-None-Match and If-Match: exactly one of many calls succeeds.
 """
 
+import hashlib
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from jobs.errors import Code, RootGone
+from jobs.errors import Code, DamagedFile, RootGone
 from jobs.results import LocalStore, Store, begin, open_store
 from tests.contracts.writers import create_in_another_process
 from tests.results.support import MemoryStore
@@ -289,3 +290,15 @@ def test_the_start_of_an_object_is_read(store: Store) -> None:
     assert store.read_start("a/b", 1000) == b"0123456789"
     with pytest.raises(FileNotFoundError):
         store.read_start("a/c", 4)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_003])
+def test_the_digest_of_an_object_is_that_of_its_bytes(size: int, store: Store) -> None:
+    """Read in parts, by stores with large objects."""
+    data = bytes(range(251)) * (size // 251) + bytes(size % 251)
+    store.create("a/b", data)
+    assert store.sha256_within("a/b", size) == hashlib.sha256(data).hexdigest()
+    with pytest.raises(DamagedFile, match=f"at most {size - 1:,} bytes; .*a/b has {size:,}"):
+        store.sha256_within("a/b", size - 1)
+    with pytest.raises(FileNotFoundError):
+        store.sha256_within("a/c", size)
