@@ -485,8 +485,13 @@ def test_replicas_that_have_other_images_do_not_begin(few_digits: Dataset) -> No
 
 
 @pytest.mark.timeout(120)
-def test_replicas_read_the_folder_that_the_user_named(tmp_path: Path) -> None:
-    """`models train --data DIR`: the images are there, and not where the card says."""
+def test_replicas_read_the_folder_that_the_user_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`models train --data DIR`: the images are there, and not where the card says.
+
+    Nor do replicas import anything from the folder in which they are started.
+    """
+    (tmp_path / "jobs.py").write_text("raise RuntimeError('a stranger')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     folder = made.write(tmp_path / "moved", made.folder_files())
     insects = describe(folder, "insects").card.model_dump(mode="json") | {"folder": str(tmp_path / "nowhere")}
     source = {
