@@ -25,6 +25,7 @@ from jobs.specs.equivalence import Equivalence
 from jobs.specs.recipes import Recipe
 from jobs.specs.threat_model import Constraint
 from jobs.study.expand import fine_tuned
+from jobs.system.commands import command
 
 
 class Comparison(NamedTuple):
@@ -160,7 +161,8 @@ def of_study(data: pd.DataFrame, store: Store, study: str) -> pd.DataFrame:
     if own.empty:
         raise InvalidRequest(
             Code.NO_ANSWER,
-            f"no trial of the study {study} has finished yet. Fix: run `deltasweep resume --study {study}`",
+            f"no trial of the study {study} has finished yet. Fix: run "
+            f"{command('resume', '--study', study, '--results', store.uri)}",
             file=store.uri,
             key="--study",
         )
@@ -345,8 +347,8 @@ def _no_baseline(data: pd.DataFrame, sources: Sequence[str], missing: Sequence[s
     if missing:
         return (
             f"expected finished trials of both sources of a declared contrast; {', '.join(missing)} "
-            f"{'has' if len(missing) == 1 else 'have'} none yet. Fix: repeat this later (deltasweep status shows what "
-            "runs), or name another baseline with --baseline"
+            f"{'has' if len(missing) == 1 else 'have'} none yet. Fix: repeat this later "
+            f"({command('status', '--results', 'ROOT')} shows what runs), or name another baseline with --baseline"
         )
     natural = natural_sources(data)
     which = "none" if not natural else f"{len(natural)} ({', '.join(natural)})"

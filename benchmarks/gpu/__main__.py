@@ -27,6 +27,7 @@ from benchmarks.gpu.speed import bundles, evaluation, filled_memory, formats, fu
 from benchmarks.rows import Row, in_words
 from jobs.execution.device import default_device
 from jobs.execution.device_kind import device_name
+from jobs.system.files import write_files
 from orchestrator.planning.gpu_table import named_after, packaged_table
 
 PARTS: tuple[Part, ...] = (
@@ -75,9 +76,7 @@ def main() -> None:
 
     def keep(rows: Sequence[Row], missing: Mapping[str, str]) -> None:
         found = {**about, "rows": [row._asdict() for row in rows], "missing": missing}
-        unfinished = given.out.with_name(f"{given.out.name}.unfinished")
-        unfinished.write_text(json.dumps(found, indent=2) + "\n")
-        unfinished.replace(given.out)
+        write_files({given.out: f"{json.dumps(found, indent=2)}\n".encode()})
 
     keep([], {})  # fails now, not after minutes, if the file cannot be written
     measured(machine, PARTS, keep)

@@ -187,6 +187,12 @@ def how_to_get(source: SourceCard) -> str:
     return command("models", "fetch", source.name, *of_study)
 
 
+def how_to_fetch(dataset: DatasetCard) -> str:
+    """Return the command that fetches a dataset; for a study's own dataset it has the placeholder STUDY."""
+    of_study = [] if dataset.name in packaged_datasets() else ["--study", "STUDY"]
+    return command("data", "fetch", dataset.name, *of_study)
+
+
 def _source_digest(card: SourceCard) -> str:
     parts = {"architecture", "constraint", "epsilon", "mean", "std", "random"} | ({"band"} if card.band else set())
     numbers = card.model_dump(mode="json", include=parts)

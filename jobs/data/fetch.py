@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from filelock import FileLock
 
-from jobs.catalog.catalog import PACKAGED
+from jobs.catalog.catalog import PACKAGED, how_to_fetch
 from jobs.catalog.dataset_card import DatasetCard, DatasetFormat
 from jobs.data import idx
 from jobs.data.locate import CALTECH101_IMAGES, own_directory, require, require_unchanged
@@ -129,7 +129,7 @@ def _refuse_unpacked(card: DatasetCard, directory: Path) -> None:
         raise DamagedFile(
             Code.DAMAGED_DATA,
             f"{unpacked[0]} cannot be verified: only the digests of the packed files are known. Fix: remove it and run "
-            f"again: deltasweep data fetch {card.name}",
+            f"again: {how_to_fetch(card)}",
             file=unpacked[0],
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.errors import Code, DamagedFile, MissingData, reading_failure
+from jobs.system.commands import command
 from jobs.system.files import open_file
 
 FILES = tuple(f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
@@ -30,7 +31,7 @@ def find(directory: Path, stem: str) -> Path:
     raise MissingData(
         Code.MISSING_DATA,
         f"neither {stem} nor {stem}.gz is in {directory}. Fix: put the file there, or get the dataset with "
-        "deltasweep data fetch",
+        f"{command('data', 'fetch', 'NAME')}",
         file=directory / stem,
     )
 

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.catalog.catalog import how_to_fetch
 from jobs.catalog.dataset_card import DataFile, DatasetCard, DatasetFormat
 from jobs.data import idx
 from jobs.errors import Code, DamagedFile, MissingData
@@ -63,8 +64,7 @@ def require(card: DatasetCard, directory: Path | None = None) -> Path:
     debian = ", or on Debian: apt-get install dataset-fashion-mnist" if card.files_of in _DEBIAN else ""
     raise MissingData(
         Code.MISSING_DATA,
-        f"dataset {card.name!r} is not on this machine (looked in {looked}). Fix: run "
-        f"deltasweep data fetch {card.name}{debian}",
+        f"dataset {card.name!r} is not on this machine (looked in {looked}). Fix: run {how_to_fetch(card)}{debian}",
         file=places[0],
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from jobs.catalog.catalog import how_to_fetch
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.data.locate import own_directory
 from jobs.errors import Code, DamagedFile, reading_failure
@@ -47,7 +48,7 @@ def require_fetched(card: DatasetCard, directory: Path, sha256: str) -> None:
     except (OSError, ValueError) as error:
         damaged = DamagedFile(
             Code.DAMAGED_RECORD,
-            f"{path} cannot be read. Fix: remove it and run: deltasweep data fetch {card.name}",
+            f"{path} cannot be read. Fix: remove it and run: {how_to_fetch(card)}",
             file=path,
         )
         raise reading_failure(error, path, damaged) from error
@@ -59,7 +60,7 @@ def require_fetched(card: DatasetCard, directory: Path, sha256: str) -> None:
         Code.DAMAGED_DATA,
         f"dataset {card.name!r} had the digest {fetched.sha256} when it was fetched; the files in {directory} now have "
         f"{sha256}. Changed files: {', '.join(changed[:5])}{', ...' if len(changed) > 5 else ''}. "
-        f"Fix: remove the changed files and run: deltasweep data fetch {card.name}",
+        f"Fix: remove the changed files and run: {how_to_fetch(card)}",
         file=directory,
     )
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import shlex
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from jobs.data.normalization_forms import FORMS, how_to_rename, in_form, is_in_f
 from jobs.data.raw import FolderPart, Raw, RawPart, files_digest, in_memory
 from jobs.errors import Code, DamagedFile, InvalidRequest, reading_failure
 from jobs.specs.canonical import digest
+from jobs.system.commands import command
 from jobs.system.files import open_file
 
 _MOST_VALUES = 1 << 31
@@ -119,8 +119,9 @@ def how_to_go_on(card: DatasetCard) -> str:
     if card.folder is None:
         return "Fix: install the original files again"
     return (
-        f"Fix: restore the images; or, if the present ones are meant, let deltasweep data describe "
-        f"{shlex.quote(card.folder)} print their card, and give it a new name if there are results of {card.name}"
+        "Fix: restore the images; or, if the present ones are meant, let "
+        f"{command('data', 'describe', card.folder)} print their card, and give it a new name if there are results of "
+        f"{card.name}"
     )
 
 

@@ -27,6 +27,7 @@ from jobs.paths import weights_directory
 from jobs.specs.base import NAME_PATTERN
 from jobs.specs.threat_model import Constraint
 from jobs.system import safe_yaml
+from jobs.system.commands import command
 from jobs.system.download import Progress, download, writing
 
 
@@ -113,8 +114,8 @@ def _architecture(about: PublishedWeights, catalog: Catalog) -> str:
     raise InvalidRequest(
         Code.UNKNOWN_NAME,
         f"expected weights of a known architecture, one of {', '.join(listed)}; got {about.name}, of {about.builder}. "
-        f"Fix: describe that network with: deltasweep models describe {about.builder}; copy its card to a study, and "
-        "add --study STUDY",
+        f"Fix: describe that network with: {command('models', 'describe', about.builder)}; copy its card to a study, "
+        "and add --study STUDY",
         key="NAME",
     )
 

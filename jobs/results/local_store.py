@@ -1,6 +1,7 @@
 """A results root in a directory of a POSIX file system."""
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from io import BufferedReader
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -91,14 +93,13 @@ class LocalStore(Store):
         with self._explained("read", key, writing=False):
             return self._read(key, most)
 
+    def sha256_within(self, key: str, most: int) -> str:
+        with self._explained("read", key, writing=False), self._opened(key, most) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def read_start(self, key: str, size: int) -> bytes:
-        with self._explained("read", key, writing=False):
-            *parts, name = _parts(key)
-            with (
-                self._root.folder(parts) as folder,
-                open_file(name, shown=self.directory / key, folder=folder) as file,
-            ):
-                return file.read(size)
+        with self._explained("read", key, writing=False), self._opened(key) as file:
+            return file.read(size)
 
     def written_at(self, key: str) -> datetime:
         *parts, name = _parts(key)
@@ -156,6 +157,12 @@ class LocalStore(Store):
             return False
 
     def _read(self, key: str, most: int | None = None) -> bytes:
+        with self._opened(key, most) as file:
+            return file.read()
+
+    @contextmanager
+    def _opened(self, key: str, most: int | None = None) -> Iterator[BufferedReader]:
+        """Open a file for reading; with ``most``, one that has more bytes is refused."""
         *parts, name = _parts(key)
         with (
             self._root.folder(parts) as folder,
@@ -163,7 +170,7 @@ class LocalStore(Store):
         ):
             if most is not None:
                 self._require_small(key, os.fstat(file.fileno()).st_size, most)
-            return file.read()
+            yield file
 
     def _keys(self, prefix: str, stranger: Callable[[NotAFile], None]) -> Iterator[str]:
         with self._explained("listed", prefix, writing=False), suppress(FileNotFoundError):

@@ -1,5 +1,6 @@
 """A results root in a bucket, accessed with obstore: ``s3://`` (S3 and compatible services) or ``gs://``."""
 
+import hashlib
 import os
 import time
 import uuid
@@ -79,6 +80,15 @@ class ObjectStore(Store):
             found = obstore.get(self._bucket, key)
             self._require_small(key, found.meta["size"], most)
             return found.bytes().to_bytes()
+
+    def sha256_within(self, key: str, most: int) -> str:
+        hasher = hashlib.sha256()
+        with self._explained():
+            found = obstore.get(self._bucket, key)
+            self._require_small(key, found.meta["size"], most)
+            for part in found.stream():
+                hasher.update(part)
+        return hasher.hexdigest()
 
     def read_start(self, key: str, size: int) -> bytes:
         with self._explained():

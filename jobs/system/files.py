@@ -88,10 +88,13 @@ def read_file(path: str | Path, most: int | None = None) -> bytes:
         return file.read()
 
 
-def write_files(files: Mapping[Path, bytes]) -> None:
+def write_files(files: Mapping[Path, bytes], mode: int = 0o666) -> None:
     """Write files, or replace them, in existing folders: each is on the disk, complete, before any gets its name.
 
     They get their names in the order given. Any number of processes may write the same files, on several machines.
+
+    Args:
+        mode: the permissions of each file, from the beginning; the umask is applied.
 
     Raises:
         OSError: if they cannot be written; what was there before is unchanged, unless the disk failed in the moment in
@@ -100,7 +103,8 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     parts = {path: path.with_name(f".{uuid.uuid4().hex}.part") for path in files}
     try:
         for path, part in parts.items():
-            with part.open("xb") as file:
+            part.touch(mode, exist_ok=False)
+            with part.open("wb") as file:
                 file.write(files[path])
                 file.flush()
                 os.fsync(file.fileno())

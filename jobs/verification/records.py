@@ -211,7 +211,7 @@ def checkpoints(store: Store, finished: set[str]) -> Iterator[Finding]:
             )
         elif (digest := checkpoint_digest(key)) is not None:
             try:
-                found = hashlib.sha256(store.read_within(key, MOST_CHECKPOINT_BYTES)).hexdigest()
+                found = store.sha256_within(key, MOST_CHECKPOINT_BYTES)
             except FileNotFoundError:
                 continue
             except DamagedFile as error:

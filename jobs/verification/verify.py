@@ -1,6 +1,5 @@
 """Verification of a whole results root: every problem, with its fix."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -234,7 +233,7 @@ def _trained(store: Store, kind: str, trials: list[_Trial]) -> Iterator[Finding]
         if "trained_sha256" not in trial.row or key not in there:
             continue
         try:
-            sha256 = hashlib.sha256(store.read_within(key, MOST_WEIGHTS_BYTES)).hexdigest()
+            sha256 = store.sha256_within(key, MOST_WEIGHTS_BYTES)
             require_trained(store, kind, trial.trial_id, sha256)
         except FileNotFoundError:
             continue  # removed since it was listed

@@ -123,13 +123,10 @@ def write_card(text: str, file: Path) -> None:
     Raises:
         InvalidRequest: if it cannot be written.
     """
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    from jobs.system.files import write_files
+
     with _explained(file):
-        try:
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_files({file: text.encode()})
 
 
 @contextmanager

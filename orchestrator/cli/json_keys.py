@@ -90,7 +90,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "mixed": "done trials that ran on several kinds of device; null if unknown",
         "trials_per_hour.last_hour": "trials finished per hour in which a launch ran, in the last 60 minutes; or null",
         "trials_per_hour.whole": "the same over all launches of the study; or null",
-        "seconds_left": "time that the work left takes at the rate of the last hour; null if nothing runs or unknown",
+        "seconds_left": "time that the work left takes at the rate of the last hour or, if no trial finished in it, of "
+        "all launches; null if nothing runs or unknown",
         "cells": "for each cell (trials that differ in nothing but their seeds): its `kind`, `recipe` and choices, and "
         "the counts of the six states",
     },

@@ -75,8 +75,8 @@ def prepare(study: Study, store: Store, console: Console, options: Options) -> P
         for bundle, total in ((bundle, bundle_flops(bundle, study.catalog).total) for bundle in bundles)
         for spec in bundle
     }
-    pending = [trial for trial in _in_running_order(bundles, operations) if trial not in settled | blocked]
-    pending = pending[: options.max_trials]
+    stays = settled | blocked
+    pending = [trial for trial in _in_running_order(bundles, operations) if trial not in stays][: options.max_trials]
     if study.keep_weights and (without := _without_weights(store, specs, known.done, study.catalog)):
         console.print(
             f"{len(without)} trials are done but their weights were not kept: they ran before keep_weights was set."

@@ -66,7 +66,11 @@ class Tallies:
         return f"done {done}/{self.planned} · failed {failed} · running {self.running} · {speed} · {left}"
 
     def _seconds_left(self, now: float) -> float | None:
-        """Return the time that the remaining operations take at the pace so far, since the longest trials run first."""
+        """Return the time that the remaining operations take at the pace so far, since the longest trials run first.
+
+        That is the pace of this launch alone, which knows of its failures, too; ``status`` and the live page know what
+        stands in results, of all launches of a study (``orchestrator.planning.pace``).
+        """
         if not self.rate(now):
             return None
         if not self.operations_done:

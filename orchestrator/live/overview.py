@@ -14,9 +14,10 @@ from orchestrator.live.comparisons import Curve, Deltas, curves, deltas, depths,
 from orchestrator.live.contents import Contents
 from orchestrator.live.heatmap import HeatMap, OfKind, heat_map, other_kinds
 from orchestrator.live.machines import Machines, machines
-from orchestrator.live.progress import Pace, Spent, Work, pace, spent
+from orchestrator.live.progress import Spent, Work, pace, spent, weight
 from orchestrator.live.studies import Planned, Recorded, Standing, recorded, standing
 from orchestrator.live.watch import Watch
+from orchestrator.planning.pace import Pace
 
 _ENDED = "ended"
 
@@ -48,6 +49,8 @@ class Now(NamedTuple):
     launches: list[Launch]
     """The live launches of the study, or its last one."""
     pace: Pace
+    seconds_left: float | None
+    """Until the pending, running and failed trials are done at this pace, by their planned work; None if unknown."""
     ends: datetime | None
     money: Money
     kinds: list[OfKind]
@@ -151,9 +154,10 @@ def _now(watch: Watch, contents: Contents, plan: Planned, now: Standing, record:
     own = [launch for launch in contents.launches if launch.study == record.name]
     live = [launch for launch in own if launch.alive(contents.at)]
     work = watch.work(record)
-    rate = pace(contents, plan, now.done, now.pending | now.running | now.failed.keys(), work)
-    soon = rate.seconds_left is not None and rate.seconds_left < timedelta(days=3650).total_seconds()
-    ends = contents.at + timedelta(seconds=rate.seconds_left or 0.0) if soon else None
+    rate = pace(contents, plan, now.done, work)
+    left = rate.seconds_left(sum(weight(trial, work) for trial in now.pending | now.running | now.failed.keys()))
+    soon = bool(live) and left is not None and left < timedelta(days=3650).total_seconds()
+    ends = contents.at + timedelta(seconds=left or 0.0) if soon else None
     return Now(
         planned=len(plan.specs),
         done=len(now.done),
@@ -163,6 +167,7 @@ def _now(watch: Watch, contents: Contents, plan: Planned, now: Standing, record:
         state="running" if live else _ENDED if own[-1].ended_at is not None else "stale",
         launches=live or own[-1:],
         pace=rate,
+        seconds_left=left,
         ends=ends,
         money=_money(watch, spent(contents, plan, watch.gpu), work),
         kinds=other_kinds(plan, now),

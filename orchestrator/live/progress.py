@@ -1,7 +1,6 @@
 """How fast a study runs and how long it still takes, and what that has cost so far."""
 
-from collections.abc import Collection, Mapping, Set
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from jobs.errors import DeltaSweepError
@@ -11,10 +10,9 @@ from orchestrator.live.contents import Contents
 from orchestrator.live.studies import Planned
 from orchestrator.planning.flops import flops_alone
 from orchestrator.planning.gpus import Gpu
+from orchestrator.planning.pace import Finished, Pace, pace_of
 from orchestrator.planning.plan import Plan, make_plan
 
-_RECENT = 200
-"""The rate is that of this many trials that finished last."""
 _IS_GPU = ", sm_"
 """Occurs in the kind of a device that is a GPU."""
 
@@ -38,49 +36,23 @@ def work_of(plan: Planned, gpu: Gpu) -> Work:
         return Work({}, None)
 
 
-class Pace(NamedTuple):
-    """How fast trials finish."""
-
-    per_hour: float | None
-    """None: none has finished yet."""
-    seconds_left: float | None
-    """Until the pending and running trials are done at this pace, by their planned work; None if unknown."""
-
-
-def pace(contents: Contents, plan: Planned, done: Set[str], left: Collection[str], work: Work | None) -> Pace:
-    """Return the pace of the live launches of a study.
+def pace(contents: Contents, plan: Planned, done: Set[str], work: Work | None) -> Pace:
+    """Return the pace of a study, as ``status`` does; nothing is known of one that no launch runs now.
 
     Args:
-        left: the trials that a launch still runs.
         work: weighs trials by their operations; None: all alike.
     """
-    launches = {launch.launch: launch for launch in contents.live if launch.study == plan.study.name}
-    if not launches:
-        return Pace(None, None)
-    times = sorted(
-        (run.finished_at, trial)
-        for trial, run in contents.runs.items()
-        if run.launch in launches and run.finished_at and trial in done
-    )
-    recent = times[-_RECENT:]
-    if not recent:
-        return Pace(None, None)
-    begun = recent[0][0] if len(times) > _RECENT else min(launch.started_at for launch in launches.values())
-    seconds = _seconds_between(begun, max(contents.at.isoformat(), recent[-1][0]))
-    if seconds is None:
-        return Pace(None, None)
-    flops = work.flops if work is not None else {}
-    finished = sum(flops.get(trial, 1.0) for _, trial in recent)
-    missing = sum(flops.get(trial, 1.0) for trial in left)
-    return Pace(3600 * len(recent) / seconds, missing / finished * seconds if finished else None)
+    launches = [launch for launch in contents.launches if launch.study == plan.study.name]
+    if not any(launch.alive(contents.at) for launch in launches):
+        return Pace()
+    runs = ((trial, contents.runs[trial]) for trial in done if trial in contents.runs)
+    finished = (Finished(trial, run.launch, run.finished_at) for trial, run in runs)
+    return pace_of(finished, launches, contents.at, lambda trial: weight(trial, work))
 
 
-def _seconds_between(begun: str, ended: str) -> float | None:
-    try:
-        span = datetime.fromisoformat(ended) - datetime.fromisoformat(begun)
-    except (ValueError, TypeError):  # times of a stranger
-        return None
-    return max(span / timedelta(seconds=1), 1.0)
+def weight(trial: str, work: Work | None) -> float:
+    """Return the work of a trial: its operations, or 1 where they are not known."""
+    return 1.0 if work is None else work.flops.get(trial, 1.0)
 
 
 class Spent(NamedTuple):

@@ -2,7 +2,6 @@
 
 import fcntl
 import http.client
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from jobs.specs.canonical import digest
-from jobs.system.files import read_file
+from jobs.system.files import read_file, write_files
 from orchestrator.live.own_folder import own_folder
 
 _PATIENCE = 10.0
@@ -68,11 +67,7 @@ class ServedPage:
         Raises:
             OSError: if no folder can be written.
         """
-        address_file = self._file("address", make=True)
-        written = address_file.with_suffix(f".{os.getpid()}")
-        written.touch(mode=0o600)
-        written.write_text(address, encoding="utf-8")
-        written.replace(address_file)
+        write_files({self._file("address", make=True): address.encode()}, mode=0o600)
 
     def announce_again(self, address: str) -> None:
         """Announce the address unless a page of the root is announced that answers: another server, which had taken

@@ -190,7 +190,8 @@ def make_plan(
     trials, works = [spec for spec, _ in planned.values()], [work for _, work in planned.values()]
     torn = set(damaged) - done
     blocked = quarantined - done - torn
-    pending = {trial: planned[trial] for trial in planned if trial not in done | blocked | torn}
+    stays = done | blocked | torn
+    pending = {trial: planned[trial] for trial in planned if trial not in stays}
     to_run, to_do = [spec for spec, _ in pending.values()], [work for _, work in pending.values()]
     by_format = flops_by_format(bundled(to_run, study.bundle), catalog)
     flops = Flops(*map(sum, zip(*by_format.values(), strict=True)))

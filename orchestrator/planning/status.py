@@ -17,12 +17,13 @@ from jobs.specs.canonical import canonical_json
 from jobs.specs.trial import Numerics, TrialSpec, recipe_digest
 from jobs.study.expand import expand
 from jobs.study.model import Study
+from jobs.system.commands import command
 from jobs.system.printable import one_line
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning.dependencies import completion_of
 from orchestrator.planning.flops import trial_flops
 from orchestrator.planning.older_numerics import NONE_OLDER
-from orchestrator.planning.pace import Pace, pace_of
+from orchestrator.planning.pace import Pace, finished_trials, pace_of
 from orchestrator.planning.trial_states import STATES, TrialState
 from orchestrator.process.numbers_as_text import duration
 from orchestrator.process.streams import nobody_listens
@@ -63,7 +64,7 @@ class Status(NamedTuple):
     """The trials of the study by id, in the order of the study."""
     pace: Pace
     seconds_left: float | None
-    """Until the study is finished, at the rate of the last hour; None if nothing runs, or unknown."""
+    """Until the study is finished at this pace, by its planned work; None if nothing runs, or unknown."""
 
     def state_of(self, trial: str) -> TrialState:
         """Return the state of one of the study's trials."""
@@ -153,7 +154,8 @@ def status_of(
     running = {trial for launch in live for trial in launch.in_flight} & planned - done - torn - blocked
     last = {failure.trial_id: failure for failure in failures}
     failed = {trial: last[trial] for trial in sorted(last.keys() & planned - done - torn - blocked - running)}
-    work = _work(specs, study.catalog) if thorough and live else _alike
+    runs = any(launch.study == study.name for launch in live)
+    work = _work(specs, study.catalog) if thorough and runs else _alike
     pace = _pace(store, specs, done, launches, study, now, work) if thorough else Pace()
     left = planned - done - torn - blocked
     return Status(
@@ -174,7 +176,7 @@ def status_of(
         mixed=_mixed(store, specs, done) if thorough else set(),
         specs=specs,
         pace=pace,
-        seconds_left=pace.seconds_left(sum(map(work, left))) if live else None,
+        seconds_left=pace.seconds_left(sum(map(work, left))) if runs else None,
     )
 
 
@@ -188,9 +190,10 @@ def _pace(
     work: Callable[[str], float],
 ) -> Pace:
     try:
-        return pace_of(store, specs, done, [launch for launch in launches if launch.study == study.name], now, work)
+        finished = finished_trials(store, specs, done)
     except DamagedFile:
         return Pace()  # `mixed` names the file
+    return pace_of(finished, [launch for launch in launches if launch.study == study.name], now, work)
 
 
 def _work(specs: Mapping[str, TrialSpec], catalog: Catalog) -> Callable[[str], float]:
@@ -239,7 +242,7 @@ def describe(status: Status) -> str:
     ]
     lines += [f"failed, retried by the next launch: {trial}: {f.signature}" for trial, f in status.failed.items()]
     lines += [f"damaged: {trial}: {remedy}" for trial, remedy in sorted(status.damaged.items())]
-    lines += [f"quarantined: {trial}  (deltasweep logs {trial})" for trial in sorted(status.quarantined)]
+    lines += [f"quarantined: {trial}  ({command('logs', trial)})" for trial in sorted(status.quarantined)]
     return "\n".join(map(one_line, lines))
 
 
@@ -249,9 +252,9 @@ def _last_heartbeat(launch: Launch, now: datetime) -> str:
 
 def _pace_lines(status: Status) -> list[str]:
     """Return the line about the pace of a study that is running."""
-    if status.seconds_left is None or not status.pace.last_hour:
+    if status.seconds_left is None or status.pace.per_hour is None:
         return []
-    return [f"{status.pace.last_hour:.1f} trials per hour; {duration(status.seconds_left)} left"]
+    return [f"{status.pace.per_hour:.1f} trials per hour; {duration(status.seconds_left)} left"]
 
 
 def watch_status(store: Store, study: Study, console: Console, accept: Numerics = NONE_OLDER) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from jobs.catalog.catalog import Catalog, packaged_datasets, packaged_sources, unknown
 from jobs.catalog.source_card import SourceCard
 from jobs.errors import Code, InvalidRequest, Mistake
-from jobs.kind import kinds
+from jobs.kind import kinds, source_trial
 from jobs.kinds.finetune.problems import size_rule
 from jobs.kinds.rules import in_words
 from jobs.possible import problems
@@ -213,7 +213,7 @@ def _own_cards(raw: dict[str, Any], catalog: Catalog, recorded: bool) -> Violati
             yield ("datasets", name, "of"), Code.UNKNOWN_NAME, message
     for name, source in catalog.own.sources.items():
         if name != STAND_IN:
-            yield from _own_source(raw, name, source, catalog)
+            yield from _own_source(raw, name, source, catalog, recorded)
     if not recorded:  # versions up to 0.2.0 accepted any numbers
         for name, source in catalog.own.sources.items():
             yield from _of_pixels(("sources", name, "mean"), source.mean)
@@ -231,7 +231,7 @@ def _of_pixels(place: Location, values: Sequence[float]) -> Violations:
             yield (*place, channel), Code.WRONG_VALUE, message
 
 
-def _own_source(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catalog) -> Violations:
+def _own_source(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catalog, recorded: bool) -> Violations:
     place = ("sources", name)
     if card.architecture not in catalog.architectures and card.architecture not in mapping(raw, "architectures"):
         message = unknown("architecture", card.architecture, catalog.architectures)
@@ -247,6 +247,21 @@ def _own_source(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catal
     elif card.trained_on not in mapping(raw, "datasets"):  # else its card has mistakes
         known = (name for name in catalog.datasets if name != STAND_IN)
         yield (*place, "trained_on"), Code.UNKNOWN_NAME, unknown("dataset", card.trained_on, known)
+    if not recorded:
+        yield from _impossible_training(raw, name, card, catalog)
+
+
+def _impossible_training(raw: dict[str, Any], name: str, card: SourceCard, catalog: Catalog) -> Violations:
+    """Yield choices of an own source with which no trial can train it, also if the study does not train it itself."""
+    place = ("sources", name, "pretrain")
+    try:
+        source_trial(card, catalog)
+    except ValidationError as error:
+        for mistake in error.errors():
+            key = str(mistake["loc"][0]) if mistake["loc"] else ""
+            where = (*place, key) if key in mapping(raw, *place) else place
+            got = f"; got {shown(mistake['input'])}" if key else ""  # a rule for several keys says what it got
+            yield where, Code.WRONG_VALUE, f"{in_words(mistake)}{got}"
 
 
 # --- rules of trials ---

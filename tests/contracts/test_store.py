@@ -4,6 +4,7 @@ Tests that open the store only once also cover the in-memory store that other te
 server honours If-None-Match and If-Match: exactly one of many calls succeeds.
 """
 
+import hashlib
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import TypeVar
 
 import pytest
 
-from jobs.errors import Code, RootGone
+from jobs.errors import Code, DamagedFile, RootGone
 from jobs.results import LocalStore, Store, begin, open_store
 from tests.contracts.writers import create_in_another_process
 from tests.results.support import MemoryStore
@@ -301,3 +302,15 @@ def test_the_storage_says_when_an_object_was_written(store: Store) -> None:
         assert before - tolerated <= store.written_at("a/b") <= datetime.now(UTC) + tolerated
     with pytest.raises(FileNotFoundError):
         store.written_at("a/c")
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_003])
+def test_the_digest_of_an_object_is_that_of_its_bytes(size: int, store: Store) -> None:
+    """Read in parts, by stores with large objects."""
+    data = bytes(range(251)) * (size // 251) + bytes(size % 251)
+    store.create("a/b", data)
+    assert store.sha256_within("a/b", size) == hashlib.sha256(data).hexdigest()
+    with pytest.raises(DamagedFile, match=f"at most {size - 1:,} bytes; .*a/b has {size:,}"):
+        store.sha256_within("a/b", size - 1)
+    with pytest.raises(FileNotFoundError):
+        store.sha256_within("a/c", size)

@@ -1,8 +1,9 @@
 """Calling the command line in tests, and checking the mistakes of a study file."""
 
 import sys
+from collections.abc import Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -26,6 +27,16 @@ def check(found: Mistake, code: Code, key: str, *values: object, line: int | Non
     assert (found.code, found.place.key) == (code, key), found
     assert line in (None, found.place.line)
     assert [value for value in values if str(value) not in found.message] == [], found.message
+
+
+class Uniting(set[str]):
+    """Counts how often it, or a union with it, is united with another set, which takes time in proportion to it."""
+
+    unions = 0
+
+    def __or__(self, value: Set[Any]) -> Any:
+        Uniting.unions += 1
+        return Uniting(self.union(value))
 
 
 class Result(NamedTuple):

@@ -1,19 +1,32 @@
 """Results that are read together, and the index, take no more memory than this machine has."""
 
 import json
+import os
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from jobs.errors import Code, DamagedFile, StorageFailure
-from jobs.results import DamagedIndexWarning, Problem, commit, compact, parquet, read_trials, schema
+from jobs.results import (
+    DamagedIndexWarning,
+    LocalStore,
+    Problem,
+    begin,
+    commit,
+    compact,
+    parquet,
+    read_trials,
+    schema,
+)
 from jobs.results.compaction import _publish, forget_removed
 from jobs.results.index import LargeIndex, read_compacted, read_index
-from jobs.results.layout import CURRENT, trial_key
+from jobs.results.layout import CURRENT, checkpoint_key, trained_weights_key, trial_key
 from jobs.results.parquet import encoded_schema
 from jobs.results.reader import read_files, trial_files
 from jobs.results.rows_digest import rows_digest
@@ -126,6 +139,24 @@ def test_the_digest_of_a_part_is_that_of_its_copy() -> None:
     copy = pa.Table.from_pylist(table.to_pylist()[1:4], schema=table.schema)
     assert rows_digest(table.slice(1, 3)) == rows_digest(copy)
     assert rows_digest(table.slice(0, 0)) == rows_digest(table.schema.empty_table())
+
+
+def test_checkpoints_and_networks_are_not_read_as_a_whole(tmp_path: Path) -> None:
+    """They have up to gigabytes."""
+    size, own = 100 << 20, LocalStore(tmp_path / "root")
+    begin(own)
+    commit(own, KIND, rows(1, trained_sha256="0" * 64))
+    checkpoint, network = checkpoint_key(trial(2), 1, 0, "0" * 16), trained_weights_key(trial(1))
+    for key in (checkpoint, network):
+        own.create(key, b"")
+        os.truncate(own.directory / key, size)
+    tracemalloc.start()
+    found = {finding.key: finding.problem for finding in verify(own)}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[checkpoint] is Problem.DAMAGED_CHECKPOINT
+    assert found[network] is Problem.OTHER_WEIGHTS
+    assert peak < size / 4
 
 
 # --- the index ---

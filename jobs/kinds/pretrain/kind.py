@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from jobs.catalog.catalog import Catalog
 from jobs.catalog.source_card import SourceCard
-from jobs.errors import Code, InvalidRequest, Mistake, Place
+from jobs.errors import Code, InvalidRequest, Mistake, Place, raise_together
 from jobs.kind import Kind, ResultRow, Stage, Workload
 from jobs.kinds.pretrain.columns import ROWS
 from jobs.kinds.pretrain.spec import PretrainSection, PretrainSpec, expand, pretrain_spec, source_trial
@@ -34,15 +34,25 @@ def section_problems(section: PretrainSection, tuned: Sequence[object], catalog:
     return [
         Mistake(code, Place(key="source"), message, name)
         for name in section.source
-        for code, message in _untrainable(catalog.source(name), catalog)
+        for code, message in _nothing_to_train(catalog.source(name)) or _untrainable(catalog.source(name), catalog)
     ]
 
 
+def require_trainable(card: SourceCard, catalog: Catalog) -> None:
+    """Require a source with a ``pretrain`` entry whose choices are possible and have an effect.
+
+    Raises:
+        InvalidRequest: listing every choice that is not.
+    """
+    raise_together([InvalidRequest(code, message, key="source") for code, message in _untrainable(card, catalog)])
+
+
+def _nothing_to_train(card: SourceCard) -> list[tuple[Code, str]]:
+    message = f"the weights of {card.name} are part of the package; there is nothing to train"
+    return [(Code.IMPOSSIBLE_TRIAL, message)] if card.bundled else []
+
+
 def _untrainable(card: SourceCard, catalog: Catalog) -> list[tuple[Code, str]]:
-    if card.bundled:
-        return [
-            (Code.IMPOSSIBLE_TRIAL, f"the weights of {card.name} are part of the package; there is nothing to train")
-        ]
     try:
         threat = pretrain_spec(card, catalog).threat
     except InvalidRequest as error:

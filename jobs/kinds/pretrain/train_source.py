@@ -13,6 +13,7 @@ from jobs.errors import Code, InvalidRequest
 from jobs.execution.attempt import AttemptStatus, attempt_trial
 from jobs.execution.commit import Attempt
 from jobs.execution.retention import RetentionPolicy
+from jobs.kinds.pretrain.kind import require_trainable
 from jobs.kinds.pretrain.spec import pretrain_spec
 from jobs.kinds.pretrain.trial import Pretraining, adversarial_accuracy, attack_in
 from jobs.kinds.training.trial import Evaluated
@@ -21,6 +22,7 @@ from jobs.networks.describe import require_own_described
 from jobs.possible import require_possible
 from jobs.provenance import code_version, packages
 from jobs.results import begin, next_attempt, open_store
+from jobs.system.commands import command
 
 CPU = torch.device("cpu")
 CHECKPOINT_BATCHES = 500
@@ -45,8 +47,14 @@ def train_source(
 
     Returns:
         The path of the weights, with the card next to it; None if ``stop`` returned true first.
+
+    Raises:
+        InvalidRequest: if DeltaSweep does not train the source, or its card has choices that are impossible or have no
+            effect.
     """
-    spec = pretrain_spec(catalog.source(name), catalog)
+    card = catalog.source(name)
+    require_trainable(card, catalog)
+    spec = pretrain_spec(card, catalog)
     require_possible(spec, catalog)
     require_own_described([spec.architecture], catalog)
     size = catalog.architecture(spec.architecture).image_size
@@ -60,7 +68,7 @@ def train_source(
     if attempt_trial(store, trial, attempt, retention, stop, on_evaluation).status is AttemptStatus.STOPPED:
         return None
     facts = {
-        "command": f"deltasweep models train {name}",
+        "command": command("models", "train", name),
         "trial_id": spec.trial_id,
         "spec": spec.model_dump(mode="json"),
         "dataset_sha256": data.sha256,

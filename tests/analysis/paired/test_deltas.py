@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -399,7 +400,8 @@ class TestFamilies:
             same = ("n_pairs", "mean_delta", "ci_low", "ci_high", "p_value", "p_holm")
             assert [row[name] for name in same] == [every["robust", row["images"]][name] for name in same]
         declare(root, CONTRAST, name="unrun", images=(1600,))
-        command = "`deltasweep resume --study unrun`"
+        root = root.rename(root.with_name("my results"))
+        command = f"run {shlex.join(['deltasweep', 'resume', '--study', 'unrun', '--results', str(root)])}"
         with refused(Code.NO_ANSWER, command, kind=InvalidRequest, file=root, key="--study"):
             analysis.deltas(root, study="unrun")
 

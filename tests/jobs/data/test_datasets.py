@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from jobs.catalog.catalog import PACKAGED, packaged_datasets
 from jobs.data import idx
 from jobs.data.datasets import Dataset, cached_dataset
-from jobs.data.locate import find, own_directory
+from jobs.data.locate import find, own_directory, require
 from jobs.data.raw import RawPart, content_digest
 from jobs.errors import Code, DamagedFile, InvalidRequest, MissingData
 from tests.jobs.data.made import idx_bytes, use
@@ -233,6 +233,12 @@ def test_datasets_that_are_not_here_say_how_to_get_them(name: str) -> None:
     values = (f"'{name}'", f"deltasweep data fetch {name}")
     with refused(Code.MISSING_DATA, *values, kind=MissingData, file=own_directory(PACKAGED.dataset(name))):
         packaged_dataset(name, 32)
+
+
+def test_a_study_s_own_dataset_is_fetched_with_its_study() -> None:
+    card = PACKAGED.dataset("mnist").model_copy(update={"name": "mine", "of": "mnist"})
+    with refused(Code.MISSING_DATA, "run deltasweep data fetch mine --study STUDY", kind=MissingData):
+        require(card)
 
 
 def test_imagenet_is_everybody_s_own_copy(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -708,7 +709,17 @@ def test_bytes_are_read_in_the_encoding_that_pickles_have_for_them(tmp_path: Pat
     """Protocol 2, in which torch saves, stores bytes as text in Latin-1."""
     torch.save({"model": {"x": torch.ones(2)}, "note": b"\x00\xff"}, tmp_path / "a.pt")
     assert read_checkpoint(tmp_path / "a.pt").sets["model"]["x"].tolist() == [1, 1]
-    assert torch.load(tmp_path / "a.pt", weights_only=True)["note"] == b"\x00\xff", "torch is as before"
+    assert torch.load(tmp_path / "a.pt", weights_only=True)["note"] == b"\x00\xff"
+
+
+@pytest.mark.parametrize("note", [None, bytearray(b"ab")])
+def test_torch_s_own_reader_is_as_before(note: bytearray | None, tmp_path: Path) -> None:
+    """A notebook may read other files after one that was converted, or refused."""
+    torch.save({"model": {"x": torch.ones(2)}, "note": note}, tmp_path / "a.pt")
+    torch.save(bytearray(b"ab"), tmp_path / "b.pt")
+    with nullcontext() if note is None else pytest.raises(DamagedFile, match="bytearray"):
+        read_checkpoint(tmp_path / "a.pt")
+    assert torch.load(tmp_path / "b.pt", weights_only=True) == bytearray(b"ab")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -124,6 +124,19 @@ def test_if_one_file_cannot_be_written_the_others_stay_as_they_are(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_secrets_are_for_their_user_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes, fsync = [], os.fsync
+
+    def seen(handle: int) -> None:
+        modes.append(os.fstat(handle).st_mode & 0o777)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    (tmp_path / "token").touch(0o644)
+    write_files({tmp_path / "token": b"secret"}, mode=0o600)
+    assert [*modes, (tmp_path / "token").stat().st_mode & 0o777] == [0o600, 0o600]
+
+
 def test_another_process_may_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one with the same number, in another container: here it writes before the first has the file on the disk."""
     path, fsync = tmp_path / "a", os.fsync

@@ -1,6 +1,10 @@
 """Text of strangers in messages: on one line, of limited length, and quoted in commands."""
 
+import ast
+import re
 import shlex
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,7 @@ from jobs.system.printable import brief, listing, shown
 from jobs.system.similar import close_matches
 
 LONG = "x" * 1_000_000
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -57,3 +62,27 @@ def test_names_are_compared_unless_they_are_very_long_or_many() -> None:
     assert close_matches("fmnist_natura", known, 1) == ["fmnist_natural"]
     assert close_matches(LONG, known) == []
     assert close_matches("fmnist_natura", [f"fmnist_natural{number}" for number in range(1_000_000)]) == []
+
+
+PACKAGES = [ROOT / name for name in ("jobs", "orchestrator", "analysis", "deltasweep")]
+BEGUN = re.compile(r"\bdeltasweep [a-z][a-z-]*( [\w-]+)* ['\"]?$")
+"""The beginning of a command, up to a value that follows."""
+
+
+def test_commands_with_values_are_made_in_one_place() -> None:
+    """A text in which a value follows ``deltasweep data fetch`` quotes nothing."""
+    texts = [
+        (file, node.lineno, [part.value if isinstance(part, ast.Constant) else None for part in node.values])
+        for package in PACKAGES
+        for file in sorted(package.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.JoinedStr)
+    ]
+    assert len(texts) > 500
+    followed = [
+        f"{file.relative_to(ROOT)}:{line}"
+        for file, line, parts in texts
+        for before, after in pairwise(parts)
+        if isinstance(before, str) and after is None and BEGUN.search(before)
+    ]
+    assert followed == []

@@ -1,6 +1,7 @@
 """``models describe``, and the option ``--builder`` of every command that builds a network."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from jobs.catalog.architecture_files import card_text
 from jobs.catalog.catalog import PACKAGED
 from jobs.networks.builders import built
 from jobs.study.expand import expand
+from orchestrator.cli.architectures import write_card
 from orchestrator.ray_tune import submit
 from orchestrator.study.load import load_study, parse_study
 from tests.jobs.own_networks import BUILDER, MY_NET, NAME, changed
@@ -152,15 +154,22 @@ def test_a_card_that_cannot_be_written_leaves_the_one_before(
     assert deltasweep(*arguments).code == 0
     before = (deltasweep.folder / "kept.yaml").read_text()
 
-    def full(path: Path, text: str, **_: object) -> None:
-        path.write_bytes(text.encode()[:10])
+    def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     result = deltasweep(*arguments)
     refused(result._replace(message=result.message.splitlines()[-1]), "No space left")
     assert (deltasweep.folder / "kept.yaml").read_text() == before
-    assert list(deltasweep.folder.glob(".kept*")) == []
+    assert sorted(path.name for path in deltasweep.folder.iterdir() if path.is_file()) == ["kept.yaml", NAME]
+
+
+def test_a_card_is_not_written_into_what_another_process_left(tmp_path: Path) -> None:
+    """One with the same number, killed or in another container."""
+    left = tmp_path / f".card.yaml.{os.getpid()}"
+    left.write_text("half")
+    write_card("builder: a\n", tmp_path / "card.yaml")
+    assert (left.read_text(), (tmp_path / "card.yaml").read_text()) == ("half", "builder: a\n")
 
 
 def test_an_error_of_the_file_is_one_message(deltasweep: Command) -> None:

@@ -1,14 +1,18 @@
-"""The order in which a launch runs its trials."""
+"""Which trials a launch runs, and in which order."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from rich.console import Console
 
 from jobs.results import open_store
 from jobs.study.model import Study
+from orchestrator.launching import preparation
 from orchestrator.launching.options import Options
 from orchestrator.launching.preparation import Preparation, prepare
 from orchestrator.study.load import parse_study
+from tests.orchestrator.support import Uniting
 from tests.support import finetune_specs
 
 STUDY = """
@@ -44,3 +48,20 @@ def test_trials_of_a_bundle_are_adjacent_and_share_its_operations(tmp_path: Path
         assert {one.blocks, other.blocks} == {1, 3}
         assert made.operations[one.trial_id] == made.operations[other.trial_id]
     assert sum(made.operations.values()) < sum(alone.operations.values())
+
+
+def test_what_is_done_is_not_put_together_again_for_every_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completion, done = preparation.completion_of, Uniting()
+
+    def half(*given: Any) -> Any:
+        done.update(list(given[1])[::2])
+        return completion(*given)._replace(done=done)
+
+    monkeypatch.setattr(preparation, "completion_of", half)
+    before = Uniting.unions
+    made = prepared(tmp_path, parse_study(STUDY, "study.yaml"))
+    assert 0 < Uniting.unions - before < 10
+    (stage,) = made.stages
+    assert set(stage.trials) == made.specs.keys() - done

@@ -163,6 +163,16 @@ def test_the_address_is_for_this_user_only(root: str) -> None:
     assert file.read_text() == "of another server", "a server removes only its own"
 
 
+def test_an_address_is_not_written_into_what_another_process_left(root: str) -> None:
+    """One with the same number, killed or in another container."""
+    served = ServedPage(root)
+    left = served._file("address", make=True).with_suffix(f".{os.getpid()}")
+    left.touch(0o644)
+    with served.announced("http://127.0.0.1:1/?token=x"):
+        assert served._file("address").stat().st_mode & 0o777 == 0o600
+    assert left.read_text() == ""
+
+
 def test_a_launch_that_was_killed_needs_no_page(root: str) -> None:
     served = ServedPage(root)
     assert not served.is_needed()

@@ -13,8 +13,11 @@ from jobs.results.launches import timestamp
 from jobs.results.layout import CURRENT, trial_key
 from orchestrator.live import reading
 from orchestrator.live.contents import Contents
+from orchestrator.live.progress import pace, work_of
 from orchestrator.live.reading import Reader
 from orchestrator.live.studies import Planned, planned, recorded, standing
+from orchestrator.planning.gpus import gpu
+from orchestrator.planning.pace import Pace
 from orchestrator.planning.status import status_of
 from orchestrator.study.history import recorded_study
 from tests.orchestrator.live.roots import KIND, OTHER_KIND, Counting, Sweep
@@ -68,9 +71,13 @@ def agrees_with_status(store: Store, contents: Contents) -> None:
         assert now.damaged.keys() == expected.damaged.keys()
         assert len(now.pending) == expected.pending
         assert sum(map(len, now)) == expected.planned
+        assert pace(contents, plan, now.done, work_of(plan, gpu("A10G"))) == (
+            expected.pace if record.launch.alive(contents.at) else Pace()
+        )
 
 
 def test_a_root_that_grows_is_read_like_status(root: Path, sweep: Sweep) -> None:
+    """Also the rate and the time left: two minutes a trial; the first one finished before the launch began."""
     store = Counting(root)
     reader, specs = Reader(store), sweep.specs
     agrees_with_status(open_store(root), reader.look())

@@ -9,7 +9,7 @@ from jobs.results import Launch, Store, commit, open_store, write_launch
 from jobs.study.expand import expand
 from jobs.study.model import Study
 from orchestrator.planning.flops import trial_flops
-from orchestrator.planning.pace import Pace
+from orchestrator.planning.pace import Finished, Pace, pace_of
 from orchestrator.planning.status import describe, status_of
 from orchestrator.planning.trial_states import STATES
 from orchestrator.study.load import parse_study
@@ -83,6 +83,34 @@ def test_overlapping_launches_count_once(store: Store, study: Study) -> None:
     assert status.pace.last_hour is None
     assert status.pace.whole == pytest.approx(2.0)
     assert status.plain()["seconds_left"] is None, "nothing runs"
+
+
+def test_launches_of_other_studies_finish_nothing_of_this_one(store: Store, study: Study) -> None:
+    trials = [spec.trial_id for spec in expand(study)]
+    launched(store, study, "ended", timedelta(hours=2), timedelta(hours=1))
+    launched(store, study.model_copy(update={"name": "other"}), "other", timedelta(minutes=30))
+    finished(store, trials[0], "ended", timedelta(minutes=90))
+    assert status_of(store, study, NOW).seconds_left is None
+
+
+def test_trials_of_hours_have_the_rate_of_all_launches(store: Store, study: Study) -> None:
+    """No trial may have finished in the last 60 minutes: that does not mean that none ever will."""
+    trials = [spec.trial_id for spec in expand(study)]
+    launched(store, study, "slow", timedelta(hours=10))
+    assert status_of(store, study, NOW).seconds_left is None, "none has finished yet"
+    for ago, trial in zip((7, 2), trials, strict=False):
+        finished(store, trial, "slow", timedelta(hours=ago))
+    status = status_of(store, study, NOW)
+    assert (status.pace.last_hour, status.pace.whole, status.pace.per_hour) == pytest.approx((0.0, 0.2, 0.2))
+    assert status.seconds_left == pytest.approx(3600 * 6 / 0.2)
+    assert "0.2 trials per hour; 1d 6h left" in describe(status)
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2026-07-01T11:50:00", "", None])
+def test_times_of_strangers_count_nothing(at: str | None, study: Study) -> None:
+    launch = Launch("new", study.name, study.digest, "a", "h", NOW.isoformat(), "0", {}, NOW.isoformat())
+    now, good = NOW + timedelta(minutes=1), Finished("b", "new", (NOW + timedelta(seconds=30)).isoformat())
+    assert pace_of([Finished("a", "new", at), good], [launch], now, lambda trial: 1.0).last_hour == pytest.approx(60.0)
 
 
 def test_without_launches_nothing_is_known(store: Store, study: Study) -> None:

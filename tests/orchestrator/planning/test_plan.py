@@ -39,6 +39,7 @@ from orchestrator.planning.plan_text import amount, describe, three_digits
 from orchestrator.planning.profile import profile_trials
 from orchestrator.study.load import load_study, parse_study
 from tests.machine import authors_trials
+from tests.orchestrator.support import Uniting
 from tests.support import finetune_specs, present, refused
 
 DEMO = load_study("demo")
@@ -103,6 +104,13 @@ def test_what_is_done_costs_nothing_more() -> None:
     everything = planned(DEMO, {s.trial_id for s in specs})
     assert (everything.pending, everything.images_trained, everything.flops.total, everything.gpu_hours) == (0, 0, 0, 0)
     assert "0 pending" in describe(everything, DEMO)
+
+
+def test_what_is_done_is_not_put_together_again_for_every_trial() -> None:
+    """Which took 15 s of a plan of 14,400 trials, nearly all of them done."""
+    specs, before = expand(DEMO), Uniting.unions
+    make_plan(DEMO, specs, Uniting(spec.trial_id for spec in specs[:30]), set(), gpu("A10G"))
+    assert 0 < Uniting.unions - before < 10
 
 
 @pytest.mark.parametrize(("name", "ratio"), [("paper", 1.69), ("paper-table4", 1.73)])

@@ -120,6 +120,26 @@ def test_a_card_s_mistake_is_told_once_and_hides_none(right: str, wrong: str, ke
     assert keys(OWN.replace(right, wrong), *others, SCHEDULE) == [f"sources.mine.{key}", "pretrain.source[1]"]
 
 
+ROBUST = OWN.replace("constraint: none, epsilon: 0,", "constraint: l2, epsilon: 0.5,").replace("steps: 0", "steps: 1")
+
+
+@pytest.mark.parametrize("section", ["", "pretrain: {source: [mine]}"])
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [
+        ("steps: 1", "steps: 1, step_scale: 9.0", ["sources.mine.pretrain.step_scale"]),
+        ("steps: 1", "steps: 0", ["sources.mine.pretrain"]),
+        ("epochs: 1", "epochs: 0", ["sources.mine.pretrain.epochs"]),
+        ("constraint: l2", "constraint: l22", ["sources.mine.constraint"]),
+        ("steps: 1", "steps: one", ["sources.mine.pretrain.steps"]),
+    ],
+)
+def test_how_a_source_is_trained_is_checked_whether_or_not_the_study_trains_it(
+    section: str, right: str, wrong: str, expected: list[str]
+) -> None:
+    assert keys(ROBUST.replace(right, wrong), GRID.replace("fmnist_natural", "mine"), SCHEDULE, section) == expected
+
+
 @pytest.mark.parametrize("dataset", ["", ", dataset: [digits]"])
 def test_labels_of_no_known_dataset(dataset: str) -> None:
     own = RELEASED.replace("trained_on: digits", "trained_on: nope")

@@ -73,6 +73,14 @@ def test_a_recorded_study_keeps_a_step_scale_without_effect() -> None:
     assert [spec.threat.step_scale for spec in made] == [3.0, 2.5]
 
 
+def test_a_recorded_study_keeps_a_source_that_nothing_can_train() -> None:
+    """Earlier releases looked at its training only if the study trained it."""
+    section = "pretrain:\n  source: [digits_natural, digits_l2]\n  resources: {gpu: 1, cpu: 1}\n"
+    text = changed(("steps: 1,", "steps: 1, step_scale: 9.0,"), (section, ""))
+    assert parse_study(text, "own.yaml", recorded=True).catalog.source("digits_l2").pretrain is not None
+    check(*mistakes(text), Code.WRONG_VALUE, "sources.digits_l2.pretrain.step_scale")
+
+
 def study(*replacements: tuple[str, str]) -> Study:
     return parse_study(changed(*replacements), "own.yaml")
 
@@ -148,13 +156,19 @@ def test_how_a_source_is_made_is_part_of_its_id() -> None:
             "pretrain.source[0]",
             ["'natural'"],
         ),
-        ("steps: 1,", "steps: 0,", Code.WRONG_VALUE, "pretrain.source[1]", ["l2, linf and fourier", "at least 1"]),
+        (
+            "steps: 1,",
+            "steps: 0,",
+            Code.WRONG_VALUE,
+            "sources.digits_l2.pretrain",
+            ["l2, linf and fourier", "at least 1"],
+        ),
         (
             "steps: 1,",
             "steps: 1, step_scale: 9.0,",
             Code.WRONG_VALUE,
-            "pretrain.source[1]",
-            ["digits_l2: step_scale", "less than 4"],
+            "sources.digits_l2.pretrain.step_scale",
+            ["step_scale", "less than 4", "got 9.0"],
         ),
         (
             "steps: 0}",

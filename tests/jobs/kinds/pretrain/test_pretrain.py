@@ -485,8 +485,13 @@ def test_replicas_that_have_other_images_do_not_begin(few_digits: Dataset) -> No
 
 
 @pytest.mark.timeout(120)
-def test_replicas_read_the_folder_that_the_user_named(tmp_path: Path) -> None:
-    """`models train --data DIR`: the images are there, and not where the card says."""
+def test_replicas_read_the_folder_that_the_user_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`models train --data DIR`: the images are there, and not where the card says.
+
+    Nor do replicas import anything from the folder in which they are started.
+    """
+    (tmp_path / "jobs.py").write_text("raise RuntimeError('a stranger')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     folder = made.write(tmp_path / "moved", made.folder_files())
     insects = describe(folder, "insects").card.model_dump(mode="json") | {"folder": str(tmp_path / "nowhere")}
     source = {
@@ -500,6 +505,35 @@ def test_replicas_read_the_folder_that_the_user_named(tmp_path: Path) -> None:
     }
     own = Cards.model_validate({"sources": {"tiny": source}, "datasets": {"insects": insects}})
     assert train_source.train_source("tiny", tmp_path / "weights", Catalog(own), data_directory=folder)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "pretrain", "values"),
+    [
+        ("none", {"steps": 0, "step_scale": 3.0}, ("step_scale 3.0", "constraint none", "Fix: leave out step_scale")),
+        ("l2", {"steps": 1, "step_scale": 9.0}, ("tiny: step_scale", "less than 4")),
+        ("l2", {"steps": 0}, ("tiny", "steps")),
+    ],
+    ids=["without effect", "impossible", "no steps"],
+)
+def test_choices_of_a_card_are_checked_before_its_source_is_trained(
+    constraint: str, pretrain: dict[str, Any], values: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A study with a `pretrain` section is refused for them, too."""
+    digits = PACKAGED.dataset("digits")
+    source = {
+        "architecture": "resnet35-w8",
+        "trained_on": "digits",
+        "constraint": constraint,
+        "epsilon": 0 if constraint == "none" else 0.5,
+        "mean": digits.channel_statistics()[0],
+        "std": digits.channel_statistics()[1],
+        "pretrain": {"seed": 5, "epochs": 1, **pretrain},
+    }
+    own = Cards.model_validate({"sources": {"tiny": source}})
+    with refused(Code.WRONG_VALUE, *values, kind=InvalidRequest, key="source"):
+        train_source.train_source("tiny", tmp_path / "weights", Catalog(own))
+    assert not (tmp_path / "weights").exists()
 
 
 # --- crops ---
