@@ -20,6 +20,10 @@ _WRITER = "deltasweep-writer"
 """Object attribute that identifies the call that wrote it, to distinguish a lost reply from a lost race."""
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _CONDITIONAL_ATTEMPTS = 5
+_ONE_REQUEST = 16 << 20
+"""Larger objects take more time to send: a conditional PUT is one request, unlike an unconditional one."""
+_SLOWEST = 1 << 20
+"""Bytes per second that are sent at least."""
 
 
 class Patience(NamedTuple):
@@ -103,10 +107,11 @@ class ObjectStore(Store):
     def _put_if(self, key: str, data: bytes, condition: object) -> bool:
         """Send a conditional PUT; repeat it if the reply was lost. The writer attribute tells whose object exists."""
         writer, until = uuid.uuid4().hex, time.monotonic() + self._patience.total_seconds
+        bucket = self._bucket_for(len(data))
         failure: Exception
         for attempt in range(_CONDITIONAL_ATTEMPTS):
             try:
-                obstore.put(self._bucket, key, data, mode=condition, attributes={_WRITER: writer})  # type: ignore[arg-type]
+                obstore.put(bucket, key, data, mode=condition, attributes={_WRITER: writer})  # type: ignore[arg-type]
                 return True
             except (AlreadyExistsError, PreconditionError) as error:
                 failure = error
@@ -122,6 +127,14 @@ class ObjectStore(Store):
                 break
             time.sleep(min(self._patience.first_pause * 2**attempt, self._patience.longest_pause))
         raise explain(failure, self.uri) from failure
+
+    def _bucket_for(self, size: int) -> S3Store | GCSStore:
+        """Return a client that waits long enough for one request with ``size`` bytes."""
+        if size <= _ONE_REQUEST:
+            return self._bucket
+        scheme, bucket, prefix = _parts(self.uri)
+        seconds = self._patience.request_seconds + size / _SLOWEST
+        return _open(scheme, bucket, prefix, self._patience._replace(request_seconds=seconds))
 
     def _writer(self, key: str) -> str | None:
         """Return the writer attribute of an existing object; None if there is no object."""

@@ -89,8 +89,8 @@ class Store(ABC):
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         """Replace an object, durably, if it has exactly the bytes ``expected`` (None: if it does not exist).
 
-        Of any number of callers that expect the same bytes exactly one gets True. Keys that are swapped must not be
-        written by any other method.
+        Of any number of callers that expect the same bytes exactly one gets True. A key that is swapped must not be
+        replaced, and may be created only if no caller expects None.
         """
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pyarrow as pa
@@ -136,6 +136,18 @@ class DyingStore(Store):
 
     def _before_each(self) -> None:
         """Hook for subclasses that do something else before an operation."""
+
+
+class InterruptedStore(DyingStore):
+    """Wraps a store and makes something else happen before one of its operations."""
+
+    def __init__(self, inner: Store, at: int, happens: Callable[[], None]) -> None:
+        super().__init__(inner, at=-1, after=False)
+        self._when, self._happens = at, happens
+
+    def _before_each(self) -> None:
+        if self._count == self._when:
+            self._happens()
 
 
 class _Operation:

@@ -1,5 +1,7 @@
 """An object store that returns errors, stalls, loses replies, refuses access or is unreachable."""
 
+import time
+
 import pytest
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
@@ -69,6 +71,21 @@ def test_a_server_that_stays_down_is_named_and_nothing_is_lost(store: Store, pro
     proxy.mishaps = []
     assert held(read_trials(store, KIND)) == once({1})
     assert commit(store, KIND, rows(2)) is Committed.NEW
+
+
+def test_a_large_object_has_time_to_be_created(store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conditional write is one request, however large, and a large one may take longer than a small one."""
+
+    def slow(_: object) -> bool:
+        time.sleep(1.5 * IMPATIENT.request_seconds)
+        return False
+
+    monkeypatch.setattr("jobs.results.object_store._ONE_REQUEST", 3)
+    monkeypatch.setattr("jobs.results.object_store._SLOWEST", 1)
+    proxy.mishaps = [slow]
+    assert store.create("large", b"123456789")
+    assert len(proxy.requests) == 1
+    assert store.read("large") == b"123456789"
 
 
 def test_a_reader_that_is_kept_waiting_asks_again(store: Store, proxy: Proxy) -> None:
