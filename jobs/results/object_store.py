@@ -3,10 +3,10 @@
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -14,7 +14,7 @@ from obstore.store import GCSStore, S3Store
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.results.object_errors import explain, missing_bucket, reply_lost
-from jobs.results.store import Store, is_hidden
+from jobs.results.store import Store, ignores_conditions, is_hidden
 
 _WRITER = "deltasweep-writer"
 """Object attribute that identifies the call that wrote it, to distinguish a lost reply from a lost race."""
@@ -51,6 +51,25 @@ class ObjectStore(Store):
         self._patience = patience
         self._bucket = _open(scheme, bucket, prefix, patience)
 
+    def require_guarantees(self, key: str) -> None:
+        self.require_held()
+        ignored = []
+        with self._explained():
+            outdated = obstore.put(self._bucket, key, b"")
+            obstore.put(self._bucket, key, b"changed")
+            for condition, why in (
+                ("create", "it creates an object that exists already (If-None-Match)"),
+                (_version(outdated), "it replaces an object that has changed (If-Match)"),
+            ):
+                try:
+                    obstore.put(self._bucket, key, b"again", mode=condition)  # type: ignore[arg-type]
+                    ignored.append(why)
+                except (AlreadyExistsError, PreconditionError):
+                    pass
+            obstore.delete(self._bucket, key)
+        if ignored:
+            raise ignores_conditions(self.uri, " and ".join(ignored))
+
     def create(self, key: str, data: bytes) -> bool:
         self.require_held()
         return self._put_if(key, data, "create")
@@ -71,8 +90,7 @@ class ObjectStore(Store):
                     return False
         except FileNotFoundError:
             return False
-        version = {name: value for name in ("e_tag", "version") if (value := present.meta[name]) is not None}
-        return self._put_if(key, data, version)
+        return self._put_if(key, data, _version(present.meta))
 
     def read(self, key: str) -> bytes:
         with self._explained():
@@ -157,6 +175,11 @@ class ObjectStore(Store):
             if isinstance(error, StorageFailure):
                 raise
             raise explain(error, self.uri) from error
+
+
+def _version(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what identifies the version of an object in a condition of ``obstore.put``."""
+    return {name: value for name in ("e_tag", "version") if (value := found[name]) is not None}
 
 
 def _parts(uri: str) -> tuple[str, str, str]:

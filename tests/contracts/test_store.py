@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 
-from jobs.errors import Code, RootGone
+from jobs.errors import Code, InvalidRequest, RootGone
 from jobs.results import LocalStore, Store, begin, open_store
 from tests.contracts.writers import create_in_another_process
 from tests.results.support import MemoryStore
@@ -176,6 +176,17 @@ class TestStore:
         assert list(store.keys("_tmp")) == []
         if isinstance(store, LocalStore):
             assert [path.name for path in store.directory.rglob("*") if path.is_file()] == ["root.json"]
+
+    def test_storage_that_ignores_conditions_is_refused(self) -> None:
+        class Overwrites(MemoryStore):
+            def create(self, key: str, data: bytes) -> bool:
+                self.replace(key, data)
+                return True
+
+        store = Overwrites()
+        with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
+            begin(store)
+        assert list(store.keys("")) == []
 
     def test_unfinished_writing_is_in_no_listing(self, store: Store) -> None:
         store.create("trials/x", b"")
