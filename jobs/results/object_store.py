@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 import obstore
@@ -43,6 +44,9 @@ class ObjectStore(Store):
     are never stored. An object is written atomically by one request, and is durable once the reply arrives; there are
     no temporary files. Responses 500 and 503, refused connections and timeouts are retried with growing pauses
     (``Patience``) before they become a ``StorageFailure``.
+
+    Consoles and other programs mark folders by empty objects whose keys end with a slash. The client lists them without
+    it, under keys that cannot be read; ``keys`` leaves them out.
     """
 
     def __init__(self, uri: str, patience: Patience = Patience()) -> None:  # noqa: B008  # a tuple, never changed
@@ -107,9 +111,21 @@ class ObjectStore(Store):
             return obstore.get(self._bucket, key, options={"range": (0, size)}).bytes().to_bytes()
 
     def keys(self, prefix: str) -> Iterator[str]:
+        marker = ""  # an empty object that may be the marker of a folder
         with self._explained():
-            for page in obstore.list(self._bucket, prefix):
-                yield from (path for item in page if not is_hidden(path := item["path"]))
+            for item in chain.from_iterable(obstore.list(self._bucket, prefix)):
+                path = item["path"]
+                if marker and not path.startswith(f"{marker}/") and self._stands(marker):
+                    yield marker
+                marker = ""
+                if len(path) <= len(prefix) or is_hidden(path):
+                    continue
+                if item["size"]:
+                    yield path
+                else:
+                    marker = path
+            if marker and self._stands(marker):
+                yield marker
 
     def delete(self, key: str) -> None:
         self.require_held()

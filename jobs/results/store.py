@@ -147,7 +147,7 @@ class Store(ABC):
         """Yield all keys below a prefix (a folder, without trailing slash), in no particular order.
 
         Objects created before the call are listed; objects created during it may be. Keys with hidden names (.DS_Store,
-        .nfs...) are left out.
+        .nfs...) and markers of folders are left out.
         """
 
     def survey(self, prefix: str) -> Survey:

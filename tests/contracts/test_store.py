@@ -168,7 +168,7 @@ class TestStore:
         bucket, prefix = bucket_root.removeprefix("s3://").split("/", 1)
         keys = {f"a/{number:04d}" for number in range(2500)}
         for key in keys:
-            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{prefix}/{key}", b"")
+            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{prefix}/{key}", b"x")
         assert set(open_store(bucket_root).keys("a")) == keys
 
     def test_a_root_that_is_begun_holds_its_record_alone(self, store: Store) -> None:
