@@ -16,7 +16,7 @@ from jobs.results import Committed, Store, commit, pin
 from jobs.results.layout import trained_weights_key, trial_key
 from jobs.results.parquet import looks_whole
 from jobs.results.schema import most_bytes, schema
-from jobs.results.trained import Trained, record_trained
+from jobs.results.trained import Trained, commit_with_weights
 from jobs.specs.canonical import canonical_json
 from jobs.specs.trial import TrialSpec, recipe_digest
 
@@ -52,13 +52,13 @@ def commit_trial(store: Store, trial: Trial[Any, Any], attempt: Attempt, weights
 
     Args:
         weights: if the trial trains its network, keep its tensors under the trial id, with torchvision's names. Weights
-            of a source are always kept. They are written before the commit, so that a trial that is done has them.
+            of a source are always kept (``commit_with_weights``).
 
     Raises:
         ResultsConflict: if the results root has another digest for something that the trial read.
     """
     assert trial.done, f"{trial.spec.trial_id} is not finished"
-    kind, trial_id = trial.spec.kind, trial.spec.trial_id
+    kind = trial.spec.kind
     for pinned in trial.pins:
         pin(store, *pinned)
     trained = trial.trained_tensors()
@@ -66,14 +66,10 @@ def commit_trial(store: Store, trial: Trial[Any, Any], attempt: Attempt, weights
         return commit(store, kind, rows(trial, attempt))
     tensors = saved(trained)
     network = Trained(hashlib.sha256(tensors).hexdigest(), trial.own_history)
-    keeps = weights or kind_of(trial.spec).keeps_weights
-    if keeps:
-        record_trained(store, kind, trial_id, network)
-        store.replace(trained_weights_key(trial_id), tensors)
-    committed = commit(store, kind, rows(trial, attempt, network.sha256))
-    if keeps and committed is not Committed.NEW:
-        record_trained(store, kind, trial_id, network)  # another process may have committed first
-    return committed
+    own = rows(trial, attempt, network.sha256)
+    if weights or kind_of(trial.spec).keeps_weights:
+        return commit_with_weights(store, kind, own, network, tensors)
+    return commit(store, kind, own)
 
 
 def rows(trial: Trial[Any, Any], attempt: Attempt, trained_sha256: str | None = None) -> list[dict[str, object]]:

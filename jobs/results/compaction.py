@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -10,7 +11,16 @@ import pyarrow.compute as pc
 
 from jobs.errors import Code, DamagedFile, StorageFailure
 from jobs.kind import kinds
-from jobs.results.index import Entry, LargeIndex, index_text, parse, read_compacted, read_index, render
+from jobs.results.index import (
+    Entry,
+    Index,
+    UnreadIndex,
+    index_text,
+    parse,
+    read_compacted,
+    read_index,
+    render,
+)
 from jobs.results.layout import COMPACT, CURRENT, compact_key, compacted_at, generation_name
 from jobs.results.parquet import Read, encode
 from jobs.results.reader import done, trial_files, with_files
@@ -48,14 +58,14 @@ def compact(store: Store, kind: str) -> Compaction:
     """
     _remove_stale(store)
     for _ in range(_SWAPS):
-        present = _present(store, kind)
+        before = _current(store)
         files = trial_files(store, kind)
         compacted = _usable(store, kind)
         table = with_files(store, kind, files, compacted and compacted.table, schema(kind).names)
         trials = _trials(table)
         if compacted and compacted.version == version(kind) and _trials(compacted.table) == trials:
             return Compaction(len(trials), len(table), written=False)
-        if _publish(store, kind, table, present):
+        if _publish(store, kind, table, before.entries.get(kind), before.begun):
             _remove_generations(store)
             return Compaction(len(trials), len(table), written=True)
     raise _busy(store)
@@ -63,12 +73,15 @@ def compact(store: Store, kind: str) -> Compaction:
 
 def forget_removed(store: Store) -> None:
     """Remove trials without a file from the index, before any of them runs again under the same id: its new rows, which
-    may differ, would otherwise never be read. A damaged index, of which nothing is read, is left as it is. One that
-    is too large to read now is no longer referred to, since others may read it.
+    may differ, would otherwise never be read. Compactions that have read files before are kept from publishing them.
+
+    A damaged index, of which nothing is read, is left as it is. One that is too large to read now, or that a newer
+    DeltaSweep wrote, is no longer referred to, since others may read it.
 
     Raises:
         StorageFailure: if the storage fails; the index is unchanged.
     """
+    _stop_compactions(store)
     for kind in kinds():
         for _ in range(_SWAPS):
             present = None
@@ -78,7 +91,7 @@ def forget_removed(store: Store) -> None:
                 if present is None or compacted is None or not (_trials(compacted.table) - done(store, kind)):
                     break
                 whole = read_compacted(store, kind)
-            except LargeIndex:
+            except UnreadIndex:
                 if _refer(store, kind, present, None):
                     break
                 continue
@@ -93,17 +106,41 @@ def forget_removed(store: Store) -> None:
             raise _busy(store)
 
 
-def _present(store: Store, kind: str) -> Entry | None:
-    """Return the entry of a kind; None if there is none, or CURRENT.json cannot be parsed.
+def _stop_compactions(store: Store) -> None:
+    """Keep compactions that run now from publishing what they have read, by a new ``begun``.
+
+    Without a readable ``CURRENT.json`` there is nothing to do: every compaction writes one before it reads files.
+    """
+    before = None
+    for _ in range(_SWAPS):
+        try:
+            text = index_text(store)
+            index = parse(store, text)
+        except UnreadIndex:
+            index = Index({})
+        except DamagedFile:
+            return
+        if text is None or before not in (None, index.begun):
+            return  # another launch, which began after this one, has changed it
+        if store.swap(CURRENT, text, render(index.entries, uuid.uuid4().hex)):
+            return
+        before = index.begun
+    raise _busy(store)
+
+
+def _current(store: Store) -> Index:
+    """Return the contents of ``CURRENT.json``; one that does not exist, or cannot be read, is first replaced.
 
     Raises:
-        DamagedFile: if CURRENT.json is a folder, so that it cannot be swapped.
+        DamagedFile: if it is a folder, so that it cannot be swapped.
     """
-    text = index_text(store)
-    try:
-        return parse(store, text).get(kind)
-    except DamagedFile:
-        return None
+    for _ in range(_SWAPS):
+        text = index_text(store)
+        if text is not None:
+            with suppress(DamagedFile):
+                return parse(store, text)
+        store.swap(CURRENT, text, render({}, uuid.uuid4().hex))
+    raise _busy(store)
 
 
 def _usable(store: Store, kind: str) -> Read | None:
@@ -120,41 +157,44 @@ def _trials(table: pa.Table) -> set[str]:
     return set(table["trial_id"].unique().to_pylist())
 
 
-def _publish(store: Store, kind: str, table: pa.Table, before: Entry | None) -> bool:
+def _publish(store: Store, kind: str, table: pa.Table, before: Entry | None, begun: str | None = None) -> bool:
     """Write a new generation and refer to it in ``CURRENT.json``, whose entries for other kinds stay.
 
     Args:
         before: the entry that was there when the rows were read.
+        begun: ``Index.begun`` when they were read; None: they are all from ``before``.
 
     Returns:
-        False: the entry has changed since, so that the rows may be those of files that were removed meanwhile.
+        False: either has changed since, so that the rows may be those of files that were removed meanwhile.
     """
     data = encode(table)
     key = compact_key(generation_name(datetime.now(UTC), uuid.uuid4().hex[:8]), kind)
     store.create(key, data)
     new = Entry(key, hashlib.sha256(data).hexdigest(), len(table), len(_trials(table)), before and before.file)
-    return _refer(store, kind, before, new)
+    return _refer(store, kind, before, new, begun)
 
 
-def _refer(store: Store, kind: str, before: Entry | None, entry: Entry | None) -> bool:
+def _refer(store: Store, kind: str, before: Entry | None, entry: Entry | None, begun: str | None = None) -> bool:
     """Refer to another compacted file of a kind in ``CURRENT.json``, or to none.
 
     Args:
         before: the entry that was there.
+        begun: ``Index.begun`` as it was; None: it may have changed.
 
     Returns:
-        False: the entry has changed since.
+        False: either has changed since.
     """
     for _ in range(_SWAPS):
         text = index_text(store)
         try:
-            entries = parse(store, text)
+            index = parse(store, text)
         except DamagedFile:
-            entries = {}
-        if entries.get(kind) != before:
+            index = Index({})
+        if index.entries.get(kind) != before or begun not in (None, index.begun):
             return False
-        others = {name: of for name, of in entries.items() if name != kind}
-        if store.swap(CURRENT, text, render(others if entry is None else {**others, kind: entry})):
+        others = {name: of for name, of in index.entries.items() if name != kind}
+        entries = others if entry is None else {**others, kind: entry}
+        if store.swap(CURRENT, text, render(entries, index.begun)):
             return True
     raise _busy(store)
 
@@ -174,7 +214,7 @@ def _remove_generations(store: Store) -> None:
     A recent file may belong to another compaction that has not published it yet. Files whose names do not match the
     pattern of compacted files are left alone.
     """
-    entries = parse(store, index_text(store)).values()
+    entries = read_index(store).values()
     named = {entry.file for entry in entries} | {entry.previous for entry in entries}
     before = datetime.now(UTC) - KEPT_FOR
     for key in list(store.keys(COMPACT)):

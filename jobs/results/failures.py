@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from jobs.results.layout import failure_key, log_key
-from jobs.results.records import misnamed, read_record
+from jobs.results.records import misnamed, read_listed, read_record
 from jobs.results.store import Store
 
 
@@ -79,7 +79,7 @@ def read_failures(store: Store) -> list[Failure]:
     Raises:
         DamagedFile: naming a record that cannot be read.
     """
-    return sorted(read_failure(store, key) for key in store.keys("failures"))
+    return sorted(read_listed(store, "failures", read_failure))
 
 
 def quarantined(failures: Iterable[Failure], after: int) -> set[str]:

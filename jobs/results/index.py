@@ -37,8 +37,19 @@ class Entry(NamedTuple):
     """The previous file, kept for readers that have already read its name."""
 
 
-class LargeIndex(DamagedFile):
-    """A compacted file that is too large to read here and now; it may be valid, and other readers may read it."""
+class Index(NamedTuple):
+    """The contents of ``CURRENT.json``."""
+
+    entries: dict[str, Entry]
+    """The compacted file of each kind."""
+    begun: str = ""
+    """Changes when a command begins that may run trials again (``compaction.forget_removed``)."""
+
+
+class UnreadIndex(DamagedFile):
+    """An index that cannot be read here and now, but may be valid, and be read by others: it is too large, or a newer
+    DeltaSweep wrote it.
+    """
 
 
 _ENTRY = TypeAdapter(Entry)
@@ -50,7 +61,7 @@ def read_index(store: Store) -> dict[str, Entry]:
     Raises:
         DamagedFile: if ``CURRENT.json`` is invalid.
     """
-    return parse(store, index_text(store))
+    return parse(store, index_text(store)).entries
 
 
 def index_text(store: Store) -> bytes | None:
@@ -72,31 +83,34 @@ def index_text(store: Store) -> bytes | None:
         ) from error
 
 
-def parse(store: Store, text: bytes | None) -> dict[str, Entry]:
+def parse(store: Store, text: bytes | None) -> Index:
     """Parse the bytes of ``CURRENT.json``; None (no file) gives no entries.
 
     Raises:
         DamagedFile: if the bytes are invalid.
+        UnreadIndex: if they have a newer version.
     """
     if text is None:
-        return {}
+        return Index({})
+    newer = False
     try:
         record = json_object(text)
         if record["version"] != _VERSION:
+            newer = type(record["version"]) is int and record["version"] > _VERSION
             raise ValueError(f"its version is {record['version']}, not {_VERSION}")
         entries = {kind: _ENTRY.validate_python(entry) for kind, entry in record["kinds"].items()}
         for file in {entry.file for entry in entries.values()}:
             if compacted_at(file) is None:
                 raise ValueError(f"it refers to {file!r}, which no compaction writes")
-        return entries
+        return Index(entries, str(record.get("begun", "")))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise damaged(store, CURRENT, error) from error
+        raise damaged(store, CURRENT, error, UnreadIndex if newer else DamagedFile) from error
 
 
-def render(entries: dict[str, Entry]) -> bytes:
-    """Return the bytes of ``CURRENT.json`` for these entries."""
+def render(entries: dict[str, Entry], begun: str = "") -> bytes:
+    """Return the bytes of ``CURRENT.json`` with these contents (``Index``)."""
     kinds = {kind: entry._asdict() for kind, entry in sorted(entries.items())}
-    return json.dumps({"version": _VERSION, "kinds": kinds}, indent=1).encode()
+    return json.dumps({"version": _VERSION, "begun": begun, "kinds": kinds}, indent=1).encode()
 
 
 def read_compacted(store: Store, kind: str, columns: list[str] | None = None, *, encoded: bool = False) -> Read | None:
@@ -108,7 +122,7 @@ def read_compacted(store: Store, kind: str, columns: list[str] | None = None, *,
 
     Raises:
         DamagedFile: if the index, or the file that it refers to, is invalid.
-        LargeIndex: if it is too large for this machine's memory, or for the root.
+        UnreadIndex: if it is too large for this machine's memory, or for the root, or of a newer version.
     """
     entry = read_index(store).get(kind)
     while entry is not None:
@@ -140,7 +154,7 @@ def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None, enco
     try:
         data = store.read_within(entry.file, min(_MOST_BYTES, usable))
     except DamagedFile as error:
-        raise damaged(store, entry.file, error, LargeIndex if usable < _MOST_BYTES else DamagedFile) from error
+        raise damaged(store, entry.file, error, UnreadIndex if usable < _MOST_BYTES else DamagedFile) from error
     found = hashlib.sha256(data).hexdigest()
     if found != entry.sha256:
         raise damaged(store, entry.file, f"its sha256 is {found}, not {entry.sha256}")
@@ -149,11 +163,12 @@ def _read(store: Store, kind: str, entry: Entry, columns: list[str] | None, enco
         with MemoryBudget(store.uri).turn() as turn:
             return decode(data, kind, entry.file, columns, encoded=encoded, of_index=extent, turn=turn)
     except DamagedFile as error:
-        raise damaged(store, entry.file, error) from error
+        newer = error.code is Code.NEWER_VERSION
+        raise damaged(store, entry.file, error, UnreadIndex if newer else DamagedFile) from error
     except StorageFailure as error:
         if error.code is not Code.OUT_OF_MEMORY:
             raise
-        raise damaged(store, entry.file, "this machine has too little memory to read it", LargeIndex) from error
+        raise damaged(store, entry.file, "this machine has too little memory to read it", UnreadIndex) from error
 
 
 def _require_listed(store: Store, kind: str, entry: Entry) -> None:
@@ -163,5 +178,5 @@ def _require_listed(store: Store, kind: str, entry: Entry) -> None:
     listed = sum(1 for key in store.survey(trials_prefix(kind)).keys if trial_id_at(key, kind) is not None)
     if entry.trials > _TIMES_LISTED * listed:
         raise damaged(
-            store, CURRENT, f"it states {entry.trials:,} {kind} trials; the root lists {listed:,}", LargeIndex
+            store, CURRENT, f"it states {entry.trials:,} {kind} trials; the root lists {listed:,}", UnreadIndex
         )

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from jobs.errors import DamagedFile
 from jobs.results.layout import launch_key
-from jobs.results.records import Timestamp, misnamed, read_record
+from jobs.results.records import Timestamp, misnamed, read_listed, read_record
 from jobs.results.store import Store
 from jobs.system.printable import one_line
 
@@ -78,7 +78,7 @@ def read_launches(store: Store) -> list[Launch]:
     Raises:
         DamagedFile: naming a record that cannot be read.
     """
-    return sorted((read_launch(store, key) for key in store.keys("launches")), key=lambda launch: launch.launch)
+    return sorted(read_listed(store, "launches", read_launch), key=lambda launch: launch.launch)
 
 
 def readable_launches(store: Store) -> list[Launch]:

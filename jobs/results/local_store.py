@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from jobs.errors import Code, DamagedFile, StorageFailure, out_of_memory
 from jobs.results.local_root import MAY_BE_A_LINK, LocalRoot, fsync_folder
 from jobs.results.store import Store, Survey
+from jobs.specs.base import NAME_BYTES
 from jobs.system.files import NotAFile, open_file, words
 
 TEMPORARY = "_tmp"
@@ -271,6 +272,8 @@ class LocalStore(Store):
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:
         name = f"{key.replace('/', '-')}.lock"
+        if len(os.fsencode(name)) > NAME_BYTES:
+            name = f"{hashlib.sha256(key.encode()).hexdigest()}.lock"
         with self._root.folder(_LOCKS.split("/"), make=True) as folder:
             self._require_file_or_nothing(folder, name, f"{_LOCKS}/{name}")
         try:

@@ -14,11 +14,12 @@ from jobs.errors import Code, InvalidRequest, Mistake, Place, ResultsConflict
 from jobs.kind import kinds
 from jobs.provenance import code_version
 from jobs.results.commit import Committed, place, same_numbers
-from jobs.results.failures import Failure, read_failure, record_failure
+from jobs.results.failures import Failure, read_failures, record_failure
 from jobs.results.launches import Launch, read_launch, read_launches, write_launch
 from jobs.results.layout import (
     MOST_CHECKPOINT_BYTES,
     MOST_WEIGHTS_BYTES,
+    launch_key,
     log_key,
     output_key,
     trained_weights_key,
@@ -34,7 +35,7 @@ from jobs.results.records import MOST_BYTES
 from jobs.results.root_record import is_begun
 from jobs.results.schema import most_bytes
 from jobs.results.store import Store, require_present
-from jobs.results.studies import read_study
+from jobs.results.studies import recorded_studies
 from jobs.results.trained import made_again_key
 
 _PINS = ("sources", "datasets", "cards")
@@ -232,10 +233,8 @@ def _results(root: Store) -> list[tuple[str, str, str]]:
         for trial_id, key in sorted(trial_files(root, kind).items()):
             _result(root, kind, trial_id, key)
             results.append((kind, trial_id, key))
-    for key in _below(root, "studies"):
-        read_study(root, key)
-    for key in _below(root, "failures"):
-        read_failure(root, key)
+    recorded_studies(root)
+    read_failures(root)
     return results
 
 
@@ -275,10 +274,9 @@ def _bring_outputs(root: Store, target: Store, results: Iterable[tuple[str, str,
 def _bring_failures(root: Store, target: Store) -> None:
     """Bring failed attempts, with their logs and what they printed, under numbers that are free."""
     known: dict[Failure, int] = {}
-    for key in _below(target, "failures"):
-        failure = read_failure(target, key)
+    for failure in read_failures(target):
         known[failure._replace(attempt=0)] = failure.attempt
-    for failure in sorted(read_failure(root, key) for key in _below(root, "failures")):
+    for failure in read_failures(root):
         trial_id, before = failure.trial_id, failure.attempt
         printed = _maybe(root, output_key(trial_id, before))
         if (number := known.get(failure._replace(attempt=0))) is None:
@@ -295,15 +293,14 @@ def _bring_failures(root: Store, target: Store) -> None:
 
 
 def _bring_launches(root: Store, target: Store) -> None:
-    for key in _below(root, "launches"):
-        launch = read_launch(root, key)
-        if _latest(target, key, launch) is launch:
+    for launch in read_launches(root):
+        if _latest(target, launch) is launch:
             write_launch(target, launch)
 
 
-def _latest(target: Store, key: str, launch: Launch) -> Launch:
+def _latest(target: Store, launch: Launch) -> Launch:
     try:
-        known = read_launch(target, key)
+        known = read_launch(target, launch_key(launch.launch))
     except FileNotFoundError:
         return launch
     return max(

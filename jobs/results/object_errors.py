@@ -16,6 +16,7 @@ _BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Inv
 _STATUS = re.compile(r"status code: (\d{3})")
 _ASK_AGAIN = ("408", "409", "412", "429")
 """Too slow, too often, or in conflict with another write: answers to this request, and not to all of them."""
+_NOT_IMPLEMENTED = "status code: 501"
 _HTTP_KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 
 
@@ -49,6 +50,8 @@ def _refused(error: Exception, text: str) -> bool:
     status = _STATUS.search(text)
     if status is not None and status[1].startswith("4") and status[1] not in _ASK_AGAIN:
         return True
+    if _NOT_IMPLEMENTED in text:
+        return True
     return missing_bucket(error) or _no_credentials(error, text) or _denied(error, text) or "redirect" in text
 
 
@@ -61,6 +64,8 @@ def _rule(error: Exception, text: str, uri: str) -> str:
         return f"expected credentials that may read, write and list {uri}; access was denied"
     if "redirect" in text:
         return f"{uri} is in another region than the one that was contacted"
+    if _NOT_IMPLEMENTED in text:
+        return f"expected a bucket that supports conditional writes; {uri} does not support a request"
     if "status code: 5" in text or "HttpError" in text:
         return f"{uri} did not respond, or responded with errors, even after retries"
     return f"{uri} rejected a request"
@@ -75,6 +80,8 @@ def _remedy(error: Exception, text: str, scheme: str) -> str:
         return "use other credentials, or grant these access"
     if "redirect" in text:
         return "set AWS_REGION to the bucket's region"
+    if _NOT_IMPLEMENTED in text:
+        return "use a later version of this service, or another service"
     if "status code: 5" in text or "HttpError" in text:
         return "check the network and the endpoint (AWS_ENDPOINT_URL), then resume"
     return "check the root's name and the endpoint's settings"

@@ -4,10 +4,11 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -15,12 +16,16 @@ from obstore.store import GCSStore, S3Store
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.results.object_errors import explain, missing_bucket, reply_lost
-from jobs.results.store import Store, is_hidden
+from jobs.results.store import Store, ignores_conditions, is_hidden
 
 _WRITER = "deltasweep-writer"
 """Object attribute that identifies the call that wrote it, to distinguish a lost reply from a lost race."""
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _CONDITIONAL_ATTEMPTS = 5
+_ONE_REQUEST = 16 << 20
+"""Larger objects take more time to send: a conditional PUT is one request, unlike an unconditional one."""
+_SLOWEST = 1 << 20
+"""Bytes per second that are sent at least."""
 
 
 class Patience(NamedTuple):
@@ -40,6 +45,9 @@ class ObjectStore(Store):
     are never stored. An object is written atomically by one request, and is durable once the reply arrives; there are
     no temporary files. Responses 500 and 503, refused connections and timeouts are retried with growing pauses
     (``Patience``) before they become a ``StorageFailure``.
+
+    Consoles and other programs mark folders by empty objects whose keys end with a slash. The client lists them without
+    it, under keys that cannot be read; ``keys`` leaves them out.
     """
 
     def __init__(self, uri: str, patience: Patience = Patience()) -> None:  # noqa: B008  # a tuple, never changed
@@ -47,6 +55,25 @@ class ObjectStore(Store):
         self.uri = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")
         self._patience = patience
         self._bucket = _open(scheme, bucket, prefix, patience)
+
+    def require_guarantees(self, key: str) -> None:
+        self.require_held()
+        ignored = []
+        with self._explained():
+            outdated = obstore.put(self._bucket, key, b"")
+            obstore.put(self._bucket, key, b"changed")
+            for condition, why in (
+                ("create", "it creates an object that exists already (If-None-Match)"),
+                (_version(outdated), "it replaces an object that has changed (If-Match)"),
+            ):
+                try:
+                    obstore.put(self._bucket, key, b"again", mode=condition)  # type: ignore[arg-type]
+                    ignored.append(why)
+                except (AlreadyExistsError, PreconditionError):
+                    pass
+            obstore.delete(self._bucket, key)
+        if ignored:
+            raise ignores_conditions(self.uri, " and ".join(ignored))
 
     def create(self, key: str, data: bytes) -> bool:
         self.require_held()
@@ -68,8 +95,7 @@ class ObjectStore(Store):
                     return False
         except FileNotFoundError:
             return False
-        version = {name: value for name in ("e_tag", "version") if (value := present.meta[name]) is not None}
-        return self._put_if(key, data, version)
+        return self._put_if(key, data, _version(present.meta))
 
     def read(self, key: str) -> bytes:
         with self._explained():
@@ -99,9 +125,21 @@ class ObjectStore(Store):
             return obstore.head(self._bucket, key)["last_modified"]
 
     def keys(self, prefix: str) -> Iterator[str]:
+        marker = ""  # an empty object that may be the marker of a folder
         with self._explained():
-            for page in obstore.list(self._bucket, prefix):
-                yield from (path for item in page if not is_hidden(path := item["path"]))
+            for item in chain.from_iterable(obstore.list(self._bucket, prefix)):
+                path = item["path"]
+                if marker and not path.startswith(f"{marker}/") and self._stands(marker):
+                    yield marker
+                marker = ""
+                if len(path) <= len(prefix) or is_hidden(path):
+                    continue
+                if item["size"]:
+                    yield path
+                else:
+                    marker = path
+            if marker and self._stands(marker):
+                yield marker
 
     def delete(self, key: str) -> None:
         self.require_held()
@@ -117,10 +155,11 @@ class ObjectStore(Store):
     def _put_if(self, key: str, data: bytes, condition: object) -> bool:
         """Send a conditional PUT; repeat it if the reply was lost. The writer attribute tells whose object exists."""
         writer, until = uuid.uuid4().hex, time.monotonic() + self._patience.total_seconds
+        bucket = self._bucket_for(len(data))
         failure: Exception
         for attempt in range(_CONDITIONAL_ATTEMPTS):
             try:
-                obstore.put(self._bucket, key, data, mode=condition, attributes={_WRITER: writer})  # type: ignore[arg-type]
+                obstore.put(bucket, key, data, mode=condition, attributes={_WRITER: writer})  # type: ignore[arg-type]
                 return True
             except (AlreadyExistsError, PreconditionError) as error:
                 failure = error
@@ -136,6 +175,14 @@ class ObjectStore(Store):
                 break
             time.sleep(min(self._patience.first_pause * 2**attempt, self._patience.longest_pause))
         raise explain(failure, self.uri) from failure
+
+    def _bucket_for(self, size: int) -> S3Store | GCSStore:
+        """Return a client that waits long enough for one request with ``size`` bytes."""
+        if size <= _ONE_REQUEST:
+            return self._bucket
+        scheme, bucket, prefix = _parts(self.uri)
+        seconds = self._patience.request_seconds + size / _SLOWEST
+        return _open(scheme, bucket, prefix, self._patience._replace(request_seconds=seconds))
 
     def _writer(self, key: str) -> str | None:
         """Return the writer attribute of an existing object; None if there is no object."""
@@ -158,6 +205,11 @@ class ObjectStore(Store):
             if isinstance(error, StorageFailure):
                 raise
             raise explain(error, self.uri) from error
+
+
+def _version(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what identifies the version of an object in a condition of ``obstore.put``."""
+    return {name: value for name in ("e_tag", "version") if (value := found[name]) is not None}
 
 
 def _parts(uri: str) -> tuple[str, str, str]:

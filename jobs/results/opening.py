@@ -96,9 +96,9 @@ def _wrong_address(text: str, match: re.Match[str]) -> InvalidRequest:
 
 
 def begin(store: Store) -> None:
-    """Check that a root is writable, so that a launch fails now rather than after an hour of training, and write
-    ``root.json`` into an empty root. Trials whose results were removed are dropped from the index, since they may run
-    again.
+    """Check that a root is writable, and that its storage honours the conditions of writes, so that a launch fails now
+    rather than after an hour of training, and write ``root.json`` into an empty root. Trials whose results were removed
+    are dropped from the index, since they may run again.
 
     Raises:
         InvalidRequest: if the root is not writable, or a newer DeltaSweep with another layout wrote it; nothing is left
@@ -109,8 +109,7 @@ def begin(store: Store) -> None:
     key = f"{TEMPORARY}/{WRITE_TEST}{uuid.uuid4().hex}"
     try:
         require_layout(store)
-        store.create(key, b"")
-        store.delete(key)
+        store.require_guarantees(key)
     except StorageFailure as error:
         if not error.refuses:
             raise

@@ -1,6 +1,8 @@
 """Reading and validating JSON records, with errors that name the file and the fix."""
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -54,6 +56,19 @@ def read_record(store: Store, key: str, adapter: TypeAdapter[T], what: str, reme
             file=file,
             key=".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "",
         ) from error
+
+
+def read_listed(store: Store, folder: str, read: Callable[[Store, str], T]) -> list[T]:
+    """Read all records in a folder, in order of their keys; those that are removed meanwhile are left out.
+
+    Raises:
+        DamagedFile: naming a record that cannot be read.
+    """
+    found = []
+    for key in sorted(store.keys(folder)):
+        with suppress(FileNotFoundError):
+            found.append(read(store, key))
+    return found
 
 
 def misnamed(store: Store, key: str, what: str, remedy: str) -> MisnamedRecord:

@@ -66,6 +66,18 @@ class Store(ABC):
             return False
         return True
 
+    def require_guarantees(self, key: str) -> None:
+        """Require that the storage accepts writes and honours their conditions; writes and removes a test object.
+
+        Raises:
+            StorageFailure: if it does not.
+        """
+        self.create(key, b"")
+        again = self.create(key, b"again")
+        self.delete(key)
+        if again:
+            raise ignores_conditions(self.uri, "it creates an object that exists already")
+
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:
         """Create an object if none exists. When this returns, the object is durable, whichever call created it.
@@ -90,8 +102,8 @@ class Store(ABC):
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         """Replace an object, durably, if it has exactly the bytes ``expected`` (None: if it does not exist).
 
-        Of any number of callers that expect the same bytes exactly one gets True. Keys that are swapped must not be
-        written by any other method.
+        Of any number of callers that expect the same bytes exactly one gets True. A key that is swapped must not be
+        replaced, and may be created only if no caller expects None.
         """
 
     @abstractmethod
@@ -155,7 +167,7 @@ class Store(ABC):
         """Yield all keys below a prefix (a folder, without trailing slash), in no particular order.
 
         Objects created before the call are listed; objects created during it may be. Keys with hidden names (.DS_Store,
-        .nfs...) are left out.
+        .nfs...) and markers of folders are left out.
         """
 
     def survey(self, prefix: str) -> Survey:
@@ -174,6 +186,17 @@ class Store(ABC):
 def is_hidden(key: str) -> bool:
     """Return whether any component of a key is a hidden name."""
     return key.startswith(".") or "/." in key
+
+
+def ignores_conditions(uri: str, why: str) -> StorageFailure:
+    """Return the error for storage that accepts conditional writes but ignores their conditions."""
+    return StorageFailure(
+        Code.WRONG_PLACE,
+        "expected a results root on storage that honours the conditions of writes, which create results only once; "
+        f"{uri} ignores them: {why}. Fix: use a later version of this service, or another service",
+        file=uri,
+        key="--results",
+    )
 
 
 def root_gone(uri: str, why: str) -> RootGone:

@@ -11,7 +11,7 @@ from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.provenance import code_version
 from jobs.results.launches import readable_launches
 from jobs.results.layout import study_key
-from jobs.results.records import reason
+from jobs.results.records import read_listed, reason
 from jobs.results.store import Store
 from jobs.specs.contrast import Contrast
 from jobs.specs.equivalence import Equivalence
@@ -62,7 +62,7 @@ def recorded_studies(store: Store) -> list[StudyRecord]:
     Raises:
         DamagedFile: naming a record that cannot be read.
     """
-    return [read_study(store, key) for key in sorted(store.keys("studies"))]
+    return read_listed(store, "studies", read_study)
 
 
 def readable_studies(store: Store) -> list[StudyRecord]:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import pytest
 
-from jobs.errors import Code, DamagedFile, RootGone
+from jobs.errors import Code, DamagedFile, InvalidRequest, RootGone
 from jobs.results import LocalStore, Store, begin, open_store
 from tests.contracts.writers import create_in_another_process
 from tests.results.support import MemoryStore
@@ -170,7 +170,7 @@ class TestStore:
         bucket, prefix = bucket_root.removeprefix("s3://").split("/", 1)
         keys = {f"a/{number:04d}" for number in range(2500)}
         for key in keys:
-            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{prefix}/{key}", b"")
+            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{prefix}/{key}", b"x")
         assert set(open_store(bucket_root).keys("a")) == keys
 
     def test_a_root_that_is_begun_holds_its_record_alone(self, store: Store) -> None:
@@ -178,6 +178,17 @@ class TestStore:
         assert list(store.keys("_tmp")) == []
         if isinstance(store, LocalStore):
             assert [path.name for path in store.directory.rglob("*") if path.is_file()] == ["root.json"]
+
+    def test_storage_that_ignores_conditions_is_refused(self) -> None:
+        class Overwrites(MemoryStore):
+            def create(self, key: str, data: bytes) -> bool:
+                self.replace(key, data)
+                return True
+
+        store = Overwrites()
+        with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
+            begin(store)
+        assert list(store.keys("")) == []
 
     def test_unfinished_writing_is_in_no_listing(self, store: Store) -> None:
         store.create("trials/x", b"")

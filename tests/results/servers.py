@@ -113,6 +113,16 @@ def answer(status: int) -> Mishap:
     return mishap
 
 
+def without(header: str) -> Mishap:
+    """Return a fault that forwards the request without one of its headers, as if the server did not know it."""
+
+    def mishap(handler: _Handler) -> bool:
+        del handler.headers[header]
+        return False
+
+    return mishap
+
+
 def lose_reply(handler: "_Handler") -> bool:
     """Let the server process the request, and drop the connection without a reply."""
     handler.forward()

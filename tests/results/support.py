@@ -2,13 +2,13 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
 from jobs.kinds.finetune.spec import FinetuneSpec
-from jobs.results import Store
+from jobs.results import Failure, FailureKind, Launch, Store
 from jobs.results.object_store import Patience
 from jobs.results.store import is_hidden
 from jobs.specs.canonical import canonical_json
@@ -17,6 +17,8 @@ from tests.results.rows import result_rows
 
 IMPATIENT = Patience(request_seconds=1.0, retries=4, total_seconds=10.0, first_pause=0.01, longest_pause=0.05)
 KIND = "finetune"
+FAILURE = Failure("x-1", 1, FailureKind.ERROR, "ValueError", "no", "here", "launch", "2026-01-01T00:00:00+00:00")
+LAUNCH = Launch("l", "study", "d", "ada", "here", FAILURE.failed_at, "0", {"torch": "2"}, FAILURE.failed_at, ("x-1",))
 
 
 def trial(number: int) -> str:
@@ -145,6 +147,18 @@ class DyingStore(Store):
 
     def _before_each(self) -> None:
         """Hook for subclasses that do something else before an operation."""
+
+
+class InterruptedStore(DyingStore):
+    """Wraps a store and makes something else happen before one of its operations."""
+
+    def __init__(self, inner: Store, at: int, happens: Callable[[], None]) -> None:
+        super().__init__(inner, at=-1, after=False)
+        self._when, self._happens = at, happens
+
+    def _before_each(self) -> None:
+        if self._count == self._when:
+            self._happens()
 
 
 class _Operation:

@@ -6,15 +6,16 @@ import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.errors import Code, DamagedFile
+from jobs.errors import Code, DamagedFile, StorageFailure
 from jobs.results import (
     DamagedIndexWarning,
     LocalStore,
@@ -29,20 +30,18 @@ from jobs.results import (
     schema,
     uncovered,
 )
-from jobs.results.compaction import _publish
 from jobs.results.index import read_index
 from jobs.results.layout import CURRENT, compact_key, trial_key
 from jobs.verification.verify import verify
-from tests.results.support import KIND, MemoryStore, held, once, rows, trial
+from tests.results.support import KIND, InterruptedStore, MemoryStore, held, once, rows, trial
 from tests.support import refused
 
 AGAIN = 75.0
 """The accuracy of a trial that ran again, which differs from its first one."""
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Four trials, two of which are in the index."""
+def half_compacted() -> MemoryStore:
+    """Return a store with four trials, two of which are in the index."""
     store = MemoryStore()
     for number in (4, 2):
         commit(store, KIND, rows(number))
@@ -50,6 +49,11 @@ def store() -> MemoryStore:
     for number in (3, 1):
         commit(store, KIND, rows(number))
     return store
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return half_compacted()
 
 
 def test_compaction_changes_nothing_that_is_read(any_store: Store) -> None:
@@ -267,25 +271,58 @@ def test_a_trial_that_runs_again_after_its_file_was_taken_away_is_read_anew(any_
     assert verify(any_store) == []
 
 
+def no_index(store: Store) -> None:
+    store.delete(CURRENT)
+
+
+def damaged_index(store: Store) -> None:
+    store.replace(CURRENT, b"{")
+
+
+@pytest.mark.parametrize("damage", [None, no_index, damaged_index])
+@pytest.mark.parametrize("number", [2, 3])
 def test_a_compaction_that_read_a_file_before_it_was_taken_away_does_not_publish_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    number: int, damage: Callable[[Store], None] | None
 ) -> None:
-    """Between its reading and its publishing the file is removed, a launch begins, and the trial runs again."""
-    commit(store, KIND, rows(5))
-    published = _publish
+    """Between two of its steps the file is removed, a launch begins, and the trial runs again."""
+    ran = list[int]()
 
-    def after_another_launch(*arguments: Any) -> bool:
-        monkeypatch.setattr("jobs.results.compaction._publish", published)
-        store.delete(trial_key(KIND, trial(2)))
+    def again(store: Store, step: int) -> None:
+        ran.append(step)
+        store.delete(trial_key(KIND, trial(number)))
         begin(store)
-        commit(store, KIND, rows(2, test_accuracy=AGAIN))
-        return published(*arguments)
+        commit(store, KIND, rows(number, test_accuracy=AGAIN))
 
-    monkeypatch.setattr("jobs.results.compaction._publish", after_another_launch)
-    compact(store, KIND)
-    found = read_trials(store, KIND, ["trial_id", "test_accuracy"]).to_pylist()
-    assert {row["test_accuracy"] for row in found if row["trial_id"] == trial(2)} == {AGAIN}
-    assert verify(store) == []
+    for step in range(50):
+        store = half_compacted()
+        if damage:
+            damage(store)
+        with suppress(StorageFailure):  # the file disappeared while it was in use
+            compact(InterruptedStore(store, step, partial(again, store, step)), KIND)
+        if step not in ran:
+            break
+        found = read_trials(store, KIND, ["seed", "test_accuracy"]).to_pylist()
+        assert {row["test_accuracy"] for row in found if row["seed"] == number} == {AGAIN}, step
+        assert verify(store) == []
+    assert 8 < step < 49, "every step had its interruption"
+
+
+def test_of_launches_that_begin_at_once_none_fails(store: MemoryStore) -> None:
+    """Each is satisfied if another one stops the compactions."""
+    for step in range(20):
+        begin(InterruptedStore(store, step, partial(begin, store)))
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(begin, [store] * 200))
+    assert held(read_trials(store, KIND)) == once({1, 2, 3, 4})
+
+
+def test_a_current_of_a_newer_version_keeps_no_rows_of_a_trial_that_runs_again(any_store: Store) -> None:
+    """This version cannot see whether it contains the trial."""
+    commit(any_store, KIND, rows(1))
+    compact(any_store, KIND)
+    any_store.replace(CURRENT, any_store.read(CURRENT).replace(b'"version": 1', b'"version": 2'))
+    begin(any_store)
+    assert read_index(any_store) == {}
 
 
 def test_a_launch_does_not_mend_a_damaged_index(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from jobs.results import Committed, Store, commit, compact, done, read_trials, uncovered
 from jobs.results.layout import CURRENT
-from tests.results.support import KIND, DyingStore, Killed, MemoryStore, held, once, rows, trial
+from tests.results.support import KIND, DyingStore, InterruptedStore, Killed, MemoryStore, held, once, rows, trial
 
 NUMBERS = st.integers(0, 5)
 STEPS = st.integers(0, 14)
@@ -82,18 +82,6 @@ class Root(RuleBasedStateMachine):
             action(DyingStore(self.store, step, after))
         except Killed:
             return
-
-
-class InterruptedStore(DyingStore):
-    """Wraps a store and makes something else happen before one of its operations."""
-
-    def __init__(self, inner: Store, at: int, happens: Callable[[], None]) -> None:
-        super().__init__(inner, at=-1, after=False)
-        self._when, self._happens = at, happens
-
-    def _before_each(self) -> None:
-        if self._count == self._when:
-            self._happens()
 
 
 Root.TestCase.settings = settings(max_examples=30, stateful_step_count=12, deadline=None)

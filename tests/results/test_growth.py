@@ -24,6 +24,7 @@ from jobs.results import (
     LocalStore,
     Problem,
     Store,
+    begin,
     commit,
     compact,
     comparable_columns,
@@ -238,6 +239,18 @@ def test_a_compacted_file_of_a_newer_version_is_passed_over_with_a_word(store: S
         assert held(read_trials(store, KIND)) == once({1})
     assert compact(store, KIND).written
     assert held(read_trials(store, KIND)) == once({1})
+
+
+def test_an_older_version_leaves_no_old_rows_in_a_newer_index(store: Store) -> None:
+    """It cannot see whether the index contains a trial whose file was removed."""
+    commit(store, KIND, rows(1))
+    with release(1):
+        compact(store, KIND)
+    store.delete(trial_key(KIND, trial(1)))
+    begin(store)
+    commit(store, KIND, rows(1, test_accuracy=75.0))
+    with release(1):
+        assert set(read_trials(store, KIND)["test_accuracy"].to_pylist()) == {75.0}
 
 
 def test_a_commit_compares_what_both_versions_have(store: Store) -> None:

@@ -25,7 +25,7 @@ from jobs.results import (
     schema,
 )
 from jobs.results.compaction import _publish, forget_removed
-from jobs.results.index import LargeIndex, read_compacted, read_index
+from jobs.results.index import UnreadIndex, read_compacted, read_index
 from jobs.results.layout import CURRENT, checkpoint_key, trained_weights_key, trial_key
 from jobs.results.parquet import encoded_schema
 from jobs.results.reader import read_files, trial_files
@@ -167,7 +167,7 @@ def test_an_index_larger_than_memory_is_passed_over(store: MemoryStore, usable: 
     many = [{**rows(1)[0], "epoch": epoch} for epoch in range(1, 2_001)]
     assert _publish(store, KIND, pa.Table.from_pylist(many, schema=schema(KIND)), None)
     usable(200_000)
-    with pytest.raises(LargeIndex):
+    with pytest.raises(UnreadIndex):
         read_compacted(store, KIND)
     with pytest.warns(DamagedIndexWarning, match="memory"):
         assert held(read_trials(store, KIND)) == once(TRIALS)
@@ -222,7 +222,7 @@ def test_a_damaged_index_is_no_large_one(store: MemoryStore) -> None:
     store.replace(read_index(store)[KIND].file, b"PAR1")
     with pytest.raises(DamagedFile) as caught:
         read_compacted(store, KIND)
-    assert not isinstance(caught.value, LargeIndex)
-    before = store.read(CURRENT)
+    assert not isinstance(caught.value, UnreadIndex)
+    before = read_index(store)
     forget_removed(store)
-    assert store.read(CURRENT) == before
+    assert read_index(store) == before

@@ -1,11 +1,14 @@
 """An object store that returns errors, stalls, loses replies, refuses access or is unreachable."""
 
+import time
+from typing import Any
+
 import pytest
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.results import Committed, Store, begin, commit, done, open_store, read_trials
 from jobs.results.object_store import ObjectStore
-from tests.results.servers import Mishap, Proxy, answer, lose_reply, never_answer
+from tests.results.servers import Mishap, Proxy, answer, lose_reply, never_answer, without
 from tests.results.support import IMPATIENT, KIND, held, once, rows
 from tests.support import refused
 
@@ -71,6 +74,21 @@ def test_a_server_that_stays_down_is_named_and_nothing_is_lost(store: Store, pro
     assert commit(store, KIND, rows(2)) is Committed.NEW
 
 
+def test_a_large_object_has_time_to_be_created(store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conditional write is one request, however large, and a large one may take longer than a small one."""
+
+    def slow(_: object) -> bool:
+        time.sleep(1.5 * IMPATIENT.request_seconds)
+        return False
+
+    monkeypatch.setattr("jobs.results.object_store._ONE_REQUEST", 3)
+    monkeypatch.setattr("jobs.results.object_store._SLOWEST", 1)
+    proxy.mishaps = [slow]
+    assert store.create("large", b"123456789")
+    assert len(proxy.requests) == 1
+    assert store.read("large") == b"123456789"
+
+
 def test_a_reader_that_is_kept_waiting_asks_again(store: Store, proxy: Proxy) -> None:
     store.create("a", b"one")
     proxy.mishaps = [never_answer]
@@ -98,6 +116,30 @@ def test_a_root_that_refuses_is_not_writable(store: Store, proxy: Proxy, status:
     proxy.mishaps = [answer(status)] * 100
     with refused(Code.ROOT_NOT_WRITABLE, store.uri, "--results", kind=InvalidRequest, file=store.uri):
         begin(store)
+
+
+@pytest.mark.parametrize("condition", ["If-None-Match", "If-Match"])
+def test_a_bucket_that_ignores_conditions_is_refused(store: Store, proxy: Proxy, condition: str) -> None:
+    proxy.mishaps = [without(condition)] * 100
+    values = (store.uri, f"({condition})", "--results")
+    with refused(Code.ROOT_NOT_WRITABLE, *values, kind=InvalidRequest, file=store.uri, key="--results"):
+        begin(store)
+    assert list(store.keys("")) == [], "nothing is left behind"
+
+
+def test_a_bucket_without_conditional_writes_is_refused(store: Store, proxy: Proxy) -> None:
+    def not_implemented(handler: Any) -> bool:
+        return "If-None-Match" in handler.headers and answer(501)(handler)
+
+    proxy.mishaps = [not_implemented] * 100
+    with refused(Code.ROOT_NOT_WRITABLE, store.uri, "conditional", "--results", kind=InvalidRequest, file=store.uri):
+        begin(store)
+
+
+def test_few_requests_begin_a_root(store: Store, proxy: Proxy) -> None:
+    begin(store)
+    own = [line.split()[0] for line in proxy.requests if "_tmp" in line or "?delete" in line]
+    assert own == ["PUT"] * 4 + ["POST"]
 
 
 @pytest.mark.parametrize(("status", "value"), [(403, "credentials"), (401, "AWS_ACCESS_KEY_ID"), (301, "AWS_REGION")])

@@ -1,7 +1,7 @@
 """Records: none is lost, even if two drivers fail at the same attempt; invalid ones are named without a traceback."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -10,8 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from jobs.errors import Code, DamagedFile, ResultsConflict
 from jobs.results import (
-    Failure,
-    FailureKind,
     Launch,
     Problem,
     Store,
@@ -40,11 +38,9 @@ from jobs.results.records import json_object, reason
 from jobs.specs.base import MOST, MOST_EPOCHS
 from jobs.study.model import Study
 from jobs.verification.verify import verify
-from tests.results.support import MemoryStore, rows, trial
+from tests.results.support import FAILURE, LAUNCH, MemoryStore, rows, trial
 from tests.support import refused
 
-FAILURE = Failure("x-1", 1, FailureKind.ERROR, "ValueError", "no", "here", "launch", "2026-01-01T00:00:00+00:00")
-LAUNCH = Launch("l", "study", "d", "ada", "here", FAILURE.failed_at, "0", {"torch": "2"}, FAILURE.failed_at, ("x-1",))
 READERS: dict[str, Callable[[Store], object]] = {
     launch_key("l"): read_launches,
     failure_key("x-1", 1): read_failures,
@@ -146,6 +142,22 @@ def test_a_damaged_study_is_mended_by_the_next_launch(any_store: Store, text: st
     record_study(any_store, "mine", "d1", "contrasts: []\n")
     record_study(any_store, "mine", "d1", "contrasts: null\n")
     assert [(study.digest, study.text) for study in recorded_studies(any_store)] == [("d1", "contrasts: []\n")]
+
+
+@pytest.mark.parametrize("read", [read_failures, read_launches, recorded_studies])
+def test_a_record_that_is_removed_after_it_was_listed_is_left_out(read: Callable[[Store], list[object]]) -> None:
+    class Slow(MemoryStore):
+        def keys(self, prefix: str) -> Iterator[str]:
+            listed = list(super().keys(prefix))
+            self.delete(listed[0])
+            return iter(listed)
+
+    store = Slow()
+    for name in ("m", "l"):
+        write_launch(store, LAUNCH._replace(launch=name))
+        record_study(store, name, "d1", "contrasts: []\n")
+        record_failure(store, FAILURE._replace(trial_id=f"{name}-1"), "log")
+    assert len(read(store)) == 1
 
 
 def test_two_failures_of_one_attempt_are_both_kept(any_store: Store) -> None:

@@ -133,6 +133,24 @@ def test_a_network_that_was_made_again_and_became_another_says_so(
         open_trial(store, ATTACK, PACKAGED, CPU)
 
 
+def test_a_second_run_leaves_the_network_of_the_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two launches have run the trial on two kinds of device, and the first one's network has been examined."""
+    run(store)
+    kept, examined = store.read(KEY), open_trial(store, ATTACK, PACKAGED, CPU)
+    module.weights_in_root.cache_clear()
+    monkeypatch.setattr(Finetuning, "device_kind", "another device (probe 1: 0123456789ab)")
+    monkeypatch.setattr(Finetuning, "learning_rate", 0.3)
+    run(store)
+    monkeypatch.undo()
+    assert store.read(KEY) == kept
+    assert list(store.keys("weights")) == [KEY]
+    again = open_trial(store, ATTACK, PACKAGED, CPU)
+    assert isinstance(again, AdversarialEvaluation)
+    assert isinstance(examined, AdversarialEvaluation)
+    assert again.examined.sha256 == examined.examined.sha256 == said(store)
+    assert verify(store) == []
+
+
 def test_two_runs_on_one_kind_of_device_must_leave_one_network(store: Store) -> None:
     run(store)
     rows = read_trials(store, "finetune").to_pylist()
