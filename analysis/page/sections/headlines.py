@@ -53,7 +53,7 @@ def _why_none(results: Results) -> str:
 def _values(results: Results) -> dict[str, Any]:
     cells = delta_cells(results.data, [*results.comparisons, *results.depths], results.contrasts, epoch=None)
     cells = length_of(cells, results.data, "variant")
-    shown = headline_cells(cells)
+    shown = headline_cells(cells, results.contrasts)
     found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {
         "findings": list(_findings(found, results.looks["source"])),
@@ -116,11 +116,12 @@ _HEADLINE = [*_ARMS, "variant"]
 _EPOCHS = PLANNED.index("epochs")
 
 
-def headline_cells(cells: pd.DataFrame) -> pd.DataFrame:
+def headline_cells(cells: pd.DataFrame, contrasts: Declared) -> pd.DataFrame:
     """Return the cells of headlines: declared contrasts at their blocks and epoch, all comparisons at the last epoch.
 
     A comparison that is not declared is shown at three blocks, or else at its largest number with pairs. Adds ``at``:
-    ``last``, or the number of the epoch. Declared comparisons come first.
+    ``last``, or the number of the epoch. Declared comparisons come first, in the order of ``Declared.planned``: a plot
+    of many comparisons leaves out the last ones.
 
     Args:
         cells: ``delta_cells`` with ``variant``.
@@ -129,9 +130,11 @@ def headline_cells(cells: pd.DataFrame) -> pd.DataFrame:
     shown = cells[cells["declared"] | ((cells["at"] == _LAST) & (cells["blocks"] == _depths(cells)))]
     first = ~shown.groupby(_HEADLINE)["declared"].transform("any").astype(bool)
     places = {variant: place for place, variant in enumerate(variants(shown))}
-    order = ["_later", "source", "baseline", "_place", "blocks", DEPTH, "epoch", "dataset", "images_used"]
-    placed = shown.assign(_later=first, _place=shown["variant"].map(places))
-    return placed.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_later", "_place"])
+    turns = {arms: turn for turn, arms in enumerate(_planned(contrasts))}
+    turn = [turns.get(_Arms(*arms), len(turns)) for arms in shown[_ARMS].itertuples(index=False, name=None)]
+    order = ["_later", "_turn", "source", "baseline", "_place", "blocks", DEPTH, "epoch", "dataset", "images_used"]
+    placed = shown.assign(_later=first, _turn=turn, _place=shown["variant"].map(places))
+    return placed.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_later", "_turn", "_place"])
 
 
 def _depths(cells: pd.DataFrame) -> "pd.Series[int]":
@@ -197,10 +200,10 @@ def _waiting(shown: pd.DataFrame, contrasts: Declared) -> dict[tuple[_Arms, str]
 
 
 def _planned(contrasts: Declared) -> dict[_Arms, set[Cell]]:
-    """Return the cells that studies declared: values of ``PLANNED``."""
+    """Return the cells that studies declared, values of ``PLANNED``, in the order of the contrasts."""
     cells: dict[_Arms, set[Cell]] = {}
-    for one, of in (planned for family in contrasts.families for planned in family.planned):
-        for blocks, cell in product(one.blocks, of):
+    for one, of in contrasts.planned:
+        for blocks, cell in product(one.blocks, sorted(of, key=str)):
             other = blocks if one.baseline_blocks is None else one.baseline_blocks
             at = _LAST if cell[_EPOCHS] == one.epoch else str(one.epoch)  # as in headline_cells
             cells.setdefault(_Arms(one.source, one.baseline, blocks, other, at), set()).add(cell)

@@ -100,6 +100,20 @@ def test_what_was_declared_is_never_among_what_was_not(build: Build) -> None:
     assert [one.what for one in others.headlines] == ["linf minus natural"]
 
 
+def test_declared_contrasts_are_in_the_order_of_their_families(build: Build) -> None:
+    """A plot of many comparisons draws the first ones: the study's own family, as declared, before named families."""
+    root = build.root(finished(build, {100: 30}, ("natural", "l2", "linf")))
+    norms = CONTRAST | {"baseline": "linf", "family": "norms"}
+    fast = CONTRAST | {"epoch": 11, "family": "a-fast"}
+    record(root, norms, CONTRAST | {"source": "linf"}, fast, CONTRAST, schedule={100: 30})
+    assert list(said(root)) == [
+        "linf minus natural; last 3 blocks, last epoch, declared in advance",
+        "l2 minus natural; last 3 blocks, last epoch, declared in advance",
+        "l2 minus linf; last 3 blocks, last epoch, declared in advance",
+        "l2 minus natural; last 3 blocks, epoch 11, declared in advance",
+    ]
+
+
 def test_a_trial_without_a_partner_in_several_comparisons_is_not_counted_as_several(build: Build) -> None:
     trials = finished(build, {100: 30}, ("natural", "l2", "linf"))
     root = build.root([*trials, build.trial("natural", 9, {30: 50.0})])
