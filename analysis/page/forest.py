@@ -88,7 +88,7 @@ def forest(groups: Sequence[tuple[str, str, Look, pd.DataFrame]]) -> Forest:
 
 
 def _ends(cells: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Return the largest size of each dataset, and the smallest if ``number`` is 2, of those with an interval if any."""
+    """Return the largest size of each dataset, and the smallest if ``number`` is 2; with an interval if it has any."""
     known = cells["ci_low"].notna()
     shown = cells[known | ~known.groupby(cells["dataset"]).transform("any")]
     shown = shown.sort_values(["dataset", "images_used", "images"], kind="stable")
