@@ -661,6 +661,20 @@ def test_a_comparison_turned_round_is_the_same_test(epoch: str, turned: str) -> 
     check(mistake((arms, f"{one}\n{deep}")), Code.REPEATED, "contrasts[1]", "'others'", line=12)
 
 
+@pytest.mark.parametrize("same", ["", ", family: some"])
+def test_a_comparison_in_both_directions_is_refused_in_one_family_too(same: str) -> None:
+    """Its cells would count twice in Holm's correction."""
+    more = f"{{source: fmnist_natural, baseline: fmnist_l2_eps1, blocks: [0, 3]{same}"
+    found = mistake(("blocks: [3]}", f"blocks: [3]{same}}}\n  - {more}}}"))
+    check(found, Code.REPEATED, "contrasts[1]", "one direction", "contrast 0", "Fix:", line=12)
+    study(("blocks: [3]}", f"blocks: [3]{same}}}\n  - {more}, epoch: 6}}"))
+    one = study()
+    (first,) = one.contrasts
+    turned = first.model_copy(update={"source": first.baseline, "baseline": first.source})
+    text = one.model_copy(update={"contrasts": (first, turned)}).resolved()
+    assert parse_study(text, "record.yaml", recorded=True).contrasts == (first, turned), "of an earlier release"
+
+
 @pytest.mark.parametrize("default", ["epoch: last", "family: null", "baseline_blocks: null", "epoch: last, family: ~"])
 def test_a_default_that_is_written_out_makes_no_other_contrast(default: str) -> None:
     arms = "source: fmnist_l2_eps1, baseline: fmnist_natural"
