@@ -16,9 +16,10 @@ from analysis.page.results import Results, variants
 from analysis.page.section import Content
 from analysis.page.sentences import Cell, sentence
 from analysis.paired.contrasts import Declared
+from analysis.paired.diverged import diverged_among
 from analysis.paired.pairing import DEPTH
 from analysis.paired.studies import CELL as PLANNED
-from analysis.paired.table import delta_cells
+from analysis.paired.table import cells_and_pairs
 from analysis.paired.unpaired import without_pair, without_partner
 from analysis.words import depth_text, in_a_sentence, size_text
 from jobs.specs.base import ALL
@@ -51,14 +52,15 @@ def _why_none(results: Results) -> str:
 
 
 def _values(results: Results) -> dict[str, Any]:
-    cells = delta_cells(results.data, [*results.comparisons, *results.depths], results.contrasts, epoch=None)
+    chosen = [*results.comparisons, *results.depths]
+    cells, pairs = cells_and_pairs(results.data, chosen, results.contrasts, epoch=None)
     cells = length_of(cells, results.data, "variant")
     shown = headline_cells(cells, results.contrasts)
     found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {
         "findings": list(_findings(found, results.looks["source"])),
         "rising": still_rising(results.data),
-        "left_out": left_out(cells),
+        "left_out": in_a_sentence([*left_out(cells), *diverged_among(pairs, results.evaluations)]),
         "covers": COVERS,
         "columns": HEADLINE_COLUMNS,
         "rows": headline_rows(shown),
@@ -285,7 +287,7 @@ def _interval(row: dict[Any, Any], suffix: str) -> str:
     return "" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
 
 
-def left_out(cells: pd.DataFrame) -> str:
-    """Return a sentence on what the deltas leave out; empty if nothing."""
+def left_out(cells: pd.DataFrame) -> list[str]:
+    """Return clauses on what the deltas leave out."""
     partly = int(((cells["n_pairs"] > 0) & (cells["n_unpaired"] > 0)).sum())
-    return in_a_sentence([*([without_partner(partly)] if partly else []), *without_pair(cells["no_pair"])])
+    return [*([without_partner(partly)] if partly else []), *without_pair(cells["no_pair"])]

@@ -153,3 +153,12 @@ def test_a_forest_plot_says_over_what_its_p_values_are_corrected(build: Build) -
     assert "n: pairs; p: Holm over 1 cell of the contrasts of mine." in analysis.report(root).read_text()
     single = build.root([build.trial(source, 0, 50.0) for source in ("natural", "l2")], "single")
     assert present(findings(single)[0].plot).families == ""
+
+
+def test_diverged_trials_are_told_as_deltas_does(build: Build) -> None:
+    trials = finished(build, {100: 30})
+    healthy = build.root(trials, "healthy")
+    lost = [[row | {"test_loss": float("nan")} for row in trials[0]], *trials[1:]]
+    clause = "1 trial with a loss that is not finite (diverged) is among the pairs"
+    assert f"{clause}." in analysis.report(build.root(lost)).read_text()
+    assert "diverged" not in analysis.report(healthy).read_text()
