@@ -66,7 +66,7 @@ def cast(data: pd.DataFrame, known: Known = NOTHING) -> dict[Role, str]:
     sources = _sources(last, known.sources)
     for l2, natural in _declared(sources, known.contrasts):
         if _have_pairs(last, l2, natural):
-            alike = _of(sources, sources.at[natural, "architecture"])
+            alike = _of(sources, str(sources.at[natural, "architecture"]))
             return _parts(alike) | {Role.NATURAL: natural, Role.L2: l2}
     architectures = [name for name in sources["architecture"].unique() if name] or [""]
     troupes = [_parts(_of(sources, architecture)) for architecture in architectures]
@@ -117,8 +117,8 @@ def _declared(known: pd.DataFrame, contrasts: Sequence[Contrast]) -> Iterator[tu
 
 
 def _have_pairs(last: pd.DataFrame, source: str, baseline: str) -> bool:
-    arms = (last[last["source"] == name] for name in (source, baseline))
-    return not cells_with_pairs(*arms).empty
+    left, right = (last[last["source"] == name] for name in (source, baseline))
+    return not cells_with_pairs(left, right).empty
 
 
 def _weight(parts: Mapping[Role, str], sources: pd.DataFrame, last: pd.DataFrame) -> tuple[bool, int]:

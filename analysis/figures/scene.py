@@ -60,7 +60,7 @@ class Scene(NamedTuple):
         """
         arms = [at_blocks(self._last(name), blocks) for name in (source, baseline)]
         arms = [arm[arm["images"] != ALL] for arm in arms]
-        cells = cells_with_pairs(*arms)
+        cells = cells_with_pairs(arms[0], arms[1])
         found = set(_own(cells)["images"]) or set(cells["images"]) or _in_all(arm["images"] for arm in arms)
         if not found:
             raise InvalidRequest(

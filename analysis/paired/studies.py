@@ -7,6 +7,8 @@ from typing import TypeAlias
 from pydantic import ValidationError
 
 from jobs.catalog.catalog import Cards
+from jobs.catalog.dataset_card import DatasetCard
+from jobs.catalog.source_card import SourceCard
 from jobs.errors import Code, DamagedFile
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import StudyRecord
@@ -55,7 +57,8 @@ def own_cards(records: Iterable[StudyRecord]) -> Cards:
 
     Studies that this version cannot read define none.
     """
-    sources, datasets = {}, {}
+    sources: dict[str, SourceCard] = {}
+    datasets: dict[str, DatasetCard] = {}
     for record in records:
         with suppress(DamagedFile):
             own = study_of(record).catalog.own

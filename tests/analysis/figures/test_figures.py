@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -362,13 +363,11 @@ def test_figures_by_epoch_take_a_size_of_both_sources(build: Build) -> None:
     assert figure("3", frame(build.table([*few, *more]))).panels[0].title == "(a) test accuracy, 100 images"
 
 
-OLD: dict[str, object] = {"origin": "imported", "recipe": "imported", "numerics": None}
+OLD: dict[str, Any] = {"origin": "imported", "recipe": "imported", "numerics": None}
 PAIR = {"natural": ("none", 0.0), "l2": ("l2", 3.0)}
 
 
-def learned(
-    build: Build, images: int, blocks: int = 3, seeds: Iterable[int] = range(3), **columns: object
-) -> list[Rows]:
+def learned(build: Build, images: int, blocks: int = 3, seeds: Iterable[int] = range(3), **columns: Any) -> list[Rows]:
     """Return trials of a natural and an L2 source, evaluated twice."""
     return [
         build.trial(source, seed, {1: 40.0, 30: 50.0 + seed * number}, images=images, blocks=blocks, **columns)
