@@ -1,7 +1,7 @@
 """Format numbers for use in sentences and in tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from jobs.specs.base import ALL
 
@@ -41,10 +41,26 @@ def depth_text(blocks: int) -> str:
     return {0: "FC layer only", ALL: "all blocks", 1: "last block"}.get(blocks, f"last {blocks} blocks")
 
 
+def blocks_text(blocks: int) -> str:
+    """Return a number of fine-tuned blocks."""
+    return "all blocks" if blocks == ALL else counted(blocks, "block")
+
+
 def in_a_sentence(clauses: Sequence[str]) -> str:
     """Join clauses by semicolons to one sentence; empty without a clause."""
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def of_few(few: Collection[int], where: str = "", unit: str = "pairs", values: str = "differences") -> str:
+    """Return a clause on intervals of few values: ``with only 2 to 4 pairs, an interval assumes normally ...``.
+
+    Args:
+        few: the numbers of values, at least one number.
+        where: words for the cells, if others have more values.
+    """
+    ends = dict.fromkeys(map(str, (min(few), max(few))))
+    return f"with only {' to '.join(ends)} {unit}{where}, an interval assumes normally distributed {values}"
 
 
 def without_width(number: int, noun: str, values: str = "differences") -> str:

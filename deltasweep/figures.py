@@ -122,10 +122,11 @@ def figure(
     from analysis.figures.deltas import deltas_figure
     from analysis.figures.paper import FIGURES, names_of
     from analysis.figures.paper import figure as paper_figure
+    from analysis.figures.roles import known_from
     from analysis.paired.contrasts import comparisons, declared_in, lengths_in, of_compared, of_study
     from analysis.paired.names import sources_in
     from jobs.kind import GRID_KIND
-    from jobs.results import read_trials
+    from jobs.results import read_trials, readable_launches, readable_studies
 
     if name != "deltas" and name not in FIGURES:
         raise InvalidRequest(
@@ -140,7 +141,9 @@ def figure(
     if name in FIGURES:
         data = with_lengths(data, lengths_in(store))
         words = recipes_in_words(store, set(data["recipe"]))
-        return Figure(replace(paper_figure(name, data, words), names=names))
+        versions = [record for record in readable_studies(store) if study in (None, record.name)]
+        known = known_from(versions, readable_launches(store))
+        return Figure(replace(paper_figure(name, data, words, known), names=names))
     chosen = comparisons(data, baseline, declared_in(store, study))
     if source is not None:
         wanted = set(where(data, source=source)["source"])

@@ -9,7 +9,7 @@ from analysis.evaluations.frames import at_epoch, whole_last
 from analysis.evaluations.lengths import apart_remark
 from analysis.figures.drawing.axis import DELTA, IMAGES
 from analysis.figures.drawing.model import Figure, Panel
-from analysis.figures.points import delta_points, with_variants_named
+from analysis.figures.points import delta_points, named_variants, with_variants_named
 from analysis.paired.contrasts import Comparison
 from analysis.words import counted
 from jobs.errors import Code, InvalidRequest
@@ -51,7 +51,7 @@ def deltas_figure(data: pd.DataFrame, chosen: Sequence[Comparison], words: Mappi
         title="Delta by number of training images",
         caption="Difference in test accuracy after the last epoch between two sources, paired by seed."
         + ("" if several else f" {_fine_tuned(depths[0])}."),
-        panels=with_variants_named(panels, words),
+        panels=with_variants_named(panels, named_variants(data, words)),
         columns=2 if len(panels) in (1, 2, 4) else 3,
         notes=tuple(filter(None, [remark, _without_pairs(chosen, panels)])),
     )

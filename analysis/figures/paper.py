@@ -2,56 +2,31 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import pandas as pd
 
-from analysis.evaluations.frames import HEADLINE_BLOCKS, at_epoch, headline_blocks, shared_blocks, whole_last
+from analysis.evaluations.frames import at_epoch, whole_last
 from analysis.evaluations.lengths import apart_remark
 from analysis.figures.drawing.axis import ACCURACY, AXES, DELTA, IMAGES
 from analysis.figures.drawing.model import Figure, Panel
 from analysis.figures.drawing.style import ordered
-from analysis.figures.points import accuracy_points, delta_points, with_variants_named
-from analysis.figures.roles import Role, cast, need
-from analysis.paired.pairing import CELL
+from analysis.figures.points import accuracy_points, delta_points, named_variants, with_variants_named
+from analysis.figures.roles import NOTHING, Known, Role, cast, need
+from analysis.figures.scene import WITHOUT_BLOCKS, Scene
+from analysis.words import blocks_text
 from jobs.errors import Code, InvalidRequest
-from jobs.specs.base import ALL
 
-_WITHOUT_BLOCKS = tuple(key for key in CELL if key != "blocks")
 _NONE: Mapping[str, str] = {}
+_LEFT_OUT = "not shown, for lack of trials or pairs of these sources at these depths and sizes: {}"
 
 
-class _Scene(NamedTuple):
-    """The input of all figures."""
-
-    data: pd.DataFrame
-    parts: dict[Role, str]
-
-    def blocks(self, *sources: str) -> int:
-        """Return the number of blocks at which a figure compares sources: three, or else the largest that all have.
-
-        Raises:
-            InvalidRequest: if there is none.
-        """
-        shared = shared_blocks(self.data, sources)
-        if not shared:
-            raise InvalidRequest(
-                Code.NO_ANSWER,
-                f"needs trials of {', '.join(sources)} with one number of fine-tuned blocks; there is no such number",
-                key="blocks",
-            )
-        return headline_blocks(shared)
-
-    def of(self, source: str, blocks: int) -> pd.DataFrame:
-        """Return all evaluations of a source at some number of blocks."""
-        return self.data[(self.data["source"] == source) & (self.data["blocks"] == blocks)]
-
-
-def figure(name: str, data: pd.DataFrame, words: Mapping[str, str] = _NONE) -> Figure:
+def figure(name: str, data: pd.DataFrame, words: Mapping[str, str] = _NONE, known: Known = NOTHING) -> Figure:
     """Return the data of a figure of the paper from any evaluations (``analysis.evaluations.frames.frame``).
 
     Args:
         words: descriptions of recipes, by digest, for legends.
+        known: what studies say of the sources.
 
     Raises:
         InvalidRequest: for an unknown name, or when the results lack what the figure shows.
@@ -62,10 +37,12 @@ def figure(name: str, data: pd.DataFrame, words: Mapping[str, str] = _NONE) -> F
         )
     if data.empty:
         raise InvalidRequest(Code.NO_ANSWER, f"Figure {name} needs finished trials; there are none yet")
-    return _made(name, _Scene(data, cast(data)), words)
+    return _made(name, Scene(data, cast(data, known)), named_variants(data, words))
 
 
-def figures(data: pd.DataFrame, words: Mapping[str, str] = _NONE) -> tuple[list[Figure], list[str]]:
+def figures(
+    data: pd.DataFrame, words: Mapping[str, str] = _NONE, known: Known = NOTHING
+) -> tuple[list[Figure], list[str]]:
     """Return all figures that the evaluations allow, and why the others are missing.
 
     A figure that would show what an earlier one shows is missing, too: of few sizes, the same are the nearest to those
@@ -73,14 +50,14 @@ def figures(data: pd.DataFrame, words: Mapping[str, str] = _NONE) -> tuple[list[
 
     Args:
         data: evaluations, not empty.
-        words: as in ``figure``.
+        words, known: as in ``figure``.
     """
     shown: list[Figure] = []
     missing: list[str] = []
-    scene = _Scene(data, cast(data))
+    scene, names = Scene(data, cast(data, known)), named_variants(data, words)
     for name in FIGURES:
         try:
-            made = _made(name, scene, words)
+            made = _made(name, scene, names)
         except InvalidRequest as error:
             missing.append(str(error))
             continue
@@ -103,12 +80,16 @@ def _shown(panel: Panel) -> tuple[object, ...]:
     return panel.quantity, panel.against, panel.by, panel.row, points.to_csv(index=False)
 
 
-def _made(name: str, scene: _Scene, words: Mapping[str, str]) -> Figure:
+def _made(name: str, scene: Scene, variants: Mapping[str, str]) -> Figure:
+    """Return a figure in which variants are named, with a remark on those that it does not show."""
     try:
         made = FIGURES[name](scene)
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"Figure {name} {error}", **error.place._asdict()) from None
-    return replace(made, panels=with_variants_named(made.panels, words))
+    shown = {key for panel in made.panels for key in panel.points["variant"]}
+    left_out = sorted(variants[key] for key in variants.keys() - shown)
+    remark = [_LEFT_OUT.format("; ".join(left_out))] if left_out else []
+    return replace(made, panels=with_variants_named(made.panels, variants), notes=(*made.notes, *remark))
 
 
 def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[str]]:
@@ -121,19 +102,19 @@ def names_of(data: pd.DataFrame, sources: Iterable[str] = ()) -> dict[str, list[
     return {
         "dataset": ordered(set(data["dataset"])),
         "source": sorted({*data["source"], *sources}),
-        "blocks": [_blocks_text(depth) for depth in depths],
+        "blocks": [blocks_text(depth) for depth in depths],
     }
 
 
-def _figure2(scene: _Scene) -> Figure:
+def _figure2(scene: Scene) -> Figure:
     source, natural = need(scene.parts, Role.L2), need(scene.parts, Role.NATURAL)
-    blocks = scene.blocks(source, natural)
+    blocks = scene.blocks((source, natural))
     arms = scene.of(source, blocks), scene.of(natural, blocks)
     return Figure(
         name="figure2",
         title="Accuracy and delta by number of training images",
         caption="(a) Test accuracy after the last epoch. (b) Difference between the two sources, paired by seed. "
-        f"{_blocks_text(blocks)} fine-tuned.",
+        f"{blocks_text(blocks)} fine-tuned.",
         panels=(
             _accuracy("(a) test accuracy", *arms),
             _delta(f"(b) {source} minus {natural}", *arms),
@@ -142,29 +123,30 @@ def _figure2(scene: _Scene) -> Figure:
     )
 
 
-def _figure3(scene: _Scene) -> Figure:
+def _figure3(scene: Scene) -> Figure:
     return _learning(scene, "figure3", (3200,))
 
 
-def _figure10(scene: _Scene) -> Figure:
+def _figure10(scene: Scene) -> Figure:
     return _learning(scene, "figure10", (800, 12800))
 
 
-def _figure4(scene: _Scene) -> Figure:
+def _figure4(scene: Scene) -> Figure:
     return _numbers_of_blocks(scene, "figure4", [need(scene.parts, Role.L2)])
 
 
-def _figure11(scene: _Scene) -> Figure:
+def _figure11(scene: Scene) -> Figure:
     sources = [scene.parts[part] for part in (Role.L2, Role.LINF_SMALL, Role.LINF_LARGE) if part in scene.parts]
     if not sources:
         need(scene.parts, Role.L2)
     return _numbers_of_blocks(scene, "figure11", sources)
 
 
-def _figure5(scene: _Scene) -> Figure:
+def _figure5(scene: Scene) -> Figure:
     robust = [need(scene.parts, part) for part in (Role.L2, Role.LINF_SMALL, Role.LINF_LARGE)]
     l2, small, large = robust
-    blocks = scene.blocks(*robust)
+    pairs = [(small, large), (l2, small), (l2, large)]
+    blocks = scene.blocks(*pairs)
     arms = {source: scene.of(source, blocks) for source in robust}
     present = sorted({name for arm in arms.values() for name in arm["dataset"]})
     shown = [name for name in ("cifar10", "svhn") if name in present]
@@ -178,20 +160,19 @@ def _figure5(scene: _Scene) -> Figure:
         )
         for letter, name in zip("ab", shown, strict=False)
     ]
-    other = (
-        [] if shown == ["cifar10", "svhn"] else [f"(a, b) show {', '.join(shown)}; the paper shows cifar10 and svhn"]
-    )
-    pairs = [("c", small, large), ("d", l2, small), ("e", l2, large)]
+    drawn, verb = f"({', '.join('ab'[: len(shown)])})", "shows" if len(shown) == 1 else "show"
+    as_there = shown == ["cifar10", "svhn"]
+    other = [] if as_there else [f"{drawn} {verb} {', '.join(shown)}; the paper shows cifar10 and svhn"]
     return Figure(
         name="figure5",
         title="Comparison of robust sources",
-        caption="(a, b) Test accuracy of the robust sources after the last epoch. (c\N{EN DASH}e) Differences between "
-        f"two of them, paired by seed. {_blocks_text(blocks)} fine-tuned.",
+        caption=f"{drawn} Test accuracy of the robust sources after the last epoch. (c\N{EN DASH}e) Differences "
+        f"between two of them, paired by seed. {blocks_text(blocks)} fine-tuned.",
         panels=(
             *accuracy,
             *(
                 _delta(f"({letter}) {left} minus {right}", arms[left], arms[right], row="Differences")
-                for letter, left, right in pairs
+                for letter, (left, right) in zip("cde", pairs, strict=True)
             ),
         ),
         columns=3,
@@ -199,16 +180,16 @@ def _figure5(scene: _Scene) -> Figure:
     )
 
 
-def _figure8(scene: _Scene) -> Figure:
+def _figure8(scene: Scene) -> Figure:
     natural = need(scene.parts, Role.NATURAL)
     attacked = [need(scene.parts, part) for part in (Role.L2, Role.PGD1, Role.GAUSSIAN)]
-    blocks = scene.blocks(natural, *attacked)
+    blocks = scene.blocks(*((source, natural) for source in attacked))
     arms = {source: scene.of(source, blocks) for source in (natural, *attacked)}
     return Figure(
         name="figure8",
         title="Effect of the source's adversary: PGD, PGD(1), Gaussian noise",
         caption="Differences in test accuracy after the last epoch, paired by seed, for sources trained with (a) PGD, "
-        f"(b) PGD(1), (c) Gaussian noise. {_blocks_text(blocks)} fine-tuned.",
+        f"(b) PGD(1), (c) Gaussian noise. {blocks_text(blocks)} fine-tuned.",
         panels=tuple(
             _delta(f"({letter}) {source} minus {natural}", arms[source], arms[natural])
             for letter, source in zip("abc", attacked, strict=True)
@@ -218,13 +199,12 @@ def _figure8(scene: _Scene) -> Figure:
     )
 
 
-def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
+def _learning(scene: Scene, name: str, wanted: tuple[int, ...]) -> Figure:
     """Figures 3 and 10: accuracy and delta by epoch, at given sizes."""
     source, natural = need(scene.parts, Role.L2), need(scene.parts, Role.NATURAL)
-    blocks = scene.blocks(source, natural)
+    blocks = scene.blocks((source, natural))
     arms = scene.of(source, blocks), scene.of(natural, blocks)
-    both = set(arms[0]["images"]) & set(arms[1]["images"])
-    sizes = [_nearest(both, size) for size in wanted]
+    sizes = [scene.size(source, natural, blocks, size) for size in wanted]
     panels: list[Panel] = []
     shown: list[pd.DataFrame] = []
     for number, size in enumerate(dict.fromkeys(sizes), start=1):
@@ -239,16 +219,15 @@ def _learning(scene: _Scene, name: str, wanted: tuple[int, ...]) -> Figure:
         name=name,
         title="Accuracy and delta during fine-tuning",
         caption="(a) Test accuracy during fine-tuning. (b) Difference between the two sources after the same epoch, "
-        f"paired by seed. {_blocks_text(blocks)} fine-tuned.",
+        f"paired by seed. {blocks_text(blocks)} fine-tuned.",
         panels=tuple(panels),
         notes=(*other, *_lengths(*shown)),
     )
 
 
-def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
+def _numbers_of_blocks(scene: Scene, name: str, sources: list[str]) -> Figure:
     """Figures 4 and 11: one panel per dataset with a curve for each number of blocks, then the delta between two."""
-    for source in sources:
-        _two_blocks(scene.data[scene.data["source"] == source])  # fail before computing anything
+    depths = {source: scene.two_depths(source) for source in sources}
     panels: list[Panel] = []
     notes: dict[str, None] = {}
     for source in sources:
@@ -265,10 +244,10 @@ def _numbers_of_blocks(scene: _Scene, name: str, sources: list[str]) -> Figure:
                     row=source,
                 )
             )
-        high, low = _two_blocks(mine)
+        high, low = depths[source]
         arms = _only(mine, blocks=high), _only(mine, blocks=low)
-        points = delta_points(*arms, "dataset", "images", source, _WITHOUT_BLOCKS)
-        title = f"(b) {_blocks_text(high)} minus {low}"
+        points = delta_points(*arms, "dataset", "images", source, WITHOUT_BLOCKS)
+        title = f"(b) {blocks_text(high)} minus {low}"
         _require_pairs(points, f"{title} of {source}", *arms, by="blocks")
         panels.append(Panel(title=title, quantity=DELTA, against=IMAGES, points=points, row=source))
         notes |= dict.fromkeys(_lengths(mine, by="blocks"))
@@ -329,40 +308,11 @@ def _only(data: pd.DataFrame, **values: object) -> pd.DataFrame:
     return data
 
 
-def _two_blocks(data: pd.DataFrame) -> tuple[int, int]:
-    present = sorted(set(data["blocks"]), key=whole_last)
-    if {1, HEADLINE_BLOCKS} <= set(present):
-        return HEADLINE_BLOCKS, 1
-    if len(present) < 2:
-        raise InvalidRequest(
-            Code.NO_ANSWER,
-            f"compares numbers of fine-tuned blocks; the results have only {_blocks_text(present[0])}",
-            key="blocks",
-        )
-    return present[-1], present[0]
-
-
-def _nearest(sizes: Iterable[int], wanted: int) -> int:
-    """Return the size nearest to ``wanted`` by ratio."""
-    present = sorted(set(sizes) - {ALL})
-    if not present:
-        raise InvalidRequest(
-            Code.NO_ANSWER, f"shows subsets of about {wanted:,} images of both sources; there are none", key="images"
-        )
-    return int(min(present, key=lambda size: max(size / wanted, wanted / size)))
-
-
 def _named_blocks(points: pd.DataFrame) -> pd.DataFrame:
-    return points.assign(series=[_blocks_text(int(value)) for value in points["series"]])
+    return points.assign(series=[blocks_text(int(value)) for value in points["series"]])
 
 
-def _blocks_text(blocks: int) -> str:
-    if blocks == ALL:
-        return "all blocks"
-    return f"{blocks} block" if blocks == 1 else f"{blocks} blocks"
-
-
-FIGURES: dict[str, Callable[[_Scene], Figure]] = {
+FIGURES: dict[str, Callable[[Scene], Figure]] = {
     "2": _figure2,
     "3": _figure3,
     "4": _figure4,

@@ -59,7 +59,7 @@ def _curve_keys(*names: str) -> list[str]:
 
 
 def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
-    origin, recipe, numerics, length = (table[name].astype(str) for name in VARIANT)
+    origin, recipe, numerics, length = (table[name].astype(str) for name in VARIANT)  # as in named_variants
     points = table.assign(
         series=table[series].astype(str),
         arm=table[arm],
@@ -72,17 +72,22 @@ def _points(table: pd.DataFrame, series: str, arm: str, x: str) -> pd.DataFrame:
     return ordered[list(POINTS)]
 
 
-def with_variants_named(panels: Sequence[Panel], words: Mapping[str, str]) -> tuple[Panel, ...]:
-    """Name variants by what distinguishes their origin, recipe, numerics and length in a figure.
+def named_variants(data: pd.DataFrame, words: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of unnamed variants: what distinguishes their origin, recipe, numerics and length.
 
-    Names are the same in all panels, and empty where there is only one variant.
+    They are empty if the evaluations have only one variant.
 
     Args:
+        data: all evaluations of a report, so that a figure of one variant says which it shows, and all figures alike.
         words: descriptions of recipes, by digest.
     """
-    variants = dict.fromkeys(key for panel in panels for key in panel.points["variant"])
-    table = pd.DataFrame([key.split(_BETWEEN) for key in variants], columns=list(VARIANT))
-    names = dict(zip(variants, variant_names(table, words) if len(table) > 1 else [""] * len(table), strict=True))
+    table = data[list(VARIANT)].drop_duplicates().astype(str).reset_index(drop=True)
+    keys = table.agg(_BETWEEN.join, axis=1)
+    return dict(zip(keys, variant_names(table, words) if len(table) > 1 else [""] * len(table), strict=True))
+
+
+def with_variants_named(panels: Sequence[Panel], names: Mapping[str, str]) -> tuple[Panel, ...]:
+    """Name the variants in panels, by ``named_variants``."""
     return tuple(
         replace(panel, points=panel.points.assign(variant=[names[key] for key in panel.points["variant"]]))
         for panel in panels

@@ -14,15 +14,16 @@ from analysis.figures.points import accuracy_points, delta_points
 from analysis.figures.roles import Role, cast
 from analysis.paired.contrasts import Comparison, Declared
 from analysis.paired.table import delta_cells
-from analysis.statistics.paired_t import ROUNDING
+from analysis.statistics.paired_t import FEW_VALUES, ROUNDING
 from analysis.tables.model import Table, TableRow
-from analysis.tables.published import NOT_COMPARED, PUBLISHED, listed, other_choices, other_length
-from analysis.words import counted, in_a_sentence, without_width
+from analysis.tables.published import NOT_COMPARED, PUBLISHED, Agreement, listed, other_choices, other_length
+from analysis.words import counted, in_a_sentence, of_few, without_width
 from jobs.specs.base import ALL
 
 _OWN, _PUBLISHED = "own trials", "published trials"
 _FIGURE_3 = 3200  # images
 _PLACE = ["dataset", "images"]
+_EITHER = "differences of own or of published trials"
 Against: TypeAlias = Literal["images", "epoch"]
 _IMPORT = (
     "No published trials have been imported, so there is no comparison. `deltasweep import-trials FILE.csv --results "
@@ -101,7 +102,8 @@ def beside_published(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> Publ
     cells = _matched(arms[0].deltas("last"), arms[1].deltas("last"), _PLACE)
     if cells.empty:
         return Published([], nothing)
-    choices = other_choices(recipes.get(str(own["recipe"].iloc[0])))
+    recipe = recipes.get(str(own["recipe"].iloc[0]))
+    choices = {name: other_choices(recipe, str(name)) for name in cells["dataset"].unique()}
     ours, theirs = arms[0].narrowed(cells, "epochs_own"), arms[1].narrowed(cells, "epochs_published")
     pairs = [Beside(_figure("2", ours, theirs), _table("2", cells, choices, others))]
     sizes = sorted(set(cells["images"]) - {ALL}, key=lambda size: max(size / _FIGURE_3, _FIGURE_3 / size))
@@ -119,7 +121,10 @@ def _one_recipe(own: pd.DataFrame, recipes: Mapping[str, Choices]) -> tuple[pd.D
         return own, 0
     last = own[own["epoch"] == own["epochs"]]
     recipes_run = last.groupby(["recipe", "numerics"]).size().reset_index(name="n")
-    recipes_run["like"] = [not other_choices(recipes.get(recipe)) for recipe in recipes_run["recipe"]]
+    recipes_run["like"] = [
+        not any(other_choices(recipes.get(recipe), name) for name in last["dataset"].unique())
+        for recipe in recipes_run["recipe"]
+    ]
     chosen = recipes_run.sort_values(["like", "numerics", "n", "recipe"]).iloc[-1]
     mine = (own["recipe"] == chosen["recipe"]) & (own["numerics"] == chosen["numerics"])
     return own[mine], int(own.loc[~mine, "trial_id"].nunique())
@@ -177,9 +182,9 @@ def _panels(dataset: str, against: Against, ours: _Arms, theirs: _Arms) -> tuple
     )
 
 
-def _table(number: str, cells: pd.DataFrame, choices: tuple[str, ...], others: int) -> Table:
+def _table(number: str, cells: pd.DataFrame, choices: Mapping[str, tuple[str, ...]], others: int) -> Table:
     unlike = [
-        "; ".join([*other_length(row["epochs_own"], row["epochs_published"]), *choices])
+        "; ".join([*other_length(row["epochs_own"], row["epochs_published"]), *choices[row["dataset"]]])
         for row in cells.to_dict("records")
     ]
     rows = cells.assign(unlike=unlike, difference=cells["mean_delta_own"] - cells["mean_delta_published"])
@@ -218,22 +223,41 @@ def _notes(rows: pd.DataFrame, others: int) -> tuple[str, ...]:
     if like.empty:
         notes.append("No cell has own trials with the recipe and length of the published ones.")
     else:
-        known = like[like["ci_low_own"].notna() & like["ci_low_published"].notna()]
-        overlap = (known["ci_low_own"] <= known["ci_high_published"]) & (
-            known["ci_low_published"] <= known["ci_high_own"]
-        )
         largest = like["difference"].abs().max()
         notes.append(
             f"{counted(len(like), 'row')} with the published trials' recipe ({PUBLISHED}, although they record none) "
-            f"and length: the largest difference is {largest:.2f} percentage points; the intervals overlap in "
-            f"{int(overlap.sum())} of {len(known)}."
+            f"and length: the largest difference is {largest:.2f} percentage points; {_overlap(like)}."
         )
     if not unlike.empty:
-        differences = ", ".join(listed(unlike["unlike"]))
-        notes.append(f"Not counted: {counted(len(unlike), 'row')} that differ in recipe or length: {differences}.")
-    without = [rows[f"ci_high_{which}"] - rows[f"ci_low_{which}"] < ROUNDING for which in ("own", "published")]
-    if equal := int((without[0] | without[1]).sum()):
-        notes.append(in_a_sentence([without_width(equal, "row", "differences of own or of published trials")]))
+        differences, verb = ", ".join(listed(unlike["unlike"])), "differs" if len(unlike) == 1 else "differ"
+        notes.append(f"Not counted: {counted(len(unlike), 'row')} that {verb} in recipe or length: {differences}.")
+    limits = [*_few(rows)]
+    if equal := int((_narrow(unlike, "own") | _narrow(unlike, "published")).sum()):
+        limits.append(without_width(equal, "row", _EITHER))
+    if limits:
+        notes.append(in_a_sentence(limits))
     if others:
         notes.append(f"Own trials of a single recipe are shown; {counted(others, 'trial')} of others are left out.")
     return (*notes, NOT_COMPARED)
+
+
+def _overlap(like: pd.DataFrame) -> str:
+    known = like["ci_low_own"].notna() & like["ci_low_published"].notna()
+    overlap = (like["ci_low_own"] <= like["ci_high_published"]) & (like["ci_low_published"] <= like["ci_high_own"])
+    width = ~(_narrow(like, "own") | _narrow(like, "published"))
+    single = "no row has two pairs of own and of published trials"
+    return Agreement(known, width, overlap).words("the intervals overlap", single, _EITHER)
+
+
+def _narrow(rows: pd.DataFrame, which: str) -> "pd.Series[bool]":
+    """Return in which rows an interval has no width."""
+    return rows[f"ci_high_{which}"] - rows[f"ci_low_{which}"] < ROUNDING
+
+
+def _few(rows: pd.DataFrame) -> list[str]:
+    """Return a clause on the rows with an interval of few pairs."""
+    pairs = rows[["n_pairs_own", "n_pairs_published"]].to_numpy()
+    few = (pairs > 1) & (pairs < FEW_VALUES)
+    number, known = few.any(axis=1).sum(), (pairs > 1).any(axis=1).sum()
+    where = "" if number == known else f" in {counted(int(number), 'row')}"
+    return [of_few(pairs[few].tolist(), where)] if number else []

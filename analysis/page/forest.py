@@ -65,10 +65,11 @@ def forest(groups: Sequence[tuple[str, str, Look, pd.DataFrame]]) -> Forest:
     """
     total = sum(len(cells) for *_, cells in groups)
     kept, words = [cells for *_, cells in groups], ""
+    single = any(cells["ci_low"].isna().any() for *_, cells in groups)
     for ends, which in ((2, "the smallest and the largest training set"), (1, "the largest training set")):
         if sum(map(len, kept)) > MOST_ROWS:
             kept = [_ends(cells, ends) for *_, cells in groups]
-            words = f"{which} of each dataset"
+            words = f"{which} of each dataset" + (" (of those with an interval, if it has any)" if single else "")
     while sum(map(len, kept)) > MOST_ROWS and len(kept) > 1:
         kept.pop()
     if len(kept) < len(groups):
@@ -87,10 +88,12 @@ def forest(groups: Sequence[tuple[str, str, Look, pd.DataFrame]]) -> Forest:
 
 
 def _ends(cells: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Return the largest size of each dataset, and the smallest if ``number`` is 2."""
-    cells = cells.sort_values(["dataset", "images_used", "images"], kind="stable")
-    first = cells.drop_duplicates("dataset") if number == 2 else cells.iloc[:0]
-    last = cells.drop_duplicates("dataset", keep="last")
+    """Return the largest size of each dataset, and the smallest if ``number`` is 2; with an interval if it has any."""
+    known = cells["ci_low"].notna()
+    shown = cells[known | ~known.groupby(cells["dataset"]).transform("any")]
+    shown = shown.sort_values(["dataset", "images_used", "images"], kind="stable")
+    first = shown.drop_duplicates("dataset") if number == 2 else shown.iloc[:0]
+    last = shown.drop_duplicates("dataset", keep="last")
     return cells[cells.index.isin(first.index.union(last.index))]
 
 

@@ -28,7 +28,7 @@ from analysis.paired.contrasts import (
     planned_lengths,
 )
 from analysis.paired.names import sources_in
-from analysis.paired.studies import study_of
+from analysis.paired.studies import own_cards
 from jobs.catalog.catalog import Cards
 from jobs.errors import InvalidRequest
 from jobs.kind import GRID_KIND
@@ -80,12 +80,8 @@ class Results:
 
     @cached_property
     def own_cards(self) -> Cards:
-        """The cards that the recorded studies define; a name stands for one thing in a root."""
-        cards = [study_of(record).catalog.own for record in self.studies]
-        return Cards(
-            sources={name: card for own in cards for name, card in own.sources.items()},
-            datasets={name: card for own in cards for name, card in own.datasets.items()},
-        )
+        """The cards that the recorded studies define."""
+        return own_cards(self.studies)
 
     @cached_property
     def finished(self) -> set[str]:

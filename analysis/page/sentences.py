@@ -9,7 +9,7 @@ from analysis.evaluations.lengths import lengths_text
 from analysis.paired.studies import CELL
 from analysis.paired.unpaired import without_pair
 from analysis.statistics.paired_t import FEW_VALUES, ROUNDING
-from analysis.words import counted, delta_text, in_a_sentence, without_width
+from analysis.words import counted, delta_text, in_a_sentence, of_few, without_width
 
 Cell: TypeAlias = tuple[object, ...]
 """Values of ``analysis.paired.studies.CELL``."""
@@ -82,9 +82,7 @@ def families_text(families: Iterable[str]) -> str:
 def _limits(paired: pd.DataFrame, known: pd.DataFrame) -> Iterator[str]:
     few = known[known["n_pairs"] < FEW_VALUES]
     if len(few):
-        pairs = _reach(few["n_pairs"], "d")
-        where = "" if len(few) == len(known) else f" in {counted(len(few), 'cell')}"
-        yield f"with only {pairs} pairs{where}, an interval assumes normally distributed differences"
+        yield of_few([*few["n_pairs"]], "" if len(few) == len(known) else f" in {counted(len(few), 'cell')}")
     if equal := int((known["ci_high"] - known["ci_low"] < ROUNDING).sum()):
         yield without_width(equal, "cell")
     single = paired[paired["ci_low"].isna()]
@@ -94,11 +92,9 @@ def _limits(paired: pd.DataFrame, known: pd.DataFrame) -> Iterator[str]:
         yield f"{cells} a single pair ({' to '.join(ends)} points) and no interval, which shows nothing"
 
 
-def _reach(values: "pd.Series[float]", form: str = ".2f") -> str:
-    """Return the smallest and the largest value, or the only one."""
-    ends = dict.fromkeys(format(value, form) for value in (values.min(), values.max()))
-    unit = " points" if form == ".2f" else ""
-    return " to ".join(ends) + unit
+def _reach(values: "pd.Series[float]") -> str:
+    """Return the smallest and the largest value, or the only one, in points."""
+    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (values.min(), values.max()))) + " points"
 
 
 def _of(part: int, whole: int) -> str:

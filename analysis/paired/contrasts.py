@@ -84,10 +84,15 @@ class Declared(NamedTuple):
     families: tuple[Family, ...]
 
     @property
-    def contrasts(self) -> list[Contrast]:
-        """The contrasts of all studies, those of unnamed families first."""
+    def planned(self) -> list[Planned]:
+        """The contrasts of all studies with their cells, those of unnamed families first."""
         own_first = sorted(self.families, key=lambda family: family.name is not None)
-        return [planned.contrast for family in own_first for planned in family.planned]
+        return [planned for family in own_first for planned in family.planned]
+
+    @property
+    def contrasts(self) -> list[Contrast]:
+        """The contrasts of ``planned``."""
+        return [planned.contrast for planned in self.planned]
 
 
 def declared(records: Sequence[StudyRecord], launches: Sequence[Launch], study: str | None = None) -> Declared:

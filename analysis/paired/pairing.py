@@ -65,6 +65,12 @@ def pair(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) ->
     )
 
 
+def cells_with_pairs(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) -> pd.DataFrame:
+    """Return the cells, as in ``Pairing.counts``, in which the evaluations of two arms have pairs."""
+    counts = pair(left, right, keys).counts
+    return counts[counts["n_pairs"] > 0]
+
+
 def pair_all(rows: pd.DataFrame, arms: Iterable[Comparison], of_all_depths: pd.DataFrame | None = None) -> Pairing:
     """Pair several comparisons, with source and baseline as additional keys; counts are sorted by ``KEYS``.
 

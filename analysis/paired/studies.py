@@ -1,9 +1,14 @@
 """The plan of a recorded study: the points of its grid, and the cells of what it declared."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TypeAlias
 
 from pydantic import ValidationError
 
+from jobs.catalog.catalog import Cards
+from jobs.catalog.dataset_card import DatasetCard
+from jobs.catalog.source_card import SourceCard
 from jobs.errors import Code, DamagedFile
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.results import StudyRecord
@@ -45,6 +50,21 @@ def study_of(record: StudyRecord) -> Study:
             f"launch its file again, then remove {place}",
             file=place,
         ) from error
+
+
+def own_cards(records: Iterable[StudyRecord]) -> Cards:
+    """Return the cards that recorded studies define; a name stands for one thing in a root.
+
+    Studies that this version cannot read define none.
+    """
+    sources: dict[str, SourceCard] = {}
+    datasets: dict[str, DatasetCard] = {}
+    for record in records:
+        with suppress(DamagedFile):
+            own = study_of(record).catalog.own
+            sources |= own.sources
+            datasets |= own.datasets
+    return Cards(sources=sources, datasets=datasets)
 
 
 def planned_cells(record: StudyRecord) -> PlannedCells:

@@ -10,7 +10,6 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.evaluations.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
@@ -29,17 +28,18 @@ from analysis.paired.contrasts import (
     sets,
     unfinished,
 )
+from analysis.paired.diverged import LOSSES, diverged_among
 from analysis.paired.families import declared_cells
 from analysis.paired.pairing import DEPTH, KEYS, Pairing, pair_all
 from analysis.paired.schema import DELTAS, with_confidence, with_notes
 from analysis.paired.unpaired import why_no_pair, without_pair
+from analysis.statistics.grouped import CONFIDENCE
 from analysis.statistics.holm import holm
 from analysis.words import counted
 from jobs.errors import Code, InvalidRequest
 from jobs.kind import GRID_KIND
 from jobs.results import read_trials
 
-_LOSSES = ("test_loss", "train_loss")
 _CURVE = ("source", "baseline", "dataset", "blocks", DEPTH, "recipe", "numerics", "origin", "length")
 
 
@@ -81,7 +81,7 @@ def deltas(
         ResultsConflict: for two trials with the same keys, or one seed with two subsets.
     """
     store = open_results(root)
-    evaluations = read_trials(store, GRID_KIND, [*COLUMNS, *_LOSSES])
+    evaluations = read_trials(store, GRID_KIND, [*COLUMNS, *LOSSES])
     whole = frame(evaluations)
     if whole.empty:
         raise InvalidRequest(
@@ -105,11 +105,11 @@ def deltas(
         selected = selected[selected["epoch"] == epoch]
     selected = with_lengths(selected, lengths_in(store))
     cells, pairs = _deltas(data, chosen, contrasts, epoch, confidence, method, whole, selected)
-    repeated = evaluations.num_rows - len(whole)
     notes = [
         *unfinished({*evaluations["trial_id"].to_pylist()}, store, study),
         *without_pair(cells["no_pair"]),
-        *_notes(repeated, len(_diverged(evaluations) & _trials(pairs))),
+        *_repeated(evaluations.num_rows - len(whole)),
+        *diverged_among(pairs, evaluations),
     ]
     notes += [f"recipe {digest}: {words}" for digest, words in recipes_in_words(store, set(cells["recipe"])).items()]
     return with_notes(with_confidence(as_table(cells), confidence), notes)
@@ -134,6 +134,13 @@ def delta_cells(
         whole: all evaluations of the root, which determine the declared families; None: ``data``.
     """
     return _deltas(data, chosen, contrasts, epoch, confidence, method, data if whole is None else whole, data)[0]
+
+
+def cells_and_pairs(
+    data: pd.DataFrame, chosen: list[Comparison], contrasts: Declared, epoch: Epoch | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return ``delta_cells`` and their pairs."""
+    return _deltas(data, chosen, contrasts, epoch, CONFIDENCE, DEFAULT_METHOD, data, data)
 
 
 def _deltas(
@@ -183,27 +190,11 @@ def _deltas(
     return cells.assign(no_pair=why_no_pair(cells, whole)), pairs
 
 
-def _diverged(evaluations: pa.Table) -> set[str]:
-    """Return the trials with a loss that is not finite; unrecorded losses do not count."""
-    wrong = [pc.fill_null(pc.invert(pc.is_finite(evaluations[name])), False) for name in _LOSSES]
-    return set(evaluations["trial_id"].filter(pc.or_(*wrong)).to_pylist())
-
-
-def _trials(pairs: pd.DataFrame) -> set[str]:
-    return {*pairs["trial_id_left"], *pairs["trial_id_right"]}
-
-
-def _notes(repeated: int, diverged: int) -> list[str]:
-    sentences = []
-    if repeated:
-        what = "evaluation is" if repeated == 1 else "evaluations are"
-        sentences.append(f"{repeated:,} {what} repeated in trials that differ only in evaluate_every: counted once")
-    if diverged:
-        verb = "is" if diverged == 1 else "are"
-        sentences.append(
-            f"{counted(diverged, 'trial')} with a loss that is not finite (diverged) {verb} among the pairs"
-        )
-    return sentences
+def _repeated(number: int) -> list[str]:
+    if not number:
+        return []
+    what = "evaluation is" if number == 1 else "evaluations are"
+    return [f"{number:,} {what} repeated in trials that differ only in evaluate_every: counted once"]
 
 
 def _at_numbered_epochs(

@@ -13,19 +13,20 @@ import pandas as pd
 from analysis.evaluations.frames import HEADLINE_BLOCKS
 from analysis.evaluations.recipes import Choices, in_words
 from analysis.statistics.grouped import CONFIDENCE
-from analysis.statistics.paired_t import ROUNDING, Moments, half_width
+from analysis.statistics.paired_t import FEW_VALUES, ROUNDING, Moments, half_width
 from analysis.tables.accuracy import means
 from analysis.tables.model import Table
 from analysis.tables.published import (
     NOT_COMPARED,
     PUBLISHED,
+    Agreement,
     listed,
     other_choices,
     other_length,
     printed,
     published_epochs,
 )
-from analysis.words import counted, without_width
+from analysis.words import counted, in_a_sentence, of_few
 from jobs.specs.base import ALL
 
 _RANDOM = "random_init"
@@ -58,7 +59,7 @@ def against_paper(data: pd.DataFrame, recipes: Mapping[str, Choices]) -> pd.Data
 
 
 def _unlike(row: dict[Any, Any], recipes: Mapping[str, Choices]) -> str:
-    choices = () if row["origin"] == "imported" else other_choices(recipes.get(row["recipe"]))
+    choices = () if row["origin"] == "imported" else other_choices(recipes.get(row["recipe"]), row["dataset"])
     return "; ".join([*other_length(row["epochs"], published_epochs(row["images"])), *choices])
 
 
@@ -114,7 +115,7 @@ def summary(compared: pd.DataFrame) -> tuple[str, ...]:
             f"Not compared: {_counted(unlike)} with another recipe or trial length, listed with their differences (in "
             f"brackets: {PUBLISHED}, and 100 epochs up to 1,600 images, 150 above): {differences}."
         )
-    return (*sentences, NOT_COMPARED)
+    return (*sentences, *_few(compared), NOT_COMPARED)
 
 
 def _agreement(like: pd.DataFrame, which: str) -> str:
@@ -122,17 +123,20 @@ def _agreement(like: pd.DataFrame, which: str) -> str:
         return f"No cell of Table 7 has {which}."
     largest = like["difference"].abs().max()
     words = f"{_counted(like)} of Table 7: {which}; the largest difference is {largest:.2f} percentage points"
-    if like["low"].isna().all():
-        return f"{words}; no cell has two seeds, so no interval can be given."
-    equal = int((like["high"] - like["low"] < ROUNDING).sum())
-    if equal:
-        words += f"; {without_width(equal, 'row', 'accuracies')}"
-    known = like["covered"].dropna()
-    if known.empty:
-        return f"{words}."
-    noun = ("other " if equal else "") + ("cells" if _cells(like) == len(like) else "rows")
-    covered = f"{int(known.astype(bool).sum())} of the {len(known)} {noun} with an interval"
-    return f"{words}; the interval covers the printed value in {covered}."
+    intervals = Agreement(like["low"].notna(), like["covered"].notna(), like["covered"].map(bool))
+    noun = "cells" if _cells(like) == len(like) else "rows"
+    covers = "the interval covers the printed value"
+    return f"{words}; {intervals.words(covers, 'no cell has two seeds', 'accuracies', noun)}."
+
+
+def _few(compared: pd.DataFrame) -> list[str]:
+    """Return a sentence on the rows whose interval is of few seeds."""
+    known = compared[compared["low"].notna()]
+    few = known.loc[known["n"] < FEW_VALUES, "n"]
+    if few.empty:
+        return []
+    where = "" if len(few) == len(known) else f" in {counted(len(few), 'row')}"
+    return [in_a_sentence([of_few([*few], where, "seeds", "accuracies")])]
 
 
 def _counted(rows: pd.DataFrame) -> str:

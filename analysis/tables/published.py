@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from typing import NamedTuple
 
 import pandas as pd
 
 from analysis.evaluations.recipes import Choices
+from analysis.words import without_width
+from jobs.catalog.catalog import PACKAGED
 from jobs.specs.base import ALL
 from jobs.specs.optimizers import Execution
 from jobs.specs.recipes import RECIPES, Recipe
@@ -14,7 +17,8 @@ from jobs.specs.recipes import RECIPES, Recipe
 PUBLISHED = "as-published"
 """The recipe behind Table 7 (docs/explanation/why/normalisation.md)."""
 
-_ARITHMETIC = frozenset(Execution.model_fields)
+_ARITHMETIC = frozenset({*Execution.model_fields, "evaluation"})
+"""Choices that change only the rounding of numbers."""
 NOT_COMPARED = (
     f"Numerical settings ({', '.join(sorted(_ARITHMETIC))}) are not compared, because those of the paper's trials are "
     "unknown."
@@ -35,8 +39,10 @@ def published_epochs(images: int) -> int:
     return 100 if images != ALL and images <= 1600 else 150
 
 
-def other_choices(choices: Choices | None) -> tuple[str, ...]:
+def other_choices(choices: Choices | None, dataset: str) -> tuple[str, ...]:
     """Return the choices of a recipe that differ from Table 7's, such as ``normalization target (source)``, sorted.
+
+    Choices that have no effect on the dataset's images, as far as its card is packaged, do not count.
 
     Args:
         choices: by key, as stored in results; an omitted field has its default. None: not recorded.
@@ -45,7 +51,7 @@ def other_choices(choices: Choices | None) -> tuple[str, ...]:
         return ("recipe not recorded",)
     known, published = Recipe.model_fields, RECIPES[PUBLISHED]
     differing = []
-    for key in sorted({*known, *choices} - _ARITHMETIC):
+    for key in sorted({*known, *choices} - _ARITHMETIC - ({"crop"} if _is_square(dataset) else set())):
         wanted = getattr(published, key) if key in known else None
         chosen = choices.get(key, known[key].default if key in known else None)
         if chosen != wanted:
@@ -53,9 +59,42 @@ def other_choices(choices: Choices | None) -> tuple[str, ...]:
     return tuple(differing)
 
 
+def _is_square(dataset: str) -> bool:
+    card = PACKAGED.datasets.get(dataset)
+    return card is not None and not card.of_image_files
+
+
 def other_length(epochs: int, published: int) -> tuple[str, ...]:
     """Describe a length that differs from the published one, such as ``30 epochs (150)``; empty if they are equal."""
     return () if epochs == published else (f"{epochs} epochs ({published})",)
+
+
+class Agreement(NamedTuple):
+    """How own values agree with published ones; one row per cell in each column."""
+
+    known: "pd.Series[bool]"
+    """Whether there is an interval."""
+    width: "pd.Series[bool]"
+    """Whether it has a width, without which it says nothing about agreement."""
+    agrees: "pd.Series[bool]"
+
+    def words(self, agrees: str, single: str, values: str, noun: str = "rows") -> str:
+        """Return clauses on the intervals.
+
+        Args:
+            agrees: what intervals do that agree, such as ``the intervals overlap``.
+            single: why there is no interval, if there is none.
+            values: what is equal where an interval has no width.
+        """
+        if not self.known.any():
+            return f"{single}, so no interval can be given"
+        equal, with_width = self.known & ~self.width, self.known & self.width
+        clauses = [without_width(int(equal.sum()), "row", values)] if equal.any() else []
+        if with_width.any():
+            which = f"{'other ' if equal.any() else ''}{noun}"
+            agreeing = int(self.agrees[with_width].sum())
+            clauses.append(f"{agrees} in {agreeing} of the {int(with_width.sum())} {which} with an interval")
+        return "; ".join(clauses)
 
 
 def listed(differences: "pd.Series[str]") -> Sequence[str]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from jobs.errors import Code
 from jobs.specs.contrast import Contrast, EvaluatedEpoch
@@ -19,6 +19,8 @@ from orchestrator.study.yaml_lines import Location
 
 D = TypeVar("D", Contrast, Equivalence)
 
+_Arm: TypeAlias = tuple[str, int]
+"""A source and its number of blocks."""
 _OWN_FAMILY = "the study's own"
 _MOST_ROWS = 20
 """The number of rows of the schedule that a message describes."""
@@ -147,12 +149,13 @@ def same_epochs(epoch: EvaluatedEpoch, last_epochs: Collection[int]) -> set[Eval
 
 
 def _compared_twice(contrasts: Mapping[Location, Contrast], last_epochs: Collection[int]) -> Violations:
-    """Yield repeated contrasts, and comparisons in two families.
+    """Yield repeated contrasts, comparisons in two families, and comparisons in both directions.
 
-    A repeated comparison would enlarge the family of Holm's correction. A cell has one corrected p-value, so a
-    comparison is in one family only; the reversed comparison is the same test.
+    A repeated comparison would enlarge the family of Holm's correction, and the reversed comparison is the same test.
+    A cell has one corrected p-value, so a comparison is in one family only.
     """
     families: dict[object, dict[EvaluatedEpoch, dict[str, object]]] = {}
+    directed: dict[tuple[_Arm, _Arm], dict[EvaluatedEpoch, object]] = {}
     seen: set[Contrast] = set()
     for location, contrast in contrasts.items():
         if contrast in seen:
@@ -161,14 +164,23 @@ def _compared_twice(contrasts: Mapping[Location, Contrast], last_epochs: Collect
         family, epoch = contrast.family or _OWN_FAMILY, contrast.epoch
         equal = same_epochs(epoch, last_epochs)
         others: dict[str, object] = {}
+        turned: list[object] = []
         for blocks in contrast.blocks:
             baseline_blocks = blocks if contrast.baseline_blocks is None else contrast.baseline_blocks
-            arms = frozenset({(contrast.source, blocks), (contrast.baseline, baseline_blocks)})
-            compared = families.setdefault(arms, {})
+            source, baseline = (contrast.source, blocks), (contrast.baseline, baseline_blocks)
+            compared = families.setdefault(frozenset({source, baseline}), {})
+            turned += [at for other, at in directed.get((baseline, source), {}).items() if other in equal]
+            directed.setdefault((source, baseline), {}).setdefault(epoch, location[-1])
             for other, named in compared.items():
                 if other in equal:
                     others |= {name: at for name, at in named.items() if name != family}
             compared.setdefault(epoch, {}).setdefault(family, location[-1])
+        if turned and not others:
+            message = (
+                f"expected each comparison in one direction, since the reversed one is the same test; got contrast "
+                f"{turned[0]} with source and baseline exchanged. Fix: leave out one"
+            )
+            yield location, Code.REPEATED, message
         for other_family, first in list(others.items())[:1]:
             message = (
                 "expected each comparison in one family, since a cell has one corrected p-value; got a comparison of "

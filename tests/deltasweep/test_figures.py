@@ -1,5 +1,6 @@
 """Figures from Python: what they show, and how a notebook and a file get them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 import deltasweep as ds
 from jobs.errors import Code, InvalidRequest
+from jobs.results import LocalStore, record_study
 from jobs.specs.canonical import canonical_json
 from jobs.specs.recipes import Recipe
 from jobs.specs.trial import recipe_digest
@@ -51,6 +53,19 @@ def test_the_figures_of_the_paper(finished: Path) -> None:
         ds.figure(finished, "5")
     with refused(Code.UNKNOWN_NAME, "deltas, 2, 3", "'7'", kind=InvalidRequest, key="name"):
         ds.figure(finished, "7")
+
+
+def test_the_figures_of_the_paper_compare_what_a_study_declared(tmp_path: Path) -> None:
+    build, sources = Build(tmp_path), {"natural": "none", "first": "l2", "second": "l2"}
+    root = build.root(
+        build.trial(source, seed, 50.0 + seed, constraint=constraint)
+        for source, constraint in sources.items()
+        for seed in range(2)
+    )
+    assert ds.figure(root, "2")._data.panels[1].title == "(b) first minus natural"
+    contrast = {"source": "second", "baseline": "natural", "blocks": [3]}
+    record_study(LocalStore(root), "mine", "d1", json.dumps({"name": "mine", "contrasts": [contrast]}))
+    assert ds.figure(root, "2")._data.panels[1].title == "(b) second minus natural"
 
 
 def test_how_it_is_shown_and_saved(finished: Path, tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def _of_series(figure: Figure, kind: str) -> list[Line2D]:
 def _of_curves(figure: Figure) -> list[Line2D]:
     """Return handles of arms by dash and variants by fill and dash; all combinations if there are several of both."""
     several = variants(figure)
-    if len(several) < 2:
-        return [_handle(arm, _GREY, dash) for arm, dash in _arms(figure, next(iter(several), "")).items()]
+    if several in ((), ("",)):
+        return [_handle(arm, _GREY, dash) for arm, dash in _arms(figure, "").items()]
     first = next(panel for panel in figure.panels if not panel.points.empty)
     how, joined = strokes(figure, first.by), not first.ticks
     handles = []

@@ -16,9 +16,10 @@ from analysis.page.results import Results, variants
 from analysis.page.section import Content
 from analysis.page.sentences import Cell, sentence
 from analysis.paired.contrasts import Declared
+from analysis.paired.diverged import diverged_among
 from analysis.paired.pairing import DEPTH
 from analysis.paired.studies import CELL as PLANNED
-from analysis.paired.table import delta_cells
+from analysis.paired.table import cells_and_pairs
 from analysis.paired.unpaired import without_pair, without_partner
 from analysis.words import depth_text, in_a_sentence, size_text
 from jobs.specs.base import ALL
@@ -51,14 +52,15 @@ def _why_none(results: Results) -> str:
 
 
 def _values(results: Results) -> dict[str, Any]:
-    cells = delta_cells(results.data, [*results.comparisons, *results.depths], results.contrasts, epoch=None)
+    chosen = [*results.comparisons, *results.depths]
+    cells, pairs = cells_and_pairs(results.data, chosen, results.contrasts, epoch=None)
     cells = length_of(cells, results.data, "variant")
-    shown = headline_cells(cells)
+    shown = headline_cells(cells, results.contrasts)
     found = [*headlines(shown, results.contrasts), *not_begun(shown, results.contrasts)]
     return {
         "findings": list(_findings(found, results.looks["source"])),
         "rising": still_rising(results.data),
-        "left_out": left_out(cells),
+        "left_out": in_a_sentence([*left_out(cells), *diverged_among(pairs, results.evaluations)]),
         "covers": COVERS,
         "columns": HEADLINE_COLUMNS,
         "rows": headline_rows(shown),
@@ -116,11 +118,12 @@ _HEADLINE = [*_ARMS, "variant"]
 _EPOCHS = PLANNED.index("epochs")
 
 
-def headline_cells(cells: pd.DataFrame) -> pd.DataFrame:
+def headline_cells(cells: pd.DataFrame, contrasts: Declared) -> pd.DataFrame:
     """Return the cells of headlines: declared contrasts at their blocks and epoch, all comparisons at the last epoch.
 
     A comparison that is not declared is shown at three blocks, or else at its largest number with pairs. Adds ``at``:
-    ``last``, or the number of the epoch. Declared comparisons come first.
+    ``last``, or the number of the epoch. Declared comparisons come first, in the order of ``Declared.planned``: a plot
+    of many comparisons leaves out the last ones.
 
     Args:
         cells: ``delta_cells`` with ``variant``.
@@ -129,9 +132,11 @@ def headline_cells(cells: pd.DataFrame) -> pd.DataFrame:
     shown = cells[cells["declared"] | ((cells["at"] == _LAST) & (cells["blocks"] == _depths(cells)))]
     first = ~shown.groupby(_HEADLINE)["declared"].transform("any").astype(bool)
     places = {variant: place for place, variant in enumerate(variants(shown))}
-    order = ["_later", "source", "baseline", "_place", "blocks", DEPTH, "epoch", "dataset", "images_used"]
-    placed = shown.assign(_later=first, _place=shown["variant"].map(places))
-    return placed.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_later", "_place"])
+    turns = {arms: turn for turn, arms in enumerate(_planned(contrasts))}
+    turn = [turns.get(_Arms(*arms), len(turns)) for arms in shown[_ARMS].itertuples(index=False, name=None)]
+    order = ["_later", "_turn", "source", "baseline", "_place", "blocks", DEPTH, "epoch", "dataset", "images_used"]
+    placed = shown.assign(_later=first, _turn=turn, _place=shown["variant"].map(places))
+    return placed.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_later", "_turn", "_place"])
 
 
 def _depths(cells: pd.DataFrame) -> "pd.Series[int]":
@@ -197,10 +202,10 @@ def _waiting(shown: pd.DataFrame, contrasts: Declared) -> dict[tuple[_Arms, str]
 
 
 def _planned(contrasts: Declared) -> dict[_Arms, set[Cell]]:
-    """Return the cells that studies declared: values of ``PLANNED``."""
+    """Return the cells that studies declared, values of ``PLANNED``, in the order of the contrasts."""
     cells: dict[_Arms, set[Cell]] = {}
-    for one, of in (planned for family in contrasts.families for planned in family.planned):
-        for blocks, cell in product(one.blocks, of):
+    for one, of in contrasts.planned:
+        for blocks, cell in product(one.blocks, sorted(of, key=str)):
             other = blocks if one.baseline_blocks is None else one.baseline_blocks
             at = _LAST if cell[_EPOCHS] == one.epoch else str(one.epoch)  # as in headline_cells
             cells.setdefault(_Arms(one.source, one.baseline, blocks, other, at), set()).add(cell)
@@ -282,7 +287,7 @@ def _interval(row: dict[Any, Any], suffix: str) -> str:
     return "" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
 
 
-def left_out(cells: pd.DataFrame) -> str:
-    """Return a sentence on what the deltas leave out; empty if nothing."""
+def left_out(cells: pd.DataFrame) -> list[str]:
+    """Return clauses on what the deltas leave out."""
     partly = int(((cells["n_pairs"] > 0) & (cells["n_unpaired"] > 0)).sum())
-    return in_a_sentence([*([without_partner(partly)] if partly else []), *without_pair(cells["no_pair"])])
+    return [*([without_partner(partly)] if partly else []), *without_pair(cells["no_pair"])]

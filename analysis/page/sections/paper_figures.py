@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.figures.drawing.model import Figure
 from analysis.figures.paper import figures
+from analysis.figures.roles import known_from
 from analysis.page.render import rows
 from analysis.page.results import Results
 from analysis.page.section import Content
@@ -15,7 +16,8 @@ from analysis.page.section import Content
 
 def contents(results: Results) -> Iterator[Content]:
     if not results.data.empty:
-        drawn, missing = figures(results.data, results.recipes)
+        known = known_from(results.studies, results.launches)
+        drawn, missing = figures(results.data, results.recipes, known)
         values = {"intervals": list(dict.fromkeys(figure.intervals for figure in drawn)), "missing": missing}
         yield Content(
             title="Figures of the paper",

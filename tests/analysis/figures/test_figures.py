@@ -1,8 +1,9 @@
 """The data of the paper's figures; drawing them produces identical files every time."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,17 @@ from scipy import stats
 
 from analysis.evaluations.frames import frame
 from analysis.figures.drawing.limits import y_limits
-from analysis.figures.drawing.model import POINTS
+from analysis.figures.drawing.model import POINTS, Figure
 from analysis.figures.drawing.render import draw, save
 from analysis.figures.drawing.style import COLOURS, DARK_COLOURS
 from analysis.figures.paper import FIGURES, figure, figures
-from analysis.figures.roles import Role, cast
+from analysis.figures.roles import Known, Role, cast
 from analysis.page.results import with_variant
 from analysis.web.svg import GRID, INK, PANEL, SOFT
 from analysis.web.theme import theme
+from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, InvalidRequest
+from jobs.specs.contrast import Contrast
 from tests.analysis.support import Build, Rows, Values
 from tests.support import refused
 
@@ -358,3 +361,141 @@ def test_figures_by_epoch_take_a_size_of_both_sources(build: Build) -> None:
     more = [build.trial("l2", seed, {1: 30.0, 30: 50.0 + seed}, images=6400) for seed in range(2)]
     few = [rows for rows in trials(build, sources, seeds=2) if rows[0]["images"] == 100]
     assert figure("3", frame(build.table([*few, *more]))).panels[0].title == "(a) test accuracy, 100 images"
+
+
+OLD: dict[str, Any] = {"origin": "imported", "recipe": "imported", "numerics": None}
+PAIR = {"natural": ("none", 0.0), "l2": ("l2", 3.0)}
+
+
+def learned(build: Build, images: int, blocks: int = 3, seeds: Iterable[int] = range(3), **columns: Any) -> list[Rows]:
+    """Return trials of a natural and an L2 source, evaluated twice."""
+    return [
+        build.trial(source, seed, {1: 40.0, 30: 50.0 + seed * number}, images=images, blocks=blocks, **columns)
+        for number, source in enumerate(PAIR)
+        for seed in seeds
+    ]
+
+
+def shown_in(made: Figure) -> set[str]:
+    return {name for panel in made.panels for name in panel.points["variant"]}
+
+
+def test_a_figure_of_one_origin_says_which_and_what_it_leaves_out(build: Build) -> None:
+    old = [rows for size in (100, 3200) for rows in learned(build, size, **OLD)]
+    both = frame(build.table([*old, *learned(build, 100), *learned(build, 3200, recipe="other")]))
+    words = {"other": "a new one"}
+    made = figure("3", both, words)
+    assert shown_in(made) == {"imported", "own trials, a new one"}
+    (note,) = made.notes
+    assert note.startswith(
+        "not shown, for lack of trials or pairs of these sources at these depths and sizes: own trials"
+    )
+    assert "a new one" not in note
+    told = {text.get_text() for legend in draw(made).legends for text in legend.get_texts()}
+    assert "l2, own trials, a new one" in told
+    assert figure("2", both, words).notes == (), "it shows all sizes"
+
+
+def test_one_variant_of_several_is_in_the_legend(build: Build) -> None:
+    other = [build.trial("linf", seed, {30: 50.0}, constraint="linf", **OLD) for seed in range(2)]
+    made = figure("2", frame(build.table([*learned(build, 100), *other])))
+    assert shown_in(made) == {"own trials"}
+    assert made.notes[0].endswith(": imported")
+    told = {text.get_text() for legend in draw(made).legends for text in legend.get_texts()}
+    assert told >= {"l2, own trials", "natural, own trials"}
+
+
+def test_depths_and_sizes_are_those_of_own_pairs(build: Build) -> None:
+    """Imported trials have three blocks and 3,200 images, as the paper's figures; own trials have one and 400."""
+    own = learned(build, 400, blocks=1)
+    old = [rows for blocks in (1, 3) for size in (400, 3200) for rows in learned(build, size, blocks, **OLD)]
+    both = frame(build.table([*own, *old]))
+    for name in ("2", "3"):
+        made = figure(name, both)
+        assert "1 block fine-tuned." in made.caption
+        assert shown_in(made) == {"own trials", "imported"}
+    assert figure("3", both).panels[0].title == "(a) test accuracy, 400 images"
+    unpaired = frame(build.table([*own[:3], *old]))
+    assert "3 blocks fine-tuned." in figure("2", unpaired).caption, "those of imported pairs"
+
+
+def test_a_size_and_a_depth_are_chosen_among_those_with_pairs(build: Build) -> None:
+    """Of each dataset one source has 3,200 images, and three blocks."""
+    halves = [
+        *learned(build, 3200, dataset="mnist")[:3],
+        *learned(build, 3200, dataset="digits")[3:],
+        *learned(build, 400, blocks=1, dataset="digits"),
+        *learned(build, 100, dataset="digits"),
+    ]
+    made = figure("3", frame(build.table(halves)))
+    assert [panel.title for panel in made.panels] == [
+        "(a) test accuracy, 100 images",
+        "(b) l2 minus natural, 100 images",
+    ]
+    made = figure("3", frame(build.table(halves[:-6])))
+    assert "1 block fine-tuned." in made.caption
+    assert len(made.panels[1].points)
+
+
+def test_two_depths_have_pairs(build: Build) -> None:
+    rows = [
+        build.trial("l2", seed, 50.0 + seed, blocks=blocks)
+        for blocks, seeds in ((0, (0, 1)), (1, (2, 3)), (3, (0, 1)), (9, (4, 5)))
+        for seed in seeds
+    ]
+    assert figure("4", frame(build.table(rows))).panels[-1].title == "(b) 3 blocks minus 0"
+
+
+NETWORKS = {
+    "fmnist_resnet18_natural": "none",
+    "fmnist_resnet18_l2_eps1": "l2",
+    "fmnist_vit6_natural": "none",
+    "fmnist_vit6_l2_eps1": "l2",
+}
+
+
+def of_networks(build: Build, *left_out: tuple[str, int]) -> pd.DataFrame:
+    trials = [
+        build.trial(source, seed, 50.0 + seed, constraint=constraint)
+        for source, constraint in NETWORKS.items()
+        for seed in range(4)
+        if (source, seed) not in left_out
+    ]
+    return frame(build.table(trials))
+
+
+def test_sources_of_two_architectures_are_not_compared(build: Build) -> None:
+    data = of_networks(build, ("fmnist_resnet18_natural", 0))
+    assert cast(data) == {Role.NATURAL: "fmnist_vit6_natural", Role.L2: "fmnist_vit6_l2_eps1"}
+    apart = data[data["source"].isin(["fmnist_resnet18_natural", "fmnist_vit6_l2_eps1"])]
+    assert len(cast(apart)) == 1
+
+
+def test_declared_contrasts_determine_who_is_compared(build: Build) -> None:
+    data = of_networks(build, ("fmnist_resnet18_natural", 0))
+    mixed = Contrast(source="fmnist_vit6_l2_eps1", baseline="fmnist_resnet18_natural", blocks=(3,))
+    first = Contrast(source="fmnist_resnet18_l2_eps1", baseline="fmnist_resnet18_natural", blocks=(3,))
+    parts = {Role.NATURAL: first.baseline, Role.L2: first.source}
+    assert cast(data, Known([first, mixed])) == parts
+    assert cast(data, Known([mixed]))[Role.L2] == mixed.source, "a study may ask for it"
+    none = data[(data["source"] != first.source) | (data["seed"] == 0)]
+    assert cast(none, Known([first]))[Role.L2] == "fmnist_vit6_l2_eps1", "the declared contrast has no pair"
+
+
+def test_architectures_are_also_those_of_cards_that_studies_define(build: Build) -> None:
+    arms = [*trials(build, {"natural": ("none", 0.0)}), *trials(build, {"mine": ("l2", 3.0)})]
+    data = frame(build.table(arms))
+    assert cast(data) == {Role.NATURAL: "natural", Role.L2: "mine"}
+    card = PACKAGED.sources["resnet18_l2_eps3"].model_copy(update={"name": "mine"})
+    assert len(cast(data, Known(sources={"mine": card}))) == 1
+
+
+def test_figure_5_names_the_panels_that_it_has(build: Build) -> None:
+    robust = {"l2": ("l2", 3.0), "small": ("linf", 0.01), "large": ("linf", 0.03)}
+    one = figure("5", frame(build.table(trials(build, robust, seeds=2, dataset="cifar10"))))
+    assert one.caption.startswith("(a) Test accuracy")
+    assert one.notes == ("(a) shows cifar10; the paper shows cifar10 and svhn",)
+    two = [rows for name in ("svhn", "cifar10") for rows in trials(build, robust, seeds=2, dataset=name)]
+    both = figure("5", frame(build.table(two)))
+    assert both.caption.startswith("(a, b) Test accuracy")
+    assert both.notes == ()

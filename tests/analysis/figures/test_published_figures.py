@@ -76,7 +76,10 @@ def test_own_and_published_deltas_stand_side_by_side(compare: Compare, build: Bu
     assert two.table.notes[0].startswith(
         "4 rows with the published trials' recipe (as-published, although they record none)"
     )
-    assert "the largest difference is 0.50 percentage points; the intervals overlap in 4 of 4" in two.table.notes[0]
+    assert (
+        "the largest difference is 0.50 percentage points; the intervals overlap in 4 of the 4 rows with an interval"
+        in two.table.notes[0]
+    )
     assert told(three)[["dataset", "images", "epoch"]].to_numpy().tolist() == [
         [dataset, "3,200", epoch] for dataset in ("cifar10", "mnist") for epoch in ("1", "21", "100")
     ]
@@ -112,6 +115,51 @@ def test_unlike_trials_are_shown_and_not_counted(
         assert set(told(one)["other settings (published)"]) == {unlike}
         assert one.table.notes[0] == "No cell has own trials with the recipe and length of the published ones."
         assert all(part in one.table.notes[1] for part in unlike.split("; "))
+
+
+def notes(compare: Compare, *trials: Rows) -> str:
+    """Return the notes on the first table, without the last one."""
+    return " ".join(compare(*trials)[0].table.notes[:-1])
+
+
+def test_intervals_of_few_pairs_are_told(compare: Compare, build: Build) -> None:
+    one: dict[str, Any] = {"datasets": ("cifar10",), "sizes": (100,)}
+    words = "an interval assumes normally distributed differences"
+    assert f"With only 3 to 4 pairs, {words}." in notes(
+        compare, *arms(build, 3.0, **one, **OWN), *arms(build, 2.5, seeds=3, **one, **IMPORTED)
+    )
+    more = [
+        *arms(build, 3.0, ("mnist",), (100,), seeds=5, **OWN),
+        *arms(build, 2.5, ("mnist",), (100,), seeds=5, **IMPORTED),
+    ]
+    few = [*arms(build, 3.0, **one, **OWN), *arms(build, 2.5, **one, **IMPORTED)]
+    assert f"With only 4 pairs in 1 row, {words}." in notes(compare, *more, *few)
+    assert words not in notes(compare, *more)
+
+
+def test_an_interval_without_width_neither_overlaps_nor_misses(compare: Compare, build: Build) -> None:
+    one: dict[str, Any] = {"datasets": ("cifar10",), "sizes": (100,)}
+    equal = [
+        build.trial(source, seed, {1: 20.0, 100: value + seed}, dataset="mnist", images=100, **OWN)
+        for source, value in (("natural", 50.0), ("l2_eps3", 53.0))
+        for seed in range(4)
+    ]
+    published = list(arms(build, 2.5, sizes=(100,), **IMPORTED))
+    words = "in 1 row all differences of own or of published trials are equal: an interval without width, not precision"
+    assert f"percentage points; {words}. " in notes(compare, *equal, *published)
+    both = notes(compare, *equal, *published, *arms(build, 3.0, **one, **OWN))
+    assert f"; {words}; the intervals overlap in 1 of the 1 other rows with an interval." in both
+    assert both.count(words) == 1
+    unlike = [[row | {"recipe": RELEASED} for row in rows] for rows in equal]
+    found = notes(compare, *unlike, *published)
+    assert "Not counted: 1 row that differs in recipe or length:" in found
+    assert found.count(words) == 1
+
+
+def test_single_pairs_have_no_intervals_that_could_overlap(compare: Compare, build: Build) -> None:
+    found = notes(compare, *arms(build, 3.0, seeds=1, **OWN), *arms(build, 2.5, **IMPORTED))
+    assert "; no row has two pairs of own and of published trials, so no interval can be given." in found
+    assert "overlap" not in found
 
 
 def test_equal_lengths_stand_beside_each_other_where_there_are_such(compare: Compare, build: Build) -> None:

@@ -50,6 +50,20 @@ def test_it_is_never_a_wall_and_says_what_it_leaves_out(
     assert plot.shown == words
 
 
+def test_a_size_without_an_interval_is_drawn_only_where_a_dataset_has_no_other() -> None:
+    """The largest training set of the paper's Tables 4 and 7 has one seed."""
+    nan, group = float("nan"), cells(6, 4)
+    single = (group["images"] == 800) | ((group["dataset"] == "d5") & (group["images"] > 100))
+    group = group.assign(ci_low=group["ci_low"].mask(single, nan), ci_high=group["ci_high"].mask(single, nan))
+    for number, ends in ((2, ["100", "400"]), (7, ["400"])):
+        plot = drawn(*[group] * number)
+        sizes = {name: [row.size for row in plot.groups[0].rows if row.dataset == name] for name in ("d0", "d5")}
+        assert sizes == {"d0": ends, "d5": ["100"]}
+        assert "of each dataset (of those with an interval, if it has any)" in plot.shown
+    alone = group[group["images"] == 800]
+    assert len(drawn(*[alone] * 7).groups[0].rows) == 6, "no interval at all"
+
+
 def one(mean: float, low: float, high: float, n: int) -> str:
     firm = Row("digits", "100", 1.0, 0.0, 2.0, 9, "")
     rows = (firm, Row("digits", "200", mean, low, high, n, "0.010"))

@@ -100,6 +100,20 @@ def test_what_was_declared_is_never_among_what_was_not(build: Build) -> None:
     assert [one.what for one in others.headlines] == ["linf minus natural"]
 
 
+def test_declared_contrasts_are_in_the_order_of_their_families(build: Build) -> None:
+    """A plot of many comparisons draws the first ones: the study's own family, as declared, before named families."""
+    root = build.root(finished(build, {100: 30}, ("natural", "l2", "linf")))
+    norms = CONTRAST | {"baseline": "linf", "family": "norms"}
+    fast = CONTRAST | {"epoch": 11, "family": "a-fast"}
+    record(root, norms, CONTRAST | {"source": "linf"}, fast, CONTRAST, schedule={100: 30})
+    assert list(said(root)) == [
+        "linf minus natural; last 3 blocks, last epoch, declared in advance",
+        "l2 minus natural; last 3 blocks, last epoch, declared in advance",
+        "l2 minus linf; last 3 blocks, last epoch, declared in advance",
+        "l2 minus natural; last 3 blocks, epoch 11, declared in advance",
+    ]
+
+
 def test_a_trial_without_a_partner_in_several_comparisons_is_not_counted_as_several(build: Build) -> None:
     trials = finished(build, {100: 30}, ("natural", "l2", "linf"))
     root = build.root([*trials, build.trial("natural", 9, {30: 50.0})])
@@ -139,3 +153,12 @@ def test_a_forest_plot_says_over_what_its_p_values_are_corrected(build: Build) -
     assert "n: pairs; p: Holm over 1 cell of the contrasts of mine." in analysis.report(root).read_text()
     single = build.root([build.trial(source, 0, 50.0) for source in ("natural", "l2")], "single")
     assert present(findings(single)[0].plot).families == ""
+
+
+def test_diverged_trials_are_told_as_deltas_does(build: Build) -> None:
+    trials = finished(build, {100: 30})
+    healthy = build.root(trials, "healthy")
+    lost = [[row | {"test_loss": float("nan")} for row in trials[0]], *trials[1:]]
+    clause = "1 trial with a loss that is not finite (diverged) is among the pairs"
+    assert f"{clause}." in analysis.report(build.root(lost)).read_text()
+    assert "(diverged)" not in analysis.report(healthy).read_text()

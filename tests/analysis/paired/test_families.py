@@ -238,7 +238,7 @@ def test_headlines_say_depths_and_families(declare: Declare) -> None:
     data, known = evaluations(analysis.load(store.uri)), declared_in(store)
     chosen = [*comparisons(data, None, known), *between_depths(data, None, known)]
     cells = delta_cells(data, chosen, known, epoch=None)
-    shown = headline_cells(cells.assign(variant="own trials"))
+    shown = headline_cells(cells.assign(variant="own trials"), known)
     said = {f"{one.what}; {one.where}": one.sentence for one in headlines(shown, known)}
     deep = said["l2: last 3 blocks minus last block; last epoch, declared in advance"]
     assert "after Holm correction over 2 cells of the contrasts of mine (depth)" in deep
@@ -268,7 +268,7 @@ def test_a_forest_plot_says_of_which_length_a_cell_is_where_a_size_has_several(b
     ]
     data = with_variant(evaluations(build.table(made)), {})
     cells = delta_cells(data, [Comparison("l2", "natural")], Declared(())).drop(columns="length")
-    shown = headlines(headline_cells(length_of(cells, data, "variant")), Declared(()))
+    shown = headlines(headline_cells(length_of(cells, data, "variant"), Declared(())), Declared(()))
     groups = forest([(one.what, one.where, Look(COLOURS[0], MARKERS[0]), one.cells) for one in shown]).groups
     main, other = ({(row.dataset, row.size): round(row.mean, 2) for row in group.rows} for group in groups)
     assert main == {

@@ -18,7 +18,7 @@ from analysis.tables.accuracy import table7
 from analysis.tables.catalogue import table5, table6
 from analysis.tables.model import Table
 from analysis.tables.paper_comparison import against_paper, comparison_table, summary
-from analysis.tables.published import printed
+from analysis.tables.published import other_choices, printed
 from jobs.catalog.catalog import PACKAGED
 from jobs.specs.recipes import RECIPES
 from tests.analysis.support import Build, Rows
@@ -170,6 +170,8 @@ CHOICES: dict[str, Choices] = {
     "threads": RECIPES["as-published"].model_dump(mode="json") | {"threads": 4, "tf32": True},
     "released": RECIPES["as-released"].model_dump(mode="json"),
     "later": RECIPES["as-published"].model_dump(mode="json") | {"mixup": 0.2},
+    "fast": RECIPES["fast"].model_dump(mode="json"),
+    "whole images": RECIPES["as-published"].model_dump(mode="json") | {"crop": "whole-image"},
 }
 
 
@@ -213,6 +215,8 @@ def test_the_comparison_in_words(own: pd.DataFrame) -> None:
         ({"recipe": "released"}, "normalization as-released (source); transforms as-released (as-published)"),
         ({"recipe": "later"}, "mixup 0.2"),
         ({"recipe": "threads"}, ""),
+        ({"recipe": "fast"}, ""),
+        ({"recipe": "whole images"}, ""),
         ({"recipe": "nobody wrote this down"}, "recipe not recorded"),
         ({"epochs": 30}, "30 epochs (100)"),
         ({"epochs": 150}, "150 epochs (100)"),
@@ -245,6 +249,19 @@ def test_trials_of_another_recipe_or_length_are_no_agreement(
     assert all(one in notes for one in unlike.split("; "))
     assert ("the interval covers the printed value in" in notes) == (unlike == "")
     assert ("imported trials" in notes) == (columns.get("origin") == "imported")
+
+
+def test_where_images_may_not_be_square_their_crop_counts() -> None:
+    for dataset in ("caltech101", "of_someone"):
+        assert other_choices(CHOICES["whole images"], dataset) == ("crop whole-image (centre-square)",)
+
+
+def test_intervals_of_few_seeds_are_told(own: pd.DataFrame, build: Build) -> None:
+    few = "With only 2 to 3 seeds, an interval assumes normally distributed accuracies."
+    assert few in comparison_table(own, CHOICES, {}).notes
+    more = frame(build.table(cell(build, "linf_eps8", [50.0, 51.0, 52.0, 52.5, 53.0])))
+    assert few.replace("seeds,", "seeds in 2 rows,") in summary(against_paper(pd.concat([own, more]), CHOICES))
+    assert "assumes" not in " ".join(summary(against_paper(more, CHOICES)))
 
 
 def test_a_cell_of_two_lengths_is_compared_by_the_table_s(build: Build) -> None:

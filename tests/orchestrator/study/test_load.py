@@ -17,6 +17,7 @@ from jobs.catalog.catalog import PACKAGED
 from jobs.errors import Code, InvalidRequest, Mistake
 from jobs.kinds.finetune.preprocessing import augments, normalizer
 from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.kinds.influence.spec import InfluenceSpec
 from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.specs.recipes import RECIPES, Recipe, named_recipe
 from jobs.specs.section import seeds
@@ -662,6 +663,20 @@ def test_a_comparison_turned_round_is_the_same_test(epoch: str, turned: str) -> 
     check(mistake((arms, f"{one}\n{deep}")), Code.REPEATED, "contrasts[1]", "'others'", line=12)
 
 
+@pytest.mark.parametrize("same", ["", ", family: some"])
+def test_a_comparison_in_both_directions_is_refused_in_one_family_too(same: str) -> None:
+    """Its cells would count twice in Holm's correction."""
+    more = f"{{source: fmnist_natural, baseline: fmnist_l2_eps1, blocks: [0, 3]{same}"
+    found = mistake(("blocks: [3]}", f"blocks: [3]{same}}}\n  - {more}}}"))
+    check(found, Code.REPEATED, "contrasts[1]", "one direction", "contrast 0", "Fix:", line=12)
+    study(("blocks: [3]}", f"blocks: [3]{same}}}\n  - {more}, epoch: 6}}"))
+    one = study()
+    (first,) = one.contrasts
+    turned = first.model_copy(update={"source": first.baseline, "baseline": first.source})
+    text = one.model_copy(update={"contrasts": (first, turned)}).resolved()
+    assert parse_study(text, "record.yaml", recorded=True).contrasts == (first, turned), "of an earlier release"
+
+
 @pytest.mark.parametrize("default", ["epoch: last", "family: null", "baseline_blocks: null", "epoch: last, family: ~"])
 def test_a_default_that_is_written_out_makes_no_other_contrast(default: str) -> None:
     arms = "source: fmnist_l2_eps1, baseline: fmnist_natural"
@@ -1136,9 +1151,32 @@ def test_what_becomes_of_checkpoints_from_other_devices_is_placement() -> None:
 DIGESTS = {
     "demo-fourier": "12fab271d32363b2",
     "demo-full": "e06b2a8e7361a1ed",
-    "demo-shape": "59f3e4406ea17dc6",
     "paper-attack-sources": "aefce8cd1df6bdd8",
 }
+
+
+def test_the_miniatures_share_trials_as_their_descriptions_say() -> None:
+    """Also in docs/reference/packaged-studies.md and docs/explanation/why/miniature.md."""
+    full = {spec.trial_id for spec in packaged_tuned("demo-full")}
+    for name, shared, of in (
+        ("demo", 60, 60),
+        ("demo-claims", 30, 60),
+        ("demo-shape", 10, 20),
+        ("demo-fourier", 60, 80),
+    ):
+        ids = {spec.trial_id for spec in packaged_tuned(name)}
+        assert (len(ids & full), len(ids)) == (shared, of)
+    told = {
+        name: load_study(name).description
+        for name in ("demo", "demo-full", "demo-claims", "demo-shape", "demo-fourier")
+    }
+    assert "The trials of `demo` are among its own" in told["demo-full"]
+    assert "60 trials, half of which are those of `demo-full`" in told["demo-claims"]
+    assert "Half of the fine-tuned trials are those of `demo-full`" in told["demo-shape"]
+    assert "All but 20 of its fine-tuning trials are those of `demo-full`" in told["demo-fourier"]
+    influences = [spec for spec in packaged("demo-full") if isinstance(spec, InfluenceSpec)]
+    assert {spec.network.images for spec in influences} == {400}, "docs/explanation/why/influence-estimators.md"
+    assert 400 not in {spec.images for spec in packaged_tuned("demo")}
 
 
 def test_digests_of_packaged_studies_are_those_of_0_1_0() -> None:
