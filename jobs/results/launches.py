@@ -39,7 +39,7 @@ class Launch(NamedTuple):
     @property
     def told(self) -> str:
         """A one-line description for messages."""
-        return one_line(f"launch {self.launch} by {self.user} on {self.host}")
+        return one_line(f"launch {self.launch} of study {self.study} by {self.user} on {self.host}")
 
     def alive(self, now: datetime) -> bool:
         """Return whether the last heartbeat is more recent than ``STALE_SECONDS`` and the launch has not ended."""

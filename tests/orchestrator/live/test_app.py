@@ -120,7 +120,7 @@ def test_the_first_page_says_what_runs(page: TestClient, sweep: Sweep) -> None:
         "done14of 24 trials, 58.3 %",
         "running36 waiting",
         "failed1not done",
-        "launch 20260101T000000Z-00000000 by ada on head",
+        "launch 20260101T000000Z-00000000 of study small by ada on head",
         "worker-7",
         f"seed {sweep.specs[14].seed}",
         "running, without a checkpoint so far",
