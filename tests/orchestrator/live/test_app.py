@@ -15,7 +15,7 @@ from analysis import deltas, formats
 from analysis.paired.names import sources_in
 from jobs.errors import Code, InvalidRequest
 from jobs.results import LocalStore, commit, open_store, record_study
-from jobs.results.layout import log_key, trial_key
+from jobs.results.layout import launch_key, log_key, trial_key
 from orchestrator.live import watch as watching
 from orchestrator.live.access import cookie_name, is_loopback, names_of
 from orchestrator.live.watch import Watch
@@ -246,6 +246,15 @@ def test_data_that_differ_between_machines_are_said(sweep: Sweep) -> None:
     assert "Finished trials read different data under one name" in text
     assert "2 on digits ffffffffffffffff" in text
     assert "1 on digits eeeeeeeeeeeeeeee" in text
+    found.close()
+
+
+def test_a_study_of_trials_that_ran_without_a_launch_is_shown(sweep: Sweep) -> None:
+    sweep.store.delete(launch_key(sweep.launch.launch))
+    found = watched(sweep.store)
+    text = " ".join(Tags(client(found).get("/").text).text.split())
+    assert "small no launch runs" in text
+    assert "done14of 24 trials, 58.3 %" in text
     found.close()
 
 
