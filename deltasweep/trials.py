@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from deltasweep import html
-from deltasweep.roots import Root, open_root, root_of
+from deltasweep.roots import Root, root_of
 from deltasweep.tables import Table
 from jobs.errors import Code, InvalidRequest
 from jobs.results import schema
@@ -102,14 +102,15 @@ def status(results: Root = None, study: str | None = None, *, accept_numerics: S
         accept_numerics: ``[KIND:]N``: count results of older numerics versions as done, from N on.
 
     Raises:
-        InvalidRequest: if nothing was launched in the root, or no study of this name.
+        InvalidRequest: if the root does not exist, has no study, or none of this name.
     """
+    from jobs.results import open_existing
     from orchestrator.planning.older_numerics import accepted_numerics
     from orchestrator.planning.status import status_of
     from orchestrator.study.history import recorded_study
 
     accept = accepted_numerics(accept_numerics)
-    store = open_root(root_of(results))
+    store = open_existing(root_of(results))
     return Status(status_of(store, recorded_study(store, study), accept=accept))
 
 

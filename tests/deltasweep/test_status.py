@@ -72,6 +72,8 @@ def test_messages_of_failures_are_text(finished: Path, tmp_path: Path) -> None:
 def test_what_has_no_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with refused(Code.NO_ROOT, tmp_path, kind=InvalidRequest):
         ds.status(tmp_path)
+    with refused(Code.NO_ROOT, "does not exist", kind=InvalidRequest, file=tmp_path / "typo", key="--results"):
+        ds.status(tmp_path / "typo")
     monkeypatch.setenv("DELTASWEEP_RESULTS", str(RELEASED))
     with refused(Code.UNKNOWN_NAME, "'smal'", "pairs", kind=InvalidRequest, key="--study"):
         ds.status(study="smal")

@@ -68,9 +68,17 @@ def test_a_file_that_is_not_there(deltasweep: Command) -> None:
 
 def test_no_root(deltasweep: Command) -> None:
     nowhere = str(deltasweep.folder / "nowhere")
-    for arguments in (("status", "--json"), ("deltas", "--format", "json"), ("query", "SELECT 1", "--format=json")):
+    for arguments in (
+        ("status", "--json"),
+        ("resume", "--json"),
+        ("logs", "0123456789abcdef", "--json"),
+        ("trials", "list", "demo", "--state", "failed", "--json"),
+        ("deltas", "--format", "json"),
+        ("query", "SELECT 1", "--format=json"),
+    ):
         error = error_of(deltasweep(*arguments, "--results", nowhere))
         assert (error["code"], error["file"], error["key"]) == ("no-root", nowhere, "--results")
+        assert "does not exist" in error["message"]
     assert not Path(nowhere).exists()
 
 
