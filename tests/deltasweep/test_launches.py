@@ -86,6 +86,8 @@ def test_the_live_page_is_served_if_asked(
     assert f"Live page: deltasweep ui --results {tmp_path}\n" in capsys.readouterr().out
     ds.launch(small(), tmp_path, ui=True)
     assert "Live page: http://127.0.0.1:1/?token=x\n" in capsys.readouterr().out
+    assert ds.launch(small(), tmp_path, ui=True, quiet=True).left == 0, "nothing was left to run"
+    assert "Live page: http://127.0.0.1:1/?token=x\n" in capsys.readouterr().out
 
 
 def in_a_thread(root: Path) -> ds.Launched:
