@@ -46,7 +46,13 @@ def status(
 
 @verbs.command()
 def logs(
-    trial: Annotated[str, typer.Argument(help="A trial id, or its last 16 characters.", metavar="TRIAL")],
+    trial: Annotated[
+        str,
+        typer.Argument(
+            help="A trial id, its last 16 characters, or what progress calls the trial, if no other has that name.",
+            metavar="TRIAL",
+        ),
+    ],
     results: Root,
     follow: Annotated[
         bool, typer.Option("--follow", help="Print what a running trial prints until it ends or is interrupted.")

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from jobs.system.printable import one_line
+from orchestrator.planning.trial_names import short_name
 from orchestrator.process.notebook import Notebook
 from orchestrator.process.numbers_as_text import duration
 from orchestrator.process.terminal import can_redraw
@@ -78,14 +79,9 @@ class Tallies:
         """
         if not (self.names or self.done or self.failed) and self.left and now - self.started > _WAIT_SECONDS:
             return f"waiting for Ray to start an actor ({duration(now - self.started)})"
-        named = [_short(trial) for trial in self.names[:_NAMED]]
+        named = [one_line(short_name(trial)) for trial in self.names[:_NAMED]]
         more = [f"+{len(self.names) - _NAMED}"] if len(self.names) > _NAMED else []
         return ", ".join([*named, *more])
-
-
-def _short(trial: str) -> str:
-    """Return a trial id without the hash at its end and, for fine-tuning, without its kind."""
-    return one_line(trial.rpartition("-")[0].removeprefix("finetune-") or trial)
 
 
 class ProgressView:
