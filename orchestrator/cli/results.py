@@ -9,7 +9,7 @@ import typer
 
 from jobs.errors import Code, InvalidRequest
 from orchestrator.cli.exit_codes import ExitCode
-from orchestrator.cli.options import Json, Quiet, Root
+from orchestrator.cli.options import Json, Quiet, Root, path
 from orchestrator.cli.output import notes, print_json, table_text, tell_failed
 
 verbs = typer.Typer()
@@ -146,7 +146,7 @@ def deltas(
 @verbs.command()
 def report(
     results: Root,
-    folder: Annotated[Path | None, typer.Option("--out", help=_REPORT_PLACE)] = None,
+    folder: Annotated[Path | None, typer.Option("--out", parser=path, help=_REPORT_PLACE)] = None,
     compare_paper: Annotated[
         bool,
         typer.Option(
@@ -170,7 +170,8 @@ def report(
 @verbs.command("import-trials")
 def import_trials(
     file: Annotated[
-        Path, typer.Argument(help="CSV file in tidy format or in the format published by the paper's authors.")
+        Path,
+        typer.Argument(parser=path, help="CSV file in tidy format or in the format published by the paper's authors."),
     ],
     results: Root,
     as_json: Json = False,

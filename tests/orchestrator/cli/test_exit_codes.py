@@ -89,6 +89,30 @@ def test_wrong_sql(deltasweep: Command, root: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "--results", "root", "--out", ""],
+        ["report", "--results", "root", "--out="],
+        ["data", "describe", ""],
+        ["data", "split", "photos", "--out", ""],
+        ["models", "train", "fmnist_natural", "--out", ""],
+        ["models", "describe", "torchvision:resnet18", "--out", ""],
+        ["models", "convert", "", "--as", "natural"],
+        ["plan", "demo", "--builder", ""],
+        ["plan", "demo", "--gpus", ""],
+        ["import-trials", "", "--results", "root"],
+    ],
+    ids=" ".join,
+)
+def test_an_unset_variable_is_not_the_current_directory(deltasweep: Command, arguments: list[str]) -> None:
+    (deltasweep.folder / "root").mkdir()
+    result = deltasweep(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "expected a path; got empty text" in result.message
+    assert [path.name for path in deltasweep.folder.iterdir()] == ["root"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "key"),
     [
         (["plan", "demo", "--jsn", "--json"], Code.UNKNOWN_KEY, "--jsn"),
