@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from jobs.errors import Code, InvalidRequest
@@ -36,10 +37,9 @@ def number(value: Any, key: str) -> Any:
         InvalidRequest: if it is no number.
     """
     found = whole(value)
-    try:
-        found = float(found) if isinstance(found, str) else found
-    except ValueError:
-        pass
+    if isinstance(found, str):
+        with suppress(ValueError):
+            found = float(found)
     if isinstance(found, bool) or not isinstance(found, int | float | None):
         raise InvalidRequest(Code.WRONG_VALUE, f"expected {key} as a number; got {value!r}", key=key)
     return found

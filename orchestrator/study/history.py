@@ -47,8 +47,8 @@ def _not_one(
         message = f"{store.uri} has several studies and no launch: {listing(names)}. Fix: choose one with --study"
     else:
         message = (
-            f"{store.uri} has {len(found)} versions of the study {shown(names[0])} and no launch that says which is the "
-            f"newest. Fix: launch its file, or look at the trials of one file with "
+            f"{store.uri} has {len(found)} versions of the study {shown(names[0])} and no launch that says which one "
+            "is the newest. Fix: launch its file, or look at the trials of one file with "
             f"{command('trials', 'list', 'FILE', '--results', store.uri)}"
         )
     return InvalidRequest(Code.UNKNOWN_NAME, message, file=store.uri, key="--study")

@@ -56,5 +56,6 @@ resources: {gpu: 0.25, cpu: 1}  # the share of a machine that each trial takes; 
 
 def new_study(name: str, file: str) -> str:
     """Return the text of a study file with this name, to be written to ``file``."""
-    named = safe_yaml.dump({"name": name}, flow=False).rstrip()  # in quotes if YAML would read it as a number, a date or a Boolean
+    # in quotes if YAML would read it as a number, a date or a Boolean
+    named = safe_yaml.dump({"name": name}, flow=False).rstrip()
     return _TEXT.substitute(name=named, file=file, editors=EDITORS.removeprefix("# "))

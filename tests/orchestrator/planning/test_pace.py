@@ -10,8 +10,8 @@ from rich.console import Console
 from jobs.results import Launch, Store, commit, open_store, write_launch
 from jobs.study.expand import expand
 from jobs.study.model import Study
-from orchestrator.planning.flops import trial_flops
 from orchestrator.planning import status
+from orchestrator.planning.flops import trial_flops
 from orchestrator.planning.pace import Pace
 from orchestrator.planning.status import describe, status_of, watch_status
 from orchestrator.planning.trial_states import STATES
