@@ -15,6 +15,7 @@ from deltasweep.roots import Root, root_of
 from deltasweep.tables import Table
 from jobs.errors import Code, InvalidRequest
 from jobs.paths import expanded
+from jobs.system.given import whole
 from jobs.system.printable import one_line
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Figure:
 
 def figure(
     results: Root = None,
-    name: str = "deltas",
+    name: str | int = "deltas",
     *,
     baseline: str | None = None,
     study: str | None = None,
@@ -128,6 +129,7 @@ def figure(
     from jobs.kind import GRID_KIND
     from jobs.results import read_trials, readable_launches, readable_studies
 
+    name = str(whole(name))
     if name != "deltas" and name not in FIGURES:
         raise InvalidRequest(
             Code.UNKNOWN_NAME, f"expected one of the figures deltas, {', '.join(FIGURES)}; got {name!r}", key="name"

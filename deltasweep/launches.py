@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from deltasweep import html
 from deltasweep.roots import Root, root_of
 from deltasweep.tables import Table
-from deltasweep.trials import bar, trials_table
+from deltasweep.trials import bar, in_state, trials_table
+from jobs.system.given import number, several
 from jobs.system.printable import one_line
 from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
 from orchestrator.planning.gpus import DEFAULT_GPU
@@ -70,8 +71,12 @@ class Launched:
         return self._summary.stop_reason
 
     def ids(self, state: TrialState) -> list[str]:
-        """Return the ids of the trials in a state, in the order of the study: done, failed or pending."""
-        return [trial for trial, one in self._summary.states.items() if one == state]
+        """Return the ids of the trials in a state, in the order of the study: done, failed or pending.
+
+        Raises:
+            InvalidRequest: for an unknown state.
+        """
+        return in_state(self._summary.states, state)
 
     @property
     def trials(self) -> Table:
@@ -150,14 +155,14 @@ def launch(
 
     request = LaunchRequest(
         address,
-        max_trials,
+        number(max_trials, "--max-trials"),
         retry_quarantined,
-        max_cost,
-        max_hours,
-        hang_after,
+        number(max_cost, "--max-cost"),
+        number(max_hours, "--max-hours"),
+        number(hang_after, "--hang-after"),
         gpu,
-        price,
-        [*accept_numerics],
+        number(price, "--price"),
+        several(accept_numerics),
         ui=ui,
     )
     options, model, root = request.options(), model_of(study), root_of(results)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltasweep import html
 from deltasweep.roots import Root, known_root, open_root
+from jobs.system.given import number
 
 if TYPE_CHECKING:
     from deltasweep.models import StudyOrName
@@ -114,7 +115,7 @@ def plan(
     from orchestrator.planning.older_numerics import accepted_numerics
     from orchestrator.planning.study_plan import plan_study
 
-    request = GpuRequest(gpu, None, None, None, price, None, None, measure)
+    request = GpuRequest(gpu, None, None, None, number(price, "--price"), None, None, measure)
     accept = accepted_numerics(accept_numerics)
     root = known_root(results)
     return Plan(plan_study(model_of(study), open_root(root) if root else None, request, accept))

@@ -1,8 +1,8 @@
 """Tables of results, and the two that results roots are asked for: deltas and answers to SQL."""
 
 import shutil
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from deltasweep import html
 from deltasweep.roots import Root, root_of
@@ -24,6 +24,9 @@ class Table:
 
     It is an Arrow stream, too: polars, DuckDB and pyarrow read it without a copy, as in ``polars.DataFrame(t)``.
     ``Table(arrow)`` shows any Arrow table in the same way, such as those of the package ``analysis``.
+
+    As in pandas, ``len(t)`` is the number of rows, while ``t["name"]``, ``"name" in t`` and ``for name in t`` are about
+    columns. ``t.arrow.to_pylist()`` is a list of rows.
     """
 
     def __init__(self, arrow: "pa.Table") -> None:
@@ -71,6 +74,14 @@ class Table:
     def __len__(self) -> int:
         """Return the number of rows."""
         return int(self.arrow.num_rows)
+
+    def __iter__(self) -> Iterator[str]:
+        """Return an iterator over the names of the columns, as of a frame of pandas."""
+        return iter(self.columns)
+
+    def __contains__(self, column: object) -> bool:
+        """Return whether there is a column of this name."""
+        return column in self.columns
 
     def __getitem__(self, column: str) -> "pa.ChunkedArray":
         """Return a column by its name (``pyarrow.ChunkedArray``).
@@ -124,7 +135,7 @@ def deltas(
     dataset: str | Sequence[str] | None = None,
     blocks: int | Sequence[int] | None = None,
     images: int | Sequence[int] | None = None,
-    epoch: int | Literal["last", "all"] | None = None,
+    epoch: int | str | None = None,
 ) -> Table:
     """Return accuracy deltas with confidence intervals, one row per cell, as ``deltasweep deltas`` does.
 

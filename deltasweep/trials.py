@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from deltasweep import html
-from deltasweep.roots import Root, open_root, root_of
+from deltasweep.roots import Root, root_of
 from deltasweep.tables import Table
+from jobs.errors import Code, InvalidRequest
 from jobs.results import schema
 from orchestrator.planning.trial_states import STATES, TrialState
 
@@ -53,12 +54,20 @@ class Status:
         return self.count("failed") + self.count("quarantined")
 
     def count(self, state: TrialState) -> int:
-        """Return the number of trials in a state: done, running, pending, failed, quarantined or damaged."""
-        return sum(one == state for one in self._states.values())
+        """Return the number of trials in a state: done, running, pending, failed, quarantined or damaged.
+
+        Raises:
+            InvalidRequest: for an unknown state.
+        """
+        return len(self.ids(state))
 
     def ids(self, state: TrialState) -> list[str]:
-        """Return the ids of the trials in a state, in the order of the study."""
-        return [trial for trial, one in self._states.items() if one == state]
+        """Return the ids of the trials in a state, in the order of the study.
+
+        Raises:
+            InvalidRequest: for an unknown state.
+        """
+        return in_state(self._states, state)
 
     @property
     def trials(self) -> Table:
@@ -93,15 +102,29 @@ def status(results: Root = None, study: str | None = None, *, accept_numerics: S
         accept_numerics: ``[KIND:]N``: count results of older numerics versions as done, from N on.
 
     Raises:
-        InvalidRequest: if nothing was launched in the root, or no study of this name.
+        InvalidRequest: if the root does not exist, has no study, or none of this name.
     """
+    from jobs.results import open_existing
     from orchestrator.planning.older_numerics import accepted_numerics
     from orchestrator.planning.status import status_of
     from orchestrator.study.history import recorded_study
 
     accept = accepted_numerics(accept_numerics)
-    store = open_root(root_of(results))
+    store = open_existing(root_of(results))
     return Status(status_of(store, recorded_study(store, study), accept=accept))
+
+
+def in_state(states: Mapping[str, TrialState], state: TrialState) -> list[str]:
+    """Return the trials in a state.
+
+    Raises:
+        InvalidRequest: for an unknown state.
+    """
+    if state not in STATES:
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME, f"expected one of the states {', '.join(STATES)}; got {state!r}", key="state"
+        )
+    return [trial for trial, one in states.items() if one == state]
 
 
 def trials_table(

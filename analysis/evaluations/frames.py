@@ -5,10 +5,12 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
+from pandas.api.types import is_integer_dtype
 
 from analysis.evaluations.lengths import Plan, with_lengths
 from jobs.errors import Code, InvalidRequest
 from jobs.specs.base import ALL
+from jobs.system.given import several, whole
 
 Epoch: TypeAlias = int | Literal["last", "all"]
 """Which evaluations to select: those after one epoch (counted from 1), after each trial's last epoch, or all."""
@@ -82,7 +84,8 @@ def at_epoch(data: pd.DataFrame, epoch: Epoch) -> pd.DataFrame:
 
 
 def where(data: pd.DataFrame, **choices: Choice) -> pd.DataFrame:
-    """Return the rows whose columns have the chosen values; None selects all values.
+    """Return the rows whose columns have the chosen values; None selects all values. Whole numbers may be given as
+    text, or as numbers of numpy.
 
     Raises:
         InvalidRequest: for a value that no row has; the message lists the values that exist.
@@ -91,8 +94,9 @@ def where(data: pd.DataFrame, **choices: Choice) -> pd.DataFrame:
     for column, choice in choices.items():
         if choice is None:
             continue
-        wanted = [choice] if isinstance(choice, str | int) else list(choice)
-        unknown = [value for value in wanted if value not in set(data[column])]
+        wanted = [whole(value) if is_integer_dtype(data[column]) else value for value in several(choice)]
+        present = data[column].unique().tolist()
+        unknown = [value for value in wanted if value not in present]
         if unknown:
             values = ", ".join(map(str, unknown))
             raise InvalidRequest(
@@ -121,22 +125,21 @@ def whole_last(value: Any) -> tuple[bool, Any]:
     return value == ALL, value
 
 
-def epoch_of(text: str) -> Epoch:
-    """Parse an epoch given as text.
+def epoch_of(given: object) -> Epoch:
+    """Return an epoch that is given as a number or text.
 
     Raises:
         InvalidRequest: when it is neither a number of at least 1 nor one of the words of ``Epoch``.
     """
-    words: dict[str, Epoch] = {"last": "last", "all": "all"}
-    if text in words:
-        return words[text]
-    if not text.isdecimal() or int(text) < 1:
-        raise InvalidRequest(
-            Code.WRONG_VALUE,
-            f"expected an epoch: a number from 1, 'last' (each trial's own) or 'all'; got {text!r}",
-            key="--epoch",
-        )
-    return int(text)
+    epoch = whole(given)
+    if epoch in ("last", "all") or (isinstance(epoch, int) and epoch >= 1):
+        found: Epoch = epoch
+        return found
+    raise InvalidRequest(
+        Code.WRONG_VALUE,
+        f"expected an epoch: a number from 1, 'last' (each trial's own) or 'all'; got {given!r}",
+        key="--epoch",
+    )
 
 
 def _listing(column: "pd.Series[Any]", most: int = 40) -> str:

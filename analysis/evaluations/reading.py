@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from analysis.evaluations.recipes import recipe_choices, recipe_words
 from jobs.kind import GRID_KIND
-from jobs.results import Failure, Store, open_store, read_failures, read_trials, require_root
+from jobs.results import Failure, Store, open_existing, read_failures, read_trials
 
 FAILURES = pa.schema(
     [(name, pa.int64() if name == "attempt" else pa.string()) for name in Failure._fields],
@@ -22,9 +22,7 @@ def open_results(root: str | Path) -> Store:
         InvalidRequest: when the directory does not exist, or nothing is stored under the prefix: more likely a typing
             error than an empty root.
     """
-    store = open_store(root)
-    require_root(store)
-    return store
+    return open_existing(root)
 
 
 def load(root: str | Path) -> pa.Table:

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.evaluations.frames import COLUMNS, Choice, Epoch, at_epoch, frame, where
+from analysis.evaluations.frames import COLUMNS, Choice, Epoch, at_epoch, epoch_of, frame, where
 from analysis.evaluations.lengths import length_of, with_lengths
 from analysis.evaluations.reading import open_results, recipes_in_words
 from analysis.paired.cells import DEFAULT_METHOD, Method, summarize
@@ -48,7 +48,7 @@ def deltas(
     baseline: str | None = None,
     study: str | None = None,
     *,
-    epoch: Epoch | None = None,
+    epoch: Epoch | str | None = None,
     source: Choice = None,
     dataset: Choice = None,
     blocks: Choice = None,
@@ -80,6 +80,7 @@ def deltas(
         InvalidRequest: for an empty root, an unknown name, or when no baseline follows from the data.
         ResultsConflict: for two trials with the same keys, or one seed with two subsets.
     """
+    epoch = None if epoch is None else epoch_of(epoch)
     store = open_results(root)
     evaluations = read_trials(store, GRID_KIND, [*COLUMNS, *LOSSES])
     whole = frame(evaluations)

@@ -25,6 +25,7 @@ from jobs.errors import Code, InvalidRequest, StorageFailure
 from jobs.kind import GRID_KIND, INSTALL_IT, NOT_INSTALLED, kinds
 from jobs.results import Store, read_trials, schema, unknown_kinds
 from jobs.results.schema import view
+from jobs.system.given import number
 
 T = TypeVar("T")
 
@@ -57,11 +58,13 @@ def query(root: str | Path, sql: str, *, timeout: float | None = None) -> pa.Tab
 
     Raises:
         InvalidRequest: for SQL that is invalid, does more than read, is not exactly one statement, or exceeds the time
-            limit.
+            limit; for a limit that is not above 0.
         StorageFailure: when it needs more than half of this machine's memory.
         KeyboardInterrupt: within seconds after the process is interrupted.
         DamagedFile: for a file that is not a valid result.
     """
+    timeout = number(timeout, "--timeout")
+    _require_possible(timeout)
     store = open_results(root)
     if not sql.isprintable() and any("\ud800" <= character <= "\udfff" for character in sql):
         raise InvalidRequest(Code.WRONG_QUERY, f"expected a query in valid UTF-8; got {sql!r}", key="SQL")
@@ -87,6 +90,15 @@ def query(root: str | Path, sql: str, *, timeout: float | None = None) -> pa.Tab
         answer = asked.run(lambda: _answer(connection, sql))
         units = asked.run(lambda: units_of(connection, sql, known))
         return with_units(answer, units) if len(units) == answer.num_columns else answer
+
+
+def _require_possible(timeout: float | None) -> None:
+    if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
+        raise InvalidRequest(
+            Code.WRONG_VALUE,
+            f"expected --timeout above 0 seconds; got {timeout:g}. Fix: omit it to run queries without a time limit",
+            key="--timeout",
+        )
 
 
 def select(sql: str, views: Mapping[str, object]) -> pa.Table:

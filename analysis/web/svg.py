@@ -27,18 +27,21 @@ class Axis(NamedTuple):
     ticks: Sequence[tuple[float, str]]
 
 
-def axis(label: str, values: Iterable[float], *, around: Sequence[float] = (), most: int = 6) -> Axis:
+def axis(
+    label: str, values: Iterable[float], *, around: Sequence[float] = (), most: int = 6, whole: bool = False
+) -> Axis:
     """Return an axis over finite values, with round ticks.
 
     Args:
         around: values that are included.
         most: about how many ticks there are.
+        whole: whether all ticks are whole numbers.
     """
     finite = [value for value in (*values, *around) if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     if high - low < 1e-9:
         low, high = low - 1, high + 1
-    step = _round_step((high - low) / most)
+    step = _round_step(max((high - low) / most, 1.0 if whole else 0.0))
     ticks = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     margin = 0.04 * (high - low)

@@ -8,7 +8,7 @@ from jobs.results.launches import Launch, read_launches, readable_launches, writ
 from jobs.results.local_store import LocalStore
 from jobs.results.merge import Merged, merge
 from jobs.results.mixed import mixed_trials
-from jobs.results.opening import begin, open_store, require_root, root_exists
+from jobs.results.opening import begin, open_existing, open_store, require_root, root_exists
 from jobs.results.pins import pin, pinned, require_pin
 from jobs.results.problems import Finding, Problem
 from jobs.results.reader import (
@@ -52,6 +52,7 @@ __all__ = [
     "merge",
     "mixed_trials",
     "next_attempt",
+    "open_existing",
     "open_store",
     "pin",
     "pinned",

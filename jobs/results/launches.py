@@ -41,7 +41,7 @@ class Launch(NamedTuple):
     @property
     def told(self) -> str:
         """A one-line description for messages."""
-        return one_line(f"launch {self.launch} by {self.user} on {self.host}")
+        return one_line(f"launch {self.launch} of study {self.study} by {self.user} on {self.host}")
 
     def heard(self, now: datetime) -> str:
         """Return when the last heartbeat was, for messages."""

@@ -55,6 +55,17 @@ def open_store(root: str | Path) -> Store:
     return LocalStore(path)
 
 
+def open_existing(root: str | Path) -> Store:
+    """Return the store of a results root that exists: more is expected in it than in a mistyped one.
+
+    Raises:
+        InvalidRequest, DamagedFile, StorageFailure: as ``open_store`` and ``require_root``.
+    """
+    store = open_store(root)
+    require_root(store)
+    return store
+
+
 def is_address(text: str) -> bool:
     """Return whether the text is a URL of a bucket or anything else that is not a local directory, in any spelling."""
     return _ADDRESS.match(text) is not None

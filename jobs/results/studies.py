@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.provenance import code_version
-from jobs.results.launches import readable_launches
+from jobs.results.launches import Launch, readable_launches
 from jobs.results.layout import study_key
 from jobs.results.records import read_listed, reason
 from jobs.results.store import Store
@@ -72,6 +72,12 @@ def readable_studies(store: Store) -> list[StudyRecord]:
         with suppress(DamagedFile, FileNotFoundError):
             found.append(read_study(store, key))
     return found
+
+
+def unlaunched(records: Iterable[StudyRecord], launches: Iterable[Launch]) -> list[StudyRecord]:
+    """Return the studies of which there is no launch: all their trials ran by themselves (``deltasweep run``)."""
+    launched = {launch.study for launch in launches}
+    return [record for record in records if record.name not in launched]
 
 
 def read_study(store: Store, key: str) -> StudyRecord:

@@ -24,6 +24,10 @@ def completion(
     fish: deltasweep completion fish | source, in ~/.config/fish/config.fish.
     """
     script = get_completion_script(prog_name="deltasweep", complete_var="_DELTASWEEP_COMPLETE", shell=shell)
+    if shell == "zsh":  # a shell without a configuration of its own has not loaded its completion
+        script = script.replace(
+            "\ncompdef ", "\n(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }\ncompdef "
+        )
     if as_json:
         print_json({"shell": shell, "script": script})
     else:

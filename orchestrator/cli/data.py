@@ -11,7 +11,7 @@ from jobs.catalog.dataset_card import DatasetFormat, ExifOrientation
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, raise_together
 from jobs.system import safe_yaml
 from jobs.system.commands import command
-from orchestrator.cli.options import Json, Quiet
+from orchestrator.cli.options import Json, Quiet, path
 from orchestrator.cli.output import err, notes, out, print_json, print_table
 from orchestrator.study.cards import Known, known_catalog
 
@@ -131,8 +131,10 @@ def _asked_for(names: list[str], everything: bool, study: str | None) -> list["D
 
 @data.command()
 def split(
-    folder: Annotated[Path, typer.Argument(help="A folder with LABEL/*.")],
-    to: Annotated[Path, typer.Option("--out", help="The folder to create, with train/LABEL/* and test/LABEL/*.")],
+    folder: Annotated[Path, typer.Argument(parser=path, help="A folder with LABEL/*.")],
+    to: Annotated[
+        Path, typer.Option("--out", parser=path, help="The folder to create, with train/LABEL/* and test/LABEL/*.")
+    ],
     test: Annotated[float, typer.Option(help="Share of test images, between 0 and 1.")] = 0.3,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -161,7 +163,7 @@ def split(
 
 @data.command()
 def describe(
-    folder: Annotated[Path, typer.Argument(help="A folder with train/LABEL/* and test/LABEL/*.")],
+    folder: Annotated[Path, typer.Argument(parser=path, help="A folder with train/LABEL/* and test/LABEL/*.")],
     name: Annotated[str | None, typer.Option(help="Name of the dataset; by default like the folder's name.")] = None,
     exif: Annotated[
         ExifOrientation,

@@ -7,6 +7,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from orchestrator.cli.options import path
 from orchestrator.planning import gpus
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ GpuTable = Annotated[
     Path | None,
     typer.Option(
         "--gpus",
+        parser=path,
         metavar="FILE",
         help="YAML file with GPUs, their rates and prices, besides or in place of the packaged ones "
         "(see docs/how-to/estimate-cost.md).",

@@ -82,7 +82,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "study": "name of the study",
         "planned": "number of its trials, the sum of the six states",
         **_STATES,
-        "live_launches": "ids of launches that are running",
+        "live_launches": "ids of launches that are running, of any study",
         "stale_launches": "ids of launches that ended without recording it",
         "older_numerics": "trials that only have results with older numerics versions",
         "accepted_numerics": "how many of these count as done",
@@ -91,7 +91,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "trials_per_hour.last_hour": "trials finished per hour in which a launch ran, in the last 60 minutes; or null",
         "trials_per_hour.whole": "the same over all launches of the study; or null",
         "seconds_left": "time that the work left takes at the rate of the last hour or, if no trial finished in it, of "
-        "all launches; null if nothing runs or unknown",
+        "all launches; null if no launch of this study runs, or unknown",
         "cells": "for each cell (trials that differ in nothing but their seeds): its `kind`, `recipe` and choices, and "
         "the counts of the six states",
     },

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, MissingData, raise_together
 from jobs.paths import RESULTS_VARIABLE, expanded
 from jobs.system.commands import command
-from orchestrator.cli.options import Builders, Json, Quiet, as_arguments
+from orchestrator.cli.options import Builders, Json, Quiet, as_arguments, path
 from orchestrator.cli.output import notes, out, print_json, print_table, tell_failed
 from orchestrator.process.signals import stop_requests
 from orchestrator.study.cards import Known, known_catalog
@@ -184,7 +184,7 @@ def _read_by(study: "Study | None") -> "tuple[list[str], list[SourceCard]]":
 @models.command()
 def convert(
     file: Annotated[
-        Path, typer.Argument(help="Checkpoint file: torchvision, robustness, DataParallel or safetensors.")
+        Path, typer.Argument(parser=path, help="Checkpoint file: torchvision, robustness, DataParallel or safetensors.")
     ],
     name: Annotated[str, typer.Option("--as", help="Name of the source.", metavar="NAME")],
     replace: Annotated[bool, typer.Option("--replace", help="Replace existing weights.")] = False,
@@ -210,7 +210,9 @@ def convert(
 @models.command()
 def check(
     name: Annotated[str, typer.Argument(help="A source whose weights are on this machine.")],
-    data: Annotated[Path | None, typer.Option(help="Folder with the test images of the source's dataset.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder with the test images of the source's dataset.")
+    ] = None,
     images: Annotated[
         int | None, typer.Option(min=1, help="Measure on a fixed random sample of this many test images.")
     ] = None,
@@ -274,10 +276,12 @@ def _measured(measurement: "Measurement", confidence: float) -> str:
 @models.command()
 def train(
     name: Annotated[str, typer.Argument(help="A source whose card describes its training.")],
-    folder: Annotated[Path, typer.Option("--out", help="Output folder for the weights and the card.")] = Path(
-        "weights"
-    ),
-    data: Annotated[Path | None, typer.Option(help="Folder with the files of the source's dataset.")] = None,
+    folder: Annotated[
+        Path, typer.Option("--out", parser=path, help="Output folder for the weights and the card.")
+    ] = Path("weights"),
+    data: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder with the files of the source's dataset.")
+    ] = None,
     results: Annotated[
         str | None,
         typer.Option(
@@ -331,7 +335,8 @@ def describe(
         str | None, typer.Option("--as", help="Name of the architecture; by default from the builder.", metavar="NAME")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--out", help="Write the card to this file, and print its parts.", metavar="FILE")
+        Path | None,
+        typer.Option("--out", parser=path, help="Write the card to this file, and print its parts.", metavar="FILE"),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -29,27 +30,34 @@ Notify = Annotated[
 ]
 
 
+@dataclass
+class Notice:
+    """What the command is told."""
+
+    study: str
+    """The study's name, once it is loaded; before, as it was asked for."""
+    ended: Ended | None = None
+
+
 @contextmanager
-def notifying(command: str | None, study: str, results: str) -> Iterator[Callable[[Ended], None]]:
+def notifying(command: str | None, study: str, results: str) -> Iterator[Notice]:
     """Run the command when the block ends: with the ``Ended`` that the block gave, or with what ended it otherwise.
 
     The command changes no exit code. Nothing of a study or a message is ever part of the shell's text.
     """
+    notice = Notice(study)
     facts: dict[str, Any] = {}
-
-    def tell(ended: Ended) -> None:
-        facts.update(ended.plain())
-
     try:
-        yield tell
+        yield notice
+        facts = {} if notice.ended is None else notice.ended.plain()
     except typer.Exit:
         raise
     except KeyboardInterrupt:
-        facts = _ended_by("interrupted", ExitCode.INTERRUPTED, study, results)
+        facts = _ended_by("interrupted", ExitCode.INTERRUPTED, notice.study, results)
         raise
     except Exception as error:
         expected = exit_codes.of_any(error)
-        facts = _ended_by("error", exit_codes.exit_code_of(expected.code), study, results) | expected.plain()
+        facts = _ended_by("error", exit_codes.exit_code_of(expected.code), notice.study, results) | expected.plain()
         raise expected from error
     finally:
         if command is not None and facts:

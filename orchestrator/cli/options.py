@@ -16,6 +16,13 @@ def study_names(incomplete: str) -> list[str]:
     return [name for name in [*packaged_studies(), *files] if name.startswith(incomplete)]
 
 
+def path(text: str) -> Path:
+    """Return the path of an option. Empty text, as of an unset variable, would be the current directory."""
+    if not text:
+        raise typer.BadParameter("expected a path; got empty text")
+    return Path(text)
+
+
 StudyName = Annotated[
     str,
     typer.Argument(
@@ -80,6 +87,7 @@ Builders = Annotated[
     list[Path] | None,
     typer.Option(
         "--builder",
+        parser=path,
         metavar="FILE",
         help="Run the code of this builder file, which an own architecture of the study names; may be repeated.",
     ),

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ import typer
 
 from jobs.errors import Code, InvalidRequest
 from orchestrator.cli.exit_codes import ExitCode
-from orchestrator.cli.options import Json, Quiet, Root
+from orchestrator.cli.options import Json, Quiet, Root, path
 from orchestrator.cli.output import notes, print_json, table_text, tell_failed
 
 verbs = typer.Typer()
@@ -61,12 +60,6 @@ def query(
     import analysis
 
     _require_one_format(form, as_json)
-    if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
-        raise InvalidRequest(
-            Code.WRONG_VALUE,
-            f"expected --timeout above 0 seconds; got {timeout:g}. Fix: omit it to run queries without a time limit",
-            key="--timeout",
-        )
     table = analysis.query(results, sql, timeout=timeout)
     if form != "parquet":
         sys.stdout.write(table_text(table, "json" if as_json else form or "table"))
@@ -122,7 +115,6 @@ def deltas(
     """
     _start_no_threads()
     import analysis
-    from analysis.evaluations.frames import epoch_of
 
     _require_one_format(form, as_json)
     chosen = "json" if as_json else form or "table"
@@ -141,7 +133,7 @@ def deltas(
         results,
         baseline,
         study,
-        epoch=epoch_of(epoch) if epoch is not None else None,
+        epoch=epoch,
         source=source or None,
         dataset=dataset or None,
         blocks=blocks or None,
@@ -154,7 +146,7 @@ def deltas(
 @verbs.command()
 def report(
     results: Root,
-    folder: Annotated[Path | None, typer.Option("--out", help=_REPORT_PLACE)] = None,
+    folder: Annotated[Path | None, typer.Option("--out", parser=path, help=_REPORT_PLACE)] = None,
     compare_paper: Annotated[
         bool,
         typer.Option(
@@ -178,7 +170,8 @@ def report(
 @verbs.command("import-trials")
 def import_trials(
     file: Annotated[
-        Path, typer.Argument(help="CSV file in tidy format or in the format published by the paper's authors.")
+        Path,
+        typer.Argument(parser=path, help="CSV file in tidy format or in the format published by the paper's authors."),
     ],
     results: Root,
     as_json: Json = False,

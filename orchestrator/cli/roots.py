@@ -17,7 +17,7 @@ verbs = typer.Typer()
 
 
 def known_root(results: str) -> "Store":
-    """Open a results root and check that this version supports its layout."""
+    """Open a results root, which may be new, and check that this version supports its layout."""
     from jobs.results import open_store, require_layout
 
     store = open_store(results)
@@ -29,10 +29,9 @@ def known_root(results: str) -> "Store":
 def compact(results: Root, as_json: Json = False, quiet: Quiet = False) -> None:
     """Merge the results of finished trials into an index that is fast to read."""
     from jobs.kind import GRID_KIND, INSTALL_IT, NOT_INSTALLED
-    from jobs.results import compact, done, kinds, open_store, require_root, unknown_kinds
+    from jobs.results import compact, done, kinds, open_existing, unknown_kinds
 
-    store = open_store(results)
-    require_root(store)
+    store = open_existing(results)
     made = {kind: compact(store, kind) for kind in kinds() if kind == GRID_KIND or done(store, kind)}
     unknown = unknown_kinds(store)
     if as_json:
@@ -88,12 +87,11 @@ def merge(
 def verify(results: Root, as_json: Json = False, quiet: Quiet = False) -> None:
     """Read a whole results root and report every problem."""
     from analysis.words import counted
-    from jobs.results import Problem, open_store, require_root
+    from jobs.results import Problem, open_existing
     from jobs.verification.verify import verify
     from orchestrator.study.history import planned_trials
 
-    store = open_store(results)
-    require_root(store)
+    store = open_existing(results)
     findings = verify(store, planned_trials(store))
     harmful = sum(not finding.problem.harmless for finding in findings)
     mixed = sum(finding.problem is Problem.MIXED for finding in findings)

@@ -181,7 +181,7 @@ def launch(
     quiet: Quiet = False,
 ) -> None:
     """Run the pending trials of a study on Ray."""
-    with notifying(notify, study, results) as tell:
+    with notifying(notify, study, results) as notice:
         request = LaunchRequest(
             address,
             max_trials,
@@ -196,10 +196,11 @@ def launch(
             _serves(ui),
         )
         loaded = _requested(study, request)
+        notice.study = loaded.name
         if submit:
             _submit_launch(study, loaded, results, request, notify, ui, as_json)
         ended = run_launch(loaded, results, request)
-        tell(ended)
+        notice.ended = ended
     ended.tell_next()
     if as_json:
         print_json(ended.plain())
@@ -270,10 +271,11 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Resume a study recorded in a results root: run its pending trials."""
+    from jobs.results import open_existing
     from orchestrator.study.history import recorded_study
     from orchestrator.study.load import with_builders
 
-    with notifying(notify, study or "", results) as tell:
+    with notifying(notify, study or "", results) as notice:
         request = LaunchRequest(
             address,
             None,
@@ -300,9 +302,10 @@ def resume(
                 ui=ui,
                 as_json=as_json,
             )
-        recorded = with_builders(recorded_study(known_root(results), study), builder)
+        recorded = with_builders(recorded_study(open_existing(results), study), builder)
+        notice.study = recorded.name
         ended = run_launch(recorded, results, request)
-        tell(ended)
+        notice.ended = ended
     ended.tell_next()
     if as_json:
         print_json(ended.plain())

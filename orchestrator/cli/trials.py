@@ -25,13 +25,14 @@ def status(
     quiet: Quiet = False,
 ) -> None:
     """Show a study's progress: each trial is done, running, pending, failed, quarantined or damaged."""
+    from jobs.results import open_existing
     from orchestrator.planning.older_numerics import accepted_numerics
     from orchestrator.planning.status import describe, status_of, watch_status
     from orchestrator.study.history import recorded_study
 
     _require_one(watch, as_json, "--watch")
     accept = accepted_numerics(accept_numerics or ())
-    store = known_root(results)
+    store = open_existing(results)
     recorded = recorded_study(store, study)
     if watch:
         watch_status(store, recorded, out, accept)
@@ -45,7 +46,13 @@ def status(
 
 @verbs.command()
 def logs(
-    trial: Annotated[str, typer.Argument(help="A trial id, or its last 16 characters.", metavar="TRIAL")],
+    trial: Annotated[
+        str,
+        typer.Argument(
+            help="A trial id, its last 16 characters, or what progress calls the trial, if no other has that name.",
+            metavar="TRIAL",
+        ),
+    ],
     results: Root,
     follow: Annotated[
         bool, typer.Option("--follow", help="Print what a running trial prints until it ends or is interrupted.")
@@ -54,10 +61,11 @@ def logs(
     quiet: Quiet = False,
 ) -> None:
     """Print the logs of a trial: of its failed attempts, and of the one that finished or is running."""
+    from jobs.results import open_existing
     from orchestrator.planning import trial_logs
 
     _require_one(follow, as_json, "--follow")
-    store = known_root(results)
+    store = open_existing(results)
     if follow:
         trial_logs.follow(store, trial, lambda text: out.print(text, end=""))
         return
@@ -130,7 +138,10 @@ def list_trials(
 
         specs, states = {spec.trial_id: spec for spec in expand(loaded)}, dict[str, TrialState]()
     else:
-        now = status_of(known_root(results), loaded, thorough=False, accept=accept)
+        from jobs.results import open_existing
+
+        store = open_existing(results) if state else known_root(results)  # without a state, the root may be a new one
+        now = status_of(store, loaded, thorough=False, accept=accept)
         specs, states = dict(now.specs), now.states()
     chosen = {trial: states.get(trial) for trial in specs if state in (None, states.get(trial))}
     if as_json:

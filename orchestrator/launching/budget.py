@@ -1,4 +1,4 @@
-"""Limits on the cost and duration of a launch. Pure bookkeeping.
+"""Limits on the trials, cost and duration of a launch. Pure bookkeeping.
 
 Machines cost money as long as the cluster has them, busy or idle.
 """
@@ -7,6 +7,14 @@ import time
 from collections.abc import Callable
 
 from jobs.errors import Code, InvalidRequest
+
+
+def require_trials(most: int) -> None:
+    """Raise InvalidRequest if this is not a valid limit of the number of trials."""
+    if not isinstance(most, int) or most < 1:
+        raise InvalidRequest(
+            Code.WRONG_VALUE, f"expected --max-trials, a number of trials from 1; got {most}", key="--max-trials"
+        )
 
 
 def require_amount(most: float) -> None:

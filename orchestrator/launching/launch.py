@@ -140,12 +140,12 @@ def _tallies(prepared: Preparation) -> Tallies:
 def _run(launching: Launching, record: Launch) -> Summary:
     """Run the prepared trials while a heartbeat keeps the launch's record in the results root current."""
     store, state = launching.store, launching.state
-    if not launching.prepared.stages:
-        write_launch(store, record._replace(ended_at=record.started_at))
-        return _summary(launching, {})
     warn = partial(launching.console.print, markup=False)
     live_page = launching.options.live_page
     warn(f"Live page: {live_page() if live_page else page_command(store.uri)}")
+    if not launching.prepared.stages:
+        write_launch(store, record._replace(ended_at=record.started_at))
+        return _summary(launching, {})
 
     def failed(error: DeltaSweepError) -> None:
         failure = root_failure(store, error)

@@ -58,6 +58,7 @@ def run_locally(study: Study, trial: str, store: Store, console: Console) -> Loc
         tell_converted([study.catalog.source(spec.source_read)], study.catalog, console)
     opened = open_trial(store, spec, study.catalog, default_device())
     begin(store)
+    record_study(store, study.name, study.digest, study.resolved())
     ended = attempt_trial(
         store,
         opened,
@@ -65,7 +66,6 @@ def run_locally(study: Study, trial: str, store: Store, console: Console) -> Loc
         retention_of(study, spec, networks_needed(specs.values())),
         on_evaluation=lambda row: console.print(numbers_of(row._asdict())),
     )
-    record_study(store, study.name, study.digest, study.resolved())
     for note in ended.notes:
         console.print(f"Note: {note}", markup=False)
     console.print(f"{spec.trial_id}: {ended.status}")

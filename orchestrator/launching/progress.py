@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from jobs.system.printable import one_line
+from orchestrator.planning.trial_names import short_name
 from orchestrator.process.notebook import Notebook
 from orchestrator.process.numbers_as_text import duration
 from orchestrator.process.terminal import can_redraw
@@ -87,7 +88,7 @@ class Tallies:
         if (seconds := self._waits(now)) is not None:
             machine = f"a machine with {self.share}" if self.share else "a machine"
             return f"waiting for {machine} to start an actor ({duration(seconds)})"
-        named = [_short(trial) for trial in self.names[:_NAMED]]
+        named = [one_line(short_name(trial)) for trial in self.names[:_NAMED]]
         more = [f"+{len(self.names) - _NAMED}"] if len(self.names) > _NAMED else []
         return ", ".join([*named, *more])
 
@@ -95,11 +96,6 @@ class Tallies:
         """Return the seconds for which nothing has run, if trials are left and it is a while; otherwise None."""
         seconds = now - max(self.started, self.last_ran)
         return seconds if self.left and not self.running and seconds > _WAIT_SECONDS else None
-
-
-def _short(trial: str) -> str:
-    """Return a trial id without the hash at its end and, for fine-tuning, without its kind."""
-    return one_line(trial.rpartition("-")[0].removeprefix("finetune-") or trial)
 
 
 class ProgressView:

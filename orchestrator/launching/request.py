@@ -54,11 +54,13 @@ class LaunchRequest(NamedTuple):
 
     def options(self) -> "Options":
         """Return the options for ``launching.launch``. Raises InvalidRequest if an option is invalid."""
-        from orchestrator.launching.budget import require_hours
+        from orchestrator.launching.budget import require_hours, require_trials
         from orchestrator.launching.options import Options
         from orchestrator.planning.older_numerics import accepted_numerics
 
         policy = RetryPolicy(hang_after_minutes=self.hang_after)
+        if self.max_trials is not None:
+            require_trials(self.max_trials)
         if self.max_hours is not None:
             require_hours(self.max_hours, policy.stop_grace_seconds)
         return Options(

@@ -28,6 +28,11 @@ _NO_TOKEN = (
     "Open that address once; this browser then remembers it until it is closed.\n"
 )
 
+_OTHER_NAME = (
+    "This is not the server of that name. Fix: use the address that `deltasweep` printed, the machine's IP address, or "
+    "a tunnel.\n"
+)
+
 
 def new_token() -> str:
     """Return 192 random bits, for one run of the server."""
@@ -69,7 +74,7 @@ class Guard:
         given = self._is_token(request.query_params.get("token"))
         answer: ASGIApp = self._app
         if not self._is_own(request.headers.get("host", "")):
-            answer = PlainTextResponse("This is not the server of that name.\n", 421)
+            answer = PlainTextResponse(_OTHER_NAME, 421)
         elif request.method not in ("GET", "HEAD"):
             answer = PlainTextResponse("This page is only read.\n", 405, {"allow": "GET, HEAD"})
         elif not given and not self._is_token(request.cookies.get(self._cookie)):

@@ -132,7 +132,7 @@ def curve_chart(
 ) -> Markup:
     """Draw learning curves: finished trials faint, their means strong, running trials dashed."""
     every = [point for curve in found for point in curve.points]
-    x = axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0])
+    x = axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0], whole=True)
     y = axis("test accuracy, %", (value for _, value in every), most=5)
     chart = svg.Chart(x, y, label, size)
     for curve in sorted(found, key=lambda curve: (not curve.trial_id, curve.running)):
@@ -157,7 +157,7 @@ def trial_chart(lines: Mapping[str, Sequence[tuple[int, float]]], label: str, ru
         lines: by name; the order decides the colours.
     """
     every = [point for line in lines.values() for point in line]
-    x = axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0])
+    x = axis("epoch", (float(epoch) for epoch, _ in every), around=[1.0], whole=True)
     chart = svg.Chart(x, axis("accuracy, %", (value for _, value in every), most=5), label, (560, 300))
     for number, (name, line) in enumerate(lines.items()):
         where = [(float(epoch), value) for epoch, value in line]

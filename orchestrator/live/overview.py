@@ -47,7 +47,7 @@ class Now(NamedTuple):
     state: str
     """One of: running, stale, ended."""
     launches: list[Launch]
-    """The live launches of the study, or its last one."""
+    """The live launches of the study, or its last one; none if its trials ran by themselves."""
     pace: Pace
     seconds_left: float | None
     """Until the pending, running and failed trials are done at this pace, by their planned work; None if unknown."""
@@ -77,7 +77,7 @@ class Overview(NamedTuple):
     contents: Contents
     studies: list[Recorded]
     study: Recorded | None
-    """None: nothing has been launched in the root."""
+    """None: the root has none."""
     plan: Planned | None
     why_no_plan: str
     standing: Standing | None
@@ -106,7 +106,7 @@ def overview(watch: Watch, contents: Contents, asked: Mapping[str, str]) -> Over
     studies = recorded(contents)
     named = [record for record in studies if record.name == asked.get("study")]
     if asked.get("study") and not named:
-        raise LookupError(f"no study {asked['study']!r} has been launched in this results root")
+        raise LookupError(f"this results root has no study {asked['study']!r}")
     record = next(iter(named or studies), None)
     plan = watch.plan(record) if record else None
     kept = {name: value for name, value in asked.items() if name in ("study", "recipe", "blocks", "cell")}
@@ -164,7 +164,7 @@ def _now(watch: Watch, contents: Contents, plan: Planned, now: Standing, record:
         running=len(now.running),
         failed=len(now.not_well),
         pending=len(now.pending),
-        state="running" if live else _ENDED if own[-1].ended_at is not None else "stale",
+        state="running" if live else "stale" if own and own[-1].ended_at is None else _ENDED,
         launches=live or own[-1:],
         pace=rate,
         seconds_left=left,

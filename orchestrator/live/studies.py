@@ -8,7 +8,8 @@ from typing import NamedTuple
 from jobs.errors import DeltaSweepError
 from jobs.kind import workload
 from jobs.kinds.finetune.spec import FinetuneSpec
-from jobs.results import Failure, Launch, StudyRecord, quarantined
+from jobs.results import Failure, quarantined
+from jobs.results.studies import unlaunched
 from jobs.specs.trial import TrialSpec, recipe_digest
 from jobs.study.expand import expand
 from jobs.study.model import Study
@@ -26,18 +27,18 @@ class Recorded(NamedTuple):
     name: str
     digest: str
     text: str
-    launch: Launch
-    """The last launch of this version."""
 
 
 def recorded(contents: Contents) -> list[Recorded]:
-    """Return the launched studies, the one that was launched last first."""
+    """Return the launched studies, the one that was launched last first, then those whose trials ran by themselves."""
     texts = {(record.name, record.digest): record for record in contents.studies}
     found: dict[str, Recorded] = {}
     for launch in reversed(contents.launches):
-        record: StudyRecord | None = texts.get((launch.study, launch.digest))
+        record = texts.get((launch.study, launch.digest))
         if record is not None and launch.study not in found:
-            found[launch.study] = Recorded(record.name, record.digest, record.text, launch)
+            found[launch.study] = Recorded(record.name, record.digest, record.text)
+    for record in unlaunched(contents.studies, contents.launches):
+        found[record.name] = Recorded(record.name, record.digest, record.text)
     return list(found.values())
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from jobs.errors import Code, InvalidRequest
 from jobs.kind import kinds
 from jobs.specs.trial import Numerics
+from jobs.system.given import several
 
 OPTION = "--accept-numerics"
 NONE_OLDER: Numerics = MappingProxyType({})
@@ -16,13 +17,13 @@ def accepted_numerics(asked: Sequence[str]) -> Numerics:
     """Return the oldest numerics version that counts as done, by kind. Other kinds accept only the current version.
 
     Args:
-        asked: Values ``KIND:N``, or ``N`` for every kind. The oldest of several for one kind counts.
+        asked: Values ``KIND:N``, or ``N`` for every kind, or one such value. The oldest of several for one kind counts.
 
     Raises:
         InvalidRequest: If a value has another form, or no release had this kind or number.
     """
     oldest: dict[str, int] = {}
-    for text in asked:
+    for text in map(str, several(asked)):
         named, colon, digits = text.rpartition(":")
         if colon and named not in kinds():
             raise InvalidRequest(

@@ -31,6 +31,8 @@ from orchestrator.process.terminal import can_redraw
 from orchestrator.study.earlier import Earlier, earlier_versions
 
 _WATCH_SECONDS = 5.0
+_REST = 9.0
+"""Least time between two looks, in times of a look, which takes seconds for the largest studies."""
 
 
 class Status(NamedTuple):
@@ -48,6 +50,7 @@ class Status(NamedTuple):
     at: datetime
     """The time to which ``live`` and ``stale`` refer."""
     live: list[Launch]
+    """Those of any study, because studies may share trials."""
     stale: list[Launch]
     """Launches that ended without recording their end."""
     older: dict[str, Numerics]
@@ -64,7 +67,7 @@ class Status(NamedTuple):
     """The trials of the study by id, in the order of the study."""
     pace: Pace
     seconds_left: float | None
-    """Until the study is finished at this pace, by its planned work; None if nothing runs, or unknown."""
+    """Until the study is finished at this pace, by its planned work; None if no launch of it runs, or unknown."""
 
     def state_of(self, trial: str) -> TrialState:
         """Return the state of one of the study's trials."""
@@ -130,6 +133,7 @@ def status_of(
     now: datetime | None = None,
     *,
     thorough: bool = True,
+    paced: bool = False,
     accept: Numerics = NONE_OLDER,
     quarantine_after: int = RetryPolicy.quarantine_after,
 ) -> Status:
@@ -137,8 +141,9 @@ def status_of(
 
     Args:
         accept: The oldest numerics versions whose results also count as done (``accepted_numerics``).
-        thorough: Also read the results for trials on several kinds of device, and earlier versions of the study.
-            Everything else follows from file names.
+        thorough: Also read the results for trials on several kinds of device, the pace, and earlier versions of the
+            study. Everything else follows from file names.
+        paced: Also read the results for the pace while a launch of the study runs.
         quarantine_after: As in ``RetryPolicy``.
     """
     now = now or datetime.now(UTC)
@@ -154,9 +159,11 @@ def status_of(
     running = {trial for launch in live for trial in launch.in_flight} & planned - done - torn - blocked
     last = {failure.trial_id: failure for failure in failures}
     failed = {trial: last[trial] for trial in sorted(last.keys() & planned - done - torn - blocked - running)}
-    runs = any(launch.study == study.name for launch in live)
-    work = _work(specs, study.catalog) if thorough and runs else _alike
-    pace = _pace(store, specs, done, launches, study, now, work) if thorough else Pace()
+    own = [launch for launch in launches if launch.study == study.name]
+    runs = any(launch.alive(now) for launch in own)
+    read = thorough or (paced and runs)
+    work = _work(specs, study.catalog) if read and runs else _alike
+    pace = _pace(store, specs, done, own, now, work) if read else Pace()
     left = planned - done - torn - blocked
     return Status(
         study=study.name,
@@ -176,7 +183,7 @@ def status_of(
         mixed=_mixed(store, specs, done) if thorough else set(),
         specs=specs,
         pace=pace,
-        seconds_left=pace.seconds_left(sum(map(work, left))) if runs else None,
+        seconds_left=pace.seconds_left(sum(map(work, left))) if read and runs else None,
     )
 
 
@@ -184,8 +191,7 @@ def _pace(
     store: Store,
     specs: Mapping[str, TrialSpec],
     done: set[str],
-    launches: list[Launch],
-    study: Study,
+    own: list[Launch],
     now: datetime,
     work: Callable[[str], float],
 ) -> Pace:
@@ -193,7 +199,7 @@ def _pace(
         finished = finished_trials(store, specs, done)
     except DamagedFile:
         return Pace()  # `mixed` names the file
-    return pace_of(finished, [launch for launch in launches if launch.study == study.name], now, work)
+    return pace_of(finished, own, now, work)
 
 
 def _work(specs: Mapping[str, TrialSpec], catalog: Catalog) -> Callable[[str], float]:
@@ -237,7 +243,7 @@ def describe(status: Status) -> str:
         )
     lines += [f"running: {', '.join(filter(None, (one.told, one.about_clock(status.at))))}" for one in status.live]
     lines += [
-        f"stale: launch {launch.launch} on {launch.host}, {_last_heartbeat(launch, status.at)}; continue with resume"
+        f"stale: {launch.told}, {_last_heartbeat(launch, status.at)}; continue with resume --study {launch.study}"
         for launch in status.stale
     ]
     lines += [f"failed, retried by the next launch: {trial}: {f.signature}" for trial, f in status.failed.items()]
@@ -261,9 +267,10 @@ def watch_status(store: Store, study: Study, console: Console, accept: Numerics 
     """Show the status repeatedly until interrupted or until standard output is closed."""
     with Live(console=console, auto_refresh=False) if can_redraw(console) else nullcontext() as live:
         while not nobody_listens():
-            now = describe(status_of(store, study, thorough=False, accept=accept))
+            began = time.monotonic()
+            now = describe(status_of(store, study, thorough=False, paced=True, accept=accept))
             if live is not None:
                 live.update(now, refresh=True)
             else:
                 console.print(now, markup=False)
-            time.sleep(_WATCH_SECONDS)
+            time.sleep(max(_WATCH_SECONDS, _REST * (time.monotonic() - began)))

@@ -21,9 +21,13 @@ from jobs.results.layout import (
 )
 from jobs.results.parquet import decode_trial
 from jobs.results.schema import most_bytes, numbering, varying
-from jobs.system.printable import one_line
+from jobs.system.commands import command
+from jobs.system.printable import listing, one_line, shown
+from orchestrator.planning.trial_names import is_named, short_name
 from orchestrator.process.numbers_as_text import numbers_of
+from orchestrator.process.streams import nobody_listens
 from orchestrator.process.tail import new_part
+from orchestrator.study.history import planned_trials
 
 _FOLLOW_SECONDS = 2.0
 
@@ -58,35 +62,60 @@ def attempts_of(store: Store, trial: str) -> list[LoggedAttempt]:
     """Return the attempts at a trial: the failed ones, then the one that finished or is running, if any.
 
     Args:
-        trial: Trial id, or the hash at its end.
+        trial: Trial id, the hash at its end, or what progress calls the only such trial.
 
     Raises:
         InvalidRequest: If the root knows no attempt at such a trial.
     """
+    if attempts := _attempts(store, trial):
+        return attempts
+    meant = {name: attempts for name in _called(store, trial) if (attempts := _attempts(store, name))}
+    if len(meant) == 1:
+        return next(iter(meant.values()))
+    if meant:
+        raise InvalidRequest(
+            Code.UNKNOWN_NAME,
+            f"expected one trial; {shown(trial)} is the name of {len(meant)}: {listing(sorted(meant))}. Fix: give one "
+            "of these ids",
+            file=store.uri,
+            key="TRIAL",
+        )
+    lists = command("trials", "list", "STUDY", "--results", store.uri)
+    raise InvalidRequest(
+        Code.NO_ANSWER,
+        f"expected a trial that has run or is running in {store.uri}; got {trial!r}, which is unknown there. A "
+        f"trial that has just started is known after 30 s. Fix: {lists} --state running lists what runs, {lists} all "
+        "trials with their states",
+        file=store.uri,
+        key="TRIAL",
+    )
+
+
+def _called(store: Store, name: str) -> list[str]:
+    """Return the trials that progress shows under this name."""
+    launches = read_launches(store)
+    known = {trial for launch in launches for trial in launch.in_flight}
+    known |= {failure.trial_id for failure in read_failures(store)} | (planned_trials(store) or set())
+    return sorted(trial for trial in known if short_name(trial) == name)
+
+
+def _attempts(store: Store, trial: str) -> list[LoggedAttempt]:
+    """Return the attempts at a trial by its id or hash; none if it is unknown."""
     texts = partial(_read, store)
-    attempts = [failed_attempt(failure, texts) for failure in read_failures(store) if _is(failure.trial_id, trial)]
+    attempts = [failed_attempt(failure, texts) for failure in read_failures(store) if is_named(failure.trial_id, trial)]
     done = _done(store, trial, texts)
     if done is not None:
         return [*attempts, done]
     now = datetime.now(UTC)
     for launch in read_launches(store):
         for running in launch.in_flight if launch.alive(now) else ():
-            if _is(running, trial):
+            if is_named(running, trial):
                 attempts.append(_running(store, running, launch, texts))
-    if not attempts:
-        raise InvalidRequest(
-            Code.NO_ANSWER,
-            f"expected a trial that has run or is running in {store.uri}; got {trial!r}, which is unknown there. A "
-            "trial that has just started is known after 30 s. Fix: deltasweep status lists what runs and what failed, "
-            "deltasweep trials list STUDY all trials",
-            file=store.uri,
-            key="TRIAL",
-        )
     return attempts
 
 
 def follow(store: Store, trial: str, write: Callable[[str], object]) -> None:
-    """Write the attempts of a trial, then what a running one prints, until no attempt is running.
+    """Write the attempts of a trial, then what a running one prints, until no attempt is running or nobody reads.
 
     Raises:
         InvalidRequest: As ``attempts_of``.
@@ -108,13 +137,10 @@ def follow(store: Store, trial: str, write: Callable[[str], object]) -> None:
                     each = each._replace(output="")
                 write(each.text())
             told.append((each.attempt, each.state))
-        if attempts[-1].state != "running":
+        if attempts[-1].state != "running" or nobody_listens():
             return
+        trial = attempts[-1].trial
         time.sleep(_FOLLOW_SECONDS)
-
-
-def _is(trial_id: str, named: str) -> bool:
-    return named in (trial_id, trial_id.rpartition("-")[2])
 
 
 def _ended(text: str) -> str:
@@ -189,7 +215,7 @@ def _results(store: Store, trial: str) -> Iterator[tuple[str, str]]:
         folder = trial.rpartition("-")[2][:2]
         for key in store.keys(f"{trials_prefix(kind)}/{folder}") if len(folder) == 2 else ():
             found = trial_id_at(key, kind)
-            if found is not None and _is(found, trial):
+            if found is not None and is_named(found, trial):
                 yield kind, found
 
 

@@ -11,6 +11,7 @@ import codecs
 import errno
 import io
 import os
+import select
 import stat
 import sys
 from collections.abc import Iterator
@@ -69,9 +70,15 @@ class Streams:
 
 
 def nobody_listens() -> bool:
-    """Whether standard output is being dropped."""
+    """Whether standard output is being dropped, or would be: the reader of a pipe has gone."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return isinstance(raw, _Tolerant) and raw.failure is not None
+    return isinstance(raw, _Tolerant) and (raw.failure is not None or _reader_is_gone(raw.fileno()))
+
+
+def _reader_is_gone(descriptor: int) -> bool:
+    watched = select.poll()
+    watched.register(descriptor, 0)  # errors are told in any case
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
 
 
 def on_terminal() -> bool:

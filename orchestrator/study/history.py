@@ -1,8 +1,8 @@
-"""The studies recorded in a results root by its launches. No torch."""
+"""The studies recorded in a results root. No torch."""
 
 from jobs.errors import Code, DamagedFile, InvalidRequest
 from jobs.results import Launch, Store, read_launches, recorded_studies
-from jobs.results.studies import StudyRecord, launched_by, of_newer_version
+from jobs.results.studies import StudyRecord, launched_by, of_newer_version, unlaunched
 from jobs.study.expand import expand
 from jobs.study.model import Study, unknown_sections
 from jobs.system import safe_yaml
@@ -12,29 +12,46 @@ from orchestrator.study.load import parse_study
 
 
 def recorded_study(store: Store, name: str | None) -> Study:
-    """Return the study of the latest launch, or of the latest launch of ``name``, as resolved at that time.
+    """Return the study of the latest launch, or of the latest launch of ``name``, as resolved at that time; without
+    such a launch, the recorded study whose trials ran by themselves (``deltasweep run``).
 
     Raises:
-        InvalidRequest: if the root has no such launch.
+        InvalidRequest: if the root has no such study, or has several and no launch.
     """
     launches = read_launches(store)
-    if not launches:
-        raise InvalidRequest(
+    if matching := [launch for launch in launches if name in (None, launch.study)]:
+        return _study_of(store, matching[-1])
+    records = unlaunched(recorded_studies(store), launches)
+    found = [record for record in records if name in (None, record.name)]
+    if len(found) != 1:
+        raise _not_one(store, name, {launch.study for launch in launches}, records, found)
+    return parse_recorded(store, found[0])
+
+
+def _not_one(
+    store: Store, name: str | None, launched: set[str], records: list[StudyRecord], found: list[StudyRecord]
+) -> InvalidRequest:
+    """Return the error for a root in which no launch or several records could be meant."""
+    known = sorted(launched | {record.name for record in records})
+    if not known:
+        return InvalidRequest(
             Code.NO_ROOT,
             f"{store.uri} has no launches. Fix: start one with {command('launch', 'STUDY', '--results', store.uri)}",
             file=store.uri,
             key="--results",
         )
-    matching = [launch for launch in launches if name in (None, launch.study)]
-    if not matching:
-        known = listing(sorted({launch.study for launch in launches}))
-        raise InvalidRequest(
-            Code.UNKNOWN_NAME,
-            f"{store.uri} has no launch of a study {shown(name)}; it has: {known}",
-            file=store.uri,
-            key="--study",
+    names = sorted({record.name for record in found})
+    if not names:
+        message = f"{store.uri} has no study {shown(str(name))}; it has: {listing(known)}"
+    elif len(names) > 1:
+        message = f"{store.uri} has several studies and no launch: {listing(names)}. Fix: choose one with --study"
+    else:
+        message = (
+            f"{store.uri} has {len(found)} versions of the study {shown(names[0])} and no launch that says which one "
+            "is the newest. Fix: launch its file, or look at the trials of one file with "
+            f"{command('trials', 'list', 'FILE', '--results', store.uri)}"
         )
-    return _study_of(store, matching[-1])
+    return InvalidRequest(Code.UNKNOWN_NAME, message, file=store.uri, key="--study")
 
 
 def planned_trials(store: Store) -> set[str] | None:

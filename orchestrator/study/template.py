@@ -2,6 +2,8 @@
 
 from string import Template
 
+from jobs.system import safe_yaml
+
 EDITORS = "# yaml-language-server: $schema=study.schema.json"
 """The line by which editors with the YAML language server find a schema beside the file."""
 
@@ -13,7 +15,7 @@ _TEXT = Template("""\
 # file with `deltasweep schema > study.schema.json`, and remove the first # of the next line:
 # $editors
 
-name: $name
+$name
 description: >
   What does this study ask? One sentence for the reader of its report.
 
@@ -54,4 +56,6 @@ resources: {gpu: 0.25, cpu: 1}  # the share of a machine that each trial takes; 
 
 def new_study(name: str, file: str) -> str:
     """Return the text of a study file with this name, to be written to ``file``."""
-    return _TEXT.substitute(name=name, file=file, editors=EDITORS.removeprefix("# "))
+    # in quotes if YAML would read it as a number, a date or a Boolean
+    named = safe_yaml.dump({"name": name}, flow=False).rstrip()
+    return _TEXT.substitute(name=named, file=file, editors=EDITORS.removeprefix("# "))

@@ -49,6 +49,7 @@ def test_a_panel_for_each_comparison_and_depth(tmp_path: Path) -> None:
 
 def test_the_figures_of_the_paper(finished: Path) -> None:
     assert ds.figure(finished, "2").title == "Accuracy and delta by number of training images"
+    assert ds.figure(finished, 2).title == ds.figure(finished, "2").title
     with refused(Code.NO_ANSWER, "Figure 5", kind=InvalidRequest):
         ds.figure(finished, "5")
     with refused(Code.UNKNOWN_NAME, "deltas, 2, 3", "'7'", kind=InvalidRequest, key="name"):

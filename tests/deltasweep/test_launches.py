@@ -33,6 +33,8 @@ def test_a_launch_says_what_is_done_and_continues(tmp_path: Path, capsys: pytest
     assert (second.done, second.left, second.ids("pending")) == (8, 0, [])
     assert set(first.ids("done")) < set(second.ids("done")) == set(small().trials["trial"].to_pylist())
     assert second.trials["state"].to_pylist() == ["done"] * 8
+    with refused(Code.UNKNOWN_NAME, "pending", "'finished'", kind=InvalidRequest, key="state"):
+        second.ids("finished")  # type: ignore[arg-type]  # what users may pass
 
 
 @pytest.mark.usefixtures("without_ray", "short_tests")
@@ -84,6 +86,8 @@ def test_the_live_page_is_served_if_asked(
     assert f"Live page: deltasweep ui --results {tmp_path}\n" in capsys.readouterr().out
     ds.launch(small(), tmp_path, ui=True)
     assert "Live page: http://127.0.0.1:1/?token=x\n" in capsys.readouterr().out
+    assert ds.launch(small(), tmp_path, ui=True, quiet=True).left == 0, "nothing was left to run"
+    assert "Live page: http://127.0.0.1:1/?token=x\n" in capsys.readouterr().out
 
 
 def in_a_thread(root: Path) -> ds.Launched:
@@ -99,6 +103,9 @@ def test_what_cannot_be_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     root = tmp_path / "root"
     with refused(Code.WRONG_VALUE, "-1", kind=InvalidRequest, key="--max-cost"):
         small().launch(root, max_cost=-1)
+    for most in (-1, 0, 2.5, "many"):
+        with refused(Code.WRONG_VALUE, most, kind=InvalidRequest, key="--max-trials"):
+            small().launch(root, max_trials=most)  # type: ignore[arg-type]  # what users may pass
     with refused(Code.MISSING_WEIGHTS, "'natural'", kind=MissingData):
         small(grid={**KEYS["grid"], "source": ["natural"]}, contrasts=[]).launch(root, quiet=True)
     assert not root.exists()

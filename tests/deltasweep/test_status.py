@@ -30,6 +30,17 @@ def test_each_trial_has_a_state() -> None:
     assert now.cells["pending"].to_pylist() == [2, 2]
 
 
+def test_an_unknown_state_is_not_an_empty_one() -> None:
+    for asked in (ds.status(RELEASED).ids, ds.status(RELEASED).count):
+        with refused(Code.UNKNOWN_NAME, "done", "'finished'", kind=InvalidRequest, key="state"):
+            asked("finished")  # type: ignore[arg-type]  # what users may pass
+
+
+def test_one_accepted_version_needs_no_list() -> None:
+    one = ds.status(RELEASED, accept_numerics="finetune:2").to_dict()
+    assert one == ds.status(RELEASED, accept_numerics=["finetune:2"]).to_dict()
+
+
 def test_kinds_share_one_table() -> None:
     """Trials of several kinds have different choices; one without a choice has null there."""
     trials = ds.status(RELEASED, "looks").trials.to_pandas()
@@ -61,6 +72,8 @@ def test_messages_of_failures_are_text(finished: Path, tmp_path: Path) -> None:
 def test_what_has_no_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with refused(Code.NO_ROOT, tmp_path, kind=InvalidRequest):
         ds.status(tmp_path)
+    with refused(Code.NO_ROOT, "does not exist", kind=InvalidRequest, file=tmp_path / "typo", key="--results"):
+        ds.status(tmp_path / "typo")
     monkeypatch.setenv("DELTASWEEP_RESULTS", str(RELEASED))
     with refused(Code.UNKNOWN_NAME, "'smal'", "pairs", kind=InvalidRequest, key="--study"):
         ds.status(study="smal")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -23,6 +25,23 @@ def test_deltas_are_those_of_the_analysis(finished: Path) -> None:
     assert (len(table), table["n_pairs"].to_pylist()) == (2, [2, 2])
     assert table.units["mean_delta"] == table.units["ci_low"] == "percentage points"
     assert len(ds.deltas(finished, "fmnist_natural", "small", source="fmnist_l2_eps1", images=20, epoch=1)) == 1
+
+
+def test_numbers_in_other_forms_are_those_numbers(finished: Path) -> None:
+    whole = ds.deltas(finished, images=20, blocks=0, epoch=1).arrow
+    for images in (np.int64(20), 20.0, "20", [np.int32(20)], np.array([20]), pd.Series([20])):
+        assert ds.deltas(finished, images=images, blocks="0", epoch="1").arrow.equals(whole)  # type: ignore[arg-type]  # what users may pass
+    assert ds.deltas(finished, epoch=np.int64(1), images="20").arrow.equals(whole)  # type: ignore[arg-type]
+    with refused(Code.UNKNOWN_NAME, "20.5", "available: 20, 40", kind=InvalidRequest, key="images"):
+        ds.deltas(finished, images=20.5)  # type: ignore[arg-type]
+    with refused(Code.WRONG_VALUE, "'latest'", kind=InvalidRequest, key="--epoch"):
+        ds.deltas(finished, epoch="latest")
+
+
+def test_a_table_is_a_mapping_of_columns_as_in_pandas(finished: Path) -> None:
+    answer = ds.query(finished, "SELECT source, images FROM trials")
+    assert [*answer] == answer.columns == [*answer.to_pandas()]
+    assert ("source" in answer, "dataset" in answer, 0 in answer) == (True, False, False)
 
 
 def test_an_answer_keeps_its_units(finished: Path) -> None:

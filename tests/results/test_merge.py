@@ -369,7 +369,7 @@ def test_a_target_that_a_launch_works_on_is_refused(roots: tuple[Store, Store], 
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_launch(target, launch("1", heartbeat_at=now, started_at=now))
     before = everything(target)
-    with refused(Code.IN_USE, "launch 1 by ada on node7", kind=InvalidRequest, file=target.uri):
+    with refused(Code.IN_USE, "launch 1 of study s by ada on node7", kind=InvalidRequest, file=target.uri):
         merge(roots, target)
     assert everything(target) == before
 

@@ -264,6 +264,12 @@ def test_a_query_that_never_ends_is_ended_after_its_time(root: Path, sql: str) -
         analysis.query(root, sql, timeout=0.2)
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "soon"])
+def test_a_time_limit_is_above_0(timeout: Any, root: Path) -> None:
+    with refused(Code.WRONG_VALUE, "--timeout", timeout, kind=InvalidRequest, key="--timeout"):
+        analysis.query(root, "SELECT 1 AS a", timeout=timeout)
+
+
 def test_a_query_in_time_is_answered(root: Path) -> None:
     assert analysis.query(root, "SELECT 1 AS a", timeout=60).to_pydict() == {"a": [1]}
 

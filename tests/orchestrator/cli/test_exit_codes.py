@@ -68,9 +68,17 @@ def test_a_file_that_is_not_there(deltasweep: Command) -> None:
 
 def test_no_root(deltasweep: Command) -> None:
     nowhere = str(deltasweep.folder / "nowhere")
-    for arguments in (("status", "--json"), ("deltas", "--format", "json"), ("query", "SELECT 1", "--format=json")):
+    for arguments in (
+        ("status", "--json"),
+        ("resume", "--json"),
+        ("logs", "0123456789abcdef", "--json"),
+        ("trials", "list", "demo", "--state", "failed", "--json"),
+        ("deltas", "--format", "json"),
+        ("query", "SELECT 1", "--format=json"),
+    ):
         error = error_of(deltasweep(*arguments, "--results", nowhere))
         assert (error["code"], error["file"], error["key"]) == ("no-root", nowhere, "--results")
+        assert "does not exist" in error["message"]
     assert not Path(nowhere).exists()
 
 
@@ -78,6 +86,30 @@ def test_wrong_sql(deltasweep: Command, root: str) -> None:
     error = error_of(deltasweep("query", "SELECT nothing FROM trials", "--results", root, "--format", "json"))
     assert (error["code"], error["key"]) == ("wrong-query", "SQL")
     assert '"nothing"' in error["message"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "--results", "root", "--out", ""],
+        ["report", "--results", "root", "--out="],
+        ["data", "describe", ""],
+        ["data", "split", "photos", "--out", ""],
+        ["models", "train", "fmnist_natural", "--out", ""],
+        ["models", "describe", "torchvision:resnet18", "--out", ""],
+        ["models", "convert", "", "--as", "natural"],
+        ["plan", "demo", "--builder", ""],
+        ["plan", "demo", "--gpus", ""],
+        ["import-trials", "", "--results", "root"],
+    ],
+    ids=" ".join,
+)
+def test_an_unset_variable_is_not_the_current_directory(deltasweep: Command, arguments: list[str]) -> None:
+    (deltasweep.folder / "root").mkdir()
+    result = deltasweep(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "expected a path; got empty text" in result.message
+    assert [path.name for path in deltasweep.folder.iterdir()] == ["root"]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,9 @@ def test_a_launch_that_ends_with_an_error(
     variables, facts = told(launch.folder)
     assert (variables["STATUS"], variables["EXIT_CODE"]) == ("error", str(code))
     assert facts["error"]["message"] == variables["MESSAGE"] != ""
-    assert variables["PLANNED"] == ""
+    assert (variables["STUDY"], facts["study"], variables["PLANNED"]) == ("mini", "mini", "")
+    assert launch.command("resume", "--results", "root", "--notify", TELL).code == code
+    assert told(launch.folder)[0]["STUDY"] == "mini"
 
 
 def test_a_wrong_request_is_told_before_anything_is_written(launch: Any) -> None:

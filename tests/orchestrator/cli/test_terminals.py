@@ -19,7 +19,7 @@ from rich.console import Console
 
 from jobs.errors import Code, DeltaSweepError, InvalidRequest, StorageFailure
 from jobs.kinds.pretrain import train_source
-from jobs.results import done, open_store
+from jobs.results import done, open_store, write_launch
 from jobs.results.local_store import LocalStore
 from jobs.study.expand import expand
 from orchestrator.cli import main
@@ -27,8 +27,10 @@ from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.failures.outcomes import StopCause
 from orchestrator.launching import launch
 from orchestrator.launching.budget import TimeLimit
+from orchestrator.launching.heartbeat import new_launch
 from orchestrator.launching.launch_state import LaunchState
-from orchestrator.planning import status
+from orchestrator.planning import status, trial_logs
+from orchestrator.process import streams
 from orchestrator.ray_tune import tuner
 from orchestrator.study import load
 from orchestrator.study.load import parse_study
@@ -177,6 +179,20 @@ def test_a_closed_stream_is_given_to_no_file(start: Started, tmp_path: Path) -> 
 def test_watching_ends_when_nobody_looks(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "_WATCH_SECONDS", 0.01)
     assert start("status", "--watch", "--results", "root", out="left").code == 0
+
+
+def test_following_ends_when_the_reader_has_gone_and_nothing_more_is_printed(
+    start: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `| head`: a write would find out, but a trial may print nothing for hours."""
+    monkeypatch.setattr(trial_logs, "_FOLLOW_SECONDS", 0.01)
+    write_launch(open_store(tmp_path / "alive"), new_launch("mini", "0" * 16)._replace(in_flight=(TRIALS[0],)))
+    assert start("logs", TRIALS[0], "--follow", "--results", "alive", out="left").code == 0
+    reader, writer = os.pipe()
+    assert not streams._reader_is_gone(writer)
+    os.close(reader)
+    assert streams._reader_is_gone(writer)
+    os.close(writer)
 
 
 # --- signals ---

@@ -15,7 +15,7 @@ from analysis import deltas, formats
 from analysis.paired.names import sources_in
 from jobs.errors import Code, InvalidRequest
 from jobs.results import LocalStore, commit, open_store, record_study
-from jobs.results.layout import log_key, trial_key
+from jobs.results.layout import launch_key, log_key, trial_key
 from orchestrator.live import watch as watching
 from orchestrator.live.access import cookie_name, is_loopback, names_of
 from orchestrator.live.watch import Watch
@@ -72,7 +72,8 @@ def test_pages_of_several_machines_behind_one_name_have_cookies_of_their_own() -
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8737", "127.0.0.1.evil.example", "", "[evil]:8737"])
 def test_another_name_for_this_address_is_refused(page: TestClient, sweep: Sweep, host: str) -> None:
     for address in (*addresses(sweep), *streams(sweep)):
-        assert page.get(address, headers={"host": host}).status_code == 421
+        answer = page.get(address, headers={"host": host})
+        assert (answer.status_code, "Fix: use the address" in answer.text) == (421, True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8737", "localhost:1234", "LOCALHOST", "[::1]:8737", "[::1]", "192.0.2.7"])
@@ -120,7 +121,7 @@ def test_the_first_page_says_what_runs(page: TestClient, sweep: Sweep) -> None:
         "done14of 24 trials, 58.3 %",
         "running36 waiting",
         "failed1not done",
-        "launch 20260101T000000Z-00000000 by ada on head",
+        "launch 20260101T000000Z-00000000 of study small by ada on head",
         "worker-7",
         f"seed {sweep.specs[14].seed}",
         "running, without a checkpoint so far",
@@ -246,6 +247,15 @@ def test_data_that_differ_between_machines_are_said(sweep: Sweep) -> None:
     assert "Finished trials read different data under one name" in text
     assert "2 on digits ffffffffffffffff" in text
     assert "1 on digits eeeeeeeeeeeeeeee" in text
+    found.close()
+
+
+def test_a_study_of_trials_that_ran_without_a_launch_is_shown(sweep: Sweep) -> None:
+    sweep.store.delete(launch_key(sweep.launch.launch))
+    found = watched(sweep.store)
+    text = " ".join(Tags(client(found).get("/").text).text.split())
+    assert "small no launch runs" in text
+    assert "done14of 24 trials, 58.3 %" in text
     found.close()
 
 

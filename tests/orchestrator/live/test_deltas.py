@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 from analysis.paired.cells import method_words
 from analysis.paired.contrasts import Comparison
 from analysis.statistics.paired_t import ROUNDING
-from orchestrator.live.charts import delta_panels, delta_words, summaries
-from orchestrator.live.comparisons import Delta, Deltas
+from orchestrator.live.charts import curve_chart, delta_panels, delta_words, summaries, trial_chart
+from orchestrator.live.comparisons import Curve, Delta, Deltas
 from tests.orchestrator.live.viewers import Tags
 
 SOURCES = ["base", "other", "robust"]
@@ -80,3 +80,16 @@ def test_marks_stay_in_the_place_of_their_size(comparisons: int, sizes: int) -> 
     for left, right in pairwise(by_size):
         assert max(left) < min(right)
     assert all(len(set(place)) == comparisons for place in by_size)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 7, 100])
+def test_ticks_at_epochs_are_whole_numbers(last: int) -> None:
+    points = [(epoch, 50.0 + epoch) for epoch in sorted({1, last})]
+    drawn = [
+        curve_chart([Curve("natural", points)], ["natural"], "curves"),
+        trial_chart({"test": points}, "curve", running=False),
+    ]
+    for chart in drawn:
+        ticks = re.findall('class="middle">([^<]*)<', chart)
+        assert len(ticks) > 1
+        assert all(tick.isdecimal() for tick in ticks), ticks

@@ -1,16 +1,19 @@
 """Rate, time left and counts of cells in `status --json`."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from jobs.results import Launch, Store, commit, open_store, write_launch
 from jobs.study.expand import expand
 from jobs.study.model import Study
+from orchestrator.planning import status
 from orchestrator.planning.flops import trial_flops
 from orchestrator.planning.pace import Finished, Pace, pace_of
-from orchestrator.planning.status import describe, status_of
+from orchestrator.planning.status import describe, status_of, watch_status
 from orchestrator.planning.trial_states import STATES
 from orchestrator.study.load import parse_study
 from tests.results.rows import result_rows
@@ -50,11 +53,11 @@ def test_rates_count_only_hours_in_which_a_launch_ran(store: Store, study: Study
         finished(store, trial, "old", timedelta(hours=29))
     finished(store, trials[4], "new", timedelta(minutes=10))
     finished(store, trials[5], "by hand", timedelta(minutes=10))
-    status = status_of(store, study, NOW)
-    assert (status.pace.last_hour, status.pace.whole) == pytest.approx((2.0, 2.0))
-    plain = status.plain()
+    now = status_of(store, study, NOW)
+    assert (now.pace.last_hour, now.pace.whole) == pytest.approx((2.0, 2.0))
+    plain = now.plain()
     assert plain["seconds_left"] == pytest.approx(3600)
-    assert "2.0 trials per hour; 1h 00m left" in describe(status)
+    assert "2.0 trials per hour; 1h 00m left" in describe(now)
 
 
 def test_the_time_left_counts_work_and_not_trials(store: Store) -> None:
@@ -79,10 +82,45 @@ def test_overlapping_launches_count_once(store: Store, study: Study) -> None:
         launched(store, study, name, timedelta(hours=2), timedelta(hours=1))
     finished(store, trials[0], "one", timedelta(minutes=90))
     finished(store, trials[1], "two", timedelta(minutes=90))
-    status = status_of(store, study, NOW)
-    assert status.pace.last_hour is None
-    assert status.pace.whole == pytest.approx(2.0)
-    assert status.plain()["seconds_left"] is None, "nothing runs"
+    now = status_of(store, study, NOW)
+    assert now.pace.last_hour is None
+    assert now.pace.whole == pytest.approx(2.0)
+    assert now.plain()["seconds_left"] is None, "nothing runs"
+
+
+def test_the_launch_of_another_study_says_nothing_about_this_one(store: Store, study: Study) -> None:
+    """A finished launch half an hour ago has a rate, at which nothing goes on."""
+    trials = [spec.trial_id for spec in expand(study)]
+    launched(store, study, "old", timedelta(minutes=50), timedelta(minutes=30))
+    finished(store, trials[0], "old", timedelta(minutes=40))
+    launched(store, study.model_copy(update={"name": "other"}), "new", timedelta(minutes=5))
+    now = status_of(store, study, NOW)
+    assert now.pace.last_hour == pytest.approx(3)
+    assert now.plain()["seconds_left"] is None
+    assert "left" not in describe(now)
+    assert "running: launch new of study other by a on h" in describe(now)
+
+
+def test_the_pace_of_a_running_study_is_known_without_the_slower_answers(store: Store, study: Study) -> None:
+    launched(store, study, "new", timedelta(minutes=30))
+    finished(store, expand(study)[0].trial_id, "new", timedelta(minutes=10))
+    thorough, paced = status_of(store, study, NOW), status_of(store, study, NOW, thorough=False, paced=True)
+    assert (paced.pace, paced.seconds_left) == (thorough.pace, thorough.seconds_left)
+    assert "2.0 trials per hour" in describe(paced)
+    fast = status_of(store, study, NOW, thorough=False)
+    assert (fast.pace, fast.seconds_left) == (Pace(), None)
+
+
+def test_a_watched_study_shows_its_pace(
+    store: Store, study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launched(store, study, "new", timedelta(minutes=30))
+    finished(store, expand(study)[0].trial_id, "new", timedelta(minutes=10))
+    monkeypatch.setattr(status, "status_of", partial(status_of, now=NOW))
+    monkeypatch.setattr(status, "nobody_listens", iter([False, True]).__next__)
+    monkeypatch.setattr(status, "_WATCH_SECONDS", 0.0)
+    watch_status(store, study, Console())
+    assert "2.0 trials per hour; 3h 30m left" in capsys.readouterr().out
 
 
 def test_launches_of_other_studies_finish_nothing_of_this_one(store: Store, study: Study) -> None:

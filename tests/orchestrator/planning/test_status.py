@@ -154,6 +154,25 @@ def test_the_latest_launch_decides_which_study(study: Study, store: Store) -> No
         recorded_study(store, "nope")
 
 
+def test_a_study_that_was_only_run_trial_by_trial_is_known(study: Study, store: Store) -> None:
+    """As by a job array, which launches nothing."""
+    record_study(store, study.name, study.digest, study.resolved())
+    assert recorded_study(store, None) == recorded_study(store, "states") == study
+    with refused(Code.UNKNOWN_NAME, "'nope'", "states", kind=InvalidRequest, file=store.uri, key="--study"):
+        recorded_study(store, "nope")
+    other = parse_study(STUDY.format(name="other"), "other.yaml")
+    record_study(store, other.name, other.digest, other.resolved())
+    assert recorded_study(store, "states") == study
+    with refused(Code.UNKNOWN_NAME, "other, states", kind=InvalidRequest, file=store.uri, key="--study"):
+        recorded_study(store, None)
+    write_launch(store, launched(other, "1", NOW))
+    assert (recorded_study(store, None), recorded_study(store, "states")) == (other, study)
+    longer = parse_study(STUDY.format(name="states").replace("seeds: 6", "seeds: 7"), "states.yaml")
+    record_study(store, longer.name, longer.digest, longer.resolved())
+    with refused(Code.UNKNOWN_NAME, "2 versions", kind=InvalidRequest, file=store.uri, key="--study"):
+        recorded_study(store, "states")
+
+
 def test_an_empty_root_says_how_to_begin(store: Store) -> None:
     command = f"deltasweep launch STUDY --results {store.uri}"
     with refused(Code.NO_ROOT, command, kind=InvalidRequest, file=store.uri, key="--results"):

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import Code, InvalidRequest, StorageFailure
-from jobs.results import Store, commit, open_store, record_failure, write_launch
+from jobs.results import Store, commit, open_store, record_failure, record_study, write_launch
 from jobs.results.failures import Failure, FailureKind
 from jobs.results.layout import checkpoint_key, output_key
 from jobs.results.local_store import LocalStore
 from jobs.study.expand import expand
 from jobs.verification.verify import verify
 from orchestrator.launching.heartbeat import new_launch
+from orchestrator.launching.progress import Tallies
 from orchestrator.planning.trial_logs import attempts_of, follow
+from orchestrator.planning.trial_names import short_name
 from orchestrator.process.tail import MOST_CHARACTERS, Tail, new_part
 from orchestrator.ray_tune import actor_output
 from orchestrator.ray_tune.actor_output import ActorOutput
@@ -88,6 +90,35 @@ def test_an_unknown_trial_is_refused(store: Store) -> None:
         attempts_of(store, SECOND)
     with refused(Code.NO_ANSWER, kind=InvalidRequest, key="TRIAL"):
         follow(store, "x", lambda text: None)
+
+
+def test_a_trial_is_known_by_the_name_that_progress_shows(store: Store) -> None:
+    shown = short_name(FIRST)
+    assert shown in Tallies(planned=1, names=(FIRST,)).at_work(0.0)
+    with refused(Code.NO_ANSWER, "trials list STUDY", "--state running", kind=InvalidRequest, key="TRIAL"):
+        attempts_of(store, shown)
+    run(store, FIRST)
+    assert [each.trial for each in attempts_of(store, shown)] == [FIRST]
+    other = f"{FIRST[:-16]}{'0' * 16}"
+    fail(store, other, 1)
+    with refused(Code.UNKNOWN_NAME, FIRST, other, kind=InvalidRequest, file=store.uri, key="TRIAL"):
+        attempts_of(store, shown)
+
+
+def test_a_finished_trial_is_known_by_that_name_too(store: Store) -> None:
+    study = load_study("demo")
+    record_study(store, study.name, study.digest, study.resolved())
+    commit(store, "finetune", result_rows(FIRST))
+    assert [each.state for each in attempts_of(store, short_name(FIRST))] == ["done"]
+
+
+def test_following_ends_when_nobody_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(store, FIRST)
+    monkeypatch.setattr("orchestrator.planning.trial_logs.time.sleep", lambda _: None)
+    monkeypatch.setattr("orchestrator.planning.trial_logs.nobody_listens", iter([False, True]).__next__)
+    text = io.StringIO()
+    follow(store, FIRST, text.write)
+    assert text.getvalue().count("running in launch") == 1
 
 
 def test_following_prints_everything_once_until_the_trial_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
