@@ -75,7 +75,9 @@ class Gpu(NamedTuple):
     """Bytes."""
     card: GpuCard
     table: Table
-    """The table that other GPUs' rates are taken from."""
+    """The known GPUs, with which it is compared."""
+    references: Table
+    """The table that other GPUs' rates are taken from: for a packaged entry, the packaged one as it is."""
     on_demand: Offer | None
     """The lowest price; None: no price is known."""
     spot: Offer | None
@@ -118,7 +120,7 @@ class Gpu(NamedTuple):
         """Return the rate of an entry, which may be relative to the measured rate of another GPU."""
         if rate.of is None or rate.times is None:
             return Reached(form, _flops(rate), f"measured: {_measurement(rate)}", False)
-        base = self.table[rate.of].rates[form]
+        base = self.references[rate.of].rates[form]
         share = f"{rate.times:.3g} times {rate.of}" if rate.times != 1 else f"as {rate.of}"
         about = f"assumed: {share} ({rate.because}); {rate.of} measured: {_measurement(base)}"
         return Reached(form, rate.times * _flops(base), about, True)
@@ -205,6 +207,7 @@ def gpu(
         memory=1e9 * card.memory_gb,
         card=card,
         table=known,
+        references=packaged_table() if known.get(name) is packaged_table().get(name) else known,
         on_demand=on_demand,
         spot=spot,
         highest_price=dearest if price is None else price,

@@ -236,6 +236,32 @@ def test_a_user_s_table_is_merged_over_the_packaged_one(tmp_path: Path) -> None:
     assert table_with(None) == packaged_table()
 
 
+REPLACED = """\
+A10:
+  memory_gb: 24
+  rates: {float32: {tflops: 5.9, source: a test, date: 2026-11-30}}
+V100:
+  memory_gb: 16
+  rates: {float16: {tflops: 9, source: a test, date: 2026-11-30}}
+RTX6000-Ada:
+  memory_gb: 48
+  rates:
+    tf32: {of: A100, times: 0.7, because: a guess, source: a test, date: 2026-11-30}
+    float16: {of: A100, times: 0.7, because: a guess, source: a test, date: 2026-11-30}
+"""
+
+
+def test_packaged_rates_are_relative_to_packaged_ones_whatever_a_user_replaces(tmp_path: Path) -> None:
+    table = table_with(written(tmp_path, REPLACED))
+    relative = [
+        (name, form) for name, card in packaged_table().items() for form, rate in card.rates.items() if rate.of
+    ]
+    assert {"A10G", "T4", "L4", "L40S"} == {name for name, _ in relative}
+    for name, form in relative:
+        assert gpu(name, table=table, memory_gb=12).reached(form) == gpu(name).reached(form)
+    assert gpu("RTX6000-Ada", table=table).reached("tf32").flops == 0.7 * gpu("A100").reached("tf32").flops
+
+
 def test_the_table_in_the_docs_is_a_table(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "estimate-cost.md").read_text(encoding="utf-8")
     (text,) = re.findall("```yaml\n(.+?)```", page, re.DOTALL)
