@@ -55,6 +55,7 @@ class Compared(NamedTuple):
         """Return the comparison as in ``plan --json``, in bytes, hours and US dollars."""
         return {
             "gpu": self.gpu.name,
+            "card": self.gpu.card.card,
             "memory": self.gpu.memory,
             "gpu_hours": self.hours,
             "trials_per_card": self.trials_per_card,
@@ -131,7 +132,7 @@ def rows(compared: Iterable[Compared]) -> Iterator[tuple[str, ...]]:
             for rate in one.rates
         )
         yield (
-            one.gpu.name,
+            one.gpu.model,
             f"{one.gpu.memory / 1e9:g} GB",
             str(one.trials_per_card or "too large"),
             "-" if one.hours is None else three_digits(one.hours),

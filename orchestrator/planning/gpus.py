@@ -86,6 +86,11 @@ class Gpu(NamedTuple):
     given: float | None = None
     """FLOPs per second in every format, as the user says; None: those of the card."""
 
+    @property
+    def model(self) -> str:
+        """Its name, with the form factor that its rates are of if it is sold in several: H100 SXM5."""
+        return self.name if self.card.card is None or self.given is not None else f"{self.name} {self.card.card}"
+
     def reached(self, form: Format) -> Reached:
         """Return the rate in a format.
 
@@ -151,6 +156,7 @@ class Gpu(NamedTuple):
         seconds = sum(flops[rate.format] / rate.flops for rate in rates)
         return {
             "name": self.name,
+            "card": self.card.card,
             "memory": self.memory,
             "rate": sum(flops[rate.format] for rate in rates) / seconds if seconds else None,
             "rate_from": "; ".join(f"{rate.format}: {rate.about}" for rate in rates),

@@ -82,7 +82,10 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
             + ("; assumed: each as fast side by side" if several else "")
             + f"; without {_listed(without)})"
         ]
-    rates = [f"rate in {rate.format}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates]
+    of_card = f" of {gpu.model}" if gpu.model != gpu.name else ""
+    rates = [
+        f"rate in {rate.format}{of_card}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates
+    ]
     costs = [
         f"{amount(dollars)} {kind} (${offer.dollars:,.3g} per {gpu.name}-hour: {offer.about})"
         for kind, offer, dollars in (("on demand", gpu.on_demand, plan.on_demand), ("on spot", gpu.spot, plan.spot))

@@ -92,7 +92,9 @@ def test_a_comparison(deltasweep: Command) -> None:
     assert by_name["H100"]["trials_per_card"] > by_name["A10G"]["trials_per_card"] > by_name["T4"]["trials_per_card"]
     assert by_name["H100"]["rates"][0]["format"] == "float32"
     text = deltasweep("plan", "demo", "--compare", "H100,A10G,T4").out
-    assert all(word in text for word in ("trials a card", "RunPod H100 SXM", "AWS g4dn.xlarge (assumed)"))
+    assert all(word in text for word in ("trials a card", "RunPod H100 SXM", "AWS g4dn.xlarge (assumed)", "H100 SXM5"))
+    assert [by_name[name]["card"] for name in ("H100", "A10G")] == ["SXM5", None]
+    assert "rate in float32 of H100 SXM5: " in deltasweep("plan", "demo", "--gpu", "H100").out
 
 
 @pytest.mark.parametrize(

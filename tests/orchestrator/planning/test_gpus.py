@@ -327,11 +327,21 @@ def test_a_user_s_table_that_is_not_there(tmp_path: Path) -> None:
     [
         ("NVIDIA A100-SXM4-80GB", 85.1, "A100-80GB"),
         ("NVIDIA A100-SXM4-40GB", 42.4, "A100"),
-        ("NVIDIA A100 80GB PCIe", 85.1, "A100-80GB"),
+        ("A100-SXM-80GB", 85.1, "A100-80GB"),
+        ("NVIDIA A100 80GB PCIe", 85.1, None),
+        ("NVIDIA A100-PCIE-40GB", 42.4, None),
+        ("Tesla V100-PCIE-16GB", 17.0, None),
+        ("Tesla V100-FHHL-16GB", 17.0, None),
         ("NVIDIA A10G", 24.1, "A10G"),
         ("NVIDIA A10", 24.1, "A10"),
         ("NVIDIA H200", 150.0, "H200"),
         ("NVIDIA H100 80GB HBM3", 85.0, "H100"),
+        ("NVIDIA H100 PCIe", 85.0, None),
+        ("NVIDIA H100 NVL", 100.0, None),
+        ("NVIDIA H200 NVL", 150.0, None),
+        ("GRID A100-10C", 10.7, None),
+        ("NVIDIA A100-40C", 42.4, None),
+        ("NVIDIA A10-24Q", 24.1, None),
         ("Tesla T4", 15.8, "T4"),
         ("Tesla V100-SXM2-32GB", 34.1, "V100"),
         ("NVIDIA L4", 23.6, "L4"),
@@ -345,6 +355,7 @@ def test_a_user_s_table_that_is_not_there(tmp_path: Path) -> None:
         ("Quadro RTX 6000", 25.2, None),
         ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 21.0, None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", 17.1, None),
+        ("NVIDIA GeForce RTX 4090 D", 25.4, None),
     ],
 )
 def test_the_entry_of_a_machine_s_gpu(device: str, gigabytes: float, name: str | None) -> None:
@@ -355,6 +366,38 @@ def test_an_entry_with_the_whole_name_of_a_device_comes_first() -> None:
     slice_of_a100 = "NVIDIA A100-SXM4-40GB MIG 3g.20gb"
     table = {**packaged_table(), slice_of_a100: measured(float32=3)}
     assert named_after(slice_of_a100, 21e9, table) == slice_of_a100
+
+
+@pytest.mark.parametrize(
+    ("own", "card", "device", "named"),
+    [
+        ("H100-PCIe", None, "NVIDIA H100 PCIe", True),
+        ("A100-PCIe-80GB", None, "NVIDIA A100 80GB PCIe", True),
+        ("H100", "PCIe", "NVIDIA H100 PCIe", True),
+        ("H100", "PCIe", "NVIDIA H100 NVL", False),
+        ("A100", "PCIe", "NVIDIA A100-SXM4-40GB", False),
+        ("A100", None, "NVIDIA A100-SXM4-40GB", True),
+        ("A100", None, "NVIDIA A100-PCIE-40GB", False),
+        ("MI300X", None, "AMD Instinct MI300X", True),
+        ("RTX3090", None, "NVIDIA GeForce RTX 3090", True),
+        ("RTX3090", None, "NVIDIA GeForce RTX 3090 Ti", False),
+        ("RTX6000", None, "NVIDIA RTX 6000 Ada Generation", False),
+    ],
+)
+def test_a_user_s_entry_of_a_form_factor(own: str, card: str | None, device: str, named: bool) -> None:
+    table = {own: measured(float32=3).model_copy(update={"card": card})}
+    assert named_after(device, 50e9, table) == (own if named else None)
+    if named and own not in packaged_table():
+        assert named_after(device, 50e9, {**packaged_table(), **table}) == own
+
+
+@pytest.mark.parametrize("name", ["V100", "A100", "A100-80GB", "H100", "H200"])
+def test_entries_are_of_one_form_factor(name: str) -> None:
+    """Cards of several form factors have this name; rates and prices are of one of them."""
+    card = packaged_table()[name]
+    assert card.card is not None
+    assert not [price.instance for price in card.prices if "PCIe" in price.instance]
+    assert (gpu(name).model, gpu(name, tflops=3).model) == (f"{name} {card.card}", name)
 
 
 def test_hours_of_this_machine_have_the_price_and_the_memory_of_its_gpu() -> None:
