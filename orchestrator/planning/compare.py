@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jobs.errors import Code, InvalidRequest
 from orchestrator.planning.gpu_shares import even_share, per_card
+from orchestrator.planning.gpu_table import name_in
 from orchestrator.planning.gpus import Gpu, Offer, Reached, gpu
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.plan_text import amount, three_digits
@@ -87,7 +88,7 @@ def chosen(names: str, own: Gpu, *, besides: bool = False) -> list[Gpu]:
         )
     compared = [
         *([own.name] if besides else []),
-        *(name for one in wanted for name in (own.table if one == ALL else [one])),
+        *(name for one in wanted for name in (own.table if one == ALL else [name_in(one, (*own.table, own.name))])),
     ]
     return [own if name == own.name else gpu(name, table=own.table) for name in dict.fromkeys(compared)]
 

@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from itertools import islice
@@ -124,6 +124,12 @@ def packaged_table() -> Table:
     return cards
 
 
+def name_in(name: str, table: Iterable[str]) -> str:
+    """Return how a table spells the name of a GPU, in whatever case it is written; as written if it has none such."""
+    spelt = {one.casefold(): one for one in table}
+    return name if name in spelt.values() else spelt.get(name.casefold(), name)
+
+
 _ADD_NOTHING = re.compile(r"nvidia|tesla|geforce|quadro|amd|instinct|radeon|generation|hbm3e?")
 """Words in the names of devices that do not tell one GPU from another. Any other word besides a GPU's own name may name
 a slower one: a slice (MIG), a share of a virtual machine (10C, 24Q), a laptop's, or another chip (Ti, D, Max-Q).
@@ -176,7 +182,7 @@ def _words(name: str) -> list[str]:
 
 
 def table_with(path: str | Path | None) -> Table:
-    """Return the packaged GPUs, with those of a user's table added or in place of those of the same name.
+    """Return the packaged GPUs, with those of a user's table added or in place of those of the same name in any case.
 
     Args:
         path: the user's table, a YAML file of the form of ``gpus.yaml``; None: there is none.
@@ -199,13 +205,20 @@ def table_with(path: str | Path | None) -> Table:
         (location, Code.REPEATED, f"expected each key once; it is again in line {line}. Fix: remove one")
         for location, line in document.duplicates[:MOST_MISTAKES]
     ]
+    names = [str(key) for key in document.value]
+    found += [
+        ((name,), Code.REPEATED, f"expected each GPU once, in upper or lower case; got {same} above. Fix: remove one")
+        for number, name in enumerate(names)
+        if name not in names[:number] and (same := name_in(name, names[:number])) != name
+    ][:MOST_MISTAKES]
     own: dict[str, GpuCard] = {}
     try:
         own = _CARDS.validate_python(document.value)
     except ValidationError as error:
         mistakes = error.errors(include_url=False)[:MOST_MISTAKES]
         found += [(tuple(details["loc"]), *_about(details)) for details in mistakes]
-    table = {**packaged_table(), **own}
+    packaged = packaged_table()
+    table = {**packaged, **{name_in(name, packaged): card for name, card in own.items()}}
     if not found:
         found += islice(_wrong_references(own, table), MOST_MISTAKES)
     if found:

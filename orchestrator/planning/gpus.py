@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from jobs.errors import Code, InvalidRequest
-from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, Table, named_after, packaged_table
+from jobs.system.similar import close_matches
+from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, Table, name_in, named_after, packaged_table
 
 DEFAULT_GPU = "A10G"
 """The GPU of the first node type in `cluster.yaml`."""
@@ -204,7 +205,7 @@ def gpu(
     ):
         if given is not None and not 0 < given < float("inf"):
             raise InvalidRequest(Code.WRONG_VALUE, f"expected {what}, above 0; got {given}. Fix: change it", key=option)
-    name = name or (DEFAULT_GPU if memory_gb is None or tflops is None else OWN_GPU)
+    name = name_in(name or (DEFAULT_GPU if memory_gb is None or tflops is None else OWN_GPU), known)
     card = _card(name, known, memory_gb, tflops)
     on_demand, spot = _offers(card.prices, price, spot_price)
     dearest = max((offer.dollars for offer in card.prices if offer.kind == "on-demand"), default=None)
@@ -248,9 +249,11 @@ def gpu_of_machine(
 def _card(name: str, known: Table, memory_gb: float | None, tflops: float | None) -> GpuCard:
     """Return the entry of a GPU, with the user's memory and rate if given."""
     if name not in known and (memory_gb is None or tflops is None):
+        near = close_matches(name.lower(), (one.lower() for one in known))
+        hint = f" (did you mean {' or '.join(name_in(one, known) for one in near)}?)" if near else ""
         raise InvalidRequest(
             Code.UNKNOWN_NAME,
-            f"unknown GPU {name!r}; known: {', '.join(known)}. Fix: use one of these, or define it: plan takes "
+            f"unknown GPU {name!r}{hint}; known: {', '.join(known)}. Fix: use one of these, or define it: plan takes "
             "--gpu-memory with --gpu-tflops, or a table (--gpus)",
             key="--gpu",
         )
@@ -278,18 +281,21 @@ def _offers(
 ) -> tuple[Offer | None, Offer | None]:
     """Return the lowest price on demand and on spot, each None if none is known.
 
-    An assumed spot price counts if it is below the lowest price on demand.
+    A spot price, listed or assumed, counts if it is below the lowest price on demand: spot machines can be preempted.
     """
-    on_demand, spot = (
+    on_demand, listed = (
         min((_listed(one) for one in prices if one.kind == kind), default=None) for kind in ("on-demand", "spot")
     )
     if price is not None:
-        on_demand, spot = _yours(price), _assumed(_yours(price))
-    elif spot is None:
-        sold = (one for one in prices if one.kind == "on-demand" and one.cloud in _SELL_SPOT)
-        lowest = on_demand.dollars if on_demand else 0
-        spot = min((offer for one in sold if (offer := _assumed(_listed(one))).dollars < lowest), default=None)
-    return on_demand, spot if spot_price is None else _yours(spot_price)
+        on_demand = _yours(price)
+        spots = [_assumed(on_demand, on_demand.place)]
+    elif listed is not None:
+        spots = [listed]
+    else:
+        sold = (_listed(one) for one in prices if one.kind == "on-demand" and one.cloud in _SELL_SPOT)
+        spots = [_assumed(offer, f"the price of {offer.place}") for offer in sold]
+    lower = (offer for offer in spots if on_demand is None or offer.dollars < on_demand.dollars)
+    return on_demand, min(lower, default=None) if spot_price is None else _yours(spot_price)
 
 
 def _listed(price: Price) -> Offer:
@@ -301,6 +307,6 @@ def _yours(dollars: float) -> Offer:
     return Offer(dollars, "your price", "your price")
 
 
-def _assumed(offer: Offer) -> Offer:
+def _assumed(offer: Offer, what: str) -> Offer:
     """Return the assumed spot price that goes with a price on demand."""
-    return Offer(SPOT * offer.dollars, offer.place, f"assumed {SPOT:.0%} of the price of {offer.place}", True)
+    return Offer(SPOT * offer.dollars, offer.place, f"assumed {SPOT:.0%} of {what}", True)

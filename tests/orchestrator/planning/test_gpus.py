@@ -9,6 +9,7 @@ import pytest
 from jobs.catalog.catalog import PACKAGED
 from jobs.catalog.costs import flops_trained_image
 from jobs.errors import Code, InvalidRequest
+from orchestrator.planning.compare import chosen
 from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, named_after, packaged_table, table_with
 from orchestrator.planning.gpus import RESNET50_FLOPS, SPOT, format_of, gpu, gpu_of_machine
 from tests.support import present, refused
@@ -203,13 +204,47 @@ def test_a_known_spot_price_comes_before_an_assumed_one() -> None:
     assert gpu("own", table={"own": dearer}).spot is None, "an assumption is no reason to pay more"
 
 
+def test_a_spot_price_above_the_lowest_price_on_demand_does_not_count() -> None:
+    card = measured(float32=5.0)
+    for dollars, counts in ((1.5, False), (1.0, False), (0.9, True)):
+        prices = (price("AWS", 3.0), price("Lambda", 1.0), price("AWS", dollars, "spot"))
+        found = gpu("own", table={"own": card.model_copy(update={"prices": prices})})
+        assert (found.spot is not None) == counts
+    only_spot = card.model_copy(update={"prices": (price("AWS", 3.0, "spot"),)})
+    assert present(gpu("own", table={"own": only_spot}).spot).dollars == 3.0
+    assert present(gpu("own", spot_price=9.0, table={"own": only_spot}).spot).dollars == 9.0, "as the user says"
+    for name in packaged_table():
+        known = gpu(name)
+        assert known.spot is None or known.spot.dollars < present(known.on_demand).dollars, name
+
+
+def test_prices_of_the_user_are_called_that() -> None:
+    own = gpu("A10G", price=2.0)
+    assert (present(own.on_demand).about, present(own.spot).about) == ("your price", "assumed 40% of your price")
+    assert "assumed 40% of the price of AWS g4dn.xlarge" in present(gpu("T4").spot).about
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(("written", "name"), [("a100", "A100"), ("rtx6000-ADA", "RTX6000-Ada"), ("T4", "T4")])
+def test_names_are_known_in_any_case(written: str, name: str) -> None:
+    assert gpu(written) == gpu(name)
+    assert [one.name for one in chosen(f"{written},{name}", gpu("L4"))] == [name]
+
+
+def test_names_that_may_have_been_meant_are_told() -> None:
+    with refused(Code.UNKNOWN_NAME, "did you mean RTX4090", kind=InvalidRequest, key="--gpu"):
+        gpu("rtx4080")
+
+
 # --- a user's table ---
 
 OWN = """\
 T4:
   memory_gb: 16
   rates:
-    float32: {tflops: 4.5, source: plan --measure, date: 2026-11-30}
+    float32: {tflops: 4.5, source: own benchmark, date: 2026-11-30}
 B200:
   memory_gb: 180
   rates:
@@ -249,6 +284,15 @@ RTX6000-Ada:
     tf32: {of: A100, times: 0.7, because: a guess, source: a test, date: 2026-11-30}
     float16: {of: A100, times: 0.7, because: a guess, source: a test, date: 2026-11-30}
 """
+
+
+def test_a_name_in_another_case_is_the_same_gpu(tmp_path: Path) -> None:
+    table = table_with(written(tmp_path, OWN.replace("T4:", "t4:")))
+    assert set(table) == {*packaged_table(), "B200"}
+    assert gpu("T4", table=table).reached("float32").flops == 4.5e12
+    path = written(tmp_path, OWN.replace("B200:", "t4:"))
+    with refused(Code.REPEATED, "expected each GPU once", "T4", kind=InvalidRequest, file=path, key="t4"):
+        table_with(path)
 
 
 def test_packaged_rates_are_relative_to_packaged_ones_whatever_a_user_replaces(tmp_path: Path) -> None:
