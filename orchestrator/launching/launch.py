@@ -1,9 +1,9 @@
 """A launch: run the pending trials of a study in rounds and sum up the outcome."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -31,16 +31,18 @@ from orchestrator.launching.heartbeat import Heartbeat, new_launch, others_alive
 from orchestrator.launching.launch_state import LEAVING, LaunchState
 from orchestrator.launching.options import Options, page_command
 from orchestrator.launching.preparation import Preparation, prepare
+from orchestrator.launching.prices import about_limit, priced
 from orchestrator.launching.progress import ProgressView, Tallies
 from orchestrator.launching.retries import Retries
 from orchestrator.planning.bundles import bundle_of
 from orchestrator.planning.dependencies import completed, unmet_dependencies
+from orchestrator.planning.gpu_table import Device
 from orchestrator.planning.processor import without_units
 from orchestrator.planning.stages import StageTrials
 from orchestrator.planning.trial_states import TrialState
 from orchestrator.process.signals import stop_signals_to
 from orchestrator.ray_tune import tuner
-from orchestrator.ray_tune.gpu_share import resolved
+from orchestrator.ray_tune.gpu_share import cluster_gpus, resolved
 from orchestrator.ray_tune.local_ray import scarce_memory
 from orchestrator.ray_tune.stop_signal import Listener, raise_flag_for
 
@@ -157,10 +159,10 @@ def _run(launching: Launching, record: Launch) -> Summary:
     with Heartbeat(store, record, lambda: state.in_flight, warn, failed) as heartbeat:
         state.root_answers = lambda: heartbeat.beat() is None
         with tuner.connected(launching.options.address):
-            if (spending := launching.options.spending) is not None:
-                state.limits.append(Budget(*spending, tuner.billed_units, state.policy.stop_grace_seconds).spend)
+            devices = cache(cluster_gpus)
             try:
-                given_up = _run_stages(launching, starts_ray=starts_ray, backwards=bool(others))
+                _limit_spending(launching, devices)
+                given_up = _run_stages(launching, devices, starts_ray=starts_ray, backwards=bool(others))
             finally:
                 heartbeat.finish()
     store.require_held()
@@ -168,17 +170,30 @@ def _run(launching: Launching, record: Launch) -> Summary:
     return _summary(launching, given_up)
 
 
-def _run_stages(launching: Launching, *, starts_ray: bool, backwards: bool) -> dict[str, str]:
+def _limit_spending(launching: Launching, devices: Callable[[], Sequence[Device]]) -> None:
+    """Begin to count what the cluster costs if spending is limited, and print the limit and its price."""
+    spending, state = launching.options.spending, launching.state
+    if spending is not None:
+        price = priced(spending, devices)
+        launching.console.print(about_limit(spending, price), markup=False)
+        grace = state.policy.stop_grace_seconds
+        state.limits.append(Budget(spending.most, price.dollars, tuner.billed_units, grace).spend)
+
+
+def _run_stages(
+    launching: Launching, devices: Callable[[], Sequence[Device]], *, starts_ray: bool, backwards: bool
+) -> dict[str, str]:
     """Run all stages until no trial is waiting or a stop is requested. Return the trials given up, with reasons.
 
     Args:
+        devices: Returns the GPUs of the cluster.
         starts_ray: Whether the launch started Ray, on this machine.
         backwards: Whether to begin each stage with its last trial, so that two launches meet in the middle.
     """
     prepared, state, console = launching.prepared, launching.state, launching.console
     notes = dict[str, None]()
     shares = [
-        tuner.share_of(resolved(stage.resources, stage.memory, notes.setdefault), notes.setdefault)
+        tuner.share_of(resolved(stage.resources, stage.memory, notes.setdefault, devices), notes.setdefault)
         for stage in prepared.stages
     ]
     if starts_ray:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -122,6 +122,19 @@ def packaged_table() -> Table:
     cards = _CARDS.validate_python(safe_yaml.load(text, safe_yaml.CoreLoader))
     assert not list(_wrong_references(cards, cards)), "the packaged table refers to GPUs without measured rates"
     return cards
+
+
+class Device(NamedTuple):
+    """A GPU of a machine."""
+
+    name: str
+    """Its name by its driver, such as ``NVIDIA A100-SXM4-80GB``."""
+    memory: float
+    """Its bytes."""
+
+
+class GpusUnknown(Exception):
+    """The GPUs of a cluster are not known, because of what the message says."""
 
 
 def name_in(name: str, table: Iterable[str]) -> str:

@@ -82,8 +82,8 @@ class Gpu(NamedTuple):
     on_demand: Offer | None
     """The lowest price; None: no price is known."""
     spot: Offer | None
-    highest_price: float | None
-    """The highest on-demand price, in US dollars per GPU-hour, which limits on spending assume."""
+    highest: Offer | None
+    """The highest price on demand, which limits on spending assume."""
     given: float | None = None
     """FLOPs per second in every format, as the user says; None: those of the card."""
 
@@ -208,7 +208,7 @@ def gpu(
     name = name_in(name or (DEFAULT_GPU if memory_gb is None or tflops is None else OWN_GPU), known)
     card = _card(name, known, memory_gb, tflops)
     on_demand, spot = _offers(card.prices, price, spot_price)
-    dearest = max((offer.dollars for offer in card.prices if offer.kind == "on-demand"), default=None)
+    highest = max((_listed(one) for one in card.prices if one.kind == "on-demand"), default=None)
     return Gpu(
         name=name,
         memory=1e9 * card.memory_gb,
@@ -217,7 +217,7 @@ def gpu(
         references=packaged_table() if known.get(name) is packaged_table().get(name) else known,
         on_demand=on_demand,
         spot=spot,
-        highest_price=dearest if price is None else price,
+        highest=highest if price is None else _yours(price),
         given=None if tflops is None else 1e12 * tflops,
     )
 

@@ -14,7 +14,7 @@ from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import networks_needed
 from orchestrator.planning.flops import flops_alone, flops_by_format, kept_bytes
 from orchestrator.planning.gpu_shares import actor_memory, bundle_memory, even_share
-from orchestrator.planning.gpu_table import Format
+from orchestrator.planning.gpu_table import Device, Format
 from orchestrator.planning.gpus import Gpu, Reached
 from orchestrator.planning.makespan import launch_here
 
@@ -142,15 +142,6 @@ Seconds = Callable[[TrialSpec], float]
 """Returns the seconds that a trial takes alone on a device."""
 
 
-class MeasuredGpu(NamedTuple):
-    """The GPU of this machine on which durations were measured."""
-
-    name: str
-    """Its name by its driver."""
-    memory: float
-    """Its bytes."""
-
-
 class Measured(NamedTuple):
     """Durations of trials as measured on this machine."""
 
@@ -159,7 +150,8 @@ class Measured(NamedTuple):
     seconds: Seconds
     cores: int = 0
     """Cores of the machine's processor if this is the device, because there is no GPU; else 0."""
-    gpu: MeasuredGpu | None = None
+    gpu: Device | None = None
+    """The GPU of this machine on which they were measured."""
 
 
 def make_plan(

@@ -13,7 +13,8 @@ from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
 from jobs.system import nvidia
 from orchestrator.planning import gpus, profile
-from orchestrator.planning.plan import Measured, MeasuredGpu
+from orchestrator.planning.gpu_table import Device
+from orchestrator.planning.plan import Measured
 from orchestrator.study.load import load_study
 from tests.orchestrator.support import Command
 from tests.results.rows import result_rows
@@ -186,7 +187,7 @@ def test_hours_that_were_measured_on_a_gpu_have_its_price(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not that of the default GPU; none if there is no entry for it."""
-    measured = Measured("measured by a test", lambda _: 36.0, gpu=MeasuredGpu(device, 150e9))
+    measured = Measured("measured by a test", lambda _: 36.0, gpu=Device(device, 150e9))
     monkeypatch.setattr(nvidia, "machine_has_gpu", lambda: True)
     monkeypatch.setattr(profile, "profile_trials", lambda specs, catalog: measured)
     plan = planned(deltasweep, "--measure", *options)
@@ -231,15 +232,3 @@ def test_without_a_gpu_the_plan_says_what_the_processor_has_no_units_for(
     assert "no units for bfloat16" in said
     assert json.loads(deltasweep("plan", "half.yaml", "--json", "--gpu", "T4").out)["about_processor"] == []
     assert "units" not in deltasweep("plan", "demo").out
-
-
-def test_a_limit_on_spending_assumes_the_highest_price() -> None:
-    from orchestrator.launching.request import LaunchRequest
-
-    request = LaunchRequest(gpu="H100", max_cost=10.0)
-    spending = request.spending()
-    assert spending is not None
-    assert spending.price == 10.979
-    lowest = gpus.gpu("H100").on_demand
-    assert lowest is not None
-    assert lowest.dollars < spending.price

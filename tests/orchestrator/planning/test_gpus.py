@@ -141,7 +141,7 @@ def test_a_gpu_defined_by_memory_and_rate() -> None:
     assert own.memory == 20e9
     assert {own.reached(form).flops for form in FORMATS} == {11e12}
     assert "your --gpu-tflops" in own.reached("tf32").about
-    assert (own.on_demand, own.spot, own.highest_price) == (None, None, None)
+    assert (own.on_demand, own.spot, own.highest) == (None, None, None)
     assert gpu(memory_gb=20, tflops=11).name == "own GPU", "not the default, whose prices would not be its own"
     assert [gpu().name, gpu(memory_gb=20).name, gpu(tflops=11).name] == ["A10G"] * 3
 
@@ -188,8 +188,8 @@ def test_the_lowest_price_is_taken_and_limits_on_spending_assume_the_highest() -
     card = measured(float32=5.0).model_copy(update={"prices": (price("AWS", 3.0), price("Lambda", 2.0))})
     found = gpu("own", table={"own": card})
     assert (present(found.on_demand).dollars, present(found.on_demand).place) == (2.0, "Lambda large")
-    assert found.highest_price == 3.0
-    assert gpu("own", price=1.0, table={"own": card}).highest_price == 1.0
+    assert present(found.highest).dollars == 3.0
+    assert gpu("own", price=1.0, table={"own": card}).highest == gpu("own", price=1.0, table={"own": card}).on_demand
 
 
 def test_a_known_spot_price_comes_before_an_assumed_one() -> None:
@@ -297,9 +297,7 @@ def test_a_name_in_another_case_is_the_same_gpu(tmp_path: Path) -> None:
 
 def test_packaged_rates_are_relative_to_packaged_ones_whatever_a_user_replaces(tmp_path: Path) -> None:
     table = table_with(written(tmp_path, REPLACED))
-    relative = [
-        (name, form) for name, card in packaged_table().items() for form, rate in card.rates.items() if rate.of
-    ]
+    relative = [(name, form) for name, card in packaged_table().items() for form, rate in card.rates.items() if rate.of]
     assert {"A10G", "T4", "L4", "L40S"} == {name for name, _ in relative}
     for name, form in relative:
         assert gpu(name, table=table, memory_gb=12).reached(form) == gpu(name).reached(form)

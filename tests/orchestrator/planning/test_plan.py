@@ -512,8 +512,8 @@ def test_each_trial_takes_hours_at_the_rate_of_its_own_recipe() -> None:
         # V100 computes both alike, A100 does not
         assert (rates["tf32"] > 2 * rates["float32"]) == (name == "A100")
     text = describe(plan, study)
-    assert "rate in float32: 9.04 TFLOP/s" in text
-    assert "rate in tf32: 9.04 TFLOP/s, no units for TF32" in text
+    assert "rate in float32 of V100 SXM2: 9.04 TFLOP/s" in text
+    assert "rate in tf32 of V100 SXM2: 9.04 TFLOP/s, no units for TF32" in text
     only = make_plan(study, [plain, tf32], {plain.trial_id}, set(), gpu("A100"))
     assert [rate.format for rate in only.rates] == ["tf32"]
 
