@@ -65,7 +65,9 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "memory": "bytes of GPU memory that the largest trial needs",
         "gpu_share": "this memory as a fraction of the GPU's",
         "actor_memory": "bytes of GPU memory of the largest actor, with the matrices that it inverts",
-        "gpu_auto": "the share that `gpu: auto` gives on this GPU",
+        "gpu_auto": "the share that `gpu: auto` gives the largest actor on this GPU",
+        "stages[]": "for each stage of a launch: `kind`, `trials`, `memory` (bytes per GPU of the largest actor, with "
+        "its matrices), `share` (of the GPU's), `requested` (GPUs per process), `auto` (what `gpu: auto` gives)",
         "about_processor[]": "where there is no GPU: what to know of this machine's processor",
         "checkpoints": "bytes of the largest trial's checkpoints",
         "results": "bytes of all results and kept weights",

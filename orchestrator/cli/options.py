@@ -60,8 +60,8 @@ ClusterGpu = Annotated[
     typer.Option(
         "--gpu",
         metavar="NAME",
-        help="GPU type of the cluster, for --max-cost and the live page: one that `deltasweep plan STUDY --compare all` "
-        "lists; by default, --max-cost asks the cluster.",
+        help="GPU type of the cluster, for --max-cost and the live page: one that `deltasweep plan STUDY --compare "
+        "all` lists; by default, --max-cost asks the cluster.",
     ),
 ]
 Price = Annotated[float | None, typer.Option(help="US dollars per GPU-hour; by default a list price.")]

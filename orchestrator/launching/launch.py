@@ -192,10 +192,7 @@ def _run_stages(
     """
     prepared, state, console = launching.prepared, launching.state, launching.console
     notes = dict[str, None]()
-    shares = [
-        tuner.share_of(resolved(stage.resources, stage.memory, notes.setdefault, devices), notes.setdefault)
-        for stage in prepared.stages
-    ]
+    shares = [tuner.share_of(resolved(stage, notes.setdefault, devices), notes.setdefault) for stage in prepared.stages]
     if starts_ray:
         staged = zip(prepared.stages, shares, strict=True)
         on_processor = [

@@ -15,8 +15,9 @@ class Spending(NamedTuple):
 
     most: float
     price: Offer | None
-    """Per hour of one GPU of the cluster, or of one machine if it has no GPUs. None: that of the GPUs that the cluster has
-    (``prices.of_cluster``)."""
+    """Per hour of one GPU of the cluster, or of one machine if it has no GPUs. None: that of the cluster's GPUs
+    (``prices.of_cluster``).
+    """
 
 
 class Options(NamedTuple):

@@ -22,7 +22,7 @@ class LaunchRequest(NamedTuple):
     max_hours: float | None = None
     hang_after: float = HANG_AFTER_MINUTES
     gpu: str | None = None
-    """GPU type of the cluster, for ``max_cost``, and of the live page's estimates. None: for the first, the cluster's."""
+    """GPU type of the cluster, for ``max_cost`` and the live page. None: for the first, the cluster is asked."""
     price: float | None = None
     accept_numerics: list[str] | None = None
     builders: list[Path] | None = None

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 from jobs.catalog.catalog import Catalog
 from jobs.catalog.costs import Flops, parameters
 from jobs.kind import Stage, Workload, kind_of, workload
-from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
 from orchestrator.planning.bundles import bundled
@@ -17,6 +16,7 @@ from orchestrator.planning.gpu_shares import actor_memory, bundle_memory, even_s
 from orchestrator.planning.gpu_table import Device, Format
 from orchestrator.planning.gpus import Gpu, Reached
 from orchestrator.planning.makespan import launch_here
+from orchestrator.planning.stages import StageTrials, stages_of
 
 _Part = Literal["train", "whole", "test"]
 """Part of a dataset's resized images. Whole images are training images that may be cropped anywhere."""
@@ -47,6 +47,27 @@ class Matrices(NamedTuple):
 
     def plain(self) -> dict[str, Any]:
         return {**self._asdict(), "core_hours": self.core_hours}
+
+
+class StageMemory(NamedTuple):
+    """The GPU memory that trials of a stage need, and the share that the study requests for each of them."""
+
+    kind: str
+    trials: int
+    memory: float
+    """Bytes per GPU that the largest actor needs, including matrices that it inverts as a whole."""
+    share: float
+    """This memory as a fraction of the plan's GPU."""
+    requested: float | Literal["auto"]
+    """GPUs per process."""
+    auto: float
+    """The share that ``gpu: auto`` gives them in a cluster of these GPUs."""
+    remedy: str
+    """What to change if one GPU is too small."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the stage as in ``plan --json``."""
+        return {name: value for name, value in self._asdict().items() if name != "remedy"}
 
 
 class Plan(NamedTuple):
@@ -97,6 +118,8 @@ class Plan(NamedTuple):
     """This memory as a fraction of the GPU's."""
     actor_memory: float
     """Bytes of GPU memory that the largest actor needs, including matrices that it inverts as a whole."""
+    stages: tuple[StageMemory, ...]
+    """The memory of the trials of each stage of a launch, in order."""
     checkpoints: int
     """Bytes of the largest trial's checkpoints."""
     results: int
@@ -130,6 +153,7 @@ class Plan(NamedTuple):
             "flops": self.flops.total,
             "flops_by_part": self.flops._asdict(),
             "matrices": [matrices.plain() for matrices in self.matrices],
+            "stages": [stage.plain() for stage in self.stages],
             "gpu": self.gpu.plain(self.rates, self.flops_by_format),
             "rates": [rate.plain() for rate in self.rates],
             "gpu_auto": self.gpu_auto,
@@ -195,12 +219,13 @@ def make_plan(
         if measured
         else sum(by_format[rate.format].total / rate.flops for rate in rates)
     )
+    by_id = {trial: spec for trial, (spec, _) in planned.items()}
     here = None
     if measured and measured.cores:
         alone_of = measured.seconds
         here = launch_here(
             study,
-            {trial: spec for trial, (spec, _) in planned.items()},
+            by_id,
             [*pending],
             lambda actor: saved * sum(map(alone_of, actor)),
             measured.cores,
@@ -240,6 +265,9 @@ def make_plan(
         memory=needed,
         gpu_share=needed / gpu.memory,
         actor_memory=actor_memory(bundles),
+        stages=tuple(
+            _stage_memory(stage, planned[stage.trials[0]], gpu) for stage in stages_of(study, by_id, [*by_id])
+        ),
         checkpoints=max(map(checkpoint_bytes, works), default=0),
         results=sum(work.result_bytes for work in to_do) + kept,
         activations=kept_bytes(to_run, catalog),
@@ -251,11 +279,21 @@ def make_plan(
     )
 
 
-def asked_resources(study: Study) -> Resources:
-    """Return the resources of the trials whose memory the plan reports: fine-tuning if any, else the first section."""
-    if study.grid is not None:
-        return study.resources
-    return next(iter(study.sections.values())).resources
+def _stage_memory(stage: StageTrials, first: tuple[TrialSpec, Workload], gpu: Gpu) -> StageMemory:
+    """
+    Args:
+        first: one of its trials.
+    """
+    (spec, work), asked = first, stage.resources.gpu
+    return StageMemory(
+        kind=spec.kind,
+        trials=len(stage.trials),
+        memory=stage.memory,
+        share=stage.memory / gpu.memory,
+        requested=asked if isinstance(asked, str) else asked / work.replicas,
+        auto=even_share(stage.memory, gpu.memory),
+        remedy=stage.remedy,
+    )
 
 
 def matrices(works: Iterable[Workload]) -> tuple[Matrices, ...]:

@@ -13,6 +13,7 @@ from jobs.errors import Code, InvalidRequest
 from jobs.specs.section import AUTO, Resources
 from orchestrator.planning.gpu_shares import even_share
 from orchestrator.planning.gpu_table import Device, GpusUnknown
+from orchestrator.planning.stages import StageTrials
 
 _PATIENCE_SECONDS = 120.0
 """A machine loads torch to answer."""
@@ -20,22 +21,17 @@ _PATIENCE_SECONDS = 120.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def resolved(
-    resources: Resources,
-    needed: float,
-    say: Callable[[str], object],
-    devices: Callable[[], Sequence[Device]],
-) -> Resources:
-    """Return resources with a number of GPUs in place of ``auto``.
+def resolved(stage: StageTrials, say: Callable[[str], object], devices: Callable[[], Sequence[Device]]) -> Resources:
+    """Return the resources of a stage's actors, with a number of GPUs in place of ``auto``.
 
     Args:
-        needed: bytes of GPU memory that the largest actor is planned to need.
-        say: called with what ``auto`` means here.
+        say: called with what ``auto`` means here, and with a warning if the largest actor needs more than a card has.
         devices: returns the GPUs of the cluster (``cluster_gpus``).
 
     Raises:
         InvalidRequest: if they are not known.
     """
+    resources, needed = stage.resources, stage.memory
     if resources.gpu != AUTO:
         return resources
     try:
@@ -52,10 +48,10 @@ def resolved(
         return resources.model_copy(update={"gpu": 0.0})
     smallest = min(device.memory for device in found)
     share = even_share(needed, smallest)
-    say(
-        f"gpu: auto is {share:g} here: trials of about {needed / 1e9:.2g} GB, and {smallest / 1e9:.3g} GB on the "
-        "smallest GPU."
-    )
+    sizes = f"trials of about {needed / 1e9:.2g} GB, and {smallest / 1e9:.3g} GB on the smallest GPU"
+    say(f"gpu: auto is {share:g} here: {sizes}.")
+    if needed > smallest:
+        say(f"Warning: expected trials that fit on every GPU; got {sizes}. They may fail. Fix: {stage.remedy}.")
     return resources.model_copy(update={"gpu": share})
 
 

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import ray
 import torch
 
 from jobs.errors import Code
+from jobs.execution.retention import RetentionPolicy
 from jobs.results import FailureKind
 from jobs.specs.section import Resources
 from jobs.study.expand import expand
@@ -20,7 +21,7 @@ from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.launching.retries import Retries
 from orchestrator.planning.gpu_shares import even_share
 from orchestrator.planning.gpu_table import Device, GpusUnknown
-from orchestrator.planning.stages import stages_of
+from orchestrator.planning.stages import StageTrials, stages_of
 from orchestrator.ray_tune import gpu_share, tuner
 from orchestrator.ray_tune.gpu_share import cluster_gpus, resolved
 from orchestrator.ray_tune.tuner import largest_multiple, multiple_of
@@ -42,16 +43,27 @@ def test_even_shares(needed: float, card: float, expected: float) -> None:
     assert share * round(1 / share) <= 1, "as many fit as Ray counts"
 
 
+def stage(gpu: float | Literal["auto"], needed: float) -> StageTrials:
+    return StageTrials(["a"], Resources(gpu=gpu, cpu=2), RetentionPolicy(1), needed * GB, "use a larger GPU")
+
+
 def auto(needed: float, *cards: float) -> tuple[Resources, list[str]]:
     said: list[str] = []
     devices = [Device("a card", gb * GB) for gb in cards]
-    return resolved(Resources(gpu="auto", cpu=2), needed * GB, said.append, lambda: devices), said
+    return resolved(stage("auto", needed), said.append, lambda: devices), said
 
 
 def test_the_smallest_card_decides() -> None:
     resources, said = auto(6, 80, 24, 48)
     assert (resources.gpu, resources.cpu) == (0.25, 2)
     assert ["0.25" in line and "24 GB" in line for line in said] == [True]
+
+
+def test_a_card_that_is_too_small_is_told() -> None:
+    resources, said = auto(20, 80, 16)
+    assert resources.gpu == 1
+    assert [line.startswith("Warning: ") for line in said] == [False, True]
+    assert "trials of about 20 GB, and 16 GB on the smallest GPU. They may fail. Fix: use a larger GPU." in said[1]
 
 
 def test_without_gpus_trials_run_on_cpus() -> None:
@@ -64,8 +76,8 @@ def test_a_number_is_not_changed_and_nothing_is_asked() -> None:
     def asked() -> Sequence[Device]:
         raise AssertionError
 
-    given = Resources(gpu=0.3)
-    assert resolved(given, 6 * GB, print, asked) is given
+    given = stage(0.3, 6)
+    assert resolved(given, print, asked) is given.resources
 
 
 def test_a_cluster_without_machines_is_told_to_give_a_number() -> None:
@@ -73,7 +85,7 @@ def test_a_cluster_without_machines_is_told_to_give_a_number() -> None:
         raise GpusUnknown("no machine of this cluster can run trials yet")
 
     with refused(Code.CLUSTER_TOO_SMALL, "no machine", "give a number", key="resources.gpu"):
-        resolved(Resources(gpu="auto"), GB, print, none_runs)
+        resolved(stage("auto", 1), print, none_runs)
 
 
 class Cluster:
