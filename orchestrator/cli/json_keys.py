@@ -56,6 +56,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "flops_by_part": "operations by part",
         "gpu": "the GPU, its rate and its prices",
         "rates": "the GPU's rates, by format",
+        "small_networks": "whether all networks are far smaller than ResNet-50, whose rates these are, and take longer",
         "gpu_hours": "hours of the GPU, or of this machine's processor if `on_processor`",
         "measured": "description of the measurement; empty without `--measure`",
         "on_processor": "whether the hours were measured on this machine's processor",

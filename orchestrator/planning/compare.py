@@ -8,7 +8,7 @@ from orchestrator.planning.gpu_shares import even_share, per_card
 from orchestrator.planning.gpu_table import name_in
 from orchestrator.planning.gpus import Gpu, Offer, Reached, gpu
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.plan_text import amount, three_digits
+from orchestrator.planning.plan_text import SMALL_TAKE_LONGER, amount, three_digits
 
 ALL = "all"
 """The name that stands for all known GPUs."""
@@ -111,6 +111,8 @@ def _on(plan: Plan, each: Gpu) -> Compared:
 
 def on_a_gpu(plan: Plan) -> str:
     """Return a line on the plan's GPU, for a plan whose hours are those of this machine's processor."""
+    if plan.small_networks:
+        return f"on a GPU: unknown; {SMALL_TAKE_LONGER} (--gpu {plan.gpu.name}: which rates and prices)"
     one = _on(plan, plan.gpu)
     if one.hours is None:
         return f"on a GPU: {one.problem}"

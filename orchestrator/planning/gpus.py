@@ -17,6 +17,12 @@ RESNET50_FLOPS = 24.5e9
 """FLOPs of one training step of the whole ResNet-50 per image of 224 x 224 pixels: three times its forward pass, 8.18
 GFLOP. It converts images per second to FLOPs per second."""
 
+SMALL_FLOPS = RESNET50_FLOPS / 3 / 10
+"""FLOPs of a network's forward pass per image, a tenth of ResNet-50's, below which its rates are too high.
+
+Then a GPU mostly waits for kernels to start.
+"""
+
 SPOT = 0.4
 """Assumed price of spot machines as a fraction of the on-demand price.
 

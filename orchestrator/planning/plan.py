@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from jobs.catalog.catalog import Catalog
-from jobs.catalog.costs import Flops, parameters
+from jobs.catalog.costs import Flops, flops_evaluated_image, parameters
 from jobs.kind import Stage, Workload, kind_of, workload
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
@@ -14,7 +14,7 @@ from orchestrator.planning.dependencies import networks_needed
 from orchestrator.planning.flops import flops_alone, flops_by_format, kept_bytes
 from orchestrator.planning.gpu_shares import actor_memory, bundle_memory, even_share
 from orchestrator.planning.gpu_table import Device, Format
-from orchestrator.planning.gpus import Gpu, Reached
+from orchestrator.planning.gpus import SMALL_FLOPS, Gpu, Reached
 from orchestrator.planning.makespan import launch_here
 from orchestrator.planning.stages import StageTrials, stages_of
 
@@ -100,6 +100,8 @@ class Plan(NamedTuple):
     gpu: Gpu
     rates: tuple[Reached, ...]
     """The GPU's rates in these formats; none if the hours were measured."""
+    small_networks: bool
+    """Whether all pending trials are of networks that are far smaller than the one whose rates these are, ResNet-50."""
     gpu_hours: float
     """Hours of the GPU, or of this machine's processor if ``on_processor``."""
     measured: str
@@ -257,6 +259,7 @@ def make_plan(
         flops_by_format={form: part.total for form, part in by_format.items()},
         gpu=gpu,
         rates=rates,
+        small_networks=0 < max((flops_evaluated_image(work.architecture) for work in to_do), default=0) < SMALL_FLOPS,
         gpu_hours=seconds / 3600,
         measured=measured.about if measured else "",
         on_processor=measured is not None and measured.cores > 0,

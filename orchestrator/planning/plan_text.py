@@ -11,6 +11,8 @@ from orchestrator.process.numbers_as_text import duration
 _TOLD_BYTES = 1e9
 """The text output lists matrices from this size on; JSON output lists all."""
 
+SMALL_TAKE_LONGER = "the rates are those of ResNet-50 in large batches, and networks as small as these take longer"
+
 
 def three_digits(value: float) -> str:
     """Format a number with three significant digits and without an exponent: 2,550."""
@@ -92,8 +94,9 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
     unknown = f"no price of {gpu.name} is known. Fix: give --price, in US dollars per GPU-hour" + (
         ", or --gpu, a GPU whose price counts" if plan.measured else ""
     )
+    longer = f"; {SMALL_TAKE_LONGER}" if plan.small_networks and plan.rates and gpu.given is None else ""
     return [
-        f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}"),
+        f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}{longer}"),
         *rates,
         f"money: {'; '.join(costs) or unknown}",
     ]

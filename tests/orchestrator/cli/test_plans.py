@@ -134,8 +134,24 @@ def test_without_a_gpu_the_plan_begins_with_the_time_on_this_machine(deltasweep:
     assert (head.split()[0], work.split(":")[0]) == ("demo:", "pending work")
     assert here.startswith("time on this machine: about 18m 00s, 2 trials side by side (0.6 hours of this processor, ")
     assert "measured by a test" in here
-    assert on_gpu.startswith("on a GPU: about 0.00022 hours of one A10G, less than $0.01 on demand")
+    assert on_gpu.startswith(
+        "on a GPU: unknown; the rates are those of ResNet-50 in large batches, and networks as small"
+    )
     assert timed == [60]
+
+
+def test_hours_at_the_rates_of_a_large_network_are_not_those_of_small_ones(deltasweep: Command) -> None:
+    small, large = (deltasweep("plan", name, "--gpu", "A10G").out for name in ("demo", "paper-table2"))
+    assert ["networks as small as these take longer" in out for out in (small, large)] == [True, False]
+    own = deltasweep("plan", "demo", "--gpu", "A10G", "--gpu-tflops", "0.1").out
+    assert "take longer" not in own, "the user knows the rate"
+    assert planned(deltasweep)["small_networks"] is True
+
+
+def test_large_networks_that_are_timed_here_have_hours_on_a_gpu(deltasweep: Command, timed: list[int]) -> None:
+    out = deltasweep("plan", "paper-table1b", "--measure").out
+    assert "on a GPU: about " in out
+    assert len(timed) == 1
 
 
 @pytest.mark.parametrize(
