@@ -10,7 +10,6 @@ from deltasweep.trials import bar, in_state, trials_table
 from jobs.system.given import number, several
 from jobs.system.printable import one_line
 from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
-from orchestrator.planning.gpus import DEFAULT_GPU
 from orchestrator.planning.trial_states import TrialState
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def launch(
     max_cost: float | None = None,
     max_hours: float | None = None,
     hang_after: float = HANG_AFTER_MINUTES,
-    gpu: str = DEFAULT_GPU,
+    gpu: str | None = None,
     price: float | None = None,
     retry_quarantined: bool = False,
     accept_numerics: Sequence[str] = (),
@@ -134,7 +133,7 @@ def launch(
         max_cost: stop before the cluster has cost more than this during the launch, in US dollars.
         max_hours: stop, with all progress saved, before this many hours have passed.
         hang_after: kill an actor that makes no progress for this many minutes.
-        gpu: GPU type of the cluster, for ``max_cost``.
+        gpu: GPU type of the cluster, for ``max_cost``; by default the cluster is asked.
         price: US dollars per GPU-hour, for ``max_cost``; by default a list price.
         retry_quarantined: run quarantined trials, too.
         accept_numerics: ``[KIND:]N``: count results of older numerics versions as done, from N on.

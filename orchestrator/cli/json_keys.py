@@ -56,6 +56,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "flops_by_part": "operations by part",
         "gpu": "the GPU, its rate and its prices",
         "rates": "the GPU's rates, by format",
+        "small_networks": "whether all networks are far smaller than ResNet-50, whose rates these are, and take longer",
         "gpu_hours": "hours of the GPU, or of this machine's processor if `on_processor`",
         "measured": "description of the measurement; empty without `--measure`",
         "on_processor": "whether the hours were measured on this machine's processor",
@@ -65,7 +66,9 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "memory": "bytes of GPU memory that the largest trial needs",
         "gpu_share": "this memory as a fraction of the GPU's",
         "actor_memory": "bytes of GPU memory of the largest actor, with the matrices that it inverts",
-        "gpu_auto": "the share that `gpu: auto` gives on this GPU",
+        "gpu_auto": "the share that `gpu: auto` gives the largest actor on this GPU",
+        "stages[]": "for each stage of a launch: `kind`, `trials`, `memory` (bytes per GPU of the largest actor, with "
+        "its matrices), `share` (of the GPU's), `requested` (GPUs per process), `auto` (what `gpu: auto` gives)",
         "about_processor[]": "where there is no GPU: what to know of this machine's processor",
         "checkpoints": "bytes of the largest trial's checkpoints",
         "results": "bytes of all results and kept weights",

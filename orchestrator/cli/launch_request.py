@@ -13,7 +13,6 @@ from orchestrator.cli.exit_codes import ExitCode
 from orchestrator.cli.options import as_arguments
 from orchestrator.cli.output import notes, print_json
 from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
-from orchestrator.planning.gpus import DEFAULT_GPU
 
 
 def as_words(request: LaunchRequest) -> list[str]:
@@ -23,7 +22,7 @@ def as_words(request: LaunchRequest) -> list[str]:
         max_cost=request.max_cost,
         max_hours=request.max_hours,
         hang_after=request.hang_after if request.hang_after != HANG_AFTER_MINUTES else None,
-        gpu=request.gpu if request.gpu != DEFAULT_GPU else None,
+        gpu=request.gpu,
         price=request.price,
         accept_numerics=request.accept_numerics,
     )

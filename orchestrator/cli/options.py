@@ -62,6 +62,15 @@ Submit = Annotated[
 GpuName = Annotated[
     str, typer.Option("--gpu", help="GPU type for estimates: one that `deltasweep plan STUDY --compare all` lists.")
 ]
+ClusterGpu = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help="GPU type of the cluster, for --max-cost and the live page: one that `deltasweep plan STUDY --compare "
+        "all` lists; by default, --max-cost asks the cluster.",
+    ),
+]
 Price = Annotated[float | None, typer.Option(help="US dollars per GPU-hour; by default a list price.")]
 MaxCost = Annotated[
     float | None, typer.Option(help="Stop before the cluster has cost more than this during the launch, in US dollars.")

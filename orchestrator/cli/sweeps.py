@@ -21,7 +21,7 @@ from orchestrator.cli.options import (
     AcceptNumerics,
     Address,
     Builders,
-    GpuName,
+    ClusterGpu,
     HangAfter,
     Json,
     LivePage,
@@ -39,7 +39,6 @@ from orchestrator.cli.options import (
 from orchestrator.cli.output import err, notes, out, print_json, print_table, somebody_looks, table_text
 from orchestrator.cli.roots import known_root
 from orchestrator.launching.request import HANG_AFTER_MINUTES, LaunchRequest
-from orchestrator.planning.gpus import DEFAULT_GPU
 
 if TYPE_CHECKING:
     from jobs.study.model import Study
@@ -171,7 +170,7 @@ def launch(
     max_cost: MaxCost = None,
     max_hours: MaxHours = None,
     hang_after: HangAfter = HANG_AFTER_MINUTES,
-    gpu: GpuName = DEFAULT_GPU,
+    gpu: ClusterGpu = None,
     price: Price = None,
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,
@@ -261,7 +260,7 @@ def resume(
     max_cost: MaxCost = None,
     max_hours: MaxHours = None,
     hang_after: HangAfter = HANG_AFTER_MINUTES,
-    gpu: GpuName = DEFAULT_GPU,
+    gpu: ClusterGpu = None,
     price: Price = None,
     accept_numerics: AcceptNumerics = None,
     builder: Builders = None,

@@ -2,10 +2,10 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -35,17 +35,19 @@ from orchestrator.launching.heartbeat import Heartbeat, new_launch
 from orchestrator.launching.launch_state import LEAVING, LaunchState
 from orchestrator.launching.options import Options, page_command
 from orchestrator.launching.preparation import Preparation, prepare
+from orchestrator.launching.prices import about_limit, priced
 from orchestrator.launching.progress import ProgressView, Tallies
 from orchestrator.launching.retries import Retries
 from orchestrator.launching.sharing import from_place, others_sharing, place_among
 from orchestrator.planning.bundles import bundle_of
 from orchestrator.planning.dependencies import completed, unmet_dependencies
+from orchestrator.planning.gpu_table import Device
 from orchestrator.planning.processor import without_units
 from orchestrator.planning.stages import StageTrials
 from orchestrator.planning.trial_states import TrialState
 from orchestrator.process.signals import stop_signals_to
 from orchestrator.ray_tune import tuner
-from orchestrator.ray_tune.gpu_share import resolved
+from orchestrator.ray_tune.gpu_share import cluster_gpus, resolved
 from orchestrator.ray_tune.local_ray import scarce_memory
 from orchestrator.ray_tune.stop_signal import Listener, raise_flag_for
 
@@ -161,16 +163,26 @@ def _run(launching: Launching, record: Launch) -> Summary:
     ):
         state.root_answers = lambda: heartbeat.beat() is None
         with tuner.connected(launching.options.address):
-            if (spending := launching.options.spending) is not None:
-                state.limits.append(Budget(*spending, tuner.billed_units, state.policy.stop_grace_seconds).spend)
+            devices = cache(cluster_gpus)
             try:
-                given_up = _run_stages(launching, _place(launching, record), starts_ray=starts_ray)
+                _limit_spending(launching, devices)
+                given_up = _run_stages(launching, devices, _place(launching, record), starts_ray=starts_ray)
             finally:
                 heartbeat.finish()
                 compacting.finish()
     store.require_held()
     store.hold()
     return _summary(launching, given_up)
+
+
+def _limit_spending(launching: Launching, devices: Callable[[], Sequence[Device]]) -> None:
+    """Begin to count what the cluster costs if spending is limited, and print the limit and its price."""
+    spending, state = launching.options.spending, launching.state
+    if spending is not None:
+        price = priced(spending, devices)
+        launching.console.print(about_limit(spending, price), markup=False)
+        grace = state.policy.stop_grace_seconds
+        state.limits.append(Budget(spending.most, price.dollars, tuner.billed_units, grace).spend)
 
 
 def _place(launching: Launching, record: Launch) -> int:
@@ -193,19 +205,19 @@ def _place(launching: Launching, record: Launch) -> int:
     return place_among(record, others)
 
 
-def _run_stages(launching: Launching, place: int, *, starts_ray: bool) -> dict[str, str]:
+def _run_stages(
+    launching: Launching, devices: Callable[[], Sequence[Device]], place: int, *, starts_ray: bool
+) -> dict[str, str]:
     """Run all stages until no trial is waiting or a stop is requested. Return the trials given up, with reasons.
 
     Args:
+        devices: Returns the GPUs of the cluster.
         place: That of the launch among those that run the same trials (``from_place``).
         starts_ray: Whether the launch started Ray, on this machine.
     """
     prepared, state, console = launching.prepared, launching.state, launching.console
     notes = dict[str, None]()
-    shares = [
-        tuner.share_of(resolved(stage.resources, stage.memory, notes.setdefault), notes.setdefault)
-        for stage in prepared.stages
-    ]
+    shares = [tuner.share_of(resolved(stage, notes.setdefault, devices), notes.setdefault) for stage in prepared.stages]
     if starts_ray:
         staged = zip(prepared.stages, shares, strict=True)
         on_processor = [

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from jobs.specs.trial import Numerics
 from jobs.system.commands import command
 from orchestrator.failures.retry_policy import RetryPolicy
+from orchestrator.planning.gpus import Offer
 from orchestrator.planning.older_numerics import NONE_OLDER
 
 
@@ -13,8 +14,10 @@ class Spending(NamedTuple):
     """Spending limit of a launch, in US dollars."""
 
     most: float
-    price: float
-    """Per hour of one GPU of the cluster, or of one machine if it has no GPUs."""
+    price: Offer | None
+    """Per hour of one GPU of the cluster, or of one machine if it has no GPUs. None: that of the cluster's GPUs
+    (``prices.of_cluster``).
+    """
 
 
 class Options(NamedTuple):

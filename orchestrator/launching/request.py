@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobs.errors import Code, InvalidRequest
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.planning import gpus
-from orchestrator.planning.gpus import DEFAULT_GPU
 
 if TYPE_CHECKING:
     from orchestrator.launching.options import Options, Spending
@@ -23,7 +21,8 @@ class LaunchRequest(NamedTuple):
     max_cost: float | None = None
     max_hours: float | None = None
     hang_after: float = HANG_AFTER_MINUTES
-    gpu: str = DEFAULT_GPU
+    gpu: str | None = None
+    """GPU type of the cluster, for ``max_cost`` and the live page. None: for the first, the cluster is asked."""
     price: float | None = None
     accept_numerics: list[str] | None = None
     builders: list[Path] | None = None
@@ -38,19 +37,15 @@ class LaunchRequest(NamedTuple):
         """
         from orchestrator.launching.budget import require_amount
         from orchestrator.launching.options import Spending
+        from orchestrator.launching.prices import of_gpu
 
-        offer = gpus.gpu(self.gpu, self.price)
+        chosen = gpus.gpu(self.gpu, self.price)
         if self.max_cost is None:
             return None
         require_amount(self.max_cost)
-        if offer.highest_price is None:
-            raise InvalidRequest(
-                Code.MISSING_KEY,
-                f"expected --price with --max-cost, because no price of {offer.name} is known. Fix: give --price, in "
-                "US dollars per GPU-hour",
-                key="--price",
-            )
-        return Spending(self.max_cost, offer.highest_price)
+        if self.price is not None:
+            return Spending(self.max_cost, chosen.highest)
+        return Spending(self.max_cost, None if self.gpu is None else of_gpu(chosen))
 
     def options(self) -> "Options":
         """Return the options for ``launching.launch``. Raises InvalidRequest if an option is invalid."""

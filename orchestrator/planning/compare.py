@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from jobs.errors import Code, InvalidRequest
 from orchestrator.planning.gpu_shares import even_share, per_card
+from orchestrator.planning.gpu_table import name_in
 from orchestrator.planning.gpus import Gpu, Offer, Reached, gpu
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.plan_text import amount, three_digits
+from orchestrator.planning.plan_text import SMALL_TAKE_LONGER, amount, three_digits
 
 ALL = "all"
 """The name that stands for all known GPUs."""
@@ -55,6 +56,7 @@ class Compared(NamedTuple):
         """Return the comparison as in ``plan --json``, in bytes, hours and US dollars."""
         return {
             "gpu": self.gpu.name,
+            "card": self.gpu.card.card,
             "memory": self.gpu.memory,
             "gpu_hours": self.hours,
             "trials_per_card": self.trials_per_card,
@@ -86,7 +88,7 @@ def chosen(names: str, own: Gpu, *, besides: bool = False) -> list[Gpu]:
         )
     compared = [
         *([own.name] if besides else []),
-        *(name for one in wanted for name in (own.table if one == ALL else [one])),
+        *(name for one in wanted for name in (own.table if one == ALL else [name_in(one, (*own.table, own.name))])),
     ]
     return [own if name == own.name else gpu(name, table=own.table) for name in dict.fromkeys(compared)]
 
@@ -109,6 +111,8 @@ def _on(plan: Plan, each: Gpu) -> Compared:
 
 def on_a_gpu(plan: Plan) -> str:
     """Return a line on the plan's GPU, for a plan whose hours are those of this machine's processor."""
+    if plan.small_networks:
+        return f"on a GPU: unknown; {SMALL_TAKE_LONGER} (--gpu {plan.gpu.name}: which rates and prices)"
     one = _on(plan, plan.gpu)
     if one.hours is None:
         return f"on a GPU: {one.problem}"
@@ -131,7 +135,7 @@ def rows(compared: Iterable[Compared]) -> Iterator[tuple[str, ...]]:
             for rate in one.rates
         )
         yield (
-            one.gpu.name,
+            one.gpu.model,
             f"{one.gpu.memory / 1e9:g} GB",
             str(one.trials_per_card or "too large"),
             "-" if one.hours is None else three_digits(one.hours),

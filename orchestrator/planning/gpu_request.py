@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from jobs.errors import Code, InvalidRequest
 from jobs.system import nvidia
 from orchestrator.planning import gpus
-from orchestrator.planning.gpu_table import table_with
+from orchestrator.planning.gpu_table import Device, table_with
 from orchestrator.planning.processor import without_units
 from orchestrator.planning.timed_steps import are_quick
 
 if TYPE_CHECKING:
     from jobs.catalog.catalog import Catalog
     from jobs.specs.trial import TrialSpec
-    from orchestrator.planning.plan import MeasuredGpu
 
 
 _UNKNOWN = (
@@ -52,7 +51,7 @@ class GpuRequest(NamedTuple):
             table=table_with(self.table),
         )
 
-    def measured_on(self, device: "MeasuredGpu") -> gpus.Gpu:
+    def measured_on(self, device: Device) -> gpus.Gpu:
         """Return the GPU of a plan whose hours were measured on this machine's GPU: that one, unless one is named."""
         if self.name is not None:
             return self.chosen()

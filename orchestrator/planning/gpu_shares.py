@@ -10,6 +10,8 @@ from jobs.system.memory import GPU_RUNTIME_BYTES
 SPARE = 1.25
 """Assumed factor for allocator fragmentation and library workspaces, relative to the tensors."""
 
+_FLOAT32_BYTES = 4
+
 _RAY_PARTS = 10_000
 """Ray counts GPUs in parts of this size."""
 
@@ -32,6 +34,16 @@ def actor_memory(bundles: Iterable[Sequence[Workload]]) -> float:
         ),
         default=0.0,
     )
+
+
+def remedies(bundles: Iterable[Sequence[Workload]]) -> str:
+    """Return what to change if the largest of these actors does not fit on a card."""
+    largest = max(bundles, key=lambda bundle: actor_memory([bundle]))
+    network = bundle_memory(largest)
+    if network < actor_memory([largest]) / 2:  # most of it is a matrix
+        return "use a larger GPU"
+    in_float32 = any(work.number_bytes == _FLOAT32_BYTES for work in largest)
+    return "use a larger GPU" + (", smaller batches, or precision: bfloat16" if in_float32 else " or smaller batches")
 
 
 def per_card(needed: float, card: float) -> int:

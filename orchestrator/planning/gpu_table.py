@@ -2,12 +2,12 @@
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -28,6 +28,8 @@ _MOST_BYTES = 1_000_000
 
 _MEMORY = re.compile(r"-[0-9]+GB$")
 """What a name of the table has at its end to tell two sizes of memory apart."""
+
+_SIZE = re.compile(r"[0-9]+gb")
 
 
 def _day_or_month(value: str) -> str:
@@ -95,6 +97,9 @@ class Price(_Entry):
 class GpuCard(_Entry):
     """A GPU: memory, rates and prices."""
 
+    card: Text | None = Field(
+        default=None, description="form factor that the rates are of, if it is sold in several, such as SXM5 or PCIe"
+    )
     memory_gb: Amount = Field(description="10^9 bytes")
     fp32_tflops: Amount | None = Field(
         default=None, description="peak in float32 without tensor cores, in 10^12 FLOPs per second"
@@ -119,14 +124,38 @@ def packaged_table() -> Table:
     return cards
 
 
-_OTHER_CHIPS = frozenset({"mig", "laptop", "d"})
-"""Words in the names of devices that are slower than the GPU with the rest of the name: slices, and other chips."""
+class Device(NamedTuple):
+    """A GPU of a machine."""
+
+    name: str
+    """Its name by its driver, such as ``NVIDIA A100-SXM4-80GB``."""
+    memory: float
+    """Its bytes."""
+
+
+class GpusUnknown(Exception):
+    """The GPUs of a cluster are not known, because of what the message says."""
+
+
+def name_in(name: str, table: Iterable[str]) -> str:
+    """Return how a table spells the name of a GPU, in whatever case it is written; as written if it has none such."""
+    spelt = {one.casefold(): one for one in table}
+    return name if name in spelt.values() else spelt.get(name.casefold(), name)
+
+
+_ADD_NOTHING = re.compile(r"nvidia|tesla|geforce|quadro|amd|instinct|radeon|generation|hbm3e?")
+"""Words in the names of devices that do not tell one GPU from another. Any other word besides a GPU's own name may name
+a slower one: a slice (MIG), a share of a virtual machine (10C, 24Q), a laptop's, or another chip (Ti, D, Max-Q).
+"""
+
+_FORM_FACTOR = re.compile(r"sxm[0-9]?|pcie|nvl")
 
 
 def named_after(device: str, memory: float, table: Table) -> str | None:
-    """Return the GPU of a table whose name is a part of a device's name, in whole words; None if there is none.
+    """Return the GPU of a table that a device is, by their names; None if there is none.
 
-    Of several with the longest such name, the one with the nearest memory: ``A100`` and ``A100-80GB``.
+    Of several with the longest such name, the one with the nearest memory: ``A100`` and ``A100-80GB``. A device with
+    a form factor in its name is only a GPU with the same one in its name or ``card``; SXM also one without any.
 
     Args:
         device: its name by its driver, such as ``NVIDIA A100-SXM4-80GB``.
@@ -134,14 +163,31 @@ def named_after(device: str, memory: float, table: Table) -> str | None:
     """
     if device in table:
         return device
-    words = _words(device)
-    if _OTHER_CHIPS.intersection(words):
-        return None
-    parts = {"".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1)}
+    words = [word for word in _words(device) if not _SIZE.fullmatch(word)]
     families = {name: "".join(_words(_MEMORY.sub("", name))) for name in table}
-    longest = max((family for family in families.values() if family in parts), key=len, default=None)
-    alike = [name for name, family in families.items() if family == longest]
+    fitting = [name for name, family in families.items() if _is_called(words, family, table[name].card)]
+    longest = max((families[name] for name in fitting), key=len, default=None)
+    alike = [name for name in fitting if families[name] == longest]
     return min(alike, key=lambda name: abs(1e9 * table[name].memory_gb - memory), default=None)
+
+
+def _is_called(words: Sequence[str], family: str, card: str | None) -> bool:
+    """Whether adjacent words are the name of a GPU, and the others tell it from no other GPU.
+
+    Args:
+        family: the name without spaces.
+    """
+    for start in range(len(words)):
+        for end in range(start + 1, len(words) + 1):
+            if "".join(words[start:end]) == family:
+                return all(_adds_nothing(word, card) for word in (*words[:start], *words[end:]))
+    return False
+
+
+def _adds_nothing(word: str, card: str | None) -> bool:
+    if _FORM_FACTOR.fullmatch(word):
+        return word.startswith("sxm") if card is None else any(own.startswith(word) for own in _words(card))
+    return _ADD_NOTHING.fullmatch(word) is not None
 
 
 def _words(name: str) -> list[str]:
@@ -149,7 +195,7 @@ def _words(name: str) -> list[str]:
 
 
 def table_with(path: str | Path | None) -> Table:
-    """Return the packaged GPUs, with those of a user's table added or in place of those of the same name.
+    """Return the packaged GPUs, with those of a user's table added or in place of those of the same name in any case.
 
     Args:
         path: the user's table, a YAML file of the form of ``gpus.yaml``; None: there is none.
@@ -172,13 +218,20 @@ def table_with(path: str | Path | None) -> Table:
         (location, Code.REPEATED, f"expected each key once; it is again in line {line}. Fix: remove one")
         for location, line in document.duplicates[:MOST_MISTAKES]
     ]
+    names = [str(key) for key in document.value]
+    found += [
+        ((name,), Code.REPEATED, f"expected each GPU once, in upper or lower case; got {same} above. Fix: remove one")
+        for number, name in enumerate(names)
+        if name not in names[:number] and (same := name_in(name, names[:number])) != name
+    ][:MOST_MISTAKES]
     own: dict[str, GpuCard] = {}
     try:
         own = _CARDS.validate_python(document.value)
     except ValidationError as error:
         mistakes = error.errors(include_url=False)[:MOST_MISTAKES]
         found += [(tuple(details["loc"]), *_about(details)) for details in mistakes]
-    table = {**packaged_table(), **own}
+    packaged = packaged_table()
+    table = {**packaged, **{name_in(name, packaged): card for name, card in own.items()}}
     if not found:
         found += islice(_wrong_references(own, table), MOST_MISTAKES)
     if found:

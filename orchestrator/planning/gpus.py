@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from jobs.errors import Code, InvalidRequest
-from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, Table, named_after, packaged_table
+from jobs.system.similar import close_matches
+from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, Table, name_in, named_after, packaged_table
 
 DEFAULT_GPU = "A10G"
 """The GPU of the first node type in `cluster.yaml`."""
@@ -15,6 +16,12 @@ OWN_GPU = "own GPU"
 RESNET50_FLOPS = 24.5e9
 """FLOPs of one training step of the whole ResNet-50 per image of 224 x 224 pixels: three times its forward pass, 8.18
 GFLOP. It converts images per second to FLOPs per second."""
+
+SMALL_FLOPS = RESNET50_FLOPS / 3 / 10
+"""FLOPs of a network's forward pass per image, a tenth of ResNet-50's, below which its rates are too high.
+
+Then a GPU mostly waits for kernels to start.
+"""
 
 SPOT = 0.4
 """Assumed price of spot machines as a fraction of the on-demand price.
@@ -75,14 +82,21 @@ class Gpu(NamedTuple):
     """Bytes."""
     card: GpuCard
     table: Table
-    """The table that other GPUs' rates are taken from."""
+    """The known GPUs, with which it is compared."""
+    references: Table
+    """The table that other GPUs' rates are taken from: for a packaged entry, the packaged one as it is."""
     on_demand: Offer | None
     """The lowest price; None: no price is known."""
     spot: Offer | None
-    highest_price: float | None
-    """The highest on-demand price, in US dollars per GPU-hour, which limits on spending assume."""
+    highest: Offer | None
+    """The highest price on demand, which limits on spending assume."""
     given: float | None = None
     """FLOPs per second in every format, as the user says; None: those of the card."""
+
+    @property
+    def model(self) -> str:
+        """Its name, with the form factor that its rates are of if it is sold in several: H100 SXM5."""
+        return self.name if self.card.card is None or self.given is not None else f"{self.name} {self.card.card}"
 
     def reached(self, form: Format) -> Reached:
         """Return the rate in a format.
@@ -118,7 +132,7 @@ class Gpu(NamedTuple):
         """Return the rate of an entry, which may be relative to the measured rate of another GPU."""
         if rate.of is None or rate.times is None:
             return Reached(form, _flops(rate), f"measured: {_measurement(rate)}", False)
-        base = self.table[rate.of].rates[form]
+        base = self.references[rate.of].rates[form]
         share = f"{rate.times:.3g} times {rate.of}" if rate.times != 1 else f"as {rate.of}"
         about = f"assumed: {share} ({rate.because}); {rate.of} measured: {_measurement(base)}"
         return Reached(form, rate.times * _flops(base), about, True)
@@ -149,6 +163,7 @@ class Gpu(NamedTuple):
         seconds = sum(flops[rate.format] / rate.flops for rate in rates)
         return {
             "name": self.name,
+            "card": self.card.card,
             "memory": self.memory,
             "rate": sum(flops[rate.format] for rate in rates) / seconds if seconds else None,
             "rate_from": "; ".join(f"{rate.format}: {rate.about}" for rate in rates),
@@ -196,18 +211,19 @@ def gpu(
     ):
         if given is not None and not 0 < given < float("inf"):
             raise InvalidRequest(Code.WRONG_VALUE, f"expected {what}, above 0; got {given}. Fix: change it", key=option)
-    name = name or (DEFAULT_GPU if memory_gb is None or tflops is None else OWN_GPU)
+    name = name_in(name or (DEFAULT_GPU if memory_gb is None or tflops is None else OWN_GPU), known)
     card = _card(name, known, memory_gb, tflops)
     on_demand, spot = _offers(card.prices, price, spot_price)
-    dearest = max((offer.dollars for offer in card.prices if offer.kind == "on-demand"), default=None)
+    highest = max((_listed(one) for one in card.prices if one.kind == "on-demand"), default=None)
     return Gpu(
         name=name,
         memory=1e9 * card.memory_gb,
         card=card,
         table=known,
+        references=packaged_table() if known.get(name) is packaged_table().get(name) else known,
         on_demand=on_demand,
         spot=spot,
-        highest_price=dearest if price is None else price,
+        highest=highest if price is None else _yours(price),
         given=None if tflops is None else 1e12 * tflops,
     )
 
@@ -239,9 +255,11 @@ def gpu_of_machine(
 def _card(name: str, known: Table, memory_gb: float | None, tflops: float | None) -> GpuCard:
     """Return the entry of a GPU, with the user's memory and rate if given."""
     if name not in known and (memory_gb is None or tflops is None):
+        near = close_matches(name.lower(), (one.lower() for one in known))
+        hint = f" (did you mean {' or '.join(name_in(one, known) for one in near)}?)" if near else ""
         raise InvalidRequest(
             Code.UNKNOWN_NAME,
-            f"unknown GPU {name!r}; known: {', '.join(known)}. Fix: use one of these, or define it: plan takes "
+            f"unknown GPU {name!r}{hint}; known: {', '.join(known)}. Fix: use one of these, or define it: plan takes "
             "--gpu-memory with --gpu-tflops, or a table (--gpus)",
             key="--gpu",
         )
@@ -269,18 +287,21 @@ def _offers(
 ) -> tuple[Offer | None, Offer | None]:
     """Return the lowest price on demand and on spot, each None if none is known.
 
-    An assumed spot price counts if it is below the lowest price on demand.
+    A spot price, listed or assumed, counts if it is below the lowest price on demand: spot machines can be preempted.
     """
-    on_demand, spot = (
+    on_demand, listed = (
         min((_listed(one) for one in prices if one.kind == kind), default=None) for kind in ("on-demand", "spot")
     )
     if price is not None:
-        on_demand, spot = _yours(price), _assumed(_yours(price))
-    elif spot is None:
-        sold = (one for one in prices if one.kind == "on-demand" and one.cloud in _SELL_SPOT)
-        lowest = on_demand.dollars if on_demand else 0
-        spot = min((offer for one in sold if (offer := _assumed(_listed(one))).dollars < lowest), default=None)
-    return on_demand, spot if spot_price is None else _yours(spot_price)
+        on_demand = _yours(price)
+        spots = [_assumed(on_demand, on_demand.place)]
+    elif listed is not None:
+        spots = [listed]
+    else:
+        sold = (_listed(one) for one in prices if one.kind == "on-demand" and one.cloud in _SELL_SPOT)
+        spots = [_assumed(offer, f"the price of {offer.place}") for offer in sold]
+    lower = (offer for offer in spots if on_demand is None or offer.dollars < on_demand.dollars)
+    return on_demand, min(lower, default=None) if spot_price is None else _yours(spot_price)
 
 
 def _listed(price: Price) -> Offer:
@@ -292,6 +313,6 @@ def _yours(dollars: float) -> Offer:
     return Offer(dollars, "your price", "your price")
 
 
-def _assumed(offer: Offer) -> Offer:
+def _assumed(offer: Offer, what: str) -> Offer:
     """Return the assumed spot price that goes with a price on demand."""
-    return Offer(SPOT * offer.dollars, offer.place, f"assumed {SPOT:.0%} of the price of {offer.place}", True)
+    return Offer(SPOT * offer.dollars, offer.place, f"assumed {SPOT:.0%} of {what}", True)

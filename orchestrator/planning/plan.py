@@ -5,18 +5,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from jobs.catalog.catalog import Catalog
-from jobs.catalog.costs import Flops, parameters
+from jobs.catalog.costs import Flops, flops_evaluated_image, parameters
 from jobs.kind import Stage, Workload, kind_of, workload
-from jobs.specs.section import Resources
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
 from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import networks_needed
 from orchestrator.planning.flops import flops_alone, flops_by_format, kept_bytes
 from orchestrator.planning.gpu_shares import actor_memory, bundle_memory, even_share
-from orchestrator.planning.gpu_table import Format
-from orchestrator.planning.gpus import Gpu, Reached
+from orchestrator.planning.gpu_table import Device, Format
+from orchestrator.planning.gpus import SMALL_FLOPS, Gpu, Reached
 from orchestrator.planning.makespan import launch_here
+from orchestrator.planning.stages import StageTrials, stages_of
 
 _Part = Literal["train", "whole", "test"]
 """Part of a dataset's resized images. Whole images are training images that may be cropped anywhere."""
@@ -49,6 +49,27 @@ class Matrices(NamedTuple):
         return {**self._asdict(), "core_hours": self.core_hours}
 
 
+class StageMemory(NamedTuple):
+    """The GPU memory that trials of a stage need, and the share that the study requests for each of them."""
+
+    kind: str
+    trials: int
+    memory: float
+    """Bytes per GPU that the largest actor needs, including matrices that it inverts as a whole."""
+    share: float
+    """This memory as a fraction of the plan's GPU."""
+    requested: float | Literal["auto"]
+    """GPUs per process."""
+    auto: float
+    """The share that ``gpu: auto`` gives them in a cluster of these GPUs."""
+    remedy: str
+    """What to change if one GPU is too small."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the stage as in ``plan --json``."""
+        return {name: value for name, value in self._asdict().items() if name != "remedy"}
+
+
 class Plan(NamedTuple):
     """Size and cost of a study. done, pending, quarantined and damaged add up to trials.
 
@@ -79,6 +100,8 @@ class Plan(NamedTuple):
     gpu: Gpu
     rates: tuple[Reached, ...]
     """The GPU's rates in these formats; none if the hours were measured."""
+    small_networks: bool
+    """Whether all pending trials are of networks that are far smaller than the one whose rates these are, ResNet-50."""
     gpu_hours: float
     """Hours of the GPU, or of this machine's processor if ``on_processor``."""
     measured: str
@@ -97,6 +120,8 @@ class Plan(NamedTuple):
     """This memory as a fraction of the GPU's."""
     actor_memory: float
     """Bytes of GPU memory that the largest actor needs, including matrices that it inverts as a whole."""
+    stages: tuple[StageMemory, ...]
+    """The memory of the trials of each stage of a launch, in order."""
     checkpoints: int
     """Bytes of the largest trial's checkpoints."""
     results: int
@@ -130,6 +155,7 @@ class Plan(NamedTuple):
             "flops": self.flops.total,
             "flops_by_part": self.flops._asdict(),
             "matrices": [matrices.plain() for matrices in self.matrices],
+            "stages": [stage.plain() for stage in self.stages],
             "gpu": self.gpu.plain(self.rates, self.flops_by_format),
             "rates": [rate.plain() for rate in self.rates],
             "gpu_auto": self.gpu_auto,
@@ -142,15 +168,6 @@ Seconds = Callable[[TrialSpec], float]
 """Returns the seconds that a trial takes alone on a device."""
 
 
-class MeasuredGpu(NamedTuple):
-    """The GPU of this machine on which durations were measured."""
-
-    name: str
-    """Its name by its driver."""
-    memory: float
-    """Its bytes."""
-
-
 class Measured(NamedTuple):
     """Durations of trials as measured on this machine."""
 
@@ -159,7 +176,8 @@ class Measured(NamedTuple):
     seconds: Seconds
     cores: int = 0
     """Cores of the machine's processor if this is the device, because there is no GPU; else 0."""
-    gpu: MeasuredGpu | None = None
+    gpu: Device | None = None
+    """The GPU of this machine on which they were measured."""
 
 
 def make_plan(
@@ -204,12 +222,13 @@ def make_plan(
         if measured
         else sum(by_format[rate.format].total / rate.flops for rate in rates)
     )
+    by_id = {trial: spec for trial, (spec, _) in planned.items()}
     here = None
     if measured and measured.cores:
         alone_of = measured.seconds
         here = launch_here(
             study,
-            {trial: spec for trial, (spec, _) in planned.items()},
+            by_id,
             [*pending],
             lambda actor: saved * sum(map(alone_of, actor)),
             measured.cores,
@@ -241,6 +260,7 @@ def make_plan(
         flops_by_format={form: part.total for form, part in by_format.items()},
         gpu=gpu,
         rates=rates,
+        small_networks=0 < max((flops_evaluated_image(work.architecture) for work in to_do), default=0) < SMALL_FLOPS,
         gpu_hours=seconds / 3600,
         measured=measured.about if measured else "",
         on_processor=measured is not None and measured.cores > 0,
@@ -249,6 +269,9 @@ def make_plan(
         memory=needed,
         gpu_share=needed / gpu.memory,
         actor_memory=actor_memory(bundles),
+        stages=tuple(
+            _stage_memory(stage, planned[stage.trials[0]], gpu) for stage in stages_of(study, by_id, [*by_id])
+        ),
         checkpoints=max(map(checkpoint_bytes, works), default=0),
         results=sum(work.result_bytes for work in to_do) + kept,
         activations=kept_bytes(to_run, catalog),
@@ -260,11 +283,21 @@ def make_plan(
     )
 
 
-def asked_resources(study: Study) -> Resources:
-    """Return the resources of the trials whose memory the plan reports: fine-tuning if any, else the first section."""
-    if study.grid is not None:
-        return study.resources
-    return next(iter(study.sections.values())).resources
+def _stage_memory(stage: StageTrials, first: tuple[TrialSpec, Workload], gpu: Gpu) -> StageMemory:
+    """
+    Args:
+        first: one of its trials.
+    """
+    (spec, work), asked = first, stage.resources.gpu
+    return StageMemory(
+        kind=spec.kind,
+        trials=len(stage.trials),
+        memory=stage.memory,
+        share=stage.memory / gpu.memory,
+        requested=asked if isinstance(asked, str) else asked / work.replicas,
+        auto=even_share(stage.memory, gpu.memory),
+        remedy=stage.remedy,
+    )
 
 
 def matrices(works: Iterable[Workload]) -> tuple[Matrices, ...]:

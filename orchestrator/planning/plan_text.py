@@ -1,15 +1,17 @@
 """A plan as text. No torch."""
 
+from jobs.kind import GRID_KIND, kinds
 from jobs.specs.base import ALL
-from jobs.specs.section import Resources
 from jobs.study.model import Study
 from jobs.system.memory import GPU_RUNTIME_BYTES
 from orchestrator.planning.gpus import Gpu
-from orchestrator.planning.plan import DENSE_RATE, Matrices, Plan, asked_resources
+from orchestrator.planning.plan import DENSE_RATE, Matrices, Plan, StageMemory
 from orchestrator.process.numbers_as_text import duration
 
 _TOLD_BYTES = 1e9
 """The text output lists matrices from this size on; JSON output lists all."""
+
+SMALL_TAKE_LONGER = "the rates are those of ResNet-50 in large batches, and networks as small as these take longer"
 
 
 def three_digits(value: float) -> str:
@@ -52,9 +54,7 @@ def describe(plan: Plan, study: Study, about_older: str | None = None, about_her
         )
     if about_older:
         lines.insert(1, about_older)
-    of_gpu = "" if plan.on_processor else f", {plan.gpu_share:.2f} of one {gpu.name}"
-    needed = plan.memory - GPU_RUNTIME_BYTES if plan.on_processor else plan.memory
-    lines.append(f"memory: about {needed / 1e9:.2g} GB per {actor}{of_gpu}" + _requested(plan, asked_resources(study)))
+    lines += dict.fromkeys(_memory(plan, stage, study) for stage in plan.stages)
     lines.append(
         f"disk: {_bytes(plan.results)} of results, {_bytes(plan.checkpoints)} of checkpoints per running trial, "
         f"{_bytes(plan.images_at_rest)} of images per machine"
@@ -82,7 +82,10 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
             + ("; assumed: each as fast side by side" if several else "")
             + f"; without {_listed(without)})"
         ]
-    rates = [f"rate in {rate.format}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates]
+    of_card = f" of {gpu.model}" if gpu.model != gpu.name else ""
+    rates = [
+        f"rate in {rate.format}{of_card}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates
+    ]
     costs = [
         f"{amount(dollars)} {kind} (${offer.dollars:,.3g} per {gpu.name}-hour: {offer.about})"
         for kind, offer, dollars in (("on demand", gpu.on_demand, plan.on_demand), ("on spot", gpu.spot, plan.spot))
@@ -91,8 +94,9 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
     unknown = f"no price of {gpu.name} is known. Fix: give --price, in US dollars per GPU-hour" + (
         ", or --gpu, a GPU whose price counts" if plan.measured else ""
     )
+    longer = f"; {SMALL_TAKE_LONGER}" if plan.small_networks and plan.rates and gpu.given is None else ""
     return [
-        f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}"),
+        f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}{longer}"),
         *rates,
         f"money: {'; '.join(costs) or unknown}",
     ]
@@ -107,7 +111,7 @@ def _held(held: Matrices, gpu: Gpu) -> str:
         f"matrices: {held.measure}{by}, {held.trials:,} trial{plural} of {held.rows:,} rows, each about "
         f"{_bytes(held.bytes)} of memory (GPU memory, if there is a GPU{fits}) and {_flop(held.operations)} in "
         f"float64, {held.core_hours:,.2g} hours of one core (assumed: {DENSE_RATE / 1e9:g} GFLOP/s), without "
-        "checkpoints: an interrupted trial repeats this step. Not included in the estimates above"
+        "checkpoints: an interrupted trial repeats this step. This time is not included in the estimates above"
     )
 
 
@@ -132,19 +136,32 @@ def _about_statistics(study: Study) -> list[str]:
     ]
 
 
-def _requested(plan: Plan, asked: Resources) -> str:
-    """Describe the share that a study requests, compared with the one that its trials need."""
-    if isinstance(asked.gpu, str):  # auto
-        return f"; the study requests gpu: auto, which is {plan.gpu_auto:g} of one {plan.gpu.name}"
-    if not asked.gpu:
-        return "; the study requests no GPU"
-    asks = f"; the study requests gpu: {asked.gpu:g}"
+def _memory(plan: Plan, stage: StageMemory, study: Study) -> str:
+    """Describe the memory that trials of a stage need, compared with the share that the study requests for them."""
+    alike = [other for other in plan.stages if other.kind == stage.kind]
+    of_kind = f" of {stage.kind}" if len(plan.stages) > 1 or stage.kind != GRID_KIND else ""
+    if len({(other.memory, other.requested) for other in alike}) > 1:
+        of_kind += f" ({stage.trials:,} trials)"
+    actor = "bundle" if study.bundle == "blocks" and kinds()[stage.kind].sharing else "trial"
+    needed = stage.memory - GPU_RUNTIME_BYTES if plan.on_processor else stage.memory
+    of_gpu = "" if plan.on_processor else f", {stage.share:.2f} of one {plan.gpu.name}"
+    asking = "its section" if stage.kind in study.sections else "the study"
+    return f"memory{of_kind}: about {needed / 1e9:.2g} GB per {actor}{of_gpu}; {asking} requests " + _asked(plan, stage)
+
+
+def _asked(plan: Plan, stage: StageMemory) -> str:
+    """Describe the share that is requested for trials, compared with the one that they need."""
+    if not stage.requested:
+        return "no GPU"
+    asked = f"gpu: {stage.requested if isinstance(stage.requested, str) else format(stage.requested, 'g')}"
     if plan.on_processor:
-        return asks
-    if plan.gpu_share > 1:
-        return f"{asks}. One {plan.gpu.name} is too small: use a larger GPU, smaller batches, or precision: bfloat16"
-    enough = asked.gpu >= plan.gpu_share
-    return asks + ("" if enough else f", which is too little: use {plan.gpu_share:.2f} or more, or auto")
+        return asked
+    if stage.share > 1:
+        return f"{asked}. One {plan.gpu.name} is too small: {stage.remedy}"
+    if isinstance(stage.requested, str):  # auto
+        return f"{asked}, which is {stage.auto:g} of one {plan.gpu.name}"
+    enough = stage.requested >= stage.share
+    return asked + ("" if enough else f", which is too little: use {stage.share:.2f} or more, or auto")
 
 
 def _listed(words: list[str]) -> str:

@@ -9,7 +9,7 @@ from jobs.system.processor import Format16, features, units_for
 
 _FORMATS: tuple[Format16, ...] = ("bfloat16", "float16")
 
-_EMULATED: dict[Format16, str] = {"bfloat16": "4", "float16": "18"}
+_EMULATED: dict[Format16, str] = {"bfloat16": "4.5", "float16": "18"}
 """How many times the processor time of float32 training took without units for a format (docs/how-to/precision.md)."""
 
 

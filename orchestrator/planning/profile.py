@@ -10,7 +10,8 @@ from jobs.kinds.finetune.profiling import Rates, measure
 from jobs.specs.optimizers import TrainingRecipe
 from jobs.specs.trial import TrialSpec
 from jobs.system.processor import cores
-from orchestrator.planning.plan import Measured, MeasuredGpu
+from orchestrator.planning.gpu_table import Device
+from orchestrator.planning.plan import Measured
 from orchestrator.planning.timed_steps import STEPS, Timed, batch_on_processor, timed_as
 
 
@@ -39,7 +40,7 @@ def profile_trials(specs: list[TrialSpec], catalog: Catalog) -> Measured:
     if device.type != "cuda":
         return Measured(about, seconds, cores())
     memory = torch.cuda.get_device_properties(device).total_memory
-    return Measured(about, seconds, gpu=MeasuredGpu(torch.cuda.get_device_name(device), memory))
+    return Measured(about, seconds, gpu=Device(torch.cuda.get_device_name(device), memory))
 
 
 def _training(spec: TrialSpec, batch_size: int) -> TrainingRecipe:

@@ -11,7 +11,7 @@ from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
 from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import networks_needed
-from orchestrator.planning.gpu_shares import actor_memory
+from orchestrator.planning.gpu_shares import actor_memory, remedies
 
 
 class StageTrials(NamedTuple):
@@ -22,6 +22,8 @@ class StageTrials(NamedTuple):
     retention: RetentionPolicy
     memory: float
     """Bytes of GPU memory that the largest of their actors needs (per GPU, with several replicas), as planned."""
+    remedy: str
+    """What to change if a card has less."""
 
 
 def stages_of(study: Study, specs: Mapping[str, TrialSpec], pending: Sequence[str]) -> list[StageTrials]:
@@ -47,15 +49,16 @@ def stages_of(study: Study, specs: Mapping[str, TrialSpec], pending: Sequence[st
             trials,
             _resources(study, specs[trials[0]], catalog),
             retention,
-            _memory([specs[trial] for trial in trials], study),
+            *_memory([specs[trial] for trial in trials], study),
         )
         for (*_, retention), trials in ordered
     ]
 
 
-def _memory(specs: Sequence[TrialSpec], study: Study) -> float:
-    bundles = bundled(specs, study.bundle)
-    return actor_memory([workload(spec, study.catalog) for spec in bundle] for bundle in bundles)
+def _memory(specs: Sequence[TrialSpec], study: Study) -> tuple[float, str]:
+    """Return the bytes of GPU memory of the largest actor, and what to change if a card has less."""
+    bundles = [[workload(spec, study.catalog) for spec in bundle] for bundle in bundled(specs, study.bundle)]
+    return actor_memory(bundles), remedies(bundles)
 
 
 def retention_of(study: Study, spec: TrialSpec, waited_for: set[str]) -> RetentionPolicy:

@@ -1,4 +1,4 @@
-"""The share of a GPU that ``gpu: auto`` means in a cluster: planned memory over that of the smallest card."""
+"""The GPUs of a cluster, and the share of one that ``gpu: auto`` means: planned memory over that of the smallest."""
 
 import math
 import os
@@ -12,6 +12,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from jobs.errors import Code, InvalidRequest
 from jobs.specs.section import AUTO, Resources
 from orchestrator.planning.gpu_shares import even_share
+from orchestrator.planning.gpu_table import Device, GpusUnknown
+from orchestrator.planning.stages import StageTrials
 
 _PATIENCE_SECONDS = 120.0
 """A machine loads torch to answer."""
@@ -19,69 +21,70 @@ _PATIENCE_SECONDS = 120.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def resolved(
-    resources: Resources,
-    needed: float,
-    say: Callable[[str], object],
-    cards: Callable[[], Sequence[float] | None] | None = None,
-) -> Resources:
-    """Return resources with a number of GPUs in place of ``auto``.
+def resolved(stage: StageTrials, say: Callable[[str], object], devices: Callable[[], Sequence[Device]]) -> Resources:
+    """Return the resources of a stage's actors, with a number of GPUs in place of ``auto``.
 
     Args:
-        needed: bytes of GPU memory that the largest actor is planned to need.
-        say: called with what ``auto`` means here.
-        cards: returns the memory of all GPUs of the cluster, in bytes; None if no machine runs yet. By default, it asks
-            the machines.
+        say: called with what ``auto`` means here, and with a warning if the largest actor needs more than a card has.
+        devices: returns the GPUs of the cluster (``cluster_gpus``).
 
     Raises:
-        InvalidRequest: if the memory of the GPUs is not known.
+        InvalidRequest: if they are not known.
     """
+    resources, needed = stage.resources, stage.memory
     if resources.gpu != AUTO:
         return resources
-    found = (cards or cluster_cards)()
-    if found is None:
-        raise _unknown("no machine of this cluster can run trials yet")
+    try:
+        found = devices()
+    except GpusUnknown as error:
+        raise InvalidRequest(
+            Code.CLUSTER_TOO_SMALL,
+            f"expected to learn the memory of the cluster's GPUs, for gpu: auto; {error}. Fix: give a number in the "
+            "study's resources, such as the share that `deltasweep plan STUDY --gpu NAME` prints",
+            key="resources.gpu",
+        ) from error
     if not found:
         say("This cluster has no GPUs; trials run on CPUs.")
         return resources.model_copy(update={"gpu": 0.0})
-    share = even_share(needed, min(found))
-    say(
-        f"gpu: auto is {share:g} here: trials of about {needed / 1e9:.2g} GB, and {min(found) / 1e9:.3g} GB on the "
-        "smallest GPU."
-    )
+    smallest = min(device.memory for device in found)
+    share = even_share(needed, smallest)
+    sizes = f"trials of about {needed / 1e9:.2g} GB, and {smallest / 1e9:.3g} GB on the smallest GPU"
+    say(f"gpu: auto is {share:g} here: {sizes}.")
+    if needed > smallest:
+        say(f"Warning: expected trials that fit on every GPU; got {sizes}. They may fail. Fix: {stage.remedy}.")
     return resources.model_copy(update={"gpu": share})
 
 
-def cluster_cards() -> list[float] | None:
-    """Return the bytes of memory of every GPU in the cluster; None if no machine can run trials yet.
+def cluster_gpus() -> list[Device]:
+    """Return every GPU in the cluster.
 
     Ray knows the number and type of GPUs but not their memory, so each machine with GPUs is asked.
 
     Raises:
-        InvalidRequest: if a machine does not answer.
+        GpusUnknown: if no machine can run trials yet, or one does not answer.
     """
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]  # type: ignore[no-untyped-call]
     if not nodes:
-        return None
+        raise GpusUnknown("no machine of this cluster can run trials yet")
     with_gpus = {node["NodeID"]: math.ceil(node["Resources"].get("GPU", 0)) for node in nodes}
     # a new process for each task, because CUDA keeps memory in one that has asked
-    ask = ray.remote(num_cpus=0, max_calls=1)(card_bytes)
+    ask = ray.remote(num_cpus=0, max_calls=1)(gpus_here)
     asked = [
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(gpus)
         for node, gpus in with_gpus.items()
         if gpus
     ]
     try:
-        answers: list[list[float]] = ray.get(asked, timeout=_PATIENCE_SECONDS)
+        answers: list[list[Device]] = ray.get(asked, timeout=_PATIENCE_SECONDS)
     except RayError as error:
-        raise _unknown(f"a machine did not say: {error}") from error
+        raise GpusUnknown(f"a machine did not say: {error}") from error
     if not all(answers):
-        raise _unknown("torch sees no GPU on a machine where Ray counts some")
-    return [card for answer in answers for card in answer]
+        raise GpusUnknown("torch sees no GPU on a machine where Ray counts some")
+    return [device for answer in answers for device in answer]
 
 
-def card_bytes(gpus: int) -> list[float]:
-    """Return the bytes of memory of the GPUs of this machine that Ray gives to actors. Starts CUDA in this process.
+def gpus_here(gpus: int) -> list[Device]:
+    """Return the GPUs of this machine that Ray gives to actors. Starts CUDA in this process.
 
     Args:
         gpus: how many Ray counts. It gives actors the first ones of those that its daemon sees.
@@ -93,8 +96,8 @@ def card_bytes(gpus: int) -> list[float]:
 
     import torch
 
-    there = min(gpus, torch.cuda.device_count())
-    return [float(torch.cuda.get_device_properties(n).total_memory) for n in range(there)]
+    there = map(torch.cuda.get_device_properties, range(min(gpus, torch.cuda.device_count())))
+    return [Device(card.name, float(card.total_memory)) for card in there]
 
 
 def daemon_environment() -> dict[str, str] | None:
@@ -108,12 +111,3 @@ def daemon_environment() -> dict[str, str] | None:
         return None
     pairs = (os.fsdecode(pair).partition("=") for pair in text.split(b"\0") if pair)
     return {name: value for name, _, value in pairs}
-
-
-def _unknown(why: str) -> InvalidRequest:
-    return InvalidRequest(
-        Code.CLUSTER_TOO_SMALL,
-        f"expected to learn the memory of the cluster's GPUs, for gpu: auto; {why}. Fix: give a number in the study's "
-        "resources, such as the share that `deltasweep plan STUDY --gpu NAME` prints",
-        key="resources.gpu",
-    )

@@ -15,10 +15,11 @@ from jobs.catalog.builder_files import read_builders
 from jobs.catalog.dataset_card import DatasetCard
 from jobs.catalog.source_card import PUBLISHED_PATTERN, SourceCard
 from jobs.errors import Code, InvalidRequest, Mistake, Place, first_lines
-from jobs.kind import INSTALL_IT, NOT_INSTALLED
+from jobs.kind import INSTALL_IT, NOT_INSTALLED, kinds
 from jobs.paths import expanded
 from jobs.provenance import code_version
 from jobs.specs.optimizers import DOES_NOT_FIT
+from jobs.specs.recipes import RECIPES
 from jobs.study.model import Study, unknown_sections
 from jobs.system import safe_yaml
 from jobs.system.files import line_of, read_file
@@ -275,6 +276,12 @@ def _message(error: dict[str, Any], document: Document) -> str:
         got = "keys with values" if isinstance(given, dict) else f"{_as_yaml(given)}{meant}"
         return f"expected a list, in brackets or with a dash before each item; got {got}"
     if error["type"] in _MAPPINGS:
+        of_section = location[:1] and location[0] in kinds() and location[1:] == ("recipe",)
+        if of_section and isinstance(given, str) and given in RECIPES:
+            return (
+                f"expected keys such as {{precision: bfloat16}}; got the name {given!r}, which is for fine-tuning. "
+                "Fix: write the keys that this section should have, too"
+            )
         return f"expected keys with values; got {_as_yaml(given)}"
     if error["type"] == "string_type" and written and not isinstance(given, str | dict | list):
         return f"expected a text, but {written} is {_KINDS.get(type(given), 'none')}. Fix: quote it: '{written}'"

@@ -13,7 +13,8 @@ from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
 from jobs.system import nvidia
 from orchestrator.planning import gpus, profile
-from orchestrator.planning.plan import Measured, MeasuredGpu
+from orchestrator.planning.gpu_table import Device
+from orchestrator.planning.plan import Measured
 from orchestrator.study.load import load_study
 from tests.orchestrator.support import Command
 from tests.results.rows import result_rows
@@ -92,7 +93,9 @@ def test_a_comparison(deltasweep: Command) -> None:
     assert by_name["H100"]["trials_per_card"] > by_name["A10G"]["trials_per_card"] > by_name["T4"]["trials_per_card"]
     assert by_name["H100"]["rates"][0]["format"] == "float32"
     text = deltasweep("plan", "demo", "--compare", "H100,A10G,T4").out
-    assert all(word in text for word in ("trials a card", "RunPod H100 SXM", "AWS g4dn.xlarge (assumed)"))
+    assert all(word in text for word in ("trials a card", "RunPod H100 SXM", "AWS g4dn.xlarge (assumed)", "H100 SXM5"))
+    assert [by_name[name]["card"] for name in ("H100", "A10G")] == ["SXM5", None]
+    assert "rate in float32 of H100 SXM5: " in deltasweep("plan", "demo", "--gpu", "H100").out
 
 
 @pytest.mark.parametrize(
@@ -131,8 +134,24 @@ def test_without_a_gpu_the_plan_begins_with_the_time_on_this_machine(deltasweep:
     assert (head.split()[0], work.split(":")[0]) == ("demo:", "pending work")
     assert here.startswith("time on this machine: about 18m 00s, 2 trials side by side (0.6 hours of this processor, ")
     assert "measured by a test" in here
-    assert on_gpu.startswith("on a GPU: about 0.00022 hours of one A10G, less than $0.01 on demand")
+    assert on_gpu.startswith(
+        "on a GPU: unknown; the rates are those of ResNet-50 in large batches, and networks as small"
+    )
     assert timed == [60]
+
+
+def test_hours_at_the_rates_of_a_large_network_are_not_those_of_small_ones(deltasweep: Command) -> None:
+    small, large = (deltasweep("plan", name, "--gpu", "A10G").out for name in ("demo", "paper-table2"))
+    assert ["networks as small as these take longer" in out for out in (small, large)] == [True, False]
+    own = deltasweep("plan", "demo", "--gpu", "A10G", "--gpu-tflops", "0.1").out
+    assert "take longer" not in own, "the user knows the rate"
+    assert planned(deltasweep)["small_networks"] is True
+
+
+def test_large_networks_that_are_timed_here_have_hours_on_a_gpu(deltasweep: Command, timed: list[int]) -> None:
+    out = deltasweep("plan", "paper-table1b", "--measure").out
+    assert "on a GPU: about " in out
+    assert len(timed) == 1
 
 
 @pytest.mark.parametrize(
@@ -184,7 +203,7 @@ def test_hours_that_were_measured_on_a_gpu_have_its_price(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not that of the default GPU; none if there is no entry for it."""
-    measured = Measured("measured by a test", lambda _: 36.0, gpu=MeasuredGpu(device, 150e9))
+    measured = Measured("measured by a test", lambda _: 36.0, gpu=Device(device, 150e9))
     monkeypatch.setattr(nvidia, "machine_has_gpu", lambda: True)
     monkeypatch.setattr(profile, "profile_trials", lambda specs, catalog: measured)
     plan = planned(deltasweep, "--measure", *options)
@@ -229,15 +248,3 @@ def test_without_a_gpu_the_plan_says_what_the_processor_has_no_units_for(
     assert "no units for bfloat16" in said
     assert json.loads(deltasweep("plan", "half.yaml", "--json", "--gpu", "T4").out)["about_processor"] == []
     assert "units" not in deltasweep("plan", "demo").out
-
-
-def test_a_limit_on_spending_assumes_the_highest_price() -> None:
-    from orchestrator.launching.request import LaunchRequest
-
-    request = LaunchRequest(gpu="H100", max_cost=10.0)
-    spending = request.spending()
-    assert spending is not None
-    assert spending.price == 10.979
-    lowest = gpus.gpu("H100").on_demand
-    assert lowest is not None
-    assert lowest.dollars < spending.price

@@ -122,7 +122,7 @@ def test_what_an_actor_committed_before_it_died_is_not_run_again(store: Store, m
         state.round_outcomes = dict.fromkeys(trials, crash)
 
     monkeypatch.setattr(tuner, "run_round", run_round)
-    stage = StageTrials(list(specs), study().resources, RetentionPolicy(1), 1e9)
+    stage = StageTrials(list(specs), study().resources, RetentionPolicy(1), 1e9, "")
     prepared = Preparation(specs, [stage], {}, "blocks", study().catalog, set(), set(), {}, [])
     state = LaunchState(store, "one", RetryPolicy())
     launching = Launching(prepared, store, Console(quiet=True), Options(), state, Tallies(planned=2))

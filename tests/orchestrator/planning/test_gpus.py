@@ -9,6 +9,7 @@ import pytest
 from jobs.catalog.catalog import PACKAGED
 from jobs.catalog.costs import flops_trained_image
 from jobs.errors import Code, InvalidRequest
+from orchestrator.planning.compare import chosen
 from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, named_after, packaged_table, table_with
 from orchestrator.planning.gpus import RESNET50_FLOPS, SPOT, format_of, gpu, gpu_of_machine
 from tests.support import present, refused
@@ -140,7 +141,7 @@ def test_a_gpu_defined_by_memory_and_rate() -> None:
     assert own.memory == 20e9
     assert {own.reached(form).flops for form in FORMATS} == {11e12}
     assert "your --gpu-tflops" in own.reached("tf32").about
-    assert (own.on_demand, own.spot, own.highest_price) == (None, None, None)
+    assert (own.on_demand, own.spot, own.highest) == (None, None, None)
     assert gpu(memory_gb=20, tflops=11).name == "own GPU", "not the default, whose prices would not be its own"
     assert [gpu().name, gpu(memory_gb=20).name, gpu(tflops=11).name] == ["A10G"] * 3
 
@@ -187,8 +188,8 @@ def test_the_lowest_price_is_taken_and_limits_on_spending_assume_the_highest() -
     card = measured(float32=5.0).model_copy(update={"prices": (price("AWS", 3.0), price("Lambda", 2.0))})
     found = gpu("own", table={"own": card})
     assert (present(found.on_demand).dollars, present(found.on_demand).place) == (2.0, "Lambda large")
-    assert found.highest_price == 3.0
-    assert gpu("own", price=1.0, table={"own": card}).highest_price == 1.0
+    assert present(found.highest).dollars == 3.0
+    assert gpu("own", price=1.0, table={"own": card}).highest == gpu("own", price=1.0, table={"own": card}).on_demand
 
 
 def test_a_known_spot_price_comes_before_an_assumed_one() -> None:
@@ -203,13 +204,47 @@ def test_a_known_spot_price_comes_before_an_assumed_one() -> None:
     assert gpu("own", table={"own": dearer}).spot is None, "an assumption is no reason to pay more"
 
 
+def test_a_spot_price_above_the_lowest_price_on_demand_does_not_count() -> None:
+    card = measured(float32=5.0)
+    for dollars, counts in ((1.5, False), (1.0, False), (0.9, True)):
+        prices = (price("AWS", 3.0), price("Lambda", 1.0), price("AWS", dollars, "spot"))
+        found = gpu("own", table={"own": card.model_copy(update={"prices": prices})})
+        assert (found.spot is not None) == counts
+    only_spot = card.model_copy(update={"prices": (price("AWS", 3.0, "spot"),)})
+    assert present(gpu("own", table={"own": only_spot}).spot).dollars == 3.0
+    assert present(gpu("own", spot_price=9.0, table={"own": only_spot}).spot).dollars == 9.0, "as the user says"
+    for name in packaged_table():
+        known = gpu(name)
+        assert known.spot is None or known.spot.dollars < present(known.on_demand).dollars, name
+
+
+def test_prices_of_the_user_are_called_that() -> None:
+    own = gpu("A10G", price=2.0)
+    assert (present(own.on_demand).about, present(own.spot).about) == ("your price", "assumed 40% of your price")
+    assert "assumed 40% of the price of AWS g4dn.xlarge" in present(gpu("T4").spot).about
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(("written", "name"), [("a100", "A100"), ("rtx6000-ADA", "RTX6000-Ada"), ("T4", "T4")])
+def test_names_are_known_in_any_case(written: str, name: str) -> None:
+    assert gpu(written) == gpu(name)
+    assert [one.name for one in chosen(f"{written},{name}", gpu("L4"))] == [name]
+
+
+def test_names_that_may_have_been_meant_are_told() -> None:
+    with refused(Code.UNKNOWN_NAME, "did you mean RTX4090", kind=InvalidRequest, key="--gpu"):
+        gpu("rtx4080")
+
+
 # --- a user's table ---
 
 OWN = """\
 T4:
   memory_gb: 16
   rates:
-    float32: {tflops: 4.5, source: plan --measure, date: 2026-11-30}
+    float32: {tflops: 4.5, source: own benchmark, date: 2026-11-30}
 B200:
   memory_gb: 180
   rates:
@@ -234,6 +269,39 @@ def test_a_user_s_table_is_merged_over_the_packaged_one(tmp_path: Path) -> None:
     assert present(gpu("B200", table=table).on_demand).place == "Ours rack"
     assert gpu("A10G", table=table).card == gpu("A10G").card
     assert table_with(None) == packaged_table()
+
+
+REPLACED = """\
+A10:
+  memory_gb: 24
+  rates: {float32: {tflops: 5.9, source: a test, date: 2026-11-30}}
+V100:
+  memory_gb: 16
+  rates: {float16: {tflops: 9, source: a test, date: 2026-11-30}}
+RTX6000-Ada:
+  memory_gb: 48
+  rates:
+    tf32: {of: A100, times: 0.7, because: a guess, source: a test, date: 2026-11-30}
+    float16: {of: A100, times: 0.7, because: a guess, source: a test, date: 2026-11-30}
+"""
+
+
+def test_a_name_in_another_case_is_the_same_gpu(tmp_path: Path) -> None:
+    table = table_with(written(tmp_path, OWN.replace("T4:", "t4:")))
+    assert set(table) == {*packaged_table(), "B200"}
+    assert gpu("T4", table=table).reached("float32").flops == 4.5e12
+    path = written(tmp_path, OWN.replace("B200:", "t4:"))
+    with refused(Code.REPEATED, "expected each GPU once", "T4", kind=InvalidRequest, file=path, key="t4"):
+        table_with(path)
+
+
+def test_packaged_rates_are_relative_to_packaged_ones_whatever_a_user_replaces(tmp_path: Path) -> None:
+    table = table_with(written(tmp_path, REPLACED))
+    relative = [(name, form) for name, card in packaged_table().items() for form, rate in card.rates.items() if rate.of]
+    assert {"A10G", "T4", "L4", "L40S"} == {name for name, _ in relative}
+    for name, form in relative:
+        assert gpu(name, table=table, memory_gb=12).reached(form) == gpu(name).reached(form)
+    assert gpu("RTX6000-Ada", table=table).reached("tf32").flops == 0.7 * gpu("A100").reached("tf32").flops
 
 
 def test_the_table_in_the_docs_is_a_table(tmp_path: Path) -> None:
@@ -301,11 +369,21 @@ def test_a_user_s_table_that_is_not_there(tmp_path: Path) -> None:
     [
         ("NVIDIA A100-SXM4-80GB", 85.1, "A100-80GB"),
         ("NVIDIA A100-SXM4-40GB", 42.4, "A100"),
-        ("NVIDIA A100 80GB PCIe", 85.1, "A100-80GB"),
+        ("A100-SXM-80GB", 85.1, "A100-80GB"),
+        ("NVIDIA A100 80GB PCIe", 85.1, None),
+        ("NVIDIA A100-PCIE-40GB", 42.4, None),
+        ("Tesla V100-PCIE-16GB", 17.0, None),
+        ("Tesla V100-FHHL-16GB", 17.0, None),
         ("NVIDIA A10G", 24.1, "A10G"),
         ("NVIDIA A10", 24.1, "A10"),
         ("NVIDIA H200", 150.0, "H200"),
         ("NVIDIA H100 80GB HBM3", 85.0, "H100"),
+        ("NVIDIA H100 PCIe", 85.0, None),
+        ("NVIDIA H100 NVL", 100.0, None),
+        ("NVIDIA H200 NVL", 150.0, None),
+        ("GRID A100-10C", 10.7, None),
+        ("NVIDIA A100-40C", 42.4, None),
+        ("NVIDIA A10-24Q", 24.1, None),
         ("Tesla T4", 15.8, "T4"),
         ("Tesla V100-SXM2-32GB", 34.1, "V100"),
         ("NVIDIA L4", 23.6, "L4"),
@@ -319,6 +397,7 @@ def test_a_user_s_table_that_is_not_there(tmp_path: Path) -> None:
         ("Quadro RTX 6000", 25.2, None),
         ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 21.0, None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", 17.1, None),
+        ("NVIDIA GeForce RTX 4090 D", 25.4, None),
     ],
 )
 def test_the_entry_of_a_machine_s_gpu(device: str, gigabytes: float, name: str | None) -> None:
@@ -329,6 +408,38 @@ def test_an_entry_with_the_whole_name_of_a_device_comes_first() -> None:
     slice_of_a100 = "NVIDIA A100-SXM4-40GB MIG 3g.20gb"
     table = {**packaged_table(), slice_of_a100: measured(float32=3)}
     assert named_after(slice_of_a100, 21e9, table) == slice_of_a100
+
+
+@pytest.mark.parametrize(
+    ("own", "card", "device", "named"),
+    [
+        ("H100-PCIe", None, "NVIDIA H100 PCIe", True),
+        ("A100-PCIe-80GB", None, "NVIDIA A100 80GB PCIe", True),
+        ("H100", "PCIe", "NVIDIA H100 PCIe", True),
+        ("H100", "PCIe", "NVIDIA H100 NVL", False),
+        ("A100", "PCIe", "NVIDIA A100-SXM4-40GB", False),
+        ("A100", None, "NVIDIA A100-SXM4-40GB", True),
+        ("A100", None, "NVIDIA A100-PCIE-40GB", False),
+        ("MI300X", None, "AMD Instinct MI300X", True),
+        ("RTX3090", None, "NVIDIA GeForce RTX 3090", True),
+        ("RTX3090", None, "NVIDIA GeForce RTX 3090 Ti", False),
+        ("RTX6000", None, "NVIDIA RTX 6000 Ada Generation", False),
+    ],
+)
+def test_a_user_s_entry_of_a_form_factor(own: str, card: str | None, device: str, named: bool) -> None:
+    table = {own: measured(float32=3).model_copy(update={"card": card})}
+    assert named_after(device, 50e9, table) == (own if named else None)
+    if named and own not in packaged_table():
+        assert named_after(device, 50e9, {**packaged_table(), **table}) == own
+
+
+@pytest.mark.parametrize("name", ["V100", "A100", "A100-80GB", "H100", "H200"])
+def test_entries_are_of_one_form_factor(name: str) -> None:
+    """Cards of several form factors have this name; rates and prices are of one of them."""
+    card = packaged_table()[name]
+    assert card.card is not None
+    assert not [price.instance for price in card.prices if "PCIe" in price.instance]
+    assert (gpu(name).model, gpu(name, tflops=3).model) == (f"{name} {card.card}", name)
 
 
 def test_hours_of_this_machine_have_the_price_and_the_memory_of_its_gpu() -> None:

@@ -25,7 +25,7 @@ from orchestrator.launching.budget import Budget, TimeLimit
 from orchestrator.planning import profile
 from orchestrator.planning.compare import compare
 from orchestrator.planning.flops import bundle_flops, kept_bytes, study_flops, trial_flops
-from orchestrator.planning.gpu_shares import SPARE, bundle_memory
+from orchestrator.planning.gpu_shares import SPARE, bundle_memory, even_share
 from orchestrator.planning.gpus import gpu
 from orchestrator.planning.makespan import makespan
 from orchestrator.planning.plan import (
@@ -37,6 +37,7 @@ from orchestrator.planning.plan import (
 )
 from orchestrator.planning.plan_text import amount, describe, three_digits
 from orchestrator.planning.profile import profile_trials
+from orchestrator.planning.stages import stages_of
 from orchestrator.study.load import load_study, parse_study
 from tests.machine import authors_trials
 from tests.orchestrator.support import Uniting
@@ -305,6 +306,61 @@ def test_a_plan_says_what_share_auto_is() -> None:
     assert card.gpu_auto == pytest.approx(1 / card.trials_per_card, abs=1e-4)
 
 
+SECTIONS = """
+name: sections
+grid: {source: [natural], dataset: [cifar10], blocks: [0]}
+schedule: [{images: [100, -1], epochs: 1, seeds: 1, evaluate_every: 1}]
+resources: {gpu: 0.5}
+recipe: {precision: PRECISION}
+influence:
+  finetuned: {images: [100], seeds: 1}
+  measures: [pseudo-inverse]
+  decomposition: eigh
+  resources: {gpu: GPU}
+"""
+
+
+def memory_lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line.startswith("memory")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "card", "ends"),
+    [
+        ("0.25", 24, "its section requests gpu: 0.25, which is too little: use 0.74 or more, or auto"),
+        ("0.8", 24, "its section requests gpu: 0.8"),
+        ("auto", 24, "its section requests gpu: auto, which is 1 of one A10G"),
+        ("auto", 8, "its section requests gpu: auto. One A10G is too small: use a larger GPU"),
+        ("0", 24, "its section requests no GPU"),
+    ],
+)
+def test_each_stage_has_its_memory_and_share(asked: str, card: float, ends: str) -> None:
+    """The influence matrix takes most of the memory of its trials, and none of the others'."""
+    study = parse_study(SECTIONS.replace("GPU", asked).replace("PRECISION", "float32"), "sections.yaml")
+    specs = expand(study)
+    plan = make_plan(study, specs, set(), set(), gpu("A10G", memory_gb=card))
+    by_id = {spec.trial_id: spec for spec in specs}
+    assert [stage.memory for stage in plan.stages] == [one.memory for one in stages_of(study, by_id, [*by_id])]
+    assert [stage["auto"] for stage in plan.plain()["stages"]] == [
+        even_share(stage.memory, card * 1e9) for stage in plan.stages
+    ]
+    *tuned, examined = memory_lines(describe(plan, study))
+    assert all(line.startswith("memory of finetune") for line in tuned)
+    assert examined.startswith("memory of influence: about 18 GB per trial, ")
+    assert examined.endswith(ends)
+
+
+@pytest.mark.parametrize("gpu_asked", ["auto", "0.5"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_card_that_is_too_small_is_told_whatever_is_asked(gpu_asked: str, precision: str) -> None:
+    text = SECTIONS[: SECTIONS.index("influence:")].replace("PRECISION", precision).replace("gpu: 0.5", "gpu: GPU")
+    study = parse_study(text.replace("GPU", gpu_asked), "small.yaml")
+    plan = make_plan(study, expand(study), set(), set(), gpu("T4", memory_gb=1))
+    (line,) = memory_lines(describe(plan, study))
+    assert f"requests gpu: {gpu_asked}. One T4 is too small: use a larger GPU" in line
+    assert ("precision: bfloat16" in line) == (precision == "float32")
+
+
 def test_a_plan_says_what_kept_activations_save_and_take() -> None:
     study = DEMO.model_copy(update={"recipe": Recipe(frozen_batchnorm="source")})
     text = describe(planned(study), study)
@@ -520,8 +576,8 @@ def test_each_trial_takes_hours_at_the_rate_of_its_own_recipe() -> None:
         # V100 computes both alike, A100 does not
         assert (rates["tf32"] > 2 * rates["float32"]) == (name == "A100")
     text = describe(plan, study)
-    assert "rate in float32: 9.04 TFLOP/s" in text
-    assert "rate in tf32: 9.04 TFLOP/s, no units for TF32" in text
+    assert "rate in float32 of V100 SXM2: 9.04 TFLOP/s" in text
+    assert "rate in tf32 of V100 SXM2: 9.04 TFLOP/s, no units for TF32" in text
     only = make_plan(study, [plain, tf32], {plain.trial_id}, set(), gpu("A100"))
     assert [rate.format for rate in only.rates] == ["tf32"]
 

@@ -1,5 +1,7 @@
 """What plans say of a processor that has no units for the precision of trials."""
 
+from pathlib import Path
+
 import pytest
 
 from jobs.catalog.catalog import PACKAGED
@@ -41,3 +43,11 @@ def test_what_is_said(
     said = without_units(specs, PACKAGED)
     assert len(said) == len(expected)
     assert all(words in sentence for words, sentence in zip(expected, said, strict=True))
+
+
+def test_the_numbers_are_those_of_the_table_in_the_docs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "precision.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in page.splitlines() if row.startswith("| ")]
+    emulated = {form: row[1] for form in ("bfloat16", "float16") for row in rows if f"`{form}`" in row[0]}
+    said = list(processor._sentences(dict.fromkeys(("bfloat16", "float16"), True), frozenset({"avx2"})))
+    assert [f" {times} times " in line for times, line in zip(emulated.values(), said, strict=True)] == [True, True]

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import ray
 import torch
 
 from jobs.errors import Code
+from jobs.execution.retention import RetentionPolicy
 from jobs.results import FailureKind
 from jobs.specs.section import Resources
 from jobs.study.expand import expand
@@ -19,9 +20,10 @@ from orchestrator.failures.outcomes import Outcome, State
 from orchestrator.failures.retry_policy import RetryPolicy
 from orchestrator.launching.retries import Retries
 from orchestrator.planning.gpu_shares import even_share
-from orchestrator.planning.stages import stages_of
+from orchestrator.planning.gpu_table import Device, GpusUnknown
+from orchestrator.planning.stages import StageTrials, stages_of
 from orchestrator.ray_tune import gpu_share, tuner
-from orchestrator.ray_tune.gpu_share import cluster_cards, resolved
+from orchestrator.ray_tune.gpu_share import cluster_gpus, resolved
 from orchestrator.ray_tune.tuner import largest_multiple, multiple_of
 from orchestrator.study.load import load_study, parse_study
 from tests.machine import with_proc_environ
@@ -41,15 +43,27 @@ def test_even_shares(needed: float, card: float, expected: float) -> None:
     assert share * round(1 / share) <= 1, "as many fit as Ray counts"
 
 
+def stage(gpu: float | Literal["auto"], needed: float) -> StageTrials:
+    return StageTrials(["a"], Resources(gpu=gpu, cpu=2), RetentionPolicy(1), needed * GB, "use a larger GPU")
+
+
 def auto(needed: float, *cards: float) -> tuple[Resources, list[str]]:
     said: list[str] = []
-    return resolved(Resources(gpu="auto", cpu=2), needed * GB, said.append, lambda: [gb * GB for gb in cards]), said
+    devices = [Device("a card", gb * GB) for gb in cards]
+    return resolved(stage("auto", needed), said.append, lambda: devices), said
 
 
 def test_the_smallest_card_decides() -> None:
     resources, said = auto(6, 80, 24, 48)
     assert (resources.gpu, resources.cpu) == (0.25, 2)
     assert ["0.25" in line and "24 GB" in line for line in said] == [True]
+
+
+def test_a_card_that_is_too_small_is_told() -> None:
+    resources, said = auto(20, 80, 16)
+    assert resources.gpu == 1
+    assert [line.startswith("Warning: ") for line in said] == [False, True]
+    assert "trials of about 20 GB, and 16 GB on the smallest GPU. They may fail. Fix: use a larger GPU." in said[1]
 
 
 def test_without_gpus_trials_run_on_cpus() -> None:
@@ -59,22 +73,25 @@ def test_without_gpus_trials_run_on_cpus() -> None:
 
 
 def test_a_number_is_not_changed_and_nothing_is_asked() -> None:
-    def asked() -> Sequence[float]:
+    def asked() -> Sequence[Device]:
         raise AssertionError
 
-    given = Resources(gpu=0.3)
-    assert resolved(given, 6 * GB, print, asked) is given
+    given = stage(0.3, 6)
+    assert resolved(given, print, asked) is given.resources
 
 
 def test_a_cluster_without_machines_is_told_to_give_a_number() -> None:
+    def none_runs() -> Sequence[Device]:
+        raise GpusUnknown("no machine of this cluster can run trials yet")
+
     with refused(Code.CLUSTER_TOO_SMALL, "no machine", "give a number", key="resources.gpu"):
-        resolved(Resources(gpu="auto"), GB, print, lambda: None)
+        resolved(stage("auto", 1), print, none_runs)
 
 
 class Cluster:
     """Ray's view of machines, and what they answer."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[float]], **machines: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[Device]], **machines: Any) -> None:
         self.asked: dict[str, int] = {}
         nodes = [{"NodeID": name, "Alive": True, "Resources": resources} for name, resources in machines.items()]
         monkeypatch.setattr(ray, "nodes", lambda: nodes)
@@ -96,8 +113,9 @@ A, B, C = "a" * 56, "b" * 56, "c" * 56
 
 def test_every_machine_with_gpus_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = {A: {"CPU": 8, "GPU": 2}, B: {"CPU": 8}, C: {"CPU": 8, "GPU": 1}}
-    cluster = Cluster(monkeypatch, {A: [24.0, 24.0], C: [16.0]}, **machines)
-    assert cluster_cards() == [24.0, 24.0, 16.0]
+    a10, t4 = Device("NVIDIA A10", 24.0), Device("Tesla T4", 16.0)
+    cluster = Cluster(monkeypatch, {A: [a10, a10], C: [t4]}, **machines)
+    assert cluster_gpus() == [a10, a10, t4]
     assert cluster.asked == {A: 2, C: 1}
 
 
@@ -105,6 +123,10 @@ class Card(NamedTuple):
     """Properties of a GPU."""
 
     total_memory: int
+
+    @property
+    def name(self) -> str:
+        return f"card of {self.total_memory}"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +142,7 @@ class Card(NamedTuple):
         (None, "1", 1, [24]),
     ],
 )
-def test_a_machine_says_the_memory_of_the_gpus_that_ray_gives_to_actors(
+def test_a_machine_names_the_gpus_that_ray_gives_to_actors(
     daemon: dict[str, str] | None, own: str | None, gpus: int, expected: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not of those that the user hid from Ray, nor of those beyond the number that Ray was started with."""
@@ -136,7 +158,7 @@ def test_a_machine_says_the_memory_of_the_gpus_that_ray_gives_to_actors(
     monkeypatch.setattr(gpu_share, "daemon_environment", lambda: daemon)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(seen()))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: seen()[number])
-    assert gpu_share.card_bytes(gpus) == expected
+    assert gpu_share.gpus_here(gpus) == [Device(f"card of {total}", total) for total in expected]
 
 
 @with_proc_environ
@@ -154,13 +176,14 @@ def test_the_environment_of_the_daemon_is_that_of_the_parent() -> None:
 
 def test_an_idle_head_is_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     Cluster(monkeypatch, {}, **{A: {"memory": 1.0}})
-    assert cluster_cards() is None
+    with pytest.raises(GpusUnknown, match="no machine"):
+        cluster_gpus()
 
 
 def test_a_machine_whose_gpus_torch_does_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
     Cluster(monkeypatch, {A: []}, **{A: {"CPU": 8, "GPU": 1}})
-    with refused(Code.CLUSTER_TOO_SMALL, "torch sees no GPU", key="resources.gpu"):
-        cluster_cards()
+    with pytest.raises(GpusUnknown, match="torch sees no GPU"):
+        cluster_gpus()
 
 
 STUDY = """

@@ -17,6 +17,7 @@ from jobs.study.model import Study
 from jobs.verification.verify import verify
 from orchestrator.launching.launch import launch
 from orchestrator.launching.options import Options, Spending
+from orchestrator.planning.gpus import gpu
 from orchestrator.ray_tune.tuner import largest_multiple, share_of
 from orchestrator.study.history import planned_trials
 from orchestrator.study.load import parse_study
@@ -120,7 +121,7 @@ def test_every_kind_of_trial_has_the_numbers_of_one_process(tmp_path: Path) -> N
 @pytest.mark.usefixtures("one_ray")
 def test_a_launch_stops_before_it_costs_too_much(tmp_path: Path) -> None:
     """The minute for stopping trials is paid for as well: at ten dollars an hour it costs more than a dime."""
-    summary = launch(mini(), open_store(tmp_path), QUIET, Options(spending=Spending(0.1, 10.0)))
+    summary = launch(mini(), open_store(tmp_path), QUIET, Options(spending=Spending(0.1, gpu(price=10.0).highest)))
     assert summary.stop_reason is not None
     assert summary.stop_reason.startswith("the spending limit was reached: about $0.0")
     assert (summary.failed, summary.interrupted) == ({}, False)

@@ -1325,3 +1325,29 @@ def test_other_encodings_are_named(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(data)
     with refused(Code.UNREADABLE_FILE, "UTF-8", kind=InvalidRequest, file=tmp_path / "mine.yaml"):
         load_study(str(tmp_path / "mine.yaml"))
+
+
+# --- recipes of sections ---
+
+EXAMINED = """
+name: examined
+grid: {source: [fmnist_natural], dataset: [mnist], blocks: [1]}
+schedule: [{images: [1600], epochs: 1, seeds: 5, evaluate_every: 1}]
+"""
+
+
+def test_a_section_does_not_take_the_name_of_a_recipe() -> None:
+    text = EXAMINED + "recipe: fast\nattack: {finetuned: {images: [1600], seeds: 5}, recipe: fast}\n"
+    with refused(Code.WRONG_VALUE, "{precision: bfloat16}; got the name 'fast', which is for fine-tuning. Fix: "):
+        parse_study(text, "s.yaml")
+    with refused(Code.WRONG_VALUE, "expected keys with values; got 'quick'"):
+        parse_study(text.replace("recipe: fast}", "recipe: quick}"), "s.yaml")
+
+
+def test_the_section_in_the_docs_computes_in_bfloat16() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "precision.md").read_text(encoding="utf-8")
+    (example,) = (text for text in page.split("```yaml\n") if text.startswith("recipe: fast\nattack:"))
+    specs = expand(parse_study(EXAMINED + example.partition("```")[0], "s.yaml"))
+    assert {(spec.kind, spec.recipe.precision) for spec in specs} == {("finetune", "bfloat16"), ("attack", "bfloat16")}
+    plain = expand(parse_study(EXAMINED + example.partition("```")[0].replace("recipe: {", "# {"), "s.yaml"))
+    assert {spec.recipe.precision for spec in plain if spec.kind == "attack"} == {"float32"}
