@@ -1,8 +1,8 @@
 """What a figure of the paper shows of the results: sources, depths and sizes that have pairs, own trials first."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import chain, combinations
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,7 +17,8 @@ WITHOUT_BLOCKS = tuple(key for key in CELL if key != "blocks")
 """What paired trials of two depths share besides the seed."""
 
 
-class Scene(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Scene:
     """The input of all figures.
 
     Its choices are made among what has pairs of own trials; if nothing has, among what has pairs of imported ones; if
@@ -26,6 +27,8 @@ class Scene(NamedTuple):
 
     data: pd.DataFrame
     parts: dict[Role, str]
+    _paired: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
+    """The cells with pairs of two sources, which several figures compare."""
 
     def of(self, source: str, blocks: int) -> pd.DataFrame:
         """Return all evaluations of a source at some number of blocks."""
@@ -38,7 +41,7 @@ class Scene(NamedTuple):
             InvalidRequest: if their sources have no number of blocks in common.
         """
         names = list(dict.fromkeys(chain.from_iterable(compared)))
-        paired = [cells_with_pairs(self._last(source), self._last(baseline)) for source, baseline in compared]
+        paired = [self._cells(source, baseline) for source, baseline in compared]
         found = (
             _in_all(_own(cells)["blocks"] for cells in paired)
             or _in_all(cells["blocks"] for cells in paired)
@@ -60,7 +63,8 @@ class Scene(NamedTuple):
         """
         arms = [at_blocks(self._last(name), blocks) for name in (source, baseline)]
         arms = [arm[arm["images"] != ALL] for arm in arms]
-        cells = cells_with_pairs(arms[0], arms[1])
+        cells = at_blocks(self._cells(source, baseline), blocks)
+        cells = cells[cells["images"] != ALL]
         found = set(_own(cells)["images"]) or set(cells["images"]) or _in_all(arm["images"] for arm in arms)
         if not found:
             raise InvalidRequest(
@@ -94,6 +98,13 @@ class Scene(NamedTuple):
                 if len(cells_with_pairs(at_blocks(trials, high), at_blocks(trials, low), WITHOUT_BLOCKS)):
                     return high, low
         return both[0]
+
+    def _cells(self, source: str, baseline: str) -> pd.DataFrame:
+        """Return the cells in which the last evaluations of two sources have pairs."""
+        arms = source, baseline
+        if arms not in self._paired:
+            self._paired[arms] = cells_with_pairs(self._last(source), self._last(baseline))
+        return self._paired[arms]
 
     def _last(self, source: str) -> pd.DataFrame:
         return at_epoch(self.data[self.data["source"] == source], "last")

@@ -66,9 +66,10 @@ def pair(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) ->
 
 
 def cells_with_pairs(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str] = CELL) -> pd.DataFrame:
-    """Return the cells, as in ``Pairing.counts``, in which the evaluations of two arms have pairs."""
-    counts = pair(left, right, keys).counts
-    return counts[counts["n_pairs"] > 0]
+    """Return the cells, rows of ``keys``, in which the evaluations of two arms have pairs; faster than ``pair``."""
+    on = [*keys, "seed"]
+    both = _anonymous(left, on, -1)[on].merge(_anonymous(right, on, -2)[on], on=on)
+    return both[list(keys)].drop_duplicates(ignore_index=True)
 
 
 def pair_all(rows: pd.DataFrame, arms: Iterable[Comparison], of_all_depths: pd.DataFrame | None = None) -> Pairing:
