@@ -11,6 +11,7 @@ from jobs.study.model import Study
 from orchestrator.launching import preparation
 from orchestrator.launching.options import Options
 from orchestrator.launching.preparation import Preparation, prepare
+from orchestrator.planning.dependencies import completion_of
 from orchestrator.study.load import parse_study
 from tests.orchestrator.support import Uniting
 from tests.support import finetune_specs
@@ -53,11 +54,11 @@ def test_trials_of_a_bundle_are_adjacent_and_share_its_operations(tmp_path: Path
 def test_what_is_done_is_not_put_together_again_for_every_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    completion, done = preparation.completion_of, Uniting()
+    done = Uniting()
 
     def half(*given: Any) -> Any:
         done.update(list(given[1])[::2])
-        return completion(*given)._replace(done=done)
+        return completion_of(*given)._replace(done=done)
 
     monkeypatch.setattr(preparation, "completion_of", half)
     before = Uniting.unions

@@ -78,7 +78,8 @@ def test_a_recorded_study_keeps_a_source_that_nothing_can_train() -> None:
     section = "pretrain:\n  source: [digits_natural, digits_l2]\n  resources: {gpu: 1, cpu: 1}\n"
     text = changed(("steps: 1,", "steps: 1, step_scale: 9.0,"), (section, ""))
     assert parse_study(text, "own.yaml", recorded=True).catalog.source("digits_l2").pretrain is not None
-    check(*mistakes(text), Code.WRONG_VALUE, "sources.digits_l2.pretrain.step_scale")
+    (mistake,) = mistakes(text)
+    check(mistake, Code.WRONG_VALUE, "sources.digits_l2.pretrain.step_scale")
 
 
 def study(*replacements: tuple[str, str]) -> Study:
