@@ -171,11 +171,12 @@ def test_a_report_may_go_where_a_link_outside_of_the_root_leads(build: Build) ->
 
 
 def test_what_it_leaves_out_meanwhile_is_taken_up_again(build: Build) -> None:
-    for root in (build.root([]), build.folder / "none"):
-        with suppress(InvalidRequest):
-            analysis.report(root)
-        assert gc.isenabled()
-        assert pd.get_option("mode.string_storage") == "auto"
+    for root, storage in ((build.root([]), "auto"), (build.folder / "none", "auto"), (build.root([]), "pyarrow")):
+        with pd.option_context("mode.string_storage", storage):
+            with suppress(InvalidRequest):
+                analysis.report(root)
+            assert gc.isenabled()
+            assert pd.get_option("mode.string_storage") == storage
 
 
 def test_files_that_the_next_report_does_not_make_are_removed(build: Build) -> None:

@@ -171,7 +171,7 @@ def test_when_another_was_last_heard_is_told(root: Store) -> None:
     dead = new_launch("mini", study().digest)._replace(launch="a", started_at=heard, heartbeat_at=heard)
     write_launch(root, dead)
     launch(study(), root, said)
-    (line,) = [line for line in said.export_text().splitlines() if "launch a by" in line]
+    (line,) = [line for line in said.export_text().splitlines() if "launch a " in line]
     assert re.search(r"runs the same trials \(last heard [5-8]\d s ago\)", line)
 
 
