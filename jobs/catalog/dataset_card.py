@@ -53,9 +53,9 @@ class DatasetCard(Card):
     """One dataset: the columns of Table 6, the statistics of its training images, and its files.
 
     A variant is ``of`` a packaged dataset and inherits its files and other facts. Variants with less texture set
-    ``low_resolution`` or ``low_pass`` (``jobs.data.low_pass``); ``aspect`` says of what: the centre
-    square, or the whole image. The test images of a variant with ``cue_conflict`` have the shape of one image and the
-    texture of another (``jobs.data.cue_conflict``).
+    ``low_resolution`` or ``low_pass`` (``jobs.data.low_pass``); ``aspect`` says of what: the centre square, or the
+    whole image. The test images of a variant with ``cue_conflict`` have the shape of one image and the texture of
+    another (``jobs.data.cue_conflict``).
 
     A user's own dataset has a ``folder`` (in a loaded study an absolute path) with ``train/LABEL/*``
     and ``test/LABEL/*``; ``deltasweep data describe FOLDER`` writes its card. It needs ``mean`` and ``std``, too,

@@ -2,7 +2,6 @@
 
 import hashlib
 import uuid
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -58,10 +57,16 @@ def compact(store: Store, kind: str) -> Compaction:
     """
     _remove_stale(store)
     for _ in range(_SWAPS):
-        before = _current(store)
+        text = index_text(store)
+        before = _readable(store, text)
         files = trial_files(store, kind)
         compacted = _usable(store, kind)
         table = with_files(store, kind, files, compacted and compacted.table, schema(kind).names)
+        if before is None:
+            # not before all files were read, so that a compaction that fails changes nothing; then they are read again,
+            # because only from now on a command that begins can say that they may have been removed
+            store.swap(CURRENT, text, render({}, uuid.uuid4().hex))
+            continue
         trials = _trials(table)
         if compacted and compacted.version == version(kind) and _trials(compacted.table) == trials:
             return Compaction(len(trials), len(table), written=False)
@@ -109,7 +114,7 @@ def forget_removed(store: Store) -> None:
 def _stop_compactions(store: Store) -> None:
     """Keep compactions that run now from publishing what they have read, by a new ``begun``.
 
-    Without a readable ``CURRENT.json`` there is nothing to do: every compaction writes one before it reads files.
+    Without a readable ``CURRENT.json`` there is nothing to do: a compaction writes one, and then reads all files again.
     """
     before = None
     for _ in range(_SWAPS):
@@ -128,19 +133,12 @@ def _stop_compactions(store: Store) -> None:
     raise _busy(store)
 
 
-def _current(store: Store) -> Index:
-    """Return the contents of ``CURRENT.json``; one that does not exist, or cannot be read, is first replaced.
-
-    Raises:
-        DamagedFile: if it is a folder, so that it cannot be swapped.
-    """
-    for _ in range(_SWAPS):
-        text = index_text(store)
-        if text is not None:
-            with suppress(DamagedFile):
-                return parse(store, text)
-        store.swap(CURRENT, text, render({}, uuid.uuid4().hex))
-    raise _busy(store)
+def _readable(store: Store, text: bytes | None) -> Index | None:
+    """Return the contents of ``CURRENT.json``; None if it does not exist or cannot be read."""
+    try:
+        return None if text is None else parse(store, text)
+    except DamagedFile:
+        return None
 
 
 def _usable(store: Store, kind: str) -> Read | None:

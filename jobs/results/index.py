@@ -16,6 +16,7 @@ from jobs.results.limits import Extent, MemoryBudget, usable_memory
 from jobs.results.parquet import Read, decode
 from jobs.results.records import MOST_BYTES, json_object
 from jobs.results.store import Store
+from jobs.system.commands import command
 
 _VERSION = 1
 _MOST_BYTES = 4 << 30
@@ -75,10 +76,11 @@ def index_text(store: Store) -> bytes | None:
     except FileNotFoundError:
         return None
     except DamagedFile as error:
+        compact_again = command("compact", "--results", store.uri)
         raise DamagedFile(
             Code.DAMAGED_INDEX,
             f"{store.uri}/{CURRENT} of the compacted index is not a file. No result is lost: trial files are the "
-            f"source of truth. Fix: delete {store.uri}/{COMPACT}, then run `deltasweep compact`",
+            f"source of truth. Fix: delete {store.uri}/{COMPACT}, then run {compact_again}",
             file=f"{store.uri}/{CURRENT}",
         ) from error
 
@@ -143,7 +145,7 @@ def damaged(store: Store, key: str, why: object, kind: type[DamagedFile] = Damag
     return kind(
         Code.DAMAGED_INDEX,
         f"{store.uri}/{key} of the compacted index cannot be used ({reason}). No result is lost: trial files are the "
-        f"source of truth. Fix: run `deltasweep compact`, or delete {store.uri}/{COMPACT}",
+        f"source of truth. Fix: run {command('compact', '--results', store.uri)}, or delete {store.uri}/{COMPACT}",
         file=f"{store.uri}/{key}",
     )
 

@@ -37,6 +37,7 @@ from jobs.results.schema import most_bytes
 from jobs.results.store import Store, require_present
 from jobs.results.studies import recorded_studies
 from jobs.results.trained import made_again_key
+from jobs.system.commands import command
 
 _PINS = ("sources", "datasets", "cards")
 """Folders with pins."""
@@ -199,7 +200,7 @@ def _require_quiet(root: Store) -> None:
         raise InvalidRequest(
             Code.IN_USE,
             f"a root must not change while it is merged; {alive[0].told} is running in {root.uri}. Fix: stop it, or "
-            "wait until it is done (deltasweep status)",
+            f"wait until it is done ({command('status', '--results', root.uri)})",
             file=root.uri,
         )
 

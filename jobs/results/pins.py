@@ -9,6 +9,7 @@ from jobs.errors import Code, ResultsConflict
 from jobs.results.layout import pin_key
 from jobs.results.records import read_record
 from jobs.results.store import Store
+from jobs.system.commands import command
 
 
 class _Pin(BaseModel):
@@ -17,7 +18,11 @@ class _Pin(BaseModel):
 
 
 _PIN = TypeAdapter(_Pin)
-_REMEDY = "Fix: remove it; the next commit pins again, and `deltasweep verify` then checks the results against the pin"
+
+
+def _remedy(store: Store) -> str:
+    verify = command("verify", "--results", store.uri)
+    return f"Fix: remove it; the next commit pins again, and {verify} then checks the results against the pin"
 
 
 def pin(store: Store, what: str, name: str, sha256: str) -> None:
@@ -81,7 +86,7 @@ def read_pin(store: Store, key: str) -> str:
         FileNotFoundError: if nothing is pinned under the key.
         DamagedFile: if the pin cannot be read.
     """
-    return read_record(store, key, _PIN, "a pin", _REMEDY).sha256
+    return read_record(store, key, _PIN, "a pin", _remedy(store)).sha256
 
 
 def wrong_pin(store: Store, key: str) -> str | None:
@@ -90,9 +95,9 @@ def wrong_pin(store: Store, key: str) -> str | None:
     Raises:
         FileNotFoundError, DamagedFile: as ``read_pin``.
     """
-    found = read_record(store, key, _PIN, "a pin", _REMEDY)
+    found = read_record(store, key, _PIN, "a pin", _remedy(store))
     if found.name is not None and not key.endswith(f"/{found.name}.json"):
-        return f"is the pin of {found.name!r}, not of the name in its path. {_REMEDY}"
+        return f"is the pin of {found.name!r}, not of the name in its path. {_remedy(store)}"
     if re.fullmatch("[0-9a-f]{64}", found.sha256) is None:
-        return f"should contain a sha256, but has {found.sha256[:100]!r}. {_REMEDY}"
+        return f"should contain a sha256, but has {found.sha256[:100]!r}. {_remedy(store)}"
     return None

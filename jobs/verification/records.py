@@ -32,6 +32,7 @@ from jobs.results.studies import StudyRecord, of_newer_version, read_study, unkn
 from jobs.results.trained import made_again_key, read_made_again
 from jobs.study.model import Study, unknown_sections
 from jobs.system import safe_yaml
+from jobs.system.commands import command
 
 _STALE_AFTER = timedelta(days=1)
 
@@ -258,5 +259,5 @@ def temporaries(store: Store) -> Iterator[Finding]:
         yield Finding(
             Problem.STALE_TEMPORARY,
             key,
-            f"{store.uri}/{key} was left by a killed process; `deltasweep compact` removes it",
+            f"{store.uri}/{key} was left by a killed process; {command('compact', '--results', store.uri)} removes it",
         )
