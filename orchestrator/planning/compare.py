@@ -33,7 +33,7 @@ class Compared(NamedTuple):
     hours: float | None
     """GPU-hours; None: no rate is known in a format that trials compute in."""
     trials_per_card: int
-    """How many of the largest trial (or bundle) fit in its memory at once; 0: not even one."""
+    """How many of the largest trial (or bundle), with its matrices, fit in its memory at once; 0: not even one."""
     gpu_auto: float
     """The share that ``gpu: auto`` means in a cluster of these GPUs."""
     problem: str
@@ -100,7 +100,8 @@ def compare(plan: Plan, gpus: Iterable[Gpu]) -> list[Compared]:
 
 
 def _on(plan: Plan, each: Gpu) -> Compared:
-    fitting, auto = per_card(plan.memory, each.memory), even_share(plan.actor_memory, each.memory)
+    needed = plan.actor_memory
+    fitting, auto = per_card(needed, each.memory), even_share(needed, each.memory)
     try:
         rates = tuple(map(each.reached, plan.flops_by_format))
     except InvalidRequest as error:

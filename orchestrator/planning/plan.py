@@ -12,7 +12,7 @@ from jobs.study.model import Study
 from orchestrator.planning.bundles import bundled
 from orchestrator.planning.dependencies import networks_needed
 from orchestrator.planning.flops import flops_alone, flops_by_format, kept_bytes
-from orchestrator.planning.gpu_shares import actor_memory, bundle_memory, even_share
+from orchestrator.planning.gpu_shares import bundle_memory, even_share
 from orchestrator.planning.gpu_table import Device, Format
 from orchestrator.planning.gpus import SMALL_FLOPS, Gpu, Reached
 from orchestrator.planning.makespan import launch_here
@@ -119,7 +119,7 @@ class Plan(NamedTuple):
     gpu_share: float
     """This memory as a fraction of the GPU's."""
     actor_memory: float
-    """Bytes of GPU memory that the largest actor needs, including matrices that it inverts as a whole."""
+    """Bytes of GPU memory that the largest actor of any stage needs, including matrices that it inverts as a whole."""
     stages: tuple[StageMemory, ...]
     """The memory of the trials of each stage of a launch, in order."""
     checkpoints: int
@@ -237,6 +237,7 @@ def make_plan(
     shared = [spec for spec in trials if kind_of(spec).stage is not Stage.SOURCES] or trials
     bundles = [[planned[spec.trial_id][1] for spec in bundle] for bundle in bundled(shared, study.bundle)]
     needed = max(map(bundle_memory, bundles), default=0)
+    stages = tuple(_stage_memory(stage, planned[stage.trials[0]], gpu) for stage in stages_of(study, by_id, [*by_id]))
     waited_for = networks_needed(trials)
     kept = sum(
         _FLOAT * parameters(work.architecture)
@@ -268,10 +269,8 @@ def make_plan(
         seconds_here=here.seconds if here else None,
         memory=needed,
         gpu_share=needed / gpu.memory,
-        actor_memory=actor_memory(bundles),
-        stages=tuple(
-            _stage_memory(stage, planned[stage.trials[0]], gpu) for stage in stages_of(study, by_id, [*by_id])
-        ),
+        actor_memory=max((stage.memory for stage in stages), default=0.0),
+        stages=stages,
         checkpoints=max(map(checkpoint_bytes, works), default=0),
         results=sum(work.result_bytes for work in to_do) + kept,
         activations=kept_bytes(to_run, catalog),

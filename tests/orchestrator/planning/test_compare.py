@@ -5,14 +5,32 @@ import pytest
 from jobs.errors import Code, InvalidRequest
 from jobs.study.expand import expand
 from orchestrator.planning.compare import COLUMNS, chosen, compare, rows
+from orchestrator.planning.gpu_shares import even_share
 from orchestrator.planning.gpu_table import GpuCard, packaged_table
 from orchestrator.planning.gpus import gpu
 from orchestrator.planning.plan import make_plan
-from orchestrator.study.load import load_study
+from orchestrator.planning.plan_text import describe
+from orchestrator.study.load import load_study, parse_study
 from tests.support import present, refused
 
 STUDY = load_study("paper-table2")
 PLAN = make_plan(STUDY, expand(STUDY), set(), set(), gpu())
+TRAINED = """\
+name: trained
+sources:
+  own:
+    architecture: resnet35-w8
+    trained_on: digits
+    constraint: none
+    epsilon: 0
+    mean: [0.305, 0.305, 0.305]
+    std: [0.3753, 0.3753, 0.3753]
+    pretrain: {seed: 1, epochs: 1, steps: 0, recipe: {batch_size: 512}}
+pretrain:
+  source: [own]
+grid: {source: [own], dataset: [digits], blocks: [0]}
+schedule: [{images: [30], epochs: 1, seeds: 1, evaluate_every: 1}]
+"""
 
 
 def test_each_gpu_has_the_hours_dollars_and_trials_of_its_own_plan() -> None:
@@ -62,3 +80,20 @@ def test_names_are_separated_by_commas() -> None:
 def test_all_may_stand_among_names() -> None:
     assert [one.name for one in chosen("T4,all", gpu())] == list(packaged_table())
     assert {one.name for one in chosen("all,A100", gpu())} == set(packaged_table())
+
+
+@pytest.mark.parametrize("sources", [False, True], ids=["matrices", "training of a source"])
+def test_trials_a_card_are_those_of_the_largest_stage(sources: bool) -> None:
+    """A card is too small for a study in the table exactly where its plan says so of a stage."""
+    study = parse_study(TRAINED, "trained.yaml") if sources else load_study("paper-influence")
+    plan = make_plan(study, expand(study), set(), set(), gpu())
+    largest = max(plan.stages, key=lambda stage: stage.memory)
+    assert largest.kind == ("pretrain" if sources else "influence")
+    assert plan.actor_memory == largest.memory > plan.memory
+    for share in (0.4, 0.9, 1.1):
+        card = gpu("X", memory_gb=largest.memory / share / 1e9, tflops=2)
+        (found,) = compare(plan, [card])
+        own = make_plan(study, expand(study), set(), set(), card)
+        assert found.trials_per_card == int(1 / share)
+        assert ("One X is too small" in describe(own, study)) == (found.trials_per_card == 0)
+        assert (found.gpu_auto, own.gpu_auto) == (even_share(largest.memory, card.memory),) * 2
