@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from jobs.errors import Code, InvalidRequest
+from orchestrator.process.numbers_as_text import rounded
 
 
 def require_trials(most: int) -> None:
@@ -99,6 +100,7 @@ class Budget:
         if self.spent + self._ending_seconds * dollars_a_second < self.most:
             return None
         return (
-            f"the spending limit was reached: about ${self.spent:,.2f} of ${self.most:,.2f}, at ${self._price:,.3g} "
-            "per hour for each GPU of the cluster (each machine, if it has no GPUs); each launch counts from 0"
+            f"the spending limit was reached: about ${self.spent:,.2f} of ${self.most:,.2f}, at "
+            f"${rounded(self._price)} per hour for each GPU of the cluster (each machine, if it has no GPUs); each "
+            "launch counts from 0"
         )

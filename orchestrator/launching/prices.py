@@ -8,6 +8,7 @@ from orchestrator.launching.options import Spending
 from orchestrator.planning import gpus
 from orchestrator.planning.gpu_table import Device, GpusUnknown, named_after, packaged_table
 from orchestrator.planning.gpus import Gpu, Offer
+from orchestrator.process.numbers_as_text import rounded
 
 _FIX = "Fix: give --price, in US dollars per GPU-hour, or --gpu, a GPU whose list price counts"
 
@@ -66,8 +67,8 @@ def priced(spending: Spending, devices: Callable[[], Sequence[Device]]) -> Offer
 def about_limit(spending: Spending, price: Offer) -> str:
     """Return the line about a limit that a launch prints before its first trial."""
     return (
-        f"Spending limit: ${spending.most:,.2f}, at ${price.dollars:,.3g} per hour for each GPU of the cluster (each "
-        f"machine, if it has no GPUs): {price.about}."
+        f"Spending limit: ${spending.most:,.2f}, at ${rounded(price.dollars)} per hour for each GPU of the cluster "
+        f"(each machine, if it has no GPUs): {price.about}."
     )
 
 

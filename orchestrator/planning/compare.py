@@ -8,7 +8,8 @@ from orchestrator.planning.gpu_shares import even_share, per_card
 from orchestrator.planning.gpu_table import name_in
 from orchestrator.planning.gpus import Gpu, Offer, Reached, gpu
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.plan_text import SMALL_TAKE_LONGER, amount, three_digits
+from orchestrator.planning.plan_text import SMALL_TAKE_LONGER, amount
+from orchestrator.process.numbers_as_text import about, rounded
 
 ALL = "all"
 """The name that stands for all known GPUs."""
@@ -120,7 +121,7 @@ def on_a_gpu(plan: Plan) -> str:
     costs = {"on demand": one.on_demand, "on spot": one.spot}
     money = ", ".join(f"{amount(cost.dollars)} {kind}" for kind, cost in costs.items() if cost is not None)
     return (
-        f"on a GPU: about {three_digits(one.hours)} hours of one {one.gpu.name}{f', {money}' if money else ''} (--gpu "
+        f"on a GPU: {about(one.hours)} hours of one {one.gpu.name}{f', {money}' if money else ''} (--gpu "
         f"{one.gpu.name}: from which rates and prices)"
     )
 
@@ -132,14 +133,14 @@ def rows(compared: Iterable[Compared]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of a table with ``COLUMNS``."""
     for one in compared:
         rates = ", ".join(
-            f"{rate.format} {three_digits(rate.tflops)} TFLOP/s, {'assumed' if rate.assumed else 'measured'}"
+            f"{rate.format} {rounded(rate.tflops)} TFLOP/s, {'assumed' if rate.assumed else 'measured'}"
             for rate in one.rates
         )
         yield (
             one.gpu.model,
             f"{one.gpu.memory / 1e9:g} GB",
             str(one.trials_per_card or "too large"),
-            "-" if one.hours is None else three_digits(one.hours),
+            "-" if one.hours is None else about(one.hours).removeprefix("about "),
             _cell(one.on_demand),
             _cell(one.spot),
             rates or one.problem or "-",

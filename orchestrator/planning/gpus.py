@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 from jobs.errors import Code, InvalidRequest
 from jobs.system.similar import close_matches
 from orchestrator.planning.gpu_table import Format, GpuCard, Price, Rate, Table, name_in, named_after, packaged_table
+from orchestrator.process.numbers_as_text import rounded
 
 DEFAULT_GPU = "A10G"
 """The GPU of the first node type in `cluster.yaml`."""
@@ -133,7 +134,7 @@ class Gpu(NamedTuple):
         if rate.of is None or rate.times is None:
             return Reached(form, _flops(rate), f"measured: {_measurement(rate)}", False)
         base = self.references[rate.of].rates[form]
-        share = f"{rate.times:.3g} times {rate.of}" if rate.times != 1 else f"as {rate.of}"
+        share = f"{rounded(rate.times)} times {rate.of}" if rate.times != 1 else f"as {rate.of}"
         about = f"assumed: {share} ({rate.because}); {rate.of} measured: {_measurement(base)}"
         return Reached(form, rate.times * _flops(base), about, True)
 

@@ -6,17 +6,12 @@ from jobs.study.model import Study
 from jobs.system.memory import GPU_RUNTIME_BYTES
 from orchestrator.planning.gpus import Gpu
 from orchestrator.planning.plan import DENSE_RATE, Matrices, Plan, StageMemory
-from orchestrator.process.numbers_as_text import duration
+from orchestrator.process.numbers_as_text import about, duration, rounded
 
 _TOLD_BYTES = 1e9
 """The text output lists matrices from this size on; JSON output lists all."""
 
 SMALL_TAKE_LONGER = "the rates are those of ResNet-50 in large batches, and networks as small as these take longer"
-
-
-def three_digits(value: float) -> str:
-    """Format a number with three significant digits and without an exponent: 2,550."""
-    return f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def amount(dollars: float) -> str:
@@ -50,7 +45,8 @@ def describe(plan: Plan, study: Study, about_older: str | None = None, about_her
     ]
     if plan.flops_alone > parts.total:
         lines.append(
-            f"{_savings(study)}: {plan.flops_alone / parts.total:.3g} times less work than running each trial alone"
+            f"{_savings(study)}: {rounded(plan.flops_alone / parts.total)} times less work than running each trial "
+            "alone"
         )
     if about_older:
         lines.insert(1, about_older)
@@ -71,23 +67,21 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
     Args:
         actor: what an actor runs: ``trial`` or ``bundle``.
     """
-    gpu, hours = plan.gpu, three_digits(plan.gpu_hours)
+    gpu, hours = plan.gpu, about(plan.gpu_hours)
     if plan.seconds_here is not None:
         several = plan.side_by_side > 1
         without = ["reading images", *(["inverting matrices"] if plan.matrices else []), "starting Ray"]
         return [
             f"time on this machine: about {duration(plan.seconds_here)}"
             + (f", {plan.side_by_side} {actor}s side by side" if several else "")
-            + f" ({hours} hours of this processor, {plan.measured}"
+            + f" ({hours.removeprefix('about ')} hours of this processor, {plan.measured}"
             + ("; assumed: each as fast side by side" if several else "")
             + f"; without {_listed(without)})"
         ]
     of_card = f" of {gpu.model}" if gpu.model != gpu.name else ""
-    rates = [
-        f"rate in {rate.format}{of_card}: {three_digits(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates
-    ]
+    rates = [f"rate in {rate.format}{of_card}: {rounded(rate.tflops)} TFLOP/s, {rate.about}" for rate in plan.rates]
     costs = [
-        f"{amount(dollars)} {kind} (${offer.dollars:,.3g} per {gpu.name}-hour: {offer.about})"
+        f"{amount(dollars)} {kind} (${rounded(offer.dollars)} per {gpu.name}-hour: {offer.about})"
         for kind, offer, dollars in (("on demand", gpu.on_demand, plan.on_demand), ("on spot", gpu.spot, plan.spot))
         if offer is not None and dollars is not None
     ]
@@ -96,7 +90,7 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
     )
     longer = f"; {SMALL_TAKE_LONGER}" if plan.small_networks and plan.rates and gpu.given is None else ""
     return [
-        f"time: about {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}{longer}"),
+        f"time: {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}{longer}"),
         *rates,
         f"money: {'; '.join(costs) or unknown}",
     ]
@@ -110,7 +104,7 @@ def _held(held: Matrices, gpu: Gpu) -> str:
     return (
         f"matrices: {held.measure}{by}, {held.trials:,} trial{plural} of {held.rows:,} rows, each about "
         f"{_bytes(held.bytes)} of memory (GPU memory, if there is a GPU{fits}) and {_flop(held.operations)} in "
-        f"float64, {held.core_hours:,.2g} hours of one core (assumed: {DENSE_RATE / 1e9:g} GFLOP/s), without "
+        f"float64, {rounded(held.core_hours, 2)} hours of one core (assumed: {DENSE_RATE / 1e9:g} GFLOP/s), without "
         "checkpoints: an interrupted trial repeats this step. This time is not included in the estimates above"
     )
 
@@ -146,7 +140,7 @@ def _memory(plan: Plan, stage: StageMemory, study: Study) -> str:
     needed = stage.memory - GPU_RUNTIME_BYTES if plan.on_processor else stage.memory
     of_gpu = "" if plan.on_processor else f", {stage.share:.2f} of one {plan.gpu.name}"
     asking = "its section" if stage.kind in study.sections else "the study"
-    return f"memory{of_kind}: about {needed / 1e9:.2g} GB per {actor}{of_gpu}; {asking} requests " + _asked(plan, stage)
+    return f"memory{of_kind}: about {_bytes(needed)} per {actor}{of_gpu}; {asking} requests " + _asked(plan, stage)
 
 
 def _asked(plan: Plan, stage: StageMemory) -> str:
@@ -172,12 +166,12 @@ def _listed(words: list[str]) -> str:
 def _flop(amount: float) -> str:
     for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12)):
         if amount >= size:
-            return f"{three_digits(amount / size)} {unit}"
-    return f"{amount / 1e9:,.3g} GFLOP"
+            return f"{rounded(amount / size)} {unit}"
+    return f"{rounded(amount / 1e9)} GFLOP"
 
 
 def _bytes(amount: float) -> str:
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if amount >= size:
-            return f"{amount / size:,.2g} {unit}" if amount < 10 * size else f"{amount / size:,.0f} {unit}"
+            return f"{rounded(amount / size, 2)} {unit}" if amount < 10 * size else f"{amount / size:,.0f} {unit}"
     return f"{amount / 1e3:,.0f} kB"

@@ -1,7 +1,20 @@
-"""Numbers as text: durations, and the numbers of a row."""
+"""Numbers as text: estimates, durations, and the numbers of a row."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
+
+_TINY = 0.001
+
+
+def rounded(value: float, digits: int = 3) -> str:
+    """Format a number with so many significant digits, in full, never with a power of ten: ``2,550``, ``0.0000538``."""
+    return format(Decimal(format(value, f".{digits}g")), ",f")
+
+
+def about(value: float) -> str:
+    """Format an estimate: ``about 2,550``, or ``less than 0.001``."""
+    return f"less than {_TINY}" if 0 < value < _TINY else f"about {rounded(value)}"
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from jobs.specs.section import AUTO, Resources
 from orchestrator.planning.gpu_shares import even_share
 from orchestrator.planning.gpu_table import Device, GpusUnknown
 from orchestrator.planning.stages import StageTrials
+from orchestrator.process.numbers_as_text import rounded
 
 _PATIENCE_SECONDS = 120.0
 """A machine loads torch to answer."""
@@ -48,7 +49,7 @@ def resolved(stage: StageTrials, say: Callable[[str], object], devices: Callable
         return resources.model_copy(update={"gpu": 0.0})
     smallest = min(device.memory for device in found)
     share = even_share(needed, smallest)
-    sizes = f"trials of about {needed / 1e9:.2g} GB, and {smallest / 1e9:.3g} GB on the smallest GPU"
+    sizes = f"trials of about {rounded(needed / 1e9)} GB, and {rounded(smallest / 1e9)} GB on the smallest GPU"
     say(f"gpu: auto is {share:g} here: {sizes}.")
     if needed > smallest:
         say(f"Warning: expected trials that fit on every GPU; got {sizes}. They may fail. Fix: {stage.remedy}.")

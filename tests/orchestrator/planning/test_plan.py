@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 from collections.abc import Collection
 from statistics import median
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from jobs.catalog.catalog import PACKAGED
-from jobs.catalog.costs import flops_evaluated_image, flops_trained_image, memory, parameters
+from jobs.catalog.costs import Flops, flops_evaluated_image, flops_trained_image, memory, parameters
 from jobs.errors import Code, InvalidRequest
 from jobs.execution.device_kind import device_name
 from jobs.kind import workload
@@ -35,7 +36,7 @@ from orchestrator.planning.plan import (
     checkpoint_bytes,
     make_plan,
 )
-from orchestrator.planning.plan_text import amount, describe, three_digits
+from orchestrator.planning.plan_text import amount, describe
 from orchestrator.planning.profile import profile_trials
 from orchestrator.planning.stages import stages_of
 from orchestrator.study.load import load_study, parse_study
@@ -651,12 +652,21 @@ def test_a_time_limit_is_longer_than_trials_take_to_leave(hours: float) -> None:
         TimeLimit(hours, 60.0)
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(0.000205, "0.000205"), (12.51, "12.5"), (999.4, "999"), (999.6, "1,000"), (2549.3, "2,550"), (1e6, "1,000,000")],
-)
-def test_large_numbers_have_no_power_of_ten(value: float, words: str) -> None:
-    assert three_digits(value) == words
+@pytest.mark.parametrize("name", ["demo", "paper-influence"])
+@pytest.mark.parametrize("times", [1, 1e6])
+def test_no_number_of_a_plan_has_a_power_of_ten(name: str, times: float) -> None:
+    study = load_study(name)
+    plan = make_plan(study, expand(study), set(), set(), gpu("H100", price=5e3))
+    larger = plan._replace(
+        gpu_hours=times * plan.gpu_hours,
+        flops=Flops(times * plan.flops.total),
+        stages=tuple(stage._replace(memory=times * stage.memory) for stage in plan.stages),
+        matrices=tuple(one._replace(operations=times * one.operations) for one in plan.matrices),
+    )
+    for one in (larger, larger._replace(on_processor=True, seconds_here=1.0)):
+        text = describe(one, study)
+        assert re.findall("[0-9]e[-+]?[0-9]", text) == []
+        assert ("less than 0.001" in text) == (one.gpu_hours < 0.001) == (name == "demo" and times == 1)
 
 
 def test_a_trial_that_no_gpu_of_its_name_holds() -> None:
