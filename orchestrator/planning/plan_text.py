@@ -1,5 +1,7 @@
 """A plan as text. No torch."""
 
+import math
+
 from jobs.kind import GRID_KIND, kinds
 from jobs.specs.base import ALL
 from jobs.study.model import Study
@@ -138,7 +140,7 @@ def _memory(plan: Plan, stage: StageMemory, study: Study) -> str:
         of_kind += f" ({stage.trials:,} trials)"
     actor = "bundle" if study.bundle == "blocks" and kinds()[stage.kind].sharing else "trial"
     needed = stage.memory - GPU_RUNTIME_BYTES if plan.on_processor else stage.memory
-    of_gpu = "" if plan.on_processor else f", {stage.share:.2f} of one {plan.gpu.name}"
+    of_gpu = "" if plan.on_processor else f", {_enough(stage.share)} of one {plan.gpu.name}"
     asking = "its section" if stage.kind in study.sections else "the study"
     return f"memory{of_kind}: about {_bytes(needed)} per {actor}{of_gpu}; {asking} requests " + _asked(plan, stage)
 
@@ -155,7 +157,12 @@ def _asked(plan: Plan, stage: StageMemory) -> str:
     if isinstance(stage.requested, str):  # auto
         return f"{asked}, which is {stage.auto:g} of one {plan.gpu.name}"
     enough = stage.requested >= stage.share
-    return asked + ("" if enough else f", which is too little: use {stage.share:.2f} or more, or auto")
+    return asked + ("" if enough else f", which is too little: use {_enough(stage.share)} or more, or auto")
+
+
+def _enough(share: float) -> str:
+    """Format the share of a GPU that a trial needs, rounded up, so that whoever requests it has enough."""
+    return f"{math.ceil(100 * share) / 100:.2f}"
 
 
 def _listed(words: list[str]) -> str:

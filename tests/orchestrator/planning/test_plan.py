@@ -351,6 +351,21 @@ def test_each_stage_has_its_memory_and_share(asked: str, card: float, ends: str)
     assert examined.endswith(ends)
 
 
+@pytest.mark.parametrize("share", [0.2501, 0.254, 0.255, 0.26, 0.29, 0.998])
+def test_a_share_that_is_advised_is_enough(share: float) -> None:
+    """And no more than a hundredth of a GPU too much."""
+    plan = planned(DEMO)
+
+    def said(requested: float) -> str:
+        stages = tuple(stage._replace(share=share, requested=requested) for stage in plan.stages)
+        return describe(plan._replace(stages=stages), DEMO)
+
+    advised = present(re.search("([0-9.]+) of one A10G; .* which is too little: use ([0-9.]+) or more", said(0.25)))
+    assert advised[1] == advised[2]
+    assert share <= float(advised[2]) < share + 0.011
+    assert "too little" not in said(float(advised[2]))
+
+
 @pytest.mark.parametrize("gpu_asked", ["auto", "0.5"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_card_that_is_too_small_is_told_whatever_is_asked(gpu_asked: str, precision: str) -> None:
