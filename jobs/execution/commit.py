@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from jobs.catalog.catalog import Catalog
 from jobs.errors import DamagedFile
+from jobs.execution.retention import keeps_weights
 from jobs.execution.trial import Trial
-from jobs.kind import kind_of, workload
+from jobs.kind import workload
 from jobs.models.storable import saved
 from jobs.provenance import code_version
 from jobs.results import Committed, Store, commit, pin
@@ -40,7 +41,7 @@ def is_committed(store: Store, spec: TrialSpec, catalog: Catalog, weights: bool 
     try:
         if not looks_whole(store.read_within(trial_key(spec.kind, spec.trial_id), most_bytes(spec.kind))):
             return False
-        if kind_of(spec).keeps_weights or (weights and workload(spec, catalog).checkpoint_blocks is not None):
+        if keeps_weights(spec, workload(spec, catalog).checkpoint_blocks is not None, weights):
             store.read_start(trained_weights_key(spec.trial_id), 1)
     except (FileNotFoundError, DamagedFile):
         return False
@@ -67,7 +68,7 @@ def commit_trial(store: Store, trial: Trial[Any, Any], attempt: Attempt, weights
     tensors = saved(trained)
     network = Trained(hashlib.sha256(tensors).hexdigest(), trial.own_history)
     own = rows(trial, attempt, network.sha256)
-    if weights or kind_of(trial.spec).keeps_weights:
+    if keeps_weights(trial.spec, True, weights):
         return commit_with_weights(store, kind, own, network, tensors)
     return commit(store, kind, own)
 

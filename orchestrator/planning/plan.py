@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from jobs.catalog.catalog import Catalog
 from jobs.catalog.costs import Flops, flops_evaluated_image, parameters
+from jobs.execution.retention import keeps_weights
 from jobs.kind import Stage, Workload, kind_of, workload
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
@@ -16,7 +17,7 @@ from orchestrator.planning.gpu_shares import bundle_memory, even_share
 from orchestrator.planning.gpu_table import Device, Format
 from orchestrator.planning.gpus import SMALL_FLOPS, Gpu, Reached
 from orchestrator.planning.makespan import launch_here
-from orchestrator.planning.stages import StageTrials, stages_of
+from orchestrator.planning.stages import StageTrials, retention_of, stages_of
 
 _Part = Literal["train", "whole", "test"]
 """Part of a dataset's resized images. Whole images are training images that may be cropped anywhere."""
@@ -241,8 +242,8 @@ def make_plan(
     waited_for = networks_needed(trials)
     kept = sum(
         _FLOAT * parameters(work.architecture)
-        for trial, (_, work) in pending.items()
-        if work.checkpoint_blocks is not None and (study.keep_weights or trial in waited_for)
+        for spec, work in pending.values()
+        if keeps_weights(spec, work.checkpoint_blocks is not None, retention_of(study, spec, waited_for).weights)
     )
     return Plan(
         study=study.name,

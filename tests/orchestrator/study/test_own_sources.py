@@ -8,7 +8,9 @@ from rich.console import Console
 from safetensors.torch import load
 
 from jobs.catalog.catalog import packaged_datasets
+from jobs.catalog.costs import parameters
 from jobs.errors import Code, MissingData, ResultsConflict
+from jobs.kind import workload
 from jobs.kinds.finetune.spec import FinetuneSpec
 from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.results import Failure, FailureKind, Problem, all_done, open_store, read_trials, record_failure
@@ -252,6 +254,18 @@ def test_sources_stay_on_their_kind_of_device_if_the_study_says_so() -> None:
     stages = stages_of(own, specs, list(specs))
     assert [stage.retention.on_other_device for stage in stages] == ["restart", "restart", "continue"]
     assert stages[0].resources.gpu == 2
+
+
+def test_the_plan_counts_the_weights_that_are_kept() -> None:
+    """Those of sources always, like ``commit_trial``."""
+    made = study()
+    works = {spec: workload(spec, made.catalog) for spec in expand(made)}
+    files = sum(work.result_bytes for work in works.values())
+    weights = {spec: 4 * parameters(work.architecture) for spec, work in works.items()}
+    sources = sum(size for spec, size in weights.items() if isinstance(spec, PretrainSpec))
+    assert make_plan(made, works, set(), set(), gpu()).results == files + sources
+    keeps = study(("name: own", "name: own\nkeep_weights: true"))
+    assert make_plan(keeps, works, set(), set(), gpu()).results == files + sum(weights.values())
 
 
 def test_the_plan_counts_the_steps_of_attacks() -> None:
