@@ -34,12 +34,18 @@ def bundle_flops(bundle: Sequence[FinetuneSpec], catalog: Catalog, there: set[ob
 
 def kept_bytes(specs: Iterable[FinetuneSpec], catalog: Catalog) -> int:
     """Return the bytes of all trials' activation files: test images and whole training sets."""
-    retention = {kept_of_tests(spec, catalog): spec for spec in specs if spec.keeps_activations}
+    files = {file: spec for spec in specs if spec.keeps_activations for file in _files(spec, catalog)}
     return sum(
-        (catalog.dataset(spec.dataset).test + _shares_training(spec, catalog) * images_used(spec, catalog))
+        (catalog.dataset(spec.dataset).test if split == "test" else images_used(spec, catalog))
         * _kept_of_image(spec, catalog)
-        for spec in retention.values()
+        for (split, _), spec in files.items()
     )
+
+
+def _files(spec: FinetuneSpec, catalog: Catalog) -> list[tuple[str, object]]:
+    """Return the activation files that a trial writes or reads: split and ``kept_of_tests``."""
+    kept = kept_of_tests(spec, catalog)
+    return [("test", kept), *([("train", kept)] if _shares_training(spec, catalog) else [])]
 
 
 def kept_of_tests(spec: FinetuneSpec, catalog: Catalog) -> object:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import re
 from collections.abc import Collection
+from itertools import permutations
 from statistics import median
 from types import SimpleNamespace
 
@@ -246,6 +247,18 @@ def test_activations_of_a_whole_training_set_are_kept_once() -> None:
     seeds = [grey("source", images=-1, blocks=0, seed=seed) for seed in (1, 2)]
     assert study_flops([[each] for each in seeds], PACKAGED).trunk == 60_000 * TRUNK_0
     assert kept_bytes(seeds, PACKAGED) == 70_000 * 2048 * 4
+
+
+@pytest.mark.parametrize("mode", ["source", "calibrated"])
+def test_bytes_of_activations_do_not_depend_on_the_order_of_trials(mode: str) -> None:
+    """Subsets share their test images with the whole set, whose own activations are in a file only if not augmented."""
+    few, whole, augmented = (
+        spec(dataset="mnist", blocks=0, images=images, recipe={"frozen_batchnorm": mode, "transforms": transforms})
+        for images, transforms in ((100, "none"), (-1, "none"), (-1, "as-published"))
+    )
+    tests = 2 if mode == "calibrated" else 1  # a subset has its own statistics
+    for specs in permutations((few, whole, augmented)):
+        assert kept_bytes(specs, PACKAGED) == (60_000 + tests * 10_000) * 2048 * 4
 
 
 def test_a_plan_says_what_matrices_take_that_are_held_whole() -> None:
