@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from jobs.errors import Code, InvalidRequest, Mistake, Place, first_lines
 from jobs.paths import expanded
@@ -17,7 +17,7 @@ from jobs.system import safe_yaml
 from jobs.system.files import read_file
 from jobs.system.printable import brief, listing, one_line, shown
 from orchestrator.study import yaml_lines
-from orchestrator.study.raw_values import MOST_MISTAKES, Violation, Violations, counted
+from orchestrator.study.raw_values import MOST_MISTAKES, Violation, Violations, counted, not_text
 from orchestrator.study.yaml_lines import Document
 
 Format: TypeAlias = Literal["float32", "tf32", "bfloat16", "float16"]
@@ -32,10 +32,11 @@ _MEMORY = re.compile(r"-[0-9]+GB$")
 _SIZE = re.compile(r"[0-9]+gb")
 
 
-def _day_or_month(value: str) -> str:
-    """Check a date, such as 2026-11-30, or a month, such as 2021-03."""
+def _day_or_month(value: object) -> object:
+    """Check a date, such as 2026-11-30, or a month, such as 2021-03. A year alone is a number in YAML."""
+    text = value if isinstance(value, str) else ""
     try:
-        datetime.date.fromisoformat(value if value.count("-") == 2 else f"{value}-01")
+        datetime.date.fromisoformat(text if text.count("-") == 2 else f"{text}-01")
     except ValueError as error:
         raise ValueError("expected a date such as 2026-11-30, or a month such as 2021-03") from error
     return value
@@ -43,7 +44,7 @@ def _day_or_month(value: str) -> str:
 
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
-Day = Annotated[str, AfterValidator(_day_or_month)]
+Day = Annotated[str, BeforeValidator(_day_or_month)]
 
 
 class _Entry(BaseModel):
@@ -229,7 +230,7 @@ def table_with(path: str | Path | None) -> Table:
         own = _CARDS.validate_python(document.value)
     except ValidationError as error:
         mistakes = error.errors(include_url=False)[:MOST_MISTAKES]
-        found += [(tuple(details["loc"]), *_about(details)) for details in mistakes]
+        found += [(tuple(details["loc"]), *_about(details, document)) for details in mistakes]
     packaged = packaged_table()
     table = {**packaged, **{name_in(name, packaged): card for name, card in own.items()}}
     if not found:
@@ -275,15 +276,22 @@ _VALID: Mapping[str, type[BaseModel]] = {"rates": Rate, "prices": Price, "others
 """Models by the key that has them as values or items."""
 
 
-def _about(details: Any) -> tuple[Code, str]:
+_OF_KEY = "[key]"
+"""pydantic's last step in the location of a wrong key."""
+
+
+def _about(details: Any, document: Document) -> tuple[Code, str]:
     """Return the code and message of one of pydantic's errors."""
     location, given = tuple(details["loc"]), details["input"]
     if details["type"] == "missing":
         return Code.MISSING_KEY, "expected this key; it is missing. Fix: add it"
-    if details["type"] == "extra_forbidden":
+    if details["type"] in ("extra_forbidden", "invalid_key"):
         sections = [step for step in location[:-1] if step in _VALID]
         valid = ", ".join((_VALID[str(sections[-1])] if sections else GpuCard).model_fields)
         return Code.UNKNOWN_KEY, f"expected one of the keys {valid}; got {location[-1]}. Fix: use one of these"
+    written = str(given) if location[-1] == _OF_KEY else document.written(location)
+    if details["type"] == "string_type" and written and not isinstance(given, dict | list):
+        return Code.WRONG_VALUE, not_text(given, written)
     message = str(details["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     if message.startswith("expected"):
         return Code.WRONG_VALUE, message if "got " in message else f"{message}; got {shown(given)}. Fix: change it"

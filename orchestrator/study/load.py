@@ -1,7 +1,6 @@
 """Load study files: packaged ones by name, others by path. All mistakes are reported at once."""
 
 import codecs
-import datetime
 import difflib
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -30,7 +29,7 @@ from orchestrator.study.models import model_at
 from orchestrator.study.own_architectures import card_files, in_its_file
 from orchestrator.study.own_paths import with_absolute_paths
 from orchestrator.study.packaged_studies import packaged_studies, packaged_text
-from orchestrator.study.raw_values import MOST_MISTAKES, Violation, counted
+from orchestrator.study.raw_values import KINDS, MOST_MISTAKES, Violation, counted, not_text
 from orchestrator.study.validate import violations
 from orchestrator.study.yaml_lines import Document, Location
 
@@ -150,7 +149,7 @@ def parse_study(text: str, path: str, *, recorded: bool = False) -> Study:
         raise InvalidRequest(
             Code.UNREADABLE_FILE,
             f"{path}: expected a mapping with the keys {', '.join(Study.model_fields)}; got "
-            f"{_KINDS.get(type(document.value), 'a list')}. Fix: begin with the line name: NAME; "
+            f"{KINDS.get(type(document.value), 'a list')}. Fix: begin with the line name: NAME; "
             "`deltasweep studies new` writes a file to begin with",
             file=path,
         )
@@ -284,7 +283,7 @@ def _message(error: dict[str, Any], document: Document) -> str:
             )
         return f"expected keys with values; got {_as_yaml(given)}"
     if error["type"] == "string_type" and written and not isinstance(given, str | dict | list):
-        return f"expected a text, but {written} is {_KINDS.get(type(given), 'none')}. Fix: quote it: '{written}'"
+        return not_text(given, written)
     if error["type"] == "extra_forbidden":
         return _unknown_key(location, document)
     if error["type"] == "missing":
@@ -317,16 +316,6 @@ def _unquoted(given: object, wrong: str) -> str:
 def _is_digest(error: dict[str, Any]) -> bool:
     """Whether a text should be a digest, or the beginning of one."""
     return error["type"] == "string_pattern_mismatch" and str(error["ctx"]["pattern"]).startswith("^[0-9a-f]{")
-
-
-_KINDS = {
-    int: "a number",
-    float: "a number",
-    bool: "a Boolean (true or false)",
-    str: "a text",
-    type(None): "nothing",
-    datetime.date: "a date",
-}
 
 
 def _as_yaml(value: object) -> str:

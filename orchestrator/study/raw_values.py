@@ -1,5 +1,6 @@
 """The values of a study file before they are validated, each with its location."""
 
+import datetime
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -26,6 +27,26 @@ def counted(mistakes: int, found: int) -> str:
     if found >= MOST_MISTAKES:
         return f"at least {mistakes} mistakes; no others were looked for"
     return f"{mistakes} mistake{'s' if mistakes > 1 else ''}"
+
+
+KINDS: dict[type, str] = {
+    int: "a number",
+    float: "a number",
+    bool: "a Boolean (true or false)",
+    str: "a text",
+    type(None): "nothing",
+    datetime.date: "a date",
+}
+"""What YAML reads a value as, by its type in Python."""
+
+
+def not_text(given: object, written: str) -> str:
+    """Return the message about a value that is read as something else where a text is needed.
+
+    Args:
+        written: the value as in the file.
+    """
+    return f"expected a text, but {written} is {KINDS.get(type(given), 'none')}. Fix: quote it: '{written}'"
 
 
 def mapping(raw: dict[str, Any], *path: str) -> dict[str, Any]:

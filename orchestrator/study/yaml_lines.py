@@ -48,14 +48,14 @@ class Document:
         return node.value if isinstance(node, yaml.ScalarNode) else None
 
     def _child(self, node: yaml.Node | None, step: int | str) -> tuple[int, yaml.Node] | None:
-        if isinstance(node, yaml.MappingNode) and isinstance(step, str):
+        if isinstance(node, yaml.MappingNode):
             if id(node) not in self._keys:
                 self._keys[id(node)] = {
                     key.value: (key.start_mark.line + 1, value)
                     for key, value in reversed(node.value)  # of a repeated key, the first one counts
                     if isinstance(key, yaml.ScalarNode)
                 }
-            return self._keys[id(node)].get(step)
+            return self._keys[id(node)].get(str(step))  # a key such as 2026 is an integer
         if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
             item = node.value[step]
             return item.start_mark.line + 1, item
