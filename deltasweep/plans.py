@@ -51,7 +51,7 @@ class Plan:
     @property
     def seconds_here(self) -> float | None:
         """Seconds until a launch on this machine ends; None unless ``measure`` timed its processor. Starting Ray,
-        reading images and inverting matrices are not counted.
+        reading images, inverting matrices and conjugate gradients are not counted.
         """
         return self._made.plan.seconds_here
 

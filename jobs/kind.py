@@ -103,6 +103,8 @@ class Workload(NamedTuple):
     whole_training_images: bool = False
     """Whether training images are kept uncropped, so that crops can be taken from anywhere."""
     matrix: Matrix | None = None
+    uncounted: str = ""
+    """What it computes besides this, in words, such as "inverting matrices": no estimate of time includes it."""
 
 
 class Sharing(NamedTuple):

@@ -61,8 +61,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "measured": "description of the measurement; empty without `--measure`",
         "on_processor": "whether the hours were measured on this machine's processor",
         "side_by_side": "if so: how many trials (or bundles) a launch runs at once on its cores; else 0",
-        "seconds_here": "if so: time until a launch on this machine ends, without reading images, inverting matrices "
-        "and starting Ray; else null",
+        "seconds_here": "if so: time until a launch on this machine ends, without reading images, starting Ray and "
+        "what is `uncounted`; else null",
         "memory": "bytes of GPU memory that the largest trial needs",
         "gpu_share": "this memory as a fraction of the GPU's",
         "actor_memory": "bytes of GPU memory of the largest actor, with the matrices that it inverts",
@@ -75,6 +75,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "images_at_rest": "bytes of all resized images, per machine",
         "activations": "bytes of all cached activations",
         "matrices": "full matrices that influence trials invert",
+        "uncounted[]": "work of pending trials that no estimate of time includes, such as `conjugate gradients`",
         "cost_on_demand": "US dollars on demand, or null",
         "cost_spot": "US dollars on spot machines, or null",
         "compare": "with `--compare`: the same work on other GPUs",

@@ -8,7 +8,7 @@ from orchestrator.planning.gpu_shares import even_share, per_card
 from orchestrator.planning.gpu_table import name_in
 from orchestrator.planning.gpus import Gpu, Offer, Reached, gpu
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.plan_text import SMALL_TAKE_LONGER, amount
+from orchestrator.planning.plan_text import SMALL_TAKE_LONGER, amount, uncounted
 from orchestrator.process.numbers_as_text import about, rounded
 
 ALL = "all"
@@ -121,8 +121,8 @@ def on_a_gpu(plan: Plan) -> str:
     costs = {"on demand": one.on_demand, "on spot": one.spot}
     money = ", ".join(f"{amount(cost.dollars)} {kind}" for kind, cost in costs.items() if cost is not None)
     return (
-        f"on a GPU: {about(one.hours)} hours of one {one.gpu.name}{f', {money}' if money else ''} (--gpu "
-        f"{one.gpu.name}: from which rates and prices)"
+        f"on a GPU: {about(one.hours)} hours of one {one.gpu.name}{f', {money}' if money else ''}"
+        f"{uncounted(plan)} (--gpu {one.gpu.name}: from which rates and prices)"
     )
 
 

@@ -113,7 +113,7 @@ class Plan(NamedTuple):
     """How many trials (or bundles) a launch runs at once on this machine's cores if ``on_processor``; else 0."""
     seconds_here: float | None
     """Seconds until a launch on this machine ends, if trials side by side are as fast as alone, without reading images,
-    inverting matrices and starting Ray; None unless ``on_processor``.
+    starting Ray, and what is uncounted; None unless ``on_processor``.
     """
     memory: float
     """Bytes of GPU memory that the largest trial needs, including the CUDA runtime."""
@@ -133,6 +133,8 @@ class Plan(NamedTuple):
     """Bytes of all files of cached activations. A machine keeps them up to its limit."""
     matrices: tuple[Matrices, ...]
     """Full matrices that influence trials invert. Their time is not included in the GPU-hours."""
+    uncounted: tuple[str, ...]
+    """What pending trials compute besides the work above, in words (``Workload.uncounted``). No time includes it."""
 
     @property
     def on_demand(self) -> float | None:
@@ -280,6 +282,7 @@ def make_plan(
             for part in {part for spec, work in planned.values() for part in _parts(spec, work)}
         ),
         matrices=matrices(to_do),
+        uncounted=tuple(sorted({work.uncounted for work in to_do} - {""})),
     )
 
 

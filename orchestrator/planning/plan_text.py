@@ -1,6 +1,7 @@
 """A plan as text. No torch."""
 
 import math
+from collections.abc import Sequence
 
 from jobs.kind import GRID_KIND, kinds
 from jobs.specs.base import ALL
@@ -72,7 +73,7 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
     gpu, hours = plan.gpu, about(plan.gpu_hours)
     if plan.seconds_here is not None:
         several = plan.side_by_side > 1
-        without = ["reading images", *(["inverting matrices"] if plan.matrices else []), "starting Ray"]
+        without = ["reading images", *plan.uncounted, "starting Ray"]
         return [
             f"time on this machine: about {duration(plan.seconds_here)}"
             + (f", {plan.side_by_side} {actor}s side by side" if several else "")
@@ -92,10 +93,17 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
     )
     longer = f"; {SMALL_TAKE_LONGER}" if plan.small_networks and plan.rates and gpu.given is None else ""
     return [
-        f"time: {hours} GPU-hours" + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}{longer}"),
+        f"time: {hours} GPU-hours"
+        + (f" ({plan.measured})" if plan.measured else f" of {gpu.name}{longer}")
+        + uncounted(plan),
         *rates,
         f"money: {'; '.join(costs) or unknown}",
     ]
+
+
+def uncounted(plan: Plan) -> str:
+    """Return what no estimate of time includes, as the end of a sentence; empty if there is nothing."""
+    return f"; without {_listed(plan.uncounted)}" if plan.uncounted else ""
 
 
 def _held(held: Matrices, gpu: Gpu) -> str:
@@ -165,7 +173,7 @@ def _enough(share: float) -> str:
     return f"{math.ceil(100 * share) / 100:.2f}"
 
 
-def _listed(words: list[str]) -> str:
+def _listed(words: Sequence[str]) -> str:
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 

@@ -95,7 +95,7 @@ def require_memory(spec: InfluenceSpec, catalog: Catalog, there: Memory) -> None
 
 
 def workload(spec: InfluenceSpec, catalog: Catalog) -> Workload:
-    """Count test and training images once; a dense matrix is counted separately, conjugate gradients are not."""
+    """Count test and training images once; a dense matrix is counted separately, and conjugate gradients only named."""
     card, batch = catalog.dataset(spec.dataset), spec.recipe.evaluation_batch_size
     cells = max(MATRIX_GROUPS, card.labels) ** 2
     return Workload(
@@ -106,4 +106,5 @@ def workload(spec: InfluenceSpec, catalog: Catalog) -> Workload:
         images_evaluated=card.test + images_used(spec.network, catalog),
         result_bytes=RESULT_BYTES + card.test * (_ROW_BYTES + spec.top * _TOP_BYTES) + cells * _CELL_BYTES,
         matrix=matrix(spec, catalog),
+        uncounted="conjugate gradients" if spec.measure == "influence" else "inverting matrices",
     )

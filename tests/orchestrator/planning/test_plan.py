@@ -18,6 +18,7 @@ from jobs.execution.device_kind import device_name
 from jobs.kind import workload
 from jobs.kinds.finetune.profiling import Rates
 from jobs.kinds.finetune.spec import FinetuneSpec
+from jobs.kinds.influence.spec import InfluenceSpec
 from jobs.specs.recipes import Recipe
 from jobs.specs.section import Resources
 from jobs.study.expand import expand
@@ -25,7 +26,7 @@ from jobs.study.model import Study
 from jobs.system.memory import GPU_RUNTIME_BYTES
 from orchestrator.launching.budget import Budget, TimeLimit
 from orchestrator.planning import profile
-from orchestrator.planning.compare import compare
+from orchestrator.planning.compare import compare, on_a_gpu
 from orchestrator.planning.flops import bundle_flops, kept_bytes, study_flops, trial_flops
 from orchestrator.planning.gpu_shares import SPARE, bundle_memory, even_share
 from orchestrator.planning.gpus import gpu
@@ -298,6 +299,21 @@ def test_matrices_of_what_is_done_take_nothing_more() -> None:
     assert [one.measure for one in planned(study, done).matrices] == ["fisher"]
     assert "matrices: " not in describe(planned(study, done), study), "33 MB are not worth a line"
     assert planned(DEMO).matrices == ()
+
+
+@pytest.mark.parametrize("measures", [(), ("influence",), ("fisher",), ("pseudo-inverse",), ("influence", "fisher")])
+def test_a_plan_names_the_work_that_its_times_leave_out(measures: Collection[str]) -> None:
+    study = load_study("paper-influence")
+    others = [spec for spec in expand(study) if isinstance(spec, InfluenceSpec) and spec.measure not in measures]
+    plan = planned(study, {spec.trial_id for spec in others})
+    words = ["conjugate gradients"] * ("influence" in measures)
+    words += ["inverting matrices"] * bool({"fisher", "pseudo-inverse"}.intersection(measures))
+    assert [*plan.uncounted] == [*plan.plain()["uncounted"]] == words
+    (line,) = (line for line in describe(plan, study).split("\n") if line.startswith("time: "))
+    assert line.partition("; without ")[2] == " and ".join(words)
+    here = describe(plan._replace(on_processor=True, seconds_here=60.0), study)
+    assert f"; without {', '.join(['reading images', *words])} and starting Ray)" in here
+    assert (f"; without {' and '.join(words)} (--gpu" in on_a_gpu(plan)) == bool(words)
 
 
 def test_an_examination_holds_no_more_images_than_it_is_shown() -> None:
