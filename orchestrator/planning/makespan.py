@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapreplace
 from typing import NamedTuple
 
+from jobs.kind import workload
 from jobs.specs.trial import TrialSpec
 from jobs.study.model import Study
 from orchestrator.planning.bundles import bundled
@@ -16,7 +17,7 @@ class LaunchHere(NamedTuple):
     actors: int
     """The most that run at once."""
     seconds: float
-    """Until the last one ends, if each is as fast beside others as alone."""
+    """Until the last one ends, if each takes as much processor time beside others as alone."""
 
 
 def launch_here(
@@ -30,15 +31,19 @@ def launch_here(
 
     Args:
         specs: all trials of the study, by id.
-        seconds: returns the time of an actor: of a trial, or of a bundle.
+        seconds: returns the time of an actor: of a trial, or of a bundle; in one process, on a core for each thread.
         cores: of this machine.
     """
     most, total = 0, 0.0
     for stage in stages_of(study, specs, pending):
-        times = [seconds(bundle) for bundle in bundled([specs[trial] for trial in stage.trials], study.bundle)]
+        actors = bundled([specs[trial] for trial in stage.trials], study.bundle)
+        replicas = workload(actors[0][0], study.catalog).replicas
+        times = [seconds(actor) / replicas for actor in actors]
         slots = max(1, int(cores / stage.resources.cpu))
         most = max(most, min(slots, len(times)))
-        total += makespan(times, slots)
+        # actors may use more cores than they reserve, and then share those that there are
+        busy = sum(time * replicas * actor[0].recipe.threads for time, actor in zip(times, actors, strict=True))
+        total += max(makespan(times, slots), busy / cores)
     return LaunchHere(most, total)
 
 

@@ -112,8 +112,8 @@ class Plan(NamedTuple):
     side_by_side: int
     """How many trials (or bundles) a launch runs at once on this machine's cores if ``on_processor``; else 0."""
     seconds_here: float | None
-    """Seconds until a launch on this machine ends, if trials side by side are as fast as alone, without reading images,
-    starting Ray, and what is uncounted; None unless ``on_processor``.
+    """Seconds until a launch on this machine ends, if trials take as much processor time side by side as alone, without
+    reading images, starting Ray, and what is uncounted; None unless ``on_processor``.
     """
     memory: float
     """Bytes of GPU memory that the largest trial needs, including the CUDA runtime."""

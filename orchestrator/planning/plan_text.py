@@ -78,7 +78,7 @@ def _time_and_money(plan: Plan, actor: str) -> list[str]:
             f"time on this machine: about {duration(plan.seconds_here)}"
             + (f", {plan.side_by_side} {actor}s side by side" if several else "")
             + f" ({hours.removeprefix('about ')} hours of this processor, {plan.measured}"
-            + ("; assumed: each as fast side by side" if several else "")
+            + ("; assumed: as much processor time side by side as alone" if several else "")
             + f"; without {_listed(without)})"
         ]
     of_card = f" of {gpu.model}" if gpu.model != gpu.name else ""

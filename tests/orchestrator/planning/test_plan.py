@@ -562,6 +562,17 @@ def test_the_time_of_a_launch_here_counts_the_trials_that_run_side_by_side() -> 
     assert seconds(0) is None, "measured on a GPU"
 
 
+@pytest.mark.parametrize(("cores", "cpu", "used"), [(1, 1, 1), (2, 1, 2), (4, 1, 4), (8, 1, 8), (8, 4, 8), (8, 8, 4)])
+def test_trials_share_the_cores_of_their_threads(cores: int, cpu: float, used: int) -> None:
+    """Trials of 36 s of processor time in four threads: 9 s, if there is a core for each."""
+    resources = DEMO.resources.model_copy(update={"cpu": cpu})
+    study = DEMO.model_copy(update={"recipe": Recipe(threads=4), "resources": resources})
+    specs = expand(study)[:32]
+    plan = make_plan(study, specs, set(), set(), gpu(), Measured("by a test", lambda _: 9.0, cores))
+    assert plan.seconds_here == pytest.approx(len(specs) * 36 / used)
+    assert plan.side_by_side == max(1, cores // cpu)
+
+
 def test_bundles_are_what_runs_side_by_side() -> None:
     grid = present(DEMO.grid).model_copy(update={"blocks": (0, 1, 3)})
     study = DEMO.model_copy(update={"bundle": "blocks", "grid": grid})

@@ -21,7 +21,7 @@ from jobs.verification.verify import verify
 from orchestrator.launching.launch import launch
 from orchestrator.launching.local import run_locally
 from orchestrator.planning.gpus import gpu
-from orchestrator.planning.plan import make_plan
+from orchestrator.planning.plan import Measured, make_plan
 from orchestrator.planning.stages import stages_of
 from orchestrator.study.history import planned_trials, recorded_study
 from orchestrator.study.load import parse_study
@@ -254,6 +254,14 @@ def test_sources_stay_on_their_kind_of_device_if_the_study_says_so() -> None:
     stages = stages_of(own, specs, list(specs))
     assert [stage.retention.on_other_device for stage in stages] == ["restart", "restart", "continue"]
     assert stages[0].resources.gpu == 2
+
+
+@pytest.mark.parametrize(("cores", "seconds"), [(1, 36 + 36), (2, 18 + 36), (8, 18 + 36)])
+def test_replicas_share_the_time_of_a_training(cores: int, seconds: float) -> None:
+    own = study(("{learning_rate: 0.02}", "{learning_rate: 0.02, replicas: 2}"))
+    sources = [spec for spec in expand(own) if isinstance(spec, PretrainSpec)]
+    measured = Measured("by a test", lambda _: 36.0, cores)
+    assert make_plan(own, sources, set(), set(), gpu(), measured).seconds_here == pytest.approx(seconds)
 
 
 def test_the_plan_counts_the_weights_that_are_kept() -> None:
