@@ -75,7 +75,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "images_at_rest": "bytes of all resized images, per machine",
         "activations": "bytes of all cached activations",
         "matrices": "full matrices that influence trials invert",
-        "uncounted[]": "work of pending trials that no estimate of time includes, such as `conjugate gradients`",
+        "uncounted": "work of pending trials that no estimate of time includes, such as `conjugate gradients`",
         "cost_on_demand": "US dollars on demand, or null",
         "cost_spot": "US dollars on spot machines, or null",
         "compare": "with `--compare`: the same work on other GPUs",
