@@ -194,6 +194,13 @@ class Refusals:
         refused.__cause__ = error
         return refused
 
+    def forget(self, device: torch.device) -> None:
+        """Start over, in a process of which no number is kept as a result: a benchmark.
+
+        Algorithms that were chosen for lack of memory remain chosen.
+        """
+        self._raised, self._card_full = self._count(device), False
+
 
 def _refused(device: torch.device) -> int:
     if device.type != "cuda":

@@ -93,6 +93,16 @@ def test_a_full_card_may_have_refused_what_nobody_counts(refusals: Refusals) -> 
     assert refusals.silent(CPU)
 
 
+def test_a_benchmark_can_start_over(allocator: Allocator, refusals: Refusals) -> None:
+    allocator.refused = 2
+    refusals.caught(RuntimeError("CUDA error: out of memory"), CPU)
+    assert refusals.silent(CPU)
+    refusals.forget(CPU)
+    refusals.require_none(CPU)
+    allocator.refused = 3
+    assert refusals.silent(CPU)
+
+
 def test_this_process_has_no_gpu_that_refuses() -> None:
     assert not gpu_memory.refusals.silent(CPU)
 
