@@ -1,8 +1,8 @@
 """Run the benchmarks one after another (``make bench`` and ``make bench-quick``).
 
 Each runs in a separate process, prints its rows and keeps them in the processor's file in ``benchmarks/results``; those
-of ``--quick`` are kept in ``build/bench-quick.json``. If one fails, the others still run, and the command fails at the
-end. ``benchmarks.report`` and ``benchmarks.versions`` are not
+of ``--quick`` are kept in ``build/bench-quick.json``. A part replaces its own rows. If one fails, its other rows stay,
+the others still run, and the command fails at the end. ``benchmarks.report`` and ``benchmarks.versions`` are not
 included, since they need a checkout of an earlier version; nor is ``benchmarks.gpu``, which needs a GPU.
 
 Usage: python -m benchmarks [--quick]
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.rows import RESULTS, results_file
+from benchmarks.rows import PART, RESULTS, now, remove_older, results_file
 
 WHOLE = [
     "benchmarks.scheduler",
@@ -46,7 +46,6 @@ def main() -> None:
     commands = QUICK if quick else WHOLE
     if quick:
         os.environ[RESULTS] = "build/bench-quick.json"
-    results_file().unlink(missing_ok=True)
     failed = [command for command in commands if not _succeeds(command)]
     print(f"\nrows: {results_file()}")
     if failed:
@@ -55,9 +54,13 @@ def main() -> None:
 
 def _succeeds(command: str) -> bool:
     print(f"\n{command}; load {os.getloadavg()[0]:.1f}", flush=True)
-    started = time.monotonic()
-    code = subprocess.run([sys.executable, "-m", *command.split()], check=False).returncode
+    began, started = now(), time.monotonic()
+    part, *options = command.split()
+    environment = {**os.environ, PART: part}
+    code = subprocess.run([sys.executable, "-m", part, *options], env=environment, check=False).returncode
     print(f"{time.monotonic() - started:.0f} s", flush=True)
+    if code == 0:
+        remove_older(part, began)
     return code == 0
 
 

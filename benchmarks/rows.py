@@ -7,16 +7,20 @@ import json
 import os
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from jobs.system.files import write_files
 from jobs.system.processor import cpu_name, read_cpuinfo
 
 RESULTS = "BENCHMARK_RESULTS"
 """Environment variable: the file of results, if other than the processor's."""
+
+PART = "BENCHMARK_PART"
+"""Environment variable: the part of ``make bench`` that reports; not set in a part that runs alone."""
 
 
 class Row(NamedTuple):
@@ -68,17 +72,40 @@ def results_file() -> Path:
 
 
 def report(rows: Sequence[Row]) -> None:
-    """Print the rows and keep them, with the date and the load, instead of rows of the same name."""
+    """Print the rows and keep them, with their part, the time and the load, instead of rows of the same name.
+
+    A row that ``make bench`` has measured remains one of its part if it is measured again alone.
+    """
     for row in rows:
         print(in_words(row), flush=True)
+    kept = _kept()
+    taken = {"date": now(), "load": round(os.getloadavg()[1], 1), "torch": version("torch")}
+    for row in rows:
+        part = os.environ.get(PART) or kept.get(row.name, {}).get("part")
+        kept[row.name] = {**row._asdict(), "part": part, **taken}
+    _keep(kept)
+
+
+def remove_older(part: str, time: str) -> None:
+    """Remove the rows of a part that were measured before a time (``now``): the part no longer has them."""
+    kept = _kept()
+    _keep({name: row for name, row in kept.items() if row.get("part") != part or row["date"] >= time})
+
+
+def now() -> str:
+    """Return the time in UTC; later ones are greater. Older files have only the date, which is less."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _kept() -> dict[str, dict[str, Any]]:
+    """Return the rows of the file by name. Those of older files have no part."""
+    file = results_file()
+    return {row["name"]: row for row in json.loads(file.read_bytes())["rows"]} if file.is_file() else {}
+
+
+def _keep(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Replace the file, at once, so that a run that is interrupted damages no rows."""
     file = results_file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    known = {row["name"]: row for row in json.loads(file.read_text())["rows"]} if file.is_file() else {}
-    taken = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "load": round(os.getloadavg()[1], 1),
-        "torch": version("torch"),
-    }
-    known |= {row.name: {**row._asdict(), **taken} for row in rows}
-    kept = {"processor": cpu_name(read_cpuinfo()), "cores": os.cpu_count(), "rows": list(known.values())}
-    file.write_text(json.dumps(kept, indent=1) + "\n")
+    kept = {"processor": cpu_name(read_cpuinfo()), "cores": os.cpu_count(), "rows": list(rows.values())}
+    write_files({file: f"{json.dumps(kept, indent=1)}\n".encode()})

@@ -1,8 +1,9 @@
 """What a GPU does with trials: equal bits, speed in each format, bundles, shared cards, memory. Under six minutes.
 
-Trials of ResNet-50 with random weights and made images; no files, no network, no Ray. Rows are those of other
-benchmarks, and go to a JSON file with the GPU's name, each as soon as it is measured. A row that cannot be measured
-says why. Times are wall time from one synchronization of the GPU to the next.
+Trials of ResNet-50 with random weights and made images; no network, no Ray, and no files but temporary ones. Rows are
+those of other benchmarks, and go to a JSON file with the GPU's name, each as soon as it is measured. What cannot be
+measured is named with the reason, and costs the others nothing. Times are wall time from one synchronization of the GPU
+to the next.
 
 A machine needs torch 2.11 or later with CUDA, torchvision, numpy, and the packages in ``requirements.txt``, which says
 how to carry them.
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.bits import equal_bits, resumed_bits
-from benchmarks.gpu.machine import REHEARSAL, WHOLE, Machine, Part
+from benchmarks.gpu.machine import REHEARSAL, WHOLE, Machine, Missing, Part, guarded
 from benchmarks.gpu.memory import peak_memory, sharing, starved
 from benchmarks.gpu.speed import bundles, evaluation, filled_memory, formats, fused_steps, images_on_the_device
 from benchmarks.rows import Row, in_words
@@ -46,7 +47,7 @@ PARTS: tuple[Part, ...] = (
 """Correctness first: a slow GPU has no time for the last ones."""
 
 Keep = Callable[[Sequence[Row], Mapping[str, str]], object]
-"""Called with all rows so far, and why parts are missing, by name."""
+"""Called with all rows so far, and why others are missing, by the name of their part."""
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--gpu", choices=packaged_table(), help="name of the GPU in the table of `plan`, if its own name does not tell"
     )
-    parser.add_argument("--seconds", type=float, default=300, help="no part starts later than this")
+    parser.add_argument("--seconds", type=float, default=300, help="nothing starts later than this")
     parser.add_argument("--rehearse", action="store_true", help="few images, on any device")
     given = parser.parse_args()
     device = default_device()
@@ -89,19 +90,15 @@ def measured(machine: Machine, parts: Sequence[Part], keep: Keep) -> None:
     missing: dict[str, str] = {}
     for part in parts:
         started = time.monotonic()
-        if started > machine.ends:
-            missing[part.__name__] = "out of time"
-            continue
-        try:
-            machine.clear()
-            for row in part(machine):
-                print(in_words(row), flush=True)
-                rows.append(row)
-                keep(rows, missing)
-        except Exception as error:  # noqa: BLE001  # the other parts are worth their minutes
-            missing[part.__name__] = f"{type(error).__name__}: {error}"
-        keep(rows, missing)
-        print(f"{part.__name__}: {time.monotonic() - started:.0f} s {missing.get(part.__name__, '')}", flush=True)
+        for found in guarded(machine, part.__name__, part(machine)):
+            if isinstance(found, Missing):
+                missing[found.what] = found.why
+                print(f"{found.what}: {found.why}", flush=True)
+            else:
+                rows.append(found)
+                print(in_words(found), flush=True)
+            keep(rows, missing)
+        print(f"{part.__name__}: {time.monotonic() - started:.0f} s", flush=True)
     keep(rows, missing)
 
 

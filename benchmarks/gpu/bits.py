@@ -1,16 +1,18 @@
 """Equal bits: of two runs, of bundles, and of resumed trials."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
-from benchmarks.gpu.machine import Machine, holds
+from benchmarks.gpu.machine import Found, Machine, for_each, holds
 from benchmarks.gpu.trials import (
     ADAMW,
     DEPTHS,
     FORMATS,
     compared_work,
     digest,
+    finish,
     known_formats,
     make_trials,
     run_alone,
@@ -25,27 +27,30 @@ PAUSED_AFTER = 3
 """Batches: in the middle of an epoch."""
 
 
-def equal_bits(machine: Machine) -> Iterator[Row]:
+def equal_bits(machine: Machine) -> Iterator[Found]:
     """Trials twice, and in a bundle: equal parameters, statistics and accuracies in every format.
 
     They take several steps, of which the last of an epoch has fewer images. Trials that change nothing show nothing.
     """
-    for name, choices in known_formats(machine).items():
-        work = compared_work(machine, **choices, evaluation="folded")
-        starts = [parameters(trial) for trial in make_trials(machine, work)]
-        trials = [run_alone(machine, work, place) for place in range(len(DEPTHS))]
-        alone = [digest(trial) for trial in trials]
-        again = [digest(run_alone(machine, work, place)) for place in range(len(DEPTHS))]
-        together = [digest(trial) for trial in run_together(machine, work)]
-        yield holds(f"two runs in {name} are equal", alone == again)
-        yield holds(f"a bundle in {name} equals its trials alone", alone == together)
-        yield holds(
-            f"these trials in {name} change all their parameters", all(map(all_differ, starts, map(parameters, trials)))
-        )
-        yield from scales(name, trials)
-        whole = compared_work(machine, depths=(ALL,), **choices, evaluation="folded")
-        first, second = (digest(run_alone(machine, whole, 0)) for _ in range(2))
-        yield holds(f"two runs of all blocks in {name} are equal", first == second)
+    return for_each(machine, "equal_bits", _equal_bits, known_formats(machine))
+
+
+def _equal_bits(machine: Machine, name: str, choices: Mapping[str, Any]) -> Iterator[Row]:
+    work = compared_work(machine, **choices, evaluation="folded")
+    starts = [parameters(trial) for trial in make_trials(machine, work)]
+    trials = [run_alone(machine, work, place) for place in range(len(DEPTHS))]
+    alone = [digest(trial) for trial in trials]
+    again = [digest(run_alone(machine, work, place)) for place in range(len(DEPTHS))]
+    together = [digest(trial) for trial in run_together(machine, work)]
+    yield holds(f"two runs in {name} are equal", alone == again)
+    yield holds(f"a bundle in {name} equals its trials alone", alone == together)
+    yield holds(
+        f"these trials in {name} change all their parameters", all(map(all_differ, starts, map(parameters, trials)))
+    )
+    yield from scales(name, trials)
+    whole = compared_work(machine, depths=(ALL,), **choices, evaluation="folded")
+    first, second = (digest(run_alone(machine, whole, 0)) for _ in range(2))
+    yield holds(f"two runs of all blocks in {name} are equal", first == second)
 
 
 def parameters(trial: Finetuning) -> list[torch.Tensor]:
@@ -69,22 +74,26 @@ def scales(name: str, trials: list[Finetuning]) -> Iterator[Row]:
         )
 
 
-def resumed_bits(machine: Machine) -> Iterator[Row]:
+def resumed_bits(machine: Machine) -> Iterator[Found]:
     """A trial restored from the tensors of another equals it, also in the state of fused steps."""
-    for name, choices in {**known_formats(machine), "bfloat16 with AdamW": {**FORMATS["bfloat16"], **ADAMW}}.items():
-        work = compared_work(machine, depths=(3,), **choices)
-        whole = run_alone(machine, work, 0)
-        first = make_trials(machine, work)[0]
-        first.advance(iter([False] * PAUSED_AFTER + [True]).__next__)
-        stored = {key: tensor.detach().cpu().clone() for key, tensor in first.tensors().items()}
-        second = make_trials(machine, work)[0].restore(
-            stored,
-            epoch=first.epoch,
-            batch=first.batch,
-            tally=first.tally,
-            evaluations=first.evaluations,
-            seconds=first.seconds,
-            history=History(),
-        )
-        second.advance()
-        yield holds(f"a resumed trial in {name} equals one without a pause", digest(second) == digest(whole))
+    ways = {**known_formats(machine), "bfloat16 with AdamW": {**FORMATS["bfloat16"], **ADAMW}}
+    return for_each(machine, "resumed_bits", _resumed_bits, ways)
+
+
+def _resumed_bits(machine: Machine, name: str, choices: Mapping[str, Any]) -> Iterator[Row]:
+    work = compared_work(machine, depths=(3,), **choices)
+    whole = run_alone(machine, work, 0)
+    first = make_trials(machine, work)[0]
+    first.advance(iter([False] * PAUSED_AFTER + [True]).__next__)
+    stored = {key: tensor.detach().cpu().clone() for key, tensor in first.tensors().items()}
+    second = make_trials(machine, work)[0].restore(
+        stored,
+        epoch=first.epoch,
+        batch=first.batch,
+        tally=first.tally,
+        evaluations=first.evaluations,
+        seconds=first.seconds,
+        history=History(),
+    )
+    finish(machine, second)
+    yield holds(f"a resumed trial in {name} equals one without a pause", digest(second) == digest(whole))

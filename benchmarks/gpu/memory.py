@@ -1,14 +1,15 @@
 """Memory: of a trial against the plan, of trials that share a card, and of one that has too little."""
 
+import math
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from threading import Barrier
 from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.gpu.machine import Machine, Size, holds
+from benchmarks.gpu.machine import Found, Machine, Size, for_each, holds
 from benchmarks.gpu.processes import at_once
 from benchmarks.gpu.trials import (
     DEPTHS,
@@ -26,29 +27,40 @@ from jobs.execution.device import default_device
 from jobs.execution.gpu_memory import is_out_of_memory, refusals, set_limit
 from jobs.kind import workload
 from jobs.specs.base import ALL
+from jobs.system.memory import GPU_RUNTIME_BYTES
 from orchestrator.planning.gpu_shares import actor_memory
 
 ENOUGH, TOO_LITTLE = 1.1, (0.9, 0.75, 0.6)
 """Limits of the memory of a trial, relative to what it takes without a limit."""
 
 
-def peak_memory(machine: Machine) -> Iterator[Row]:
-    """Memory of a trial or bundle on the card over what the plan says, the CUDA runtime included."""
+def peak_memory(machine: Machine) -> Iterator[Found]:
+    """Memory of a trial or bundle on the card over what the plan says, and that of the CUDA runtime alone.
+
+    The latter is what the allocator leaves free (``jobs.execution.gpu_memory``).
+    """
     if machine.device.type != "cuda":
         raise RuntimeError("only a GPU tells its memory")
-    runtime = used(machine) - torch.cuda.memory_reserved()
-    for name in ("float32", "bfloat16"):
-        for depths in (DEPTHS, (ALL,)):
-            work = make_work(machine, depths=depths, **FORMATS[name])
-            machine.clear()
-            torch.cuda.reset_peak_memory_stats()
-            run_together(machine, work)
-            peak = runtime + torch.cuda.max_memory_reserved()
-            planned = actor_memory([[workload(spec, PACKAGED) for spec in work.specs]])
-            where = "blocks 0, 1, 3, 9" if len(depths) > 1 else "all blocks"
-            yield beside(f"{name}, {where}: GB reserved at the peak, with the runtime", [peak / 1e9])
-            yield at_most(f"{name}, {where}: memory / planned memory", [peak / planned], 1.0)
-            yield at_most(f"{name}, {where}: planned memory / memory", [planned / peak], 2.0)
+    formats = {name: FORMATS[name] for name in ("float32", "bfloat16")}
+    yield from for_each(machine, "peak_memory", _peak_memory, formats)
+
+
+def _peak_memory(machine: Machine, name: str, choices: Mapping[str, Any]) -> Iterator[Row]:
+    for depths in (DEPTHS, (ALL,)):
+        work = make_work(machine, depths=depths, **choices)
+        machine.clear()
+        torch.cuda.reset_peak_memory_stats()
+        run_together(machine, work)
+        runtime = used(machine) - torch.cuda.memory_reserved()
+        peak = runtime + torch.cuda.max_memory_reserved()
+        planned = actor_memory([[workload(spec, PACKAGED) for spec in work.specs]])
+        where = "blocks 0, 1, 3, 9" if len(depths) > 1 else "all blocks"
+        yield beside(f"{name}, {where}: GB reserved at the peak, with the runtime", [peak / 1e9])
+        yield at_most(
+            f"{name}, {where}: memory of the runtime / what is left to it", [runtime / GPU_RUNTIME_BYTES], 1.0
+        )
+        yield at_most(f"{name}, {where}: memory / planned memory", [peak / planned], 1.0)
+        yield at_most(f"{name}, {where}: planned memory / memory", [planned / peak], 2.0)
 
 
 def sharing(machine: Machine) -> Iterator[Row]:
@@ -99,13 +111,14 @@ class Shared(NamedTuple):
 
 
 def _sharing(machine: Machine, count: int) -> list[Shared]:
+    machine.require_time()
     together = multiprocessing.get_context("spawn").Barrier(count)
     return at_once(_shared, [(machine.size, 1 / count, together)] * count, machine.left)
 
 
 def _shared(size: Size, share: float, together: Barrier) -> Shared:
     """Run a trial in a process with a share of the card, at the same time as the other processes."""
-    machine = Machine(default_device(), size, None, 0)
+    machine = Machine(default_device(), size, None, math.inf)
     set_limit(machine.device, share, 0)
     choices: dict[str, Any] = {"depths": (3,), "precision": "bfloat16", "evaluation": "folded"}
     run_alone(machine, compared_work(machine, **choices, epochs=1), 0)
@@ -130,12 +143,13 @@ class Limited(NamedTuple):
 
 def _limited(machine: Machine, limit: int | None) -> Limited:
     """Run a trial in a new process, in which no algorithm has been chosen yet, with at most so many bytes."""
+    machine.require_time()
     (found,) = at_once(_starved, [(machine.size, limit)], machine.left)
     return found
 
 
 def _starved(size: Size, limit: int | None) -> Limited:
-    machine = Machine(default_device(), size, None, 0)
+    machine = Machine(default_device(), size, None, math.inf)
     if limit is not None:
         total = torch.cuda.get_device_properties(machine.device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), machine.device)

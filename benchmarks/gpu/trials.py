@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.gpu.machine import Machine
+from benchmarks.gpu.machine import Machine, OutOfTime
 from benchmarks.works import Work, resnet50
 from jobs.catalog.catalog import PACKAGED
 from jobs.execution.determinism import deterministic, memory_format
@@ -76,26 +76,36 @@ def make_trials(machine: Machine, work: Work) -> list[Finetuning]:
     return [Finetuning(spec, work.weights, work.data, machine.device) for spec in work.specs]
 
 
-def run_alone(machine: Machine, work: Work, place: int) -> Finetuning:
-    """Run one of the trials."""
-    trial = Finetuning(work.specs[place], work.weights, work.data, machine.device)
-    trial.advance()
+def finish(machine: Machine, trial: Finetuning | Bundle) -> None:
+    """Run a trial or bundle to its end.
+
+    Raises:
+        OutOfTime: if the time ends before.
+    """
+    trial.advance(lambda: machine.late)
+    if not trial.done:
+        raise OutOfTime("out of time")
     machine.wait()
+
+
+def run_alone(machine: Machine, work: Work, place: int) -> Finetuning:
+    """Run one of the trials (``finish``)."""
+    trial = Finetuning(work.specs[place], work.weights, work.data, machine.device)
+    finish(machine, trial)
     return trial
 
 
 def run_together(machine: Machine, work: Work) -> list[Finetuning]:
-    """Run the trials in a bundle."""
+    """Run the trials in a bundle (``finish``)."""
 
     def failed(trial: Finetuning, error: Exception) -> None:
-        raise RuntimeError(f"{trial.spec.trial_id} failed") from error
+        raise error
 
     trials = make_trials(machine, work)
     first, *others = (Bundle(trial, failed) for trial in trials)
     if not all(first.join(other) for other in others):
         raise RuntimeError("the trials did not join the bundle")
-    first.advance()
-    machine.wait()
+    finish(machine, first)
     return trials
 
 
@@ -161,5 +171,9 @@ def looking(machine: Machine, recipe: Recipe, fold: bool = False) -> Callable[[]
 
 
 def rates(machine: Machine, images: int, work: Callable[[], None]) -> list[float]:
-    """Return images per second, one number for each repetition."""
+    """Return images per second, one number for each repetition.
+
+    Raises:
+        OutOfTime: if it is too late for one of them.
+    """
     return [images / machine.seconds(work) for _ in range(machine.size.repetitions)]

@@ -7,7 +7,6 @@ name contains a digest of its bytes, so that damage is detected. The last two ar
 import hashlib
 import json
 import socket
-from dataclasses import asdict
 from typing import Any
 
 from safetensors import SafetensorError
@@ -88,7 +87,7 @@ def _state(trial: AnyTrial) -> dict[str, object]:
         **_read_by(trial),
         "epoch": trial.epoch,
         "batch": trial.batch,
-        "tally": asdict(trial.tally),
+        "tally": trial.tally.sums._asdict(),
         "evaluations": [evaluation._asdict() for evaluation in trial.evaluations],
         "seconds": trial.seconds,
         "history": trial.own_history,

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from jobs.execution.gpu_memory import set_environment, set_limit
+from jobs.execution.gpu_memory import limit_memory, set_environment, set_limit
 from jobs.system import nvidia
 
 
@@ -15,10 +15,13 @@ class GpuUnusable(RuntimeError):
 def default_device() -> torch.device:
     """Return the current GPU of this process, by default the first that it sees, or the CPU.
 
-    Ray shows an actor only its own GPUs. The GPU has its index, because some functions of torch refuse one without.
+    Ray shows an actor only its own GPUs. The GPU has its index, because some functions of torch refuse one without. The
+    process may take all of its memory, less that of CUDA itself.
     """
     set_environment()
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    limit_memory(device)
+    return device
 
 
 def shared_device(share: float, planned: float) -> torch.device:

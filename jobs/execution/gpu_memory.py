@@ -7,8 +7,9 @@ Another algorithm gives other bits. Neither torch nor cuDNN 9 can limit workspac
 requests that it refuses. If it refused one that did not raise an error, ``Refusals`` refuses the numbers: the trial
 fails for lack of memory before anything of them is saved, and the process computes no other trial.
 
-Each process may take its share of the card and no more (``set_limit``), so the allocator refuses before the card is
-full and cuDNN's own small allocations, which are not counted, would fail.
+Each process may take its share of the card, or the whole card, less what CUDA and its libraries need
+(``limit_memory``). So the allocator refuses before the card is full and cuDNN's own small allocations, which are not
+counted, would fail.
 """
 
 import gc
@@ -76,13 +77,24 @@ def set_environment() -> None:
 def allowed_bytes(total: float, share: float) -> float:
     """Return the bytes that torch's allocator may take, given the card's memory and the process's share of it.
 
-    A share includes the memory of CUDA itself. A process with a whole card is not limited.
+    A share includes the memory of CUDA itself, and so does a whole card.
     """
-    return total if share >= 1 else max(0.0, share * total - GPU_RUNTIME_BYTES)
+    return max(0.0, min(share, 1) * total - GPU_RUNTIME_BYTES)
+
+
+def limit_memory(device: torch.device, share: float = 1) -> None:
+    """Limit torch's allocator in this process to a share of the GPU. Without a GPU, nothing is limited.
+
+    Args:
+        share: fraction of the card, or number of cards.
+    """
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(allowed_bytes(total, share) / total, device)
 
 
 def set_limit(device: torch.device, share: float, planned: float) -> None:
-    """Limit this process to its share of the GPU. Without a GPU, nothing is limited.
+    """Limit this process to its share of the GPU (``limit_memory``), and its images to a part of that.
 
     Args:
         share: fraction of the card, or number of cards.
@@ -91,9 +103,8 @@ def set_limit(device: torch.device, share: float, planned: float) -> None:
     """
     if device.type != "cuda":
         return
+    limit_memory(device, share)
     total = torch.cuda.get_device_properties(device).total_memory
-    allowed = allowed_bytes(total, share)
-    torch.cuda.set_per_process_memory_fraction(allowed / total, device)
     _images_room.setdefault(device.type, max(0, int(_IMAGES_PART * (min(share, 1) * total - planned))))
 
 
@@ -101,7 +112,7 @@ def free_memory(device: torch.device) -> Memory:
     """Return the GPU memory that this process can still allocate, and that it may take in all.
 
     The first is the minimum of what is free on the card, with what torch's allocator holds unused, and of what is left
-    of the process's limit (``set_limit``).
+    of the process's limit (``limit_memory``).
     """
     free, total = torch.cuda.mem_get_info(device)
     allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
@@ -182,6 +193,13 @@ class Refusals:
         refused = WorkspaceRefused(f"the GPU refused memory to a convolution, and then: {error}")
         refused.__cause__ = error
         return refused
+
+    def forget(self, device: torch.device) -> None:
+        """Start over, in a process of which no number is kept as a result: a benchmark.
+
+        Algorithms that were chosen for lack of memory remain chosen.
+        """
+        self._raised, self._card_full = self._count(device), False
 
 
 def _refused(device: torch.device) -> int:

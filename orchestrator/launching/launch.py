@@ -268,7 +268,8 @@ def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, ret
         bundles = [[prepared.specs[trial] for trial in bundle] for bundle in this.bundles]
         grown = tuner.multiple_of(share, this.share)
         launching.tallies.share = " and ".join(f"{amount:g} {name}" for name, amount in grown.items())
-        tuner.run_round(bundles, job | {"gpu_share": grown.get("GPU", 0)}, grown, state)
+        of_round = {"gpu_share": grown.get("GPU", 0), "images_on_gpu": not this.after_memory}
+        tuner.run_round(bundles, job | of_round, grown, state)
         _print_notes(state.round_outcomes, launching.console)
         missing = len(this.trials) - len(state.round_outcomes)
         if missing and not state.stopping:

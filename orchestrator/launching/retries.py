@@ -16,6 +16,8 @@ class Round(NamedTuple):
     """Multiple of the study's share: a power of the policy's ``share_growth``, or the largest that a machine has."""
     bundles: list[list[str]]
     """Trials that share an actor; usually one."""
+    after_memory: bool
+    """Whether any of them has run out of memory."""
 
     @property
     def trials(self) -> list[str]:
@@ -48,6 +50,8 @@ class Retries:
         """Trials of the last round that shared an actor."""
         self._alone: set[str] = set()
         """Trials that have left their bundle permanently."""
+        self._ran_out: set[str] = set()
+        """Trials that have run out of memory."""
         self._infrastructure_failures: Counter[str] = Counter()
         self._own_errors: Counter[str] = Counter()
         self.given_up: dict[str, str] = {}
@@ -60,11 +64,12 @@ class Retries:
         self._look()
         share = min(self._waiting.values())
         bundles: dict[Hashable, list[str]] = {}
-        for trial in (trial for trial, wanted in self._waiting.items() if wanted == share):
+        trials = [trial for trial, wanted in self._waiting.items() if wanted == share]
+        for trial in trials:
             bundle = trial if trial in self._alone else self._bundle_of(trial)
             bundles.setdefault(bundle, []).append(trial)
         self._bundled = {trial for bundle in bundles.values() if len(bundle) > 1 for trial in bundle}
-        return Round(share, list(bundles.values()))
+        return Round(share, list(bundles.values()), after_memory=not self._ran_out.isdisjoint(trials))
 
     def record(self, outcomes: Mapping[str, Outcome], quarantined: set[str]) -> None:
         """Record the outcomes of a round.
@@ -97,6 +102,7 @@ class Retries:
         return f"its machine failed {most} times" if self._infrastructure_failures[trial] >= most else None
 
     def _after_memory(self, trial: str) -> str | None:
+        self._ran_out.add(trial)
         if trial in self._bundled and trial in self._alone:
             return None
         grown = self._waiting[trial] * self._policy.share_growth

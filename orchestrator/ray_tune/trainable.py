@@ -14,7 +14,7 @@ from jobs.execution.attempt import AttemptStatus
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import Attempt, is_committed
 from jobs.execution.device import GpuUnusable, shared_device
-from jobs.execution.gpu_memory import recover, refusals
+from jobs.execution.gpu_memory import keep_no_images, recover, refusals
 from jobs.execution.retention import RetentionPolicy
 from jobs.kind import from_plain
 from jobs.results import FailureKind, next_attempt, open_store
@@ -42,8 +42,9 @@ class TrialActor(tune.Trainable):
     The configuration has two JSON texts: ``trials``, a list of specs as plain values (several specs differ only in
     ``blocks``), and ``job`` with ``root``, ``launch``, ``cards`` (the study's own, besides the packaged ones),
     ``builders`` (texts of builder files, by name), ``versions`` (of the driver), ``retention`` (the fields of
-    ``RetentionPolicy``), ``gpu_share`` (GPUs that the actor requested) and ``gpu_memory`` (bytes that its trials are
-    planned to need). The result has ``outcomes`` by trial id, also as JSON.
+    ``RetentionPolicy``), ``gpu_share`` (GPUs that the actor requested), ``gpu_memory`` (bytes that its trials are
+    planned to need) and ``images_on_gpu`` (whether images may stay there). The result has ``outcomes`` by trial id,
+    also as JSON.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -98,6 +99,8 @@ class TrialActor(tune.Trainable):
         except Exception as error:  # noqa: BLE001  # its GPU is lost, for example
             failures = {trial: record_error(store, trial, attempt, error) for trial, attempt in attempts.items()}
             return _answer(outcomes | failures, GpuFailed)
+        if not self._job["images_on_gpu"]:
+            keep_no_images(device)
         gpu_errors: list[Exception] = []
 
         def failed(trial: str, error: Exception) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ from packaging.requirements import Requirement
 
 from benchmarks.gpu import memory
 from benchmarks.gpu.__main__ import measured
-from benchmarks.gpu.machine import REHEARSAL, Machine
+from benchmarks.gpu.machine import REHEARSAL, Found, Machine, OutOfTime, for_each
 from benchmarks.gpu.memory import Limited
 from benchmarks.gpu.processes import at_once
+from benchmarks.gpu.trials import finish, rates
 from benchmarks.rows import Row, beside
+from jobs.execution.gpu_memory import refusals
 from tests.benchmarks import in_processes
 from tests.jobs.support import CPU
 
@@ -133,6 +136,77 @@ def test_every_row_is_kept_at_once_whatever_becomes_of_the_others() -> None:
     kept.clear()
     measured(machine(seconds=-1), (first, second), keep)
     assert kept[-1] == ("", {"first": "out of time", "second": "out of time"})
+
+
+def found(parts: Sequence[Callable[[Machine], Iterator[Found]]], seconds: float = 3600) -> tuple[str, dict[str, str]]:
+    """Return the names of the rows that these parts measure, and what is missing."""
+    kept: list[tuple[str, dict[str, str]]] = []
+    measured(
+        machine(seconds), parts, lambda rows, missing: kept.append(("".join(row.name for row in rows), dict(missing)))
+    )
+    return kept[-1]
+
+
+def test_a_part_that_the_gpu_refused_memory_spoils_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workspaces were refused without an error, then a tensor."""
+    refused = [0]
+    monkeypatch.setattr(refusals, "_count", lambda device: refused[0])
+    monkeypatch.setattr(refusals, "_raised", 0)
+    monkeypatch.setattr(refusals, "_card_full", False)
+
+    def starving(machine: Machine) -> Iterator[Row]:
+        refused[0] += 3
+        yield beside("a", [1.0])
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def doubtful(machine: Machine) -> Iterator[Row]:
+        refused[0] += 1
+        refusals.require_none(machine.device)
+        yield beside("b", [1.0])
+
+    def trial(machine: Machine) -> Iterator[Row]:
+        refusals.require_none(machine.device)
+        yield beside("c", [1.0])
+
+    names, missing = found((starving, doubtful, trial))
+    assert (names, list(missing)) == ("ac", ["starving", "doubtful"])
+    assert missing["starving"] == "OutOfMemoryError: CUDA out of memory"
+    assert missing["doubtful"].startswith("WorkspaceRefused: expected enough GPU memory")
+
+
+def test_a_format_that_does_not_fit_costs_the_others_nothing() -> None:
+    def rows(machine: Machine, name: str, choices: Mapping[str, Any]) -> Iterator[Row]:
+        if choices["large"]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        yield beside(name, [1.0])
+
+    def formats(machine: Machine) -> Iterator[Found]:
+        return for_each(machine, "formats", rows, {"a": {"large": True}, "b": {"large": False}, "c": {"large": False}})
+
+    assert found((formats,)) == ("bc", {"formats, a": "OutOfMemoryError: CUDA out of memory"})
+
+
+def endless(machine: Machine) -> Iterator[Row]:
+    while True:
+        yield beside("e", rates(machine, 1, lambda: time.sleep(0.02)))
+
+
+def test_a_part_ends_when_the_time_is_over() -> None:
+    names, missing = found((second, endless, second), seconds=2)
+    assert missing == {"endless": "out of time", "second": "out of time"}
+    assert names.startswith("bc")
+
+
+def test_a_trial_ends_when_the_time_is_over() -> None:
+    class Endless:
+        done = False
+
+        def advance(self, pause: Callable[[], bool]) -> None:
+            while not pause():
+                time.sleep(0.01)
+
+    with pytest.raises(OutOfTime):
+        finish(machine(seconds=0.1), Endless())  # type: ignore[arg-type]  # all that is needed of a trial
 
 
 def test_results_of_processes_come_in_the_order_of_their_arguments() -> None:

@@ -113,7 +113,7 @@ class Replicas:
         self._broadcast([b for b in network.buffers() if b.is_floating_point()])
 
     def total(self, tally: RunningMetrics, device: torch.device) -> RunningMetrics:
-        """Return the sum of all replicas' running sums.
+        """Return the sum of all replicas' running sums. Reading them waits for the GPUs.
 
         Args:
             device: this replica's own.
@@ -121,10 +121,8 @@ class Replicas:
         Raises:
             WorkspaceRefused: on all replicas, if the GPU of any has refused a request without an error.
         """
-        if self.count == 1:
-            return tally
         refused = refusals.silent(device)
-        sums = torch.tensor([tally.images, tally.correct, tally.loss, refused], dtype=torch.float64)
+        sums = torch.tensor([*tally.sums, refused], dtype=torch.float64)
         dist.all_reduce(sums, group=self._group)
         refusals.require_none(device, others=bool(sums[3]))
         return RunningMetrics(int(sums[0]), int(sums[1]), float(sums[2]))

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from jobs.catalog.catalog import Cards, Catalog
 from jobs.errors import Code, DamagedFile
-from jobs.execution.gpu_memory import keep_no_images
+from jobs.execution.gpu_memory import keep_no_images, limit_memory
 from jobs.kinds.pretrain.data_parallel import Replicas
 from jobs.kinds.pretrain.spec import PretrainSpec
 from jobs.kinds.pretrain.trial import Pretraining
@@ -28,6 +28,7 @@ def follow(path: Path) -> None:
     end_with(order["parent"])  # otherwise it could hang and keep its GPU if the first replica is killed
     spec = PretrainSpec.model_validate(order["spec"])
     device = torch.device("cuda", order["rank"]) if order["device"] == "cuda" else torch.device("cpu")
+    limit_memory(device)
     keep_no_images(device)  # only the first replica evaluates
     catalog = Catalog(Cards.model_validate(order["cards"]), order["builders"])
     directory = None if order["directory"] is None else Path(order["directory"])

@@ -142,10 +142,11 @@ class Pretraining(Training[PretrainSpec, PretrainEvaluation]):
         self.loss_scale.scaled(loss).backward()  # type: ignore[no-untyped-call]
         self.replicas.average(self.network, part.weight)
         self.loss_scale.step(self.optimizer)
-        tally = RunningMetrics()
+        tally = self.tally if self.replicas.count == 1 else RunningMetrics()
         if part.weight:
             tally.add(logits_NK.detach(), labels_N, loss.detach())
-        self.tally.include(self.replicas.total(tally, self.device))
+        if tally is not self.tally:
+            self.tally.include(self.replicas.total(tally, self.device))
 
     def _uniform(self, path: str, shape: Sequence[int]) -> Tensor:
         """Draw for the whole batch and return this replica's part, so that numbers do not depend on their number.

@@ -41,6 +41,9 @@ class Cluster:
         self.share = 0.0
         self.rounds: list[tuple[float, list[int]]] = []
         self.planned = set[float]()
+        self.images: list[bool] = []
+        """Whether images may stay on the GPU, by round."""
+        self.actors_without_images = 0
         self.recovered = 0
 
 
@@ -52,6 +55,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
 
     def noted(bundles: Sequence[Sequence[TrialSpec]], job: dict[str, Any], share: tuner.Share, state: Any) -> None:
         cluster.rounds.append((share["GPU"], [len(bundle) for bundle in bundles]))
+        cluster.images.append(job["images_on_gpu"])
         run_round(bundles, job, share, state)
 
     def device(share: float, planned: float) -> torch.device:
@@ -60,12 +64,16 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
         cluster.planned.add(planned)
         return torch.device("cpu")
 
+    def keep_no_images(device: torch.device) -> None:
+        cluster.actors_without_images += 1
+
     def recover(device: torch.device) -> None:
         assert device_images._latest == []
         cluster.recovered += 1
 
     monkeypatch.setattr(refusals, "_count", lambda device: cluster.refused)
     monkeypatch.setattr(trainable, "shared_device", device)
+    monkeypatch.setattr(trainable, "keep_no_images", keep_no_images)
     monkeypatch.setattr(trainable, "recover", recover)
     monkeypatch.setattr(tuner, "run_round", noted)
     monkeypatch.setattr(tuner, "share_of", lambda resources, say: {"CPU": 1, "GPU": resources.gpu})
@@ -118,6 +126,8 @@ def test_another_algorithm_costs_time_and_never_a_number(
     assert launch(study(), store, QUIET).done == 3
     assert numbers(store) == expected
     assert cluster.rounds == [(0.25, [3]), (0.25, [1, 1, 1]), (0.5, [1])]
+    assert cluster.images == [True, False, False]
+    assert cluster.actors_without_images == 4
     assert {failure.kind for failure in read_failures(store)} == {FailureKind.MEMORY}
     assert len(cluster.planned) == 1
     assert min(cluster.planned) > 0.6e9

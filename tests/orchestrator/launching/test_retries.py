@@ -61,6 +61,18 @@ def test_out_of_memory_doubles_the_share_after_the_others_until_nothing_is_large
     assert "largest share" in retries.given_up["a"]
 
 
+def test_a_round_says_whether_any_of_its_trials_ran_out_of_memory() -> None:
+    """Its actors then keep no images on their GPUs."""
+    retries = Retries(["a", "b"], POLICY, largest_share=lambda: 2)
+    rounds = []
+    for outcomes in ({"a": CRASH, "b": STOPPED}, {"a": MEMORY, "b": CRASH}, {"b": DONE}, {"a": DONE}):
+        this = retries.next_round()
+        assert this is not None
+        rounds.append((this.share, this.trials, this.after_memory))
+        retries.record(outcomes, set())
+    assert rounds == [(1, ["a", "b"], False), (1, ["a", "b"], False), (1, ["b"], False), (2, ["a"], True)]
+
+
 def test_out_of_memory_without_a_machine_waits_for_one() -> None:
     """As in a cluster whose workers come only when trials wait for them."""
     retries = Retries(["a"], POLICY, largest_share=lambda: 0)

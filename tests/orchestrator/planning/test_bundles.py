@@ -166,6 +166,7 @@ def actor(store: Store, monkeypatch: pytest.MonkeyPatch, drain_after: int | None
         "retention": {"checkpoint_every": 1},
         "gpu_share": 0,
         "gpu_memory": 1e9,
+        "images_on_gpu": True,
     }
     store.replace(launch_key("one"), b"{}")
     made: TrialActor = object.__new__(TrialActor)

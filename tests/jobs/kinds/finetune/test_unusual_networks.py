@@ -1,6 +1,5 @@
 """Trials of networks that users write: bundled, resumed and stored like those of packaged ones."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from jobs.catalog.catalog import Cards, Catalog
 from jobs.data.datasets import Dataset, ImageSet
+from jobs.execution.metrics import RunningMetrics
 from jobs.kinds.finetune.bundle import Bundle
 from jobs.kinds.finetune.trial import Finetuning
 from jobs.models.storable import saved, storable
@@ -101,7 +101,7 @@ def resumed(trial: Finetuning, other: Finetuning) -> Finetuning:
         state,
         epoch=trial.epoch,
         batch=trial.batch,
-        tally=replace(trial.tally),
+        tally=RunningMetrics(*trial.tally.sums),
         evaluations=list(trial.evaluations),
         seconds=0,
         history=trial.history,

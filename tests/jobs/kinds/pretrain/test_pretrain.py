@@ -452,7 +452,7 @@ def test_a_batch_for_which_the_gpu_of_a_replica_refused_memory_is_not_counted(
     with pytest.raises(WorkspaceRefused):
         trial.advance()
     assert trial.position == (1, 0)
-    assert trial.tally.images == 0
+    assert trial.tally.sums.images == 0
 
 
 @pytest.mark.timeout(120)
