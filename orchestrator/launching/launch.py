@@ -166,7 +166,9 @@ def _run(launching: Launching, record: Launch) -> Summary:
             devices = cache(cluster_gpus)
             try:
                 _limit_spending(launching, devices)
-                given_up = _run_stages(launching, devices, _place(launching, record), starts_ray=starts_ray)
+                place = _place(launching, record)
+                heartbeat.take(place)
+                given_up = _run_stages(launching, devices, place, starts_ray=starts_ray)
             finally:
                 heartbeat.finish()
                 compacting.finish()
@@ -195,13 +197,11 @@ def _place(launching: Launching, record: Launch) -> int:
     others = others_sharing(launching.store, record, trials)
     now = datetime.now(UTC)
     for other in others:
-        if other.alive(now):
-            launching.console.print(
-                f"Warning: {other.told} runs the same trials ({other.heard(now)}). "
-                "No result will be lost or duplicated. Each launch takes them in another order; a trial that "
-                "both have begun runs twice.",
-                markup=False,
-            )
+        launching.console.print(
+            f"Warning: {other.told} runs the same trials ({other.heard(now)}). No result will be lost or duplicated. "
+            "Each launch takes them in another order; a trial that both have begun runs twice.",
+            markup=False,
+        )
     return place_among(record, others)
 
 

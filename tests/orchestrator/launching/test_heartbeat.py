@@ -76,6 +76,36 @@ def test_what_fails_after_the_last_trial_stops_nothing(store: Store, monkeypatch
     assert stopped == []
 
 
+def test_a_place_stays_in_the_record_until_the_launch_ends(store: Store) -> None:
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, lambda _: None) as beating:
+        assert [record.place for record in read_launches(store)] == [None]
+        beating.take(2)
+        assert [record.place for record in read_launches(store)] == [2]
+        beating.beat()
+        assert [record.place for record in read_launches(store)] == [2]
+    assert [(record.place, record.ended_at is not None) for record in read_launches(store)] == [(None, True)]
+
+
+def test_a_place_is_not_lost_to_a_write_that_began_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+
+    def write(store: Store, launch: Launch) -> None:
+        if threading.current_thread() is slow:
+            began.set()
+            goes_on.wait(0.2)
+        write_launch(store, launch)
+
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, lambda _: None) as beating:
+        slow = threading.Thread(target=beating.beat)
+        monkeypatch.setattr(heartbeat, "write_launch", write)
+        slow.start()
+        assert began.wait(30)
+        beating.take(2)
+        goes_on.set()
+        slow.join()
+        assert [record.place for record in read_launches(store)] == [2]
+
+
 @pytest.mark.parametrize(("ahead", "told"), [(0, ""), (20, ""), (1800, "1,800 s ahead of"), (-120, "120 s behind")])
 def test_a_clock_that_differs_from_that_of_the_storage_is_told(
     ahead: float, told: str, store: Store, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import is_committed
-from jobs.results import Store, open_store, with_weights, write_launch
+from jobs.results import Store, open_store, read_launches, with_weights, write_launch
 from jobs.results.layout import launch_key, trained_weights_key, trial_key
 from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
@@ -153,6 +153,26 @@ def test_of_two_that_begin_together_one_begins_at_the_other_end(root: Store, mon
         root.delete(launch_key("a"))
     alone, later, earlier = orders
     assert (earlier, later) == (alone, alone[::-1])
+
+
+def test_one_that_ended_meanwhile_leaves_two_others_different_orders(
+    root: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second gave way to the first, which the third does not find any more."""
+    orders = list[list[str]]()
+
+    def run_round(bundles: Sequence[Sequence[TrialSpec]], *rest: Any) -> None:
+        orders.append([spec.trial_id for specs in bundles for spec in specs])
+        if len(orders) == 1:
+            root.delete(launch_key("a"))
+            launch(study(), open_store(root.uri), QUIET)
+
+    monkeypatch.setattr(tuner, "run_round", run_round)
+    launched(root, "a", study().digest, minutes=5)
+    launch(study(), root, QUIET)
+    second, third = orders
+    assert third == second[::-1]
+    assert [record.place for record in read_launches(root)] == [None, None], "they have ended"
 
 
 def test_a_launch_of_other_trials_changes_no_order(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
