@@ -63,7 +63,7 @@ class Summary(NamedTuple):
     failed: dict[str, str]
     """Reasons by trial id, for trials that failed in this launch or were already quarantined."""
     stop: Stop | None = None
-    """Why the launch stopped before all trials were finished, if it did."""
+    """Why the launch stopped before all its trials were finished, if it did; or the signal that interrupted it."""
     states: Mapping[str, TrialState] = MappingProxyType({})
     """Each trial's state after the launch, in the order of the study: done, failed or pending."""
 
@@ -193,8 +193,7 @@ def _place(launching: Launching, record: Launch) -> int:
     To be called as late as possible, but at least after its own record was written: of two launches that begin at the
     same time, each must find the other.
     """
-    trials = {trial for stage in launching.prepared.stages for trial in stage.trials}
-    others = others_sharing(launching.store, record, trials)
+    others = others_sharing(launching.store, record, _trials(launching.prepared))
     now = datetime.now(UTC)
     for other in others:
         launching.console.print(
@@ -203,6 +202,11 @@ def _place(launching: Launching, record: Launch) -> int:
             markup=False,
         )
     return place_among(record, others)
+
+
+def _trials(prepared: Preparation) -> set[str]:
+    """Return the trials that the launch is to run."""
+    return {trial for stage in prepared.stages for trial in stage.trials}
 
 
 def _run_stages(
@@ -270,13 +274,13 @@ def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, ret
         launching.tallies.share = " and ".join(f"{amount:g} {name}" for name, amount in grown.items())
         tuner.run_round(bundles, job | {"gpu_share": grown.get("GPU", 0)}, grown, state)
         _print_notes(state.round_outcomes, launching.console)
+        finished = {trial for trial, outcome in state.round_outcomes.items() if outcome.state is State.DONE}
+        if unfinished := set(this.trials) - finished:
+            # an actor may die after it has committed some trials of a bundle, and other launches finish some
+            state.committed(unfinished & completed(store, prepared.specs))
         missing = len(this.trials) - len(state.round_outcomes)
         if missing and not state.stopping:
             state.request_stop(StopCause.TUNE, f"Ray Tune ended the round without the outcomes of {missing} trials")
-        unfinished = {trial for trial, outcome in state.round_outcomes.items() if outcome.state is not State.DONE}
-        if unfinished:
-            # an actor may die after it has committed some trials of a bundle
-            state.committed(unfinished & completed(store, prepared.specs))
         retries.record(state.round_outcomes, quarantined(read_failures(store), state.policy.quarantine_after))
 
 
@@ -335,4 +339,7 @@ def _summary(launching: Launching, given_up: dict[str, str]) -> Summary:
     states: dict[str, TrialState] = dict.fromkeys(prepared.specs, "pending")
     states |= dict.fromkeys(failed, "failed")
     states |= {trial: "done" for trial in prepared.specs if trial in done}
-    return Summary(len(prepared.specs), len(done), failed, launching.state.stop, states)
+    stop = launching.state.stop
+    if stop is not None and stop.cause is not StopCause.INTERRUPTED and done.issuperset(_trials(prepared)):
+        stop = None  # its last trials were finished while it stopped, here or by another launch
+    return Summary(len(prepared.specs), len(done), failed, stop, states)

@@ -103,6 +103,22 @@ def test_only_a_whole_result_is_done(root: Store) -> None:
     assert not is_committed(root, other, keeps.catalog)
 
 
+def test_what_another_launch_has_finished_is_not_missing(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Tune ends a round without the outcomes of trials that stand in the root meanwhile."""
+    run_round, states = tuner.run_round, list[Any]()
+
+    def ends_early(bundles: Sequence[Sequence[TrialSpec]], *rest: Any) -> None:
+        states.append(rest[-1])
+        run_round(bundles[:1], *rest)
+        for specs in bundles[1:]:
+            run_locally(study(), specs[0].trial_id, root, QUIET)
+
+    monkeypatch.setattr(tuner, "run_round", ends_early)
+    summary = launch(study(), root, QUIET)
+    assert (summary.status, summary.done, summary.stop) == ("done", 3, None)
+    assert [state.stop for state in states] == [None]
+
+
 def orders_of(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Run no trials; return the orders in which launches would have run them."""
     orders = list[list[str]]()
