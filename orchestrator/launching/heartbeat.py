@@ -19,6 +19,8 @@ from jobs.results.layout import launch_key, study_key
 
 _FIRST_SECONDS = 5.0
 """Delay of the first heartbeat, short so that `status` soon shows running trials."""
+HURRY_SECONDS = 2.0
+"""After an exception, such as a second Ctrl-C, a launch waits this long for its threads, which may wait for storage."""
 
 
 def new_launch(study: str, digest: str) -> Launch:
@@ -93,8 +95,9 @@ class Heartbeat:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._over.set()
-        self._thread.join()
-        self._write(ended_at=timestamp("milliseconds"), place=None)
+        self._thread.join(None if error is None else HURRY_SECONDS)
+        if error is None or not (self._thread.is_alive() or self._failing):
+            self._write(ended_at=timestamp("milliseconds"), place=None)
 
     @property
     def writes(self) -> bool:

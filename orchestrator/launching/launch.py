@@ -171,7 +171,9 @@ def _run(launching: Launching, record: Launch) -> Summary:
                 given_up = _run_stages(launching, devices, place, starts_ray=starts_ray)
             finally:
                 heartbeat.finish()
-                compacting.finish()
+            if state.stop is not None and state.stop.cause in (StopCause.STORAGE, StopCause.INTERRUPTED):
+                compacting.cancel()
+            compacting.finish()
     store.require_held()
     store.hold()
     return _summary(launching, given_up)
