@@ -106,7 +106,9 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
     the first SIGINT, SIGTERM or SIGHUP makes running trials save and exit; ignored signals (nohup) stay ignored.
 
     Raises:
-        InvalidRequest, MissingData, DamagedFile, ResultsConflict: Before anything is started or written.
+        InvalidRequest, MissingData, DamagedFile, ResultsConflict: Before anything is started or written. What only the
+            cluster shows (no machine is large enough, or no price of its GPUs is known) is refused before any trial is
+            started; by then the root has the records of the study and of the launch, which has ended.
         RootGone: If the root disappeared or was emptied in the meantime. Trials were stopped and none was charged.
         StorageFailure: If the root or this machine's disk fails outside of any trial.
         KeyboardInterrupt: At the second signal, or at the first while no trial runs.
