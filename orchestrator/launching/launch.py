@@ -37,7 +37,7 @@ from orchestrator.launching.options import Options, page_command
 from orchestrator.launching.preparation import Preparation, prepare
 from orchestrator.launching.prices import about_limit, priced
 from orchestrator.launching.progress import ProgressView, Tallies
-from orchestrator.launching.retries import Retries
+from orchestrator.launching.retries import LargestShares, Retries
 from orchestrator.launching.sharing import from_place, others_sharing, place_among
 from orchestrator.planning.bundles import bundle_of
 from orchestrator.planning.dependencies import completed, unmet_dependencies
@@ -239,9 +239,11 @@ def _run_stages(
     state.on_stop = flag.set.remote
     state.tell = partial(console.print, markup=False)
     state.listen = Listener(flag, state.policy.flag_patience_seconds)
+    largest = LargestShares([partial(tuner.largest_multiple, share) for share in shares])
+    state.look = largest.look
     given_up: dict[str, str] = {}
     with _at_work(state), ProgressView(launching.tallies, console) as view:
-        for stage, share in zip(prepared.stages, shares, strict=True):
+        for number, (stage, share) in enumerate(zip(prepared.stages, shares, strict=True)):
             if state.stopping:
                 break
             given_up |= unmet_dependencies(launching.store, prepared.specs, stage.trials, prepared.catalog)
@@ -249,7 +251,7 @@ def _run_stages(
             retries = Retries(
                 [trial for trial in order if trial not in given_up],
                 state.policy,
-                partial(tuner.largest_multiple, share),
+                partial(largest.of, number),
                 lambda trial: bundle_of(prepared.specs[trial], prepared.bundling),
             )
             state.on_change = partial(_show, launching, given_up, retries.given_up, view)
