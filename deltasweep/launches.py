@@ -144,7 +144,9 @@ def launch(
         How it ended. Trials that failed and a launch that stopped itself are no exceptions: see ``status``.
 
     Raises:
-        InvalidRequest, MissingData, DamagedFile, ResultsConflict: before anything is started or written.
+        InvalidRequest, MissingData, DamagedFile, ResultsConflict: before anything is started or written. What only the
+            cluster shows (no machine is large enough, or no price of its GPUs is known) is refused before any trial is
+            started; by then the root has the records of the study and of the launch, which has ended.
         StorageFailure: if the results root or this machine's disk fails.
         KeyboardInterrupt: after an interruption.
     """

@@ -165,6 +165,8 @@ def _publish(store: Store, kind: str, table: pa.Table, before: Entry | None, beg
     Returns:
         False: either has changed since, so that the rows may be those of files that were removed meanwhile.
     """
+    if not _stands(_current(store)[1], kind, before, begun):
+        return False  # before a whole generation is written for nothing
     data = encode(table)
     key = compact_key(generation_name(datetime.now(UTC), uuid.uuid4().hex[:8]), kind)
     store.create(key, data)
@@ -183,18 +185,28 @@ def _refer(store: Store, kind: str, before: Entry | None, entry: Entry | None, b
         False: either has changed since.
     """
     for _ in range(_SWAPS):
-        text = index_text(store)
-        try:
-            index = parse(store, text)
-        except DamagedFile:
-            index = Index({})
-        if index.entries.get(kind) != before or begun not in (None, index.begun):
+        text, index = _current(store)
+        if not _stands(index, kind, before, begun):
             return False
         others = {name: of for name, of in index.entries.items() if name != kind}
         entries = others if entry is None else {**others, kind: entry}
         if store.swap(CURRENT, text, render(entries, index.begun)):
             return True
     raise _busy(store)
+
+
+def _current(store: Store) -> tuple[bytes | None, Index]:
+    """Return the bytes of ``CURRENT.json`` and its contents; none if it cannot be parsed."""
+    text = index_text(store)
+    try:
+        return text, parse(store, text)
+    except DamagedFile:
+        return text, Index({})
+
+
+def _stands(index: Index, kind: str, before: Entry | None, begun: str | None) -> bool:
+    """Return whether the index still has this entry of a kind and this ``begun`` (None: any)."""
+    return index.entries.get(kind) == before and begun in (None, index.begun)
 
 
 def _busy(store: Store) -> StorageFailure:

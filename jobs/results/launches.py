@@ -3,9 +3,9 @@
 import json
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from jobs.errors import DamagedFile
 from jobs.results.layout import launch_key
@@ -37,6 +37,10 @@ class Launch(NamedTuple):
     in_flight: tuple[str, ...] = ()
     """Ids of the trials that actors are running."""
     ended_at: Timestamp | None = None
+    place: Annotated[int, Field(ge=0)] | None = None
+    """Its place among the running launches of the same trials (``orchestrator.launching.sharing``). None: it has chosen
+    none yet, or has ended, or a version before 0.3.0 wrote the record.
+    """
 
     @property
     def told(self) -> str:
@@ -69,7 +73,10 @@ _REMEDY = "Fix: wait a minute, in which a running launch replaces it; if that la
 
 def write_launch(store: Store, launch: Launch) -> None:
     """Write or update the record of a launch, atomically but without fsync, because the next heartbeat follows soon."""
-    store.replace(launch_key(launch.launch), json.dumps(launch._asdict()).encode(), durable=False)
+    record = launch._asdict()
+    if launch.place is None:
+        del record["place"]  # versions before 0.3.0 refuse records with keys that they do not know
+    store.replace(launch_key(launch.launch), json.dumps(record).encode(), durable=False)
 
 
 def read_launches(store: Store) -> list[Launch]:

@@ -19,6 +19,8 @@ from jobs.results.layout import launch_key, study_key
 
 _FIRST_SECONDS = 5.0
 """Delay of the first heartbeat, short so that `status` soon shows running trials."""
+HURRY_SECONDS = 2.0
+"""After an exception, such as a second Ctrl-C, a launch waits this long for its threads, which may wait for storage."""
 
 
 def new_launch(study: str, digest: str) -> Launch:
@@ -74,6 +76,8 @@ class Heartbeat:
         self._warn = warn
         self._failed = failed
         self._failing = False
+        self._writing = threading.Lock()
+        """Held during a write, so that a record that was begun before does not replace a newer one."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -91,13 +95,19 @@ class Heartbeat:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._over.set()
-        self._thread.join()
-        self._write(ended_at=timestamp("milliseconds"))
+        self._thread.join(None if error is None else HURRY_SECONDS)
+        if error is None or not (self._thread.is_alive() or self._failing):
+            self._write(ended_at=timestamp("milliseconds"), place=None)
 
     @property
     def writes(self) -> bool:
         """Whether the record could be written the last time."""
         return not self._failing
+
+    def take(self, place: int) -> None:
+        """Record the launch's place among those that run the same trials, for those that look later."""
+        self._launch = self._launch._replace(place=place)
+        self.beat()
 
     def finish(self) -> None:
         """Report failures no longer to ``failed``, since no trial is left to stop. The heartbeat goes on."""
@@ -116,7 +126,8 @@ class Heartbeat:
 
     def _write(self, **fields: Any) -> DeltaSweepError | None:
         try:
-            write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), **fields))
+            with self._writing:
+                write_launch(self._store, self._launch._replace(heartbeat_at=timestamp(), **fields))
         except (DeltaSweepError, MemoryError) as error:
             failure = error if isinstance(error, DeltaSweepError) else _no_memory(self._store)
             if not self._failing:

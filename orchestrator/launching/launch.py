@@ -37,7 +37,7 @@ from orchestrator.launching.options import Options, page_command
 from orchestrator.launching.preparation import Preparation, prepare
 from orchestrator.launching.prices import about_limit, priced
 from orchestrator.launching.progress import ProgressView, Tallies
-from orchestrator.launching.retries import Retries
+from orchestrator.launching.retries import LargestShares, Retries
 from orchestrator.launching.sharing import from_place, others_sharing, place_among
 from orchestrator.planning.bundles import bundle_of
 from orchestrator.planning.dependencies import completed, unmet_dependencies
@@ -63,7 +63,7 @@ class Summary(NamedTuple):
     failed: dict[str, str]
     """Reasons by trial id, for trials that failed in this launch or were already quarantined."""
     stop: Stop | None = None
-    """Why the launch stopped before all trials were finished, if it did."""
+    """Why the launch stopped before all its trials were finished, if it did; or the signal that interrupted it."""
     states: Mapping[str, TrialState] = MappingProxyType({})
     """Each trial's state after the launch, in the order of the study: done, failed or pending."""
 
@@ -106,7 +106,9 @@ def launch(study: Study, store: Store, console: Console, options: Options | None
     the first SIGINT, SIGTERM or SIGHUP makes running trials save and exit; ignored signals (nohup) stay ignored.
 
     Raises:
-        InvalidRequest, MissingData, DamagedFile, ResultsConflict: Before anything is started or written.
+        InvalidRequest, MissingData, DamagedFile, ResultsConflict: Before anything is started or written. What only the
+            cluster shows (no machine is large enough, or no price of its GPUs is known) is refused before any trial is
+            started; by then the root has the records of the study and of the launch, which has ended.
         RootGone: If the root disappeared or was emptied in the meantime. Trials were stopped and none was charged.
         StorageFailure: If the root or this machine's disk fails outside of any trial.
         KeyboardInterrupt: At the second signal, or at the first while no trial runs.
@@ -166,10 +168,14 @@ def _run(launching: Launching, record: Launch) -> Summary:
             devices = cache(cluster_gpus)
             try:
                 _limit_spending(launching, devices)
-                given_up = _run_stages(launching, devices, _place(launching, record), starts_ray=starts_ray)
+                place = _place(launching, record)
+                heartbeat.take(place)
+                given_up = _run_stages(launching, devices, place, starts_ray=starts_ray)
             finally:
                 heartbeat.finish()
-                compacting.finish()
+            if state.stop is not None and state.stop.cause in (StopCause.STORAGE, StopCause.INTERRUPTED):
+                compacting.cancel()
+            compacting.finish()
     store.require_held()
     store.hold()
     return _summary(launching, given_up)
@@ -191,18 +197,20 @@ def _place(launching: Launching, record: Launch) -> int:
     To be called as late as possible, but at least after its own record was written: of two launches that begin at the
     same time, each must find the other.
     """
-    trials = {trial for stage in launching.prepared.stages for trial in stage.trials}
-    others = others_sharing(launching.store, record, trials)
+    others = others_sharing(launching.store, record, _trials(launching.prepared))
     now = datetime.now(UTC)
     for other in others:
-        if other.alive(now):
-            launching.console.print(
-                f"Warning: {other.told} runs the same trials ({other.heard(now)}). "
-                "No result will be lost or duplicated. Each launch takes them in another order; a trial that "
-                "both have begun runs twice.",
-                markup=False,
-            )
+        launching.console.print(
+            f"Warning: {other.told} runs the same trials ({other.heard(now)}). No result will be lost or duplicated. "
+            "Each launch takes them in another order; a trial that both have begun runs twice.",
+            markup=False,
+        )
     return place_among(record, others)
+
+
+def _trials(prepared: Preparation) -> set[str]:
+    """Return the trials that the launch is to run."""
+    return {trial for stage in prepared.stages for trial in stage.trials}
 
 
 def _run_stages(
@@ -231,9 +239,11 @@ def _run_stages(
     state.on_stop = flag.set.remote
     state.tell = partial(console.print, markup=False)
     state.listen = Listener(flag, state.policy.flag_patience_seconds)
+    largest = LargestShares([partial(tuner.largest_multiple, share) for share in shares])
+    state.look = largest.look
     given_up: dict[str, str] = {}
     with _at_work(state), ProgressView(launching.tallies, console) as view:
-        for stage, share in zip(prepared.stages, shares, strict=True):
+        for number, (stage, share) in enumerate(zip(prepared.stages, shares, strict=True)):
             if state.stopping:
                 break
             given_up |= unmet_dependencies(launching.store, prepared.specs, stage.trials, prepared.catalog)
@@ -241,7 +251,7 @@ def _run_stages(
             retries = Retries(
                 [trial for trial in order if trial not in given_up],
                 state.policy,
-                partial(tuner.largest_multiple, share),
+                partial(largest.of, number),
                 lambda trial: bundle_of(prepared.specs[trial], prepared.bundling),
             )
             state.on_change = partial(_show, launching, given_up, retries.given_up, view)
@@ -271,13 +281,13 @@ def _run_stage(launching: Launching, stage: StageTrials, share: tuner.Share, ret
         of_round = {"gpu_share": grown.get("GPU", 0), "images_on_gpu": not this.after_memory}
         tuner.run_round(bundles, job | of_round, grown, state)
         _print_notes(state.round_outcomes, launching.console)
+        finished = {trial for trial, outcome in state.round_outcomes.items() if outcome.state is State.DONE}
+        if unfinished := set(this.trials) - finished:
+            # an actor may die after it has committed some trials of a bundle, and other launches finish some
+            state.committed(unfinished & completed(store, prepared.specs))
         missing = len(this.trials) - len(state.round_outcomes)
         if missing and not state.stopping:
             state.request_stop(StopCause.TUNE, f"Ray Tune ended the round without the outcomes of {missing} trials")
-        unfinished = {trial for trial, outcome in state.round_outcomes.items() if outcome.state is not State.DONE}
-        if unfinished:
-            # an actor may die after it has committed some trials of a bundle
-            state.committed(unfinished & completed(store, prepared.specs))
         retries.record(state.round_outcomes, quarantined(read_failures(store), state.policy.quarantine_after))
 
 
@@ -336,4 +346,7 @@ def _summary(launching: Launching, given_up: dict[str, str]) -> Summary:
     states: dict[str, TrialState] = dict.fromkeys(prepared.specs, "pending")
     states |= dict.fromkeys(failed, "failed")
     states |= {trial: "done" for trial in prepared.specs if trial in done}
-    return Summary(len(prepared.specs), len(done), failed, launching.state.stop, states)
+    stop = launching.state.stop
+    if stop is not None and stop.cause is not StopCause.INTERRUPTED and done.issuperset(_trials(prepared)):
+        stop = None  # its last trials were finished while it stopped, here or by another launch
+    return Summary(len(prepared.specs), len(done), failed, stop, states)

@@ -13,6 +13,8 @@ from orchestrator.launching.hosts import HostFailures
 from orchestrator.launching.retries import all_fail_alike
 
 LEAVING = "Running trials save and exit after their current batch."
+_LOOK_SECONDS = 10.0
+"""Interval between two looks at the machines of the cluster."""
 
 
 class LaunchState:
@@ -30,6 +32,8 @@ class LaunchState:
         """Returns the seconds of silence of actors, which are named by their first trials; None if not known yet."""
         self.root_answers: Callable[[], bool] = lambda: True
         """Returns whether the driver itself can write to the root."""
+        self.look: Callable[[], None] = lambda: None
+        """Looks at the machines that the cluster has now."""
         self.limits: list[Callable[[], str | None]] = []
         """Each returns a reason to stop now, or None."""
         self.stop: Stop | None = None
@@ -55,6 +59,7 @@ class LaunchState:
         self._stop_requested_at = 0.0
         self._leaving: set[str] | None = None
         self._next_call = 0.0
+        self._next_look = 0.0
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Pickle as None: Tune pickles its stopper and callbacks into a state that is never read back."""
@@ -89,10 +94,13 @@ class LaunchState:
         self._silences.ended(self._silences.actors)
 
     def tick(self) -> None:
-        """Check limits, hung actors and stop requests. Called repeatedly by the driver's loop."""
+        """Check limits, machines, hung actors and stop requests. Called repeatedly by the driver's loop."""
         for limit in () if self.stopping else self.limits:
             if reason := limit():
                 self.request_stop(StopCause.LIMIT, reason)
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_SECONDS
+            self.look()
         if (silent_seconds := self.listen(self._silences.actors)) is not None:
             for actor in self._silences.hanging(silent_seconds):
                 self._end(actor)

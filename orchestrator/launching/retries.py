@@ -1,7 +1,7 @@
 """The trials that a launch runs next, according to the retry policy. Pure bookkeeping, no Ray."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jobs.results import FailureKind
@@ -24,6 +24,29 @@ class Round(NamedTuple):
         return [trial for bundle in self.bundles for trial in bundle]
 
 
+class LargestShares:
+    """The largest multiple of each stage's share that any machine has had in a launch. A cluster that shrank grows
+    again while trials wait.
+    """
+
+    def __init__(self, now: Sequence[Callable[[], int]]) -> None:
+        """
+        Args:
+            now: Each returns the largest multiple of a stage's share that any machine has now; 0: there is none.
+        """
+        self._now = now
+        self._had = [0] * len(now)
+
+    def look(self) -> None:
+        """Look at the machines of now. Those that join and leave between two looks are not seen."""
+        self._had = [max(had, now()) for had, now in zip(self._had, self._now, strict=True)]
+
+    def of(self, stage: int) -> int:
+        """Return the largest multiple of a stage's share, after a look."""
+        self.look()
+        return self._had[stage]
+
+
 class Retries:
     """Tracks the remaining trials of a launch and their shares."""
 
@@ -37,14 +60,12 @@ class Retries:
         """
         Args:
             trials: Ids in the order in which they should run.
-            largest_share: Returns the largest multiple of the study's share that any machine has now; 0: there is none.
+            largest_share: Returns the largest multiple of the trials' share that any machine has had; 0: there is none.
             bundle_of: Returns a key that is equal for trials that run in one actor. By default every trial runs alone.
         """
         self._waiting: dict[str, int] = dict.fromkeys(trials, 1)
         self._policy = policy
         self._largest_share = largest_share
-        self._largest_seen = 0
-        """The largest multiple that any machine has had. A cluster that shrank grows again while trials wait."""
         self._bundle_of = bundle_of
         self._bundled: set[str] = set()
         """Trials of the last round that shared an actor."""
@@ -61,7 +82,6 @@ class Retries:
         """Return the waiting trials with the smallest share, or None if no trial is waiting."""
         if not self._waiting:
             return None
-        self._look()
         share = min(self._waiting.values())
         bundles: dict[Hashable, list[str]] = {}
         trials = [trial for trial, wanted in self._waiting.items() if wanted == share]
@@ -106,17 +126,12 @@ class Retries:
         if trial in self._bundled and trial in self._alone:
             return None
         grown = self._waiting[trial] * self._policy.share_growth
-        if (largest := self._look()) > 0:  # else no machine is known yet, and one that is large enough may come
+        if largest := self._largest_share():  # else no machine is known yet, and one that is large enough may come
             grown = min(grown, largest)
         if grown <= self._waiting[trial]:
             return "out of memory even with the largest share of any machine"
         self._waiting[trial] = grown
         return None
-
-    def _look(self) -> int:
-        """Return the largest multiple of the share that any machine has had, after a look at those of now."""
-        self._largest_seen = max(self._largest_seen, self._largest_share())
-        return self._largest_seen
 
     def _after_own_error(self, trial: str, quarantined: set[str]) -> str | None:
         self._own_errors[trial] += 1

@@ -5,13 +5,12 @@ all of them, each from another place, and leaves out what is done when its turn 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
-from datetime import UTC, datetime, timedelta
-from itertools import accumulate, count
+from collections.abc import Mapping, Sequence, Set
+from datetime import UTC, datetime
+from itertools import accumulate, count, islice
 
 from jobs.errors import DamagedFile, InvalidRequest
 from jobs.results import Launch, Store, readable_launches
-from jobs.results.launches import STALE_SECONDS
 from jobs.results.layout import study_key
 from jobs.results.studies import read_study
 from jobs.study.expand import expand
@@ -19,16 +18,12 @@ from orchestrator.study.history import parse_recorded
 
 
 def others_sharing(store: Store, own: Launch, trials: Set[str]) -> list[Launch]:
-    """Return the other launches of the same study, also those that have ended, and the running ones of other studies
-    that contain some of the trials. Launches whose records cannot be read are left out.
+    """Return the other running launches: those of the same study, and those of other studies that contain some of the
+    trials. Launches whose records cannot be read are left out.
     """
     now = datetime.now(UTC)
-    others = [launch for launch in readable_launches(store) if launch.launch != own.launch]
-    return [
-        other
-        for other in others
-        if other.digest == own.digest or (other.alive(now) and _contains(store, other, trials))
-    ]
+    running = [launch for launch in readable_launches(store) if launch.launch != own.launch and launch.alive(now)]
+    return [other for other in running if other.digest == own.digest or _contains(store, other, trials)]
 
 
 def _contains(store: Store, other: Launch, trials: Set[str]) -> bool:
@@ -39,31 +34,24 @@ def _contains(store: Store, other: Launch, trials: Set[str]) -> bool:
     return any(spec.trial_id in trials for spec in expand(study))
 
 
-def place_among(own: Launch, others: Iterable[Launch]) -> int:
-    """Return the launch's place: the smallest one that none of those running when it began had; 0 for the first.
+def place_among(own: Launch, others: Sequence[Launch]) -> int:
+    """Return the launch's place: the smallest one that no other launch has; 0 for the first.
 
-    It follows from the records alone, so that launches that begin at the same time and find each other's records come
-    to different places.
+    Launches record their places. Others may see other launches, and other clocks, and would come to other places from
+    the rest of the records. Only those that begin at the same time, and find each other without a place, take the free
+    ones in the order of their starts.
+
+    Args:
+        others: Running launches of the same trials (``others_sharing``).
     """
-    places = dict[str, int]()
-    running = list[tuple[datetime, str]]()
-    """Each earlier launch with the time until which others may have considered it running."""
-    for launch in sorted([own, *others], key=lambda launch: (_time(launch.started_at), launch.launch)):
-        running = [(until, name) for until, name in running if until >= _time(launch.started_at)]
-        taken = {places[name] for _, name in running}
-        places[launch.launch] = next(place for place in count() if place not in taken)
-        running.append((_until(launch), launch.launch))
-    return places[own.launch]
+    taken = {other.place for other in others}
+    free = (place for place in count() if place not in taken)
+    first = sum(other.place is None and _start(other) < _start(own) for other in others)
+    return next(islice(free, first, None))
 
 
-def _until(launch: Launch) -> datetime:
-    if launch.ended_at is not None:
-        return _time(launch.ended_at)
-    return _time(launch.heartbeat_at) + timedelta(seconds=STALE_SECONDS)
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def _start(launch: Launch) -> tuple[datetime, str]:
+    return datetime.fromisoformat(launch.started_at), launch.launch
 
 
 def from_place(trials: Sequence[str], place: int, operations: Mapping[str, float]) -> list[str]:

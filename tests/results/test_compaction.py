@@ -308,6 +308,25 @@ def test_a_compaction_that_read_a_file_before_it_was_taken_away_does_not_publish
     assert 8 < step < 49, "every step had its interruption"
 
 
+def test_a_compaction_that_has_to_read_again_leaves_no_file_behind(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch begins while it reads. Job arrays begin one run after another, and a file may take gigabytes."""
+    read, begins = store.read, [1, 2, 3]
+
+    def reading(key: str) -> bytes:
+        if key == trial_key(KIND, trial(3)) and begins:
+            begins.pop()
+            begin(store)
+        return read(key)
+
+    monkeypatch.setattr(store, "read", reading)
+    first = read_index(store)[KIND].file
+    assert compact(store, KIND) == (4, 8, True)
+    assert begins == []
+    assert set(store.keys("compact")) == {CURRENT, first, read_index(store)[KIND].file}
+
+
 @pytest.mark.parametrize("damage", [no_index, damaged_index])
 def test_a_compaction_that_fails_changes_nothing(damage: Callable[[Store], None]) -> None:
     store = half_compacted()

@@ -59,6 +59,8 @@ DAMAGES: list[tuple[str, object]] = [
             {"started_at": "2026-01-01"},
             {"started_at": 0},
             {"ended_at": "late"},
+            {"place": -1},
+            {"place": "0"},
             {"in_flight": [[1]]},
             {"in_flight": "x-1"},
             {"packages": {"torch": 2}},
@@ -121,9 +123,17 @@ def test_of_very_many_mistakes_the_first_are_told() -> None:
 
 def test_a_launch_comes_back_as_it_was_written(any_store: Store) -> None:
     launches = [LAUNCH, LAUNCH._replace(launch="m", in_flight=(), ended_at="2026-01-01T00:00:00Z")]
+    launches.append(LAUNCH._replace(launch="n", place=0))
     for launch in launches:
         write_launch(any_store, launch)
     assert read_launches(any_store) == launches
+
+
+def test_the_record_of_a_launch_without_a_place_is_read_by_older_versions(any_store: Store) -> None:
+    """They refuse records with keys that they do not know."""
+    write_launch(any_store, LAUNCH)
+    known = LAUNCH._asdict().keys() - {"place"}
+    assert json.loads(any_store.read(launch_key(LAUNCH.launch))).keys() == known
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A launch compacts results without delaying its heartbeat, and reports once what prevents it."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from rich.console import Console
 
 from jobs.errors import Code, DamagedFile
 from jobs.results import Store, open_store, write_launch
+from orchestrator.failures.outcomes import StopCause
 from orchestrator.launching import compacting, heartbeat
 from orchestrator.launching.compacting import COMPACT_FROM, Compacting
 from orchestrator.launching.launch import launch
+from orchestrator.ray_tune import tuner
 from orchestrator.study.load import parse_study
 from tests.orchestrator.in_process import replace_ray
 
@@ -101,3 +104,69 @@ def test_a_root_that_cannot_be_written_is_not_compacted(store: Store, monkeypatc
     with Compacting(store, warned.append, lambda: False):
         pass
     assert warned == []
+
+
+def test_no_kind_is_compacted_after_the_root_has_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would wait for it as long as the first one has."""
+    asked = list[str]()
+
+    def uncovered(_: Store, kind: str) -> int:
+        asked.append(kind)
+        return 0
+
+    monkeypatch.setattr(compacting, "uncovered", uncovered)
+    with Compacting(store, lambda _: None, lambda: not asked):
+        pass
+    assert len(asked) == 1
+
+
+def test_an_exception_waits_for_no_compaction(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C ends a launch at once, and the kinds that are left are not begun."""
+    asked, hangs, answers = list[str](), threading.Event(), threading.Event()
+
+    def hang(_: Store, kind: str) -> int:
+        asked.append(kind)
+        hangs.set()
+        answers.wait(10)
+        return 0
+
+    def interrupted() -> None:
+        with compaction:
+            compaction.finish()
+            assert hangs.wait(30)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(compacting, "HURRY_SECONDS", 0.01)
+    monkeypatch.setattr(compacting, "uncovered", hang)
+    compaction, began = Compacting(store, lambda _: None, lambda: True), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - began < 9
+    answers.set()
+    compaction._thread.join()
+    assert len(asked) == 1
+
+
+def test_a_last_compaction_that_takes_too_long_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, warned = threading.Event(), list[str]()
+    monkeypatch.setattr(compacting, "_END_SECONDS", 0.01)
+    monkeypatch.setattr(compacting, "uncovered", lambda *_: answers.wait(10) and 0)
+    with Compacting(store, warned.append, lambda: True) as compaction:
+        pass
+    answers.set()
+    compaction._thread.join()
+    assert [line.startswith("Warning: the results were not compacted within") for line in warned] == [True]
+
+
+@pytest.mark.usefixtures("short_tests")
+@pytest.mark.parametrize("cause", StopCause)
+def test_a_launch_that_is_to_end_at_once_does_not_compact(
+    cause: StopCause, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_ray(monkeypatch, tmp_path)
+    compacted = list[str]()
+    monkeypatch.setattr(compacting, "uncovered", lambda *_: COMPACT_FROM)
+    monkeypatch.setattr(compacting, "compact", lambda _, kind: compacted.append(kind))
+    monkeypatch.setattr(tuner, "run_round", lambda *given: given[-1].request_stop(cause, "the reason"))
+    launch(parse_study(STUDY, "mini.yaml"), store, Console(quiet=True))
+    assert (compacted == []) is (cause in (StopCause.STORAGE, StopCause.INTERRUPTED))

@@ -144,6 +144,26 @@ def test_a_trial_that_runs_out_of_memory_leaves_its_bundle_then_has_more(
     assert cluster.rounds == [(0.25, [3]), (0.25, [1]), (0.5, [1]), (1, [1])]
 
 
+def test_a_machine_that_came_and_went_during_a_round_counts(
+    cluster: Cluster, expected: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A spot machine: the cluster gets another one when trials wait for it."""
+    refuse(cluster, monkeypatch, below=1, silently=False)
+    run_round, here = tuner.run_round, [1]
+
+    def for_a_while(*given: Any) -> None:
+        here[0] = 1 if cluster.rounds else 4
+        run_round(*given)
+        here[0] = 1
+
+    monkeypatch.setattr(tuner, "largest_multiple", lambda share: here[0])
+    monkeypatch.setattr(tuner, "run_round", for_a_while)
+    store = open_store(tmp_path / "root")
+    assert launch(study(), store, QUIET).done == 3
+    assert numbers(store) == expected
+    assert cluster.rounds == [(0.25, [3]), (0.25, [1]), (0.5, [1]), (1, [1])]
+
+
 def test_what_no_card_can_hold_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     refuse(cluster, monkeypatch, below=2, silently=True)
     store = open_store(tmp_path / "root")

@@ -1,6 +1,7 @@
 """The heartbeat of a launch outlasts whatever happens while it writes its record."""
 
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,60 @@ def test_what_fails_after_the_last_trial_stops_nothing(store: Store, monkeypatch
             patch.setattr(heartbeat, "write_launch", fail)
             assert all(tried.acquire(timeout=30) for _ in range(3)), "the heartbeat goes on"
     assert stopped == []
+
+
+def test_a_place_stays_in_the_record_until_the_launch_ends(store: Store) -> None:
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, lambda _: None) as beating:
+        assert [record.place for record in read_launches(store)] == [None]
+        beating.take(2)
+        assert [record.place for record in read_launches(store)] == [2]
+        beating.beat()
+        assert [record.place for record in read_launches(store)] == [2]
+    assert [(record.place, record.ended_at is not None) for record in read_launches(store)] == [(None, True)]
+
+
+def test_a_place_is_not_lost_to_a_write_that_began_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+
+    def write(store: Store, launch: Launch) -> None:
+        if threading.current_thread() is slow:
+            began.set()
+            goes_on.wait(0.2)
+        write_launch(store, launch)
+
+    with Heartbeat(store, new_launch("mini", "0123"), tuple, lambda _: None) as beating:
+        slow = threading.Thread(target=beating.beat)
+        monkeypatch.setattr(heartbeat, "write_launch", write)
+        slow.start()
+        assert began.wait(30)
+        beating.take(2)
+        goes_on.set()
+        slow.join()
+        assert [record.place for record in read_launches(store)] == [2]
+
+
+def test_an_exception_waits_for_no_storage_that_hangs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C ends a launch at once."""
+    for name in ("_FIRST_SECONDS", "HEARTBEAT_SECONDS", "HURRY_SECONDS"):
+        monkeypatch.setattr(heartbeat, name, 0.01)
+    tried, hangs, answers = list[float](), threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        tried.append(time.monotonic())
+        hangs.set()
+        answers.wait(10)
+
+    def interrupted(beating: Heartbeat) -> None:
+        with beating:
+            monkeypatch.setattr(heartbeat, "write_launch", hang)
+            assert hangs.wait(30)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(Heartbeat(store, new_launch("mini", "0123"), tuple, lambda _: None))
+    assert time.monotonic() - tried[0] < 9
+    answers.set()
+    assert len(tried) == 1, "nor does it begin to write the end"
 
 
 @pytest.mark.parametrize(("ahead", "told"), [(0, ""), (20, ""), (1800, "1,800 s ahead of"), (-120, "120 s behind")])

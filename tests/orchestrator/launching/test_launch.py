@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -24,6 +25,9 @@ from jobs.results import (
 )
 from jobs.study.expand import expand
 from jobs.study.model import Study
+from orchestrator.cli.ended import Ended
+from orchestrator.cli.exit_codes import ExitCode
+from orchestrator.failures.outcomes import StopCause
 from orchestrator.launching.launch import launch
 from orchestrator.launching.local import run_locally
 from orchestrator.launching.options import Options
@@ -66,6 +70,29 @@ def test_a_second_launch_runs_only_what_is_missing(tmp_path: Path, monkeypatch: 
     after = {key: (tmp_path / "root" / key).stat().st_mtime_ns for key in store.keys("trials")}
     assert before.items() < after.items()
     assert [record.ended_at is not None for record in read_launches(store)] == [True, True]
+
+
+@pytest.mark.parametrize("cause", StopCause)
+@pytest.mark.parametrize("most", [None, 2])
+def test_a_stop_with_nothing_left_is_none(
+    most: int | None, cause: StopCause, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit is reached while the last trials are committed, for example. Only a signal is about more than trials."""
+    replace_ray(monkeypatch, tmp_path)
+    run_round = tuner.run_round
+
+    def stops_at_the_end(*given: Any) -> None:
+        run_round(*given)
+        given[-1].request_stop(cause, "the reason")
+
+    monkeypatch.setattr(tuner, "run_round", stops_at_the_end)
+    summary = launch(study(), open_store(tmp_path / "root"), Console(quiet=True), Options(max_trials=most))
+    assert (summary.done, summary.failed) == (most or 4, {})
+    code = Ended("mini", "root", "deltasweep resume", summary).exit_code
+    if cause is StopCause.INTERRUPTED:
+        assert (summary.status, code) == ("interrupted", ExitCode.INTERRUPTED)
+    else:
+        assert (summary.status, summary.stop, code) == ("done", None, ExitCode.ALL_DONE)
 
 
 def test_trials_with_and_without_whole_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from jobs.errors import Code
-from jobs.results import done, open_store
+from jobs.results import done, open_store, read_launches
 from orchestrator.launching import launch as launching
 from orchestrator.launching.launch import launch
 from orchestrator.launching.options import Options, Spending
@@ -113,4 +113,6 @@ def test_a_launch_prints_the_price_and_counts_at_it(tmp_path: Path, monkeypatch:
 def test_no_trial_runs_at_an_unknown_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with refused(Code.MISSING_KEY, "NVIDIA B200", key="--price"):
         launched(tmp_path, monkeypatch, [Device("NVIDIA B200", 190e9)], 200.0)
-    assert done(open_store(tmp_path / "root"), "finetune") == set()
+    store = open_store(tmp_path / "root")
+    assert done(store, "finetune") == set()
+    assert [launch.ended_at is not None for launch in read_launches(store)] == [True]

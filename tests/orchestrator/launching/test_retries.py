@@ -1,9 +1,11 @@
 """What a launch retries and what it gives up: the table in docs/explanation/architecture.md."""
 
+from functools import partial
+
 from jobs.results import FailureKind
 from orchestrator.failures.outcomes import Outcome, State
 from orchestrator.failures.retry_policy import RetryPolicy
-from orchestrator.launching.retries import Retries, all_fail_alike
+from orchestrator.launching.retries import LargestShares, Retries, all_fail_alike
 
 POLICY = RetryPolicy()
 DONE = Outcome(State.DONE)
@@ -82,13 +84,23 @@ def test_out_of_memory_without_a_machine_waits_for_one() -> None:
 
 
 def test_a_cluster_that_shrank_is_waited_for() -> None:
-    largest = iter([4, 0, 0, 2, 2, 4])
-    retries = Retries(["a"], POLICY, largest_share=lambda: next(largest))
+    now = iter([4, 0, 2, 4])
+    largest = LargestShares([lambda: next(now)])
+    retries = Retries(["a"], POLICY, partial(largest.of, 0))
+    largest.look()
     for share in (1, 2, 4):
         assert trials_of(retries) == (share, ["a"])
         retries.record({"a": MEMORY}, set())
     assert retries.next_round() is None
     assert "largest share" in retries.given_up["a"]
+
+
+def test_a_machine_that_was_there_in_an_earlier_stage_counts() -> None:
+    machine = {"CPU": 8}
+    largest = LargestShares([lambda: machine["CPU"] // 1, lambda: machine["CPU"] // 4])
+    largest.look()
+    machine["CPU"] = 4
+    assert [largest.of(0), largest.of(1)] == [8, 2]
 
 
 def bundles_of(retries: Retries) -> tuple[int, list[list[str]]] | None:

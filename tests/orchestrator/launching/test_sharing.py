@@ -37,15 +37,25 @@ def test_launches_that_begin_together_come_to_different_places() -> None:
     assert places(launched("b", 0, 0), launched("a", 0, 0), launched("c", -0.1, 0)) == [2, 1, 0]
 
 
-def test_each_place_is_taken_once_and_again_when_its_launch_has_ended() -> None:
-    first, second = launched("a", -900, -500, ended=-500), launched("b", -800, -5)
-    third, fourth = launched("c", -400, -5), launched("d", -300, -5)
-    assert places(first, second, third, fourth) == [0, 1, 0, 2]
+def test_a_launch_keeps_the_place_that_it_has() -> None:
+    """Whatever the others see, and whenever they began."""
+    own, first, third = launched("own", 0, 0), launched("a", -900, -5), launched("c", -300, -5)
+    assert place_among(own, []) == 0
+    assert place_among(own, [first._replace(place=1)]) == 0, "that at place 0 has ended, or ran none of the same trials"
+    assert place_among(own, [first._replace(place=0), third._replace(place=2)]) == 1
+    assert place_among(own, [first._replace(place=0), third._replace(place=1)]) == 2
 
 
-def test_a_launch_without_a_heartbeat_for_long_holds_no_place() -> None:
-    assert places(launched("a", -900, -91), launched("b", 0, 0)) == [0, 0]
-    assert places(launched("a", -900, -89), launched("b", 0, 0)) == [0, 1]
+@pytest.mark.parametrize("start", [20, -5])
+def test_a_slow_clock_takes_no_place_that_another_has(start: float) -> None:
+    """The other one had read all records before this one was among them."""
+    assert place_among(launched("own", start, start), [launched("a", 0, 0)._replace(place=0)]) == 1
+
+
+def test_launches_without_a_place_take_the_free_ones() -> None:
+    others = [launched("a", -20, -5)._replace(place=0), launched("b", -9, -5), launched("c", -30, -5)._replace(place=2)]
+    assert place_among(launched("own", -10, -5), others) == 1
+    assert place_among(launched("own", -8, -5), others) == 3
 
 
 def test_the_places_divide_the_work() -> None:
@@ -71,11 +81,13 @@ def recorded(root: Store, name: str, blocks: int, heard: float = -5) -> Study:
     return study
 
 
-def test_only_launches_with_some_of_the_trials_count(root: Store) -> None:
+def test_only_running_launches_with_some_of_the_trials_count(root: Store) -> None:
     own = recorded(root, "own", 0)
     recorded(root, "same", 0)
     recorded(root, "other", 1)
     recorded(root, "dead", 0, heard=-300)
+    over = launched("over", -60, -5, ended=-5, now=datetime.now(UTC), study=own.name, digest=own.digest)
+    write_launch(root, over)
     record = launched("now", 0, 0, study=own.name, digest=own.digest)
     write_launch(root, record)
     trials = {spec.trial_id for spec in expand(own)}

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jobs.execution.bundles import attempt_bundle
 from jobs.execution.commit import is_committed
-from jobs.results import Store, open_store, with_weights, write_launch
+from jobs.results import Store, open_store, read_launches, with_weights, write_launch
 from jobs.results.layout import launch_key, trained_weights_key, trial_key
 from jobs.specs.trial import TrialSpec
 from jobs.study.expand import expand
@@ -103,6 +103,22 @@ def test_only_a_whole_result_is_done(root: Store) -> None:
     assert not is_committed(root, other, keeps.catalog)
 
 
+def test_what_another_launch_has_finished_is_not_missing(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Tune ends a round without the outcomes of trials that stand in the root meanwhile."""
+    run_round, states = tuner.run_round, list[Any]()
+
+    def ends_early(bundles: Sequence[Sequence[TrialSpec]], *rest: Any) -> None:
+        states.append(rest[-1])
+        run_round(bundles[:1], *rest)
+        for specs in bundles[1:]:
+            run_locally(study(), specs[0].trial_id, root, QUIET)
+
+    monkeypatch.setattr(tuner, "run_round", ends_early)
+    summary = launch(study(), root, QUIET)
+    assert (summary.status, summary.done, summary.stop) == ("done", 3, None)
+    assert [state.stop for state in states] == [None]
+
+
 def orders_of(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Run no trials; return the orders in which launches would have run them."""
     orders = list[list[str]]()
@@ -153,6 +169,26 @@ def test_of_two_that_begin_together_one_begins_at_the_other_end(root: Store, mon
         root.delete(launch_key("a"))
     alone, later, earlier = orders
     assert (earlier, later) == (alone, alone[::-1])
+
+
+def test_one_that_ended_meanwhile_leaves_two_others_different_orders(
+    root: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second gave way to the first, which the third does not find any more."""
+    orders = list[list[str]]()
+
+    def run_round(bundles: Sequence[Sequence[TrialSpec]], *rest: Any) -> None:
+        orders.append([spec.trial_id for specs in bundles for spec in specs])
+        if len(orders) == 1:
+            root.delete(launch_key("a"))
+            launch(study(), open_store(root.uri), QUIET)
+
+    monkeypatch.setattr(tuner, "run_round", run_round)
+    launched(root, "a", study().digest, minutes=5)
+    launch(study(), root, QUIET)
+    second, third = orders
+    assert third == second[::-1]
+    assert [record.place for record in read_launches(root)] == [None, None], "they have ended"
 
 
 def test_a_launch_of_other_trials_changes_no_order(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
