@@ -5,6 +5,7 @@ import pyarrow as pa
 from analysis.output.deltas_text import identity_text, interval_text, pairs_text, signed_text
 from analysis.output.layout import Layout
 from analysis.paired.equivalence import NOTE, Answer, answers
+from analysis.paired.schema import notes
 
 _IDENTITY = ("dataset", "blocks", "images", "epoch", "other_choices")
 NONE = "No recorded study declares an equivalence."
@@ -13,7 +14,7 @@ NONE = "No recorded study declares an equivalence."
 def equivalences_layouts(table: pa.Table) -> list[Layout]:
     """Lay out the table of ``analysis.equivalences``, a block for each answer; 100 characters suffice."""
     blocks = [_block(answer) for answer in answers(table)]
-    return [*blocks, Layout({}, frozenset(), notes=(NOTE if blocks else NONE,))]
+    return [*blocks, Layout({}, frozenset(), notes=(*notes(table.schema), NOTE if blocks else NONE))]
 
 
 def _block(answer: Answer) -> Layout:
@@ -29,4 +30,4 @@ def _block(answer: Answer) -> Layout:
     }
     title = f"Equivalence declared by {answer.study}: {answer.equivalence}"
     right = set(columns) - {"dataset", "other choices", "verdict", "excludes 0"}
-    return Layout(columns, frozenset(right), title, (answer.conclusion,))
+    return Layout(columns, frozenset(right), title, (answer.conclusion, *answer.methods))

@@ -4,7 +4,7 @@ In each cell, the delta under one recipe minus that under the other, seed by see
 change is shown to be within the margin if the whole interval is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +17,15 @@ from analysis.evaluations.reading import open_results
 from analysis.evaluations.recipes import recipe_words
 from analysis.paired.cells import method_words
 from analysis.paired.changes import changes, mean_changes
-from analysis.paired.contrasts import Comparison, PlannedEquivalence, declared_equivalences
+from analysis.paired.contrasts import Comparison, PlannedEquivalence, declared_equivalences, unfinished
 from analysis.paired.families import of_declared
 from analysis.paired.pairing import CELL, pair, pair_all
-from analysis.paired.schema import EQUIVALENCES
+from analysis.paired.schema import EQUIVALENCES, with_notes
 from analysis.paired.studies import CELL as PLANNED
+from analysis.words import counted
 from jobs.kind import GRID_KIND
 from jobs.kinds.finetune.spec import FinetuneSpec
-from jobs.results import read_launches, read_trials, recorded_studies
+from jobs.results import Store, read_launches, read_trials, recorded_studies
 from jobs.specs.base import ALL
 from jobs.specs.equivalence import Equivalence
 from jobs.specs.trial import recipe_digest
@@ -65,8 +66,24 @@ def equivalences(root: str | Path, study: str | None = None) -> pa.Table:
     """
     store = open_results(root)
     declared = declared_equivalences(recorded_studies(store), read_launches(store), study)
-    data = frame(read_trials(store, GRID_KIND, [*COLUMNS])) if declared else None
-    return equivalence_table(data, declared)
+    if not declared:
+        return equivalence_table(None, declared)
+    evaluations = read_trials(store, GRID_KIND, [*COLUMNS])
+    return with_unfinished(
+        equivalence_table(frame(evaluations), declared), declared, {*evaluations["trial_id"].to_pylist()}, store
+    )
+
+
+def with_unfinished(
+    table: pa.Table, declared: Sequence[PlannedEquivalence], finished: Set[str], store: Store
+) -> pa.Table:
+    """Return the table with a note for each declaring study that has trials to come: its answers are not final.
+
+    Args:
+        finished: the ids of the root's finished trials.
+    """
+    studies = sorted({planned.study for planned in declared})
+    return with_notes(table, [note for study in studies for note in unfinished(finished, store, study)])
 
 
 def equivalence_table(data: pd.DataFrame | None, declared: Sequence[PlannedEquivalence]) -> pa.Table:
@@ -93,6 +110,12 @@ class Answer(NamedTuple):
     cells: list[dict[str, Any]]
     """By column; in addition ``excludes``: ``yes``, ``no``, or nothing without an interval."""
     conclusion: str
+
+    @property
+    def methods(self) -> list[str]:
+        """How the intervals were computed, with their cautions, and the number of cells of each."""
+        methods = [cell["method"] for cell in self.cells]
+        return [f"{counted(methods.count(method), 'row')}: {method}." for method in sorted(set(methods))]
 
 
 def answers(table: pa.Table) -> Iterator[Answer]:

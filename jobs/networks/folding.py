@@ -40,7 +40,7 @@ def folds_of(parts: Sequence[nn.Module], x: Tensor) -> tuple[Fold, ...]:
         parts: applied one after another.
         x: input of the first part; one image is enough.
     """
-    seen = _Uses({id(parameter) for part in parts for parameter in part.parameters()})
+    seen = _Uses({id(tensor) for part in parts for tensor in (*part.parameters(), *part.buffers())})
     with torch.no_grad(), seen:
         for part in parts:
             x = part(x)
@@ -62,7 +62,7 @@ class _Folded(TorchFunctionMode):
     def __init__(self, folds: Iterable[Fold]) -> None:
         super().__init__()
         self._by_weight = {id(fold.weight): fold for fold in folds}
-        self._means = {id(fold.mean) for fold in self._by_weight.values()}
+        self._by_mean = {id(fold.mean): fold for fold in self._by_weight.values()}
         self._made: dict[int, tuple[Tensor, Tensor]] = {}
         self._pending: dict[int, Tensor] = {}
         """Outputs of folded convolutions, by ``id`` of the running mean of the layer that must take each."""
@@ -78,18 +78,26 @@ class _Folded(TorchFunctionMode):
         if func is nn.functional.conv2d and (
             fold := self._by_weight.get(id((given := _conv2d(*args, **named)).weight))
         ):
+            if given.bias is not fold.bias:
+                raise _changed("a convolution got another bias than when it was folded")
             weight, bias = self._made.get(id(fold.weight)) or self._make(fold, given.x)
             y = nn.functional.conv2d(given.x, weight, bias, *given.others, **given.named)
             self._pending[id(fold.mean)] = y
             return y
-        if func is nn.functional.batch_norm and id((norm := _batch_norm(*args, **named)).mean) in self._means:
-            if self._pending.pop(id(norm.mean), None) is not norm.x:
-                raise RuntimeError(
-                    "expected the network to compute the same operations for every batch; a BatchNorm layer got "
-                    "another input than the convolution that is folded with it. Fix: use evaluation: plain"
-                )
+        if func is nn.functional.batch_norm and (
+            fold := self._by_mean.get(id((norm := _batch_norm(*args, **named)).mean))
+        ):
+            if self._pending.pop(id(fold.mean), None) is not norm.x:
+                raise _changed("a BatchNorm layer got another input than the convolution that is folded with it")
+            if not norm.is_of(fold):
+                raise _changed("a BatchNorm layer got other parameters than when it was folded")
             return norm.x
         return func(*args, **named)
+
+    def __exit__(self, error: Any, *others: Any) -> None:
+        super().__exit__(error, *others)
+        if error is None and self._pending:
+            raise _changed("the output of a folded convolution did not reach its BatchNorm layer")
 
     def _make(self, fold: Fold, x: Tensor) -> tuple[Tensor, Tensor]:
         """Fold the weights in float32, and convert them to the format in which the convolution computes."""
@@ -100,6 +108,13 @@ class _Folded(TorchFunctionMode):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         self._made[id(fold.weight)] = made = weight.detach().to(dtype), bias.detach().to(dtype)
         return made
+
+
+def _changed(what: str) -> RuntimeError:
+    return RuntimeError(
+        f"expected the network to compute the same operations, with the same tensors, for every batch; {what}. "
+        "Fix: use evaluation: plain"
+    )
 
 
 class _Convolution(NamedTuple):
@@ -124,6 +139,11 @@ class _Normalization(NamedTuple):
     training: bool
     eps: float
 
+    def is_of(self, fold: Fold) -> bool:
+        """Return whether the layer has the tensors that were seen when it was folded."""
+        same = self.mean is fold.mean and self.variance is fold.variance
+        return same and self.scale is fold.scale and self.shift is fold.shift and self.eps == fold.eps
+
 
 def _batch_norm(
     input: Tensor,
@@ -142,10 +162,15 @@ def _batch_norm(
 class _Uses(TorchFunctionMode):
     """Records which convolutions' outputs only a BatchNorm layer uses."""
 
-    def __init__(self, weights: set[int]) -> None:
-        """Record the convolutions with these weights, by ``id``; others compute their weights anew for each batch."""
+    def __init__(self, held: set[int]) -> None:
+        """Record the convolutions and layers whose tensors the parts hold, by ``id``.
+
+        A tensor that is computed anew for each batch is another one each time, so it cannot be folded once for all.
+        """
         super().__init__()
-        self._weights = weights
+        self._held = held
+        self._layers: Counter[int] = Counter()
+        """How often a running mean was used, by ``id``."""
         self._outputs: list[tuple[Tensor, _Convolution]] = []
         self._uses: dict[int, list[_Normalization | None]] = {}
         """What used each output; None for anything but a BatchNorm layer with running statistics."""
@@ -159,8 +184,10 @@ class _Uses(TorchFunctionMode):
     ) -> Any:
         named = kwargs or {}
         by = _batch_norm(*args, **named) if func is nn.functional.batch_norm else None
-        if by is not None and (by.training or by.mean is None or by.variance is None):
-            by = None
+        if by is not None:
+            self._layers[id(by.mean)] += 1
+            if by.training or by.mean is None or by.variance is None:
+                by = None
         if not _only_asks(func):
             for tensor in _tensors((args, named)):
                 if id(tensor) in self._uses:
@@ -168,9 +195,8 @@ class _Uses(TorchFunctionMode):
         y = func(*args, **named)
         if func is nn.functional.conv2d and isinstance(y, Tensor):
             convolution = _conv2d(*args, **named)
-            if id(convolution.weight) in self._weights:
-                self._outputs.append((y, convolution))  # kept, so that no other tensor gets its id
-                self._uses[id(y)] = []
+            self._outputs.append((y, convolution))  # kept, so that no other tensor gets its id
+            self._uses[id(y)] = []
         return y
 
     def returned(self, y: Tensor) -> None:
@@ -179,16 +205,15 @@ class _Uses(TorchFunctionMode):
             self._uses[id(y)].append(None)
 
     def folds(self) -> tuple[Fold, ...]:
-        """Return the folds: convolutions with one use of their weights and of their output, by one BatchNorm layer."""
+        """Return the folds: convolutions that run once, each followed by a BatchNorm layer that runs once."""
         calls = Counter(id(convolution.weight) for _, convolution in self._outputs)
         found = []
         for y, made in self._outputs:
             match self._uses[id(y)]:
                 case [_Normalization(x, mean, variance) as by] if calls[id(made.weight)] == 1 and x is y:
-                    if mean is not None and variance is not None:
+                    if mean is not None and variance is not None and self._layers[id(mean)] == 1:
                         found.append(Fold(made.weight, made.bias, mean, variance, by.scale, by.shift, by.eps))
-        layers = Counter(id(fold.mean) for fold in found)
-        return tuple(fold for fold in found if layers[id(fold.mean)] == 1)
+        return tuple(fold for fold in found if all(id(each) in self._held for each in fold if isinstance(each, Tensor)))
 
 
 def _only_asks(func: Any) -> bool:

@@ -98,15 +98,20 @@ def _gradient(objective: Tensor, x: Tensor, precision: Precision) -> Tensor:
     """Return the gradient of a scalar with respect to images.
 
     In float16, small gradients would be rounded to 0 and large ones overflow: there the objective is multiplied by the
-    largest power of 2, up to 65,536, for which the gradient is finite.
+    largest power of 2, up to 65,536, for which the gradient is finite. If there is none, because an image overflows
+    even without it, each image has the gradient of the largest one for which its own is finite.
     """
     if precision != "float16":
         return torch.autograd.grad(objective, [x])[0]
-    scale = _MOST_SCALE
+    scale, of_each_NCHW = _MOST_SCALE, torch.full_like(x, torch.nan)
     while True:
-        (gradient,) = torch.autograd.grad(objective * scale, [x], retain_graph=True)
-        if scale == 1 or bool(gradient.isfinite().all()):
-            return gradient / scale
+        gradient = torch.autograd.grad(objective * scale, [x], retain_graph=True)[0] / scale
+        if bool(gradient.isfinite().all()):
+            return gradient
+        finite_N111 = of_each_NCHW.flatten(1).isfinite().all(1).view(-1, 1, 1, 1)
+        of_each_NCHW = torch.where(finite_N111, of_each_NCHW, gradient)
+        if scale == 1:
+            return of_each_NCHW
         scale /= 2
 
 

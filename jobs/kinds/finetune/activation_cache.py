@@ -192,6 +192,9 @@ class _Passes:
         """Return a file name that is equal only for equal activations: it covers everything that can change a bit."""
         trial, recipe = self._trial, self._trial.spec.recipe
         assert trial.cut is not None
+        chosen = {name: getattr(recipe, name) for name in Execution.model_fields}
+        folds = self._part == "test" and recipe.evaluation == "folded"
+        operations = (*Execution(**chosen).operations, *(["folded"] if folds else []), *trial.network.operations)
         content: dict[str, object] = {
             "numerics": trial.spec.numerics_version,
             "trunk": trial.network.trunk_digest(trial.cut),
@@ -199,11 +202,11 @@ class _Passes:
             "dataset": trial.data.sha256,
             "images": list(getattr(trial.data, self._part).images_NCHW.shape),
             "batch": recipe.evaluation_batch_size,
-            "execution": {name: getattr(recipe, name) for name in Execution.model_fields},
+            "execution": chosen,
             "versions": [torch.__version__, PIL.__version__],
-            "device": device_kind(trial.device, recipe, trial.network.operations),
+            "device": device_kind(trial.device, recipe, operations),
         }
-        if self._part == "test" and recipe.evaluation == "folded":
+        if folds:
             content["evaluation"] = recipe.evaluation
         return f"{trial.data.name}-{self._part}-cut{trial.cut}-{digest(content)[:32]}"
 

@@ -16,6 +16,7 @@ from analysis.evaluations.frames import frame
 from analysis.output import formats
 from analysis.paired.contrasts import declared_equivalences
 from analysis.paired.equivalence import NOT_SHOWN, WITHIN, answers, equivalence_table
+from analysis.paired.studies import study_of
 from analysis.statistics.paired_t import half_width, moments
 from jobs.errors import Code
 from jobs.results import Launch, LocalStore, StudyRecord, record_study, write_launch
@@ -23,6 +24,7 @@ from jobs.specs.canonical import canonical_json
 from jobs.specs.equivalence import Equivalence
 from jobs.specs.recipes import Recipe
 from jobs.specs.trial import recipe_digest
+from jobs.study.expand import fine_tuned
 from tests.analysis.reported import reported
 from tests.analysis.support import Build, Row, Rows, Values
 from tests.support import refused
@@ -345,6 +347,25 @@ def test_the_page_has_a_table_for_each_with_its_conclusion(build: Build) -> None
     assert (first.notes[0][:5], second.notes[0][:9]) == ("Shown", "Not shown")
     plain = declare(build.root(trials(build, seeds=1), "plain"))
     assert not [name for name in reported(LocalStore(plain)).tables if name.startswith("equiv")]
+
+
+def test_answers_of_a_study_with_trials_to_come_are_said_not_to_be_final(build: Build) -> None:
+    study = study_of(StudyRecord("mine", "d1", json.dumps(declaring(PRECISION)), (), ()))
+    ids = {
+        (one.source, one.dataset, one.images, one.seed, recipe_digest(one.recipe)): one.trial_id
+        for one in fine_tuned(study)
+    }
+    rows = list(trials(build, shifted(0.1, 0.1)))
+    for row in (row for one in rows for row in one):
+        row["trial_id"] = ids[row["source"], row["dataset"], row["images"], row["seed"], row["recipe"]]
+    for kept, final in ((rows[:-1], False), (rows, True)):
+        root = declare(build.root(kept, f"root-{len(kept)}"), PRECISION)
+        text = formats.text(analysis.equivalences(root), "table")
+        assert "Shown: the change is within" in text
+        assert "4 rows: paired t 95%" in text
+        (of_page,) = (table for name, table in reported(LocalStore(root)).tables.items() if name == "equivalence-1")
+        for said in (text, "\n".join(of_page.notes)):
+            assert ("95 of 96 trials of mine are done" in said) != final
 
 
 def test_the_terminal_has_a_block_for_each(build: Build) -> None:

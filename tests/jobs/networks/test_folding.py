@@ -1,5 +1,6 @@
 """Folded evaluation: which BatchNorm layers are multiplied into a convolution, and that the result is the same map."""
 
+import copy
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -68,6 +69,12 @@ def branches(net: Net, x: Tensor) -> Tensor:
     return y
 
 
+def normalized(x: Tensor, norm: nn.BatchNorm2d, **others: Tensor) -> Tensor:
+    """Apply a layer with other tensors than its own."""
+    names = ("running_mean", "running_var", "weight", "bias")
+    return nn.functional.batch_norm(x, **{name: getattr(norm, name) for name in names} | others)
+
+
 IMAGES_NCHW = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(4))
 
 
@@ -98,6 +105,12 @@ def test_the_same_map(forward: Callable[[Net, Tensor], Tensor], memory_format: t
         (lambda net, x: net.norm(net.second(net.norm(net.first(x)))), 0),
         (lambda net, x: net.norm(nn.functional.conv2d(x, net.first.weight * net.scale)), 0),
         (lambda net, x: net.norm(x[:, [0, 1, 2, 0]]), 0),
+        (lambda net, x: net.norm(net.norm(net.first(x)).relu()), 0),
+        (lambda net, x: net.norm(nn.functional.conv2d(x, net.first.weight, net.first.bias * net.scale)), 0),
+        (lambda net, x: normalized(net.first(x), net.norm, weight=net.norm.weight * net.scale), 0),
+        (lambda net, x: normalized(net.first(x), net.norm, bias=net.norm.bias * net.scale), 0),
+        (lambda net, x: normalized(net.first(x), net.norm, running_mean=net.norm.running_mean * net.scale), 0),
+        (lambda net, x: normalized(net.first(x), net.norm, running_var=net.norm.running_var * net.scale), 0),
     ],
     ids=[
         "convolution used twice",
@@ -111,6 +124,12 @@ def test_the_same_map(forward: Callable[[Net, Tensor], Tensor], memory_format: t
         "layer used twice",
         "weights computed",
         "no convolution",
+        "layer used twice, once elsewhere",
+        "bias computed",
+        "layer's weights computed",
+        "layer's bias computed",
+        "mean computed",
+        "variance computed",
     ],
 )
 def test_what_is_not_folded(forward: Callable[[Net, Tensor], Tensor], count: int) -> None:
@@ -133,6 +152,16 @@ def test_a_network_that_computes_something_else_than_when_it_was_folded() -> Non
     net = drawn(Net(lambda net, x: net.norm(net.first(x) if len(x) == 1 else net.first(x) + 1)))
     folds = folds_of([net], IMAGES_NCHW[:1])
     with torch.no_grad(), folded(folds), pytest.raises(RuntimeError, match="another input"):
+        net(IMAGES_NCHW)
+
+
+@pytest.mark.parametrize("path", ["first.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"])
+def test_a_network_whose_tensors_are_replaced_after_it_was_folded(path: str) -> None:
+    net = drawn(Net(both))
+    folds = folds_of([net], IMAGES_NCHW[:1])
+    owner, name = path.split(".")
+    setattr(getattr(net, owner), name, copy.deepcopy(getattr(getattr(net, owner), name)))
+    with pytest.raises(RuntimeError, match="with the same tensors"), torch.no_grad(), folded(folds):
         net(IMAGES_NCHW)
 
 

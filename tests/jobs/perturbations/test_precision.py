@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from robustness.attack_steps import LinfStep
 from torch import nn
 
 from jobs.catalog.catalog import PACKAGED
 from jobs.kinds.finetune.transfer import with_weights
 from jobs.networks.arithmetic import FORMATS
 from jobs.networks.network import Network
-from jobs.perturbations.pgd import perturb
+from jobs.perturbations.pgd import ascend, perturb
 from jobs.specs.optimizers import Precision
 from jobs.specs.threat_model import Constraint, ThreatModel
 from tests.packaged import packaged_weights
@@ -38,3 +39,14 @@ def test_an_attack_in_16_bits_is_as_strong(source: str, precision: Precision) ->
     moved_NCHW, loss = attacked(source, precision)
     assert loss == pytest.approx(plain, rel=0.01)
     assert torch.equal(moved_NCHW, attacked(source, precision)[0])
+
+
+def test_an_image_that_overflows_does_not_round_the_gradients_of_others_to_0() -> None:
+    factors_N111 = torch.tensor([torch.inf, 2.0**-14]).half().view(-1, 1, 1, 1)
+
+    def objective(x_NCHW: torch.Tensor) -> torch.Tensor:
+        return ((x_NCHW.half() * factors_N111) * 2**-14).float().sum() / 4
+
+    start_NCHW = torch.full((2, 3, 4, 4), 0.5)
+    moved_NCHW = ascend(objective, start_NCHW, LinfStep(start_NCHW, 0.1, 0.05), 1, "float16")
+    assert torch.equal(moved_NCHW[1], start_NCHW[1] + 0.05)

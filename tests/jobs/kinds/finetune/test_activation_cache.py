@@ -13,6 +13,7 @@ from torch import Tensor
 from jobs.data.datasets import Dataset, ImageSet
 from jobs.data.resize import Images
 from jobs.errors import Code, StorageFailure
+from jobs.execution import device_kind as kinds
 from jobs.execution.checkpoints import restore_checkpoint, save_checkpoint
 from jobs.kinds.finetune import activation_cache as module
 from jobs.kinds.finetune.bundle import Bundle
@@ -20,6 +21,7 @@ from jobs.kinds.finetune.trial import Evaluation, Finetuning
 from jobs.models.weights import SourceWeights
 from jobs.paths import activations_directory
 from jobs.results import Store
+from jobs.specs.optimizers import Execution
 from tests.jobs.support import CPU, damage, finetune_spec, make_weights, numbers
 from tests.packaged import packaged_weights
 from tests.support import refused
@@ -291,6 +293,7 @@ def test_what_changes_no_bit_has_one_file(weights: SourceWeights, few_digits: Da
         ({}, {}),
         ({"learning_rate": 0.01, "batch_size": 4, "fc_init": "default"}, {"images": 30, "seed": 9, "epochs": 1}),
         ({}, {"source": "fmnist_natural"}),
+        ({"optimizer": "adamw", "schedule": "cosine"}, {}),
     ):
         run(opened(weights, few_digits, recipe, **changes))
         assert len(files()) == 1
@@ -317,6 +320,28 @@ def test_what_may_change_a_bit_has_files_of_its_own(weights: SourceWeights, few_
     for count, trial in enumerate(others, start=1):
         trial.advance(one_batch())
         assert len(files()) == count
+
+
+@pytest.mark.parametrize(
+    ("recipe", "operation"), [({"precision": "bfloat16"}, "bfloat16"), ({"evaluation": "folded"}, "folded")]
+)
+def test_a_processor_that_computes_them_differently_has_files_of_its_own(
+    recipe: dict[str, Any],
+    operation: str,
+    weights: SourceWeights,
+    few_digits: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened(weights, few_digits, recipe).advance(one_batch())
+    assert len(files()) == 1
+    own = kinds._digest_of
+
+    def digest_of(name: str, device: torch.device, execution: Execution) -> str:
+        return f"{name} 1: another" if name == operation else own(name, device, execution)
+
+    monkeypatch.setattr(kinds, "_digest_of", digest_of)
+    opened(weights, few_digits, recipe).advance(one_batch())
+    assert len(files()) == 2
 
 
 @pytest.mark.parametrize("mode", MODES)
