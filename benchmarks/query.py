@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ import analysis
 from benchmarks.rows import Row, at_most, beside, report
 from jobs.results import read_trials, schema
 from jobs.results.index import Entry, render
-from jobs.results.layout import CURRENT, compact_key, trial_key
+from jobs.results.layout import CURRENT, compact_key, generation_name, trial_key
 
 ROWS = 15
 WITHIN = 0.3
@@ -106,7 +107,7 @@ def _constant(field: pa.Field, constants: dict[str, str], rows: int) -> pa.Array
 
 def make_root(directory: Path, count: int, scale: int) -> None:
     """Write a root of ``scale`` times ``count`` compacted trials."""
-    key = compact_key("benchmark", "finetune")
+    key = compact_key(generation_name(datetime.now(UTC), "0" * 8), "finetune")
     path = directory / key
     path.parent.mkdir(parents=True)
     with pq.ParquetWriter(path, schema("finetune"), compression="zstd", write_page_checksum=True) as writer:
