@@ -40,7 +40,7 @@ docs: $(READY)  ## Build the documentation site in build/docs/site; broken links
 pytest: $(READY)  ## Run the tests of `make test` without `make check`
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(LIMITS) -o faulthandler_timeout=700 -m "(not slow or sample) and not cluster"
 
-bench: $(READY)  ## Run all benchmarks (more than two hours) and keep the rows in benchmarks/results
+bench: $(READY)  ## Run all benchmarks (about two hours and a quarter) and keep the rows in benchmarks/results
 	$(BIN)/python -m benchmarks
 
 bench-quick: $(READY)  ## Run the benchmarks in minutes, with fewer repetitions and without the largest parts
