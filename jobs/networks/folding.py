@@ -95,7 +95,7 @@ class _Folded(TorchFunctionMode):
         return func(*args, **named)
 
     def __exit__(self, error: Any, *others: Any) -> None:
-        super().__exit__(error, *others)
+        super().__exit__(error, *others)  # type: ignore[no-untyped-call]  # torch gives it no types
         if error is None and self._pending:
             raise _changed("the output of a folded convolution did not reach its BatchNorm layer")
 

@@ -189,7 +189,7 @@ def _correct(network: Network, part: ImageSet, threat: ThreatModel | None, devic
         return round(adversarial_accuracy(network, part, threat, recipe, device) * len(part.labels_N) / 100)
     batches = in_order(part, recipe.evaluation_batch_size, device, memory_format(recipe))
     with deterministic(recipe):
-        correct = evaluate(network, batches).correct
+        correct = evaluate(network, batches).sums.correct
     refusals.require_none(device)
     return correct
 

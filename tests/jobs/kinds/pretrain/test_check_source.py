@@ -57,7 +57,7 @@ def measure(name: str = "tiny", **options: Any) -> list[Measurement]:
 def test_the_whole_test_set(tiny: Network, few_digits: Dataset) -> None:
     (clean,) = measure()
     expected = evaluate(tiny, in_order(few_digits.test, 64, CPU, torch.channels_last))
-    assert clean.correct == expected.correct
+    assert clean.correct == expected.sums.correct
     assert (clean.threat, clean.images, clean.expected) == (None, 64, 10)
 
 
@@ -82,7 +82,7 @@ def test_parts_are_counted_together(tiny: Network, monkeypatch: pytest.MonkeyPat
 
 def test_a_sample_is_always_the_same_and_is_part_of_the_set(tiny: Network, few_digits: Dataset) -> None:
     chosen: list[int] = []
-    tiny_correct = evaluate(tiny, in_order(few_digits.test, 64, CPU, torch.channels_last)).correct
+    tiny_correct = evaluate(tiny, in_order(few_digits.test, 64, CPU, torch.channels_last)).sums.correct
     for count in (20, 40, 64):
         (one,), (other,) = measure(images=count), measure(images=count)
         assert one == other
