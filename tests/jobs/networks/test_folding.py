@@ -109,8 +109,8 @@ def test_the_same_map(forward: Callable[[Net, Tensor], Tensor], memory_format: t
         (lambda net, x: net.norm(nn.functional.conv2d(x, net.first.weight, net.first.bias * net.scale)), 0),
         (lambda net, x: normalized(net.first(x), net.norm, weight=net.norm.weight * net.scale), 0),
         (lambda net, x: normalized(net.first(x), net.norm, bias=net.norm.bias * net.scale), 0),
-        (lambda net, x: normalized(net.first(x), net.norm, running_mean=net.norm.running_mean * net.scale), 0),
-        (lambda net, x: normalized(net.first(x), net.norm, running_var=net.norm.running_var * net.scale), 0),
+        (lambda net, x: normalized(net.first(x), net.norm, running_mean=net.norm.running_mean.clone()), 0),
+        (lambda net, x: normalized(net.first(x), net.norm, running_var=net.norm.running_var.clone()), 0),
     ],
     ids=[
         "convolution used twice",
