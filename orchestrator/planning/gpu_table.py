@@ -289,6 +289,8 @@ def _about(details: Any, document: Document) -> tuple[Code, str]:
         sections = [step for step in location[:-1] if step in _VALID]
         valid = ", ".join((_VALID[str(sections[-1])] if sections else GpuCard).model_fields)
         return Code.UNKNOWN_KEY, f"expected one of the keys {valid}; got {location[-1]}. Fix: use one of these"
+    if details["type"] in ("model_type", "dict_type"):
+        return Code.WRONG_VALUE, f"expected keys with values, indented below it; got {shown(given)}. Fix: change it"
     written = str(given) if location[-1] == _OF_KEY else document.written(location)
     if details["type"] == "string_type" and written and not isinstance(given, dict | list):
         return Code.WRONG_VALUE, not_text(given, written)

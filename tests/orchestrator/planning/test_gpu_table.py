@@ -74,3 +74,12 @@ def test_mistakes_below_a_number_have_their_own_lines(tmp_path: Path) -> None:
     places = [(one.place.key, one.place.line) for one in error.mistakes]
     assert places == [("4090.[key]", 2), ("4090.memory_gb", 4), ("4090.24", 5)]
     assert "expected one of the keys card, memory_gb" in error.mistakes[2].message
+
+
+@pytest.mark.parametrize(("text", "got"), [("mine: 3\n", "3"), ("mine: {rates: 5}\n", "5")])
+def test_a_value_in_place_of_keys_is_said_in_plain_words(tmp_path: Path, text: str, got: str) -> None:
+    file = tmp_path / "gpus.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidRequest) as error:
+        table_with(file)
+    assert f"expected keys with values, indented below it; got {got}" in str(error.value)
